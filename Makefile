@@ -1,0 +1,39 @@
+# `make run` and `make test` need Python 3.11 and make; what else they use they install into .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PROTO_OUT ?= protos
+SCHEMA_OUT ?= schema/kekd_schema
+
+.PHONY: run test lint generate bench clean
+
+run: $(VENV)/server
+	@$(BIN)/kekd
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	cd protos && ../$(BIN)/buf lint
+
+generate: $(VENV)/dev
+	$(BIN)/python -m grpc_tools.protoc -Ikekd_proto/v1=protos/kekd/v1 \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) \
+	  --grpc_python_out=$(PROTO_OUT) --mypy_grpc_out=$(PROTO_OUT) \
+	  kekd_proto/v1/envelope.proto
+	$(BIN)/flatc --python --python-typing --gen-onefile -o $(SCHEMA_OUT) schema/kms_blob.fbs
+
+bench: $(VENV)/dev
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/server $(VENV)/dev: $(VENV)/%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

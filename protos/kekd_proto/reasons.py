@@ -1,0 +1,57 @@
+"""Why a call failed: the one table that the daemon answers by and the client understands by.
+
+A reason is part of the API: it is never renamed and never changes its status code. It travels in a
+`google.rpc.ErrorInfo` (https://google.aip.dev/193) of domain `DOMAIN`.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+DOMAIN: Final = "kekd"
+
+
+class Reason(StrEnum):
+    """Stable, UPPER_SNAKE, the `reason` of the ErrorInfo."""
+
+    ENVELOPE_EXISTS = "ENVELOPE_EXISTS"
+    """A strict create found an envelope."""
+    ENVELOPE_NOT_FOUND = "ENVELOPE_NOT_FOUND"
+    """The index has no envelope in this store."""
+    INDEX_NAME_INVALID = "INDEX_NAME_INVALID"
+    """The index name is empty, too long or not Unicode."""
+    ENVELOPE_INVALID = "ENVELOPE_INVALID"
+    """The envelope sent is missing or breaks a rule; the message names every rule it breaks."""
+    REQUEST_INVALID = "REQUEST_INVALID"
+    """Another field of the request is out of its range."""
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    """The stored envelope isn't the one that if_etag names; somebody else wrote it meanwhile."""
+    STORE_NOT_CONFIGURED = "STORE_NOT_CONFIGURED"
+    """config_location matches none, or several, of the daemon's stores."""
+    ENVELOPE_CORRUPT = "ENVELOPE_CORRUPT"
+    """The stored record is damaged."""
+    STORE_UNUSABLE = "STORE_UNUSABLE"
+    """The store needs its operator: not writable, full, gone, or access to it was refused."""
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    """The store can't be reached just now; try again."""
+    INTERNAL = "INTERNAL"
+    """A failure that kekd doesn't know; the daemon's log has it under the request_id."""
+
+
+STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
+    {
+        Reason.ENVELOPE_EXISTS: "ALREADY_EXISTS",
+        Reason.ENVELOPE_NOT_FOUND: "NOT_FOUND",
+        Reason.INDEX_NAME_INVALID: "INVALID_ARGUMENT",
+        Reason.ENVELOPE_INVALID: "INVALID_ARGUMENT",
+        Reason.REQUEST_INVALID: "INVALID_ARGUMENT",
+        Reason.ETAG_MISMATCH: "FAILED_PRECONDITION",
+        Reason.STORE_NOT_CONFIGURED: "PERMISSION_DENIED",
+        Reason.ENVELOPE_CORRUPT: "DATA_LOSS",
+        Reason.STORE_UNUSABLE: "FAILED_PRECONDITION",
+        Reason.STORE_UNAVAILABLE: "UNAVAILABLE",
+        Reason.INTERNAL: "INTERNAL",
+    }
+)
+"""The gRPC status code, by name, that each reason travels under."""

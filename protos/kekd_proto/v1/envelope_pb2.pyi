@@ -1,0 +1,153 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StorageConfig(_message.Message):
+    __slots__ = ("memory", "disk", "s3")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    S3_FIELD_NUMBER: _ClassVar[int]
+    memory: MemoryStorage
+    disk: DiskStorage
+    s3: S3Storage
+    def __init__(self, memory: _Optional[_Union[MemoryStorage, _Mapping]] = ..., disk: _Optional[_Union[DiskStorage, _Mapping]] = ..., s3: _Optional[_Union[S3Storage, _Mapping]] = ...) -> None: ...
+
+class MemoryStorage(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DiskStorage(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
+
+class S3Storage(_message.Message):
+    __slots__ = ("bucket", "region", "endpoint", "prefix")
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    bucket: str
+    region: str
+    endpoint: str
+    prefix: str
+    def __init__(self, bucket: _Optional[str] = ..., region: _Optional[str] = ..., endpoint: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
+
+class KMSBlob(_message.Message):
+    __slots__ = ("kms_name", "provider", "key_id", "region", "wrapped_kek", "version", "created_at", "key_arn", "binding")
+    KMS_NAME_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    WRAPPED_KEK_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    KEY_ARN_FIELD_NUMBER: _ClassVar[int]
+    BINDING_FIELD_NUMBER: _ClassVar[int]
+    kms_name: str
+    provider: str
+    key_id: str
+    region: str
+    wrapped_kek: bytes
+    version: int
+    created_at: int
+    key_arn: str
+    binding: str
+    def __init__(self, kms_name: _Optional[str] = ..., provider: _Optional[str] = ..., key_id: _Optional[str] = ..., region: _Optional[str] = ..., wrapped_kek: _Optional[bytes] = ..., version: _Optional[int] = ..., created_at: _Optional[int] = ..., key_arn: _Optional[str] = ..., binding: _Optional[str] = ...) -> None: ...
+
+class CreateEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "blob")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    blob: KMSBlob
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ...) -> None: ...
+
+class CreateEnvelopeResponse(_message.Message):
+    __slots__ = ("etag",)
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    etag: str
+    def __init__(self, etag: _Optional[str] = ...) -> None: ...
+
+class PushEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "blob", "if_etag")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    IF_ETAG_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    blob: KMSBlob
+    if_etag: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., if_etag: _Optional[str] = ...) -> None: ...
+
+class PushEnvelopeResponse(_message.Message):
+    __slots__ = ("etag",)
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    etag: str
+    def __init__(self, etag: _Optional[str] = ...) -> None: ...
+
+class GetEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ...) -> None: ...
+
+class GetEnvelopeResponse(_message.Message):
+    __slots__ = ("blob", "etag")
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    blob: KMSBlob
+    etag: str
+    def __init__(self, blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class DeleteEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "if_etag")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    IF_ETAG_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    if_etag: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., if_etag: _Optional[str] = ...) -> None: ...
+
+class DeleteEnvelopeResponse(_message.Message):
+    __slots__ = ("existed",)
+    EXISTED_FIELD_NUMBER: _ClassVar[int]
+    existed: bool
+    def __init__(self, existed: _Optional[bool] = ...) -> None: ...
+
+class ListEnvelopesRequest(_message.Message):
+    __slots__ = ("config_location", "prefix", "page_size", "page_token")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    prefix: str
+    page_size: int
+    page_token: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListEnvelopesResponse(_message.Message):
+    __slots__ = ("envelopes", "next_page_token")
+    ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    envelopes: _containers.RepeatedCompositeFieldContainer[ListedEnvelope]
+    next_page_token: str
+    def __init__(self, envelopes: _Optional[_Iterable[_Union[ListedEnvelope, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListedEnvelope(_message.Message):
+    __slots__ = ("index_name",)
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    index_name: str
+    def __init__(self, index_name: _Optional[str] = ...) -> None: ...

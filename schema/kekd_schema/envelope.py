@@ -1,0 +1,25 @@
+"""The envelope as a value."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """How the key-encryption key (KEK) of one index is wrapped.
+
+    Any seven values that CyborgDB can store are an `Envelope`, so that what it wrote can be
+    read. What kekd itself agrees to write is narrower, and is the server's to say.
+
+    The wrapped KEK is left out of the repr, so that it can't reach a log by accident.
+    """
+
+    kms_name: str = ""
+    provider: str = ""
+    key_id: str = ""
+    region: str = ""
+    wrapped_kek: bytes = field(default=b"", repr=False)
+    version: int = 0
+    created_at: int = 0
+    """Seconds since the Unix epoch, as CyborgDB Service 0.18 writes it; 0 if unknown."""
+    key_arn: str = ""
+    binding: str = ""

@@ -1,0 +1,12 @@
+"""The daemon. Nothing in here is a library: run `kekd`, and call it through `import kekd`."""
+
+import sys
+
+
+def main() -> None:
+    """The `kekd` command, or what to install where it is not."""
+    try:
+        from kekd_server.__main__ import main as command  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        sys.exit(f"kekd: {error}: the daemon needs its extra: pip install 'kekd[server]'")
+    command()

@@ -1,0 +1,93 @@
+"""The `kekd` command."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kekd_server import app, log
+from kekd_server.listen import ListenError, TcpListener
+from kekd_server.settings import Settings, SettingsError, load
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    multiple=True,
+    help="unix:PATH, or HOST:PORT on loopback; repeatable.",
+)
+@click.option(
+    "--disk",
+    metavar="PATH",
+    multiple=True,
+    help="A CyborgDB keystore folder; repeatable. The first is the default store.",
+)
+@click.option(
+    "--memory", is_flag=True, default=None, help="A store in memory, gone when the daemon ends."
+)
+@click.option(
+    "--s3",
+    metavar="BUCKET[/PREFIX]",
+    multiple=True,
+    help="An S3 bucket; several with different endpoints need --config.",
+)
+@click.option(
+    "--s3-region", metavar="REGION", help="Region of the bucket. Default: AWS's own chain."
+)
+@click.option("--s3-endpoint", metavar="URL", help="Endpoint of an S3-compatible server.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Default: text.")
+@click.option(
+    "--shutdown-grace",
+    metavar="SECONDS",
+    type=float,
+    help="Time for calls in flight at shutdown. Default: 10.",
+)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="KEKD_CONFIG",
+    help="YAML file with the same settings: log_format for --log-format, and so on.",
+)
+@click.option(
+    "--print-config", is_flag=True, help="Print the settings and where each came from, then exit."
+)
+@click.version_option(package_name="kekd")
+def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
+    """Key-envelope daemon for CyborgDB keystores.
+
+    Every setting is also a variable, KEKD_LISTEN for --listen and so on, with commas between the
+    values of a list. Flag over variable over file over default.
+    """
+    try:
+        loaded = load(
+            {name: value for name, value in flags.items() if value not in (None, ())}, config
+        )
+        if print_config:
+            click.echo(loaded, nl=False)
+            return
+        log.configure(loaded.settings.log_format)
+        asyncio.run(app.run(loaded.settings, serving=lambda: _greet(loaded.settings)))
+    except (SettingsError, ListenError) as error:
+        click.echo(f"kekd: {error}", err=True)
+        sys.exit(2)
+
+
+def _greet(settings: Settings) -> None:
+    """For whoever starts it by hand: where it listens, and a line to paste for each kind of call."""
+    if settings.log_format == "json":
+        return
+    address = str(settings.listeners[0])
+    plain = next((str(it) for it in settings.listeners if isinstance(it, TcpListener)), None)
+    grpcurl_target = plain or f"-unix -authority localhost {address.removeprefix('unix:')}"
+    listening = " and ".join(str(listener) for listener in settings.listeners)
+    click.echo(
+        f"""kekd listens on {listening}; Ctrl-C ends it. Try:
+
+  grpcurl -plaintext {grpcurl_target} list kekd.v1.EnvelopeService
+  kekctl --address {address} list
+  python -c "import kekd; print(list(kekd.Client('{address}').list_index_kms()))"
+"""
+    )

@@ -1,0 +1,160 @@
+"""Where the daemon listens, and the making of a Unix socket that nobody else could have touched."""
+
+import fcntl
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kekd_server.storage import durable
+
+_SOCKET_UMASK: Final = 0o117
+"""What is left is 0660: the daemon's user and group."""
+_MAX_SOCKET_PATH: Final = 107
+"""sun_path of unix(7), less its terminator."""
+
+
+class ListenError(Exception):
+    """The address can't be listened on; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpListener:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Nothing to claim: the kernel itself refuses a port that is taken."""
+        yield
+
+    def bind(self, add_port: "AddPort") -> None:
+        """Raises `ListenError`."""
+        try:
+            add_port(str(self))
+        except RuntimeError as error:
+            raise ListenError(f"{self}: can't be bound: is the port taken?") from error
+
+
+@dataclass(frozen=True, slots=True)
+class UnixListener:
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """While it lasts, the path is this process's to bind: a stale socket is removed, a live one
+        is refused, and anything bound inside gets mode 0660 at once. Raises `ListenError`.
+        """
+        try:
+            durable.make_folder(self.path.parent)
+            self._check_folder()
+            lock = self._locked()
+        except OSError as error:
+            raise ListenError(f"{self}: {error.strerror}: {error.filename}") from error
+        try:
+            self._remove_stale()
+            yield
+            self.path.unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+    def bind(self, add_port: "AddPort") -> None:
+        """Makes the socket with its mode from the first moment. To be called while it is claimed.
+        Raises `ListenError`.
+        """
+        umask = os.umask(_SOCKET_UMASK)
+        try:
+            add_port(str(self))
+        except RuntimeError as error:
+            raise ListenError(f"{self}: can't be bound: may the folder be written?") from error
+        finally:
+            os.umask(umask)
+
+    def _check_folder(self) -> None:
+        folder = self.path.parent.stat()
+        if folder.st_uid not in (0, os.geteuid()) or folder.st_mode & stat.S_IWOTH:
+            raise ListenError(
+                f"{self}: others could replace the socket, as they own or may write the folder"
+                f" {self.path.parent}: use a folder of the daemon's own."
+            )
+
+    def _locked(self) -> int:
+        """Two daemons that start at once would both find the other's socket stale."""
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise self._taken() from None
+        return lock
+
+    def _remove_stale(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_socket():
+            raise ListenError(f"{self}: there is something else than a socket: move it away.")
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.path))
+            except ConnectionRefusedError:
+                self.path.unlink()
+            else:
+                raise self._taken()
+
+    def _taken(self) -> ListenError:
+        return ListenError(
+            f"{self}: another daemon is listening there: stop it, or listen elsewhere."
+        )
+
+
+Listener = TcpListener | UnixListener
+AddPort = Callable[[str], int]
+"""A server's own method to listen on an address in gRPC's spelling, which is ours."""
+
+
+def parse(address: str) -> Listener:
+    """`unix:PATH`, `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError, saying what to write."""
+    if address.startswith("unix:"):
+        return _unix(address.removeprefix("unix:"))
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(f"'{address}' is no address: write unix:PATH, HOST:PORT or [IPV6]:PORT")
+    host = host.removeprefix("[").removesuffix("]")
+    if not _is_loopback(host):
+        raise ValueError(
+            f"'{address}' is not a loopback address, and there is no TLS to protect it: listen on"
+            " a Unix socket or on 127.0.0.1, and let a proxy that speaks TLS stand in front"
+        )
+    return TcpListener(host, int(port))
+
+
+def _unix(path: str) -> UnixListener:
+    path = path.removeprefix("//")
+    if not path:
+        raise ValueError("'unix:' names no path: write unix:PATH")
+    absolute = Path(path).absolute()
+    if len(os.fsencode(absolute)) > _MAX_SOCKET_PATH:
+        raise ValueError(
+            f"'unix:{path}' is too long for a socket: the kernel takes {_MAX_SOCKET_PATH} bytes"
+        )
+    return UnixListener(absolute)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

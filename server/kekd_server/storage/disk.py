@@ -1,0 +1,187 @@
+"""Envelopes in a CyborgDB keystore folder.
+
+PATH/_catalog/config/<key>    the records, where CyborgDB 0.18 has them
+PATH/_kekd/tmp/               files being written
+PATH/_kekd/locks/             one of these is held while a record is replaced or removed
+"""
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+from kekd_server.errors import (
+    EnvelopeExistsError,
+    EnvelopeNotFoundError,
+    EtagMismatchError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
+from kekd_server.names import IndexName
+from kekd_server.storage import durable
+from kekd_server.storage.driver import Stored
+from kekd_server.storage.etag import etag_of
+
+_MOST_BYTES: Final = 128 * 1024
+"""Twice the largest request: a file that is longer isn't an envelope, and isn't read to its end."""
+_LOCKS: Final = 256
+_STALE_TEMPORARY_SECONDS: Final = 3600
+_SNAPSHOT_SECONDS: Final = 30
+
+_PASSING: Final = {
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+"""Errors that may be gone at the next try; any other needs the operator."""
+
+
+class DiskDriver:
+    """A folder with a file for each envelope, read and written by any number of processes.
+
+    Between kekd daemons every method is atomic: create by link(2), which fails if the name is
+    taken; put and delete under a lock, so that nobody writes between looking at an etag and
+    replacing the file. CyborgDB itself takes no lock and creates by look-then-rename. So a write of
+    its own that falls into the few microseconds between those two steps of ours, or the other way
+    round, can be lost: let one of them do the writing.
+
+    Raises `StoreUnusableError` if the folder can't be made or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._records = root / "_catalog" / "config"
+        self._temporary = root / "_kekd" / "tmp"
+        self._locks = root / "_kekd" / "locks"
+        self._prefix = f"{self._records}/"
+        self._snapshot: tuple[float, Sequence[str]] | None = None
+        self._snapshot_lock = threading.Lock()
+        with self._translated():
+            for folder in (self._records, self._temporary, self._locks):
+                durable.make_folder(folder)
+            self._remove_stale_temporaries()
+
+    def get(self, name: IndexName) -> Stored:
+        with self._translated():
+            record = self._read(name)
+        if record is None:
+            raise EnvelopeNotFoundError(name.value)
+        return Stored(record, etag_of(record))
+
+    def create(self, name: IndexName, record: bytes) -> str:
+        with self._translated():
+            try:
+                durable.create(self._path(name), record, self._temporary)
+            except FileExistsError:
+                raise EnvelopeExistsError(name.value) from None
+        return etag_of(record)
+
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
+        with self._translated(), self._locked(name):
+            if if_etag is not None:
+                self._check_etag(name, self._read(name), if_etag)
+            durable.replace(self._path(name), record, self._temporary)
+        return etag_of(record)
+
+    def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
+        with self._translated(), self._locked(name):
+            stored = self._read(name)
+            if stored is None:
+                return False
+            if if_etag is not None:
+                self._check_etag(name, stored, if_etag)
+            durable.remove(self._path(name))
+        return True
+
+    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+        """Reads the folder once for a listing, not once for a page.
+
+        The first page reads and sorts it all: that much grows with the number of envelopes. The
+        pages after it are cut from what was read, for half a minute; a page that is asked for
+        later, or of another daemon, reads the folder again. Either way each is a sorted view that
+        is no older than the listing, which is all that the contract needs.
+        """
+        keys = self._keys(fresh=after is None)
+        first = bisect_right(keys, after.key) if after else bisect_left(keys, prefix)
+        names: list[IndexName] = []
+        for at in range(first, len(keys)):
+            if len(names) == limit or not keys[at].startswith(prefix):
+                break
+            if name := IndexName.from_key(keys[at]):
+                names.append(name)
+        if len(names) < limit:
+            self._snapshot = None
+        return names
+
+    def close(self) -> None:
+        self._snapshot = None
+
+    def _path(self, name: IndexName) -> Path:
+        return self._records / name.key
+
+    def _read(self, name: IndexName) -> bytes | None:
+        try:
+            file = os.open(self._prefix + name.key, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # No envelope, or no folder any more? Only the first is "not found".
+            os.stat(self._records)
+            return None
+        try:
+            return os.read(file, _MOST_BYTES)
+        finally:
+            os.close(file)
+
+    @staticmethod
+    def _check_etag(name: IndexName, stored: bytes | None, if_etag: str) -> None:
+        if stored is None or etag_of(stored) != if_etag:
+            raise EtagMismatchError(name.value)
+
+    def _keys(self, *, fresh: bool) -> Sequence[str]:
+        with self._snapshot_lock, self._translated():
+            now, snapshot = time.monotonic(), self._snapshot
+            if fresh or snapshot is None or now - snapshot[0] > _SNAPSHOT_SECONDS:
+                snapshot = self._snapshot = (now, sorted(os.listdir(self._records)))
+            return snapshot[1]
+
+    @contextmanager
+    def _locked(self, name: IndexName) -> Iterator[None]:
+        """Holds off every other kekd's put and delete of this name (and of a few others)."""
+        path = self._locks / str(crc32(name.key.encode()) % _LOCKS)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _remove_stale_temporaries(self) -> None:
+        """Those that a daemon left when it was killed; one that is being written is younger."""
+        oldest = time.time() - _STALE_TEMPORARY_SECONDS
+        for entry in os.scandir(self._temporary):
+            if entry.stat().st_mtime < oldest:
+                Path(entry).unlink(missing_ok=True)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StoreUnusableError(
+                f"The folder {self._root} is not there any more: is its volume mounted?"
+            ) from error
+        except OSError as error:
+            kind = StoreUnavailableError if error.errno in _PASSING else StoreUnusableError
+            raise kind(f"The store at {self._root} failed: {error.strerror}.") from error

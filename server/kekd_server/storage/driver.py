@@ -1,0 +1,56 @@
+"""What a store driver must do. The conformance suite in tests/contract holds each one to it."""
+
+from typing import NamedTuple, Protocol
+
+from kekd_server.names import IndexName
+
+
+class Stored(NamedTuple):
+    """A record as it is in the store."""
+
+    record: bytes
+    etag: str
+    """Opaque; changes whenever the record does."""
+
+
+class Driver(Protocol):
+    """Keeps one record per index name. Knows nothing of what is in a record.
+
+    Every method may block and may be called from several threads at once, as other processes may
+    call theirs on the same store. Each one is atomic, and a change that was answered has reached
+    stable storage, where the store has such. Cost doesn't grow with the number of records, but for
+    what `list` says.
+
+    Every method raises `StoreUnavailableError` when trying again may help and `StoreUnusableError`
+    when it can't; after the former a change may have happened or not.
+    """
+
+    def get(self, name: IndexName) -> Stored:
+        """The record of `name`. Raises `EnvelopeNotFoundError` if there is none."""
+
+    def create(self, name: IndexName, record: bytes) -> str:
+        """Stores the record of a name that has none; the etag. Of several at once, one wins.
+
+        Raises `EnvelopeExistsError` if the name has a record, whatever is in it.
+        """
+
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
+        """Stores a record in place of any that is there; the new etag.
+
+        Raises `EtagMismatchError` if `if_etag` isn't None and isn't the etag of the stored record,
+        or there is none.
+        """
+
+    def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
+        """Removes the record of `name`; whether there was one.
+
+        Raises `EtagMismatchError` if there is one and `if_etag` is neither None nor its etag.
+        """
+
+    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+        """The first `limit` names whose keys start with `prefix` and come after that of `after`,
+        sorted by key. A name that is there from the first page to the last is on exactly one.
+        """
+
+    def close(self) -> None:
+        """Lets go of connections and files. No other method is called afterwards."""

@@ -1,0 +1,68 @@
+"""Envelopes in this process's memory: for tests and for a try-out."""
+
+import threading
+from bisect import bisect_left, bisect_right, insort
+from itertools import islice, takewhile
+
+from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
+from kekd_server.names import IndexName
+from kekd_server.storage.driver import Stored
+from kekd_server.storage.etag import etag_of
+
+
+class MemoryDriver:
+    """A dict and its sorted keys under a lock. Nothing outlives the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[str, bytes] = {}
+        self._keys: list[str] = []
+
+    def get(self, name: IndexName) -> Stored:
+        record = self._records.get(name.key)
+        if record is None:
+            raise EnvelopeNotFoundError(name.value)
+        return Stored(record, etag_of(record))
+
+    def create(self, name: IndexName, record: bytes) -> str:
+        with self._lock:
+            if name.key in self._records:
+                raise EnvelopeExistsError(name.value)
+            return self._set(name, record)
+
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
+        with self._lock:
+            if if_etag is not None and if_etag != self._etag(name):
+                raise EtagMismatchError(name.value)
+            return self._set(name, record)
+
+    def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
+        with self._lock:
+            if name.key not in self._records:
+                return False
+            if if_etag is not None and if_etag != self._etag(name):
+                raise EtagMismatchError(name.value)
+            del self._records[name.key]
+            del self._keys[bisect_left(self._keys, name.key)]
+            return True
+
+    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+        with self._lock:
+            first = (
+                bisect_right(self._keys, after.key) if after else bisect_left(self._keys, prefix)
+            )
+            keys = takewhile(lambda key: key.startswith(prefix), islice(self._keys, first, None))
+            return [name for key in islice(keys, limit) if (name := IndexName.from_key(key))]
+
+    def close(self) -> None:
+        self._records.clear()
+
+    def _etag(self, name: IndexName) -> str | None:
+        record = self._records.get(name.key)
+        return None if record is None else etag_of(record)
+
+    def _set(self, name: IndexName, record: bytes) -> str:
+        if name.key not in self._records:
+            insort(self._keys, name.key)
+        self._records[name.key] = record
+        return etag_of(record)

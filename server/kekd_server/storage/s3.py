@@ -1,0 +1,234 @@
+"""Envelopes in an S3 bucket, or in any store that speaks S3 with conditional writes.
+
+[PREFIX/]_catalog/config/<key>    the records, where CyborgDB 0.18 has them
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+import boto3
+import tenacity
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from kekd_server.errors import (
+    EnvelopeExistsError,
+    EnvelopeNotFoundError,
+    EtagMismatchError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
+from kekd_server.names import IndexName
+from kekd_server.storage.driver import Stored
+from kekd_server.storage.location import S3Location
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+CONNECTIONS: Final = 32
+_ATTEMPTS: Final = 4
+_MARK: Final = "kekd-write"
+"""Object metadata that names the call which wrote the object."""
+
+_PRECONDITION_FAILED: Final = 412
+_CONFLICT: Final = 409
+_SERVER_ERROR: Final = 500
+_THROTTLED: Final = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded"}
+
+
+def connect(location: S3Location) -> "S3Client":
+    """A client whose calls end within half a minute whatever the endpoint does.
+
+    Credentials come from AWS's default chain. 5xx answers, throttling and broken connections are
+    retried with jitter by botocore's standard mode
+    (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html).
+    """
+    config = Config(
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        max_pool_connections=CONNECTIONS,
+        # What AWS adds of its own accord since 2025, other servers may not know.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path" if location.endpoint else "auto"},
+    )
+    return boto3.client(
+        "s3", region_name=location.region, endpoint_url=location.endpoint, config=config
+    )
+
+
+class S3Driver:
+    """A bucket that any number of daemons and CyborgDB may share; nothing of it is kept here.
+
+    Create is PutObject with If-None-Match, put and delete with an etag are If-Match: S3 decides, so
+    of several daemons one wins
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). CyborgDB itself
+    writes without a condition: its create or push can replace a record that was written between its
+    look and its write.
+
+    Whether a delete found something is asked beforehand, as S3 doesn't say: of two deletes at once
+    both may answer that they did.
+    """
+
+    def __init__(self, client: "S3Client", location: S3Location) -> None:
+        self._s3 = client
+        self._bucket = location.bucket
+        self._folder = "/".join(filter(None, (location.prefix, "_catalog/config/")))
+
+    def get(self, name: IndexName) -> Stored:
+        with self._translated():
+            try:
+                answer = self._s3.get_object(Bucket=self._bucket, Key=self._key(name))
+                return Stored(answer["Body"].read(), _opened(answer["ETag"]))
+            except ClientError as error:
+                if _code(error) == "NoSuchKey":
+                    raise EnvelopeNotFoundError(name.value) from None
+                raise
+
+    def create(self, name: IndexName, record: bytes) -> str:
+        with self._translated():
+            try:
+                return self._write(name, record, IfNoneMatch="*")
+            except ClientError as error:
+                if _status(error) == _PRECONDITION_FAILED:
+                    raise EnvelopeExistsError(name.value) from None
+                raise
+
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
+        with self._translated():
+            if if_etag is None:
+                return self._write(name, record)
+            try:
+                return self._write(name, record, IfMatch=_quoted(if_etag))
+            except ClientError as error:
+                if _status(error) == _PRECONDITION_FAILED or _code(error) == "NoSuchKey":
+                    raise EtagMismatchError(name.value) from None
+                raise
+
+    def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
+        try:
+            found = self.get(name)
+        except EnvelopeNotFoundError:
+            return False
+        if if_etag is not None and found.etag != if_etag:
+            raise EtagMismatchError(name.value)
+        condition = {} if if_etag is None else {"IfMatch": _quoted(if_etag)}
+        with self._translated():
+            try:
+                _PATIENT(
+                    self._s3.delete_object, Bucket=self._bucket, Key=self._key(name), **condition
+                )
+            except ClientError as error:
+                if _status(error) == _PRECONDITION_FAILED:
+                    raise EtagMismatchError(name.value) from None
+                if _code(error) != "NoSuchKey":  # gone since we looked, which is as good
+                    raise
+        return True
+
+    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+        """Asks S3 for no more keys than it answers with, in S3's own order, which is ours."""
+        names: list[IndexName] = []
+        with self._translated():
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket,
+                Prefix=self._folder + prefix,
+                PaginationConfig={"PageSize": limit},
+                StartAfter=self._key(after) if after else "",
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    key = item["Key"].removeprefix(self._folder)
+                    if name := IndexName.from_key(key):
+                        names.append(name)
+                if len(names) >= limit:
+                    break
+        return names[:limit]
+
+    def close(self) -> None:
+        self._s3.close()
+
+    def _key(self, name: IndexName) -> str:
+        return self._folder + name.key
+
+    def _write(self, name: IndexName, record: bytes, **condition: Any) -> str:
+        """PutObject under a condition, and the truth about it even where it was sent twice.
+
+        When the answer to a first attempt is lost, botocore's second is refused because of the
+        first. So each write carries a mark, and a refusal is believed only if the mark differs.
+        """
+        mark = uuid4().hex
+        try:
+            answer = _PATIENT(
+                self._s3.put_object,
+                Bucket=self._bucket,
+                Key=self._key(name),
+                Body=record,
+                Metadata={_MARK: mark},
+                **condition,
+            )
+            return _opened(answer["ETag"])
+        except ClientError as error:
+            if _status(error) == _PRECONDITION_FAILED and (etag := self._marked(name, mark)):
+                return etag
+            raise
+
+    def _marked(self, name: IndexName, mark: str) -> str | None:
+        try:
+            found = self._s3.head_object(Bucket=self._bucket, Key=self._key(name))
+        except ClientError:
+            return None
+        return _opened(found["ETag"]) if found["Metadata"].get(_MARK) == mark else None
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        where = f"The store s3://{self._bucket}"
+        try:
+            yield
+        except ClientError as error:
+            code = _code(error)
+            if _status(error) >= _SERVER_ERROR or code in _THROTTLED or _status(error) == _CONFLICT:
+                raise StoreUnavailableError(f"{where} answered {code}: try again.") from error
+            raise StoreUnusableError(
+                f"{where} answered {code}: check that the bucket exists and that the daemon's"
+                " credentials may read, write and list it."
+            ) from error
+        except NoCredentialsError as error:
+            raise StoreUnusableError(
+                f"{where} can't be used: the daemon has no AWS credentials"
+                " (environment, profile or instance role)."
+            ) from error
+        except BotoCoreError as error:
+            raise StoreUnavailableError(
+                f"{where} can't be reached ({type(error).__name__}): try again."
+            ) from error
+
+
+_PATIENT: Final = tenacity.Retrying(
+    # S3 answers so when two conditional writes of one key cross; botocore doesn't retry it.
+    retry=tenacity.retry_if_exception(
+        lambda e: isinstance(e, ClientError) and _status(e) == _CONFLICT
+    ),
+    wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
+    stop=tenacity.stop_after_attempt(5),
+    reraise=True,
+)
+
+
+def _code(error: ClientError) -> str:
+    return error.response["Error"].get("Code", "")
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+
+
+def _opened(etag: str) -> str:
+    """S3 quotes its etags, as HTTP does; ours goes through shells and JSON."""
+    return etag.strip('"')
+
+
+def _quoted(etag: str) -> str:
+    return f'"{etag}"'
