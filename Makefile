@@ -7,7 +7,7 @@ SCHEMA_OUT ?= schema/kekd_schema
 
 .PHONY: run test lint generate bench clean
 
-run: $(VENV)/server
+run: $(VENV)/run
 	@$(BIN)/kekd
 
 test: lint
@@ -33,7 +33,7 @@ bench: $(VENV)/dev
 clean:
 	rm -rf $(VENV)
 
-$(VENV)/server $(VENV)/dev: $(VENV)/%: pyproject.toml
+$(VENV)/run $(VENV)/dev: $(VENV)/%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -7,15 +7,10 @@ cyborgdb.create_index_kms(None, "my_index", blob)
 cyborgdb.get_index_kms(None, "my_index")
 """
 
-from kekd._client import AsyncClient, Client
-from kekd._functions import (
-    connect,
-    create_index_kms,
-    delete_index_kms,
-    get_index_kms,
-    list_index_kms,
-    push_index_kms,
-)
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from kekd._types import KMSBlob, S3Credentials, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,
@@ -34,6 +29,44 @@ from kekd.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+
+# A forked child can only open a connection of its own if gRPC is told so before it is imported
+# (https://github.com/grpc/grpc/blob/master/doc/fork_support.md).
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
+
+# gRPC and protobuf take long to import, so what needs them is imported when it is first used
+# (https://peps.python.org/pep-0562/).
+if TYPE_CHECKING:
+    from kekd._client import AsyncClient, Client
+    from kekd._functions import (
+        connect,
+        create_index_kms,
+        delete_index_kms,
+        get_index_kms,
+        list_index_kms,
+        push_index_kms,
+    )
+else:
+    _LATER: Final = {
+        "AsyncClient": "kekd._client",
+        "Client": "kekd._client",
+        "connect": "kekd._functions",
+        "create_index_kms": "kekd._functions",
+        "delete_index_kms": "kekd._functions",
+        "get_index_kms": "kekd._functions",
+        "list_index_kms": "kekd._functions",
+        "push_index_kms": "kekd._functions",
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module 'kekd' has no attribute '{name}'")
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})
+
 
 __all__ = [
     "AsyncClient",

@@ -1,7 +1,7 @@
 """What each method sends and what it makes of the answer, for both kinds of client."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -41,7 +41,7 @@ class Operation(Generic[Result]):
     """One call: a request, the type of its answer, and what the caller gets of it."""
 
     method: str
-    request: Message
+    request: Message = field(repr=False)
     answer: type[Message]
     result: Callable[[Any], Result]
 

@@ -5,10 +5,6 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-# A forked child can only open a channel of its own if gRPC has been told before it is imported
-# (https://github.com/grpc/grpc/blob/master/doc/fork_support.md).
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
-
 import grpc
 import grpc.aio
 

@@ -76,7 +76,7 @@ def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
 
 
 def _greet(settings: Settings) -> None:
-    """For whoever starts it by hand: where it listens, and a line to paste for each kind of call."""
+    """For whoever starts it by hand: where it listens, and a line to paste for each way in."""
     if settings.log_format == "json":
         return
     address = str(settings.listeners[0])

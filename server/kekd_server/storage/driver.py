@@ -1,14 +1,16 @@
 """What a store driver must do. The conformance suite in tests/contract holds each one to it."""
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from kekd_server.names import IndexName
 
 
-class Stored(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stored:
     """A record as it is in the store."""
 
-    record: bytes
+    record: bytes = field(repr=False)
     etag: str
     """Opaque; changes whenever the record does."""
 

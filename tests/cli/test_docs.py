@@ -1,0 +1,131 @@
+"""What the documents show is what happens: their sessions, programs, flags and files are run."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kekd
+from kekd._cli import EXIT_CODES, main
+from kekd_server.settings import Settings, load
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+
+
+def shell(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A user who has never run kekd, with the commands at hand."""
+    environment = clean_environment() | {"HOME": str(tmp_path)}
+    environment["PATH"] = f"{BIN}:{environment['PATH']}"
+    environment.pop("XDG_RUNTIME_DIR", None)
+    environment.pop("XDG_STATE_HOME", None)
+    return environment
+
+
+@pytest.fixture
+def default_daemon(environment: dict[str, str]) -> Iterator[None]:
+    daemon = subprocess.Popen(["kekd"], env=environment, stdout=subprocess.PIPE)
+    try:
+        assert shell("kekctl wait", environment).returncode == 0
+        yield
+    finally:
+        daemon.terminate()
+        daemon.communicate(timeout=30)
+
+
+def test_the_readmes_session_goes_as_printed(
+    default_daemon: None, environment: dict[str, str]
+) -> None:
+    (session,) = blocks(README, "console")
+    for step in session.split("$ ")[1:]:
+        command, _, expected = step.partition("\n")
+        assert shell(command, environment).stdout == expected
+
+
+def test_the_readmes_program_runs(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    keystore = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(keystore))
+    (program,) = blocks(README, "python")
+    kekd.connect(daemon.address)
+    exec(program.replace("/var/lib/cyborgdb", str(keystore)), {})
+    assert list(kekd.list_index_kms()) == []
+
+
+def test_the_readmes_grpcurl_line_runs(daemon: Daemon, environment: dict[str, str]) -> None:
+    line = next(line for line in README.splitlines() if line.startswith("grpcurl"))
+    done = shell(line.replace("/run/kekd/kekd.sock", str(daemon.socket)), environment)
+    assert "kekd.v1.EnvelopeService" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in (README + OPERATIONS).splitlines() if line.startswith("kekd --")]
+)
+def test_every_line_that_starts_the_daemon_is_understood(
+    line: str, environment: dict[str, str]
+) -> None:
+    done = shell(f"{line.partition('#')[0]} --print-config", environment)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_file_of_the_operations_page_is_understood(tmp_path: Path) -> None:
+    (example,) = blocks(OPERATIONS, "yaml")
+    file = tmp_path / "kekd.yaml"
+    file.write_text(example)
+    assert len(load({}, file).settings.locations) == 3
+
+
+def test_the_operations_page_has_every_setting() -> None:
+    rows = re.findall(r"^\| `(--[\w-]+)` \| `(KEKD_\w+)` \| `(\w+)` \|", OPERATIONS, re.MULTILINE)
+    assert sorted(rows) == sorted(
+        (f"--{name.replace('_', '-')}", f"KEKD_{name.upper()}", name)
+        for name in Settings.model_fields
+    )
+
+
+def test_the_readme_has_every_exit_code(environment: dict[str, str]) -> None:
+    documented = dict(re.findall(r"^\| (\d) \| (.+) \|$", README, re.MULTILINE))
+    assert set(documented) == {"0", *(str(code) for _, code in EXIT_CODES)}
+    help_text = " ".join(shell("kekctl --help", environment).stdout.split())
+    for code, meaning in documented.items():
+        assert f"{code} {meaning}" in help_text
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.fixture(scope="module")
+def helps() -> str:
+    commands = ["kekd", *(f"kekctl {name}" for name in ("", *main.commands))]
+    return "".join(
+        shell(f"{BIN}/{command} --help", clean_environment()).stdout for command in commands
+    )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_flags_in_the_documents_exist(document: Path, helps: str) -> None:
+    for flag in re.findall(r"(?<![\w`-])`?(--[a-z][\w-]+)", document.read_text()):
+        assert re.search(rf"{flag}\b", helps), flag

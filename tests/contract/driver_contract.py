@@ -1,0 +1,211 @@
+"""The contract of `storage.driver.Driver`, as tests that every driver's own file inherits.
+
+A harness gives raw access to what is stored, past the driver: what the driver wrote is read raw,
+and what it reads was written raw, so that a bug of the one can't hide a bug of the other.
+"""
+
+import threading
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kekd_server.errors import (
+    EnvelopeExistsError,
+    EnvelopeNotFoundError,
+    EtagMismatchError,
+)
+from kekd_server.names import IndexName, key_prefix
+from kekd_server.storage.driver import Driver
+
+NAMES = [
+    "plain",
+    "a/b",
+    ".",
+    "..",
+    "é",
+    "a\0b",
+    " ",
+    "~",
+    "%41",
+    "日本語",
+    "🗝",
+    "-._",
+    "UPPER",
+    "upper",
+    "x.kms.cat",
+    "_catalog",
+    "n" * 247,
+    "é" * 41,
+]
+NAME = IndexName("my_index")
+
+
+class Harness:
+    """A driver and the raw side of its store."""
+
+    driver: Driver
+
+    @abstractmethod
+    def read(self, key: str) -> bytes | None:
+        """What is stored under a key, read without the driver."""
+
+    @abstractmethod
+    def write(self, key: str, record: bytes) -> None:
+        """Stores under a key without the driver."""
+
+
+class DriverContract:
+    """To be inherited by a class with a `harness` fixture."""
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_create_stores_the_very_bytes_under_the_key(self, harness: Harness, name: str) -> None:
+        harness.driver.create(IndexName(name), b"record")
+        assert harness.read(IndexName(name).key) == b"record"
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_get_answers_with_the_very_bytes(self, harness: Harness, name: str) -> None:
+        harness.write(IndexName(name).key, b"\0\xff record")
+        assert harness.driver.get(IndexName(name)).record == b"\0\xff record"
+
+    def test_get_of_what_is_not_there_says_so(self, harness: Harness) -> None:
+        with pytest.raises(EnvelopeNotFoundError):
+            harness.driver.get(NAME)
+
+    def test_create_over_anything_is_refused_and_changes_nothing(self, harness: Harness) -> None:
+        harness.write(NAME.key, b"foreign")
+        with pytest.raises(EnvelopeExistsError):
+            harness.driver.create(NAME, b"mine")
+        assert harness.read(NAME.key) == b"foreign"
+
+    def test_create_after_delete_succeeds(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"first")
+        harness.driver.delete(NAME, if_etag=None)
+        harness.driver.create(NAME, b"second")
+        assert harness.read(NAME.key) == b"second"
+
+    def test_put_replaces_whatever_is_there(self, harness: Harness) -> None:
+        harness.driver.put(NAME, b"first, and longer", if_etag=None)
+        harness.driver.put(NAME, b"second", if_etag=None)
+        assert harness.read(NAME.key) == b"second"
+
+    def test_every_write_answers_with_the_etag_that_get_has(self, harness: Harness) -> None:
+        created = harness.driver.create(NAME, b"1")
+        assert created == harness.driver.get(NAME).etag
+        pushed = harness.driver.put(NAME, b"2", if_etag=None)
+        assert pushed == harness.driver.get(NAME).etag
+        replaced = harness.driver.put(NAME, b"3", if_etag=pushed)
+        assert replaced == harness.driver.get(NAME).etag
+        assert len({created, pushed, replaced}) == 3
+
+    def test_a_foreign_write_changes_the_etag(self, harness: Harness) -> None:
+        etag = harness.driver.create(NAME, b"1")
+        harness.write(NAME.key, b"2")
+        assert harness.driver.get(NAME).etag != etag
+
+    def test_put_with_a_stale_etag_is_refused_and_changes_nothing(self, harness: Harness) -> None:
+        etag = harness.driver.create(NAME, b"1")
+        harness.write(NAME.key, b"2")
+        with pytest.raises(EtagMismatchError):
+            harness.driver.put(NAME, b"3", if_etag=etag)
+        assert harness.read(NAME.key) == b"2"
+
+    def test_put_with_an_etag_over_nothing_is_refused(self, harness: Harness) -> None:
+        with pytest.raises(EtagMismatchError):
+            harness.driver.put(NAME, b"1", if_etag="0123456789abcdef")
+        assert harness.read(NAME.key) is None
+
+    def test_delete_removes_and_tells_whether_there_was_something(self, harness: Harness) -> None:
+        harness.write(NAME.key, b"1")
+        assert harness.driver.delete(NAME, if_etag=None)
+        assert harness.read(NAME.key) is None
+        assert not harness.driver.delete(NAME, if_etag=None)
+
+    def test_delete_with_its_etag_removes(self, harness: Harness) -> None:
+        etag = harness.driver.create(NAME, b"1")
+        assert harness.driver.delete(NAME, if_etag=etag)
+        assert harness.read(NAME.key) is None
+
+    def test_delete_with_a_stale_etag_is_refused_and_changes_nothing(
+        self, harness: Harness
+    ) -> None:
+        etag = harness.driver.create(NAME, b"1")
+        harness.write(NAME.key, b"2")
+        with pytest.raises(EtagMismatchError):
+            harness.driver.delete(NAME, if_etag=etag)
+        assert harness.read(NAME.key) == b"2"
+
+    def test_delete_with_an_etag_of_what_is_not_there_is_a_no_op(self, harness: Harness) -> None:
+        assert not harness.driver.delete(NAME, if_etag="0123456789abcdef")
+
+    def test_list_has_every_name_once_in_the_order_of_keys(self, harness: Harness) -> None:
+        for name in NAMES:
+            harness.write(IndexName(name).key, b"1")
+        listed = harness.driver.list("", None, len(NAMES) + 1)
+        assert listed == sorted(map(IndexName, NAMES), key=lambda name: name.key)
+
+    @pytest.mark.parametrize("size", [1, 2, 7])
+    def test_pages_join_to_the_whole(self, harness: Harness, size: int) -> None:
+        for name in NAMES:
+            harness.write(IndexName(name).key, b"1")
+        pages = [harness.driver.list("", None, size)]
+        while pages[-1]:
+            pages.append(harness.driver.list("", pages[-1][-1], size))
+        assert all(len(page) <= size for page in pages)
+        whole = [name for page in pages for name in page]
+        assert whole == sorted(map(IndexName, NAMES), key=lambda name: name.key)
+
+    def test_list_by_prefix(self, harness: Harness) -> None:
+        for name in ("a", "a/1", "a/2", "é1", "b"):
+            harness.write(IndexName(name).key, b"1")
+        for prefix, expected in {"a/": ["a/1", "a/2"], "é": ["é1"], "c": []}.items():
+            names = harness.driver.list(key_prefix(prefix), None, 10)
+            assert [name.value for name in names] == expected
+        after = IndexName("a/1")
+        assert harness.driver.list(key_prefix("a/"), after, 10) == [IndexName("a/2")]
+
+    def test_list_goes_on_after_a_name_that_is_gone(self, harness: Harness) -> None:
+        for name in ("a", "b", "c"):
+            harness.write(IndexName(name).key, b"1")
+        (first,) = harness.driver.list("", None, 1)
+        harness.driver.delete(first, if_etag=None)
+        assert [name.value for name in harness.driver.list("", first, 10)] == ["b", "c"]
+
+    def test_list_passes_over_what_is_no_envelope(self, harness: Harness) -> None:
+        harness.write(NAME.key, b"1")
+        for stray in ("x.cat", "y.kms.cat.123.1.tmp", "%41.kms.cat", "%zz.kms.cat", ".kms.cat"):
+            harness.write(stray, b"1")
+        assert harness.driver.list("", None, 10) == [NAME]
+
+    def test_of_many_creators_one_wins_and_its_bytes_are_stored(self, harness: Harness) -> None:
+        start = threading.Barrier(8)
+
+        def create(number: int) -> int | None:
+            start.wait()
+            try:
+                harness.driver.create(NAME, f"record {number}".encode())
+            except EnvelopeExistsError:
+                return None
+            return number
+
+        with ThreadPoolExecutor(8) as threads:
+            winners = [it for it in threads.map(create, range(8)) if it is not None]
+        assert len(winners) == 1
+        assert harness.read(NAME.key) == f"record {winners[0]}".encode()
+
+    def test_of_many_conditional_puts_one_wins(self, harness: Harness) -> None:
+        etag = harness.driver.create(NAME, b"0")
+        start = threading.Barrier(8)
+
+        def put(number: int) -> int | None:
+            start.wait()
+            try:
+                harness.driver.put(NAME, f"record {number}".encode(), if_etag=etag)
+            except EtagMismatchError:
+                return None
+            return number
+
+        with ThreadPoolExecutor(8) as threads:
+            winners = [it for it in threads.map(put, range(8)) if it is not None]
+        assert len(winners) == 1
+        assert harness.read(NAME.key) == f"record {winners[0]}".encode()

@@ -1,0 +1,38 @@
+import pytest
+
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3 import S3Driver, connect
+from tests.contract.driver_contract import NAME, DriverContract, Harness
+from tests.fixtures.s3 import REGION, Bucket
+
+
+class S3Harness(Harness):
+    def __init__(self, bucket: Bucket, prefix: str) -> None:
+        location = S3Location(bucket.name, prefix, REGION, bucket.endpoint)
+        self.driver = S3Driver(connect(location), location)
+        self._bucket = bucket
+        self._folder = f"{prefix}/_catalog/config/".lstrip("/")
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            answer = self._bucket.s3.get_object(Bucket=self._bucket.name, Key=self._folder + key)
+        except self._bucket.s3.exceptions.NoSuchKey:
+            return None
+        return answer["Body"].read()
+
+    def write(self, key: str, record: bytes) -> None:
+        self._bucket.s3.put_object(Bucket=self._bucket.name, Key=self._folder + key, Body=record)
+
+
+class TestS3Driver(DriverContract):
+    @pytest.fixture(params=["", "some/prefix"])
+    def harness(self, bucket: Bucket, request: pytest.FixtureRequest) -> Harness:
+        return S3Harness(bucket, request.param)
+
+
+def test_stores_in_one_bucket_do_not_see_each_other(bucket: Bucket) -> None:
+    one, other = S3Harness(bucket, "one"), S3Harness(bucket, "one/more")
+    one.driver.create(NAME, b"1")
+    assert other.driver.list("", None, 10) == []
+    other.driver.create(NAME, b"2")
+    assert one.driver.list("", None, 10) == [NAME]

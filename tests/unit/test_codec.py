@@ -1,0 +1,140 @@
+"""The record codec: what it writes it reads, and what it didn't write whole it refuses."""
+
+import struct
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kekd_schema import CorruptRecordError, Envelope, decode, encode
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+envelopes = st.builds(
+    Envelope,
+    kms_name=texts,
+    provider=texts,
+    key_id=texts,
+    region=texts,
+    wrapped_kek=st.binary(max_size=300),
+    version=st.integers(0, 2**32 - 1),
+    created_at=st.integers(-(2**63), 2**63 - 1),
+    key_arn=texts,
+    binding=texts,
+)
+SMALL = Envelope(kms_name="k", provider="aws", key_id="id", wrapped_kek=b"\1\2\3\0", version=1)
+FULL = Envelope(
+    kms_name="prod-kms",
+    provider="aws-kms",
+    key_id="alias/prod",
+    region="us-east-1",
+    wrapped_kek=bytes(range(184)),
+    version=2**32 - 1,
+    created_at=1_700_000_000,
+    key_arn="arn:aws:kms:us-east-1:111122223333:key/0",
+    binding="index",
+)
+
+
+def decoded_or_refused(record: bytes) -> Envelope | None:
+    """Any other exception than the one error fails the test that calls this."""
+    try:
+        return decode(record)
+    except CorruptRecordError:
+        return None
+
+
+@given(envelopes)
+def test_what_is_encoded_decodes_equal(envelope: Envelope) -> None:
+    assert decode(encode(envelope)) == envelope
+
+
+@given(envelopes)
+def test_equal_envelopes_have_equal_records(envelope: Envelope) -> None:
+    assert encode(decode(encode(envelope))) == encode(envelope)
+
+
+@pytest.mark.parametrize("envelope", [Envelope(), SMALL, FULL])
+def test_no_change_of_one_byte_goes_unnoticed(envelope: Envelope) -> None:
+    record = encode(envelope)
+    for at in range(len(record)):
+        for value in range(256):
+            mutated = record[:at] + bytes([value]) + record[at + 1 :]
+            assert decoded_or_refused(mutated) in (envelope, None)
+
+
+@pytest.mark.parametrize("envelope", [Envelope(), SMALL, FULL])
+def test_no_truncation_and_no_addition_goes_unnoticed(envelope: Envelope) -> None:
+    record = encode(envelope)
+    for length in range(len(record)):
+        assert decoded_or_refused(record[:length]) is None
+    for tail in (b"\1", b"\0" * 8, record):
+        assert decoded_or_refused(record + tail) is None
+
+
+@given(envelopes, st.data())
+def test_no_change_of_several_bytes_goes_unnoticed(envelope: Envelope, data: st.DataObject) -> None:
+    record = bytearray(encode(envelope))
+    for at in data.draw(st.lists(st.integers(0, len(record) - 1), min_size=1, max_size=8)):
+        record[at] = data.draw(st.integers(0, 255))
+    assert decoded_or_refused(bytes(record)) in (envelope, None)
+
+
+@given(st.binary(max_size=400))
+@example(b"")
+@example(b"\xff" * 64)
+@settings(max_examples=1000)
+def test_random_bytes_are_refused(noise: bytes) -> None:
+    assert decoded_or_refused(noise) is None
+
+
+def slots_of(record: bytes | bytearray) -> dict[int, int]:
+    """Where each field's slot is, by the format's definition."""
+    (table,) = struct.unpack_from("<I", record, 0)
+    vtable = table - struct.unpack_from("<i", record, table)[0]
+    (size,) = struct.unpack_from("<H", record, vtable)
+    entries = struct.unpack_from(f"<{(size - 4) // 2}H", record, vtable + 4)
+    return {field: table + entry for field, entry in enumerate(entries) if entry}
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2**31, 2**32 - 1, 0x7FFFFFFF, 0xFFFFFF00])
+@pytest.mark.parametrize("field", range(5))
+def test_hostile_offsets_are_refused(field: int, offset: int) -> None:
+    record = bytearray(encode(FULL))
+    struct.pack_into("<I", record, slots_of(record)[field], offset)
+    assert decoded_or_refused(bytes(record)) is None
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**31, 2**32 - 1])
+def test_hostile_lengths_are_refused(length: int) -> None:
+    record = bytearray(encode(FULL))
+    slot = slots_of(record)[4]
+    (offset,) = struct.unpack_from("<I", record, slot)
+    struct.pack_into("<I", record, slot + offset, length)
+    assert decoded_or_refused(bytes(record)) is None
+
+
+def test_a_field_that_a_later_version_appended_is_passed_over() -> None:
+    # FULL's record with an eleventh entry in a copy of its vtable, at the end of the record.
+    record = bytearray(encode(SMALL))
+    (table,) = struct.unpack_from("<I", record, 0)
+    vtable = table - struct.unpack_from("<i", record, table)[0]
+    size, table_size = struct.unpack_from("<HH", record, vtable)
+    entries = record[vtable + 4 : vtable + size]
+    # Its checksum doesn't know the field; without one it is a record as CyborgDB might write it.
+    entries[18:20] = b"\0\0"
+    longer = struct.pack("<HH", size + 2, table_size) + entries + struct.pack("<H", 4)
+    struct.pack_into("<i", record, table, table - len(record))
+    assert decode(bytes(record + longer)) == SMALL
+
+
+def test_the_error_holds_nothing_of_the_record() -> None:
+    record = bytearray(
+        encode(Envelope(kms_name="canary", provider="canary", wrapped_kek=b"canary"))
+    )
+    at = record.rindex(b"canary")
+    record[at] = 0xFF
+    with pytest.raises(CorruptRecordError) as caught:
+        decode(bytes(record))
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__

@@ -1,0 +1,85 @@
+"""The one table of errors, from a daemon's exception over the wire to a caller's exception."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import kekd
+from kekd import _rpc
+from kekd import errors as client_errors
+from kekd_proto.reasons import STATUS, Reason
+from kekd_server import errors as server_errors
+from kekd_server.errors import KekdError
+
+PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
+
+
+def classes_of(module: Any, base: type) -> set[Any]:
+    return {it for _, it in inspect.getmembers(module, inspect.isclass) if issubclass(it, base)} - {
+        base
+    }
+
+
+def test_every_reason_has_a_status_and_a_class_on_both_sides() -> None:
+    assert set(STATUS) == set(Reason)
+    assert set(client_errors.BY_REASON) == set(Reason)
+    raised = {kind.reason for kind in classes_of(server_errors, KekdError)}
+    assert raised == set(Reason) - {Reason.INTERNAL}
+
+
+def test_every_status_is_one_of_grpcs() -> None:
+    codes = {code.name for code in grpc.StatusCode}
+    assert set(STATUS.values()) <= codes
+    assert set(client_errors.BY_STATUS) <= codes
+
+
+def test_every_client_class_is_reached_and_exported() -> None:
+    classes = classes_of(client_errors, kekd.EnvelopeError)
+    reached = {*client_errors.BY_REASON.values(), *client_errors.BY_STATUS.values()}
+    assert classes == reached
+    assert {kind.__name__ for kind in classes} < set(kekd.__all__)
+
+
+def test_every_client_class_is_drawn_in_the_docstring() -> None:
+    drawn = set(re.findall(r"\w+Error\b", client_errors.__doc__ or "")) - {"ValueError"}
+    assert drawn == {kind.__name__ for kind in classes_of(client_errors, ValueError)}
+
+
+def test_every_daemon_class_is_drawn_in_the_docstring() -> None:
+    drawn = set(re.findall(r"\w+Error\b", server_errors.__doc__ or ""))
+    assert drawn == {kind.__name__ for kind in classes_of(server_errors, Exception)}
+
+
+def test_the_documented_table_is_the_table() -> None:
+    row = re.compile(r"^\| `([A-Z_]+)` \| `([A-Z_]+)` \| `(\w+)` \|", re.MULTILINE)
+    assert row.findall(PROTOCOL.read_text()) == [
+        (reason.value, STATUS[reason], client_errors.BY_REASON[reason].__name__)
+        for reason in Reason
+    ]
+
+
+class FailedCall(grpc.RpcError):
+    """What gRPC raises, without a call."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return "told by gRPC"
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        return ()
+
+
+@pytest.mark.parametrize("code", grpc.StatusCode)
+def test_a_call_that_grpc_ended_is_an_envelope_error_of_its_status(code: grpc.StatusCode) -> None:
+    error = _rpc.translated(FailedCall(code), "unix:/x")
+    assert isinstance(error, client_errors.BY_STATUS.get(code.name, kekd.EnvelopeError))
+    assert code.name in str(error)

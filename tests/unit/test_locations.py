@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from kekd_server.errors import StoreNotConfiguredError
+from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
+from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.store import Store
+from kekd_server.stores import Stores
+
+S3 = S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000")
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "admitted"),
+    [
+        (MemoryLocation(), MemoryLocation(), True),
+        (MemoryLocation(), DiskLocation("/keystore"), False),
+        (DiskLocation("/keystore"), DiskLocation("/keystore"), True),
+        (DiskLocation("/keystore"), DiskLocation("/keystore/"), True),
+        (DiskLocation("/keystore"), DiskLocation("/a/../keystore"), True),
+        (DiskLocation("/keystore"), DiskLocation("/keystore/.."), False),
+        (DiskLocation("/keystore"), DiskLocation("/keystore/a"), False),
+        (DiskLocation("/keystore"), DiskLocation(""), False),
+        (DiskLocation("/keystore"), S3Location("keystore"), False),
+        (S3, S3Location("bucket", "a/b"), True),
+        (S3, S3Location("bucket", "/a//b/"), True),
+        (S3, S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000"), True),
+        (S3, S3Location("bucket", "a/b", "us-east-1"), False),
+        (S3, S3Location("bucket", "a/b", None, "http://127.0.0.1:9001"), False),
+        (S3, S3Location("bucket", "a"), False),
+        (S3, S3Location("bucket"), False),
+        (S3, S3Location("other", "a/b"), False),
+    ],
+)
+def test_a_store_admits_what_names_it(
+    configured: Location, asked: Location, admitted: bool
+) -> None:
+    assert configured.admits(asked) is admitted
+
+
+def test_a_store_behind_a_link_is_named_by_either_path(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    configured = DiskLocation(str(tmp_path / "link"))
+    assert configured.admits(DiskLocation(str(tmp_path / "link")))
+    assert configured.admits(DiskLocation(str(tmp_path / "real")))
+
+
+def stores(*locations: Location) -> Stores:
+    return Stores([Store(it, MemoryDriver(), threads=1, inline_get=True) for it in locations])
+
+
+def test_the_first_store_is_the_default() -> None:
+    assert stores(MemoryLocation(), DiskLocation("/a")).select(None).location == MemoryLocation()
+
+
+def test_no_store_and_several_stores_are_refused() -> None:
+    twins = stores(S3Location("bucket", "", "a"), S3Location("bucket", "", "b"))
+    assert twins.select(S3Location("bucket", "", "b")).location == S3Location("bucket", "", "b")
+    with pytest.raises(StoreNotConfiguredError, match="matches 2 of the daemon's stores"):
+        twins.select(S3Location("bucket"))
+    with pytest.raises(StoreNotConfiguredError, match="matches none of the daemon's stores"):
+        twins.select(DiskLocation("/etc"))

@@ -1,0 +1,81 @@
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kekd_server.errors import InvalidIndexNameError
+from kekd_server.names import IndexName, key_prefix
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("my_index", "my_index.kms.cat"),
+        ("a/b", "a%2Fb.kms.cat"),
+        ("..", "...kms.cat"),
+        ("é", "%C3%A9.kms.cat"),
+        ("a\0b", "a%00b.kms.cat"),
+        ("~", "%7E.kms.cat"),
+        ("%41", "%2541.kms.cat"),
+        ("A-z0._", "A-z0._.kms.cat"),
+    ],
+)
+def test_the_key_is_the_percent_encoded_name(name: str, key: str) -> None:
+    assert IndexName(name).key == key
+
+
+@given(texts)
+def test_a_key_leads_back_to_its_name(name: str) -> None:
+    key = IndexName(name).key
+    assert IndexName.from_key(key) == IndexName(name)
+    assert unquote(key) == f"{name}.kms.cat"
+
+
+@given(texts, texts)
+def test_the_key_of_a_prefix_is_a_prefix_of_the_key(prefix: str, rest: str) -> None:
+    assert IndexName(prefix + rest).key.startswith(key_prefix(prefix))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        ".kms.cat",
+        "a",
+        "%41.kms.cat",
+        "%zz.kms.cat",
+        "%c3%a9.kms.cat",
+        "%FF.kms.cat",
+        "a/b.kms.cat",
+    ],
+)
+def test_what_kekd_would_not_have_written_is_no_key(key: str) -> None:
+    assert IndexName.from_key(key) is None
+
+
+def test_the_longest_name_fits_a_file_name_and_one_more_byte_does_not() -> None:
+    assert len(IndexName("n" * 247).key) == 255
+    with pytest.raises(InvalidIndexNameError, match="256 bytes, and 255 is the limit"):
+        IndexName("n" * 248)
+    assert len(IndexName("é" * 41).key) == 254
+    with pytest.raises(InvalidIndexNameError):
+        IndexName("é" * 42)
+
+
+def test_the_empty_name_is_refused_in_the_references_words() -> None:
+    with pytest.raises(InvalidIndexNameError) as caught:
+        IndexName("")
+    assert str(caught.value) == "index_name cannot be empty."
+
+
+def test_a_lone_surrogate_is_refused() -> None:
+    with pytest.raises(InvalidIndexNameError, match="lone surrogate at character 1"):
+        IndexName("a\ud800")
+
+
+def test_a_prefix_longer_than_any_name_is_refused() -> None:
+    with pytest.raises(InvalidIndexNameError):
+        key_prefix("p" * 256)

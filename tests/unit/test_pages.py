@@ -1,0 +1,48 @@
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kekd_server.errors import InvalidRequestError
+from kekd_server.names import IndexName
+from kekd_server.pages import PageToken
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(texts, texts)
+def test_a_token_parses_to_itself(prefix: str, name: str) -> None:
+    token = PageToken(prefix, IndexName(name))
+    assert PageToken.parse(str(token), prefix) == token
+
+
+def test_a_token_of_another_prefix_is_refused() -> None:
+    token = str(PageToken("a", IndexName("ab")))
+    with pytest.raises(InvalidRequestError, match="another prefix"):
+        PageToken.parse(token, "b")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"{}",
+        b"[]",
+        b'["", ""]',
+        b'["", 1]',
+        b"[1, 2, 3]",
+        b'["", "a", 1]',
+        b'["", "\\ud800"]',
+    ],
+)
+def test_what_no_page_was_answered_with_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="start again without it"):
+        PageToken.parse(base64.urlsafe_b64encode(content).decode(), "")
+
+
+@given(st.text())
+def test_any_other_text_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        PageToken.parse(text, "")

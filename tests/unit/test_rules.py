@@ -1,0 +1,43 @@
+from dataclasses import replace
+
+import pytest
+
+from kekd_schema import Envelope
+from kekd_server import rules
+from kekd_server.errors import InvalidEnvelopeError
+
+AWS = Envelope(provider="aws", key_id="secret", wrapped_kek=b"w", version=1)
+KMS = replace(AWS, provider="aws-kms", wrapped_kek=b"w" * 6144)
+NONE = Envelope(provider="none", version=2**32 - 1)
+
+
+@pytest.mark.parametrize("envelope", [AWS, KMS, NONE, replace(NONE, key_id="k", created_at=-1)])
+def test_what_keeps_the_rules_passes(envelope: Envelope) -> None:
+    rules.check(envelope)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "problem"),
+    [
+        (replace(AWS, provider=""), "provider must be"),
+        (replace(AWS, provider="AWS"), "provider must be"),
+        (replace(AWS, key_id=""), "needs a key_id"),
+        (replace(KMS, key_id=""), "needs a key_id"),
+        (replace(AWS, wrapped_kek=b""), "needs a wrapped_kek"),
+        (replace(KMS, wrapped_kek=b""), "needs a wrapped_kek"),
+        (replace(KMS, wrapped_kek=b"w" * 6145), "6145 bytes, and 6144 is the most"),
+        (replace(NONE, wrapped_kek=b"w"), "takes no wrapped_kek"),
+        (replace(NONE, version=0), "version must be"),
+        (replace(NONE, version=2**32), "version must be"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_by_its_name(envelope: Envelope, problem: str) -> None:
+    with pytest.raises(InvalidEnvelopeError, match=problem):
+        rules.check(envelope)
+
+
+def test_every_broken_rule_is_named() -> None:
+    with pytest.raises(InvalidEnvelopeError) as caught:
+        rules.check(Envelope(provider="aws"))
+    for problem in ("key_id", "wrapped_kek", "version"):
+        assert problem in str(caught.value)
