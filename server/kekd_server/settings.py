@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 import platformdirs
 import yaml
@@ -41,6 +41,20 @@ def _split(value: object) -> object:
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
 
+def _distinct(values: list[Any]) -> list[Any]:
+    if doubled := [str(value) for value in values if values.count(value) > 1]:
+        raise ValueError(f"given twice: {doubled[0]}")
+    return values
+
+
+def _address(value: str) -> str:
+    return str(parse(value))
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
 def _bucket(value: object) -> object:
     """`BUCKET[/PREFIX]`, in the place of a mapping."""
     if not isinstance(value, str):
@@ -49,18 +63,11 @@ def _bucket(value: object) -> object:
     return {"bucket": bucket, "prefix": prefix}
 
 
-def _address(value: str) -> str:
-    return str(parse(value))
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    if doubled := [str(value) for value in values if values.count(value) > 1]:
-        raise ValueError(f"given twice: {doubled[0]}")
-    return values
-
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+Value = TypeVar("Value")
+Several = Annotated[list[Value], NoDecode, BeforeValidator(_split), AfterValidator(_distinct)]
+Address = Annotated[str, AfterValidator(_address)]
+Folder = Annotated[Path, AfterValidator(_absolute)]
+Endpoint = Annotated[str, Field(pattern="^https?://[^/]+/?$")]
 
 
 class S3Settings(BaseModel):
@@ -68,10 +75,13 @@ class S3Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bucket: str = Field(min_length=3)
+    bucket: str = Field(pattern=r"^[a-zA-Z0-9._-]{3,255}$")
     prefix: str = ""
     region: str | None = None
-    endpoint: str | None = None
+    endpoint: Endpoint | None = None
+
+
+Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
 
 
 class Settings(BaseSettings):
@@ -79,31 +89,16 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="KEKD_", env_ignore_empty=True, extra="forbid")
 
-    listen: Annotated[
-        list[Annotated[str, AfterValidator(_address)]],
-        NoDecode,
-        BeforeValidator(_split),
-        AfterValidator(_distinct),
-    ] = Field(
+    listen: Several[Address] = Field(
         default_factory=lambda: [f"unix:{default_socket()}", f"127.0.0.1:{DEFAULT_TCP_PORT}"],
         min_length=1,
     )
-    disk: Annotated[
-        list[Annotated[Path, AfterValidator(_absolute)]],
-        NoDecode,
-        BeforeValidator(_split),
-        AfterValidator(_distinct),
-    ] = []
+    disk: Several[Folder] = []
     memory: bool = False
-    s3: Annotated[
-        list[Annotated[S3Settings, BeforeValidator(_bucket)]],
-        NoDecode,
-        BeforeValidator(_split),
-        AfterValidator(_distinct),
-    ] = []
+    s3: Several[Bucket] = []
     s3_region: str | None = None
     """For every bucket that names no region of its own; likewise the endpoint."""
-    s3_endpoint: str | None = None
+    s3_endpoint: Endpoint | None = None
     log_format: Literal["text", "json"] = "text"
     shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """Seconds that calls in flight are given to finish."""

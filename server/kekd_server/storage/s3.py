@@ -11,7 +11,13 @@ from uuid import uuid4
 import boto3
 import tenacity
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from kekd_server.errors import (
     EnvelopeExistsError,
@@ -35,6 +41,7 @@ _MARK: Final = "kekd-write"
 _PRECONDITION_FAILED: Final = 412
 _CONFLICT: Final = 409
 _SERVER_ERROR: Final = 500
+_UNUSABLE: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
 _THROTTLED: Final = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded"}
 
 
@@ -195,10 +202,10 @@ class S3Driver:
                 f"{where} answered {code}: check that the bucket exists and that the daemon's"
                 " credentials may read, write and list it."
             ) from error
-        except NoCredentialsError as error:
+        except _UNUSABLE as error:
             raise StoreUnusableError(
-                f"{where} can't be used: the daemon has no AWS credentials"
-                " (environment, profile or instance role)."
+                f"{where} can't be used ({type(error).__name__}): check its name and the daemon's"
+                " AWS credentials (environment, profile or instance role)."
             ) from error
         except BotoCoreError as error:
             raise StoreUnavailableError(
