@@ -157,9 +157,6 @@ class _Record:
 
     def _string(self, field: int) -> str:
         start, end = self._vector(field, terminator=1)
-        if start == end:
-            return ""
-        _require(self._buffer[end] == 0, "a string isn't terminated")
         return str(self._buffer[start:end], "utf-8")
 
     def _bytes(self, field: int) -> bytes:
@@ -170,10 +167,12 @@ class _Record:
         slot = self.slots.get(field)
         if slot is None:
             return 0, 0
-        start = slot + self._u32(slot)
-        _require(start % 4 == 0, "a value isn't aligned")
+        offset = self._u32(slot)
+        start = slot + offset
+        _require(offset > 0 and start % 4 == 0, "a value isn't aligned")
         end = start + 4 + self._u32(start)
         _require(end + terminator <= len(self._buffer), "a value reaches past the end")
+        _require(not any(self._buffer[end : end + terminator]), "a string isn't terminated")
         self._regions.append((start, end + terminator))
         return start + 4, end
 
