@@ -1,0 +1,214 @@
+"""cyborgdb_core and kekd on one keystore."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any, Final
+
+import cyborgdb_core
+import pytest
+
+import kekd
+from tests.fixtures.daemon import StartDaemon
+from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket
+from tests.vectors.make_records import values
+
+SUFFIX: Final = ".kms.cat"
+NAME_MAX: Final = 255
+"""Bytes that a file name may have on Linux."""
+
+LONGEST: Final = "x" * (NAME_MAX - len(SUFFIX))
+"""The longest name that kekd stores."""
+
+# cyborgdb_core writes beside the record, into NAME.kms.cat.PID.N.tmp, N counting its writes. The
+# more digits these have the shorter the name must be; this is how little they can take.
+TOO_LONG_FOR_CYBORGDB: Final = "x" * (NAME_MAX - len(f"{SUFFIX}.1.0.tmp") + 1)
+
+LONGEST_FOR_BOTH: Final = "x" * (NAME_MAX - len(f"{SUFFIX}.4194304.999999.tmp"))
+"""What is left for the name with the highest PID of Linux and a million writes."""
+
+NAMES: Final = (
+    "my_index",
+    "a/b",
+    "..",
+    ".",
+    "é",
+    "a\0b",
+    " ",
+    "~",
+    "%41",
+    "A",
+    "日本語",
+    "🔑",
+    "-._",
+    LONGEST_FOR_BOTH,
+)
+
+PREFIXES: Final = {"bucket": "", "prefix": "tenants/é", "prefix with odd slashes": "/a//b/"}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One of the two on their common keystore; most tests are about either."""
+
+    functions: Any
+    """The module cyborgdb_core, or a client of kekd, which has the same functions."""
+    config: Any
+
+    def create(self, name: str, blob: Any) -> None:
+        self.functions.create_index_kms(self.config, name, blob)
+
+    def push(self, name: str, blob: Any) -> None:
+        self.functions.push_index_kms(self.config, name, blob)
+
+    def get(self, name: str) -> Any:
+        return self.functions.get_index_kms(self.config, name)
+
+    def delete(self, name: str) -> None:
+        self.functions.delete_index_kms(self.config, name)
+
+
+Both = tuple[Peer, Peer]
+
+
+@pytest.fixture(params=["disk", *PREFIXES])
+def both(
+    request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path
+) -> Iterator[Both]:
+    """The two on a keystore, each with its own StorageConfig made from the same arguments."""
+    if request.param == "disk":
+        folder = str(tmp_path / "keystore")
+        flags = ["--disk", folder]
+        configs = [it.StorageConfig.disk(folder) for it in (kekd, cyborgdb_core)]
+    else:
+        bucket: Bucket = request.getfixturevalue("bucket")
+        prefix = PREFIXES[request.param]
+        where = ("--s3-region", REGION, "--s3-endpoint", bucket.endpoint)
+        flags = ["--s3", f"{bucket.name}/{prefix}", *where]
+        configs = [
+            it.StorageConfig.s3(
+                bucket.name,
+                region=REGION,
+                endpoint=bucket.endpoint,
+                prefix=prefix,
+                credentials=it.S3Credentials(*CREDENTIALS.values()),
+            )
+            for it in (kekd, cyborgdb_core)
+        ]
+    with kekd.Client(start_daemon(*flags).address) as client:
+        yield Peer(client, configs[0]), Peer(cyborgdb_core, configs[1])
+
+
+def keystores(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("both", names, indirect=True)
+
+
+def envelope(name: str, created_at: int = 1_700_000_000) -> Any:
+    """One that no other name has."""
+    arn = f"arn:aws:kms:eu-central-1:111122223333:{name}"
+    kek = name.encode() + b"\0\xff"
+    return cyborgdb_core.KMSBlob("prod", "aws-kms", arn, "eu-central-1", kek, 1, created_at)
+
+
+def finds_none() -> Any:
+    return pytest.raises(ValueError, match="No KMS blob exists")
+
+
+def test_each_reads_what_the_other_created(both: Both) -> None:
+    for one, other in permutations(both):
+        for name in NAMES:
+            one.create(name, envelope(name))
+        for name in NAMES:
+            assert values(other.get(name)) == values(envelope(name))
+            both[0].delete(name)
+
+
+def test_each_pushes_over_what_the_other_wrote_but_creates_nothing_over_it(both: Both) -> None:
+    for one, other in permutations(both):
+        for name in NAMES:
+            first, second = envelope(name), envelope(name, created_at=-1)
+            one.push(name, first)
+            with pytest.raises(ValueError, match="KMS blob already exists"):
+                other.create(name, second)
+            assert values(one.get(name)) == values(first)
+            other.push(name, second)
+            assert values(one.get(name)) == values(second)
+
+
+@keystores("disk", "bucket", "prefix")
+def test_each_sees_what_the_other_deleted(both: Both) -> None:
+    for one, other in permutations(both):
+        for name in NAMES:
+            one.create(name, envelope(name))
+            other.delete(name)
+            with finds_none():
+                one.get(name)
+            one.delete(name)
+
+
+@keystores("prefix with odd slashes")
+def test_under_odd_slashes_kekd_deletes_what_cyborgdb_itself_can_not(both: Both) -> None:
+    ours, theirs = both
+    theirs.create("my_index", envelope("my_index"))
+    # It asks S3 to delete the key with the slashes as they were given, not the one it wrote.
+    theirs.delete("my_index")
+    theirs.get("my_index")
+    ours.delete("my_index")
+    with finds_none():
+        theirs.get("my_index")
+
+
+@keystores("disk")
+def test_cyborgdb_reads_and_deletes_a_name_that_is_too_long_for_it_to_write(both: Both) -> None:
+    ours, theirs = both
+    with pytest.raises(ValueError, match="File name too long"):
+        theirs.push(TOO_LONG_FOR_CYBORGDB, envelope("name"))
+    for name in (TOO_LONG_FOR_CYBORGDB, LONGEST):
+        ours.create(name, envelope(name))
+        assert values(theirs.get(name)) == values(envelope(name))
+        theirs.delete(name)
+        with finds_none():
+            ours.get(name)
+
+
+@keystores("disk")
+def test_cyborgdb_reads_an_envelope_with_our_own_fields_and_drops_them(both: Both) -> None:
+    ours, theirs = both
+    blob = kekd.KMSBlob(
+        "prod", "aws-kms", "alias/prod", wrapped_kek=b"\1", key_arn="a", binding="b"
+    )
+    ours.create("my_index", blob)
+    assert ours.get("my_index") == blob
+    read = theirs.get("my_index")
+    assert values(read) == values(blob)
+    theirs.push("my_index", read)
+    assert ours.get("my_index") == replace(blob, key_arn="", binding="")
+
+
+@keystores("disk")
+def test_cyborgdb_refuses_a_version_2_that_kekd_reads(both: Both) -> None:
+    for one in both:
+        one.push("my_index", cyborgdb_core.KMSBlob("prod", "none", version=2))
+        with pytest.raises(ValueError, match=r"^KMS blob has unsupported schema version\.$"):
+            both[1].get("my_index")
+        assert both[0].get("my_index").version == 2
+
+
+@keystores("disk")
+def test_kekd_reads_an_envelope_that_it_would_not_write(both: Both) -> None:
+    ours, theirs = both
+    blob = cyborgdb_core.KMSBlob(version=1)
+    with pytest.raises(kekd.InvalidEnvelopeError):
+        ours.create("my_index", blob)
+    theirs.create("my_index", blob)
+    assert ours.get("my_index") == kekd.KMSBlob()
+
+
+def test_kekd_takes_its_own_blob_or_cyborgdbs(client: kekd.Client) -> None:
+    arguments = ("prod", "aws-kms", "alias/prod", "eu-central-1", b"\0\xff", 7, -1)
+    for kind in (kekd.KMSBlob, cyborgdb_core.KMSBlob):
+        client.create_index_kms(None, f"created {kind}", kind(*arguments))
+        client.push_index_kms(None, f"pushed {kind}", kind(*arguments))
+    stored = [client.get_index_kms(None, name) for name in client.list_index_kms()]
+    assert stored == [kekd.KMSBlob(*arguments)] * 4

@@ -1,0 +1,99 @@
+"""Our API against cyborgdb_core's own: the signatures, and the messages that callers match on."""
+
+import inspect
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import cyborgdb_core
+import pytest
+
+import kekd
+
+FUNCTIONS: Final = ("create_index_kms", "push_index_kms", "get_index_kms", "delete_index_kms")
+
+
+def documented(function: Any) -> list[inspect.Parameter]:
+    """The parameters of one of cyborgdb_core's functions, which only its docstring tells."""
+    line = function.__doc__.partition("\n")[0]
+    scope: dict[str, Any] = {}
+    exec(f"from __future__ import annotations\ndef {line}: ...", scope)
+    return parameters(scope[function.__name__])
+
+
+def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [it for it in inspect.signature(function).parameters.values() if it.name != "self"]
+
+
+def assert_extends(ours: list[inspect.Parameter], theirs: list[inspect.Parameter]) -> None:
+    """Whatever calls theirs can call ours, and what we add stands in nobody's way."""
+    shape = [(it.name, it.kind, it.default) for it in ours]
+    assert shape[: len(theirs)] == [(it.name, it.kind, it.default) for it in theirs]
+    for _, kind, default in shape[len(theirs) :]:
+        assert kind is inspect.Parameter.KEYWORD_ONLY
+        assert default is not inspect.Parameter.empty
+
+
+def test_every_envelope_function_of_cyborgdb_is_compared() -> None:
+    assert {it for it in dir(cyborgdb_core) if it.endswith("_index_kms")} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("owner", [kekd, kekd.Client, kekd.AsyncClient])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_and_methods_have_cyborgdbs_parameters(name: str, owner: object) -> None:
+    assert_extends(parameters(getattr(owner, name)), documented(getattr(cyborgdb_core, name)))
+
+
+@pytest.mark.parametrize("name", ["KMSBlob", "S3Credentials"])
+def test_classes_have_cyborgdbs_parameters(name: str) -> None:
+    theirs = documented(getattr(cyborgdb_core, name).__init__)
+    assert_extends(parameters(getattr(kekd, name)), theirs)
+
+
+@pytest.mark.parametrize("name", ["disk", "s3"])
+def test_storage_configs_have_cyborgdbs_parameters(name: str) -> None:
+    theirs = documented(getattr(cyborgdb_core.StorageConfig, name))
+    assert_extends(parameters(getattr(kekd.StorageConfig, name)), theirs)
+
+
+Sides = list[tuple[Any, Any]]
+
+BLOB: Final = cyborgdb_core.KMSBlob("prod", "none")
+NAMES: Final = ("my_index", "it's", "a/b", "日本語")
+
+
+@pytest.fixture
+def sides(client: kekd.Client, tmp_path: Path) -> Sides:
+    """Both that have the four functions, each with the config_location to give them."""
+    return [(client, None), (cyborgdb_core, cyborgdb_core.StorageConfig.disk(str(tmp_path)))]
+
+
+def says(message: str) -> Any:
+    return pytest.raises(ValueError, match=rf"\A{re.escape(message)}\Z")
+
+
+def test_both_say_in_the_same_words_that_an_envelope_exists(sides: Sides) -> None:
+    for (functions, config), name in itertools.product(sides, NAMES):
+        functions.create_index_kms(config, name, BLOB)
+        with says(f"KMS blob already exists for index '{name}'."):
+            functions.create_index_kms(config, name, BLOB)
+
+
+def test_both_say_in_the_same_words_that_an_envelope_is_missing(sides: Sides) -> None:
+    for (functions, config), name in itertools.product(sides, NAMES):
+        with says(f"No KMS blob exists for index '{name}'."):
+            functions.get_index_kms(config, name)
+
+
+def test_both_say_in_the_same_words_that_a_name_is_empty(sides: Sides) -> None:
+    for functions, config in sides:
+        with says("index_name cannot be empty."):
+            functions.create_index_kms(config, "", BLOB)
+        with says("index_name cannot be empty."):
+            functions.push_index_kms(config, "", BLOB)
+        with says("index_name cannot be empty."):
+            functions.get_index_kms(config, "")
+        with says("index_name cannot be empty."):
+            functions.delete_index_kms(config, "")
