@@ -77,8 +77,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (kekd.EnvelopeError, DocumentError) as error:
-            click.echo(f"kekctl: {_printable(str(error))}", err=True)
+        except (kekd.EnvelopeError, DocumentError, UnicodeDecodeError) as error:
+            text = "the file is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+            click.echo(f"kekctl: {_printable(text)}", err=True)
             ctx.exit(next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 2))
 
 
@@ -128,8 +129,8 @@ def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, outpu
 def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
     """List the indexes that have an envelope, a line each."""
     for index in client.list_index_kms(store, prefix):
-        line = {"index_name": index}
-        click.echo(json.dumps(line, ensure_ascii=False) if output == "json" else _printable(index))
+        line = json.dumps({"index_name": index}) if output == "json" else _printable(index)
+        click.echo(line)
 
 
 @main.command()
@@ -150,7 +151,10 @@ def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) 
 def push(
     client: kekd.Client, file: TextIO, if_etag: str | None, store: kekd.StorageConfig | None
 ) -> None:
-    """Store the envelope of an index, in place of any that is there; print its etag."""
+    """Store the envelope of an index, in place of any that is there; print its etag.
+
+    The etag in the file is not looked at: pass it as --if-etag to replace only what you got.
+    """
     document = Document.parse(file.read())
     click.echo(client.push_index_kms(store, document.index_name, document.blob, if_etag=if_etag))
 
@@ -186,7 +190,6 @@ def wait(client: kekd.Client, seconds: float) -> None:
 
 def _table(document: Document) -> str:
     blob = document.blob
-    created = datetime.fromtimestamp(blob.created_at, UTC).isoformat() if blob.created_at else ""
     rows = {
         "index": document.index_name,
         "kms_name": blob.kms_name,
@@ -195,12 +198,19 @@ def _table(document: Document) -> str:
         "region": blob.region,
         "wrapped_kek": f"{len(blob.wrapped_kek)} bytes",
         "version": str(blob.version),
-        "created_at": created,
+        "created_at": _time(blob.created_at),
         "key_arn": blob.key_arn,
         "binding": blob.binding,
         "etag": blob.etag,
     }
     return "\n".join(f"{name:<12}{_printable(value)}".rstrip() for name, value in rows.items())
+
+
+def _time(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else ""
+    except (OverflowError, ValueError, OSError):  # beyond what a calendar has
+        return str(seconds)
 
 
 def _printable(text: str) -> str:

@@ -29,9 +29,9 @@ class Client:
     for one call. A call that fails because the daemon or its store can't be reached is retried, at
     growing intervals with jitter, up to five times.
 
-    Threads may share a client. So may a process and those forked from it: each gets a connection of
-    its own. (grpc must not have been imported before kekd for that, unless GRPC_ENABLE_FORK_SUPPORT
-    is 1 in the environment.) Close it, or use it in a `with`, to close the connection.
+    Threads may share a client. So may a process and those forked from it, if no other thread is in
+    a call at the moment of the fork, and if kekd was imported before grpc or the variable
+    GRPC_ENABLE_FORK_SUPPORT is 1. Close it, or use it in a `with`, to close the connection.
 
     Every method raises `EnvelopeError`, by the class that `kekd.errors` draws.
     """
@@ -169,6 +169,8 @@ class Client:
             )
         except grpc.RpcError as error:
             raise _rpc.translated(error, self.address) from None
+        except ValueError:  # gRPC's word for a channel that was closed meanwhile
+            raise UnavailableError("The client was closed while it was called.") from None
         return operation.result(answer)
 
 

@@ -5,6 +5,7 @@
 It is protobuf's own JSON, so grpcurl takes the same text as the data of a push.
 """
 
+import base64
 import json
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,7 +36,6 @@ class Document:
         return json.dumps(
             {"index_name": self.index_name, "blob": blob, "etag": self.blob.etag},
             indent=2,
-            ensure_ascii=False,
         )
 
     @classmethod
@@ -45,18 +45,28 @@ class Document:
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise DocumentError(f"line {error.lineno}: not JSON: {error.msg}") from None
-        if not isinstance(content, dict) or not isinstance(content.get("index_name"), str):
-            raise DocumentError('not an envelope: {"index_name": "…", "blob": {…}} is expected')
-        if unknown := content.keys() - _KEYS:
-            raise DocumentError(f"unknown keys: {', '.join(sorted(unknown))}")
-        return cls(content["index_name"], _blob(content.get("blob")))
+        except (ValueError, RecursionError):
+            raise DocumentError(
+                "not JSON that an envelope could be: too deep or too long"
+            ) from None
+        match content:
+            case {"index_name": str(index_name), "blob": dict(blob)}:
+                if unknown := content.keys() - _KEYS:
+                    raise DocumentError(f"unknown keys: {', '.join(sorted(unknown))}")
+                return cls(index_name, _blob(blob))
+        raise DocumentError('not an envelope: {"index_name": "…", "blob": {…}} is expected')
 
 
-def _blob(content: Any) -> KMSBlob:
-    message = pb.KMSBlob(version=1)
+def _blob(content: dict[str, Any]) -> KMSBlob:
+    message = pb.KMSBlob()
     try:
-        json_format.ParseDict({} if content is None else content, message)
-    except json_format.ParseError:
-        # Its own text quotes the value.
+        # protobuf passes over characters that aren't base64, and would take a damaged key.
+        for name in ("wrapped_kek", "wrappedKek"):
+            base64.b64decode(content.get(name) or "", validate=True)
+        json_format.ParseDict(content, message)
+    except (json_format.ParseError, TypeError, ValueError):
+        # Their own texts quote the value.
         raise DocumentError("blob: an unknown key, or a value of the wrong type") from None
+    if not message.HasField("version"):
+        message.version = 1
     return KMSBlob(**{name: getattr(message, name) for name in _FIELDS})

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from functools import wraps
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from kekd._types import KMSBlob, StorageConfig
-from kekd.errors import InvalidEnvelopeError, InvalidIndexNameError
+from kekd.errors import InvalidArgumentError, InvalidEnvelopeError, InvalidIndexNameError
 from kekd_proto.reasons import Reason
 from kekd_proto.v1 import envelope_pb2 as pb
 
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer", bound=Message)
 
 
@@ -46,6 +48,25 @@ class Operation(Generic[Result]):
     result: Callable[[Any], Result]
 
 
+def _of_valid_text(
+    build: Callable[Arguments, Operation[Result]],
+) -> Callable[Arguments, Operation[Result]]:
+    """Refuses lone surrogates, which text can hold and UTF-8, and so the wire, can't."""
+
+    @wraps(build)
+    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Operation[Result]:
+        try:
+            return build(*args, **kwargs)
+        except UnicodeEncodeError as error:
+            raise InvalidArgumentError(
+                f"A text is not valid Unicode: a lone surrogate at character {error.start}.",
+                reason=Reason.REQUEST_INVALID,
+            ) from None
+
+    return checked
+
+
+@_of_valid_text
 def create(
     config_location: StorageConfig | None, index_name: str, blob: EnvelopeLike | None
 ) -> Operation[str]:
@@ -55,6 +76,7 @@ def create(
     return Operation(f"/{SERVICE}/CreateEnvelope", request, pb.CreateEnvelopeResponse, _etag)
 
 
+@_of_valid_text
 def push(
     config_location: StorageConfig | None,
     index_name: str,
@@ -67,12 +89,14 @@ def push(
     return Operation(f"/{SERVICE}/PushEnvelope", request, pb.PushEnvelopeResponse, _etag)
 
 
+@_of_valid_text
 def get(config_location: StorageConfig | None, index_name: str) -> Operation[KMSBlob]:
     request = pb.GetEnvelopeRequest(config_location=_location(config_location))
     _name(request, index_name)
     return Operation(f"/{SERVICE}/GetEnvelope", request, pb.GetEnvelopeResponse, _blob)
 
 
+@_of_valid_text
 def delete(
     config_location: StorageConfig | None, index_name: str, if_etag: str | None
 ) -> Operation[bool]:
@@ -83,12 +107,12 @@ def delete(
     )
 
 
+@_of_valid_text
 def page(
     config_location: StorageConfig | None, prefix: str, token: str
 ) -> Operation[tuple[list[str], str]]:
-    request = pb.ListEnvelopesRequest(
-        config_location=_location(config_location), prefix=prefix, page_token=token
-    )
+    request = pb.ListEnvelopesRequest(config_location=_location(config_location), page_token=token)
+    _name(request, prefix, "prefix")
     return Operation(f"/{SERVICE}/ListEnvelopes", request, pb.ListEnvelopesResponse, _names)
 
 
@@ -124,12 +148,12 @@ def _location(config: StorageConfig | None) -> pb.StorageConfig | None:
             return pb.StorageConfig(s3=s3)
 
 
-def _name(request: Any, index_name: str) -> None:
+def _name(request: Any, name: str, field: str = "index_name") -> None:
     try:
-        request.index_name = index_name
+        setattr(request, field, name)
     except UnicodeEncodeError as error:
         raise InvalidIndexNameError(
-            f"index_name is not valid Unicode: a lone surrogate at character {error.start}.",
+            f"{field} is not valid Unicode: a lone surrogate at character {error.start}.",
             reason=Reason.INDEX_NAME_INVALID,
         ) from None
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -15,6 +17,9 @@ from kekd_proto.reasons import DOMAIN
 
 ADDRESS_VARIABLE: Final = "KEKD_ADDRESS"
 DEFAULT_TIMEOUT: Final = 10.0
+
+_HOST_PORT: Final = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
+_MAX_PORT: Final = 2**16 - 1
 
 # gRPC's own retries (https://github.com/grpc/proposal/blob/master/A6-client-retries.md): with
 # jitter, within the call's deadline, and told to the daemon, so that it knows a repeated create.
@@ -52,21 +57,27 @@ def resolve(address: str | None) -> str:
     address = address or os.environ.get(ADDRESS_VARIABLE) or f"unix:{default_socket()}"
     if address.startswith("unix:"):
         path = address.removeprefix("unix:").removeprefix("//")
-        if path:
+        if path and "," not in path and path.isprintable():
             return f"unix:{Path(path).absolute()}"
-    elif address.rpartition(":")[2].isdecimal() and "/" not in address:
+    elif (parts := _HOST_PORT.fullmatch(address)) and 0 < int(parts["port"]) <= _MAX_PORT:
         return address
     raise ValueError(
-        f"'{address}' is no address: write unix:PATH, unix:///PATH, HOST:PORT or [IPV6]:PORT."
+        f"'{address}' is no address: write unix:PATH, unix:///PATH, HOST:PORT or [IPV6]:PORT, the"
+        f" path without commas, the port from 1 to {_MAX_PORT}."
     )
 
 
 def channel(address: str) -> grpc.Channel:
-    return grpc.insecure_channel(address, options=_OPTIONS)
+    return grpc.insecure_channel(_target(address), options=_OPTIONS)
 
 
 def aio_channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.insecure_channel(_target(address), options=_OPTIONS)
+
+
+def _target(address: str) -> str:
+    """As gRPC wants it: the path of a socket is part of a URI, where `%` and `?` mean something."""
+    return quote(address, safe="/:") if address.startswith("unix:") else address
 
 
 class Connection:

@@ -1,6 +1,9 @@
 """The `kekd` command."""
 
 import asyncio
+import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ from kekd_server.settings import Settings, SettingsError, load
     help="A CyborgDB keystore folder; repeatable. The first is the default store.",
 )
 @click.option(
-    "--memory", is_flag=True, default=None, help="A store in memory, gone when the daemon ends."
+    "--memory/--no-memory", default=None, help="A store in memory, gone when the daemon ends."
 )
 @click.option(
     "--s3",
@@ -38,11 +41,10 @@ from kekd_server.settings import Settings, SettingsError, load
     "--s3-region", metavar="REGION", help="Region of the bucket. Default: AWS's own chain."
 )
 @click.option("--s3-endpoint", metavar="URL", help="Endpoint of an S3-compatible server.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="Default: text.")
+@click.option("--log-format", metavar="text|json", help="Default: text.")
 @click.option(
     "--shutdown-grace",
     metavar="SECONDS",
-    type=float,
     help="Time for calls in flight at shutdown. Default: 10.",
 )
 @click.option(
@@ -69,7 +71,12 @@ def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
             click.echo(loaded, nl=False)
             return
         log.configure(loaded.settings.log_format)
-        asyncio.run(app.run(loaded.settings, serving=lambda: _greet(loaded.settings)))
+        serving = app.run(loaded.settings, serving=lambda: _greet(loaded.settings))
+        asyncio.Runner().run(serving)
+        sys.stdout.flush()
+        # What is left has had its grace and isn't waited for: the thread of a store that hangs, the
+        # remains of a call that was cut off.
+        os._exit(0)
     except (SettingsError, ListenError) as error:
         click.echo(f"kekd: {error}", err=True)
         sys.exit(2)
@@ -80,14 +87,22 @@ def _greet(settings: Settings) -> None:
     if settings.log_format == "json":
         return
     address = str(settings.listeners[0])
-    plain = next((str(it) for it in settings.listeners if isinstance(it, TcpListener)), None)
-    grpcurl_target = plain or f"-unix -authority localhost {address.removeprefix('unix:')}"
+    tcp = next((str(it) for it in settings.listeners if isinstance(it, TcpListener)), None)
+    target = [tcp] if tcp else ["-unix", "-authority", "localhost", address.removeprefix("unix:")]
+    snippet = f"import kekd; print(list(kekd.Client({address!r}).list_index_kms()))"
+    lines = [
+        [_command("grpcurl"), "-plaintext", *target, "list", "kekd.v1.EnvelopeService"],
+        [_command("kekctl"), "--address", address, "list"],
+        [_command("python"), "-c", snippet],
+    ]
     listening = " and ".join(str(listener) for listener in settings.listeners)
-    click.echo(
-        f"""kekd listens on {listening}; Ctrl-C ends it. Try:
+    click.echo(f"kekd listens on {listening}; Ctrl-C ends it. Try:\n")
+    for line in lines:
+        click.echo(f"  {shlex.join(line)}")
+    click.echo()
 
-  grpcurl -plaintext {grpcurl_target} list kekd.v1.EnvelopeService
-  kekctl --address {address} list
-  python -c "import kekd; print(list(kekd.Client('{address}').list_index_kms()))"
-"""
-    )
+
+def _command(name: str) -> str:
+    """What runs a command of this installation: its path, unless the shell finds the same."""
+    ours = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) == str(ours) or not ours.exists() else str(ours)

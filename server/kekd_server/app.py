@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -34,17 +33,18 @@ async def run(settings: Settings, *, serving: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, signalled.set)
-    with closing(_open_stores(settings.locations)) as stores:
-        server = Server(EnvelopeService(stores))
-        await server.start(settings.listeners)
-        _log.info("serving %s on %s", _listed(settings.locations), _listed(settings.listeners))
-        serving()
-        await signalled.wait()
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
-        await server.stop(settings.shutdown_grace)
+    stores = _open_stores(settings.locations)
+    server = Server(EnvelopeService(stores))
+    await server.start(settings.listeners)
+    _log.info("serving %s on %s", _listed(settings.locations), _listed(settings.listeners))
+    serving()
+    await signalled.wait()
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+    _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
+    await server.stop(settings.shutdown_grace)
+    stores.close()
     _log.info("stopped")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from kekd_server.storage import durable
 
@@ -75,7 +76,8 @@ class UnixListener:
         """
         umask = os.umask(_SOCKET_UMASK)
         try:
-            add_port(str(self))
+            # gRPC takes the path for part of a URI: a % in it would bind elsewhere.
+            add_port(quote(str(self), safe="/:"))
         except RuntimeError as error:
             raise ListenError(f"{self}: can't be bound: may the folder be written?") from error
         finally:
@@ -100,7 +102,7 @@ class UnixListener:
         return lock
 
     def _remove_stale(self) -> None:
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return
         if not self.path.is_socket():
             raise ListenError(f"{self}: there is something else than a socket: move it away.")
@@ -129,7 +131,10 @@ def parse(address: str) -> Listener:
         return _unix(address.removeprefix("unix:"))
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ValueError(f"'{address}' is no address: write unix:PATH, HOST:PORT or [IPV6]:PORT")
+        raise ValueError(
+            f"'{address}' is no address: write unix:PATH, HOST:PORT or [IPV6]:PORT,"
+            " with a port from 1 to 65535"
+        )
     host = host.removeprefix("[").removesuffix("]")
     if not _is_loopback(host):
         raise ValueError(
@@ -143,6 +148,8 @@ def _unix(path: str) -> UnixListener:
     path = path.removeprefix("//")
     if not path:
         raise ValueError("'unix:' names no path: write unix:PATH")
+    if "," in path or not path.isprintable():
+        raise ValueError(f"{path!r} has a comma or a control character: gRPC can't connect to it")
     absolute = Path(path).absolute()
     if len(os.fsencode(absolute)) > _MAX_SOCKET_PATH:
         raise ValueError(

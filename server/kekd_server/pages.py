@@ -2,7 +2,9 @@
 
 import base64
 import json
+import secrets
 from dataclasses import dataclass
+from typing import Self
 
 from kekd_server.errors import InvalidRequestError, KekdError
 from kekd_server.names import IndexName
@@ -10,22 +12,33 @@ from kekd_server.names import IndexName
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """Where a page ended: nothing is kept in the daemon, so any daemon on the store can go on."""
+    """Where a page ended, so that any daemon on the store can go on from there."""
 
     prefix: str
-    after: IndexName
+    listing: str
+    """Random; the same for all pages of one listing."""
+    after: IndexName | None
+
+    @classmethod
+    def first(cls, prefix: str) -> Self:
+        """Before the first page."""
+        return cls(prefix, secrets.token_hex(8), None)
 
     def __str__(self) -> str:
-        position = json.dumps([self.prefix, self.after.value]).encode()
+        after = self.after.value if self.after else None
+        position = json.dumps([self.prefix, self.listing, after]).encode()
         return base64.urlsafe_b64encode(position).decode()
 
     @classmethod
-    def parse(cls, token: str, prefix: str) -> "PageToken":
+    def parse(cls, token: str, prefix: str) -> Self:
         """Raises `InvalidRequestError` if the token isn't one of ours, or of another prefix."""
         try:
-            token_prefix, after = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-            parsed = cls(token_prefix, IndexName(after))
-        except (ValueError, TypeError, KekdError) as error:
+            match json.loads(base64.b64decode(token, altchars=b"-_", validate=True)):
+                case [str(of_prefix), str(listing), str(after)]:
+                    parsed = cls(of_prefix, listing, IndexName(after))
+                case _:
+                    raise ValueError("another shape")  # noqa: TRY301
+        except (ValueError, RecursionError, KekdError) as error:
             raise InvalidRequestError(
                 "page_token is not one that a page was answered with: start again without it."
             ) from error

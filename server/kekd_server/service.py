@@ -1,5 +1,6 @@
 """What the daemon does, whoever asks and however: no gRPC and no storage API in here."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from kekd_schema import Envelope
@@ -73,12 +74,14 @@ class EnvelopeService:
 
     async def list(self, location: Location | None, prefix: str, size: int, token: str) -> Page:
         store = self._stores.select(location)
-        after = PageToken.parse(token, prefix).after if token else None
+        position = PageToken.parse(token, prefix) if token else PageToken.first(prefix)
         # One more than asked for tells whether there is a next page.
-        names = await store.list(key_prefix(prefix), after, size + 1)
+        names = await store.list(
+            key_prefix(prefix), position.after, size + 1, listing=position.listing
+        )
         if len(names) <= size:
             return Page(names, "")
-        return Page(names[:size], str(PageToken(prefix, names[size - 1])))
+        return Page(names[:size], str(replace(position, after=names[size - 1])))
 
 
 async def _etag_if_equal(store: Store, name: IndexName, envelope: Envelope) -> str | None:

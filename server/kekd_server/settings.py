@@ -1,5 +1,6 @@
 """The daemon's settings: flag over KEKD_* environment over file over default."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
@@ -25,7 +26,13 @@ from pydantic_settings import (
 
 from kekd_proto.address import DEFAULT_TCP_PORT, default_socket
 from kekd_server.listen import Listener, parse
-from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
+from kekd_server.storage.location import (
+    DiskLocation,
+    Location,
+    MemoryLocation,
+    S3Location,
+    clean_prefix,
+)
 
 
 class SettingsError(Exception):
@@ -51,8 +58,15 @@ def _address(value: str) -> str:
     return str(parse(value))
 
 
+def _named(value: object) -> object:
+    if value == "" or "\0" in str(value):
+        raise ValueError("no path: write that of a folder")
+    return value
+
+
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    # Normalised as text, as the paths in requests are.
+    return Path(os.path.normpath(path.expanduser().absolute()))
 
 
 def _bucket(value: object) -> object:
@@ -66,7 +80,7 @@ def _bucket(value: object) -> object:
 Value = TypeVar("Value")
 Several = Annotated[list[Value], NoDecode, BeforeValidator(_split), AfterValidator(_distinct)]
 Address = Annotated[str, AfterValidator(_address)]
-Folder = Annotated[Path, AfterValidator(_absolute)]
+Folder = Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)]
 Endpoint = Annotated[str, Field(pattern="^https?://[^/]+/?$")]
 
 
@@ -76,9 +90,12 @@ class S3Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     bucket: str = Field(pattern=r"^[a-zA-Z0-9._-]{3,255}$")
-    prefix: str = ""
+    prefix: Annotated[str, AfterValidator(clean_prefix)] = ""
     region: str | None = None
     endpoint: Endpoint | None = None
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.prefix}"
 
 
 Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
@@ -121,6 +138,7 @@ class Settings(BaseSettings):
         for bucket in self.s3:
             bucket.region = bucket.region or self.s3_region
             bucket.endpoint = bucket.endpoint or self.s3_endpoint
+        _distinct(self.locations)
         return self
 
     @property
@@ -156,7 +174,7 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
     variables = EnvSettingsSource(Settings)()
     contents = _read(file) if file else {}
     origins = dict.fromkeys(Settings.model_fields, "default")
-    origins |= {str(name): str(file) for name in contents}
+    origins |= {name: str(file) for name in contents}
     origins |= {name: f"KEKD_{name.upper()}" for name in variables}
     origins |= {name: f"--{name.replace('_', '-')}" for name in flags}
     try:
@@ -172,13 +190,17 @@ def _read(file: Path) -> dict[str, Any]:
         contents = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError([f"{file}: can't be read as YAML: {error}"]) from error
+    if contents is None:  # nothing but comments
+        return {}
     if not isinstance(contents, dict):
         raise SettingsError([f"{file}: must be a mapping of settings, such as 'memory: true'"])
-    return contents
+    return {str(name): value for name, value in contents.items()}
 
 
 def _problem(origins: Mapping[str, str], *where: int | str, text: str) -> str:
-    text = text.removeprefix("Value error, ")
+    text = text.removeprefix("Value error, ").replace(
+        "Extra inputs are not permitted", "there is no such setting"
+    )
     if not where:
         return text
     name, *rest = (str(part) for part in where)

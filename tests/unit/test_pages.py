@@ -13,12 +13,12 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 
 @given(texts, texts)
 def test_a_token_parses_to_itself(prefix: str, name: str) -> None:
-    token = PageToken(prefix, IndexName(name))
+    token = PageToken(prefix, "listing", IndexName(name))
     assert PageToken.parse(str(token), prefix) == token
 
 
 def test_a_token_of_another_prefix_is_refused() -> None:
-    token = str(PageToken("a", IndexName("ab")))
+    token = str(PageToken("a", "listing", IndexName("ab")))
     with pytest.raises(InvalidRequestError, match="another prefix"):
         PageToken.parse(token, "b")
 
@@ -30,12 +30,14 @@ def test_a_token_of_another_prefix_is_refused() -> None:
         b"\xff",
         b"{}",
         b"[]",
-        b'["", ""]',
-        b'["", 1]',
-        b"[1, 2, 3]",
-        b'["", "a", 1]',
-        b'["", "\\ud800"]',
+        b'["", "l", ""]',
+        b'["", "l", null]',
+        b'["", 1, "a"]',
+        b'["", "l", "a", 1]',
+        b'["", "l", "\\ud800"]',
+        b"[" * 20_000,
     ],
+    ids=lambda content: content[:12],
 )
 def test_what_no_page_was_answered_with_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidRequestError, match="start again without it"):

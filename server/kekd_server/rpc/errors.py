@@ -1,71 +1,69 @@
 """From an exception to a gRPC status: the one place where it is done."""
 
-import functools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import grpc
-import grpc.aio
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from kekd_proto.reasons import DOMAIN, STATUS, Reason
-from kekd_server.errors import KekdError
+from kekd_server.errors import InvalidRequestError, KekdError
+from kekd_server.rpc.calls import Context, Method
 
 _log = logging.getLogger(__name__)
 
-Servicer = TypeVar("Servicer")
-Request = TypeVar("Request")
-Answer = TypeVar("Answer")
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = Callable[[Servicer, Request, Context], Awaitable[Answer]]
 
-
-def answering_errors(
-    handler: "Handler[Servicer, Request, Answer]",
-) -> "Handler[Servicer, Request, Answer]":
-    """A handler whose `KekdError` becomes its reason's status, and any other exception INTERNAL.
+def answering_errors(method: Method) -> Method:
+    """A method whose `KekdError` becomes its reason's status, and any other exception INTERNAL.
 
     What is unknown goes to the log whole and over the wire only as a request id: its text wasn't
     written for callers.
     """
 
-    @functools.wraps(handler)
-    async def answering(servicer: Servicer, request: Request, context: Context) -> Answer:
+    async def call(request: Any, context: Context) -> Any:
         try:
-            return await handler(servicer, request, context)
+            if isinstance(request, DecodeError):
+                raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
+            return await method(request, context)
         except KekdError as error:
+            metadata = {"index_name": error.index_name, "store": error.store}
             if error.__cause__:
-                _log.warning("%s", error, extra=_fields(error), exc_info=error.__cause__)
-            await _abort(context, error.reason, str(error), _metadata(error))
+                fields = {"reason": error.reason, **metadata}
+                _log.warning("%s", error, extra=fields, exc_info=error.__cause__)
+            await _abort(context, error.reason, str(error), metadata)
         except Exception:  # noqa: BLE001  (the boundary: nothing may pass it untranslated)
             request_id = secrets.token_hex(8)
             _log.exception("internal error", extra={"request_id": request_id})
-            message = f"internal error: the daemon's log has it under request_id {request_id}."
-            await _abort(context, Reason.INTERNAL, message, {"request_id": request_id})
+            text = f"internal error: the daemon's log has it under request_id {request_id}."
+            await _abort(context, Reason.INTERNAL, text, {"request_id": request_id})
 
-    return answering
-
-
-def _fields(error: KekdError) -> dict[str, str]:
-    return {"reason": error.reason, **_metadata(error)}
+    return call
 
 
-def _metadata(error: KekdError) -> dict[str, str]:
-    return {"index_name": error.index_name, "store": error.store}
+def parser(kind: type[Message]) -> Callable[[bytes], Message | DecodeError]:
+    """Parses, and leaves it to `answering_errors` to say that it couldn't.
+
+    gRPC itself would answer UNKNOWN, and log a traceback that any caller could cause.
+    """
+
+    def parse(sent: bytes) -> Message | DecodeError:
+        try:
+            return kind.FromString(sent)
+        except DecodeError as error:
+            return error
+
+    return parse
 
 
-async def _abort(
-    context: Context, reason: Reason, message: str, metadata: dict[str, str]
-) -> NoReturn:
+async def _abort(context: Context, reason: Reason, text: str, metadata: dict[str, str]) -> None:
     """Ends the call in the rich form of status, which google.rpc defines and grpcurl prints."""
     code = grpc.StatusCode[STATUS[reason]]
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
     detail = any_pb2.Any()
-    detail.Pack(info)
-    status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
+    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
+    status = status_pb2.Status(code=code.value[0], message=text, details=[detail])
     rich = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(code, message, trailing_metadata=rich)
-    raise AssertionError("abort returned")
+    await context.abort(code, text, trailing_metadata=rich)

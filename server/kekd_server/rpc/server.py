@@ -1,21 +1,25 @@
 """A gRPC server around the service: limits, health and reflection in one constructor."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
+import grpc
 import grpc.aio
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_proto.v1 import envelope_pb2_grpc as pb_grpc
 from kekd_server.listen import Listener
+from kekd_server.rpc.calls import Calls
+from kekd_server.rpc.errors import answering_errors, parser
 from kekd_server.rpc.reflection import add_reflection
 from kekd_server.rpc.servicer import EnvelopeServicer
 from kekd_server.service import EnvelopeService
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
-SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"]
 
 
 class Server:
@@ -32,8 +36,9 @@ class Server:
         self._claims = ExitStack()
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        pb_grpc.add_EnvelopeServiceServicer_to_server(EnvelopeServicer(service), self._grpc)
-        add_reflection(self._grpc, SERVICE_NAME, health.SERVICE_NAME)
+        self._calls = Calls()
+        self._grpc.add_generic_rpc_handlers((_handler(EnvelopeServicer(service), self._calls),))
+        add_reflection(self._grpc, _SERVICE.full_name, health.SERVICE_NAME)
 
     async def start(self, listeners: Sequence[Listener]) -> None:
         """Raises `ListenError`, and then listens nowhere."""
@@ -42,13 +47,30 @@ class Server:
                 claims.enter_context(listener.claimed())
                 listener.bind(self._grpc.add_insecure_port)
             self._claims = claims.pop_all()
-        await self._health.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set(_SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
 
     async def stop(self, grace: float) -> None:
         """Says NOT_SERVING, takes no more calls, gives those in flight `grace` seconds and cancels
-        what is left.
+        what is left: late calls, and health and reflection streams, which have no end of their own.
         """
         await self._health.enter_graceful_shutdown()
-        await self._grpc.stop(grace)
+        stopped = asyncio.create_task(self._grpc.stop(grace))
+        await self._calls.finished(grace)
+        await self._grpc.stop(None)
+        await stopped
         self._claims.close()
+
+
+def _handler(servicer: EnvelopeServicer, calls: Calls) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        _SERVICE.full_name,
+        {
+            method.name: grpc.unary_unary_rpc_method_handler(
+                calls.counted(answering_errors(getattr(servicer, method.name))),
+                request_deserializer=parser(GetMessageClass(method.input_type)),
+                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+            )
+            for method in _SERVICE.methods
+        },
+    )

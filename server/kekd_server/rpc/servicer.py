@@ -3,10 +3,9 @@
 from typing import Final
 
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_proto.v1 import envelope_pb2_grpc as pb_grpc
 from kekd_server.names import IndexName
 from kekd_server.rpc import convert
-from kekd_server.rpc.errors import Context, answering_errors
+from kekd_server.rpc.calls import Context
 from kekd_server.service import EnvelopeService
 
 _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
@@ -14,11 +13,10 @@ _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md)."""
 
 
-class EnvelopeServicer(pb_grpc.EnvelopeServiceServicer):
+class EnvelopeServicer:
     def __init__(self, service: EnvelopeService) -> None:
         self._service = service
 
-    @answering_errors
     async def CreateEnvelope(
         self, request: pb.CreateEnvelopeRequest, context: Context
     ) -> pb.CreateEnvelopeResponse:
@@ -30,7 +28,6 @@ class EnvelopeServicer(pb_grpc.EnvelopeServiceServicer):
         )
         return pb.CreateEnvelopeResponse(etag=etag)
 
-    @answering_errors
     async def PushEnvelope(
         self, request: pb.PushEnvelopeRequest, context: Context
     ) -> pb.PushEnvelopeResponse:
@@ -43,14 +40,12 @@ class EnvelopeServicer(pb_grpc.EnvelopeServiceServicer):
         )
         return pb.PushEnvelopeResponse(etag=etag)
 
-    @answering_errors
     async def GetEnvelope(
         self, request: pb.GetEnvelopeRequest, _context: Context
     ) -> pb.GetEnvelopeResponse:
         stored = await self._service.get(convert.location(request), IndexName(request.index_name))
         return pb.GetEnvelopeResponse(blob=convert.blob(stored.envelope), etag=stored.etag)
 
-    @answering_errors
     async def DeleteEnvelope(
         self, request: pb.DeleteEnvelopeRequest, _context: Context
     ) -> pb.DeleteEnvelopeResponse:
@@ -61,7 +56,6 @@ class EnvelopeServicer(pb_grpc.EnvelopeServiceServicer):
         )
         return pb.DeleteEnvelopeResponse(existed=existed)
 
-    @answering_errors
     async def ListEnvelopes(
         self, request: pb.ListEnvelopesRequest, _context: Context
     ) -> pb.ListEnvelopesResponse:

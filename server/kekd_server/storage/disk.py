@@ -31,9 +31,12 @@ from kekd_server.storage.etag import etag_of
 
 _MOST_BYTES: Final = 128 * 1024
 """Twice the largest request: a file that is longer isn't an envelope, and isn't read to its end."""
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""Not blocking, as opening a FIFO would."""
 _LOCKS: Final = 256
 _STALE_TEMPORARY_SECONDS: Final = 3600
-_SNAPSHOT_SECONDS: Final = 30
+_LISTINGS: Final = 4
+"""How many listings may be kept; a million names take some 80 MB."""
 
 _PASSING: Final = {
     errno.EAGAIN,
@@ -67,8 +70,8 @@ class DiskDriver:
         self._temporary = root / "_kekd" / "tmp"
         self._locks = root / "_kekd" / "locks"
         self._prefix = f"{self._records}/"
-        self._snapshot: tuple[float, Sequence[str]] | None = None
-        self._snapshot_lock = threading.Lock()
+        self._listings: dict[str, Sequence[str]] = {}
+        self._listings_lock = threading.Lock()
         with self._translated():
             for folder in (self._records, self._temporary, self._locks):
                 durable.make_folder(folder)
@@ -106,15 +109,16 @@ class DiskDriver:
             durable.remove(self._path(name))
         return True
 
-    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
-        """Reads the folder once for a listing, not once for a page.
+    def list(
+        self, prefix: str, after: IndexName | None, limit: int, *, listing: str
+    ) -> list[IndexName]:
+        """Reads and sorts the whole folder once for a listing, and cuts its pages from that.
 
-        The first page reads and sorts it all: that much grows with the number of envelopes. The
-        pages after it are cut from what was read, for half a minute; a page that is asked for
-        later, or of another daemon, reads the folder again. Either way each is a sorted view that
-        is no older than the listing, which is all that the contract needs.
+        So a first page costs more the more envelopes there are. What was read is kept until the
+        last page, or until a few other listings have begun; after that, and at another daemon, the
+        folder is read again.
         """
-        keys = self._keys(fresh=after is None)
+        keys = self._keys(listing)
         first = bisect_right(keys, after.key) if after else bisect_left(keys, prefix)
         names: list[IndexName] = []
         for at in range(first, len(keys)):
@@ -123,24 +127,26 @@ class DiskDriver:
             if name := IndexName.from_key(keys[at]):
                 names.append(name)
         if len(names) < limit:
-            self._snapshot = None
+            self._forget(listing)
         return names
 
     def close(self) -> None:
-        self._snapshot = None
+        self._listings.clear()
 
     def _path(self, name: IndexName) -> Path:
         return self._records / name.key
 
     def _read(self, name: IndexName) -> bytes | None:
         try:
-            file = os.open(self._prefix + name.key, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(self._prefix + name.key, _READ)
         except FileNotFoundError:
             # No envelope, or no folder any more? Only the first is "not found".
             os.stat(self._records)
             return None
         try:
             return os.read(file, _MOST_BYTES)
+        except IsADirectoryError:
+            return b""  # there is something, and it is no record
         finally:
             os.close(file)
 
@@ -149,12 +155,18 @@ class DiskDriver:
         if stored is None or etag_of(stored) != if_etag:
             raise EtagMismatchError(name.value)
 
-    def _keys(self, *, fresh: bool) -> Sequence[str]:
-        with self._snapshot_lock, self._translated():
-            now, snapshot = time.monotonic(), self._snapshot
-            if fresh or snapshot is None or now - snapshot[0] > _SNAPSHOT_SECONDS:
-                snapshot = self._snapshot = (now, sorted(os.listdir(self._records)))
-            return snapshot[1]
+    def _keys(self, listing: str) -> Sequence[str]:
+        with self._listings_lock, self._translated():
+            keys = self._listings.get(listing)
+            if keys is None:
+                keys = self._listings[listing] = sorted(os.listdir(self._records))
+            if len(self._listings) > _LISTINGS:
+                del self._listings[next(iter(self._listings))]
+            return keys
+
+    def _forget(self, listing: str) -> None:
+        with self._listings_lock:
+            self._listings.pop(listing, None)
 
     @contextmanager
     def _locked(self, name: IndexName) -> Iterator[None]:
@@ -180,7 +192,7 @@ class DiskDriver:
             yield
         except FileNotFoundError as error:
             raise StoreUnusableError(
-                f"The folder {self._root} is not there any more: is its volume mounted?"
+                f"The folder {self._root} is not there: is its volume mounted?"
             ) from error
         except OSError as error:
             kind = StoreUnavailableError if error.errno in _PASSING else StoreUnusableError

@@ -49,9 +49,14 @@ class Driver(Protocol):
         Raises `EtagMismatchError` if there is one and `if_etag` is neither None nor its etag.
         """
 
-    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+    def list(
+        self, prefix: str, after: IndexName | None, limit: int, *, listing: str
+    ) -> list[IndexName]:
         """The first `limit` names whose keys start with `prefix` and come after that of `after`,
         sorted by key. A name that is there from the first page to the last is on exactly one.
+
+        `listing` is the same for all pages of one listing, and for no other; a page may come to
+        another driver on the same store than the one before did.
         """
 
     def close(self) -> None:

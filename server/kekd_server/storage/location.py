@@ -32,12 +32,12 @@ class DiskLocation:
 class S3Location:
     bucket: str
     prefix: str = ""
-    """Without slashes at its ends or doubled ones, as CyborgDB 0.18 takes it."""
+    """Cleaned of slashes that mean nothing."""
     region: str | None = None
     endpoint: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prefix", "/".join(filter(None, self.prefix.split("/"))))
+        object.__setattr__(self, "prefix", clean_prefix(self.prefix))
 
     def __str__(self) -> str:
         return f"s3:{self.bucket}/{self.prefix}".rstrip("/")
@@ -49,6 +49,11 @@ class S3Location:
             and asked.region in (None, self.region)
             and asked.endpoint in (None, self.endpoint)
         )
+
+
+def clean_prefix(prefix: str) -> str:
+    """Without slashes at its ends or doubled ones, which is where CyborgDB 0.18 writes."""
+    return "/".join(filter(None, prefix.split("/")))
 
 
 Location = MemoryLocation | DiskLocation | S3Location

@@ -46,7 +46,14 @@ class MemoryDriver:
             del self._keys[bisect_left(self._keys, name.key)]
             return True
 
-    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+    def list(
+        self,
+        prefix: str,
+        after: IndexName | None,
+        limit: int,
+        *,
+        listing: str,  # noqa: ARG002
+    ) -> list[IndexName]:
         with self._lock:
             first = (
                 bisect_right(self._keys, after.key) if after else bisect_left(self._keys, prefix)

@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 CONNECTIONS: Final = 32
-_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 2
+"""Few, as callers retry too: an S3 that is down is told as such within their default timeout."""
 _MARK: Final = "kekd-write"
 """Object metadata that names the call which wrote the object."""
 
 _PRECONDITION_FAILED: Final = 412
 _CONFLICT: Final = 409
+_NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
 _UNUSABLE: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
 _THROTTLED: Final = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded"}
@@ -135,7 +137,14 @@ class S3Driver:
                     raise
         return True
 
-    def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+    def list(
+        self,
+        prefix: str,
+        after: IndexName | None,
+        limit: int,
+        *,
+        listing: str,  # noqa: ARG002
+    ) -> list[IndexName]:
         """Asks S3 for no more keys than it answers with, in S3's own order, which is ours."""
         names: list[IndexName] = []
         with self._translated():
@@ -185,8 +194,10 @@ class S3Driver:
     def _marked(self, name: IndexName, mark: str) -> str | None:
         try:
             found = self._s3.head_object(Bucket=self._bucket, Key=self._key(name))
-        except ClientError:
-            return None
+        except ClientError as error:
+            if _status(error) == _NOT_FOUND:
+                return None
+            raise  # nobody knows whose it is
         return _opened(found["ETag"]) if found["Metadata"].get(_MARK) == mark else None
 
     @contextmanager

@@ -61,12 +61,17 @@ class Store:
         with self._named():
             return await self._in_thread(lambda: self._driver.delete(name, if_etag=if_etag))
 
-    async def list(self, prefix: str, after: IndexName | None, limit: int) -> list[IndexName]:
+    async def list(
+        self, prefix: str, after: IndexName | None, limit: int, *, listing: str
+    ) -> list[IndexName]:
         with self._named():
-            return await self._in_thread(lambda: self._driver.list(prefix, after, limit))
+            return await self._in_thread(
+                lambda: self._driver.list(prefix, after, limit, listing=listing)
+            )
 
     def close(self) -> None:
-        self._threads.shutdown()
+        """Doesn't wait for a call that the driver is still in, and which nobody waits for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._driver.close()
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -1,0 +1,231 @@
+"""What operators do with grpcurl, over TCP and over the Unix socket, and with reflection."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest as Question
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse as Answer
+
+import kekd
+from tests.fixtures.daemon import BIN, Daemon
+from tests.fixtures.s3 import free_port
+
+Grpcurl = Callable[..., subprocess.CompletedProcess[str]]
+
+SERVICE = "kekd.v1.EnvelopeService"
+SERVICES = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+    SERVICE,
+]
+BLOB = {"provider": "aws-kms", "key_id": "alias/prod", "wrapped_kek": "AAEC", "version": 7}
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("grpcurl")
+    daemon = Daemon(folder, "--memory", "--listen", f"127.0.0.1:{port}")
+    daemon.wait()
+    yield daemon
+    daemon.kill()
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def grpcurl(request: pytest.FixtureRequest, daemon: Daemon, port: int) -> Grpcurl:
+    """Runs grpcurl against an empty daemon."""
+    with kekd.Client(daemon.address) as client:
+        for name in client.list_index_kms():
+            client.delete_index_kms(None, name)
+    flags = ["-plaintext"] if request.param == "tcp" else ["-plaintext", "-unix"]
+    target = f"127.0.0.1:{port}" if request.param == "tcp" else str(daemon.socket)
+    authority = [] if request.param == "tcp" else ["-authority", "localhost"]
+
+    def run(*words: str, data: Any = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        payload = [] if data is None else ["-d", json.dumps(data)]
+        return subprocess.run(
+            [BIN / "grpcurl", *flags, *authority, *payload, target, *words],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=check,
+        )
+
+    return run
+
+
+def test_list_names_every_service(grpcurl: Grpcurl) -> None:
+    assert grpcurl("list").stdout.split() == SERVICES
+
+
+def test_list_names_every_method(grpcurl: Grpcurl) -> None:
+    methods = ["Create", "Delete", "Get", "List", "Push"]
+    suffixes = ["Envelope", "Envelope", "Envelope", "Envelopes", "Envelope"]
+    assert grpcurl("list", SERVICE).stdout.split() == [
+        f"{SERVICE}.{method}{suffix}" for method, suffix in zip(methods, suffixes, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "shown"),
+    [
+        (SERVICE, "rpc GetEnvelope ( .kekd.v1.GetEnvelopeRequest ) returns"),
+        ("kekd.v1.KMSBlob", "bytes wrapped_kek = 5;"),
+        ("grpc.health.v1.Health", "rpc Check ("),
+        (
+            "grpc.reflection.v1.ServerReflection",
+            "rpc ServerReflectionInfo ( stream .grpc.reflection.v1.ServerReflectionRequest )",
+        ),
+        (
+            "grpc.reflection.v1alpha.ServerReflection",
+            "stream .grpc.reflection.v1alpha.ServerReflectionRequest",
+        ),
+    ],
+)
+def test_describe_shows(grpcurl: Grpcurl, symbol: str, shown: str) -> None:
+    assert shown in grpcurl("describe", symbol).stdout
+
+
+def test_an_envelope_lives_and_dies(grpcurl: Grpcurl) -> None:
+    created = grpcurl(f"{SERVICE}/CreateEnvelope", data={"index_name": "a/é", "blob": BLOB})
+    got = json.loads(grpcurl(f"{SERVICE}/GetEnvelope", data={"index_name": "a/é"}).stdout)
+    assert got == {"blob": BLOB, "etag": json.loads(created.stdout)["etag"]}
+    rotation = {"index_name": "a/é", "blob": BLOB | {"version": 8}, "if_etag": got["etag"]}
+    pushed = json.loads(grpcurl(f"{SERVICE}/PushEnvelope", data=rotation).stdout)
+    assert pushed["etag"] != got["etag"]
+    listed = json.loads(grpcurl(f"{SERVICE}/ListEnvelopes").stdout)
+    assert listed == {"envelopes": [{"index_name": "a/é"}]}
+    gone = grpcurl(f"{SERVICE}/DeleteEnvelope", data={"index_name": "a/é"})
+    assert json.loads(gone.stdout) == {"existed": True}
+    assert json.loads(grpcurl(f"{SERVICE}/ListEnvelopes").stdout) == {}
+
+
+def test_a_store_can_be_named(grpcurl: Grpcurl) -> None:
+    data = {"config_location": {"memory": {}}, "index_name": "x", "blob": BLOB}
+    grpcurl(f"{SERVICE}/CreateEnvelope", data=data)
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "code", "reason", "metadata"),
+    [
+        (
+            "GetEnvelope",
+            {"index_name": "nobody"},
+            "NotFound",
+            "ENVELOPE_NOT_FOUND",
+            {"index_name": "nobody", "store": "memory"},
+        ),
+        (
+            "CreateEnvelope",
+            {"index_name": "x", "blob": {"provider": "vault"}},
+            "InvalidArgument",
+            "ENVELOPE_INVALID",
+            {"index_name": "", "store": ""},
+        ),
+        (
+            "PushEnvelope",
+            {"index_name": "x", "blob": BLOB, "if_etag": "stale"},
+            "FailedPrecondition",
+            "ETAG_MISMATCH",
+            {"index_name": "x", "store": "memory"},
+        ),
+        (
+            "ListEnvelopes",
+            {"config_location": {"disk": {"path": "/elsewhere"}}},
+            "PermissionDenied",
+            "STORE_NOT_CONFIGURED",
+            {"index_name": "", "store": ""},
+        ),
+    ],
+)
+def test_an_error_has_its_details(
+    grpcurl: Grpcurl, method: str, data: Any, code: str, reason: str, metadata: dict[str, str]
+) -> None:
+    failed = grpcurl(f"{SERVICE}/{method}", data=data, check=False).stderr
+    assert f"Code: {code}\n" in failed
+    assert json.loads(failed.partition("1)\t")[2]) == {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "domain": "kekd",
+        "reason": reason,
+        "metadata": metadata,
+    }
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+def test_the_health_check_says_serving(grpcurl: Grpcurl, service: str) -> None:
+    checked = grpcurl("grpc.health.v1.Health/Check", data={"service": service})
+    assert json.loads(checked.stdout) == {"status": "SERVING"}
+
+
+def test_the_health_check_knows_no_other_service(grpcurl: Grpcurl) -> None:
+    checked = grpcurl("grpc.health.v1.Health/Check", data={"service": "other"}, check=False)
+    assert "Code: NotFound" in checked.stderr
+
+
+class Reflection:
+    """Asks in the name of either version. Both have the same messages, field by field."""
+
+    def __init__(self, channel: grpc.Channel, version: str) -> None:
+        self.package = f"grpc.reflection.{version}"
+        self._call = channel.stream_stream(
+            f"/{self.package}.ServerReflection/ServerReflectionInfo",
+            request_serializer=Question.SerializeToString,
+            response_deserializer=Answer.FromString,
+        )
+
+    def ask(self, *questions: Question) -> list[Answer]:
+        return list(self._call(iter(questions), timeout=10))
+
+    def file_of(self, symbol: str) -> descriptor_pb2.FileDescriptorProto:
+        (answer,) = self.ask(Question(file_containing_symbol=symbol))
+        (file,) = answer.file_descriptor_response.file_descriptor_proto
+        return descriptor_pb2.FileDescriptorProto.FromString(file)
+
+
+@pytest.fixture(params=["v1", "v1alpha"])
+def reflection(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Reflection]:
+    with grpc.insecure_channel(daemon.address) as channel:
+        yield Reflection(channel, request.param)
+
+
+def test_reflection_lists_every_service(reflection: Reflection) -> None:
+    (answer,) = reflection.ask(Question(list_services=""))
+    assert sorted(it.name for it in answer.list_services_response.service) == SERVICES
+
+
+@pytest.mark.parametrize("symbol", [SERVICE, "kekd.v1.KMSBlob"])
+def test_reflection_finds_the_file_of_a_symbol(reflection: Reflection, symbol: str) -> None:
+    file = reflection.file_of(symbol)
+    assert (file.package, [service.name for service in file.service]) == (
+        "kekd.v1",
+        ["EnvelopeService"],
+    )
+
+
+def test_reflection_describes_itself_in_its_own_package(reflection: Reflection) -> None:
+    file = reflection.file_of(f"{reflection.package}.ServerReflection")
+    (method,) = file.service[0].method
+    types = [field.type_name for message in file.message_type for field in message.field]
+    assert file.package == reflection.package
+    assert method.input_type == f".{reflection.package}.ServerReflectionRequest"
+    assert {name.rpartition(".")[0] for name in types} == {"", f".{reflection.package}"}
+
+
+def test_reflection_says_what_it_does_not_know(reflection: Reflection) -> None:
+    (answer,) = reflection.ask(Question(file_containing_symbol="no.such.Symbol"))
+    assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_reflection_answers_many_questions_in_one_call(reflection: Reflection) -> None:
+    first, *others = reflection.ask(*[Question(list_services="")] * 3)
+    assert others == [first, first]

@@ -1,0 +1,371 @@
+"""kekctl as its users meet it: a command, what it prints and its exit code."""
+
+import base64
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kekd
+from kekd._cli import EXIT_CODES
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.s3 import free_port
+
+Kekctl = Callable[..., subprocess.CompletedProcess[str]]
+
+CANARY = b"canary: a wrapped KEK that nobody may see"
+CANARY_BASE64 = base64.b64encode(CANARY).decode()
+BLOB = {
+    "kms_name": "prod",
+    "provider": "aws-kms",
+    "key_id": "alias/prod",
+    "region": "eu-west-1",
+    "wrapped_kek": CANARY_BASE64,
+    "version": 7,
+    "created_at": "1700000000",
+    "key_arn": "arn:aws:kms:eu-west-1:123456789012:key/1",
+    "binding": "index",
+}
+HOSTILE_NAMES = ["red \x1b[31m, bell \x07,\nnew line", "delete \x7f, red \x9b31m, \u202ebackwards"]
+
+
+def document(index: str, **fields: Any) -> str:
+    return json.dumps({"index_name": index, "blob": BLOB | fields})
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("disk")
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, port: int, disk: Path) -> Iterator[Daemon]:
+    """One for all. Its default store is a disk with a good envelope and a corrupt one."""
+    listeners = ("--listen", f"127.0.0.1:{port}", "--listen", f"[::1]:{port}")
+    daemon = Daemon(tmp_path_factory.mktemp("kekctl"), *listeners, "--disk", str(disk), "--memory")
+    daemon.wait()
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "taken", kekd.KMSBlob(provider="none"))
+    (disk / "_catalog/config/corrupt.kms.cat").write_bytes(CANARY)
+    yield daemon
+    daemon.kill()
+
+
+@pytest.fixture(scope="module")
+def client(daemon: Daemon) -> Iterator[kekd.Client]:
+    with kekd.Client(daemon.address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def kekctl(daemon: Daemon) -> Kekctl:
+    """Runs kekctl and compares its exit code."""
+
+    def run(*arguments: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [BIN / "kekctl", *arguments],
+            input=stdin,
+            env=clean_environment() | {"KEKD_ADDRESS": daemon.address},
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
+
+
+def test_get_shows_a_table_without_the_wrapped_kek(kekctl: Kekctl) -> None:
+    etag = kekctl("create", "-f", "-", stdin=document("table")).stdout.strip()
+    table = kekctl("get", "table").stdout
+    assert [line.split(maxsplit=1) for line in table.splitlines()] == [
+        ["index", "table"],
+        ["kms_name", "prod"],
+        ["provider", "aws-kms"],
+        ["key_id", "alias/prod"],
+        ["region", "eu-west-1"],
+        ["wrapped_kek", f"{len(CANARY)} bytes"],
+        ["version", "7"],
+        ["created_at", "2023-11-14T22:13:20+00:00"],
+        ["key_arn", BLOB["key_arn"]],
+        ["binding", "index"],
+        ["etag", etag],
+    ]
+
+
+@pytest.mark.parametrize("created_at", [-(2**63), -1, 2**63 - 1])
+def test_get_shows_any_time_that_can_be_stored(
+    kekctl: Kekctl, client: kekd.Client, created_at: int
+) -> None:
+    client.push_index_kms(None, "time", kekd.KMSBlob(provider="none", created_at=created_at))
+    assert "created_at" in kekctl("get", "time").stdout
+
+
+def test_get_as_json_has_the_whole_envelope_and_its_etag(kekctl: Kekctl) -> None:
+    etag = kekctl("create", "-f", "-", stdin=document("json")).stdout.strip()
+    shown = json.loads(kekctl("get", "json", "--output", "json").stdout)
+    assert shown == {"index_name": "json", "blob": BLOB, "etag": etag}
+
+
+@pytest.mark.parametrize("name", ["round trip", "a/b", "é%41~", "-x", *HOSTILE_NAMES])
+def test_what_get_prints_as_json_can_be_stored_again(
+    kekctl: Kekctl, client: kekd.Client, name: str
+) -> None:
+    blob = kekd.KMSBlob("prod", "aws", "secret", "eu-west-1", bytes(range(256)), 2**32 - 1, 17)
+    etag = client.push_index_kms(None, name, blob)
+    printed = kekctl("get", "-o", "json", "--", name).stdout
+    client.delete_index_kms(None, name)
+    assert kekctl("create", "-f", "-", stdin=printed).stdout == f"{etag}\n"
+    assert kekctl("push", "-f", "-", stdin=printed).stdout == f"{etag}\n"
+    assert client.get_index_kms(None, name) == blob
+
+
+def test_get_as_json_has_every_field_even_if_empty(kekctl: Kekctl) -> None:
+    assert json.loads(kekctl("get", "taken", "-o", "json").stdout)["blob"].keys() == BLOB.keys()
+
+
+def test_a_document_can_come_from_a_file(
+    kekctl: Kekctl, client: kekd.Client, tmp_path: Path
+) -> None:
+    file = tmp_path / "envelope.json"
+    file.write_text(document("file"))
+    kekctl("create", "--file", str(file))
+    assert client.get_index_kms(None, "file").wrapped_kek == CANARY
+
+
+def test_list_prints_a_name_a_line(kekctl: Kekctl, client: kekd.Client) -> None:
+    for name in ("list/b", "list/a", "list/ü", "lisp"):
+        client.create_index_kms(None, name, kekd.KMSBlob(provider="none"))
+    in_order_of_stored_keys = ["list/ü", "list/a", "list/b"]
+    assert kekctl("list", "--prefix", "list/").stdout.splitlines() == in_order_of_stored_keys
+    as_json = kekctl("list", "--prefix", "list/", "-o", "json").stdout.splitlines()
+    assert [json.loads(line)["index_name"] for line in as_json] == in_order_of_stored_keys
+
+
+def test_every_command_takes_a_store(kekctl: Kekctl, disk: Path) -> None:
+    memory, other = ("--store", "memory"), ("--store", f"disk:{disk}")
+    kekctl("create", "-f", "-", *memory, stdin=document("one"))
+    kekctl("push", "-f", "-", *memory, stdin=document("two"))
+    assert kekctl("list", *memory).stdout == "one\ntwo\n"
+    assert kekctl("delete", "one", *other).stdout == "there was none\n"
+    assert kekctl("delete", "one", *memory).stdout == "deleted\n"
+    kekctl("get", "two", *memory)
+    kekctl("get", "two", *other, code=3)
+
+
+def test_push_replaces_only_the_envelope_with_the_etag(kekctl: Kekctl, client: kekd.Client) -> None:
+    first = kekctl("create", "-f", "-", stdin=document("etag")).stdout.strip()
+    rotated = document("etag", version=8)
+    second = kekctl("push", "-f", "-", "--if-etag", first, stdin=rotated).stdout.strip()
+    kekctl("push", "-f", "-", "--if-etag", first, stdin=document("etag"), code=5)
+    assert client.get_index_kms(None, "etag").etag == second
+
+
+def test_delete_removes_only_the_envelope_with_the_etag(kekctl: Kekctl) -> None:
+    etag = kekctl("create", "-f", "-", stdin=document("doomed")).stdout.strip()
+    kekctl("delete", "doomed", "--if-etag", "another", code=5)
+    assert kekctl("delete", "doomed", "--if-etag", etag).stdout == "deleted\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "stdin", "says"),
+    [
+        (1, "push -f -", document("x", kms_name="x" * 70_000), "larger than max"),
+        (2, "push -f -", document("x", provider="vault"), "provider must be"),
+        (2, "push -f -", document(""), "index_name cannot be empty."),
+        (2, "push -f -", document("x" * 248), "index_name is too long"),
+        (2, "push -f -", document("\ud800"), "not valid Unicode"),
+        (2, "push -f /nowhere", "", "No such file"),
+        (2, "list --store elsewhere", "", "write memory, disk:PATH or s3:BUCKET"),
+        (3, "get nobody", "", "No KMS blob exists for index 'nobody'."),
+        (4, "create -f -", document("taken"), "KMS blob already exists for index 'taken'."),
+        (5, "push -f - --if-etag stale", document("taken"), "not the one that if_etag names"),
+        (7, "list --store disk:/elsewhere", "", "matches none of the daemon's stores"),
+        (8, "get corrupt", "", "The stored envelope of index 'corrupt' is corrupt"),
+    ],
+)
+def test_each_failure_has_its_exit_code(
+    kekctl: Kekctl, code: int, arguments: str, stdin: str, says: str
+) -> None:
+    failed = kekctl(*arguments.split(), stdin=stdin, code=code)
+    assert says in failed.stderr
+    assert failed.stdout == ""
+    assert CANARY_BASE64 not in failed.stderr
+    assert CANARY.decode() not in failed.stderr
+
+
+def test_a_store_that_is_gone_needs_its_operator(
+    kekctl: Kekctl, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    keystore = tmp_path / "keystore"
+    address = start_daemon("--disk", str(keystore)).address
+    shutil.rmtree(keystore)
+    failed = kekctl("--address", address, "get", "x", code=9)
+    assert failed.stderr == (
+        f"kekctl: The folder {keystore} is not there: is its volume mounted?\n"
+    )
+
+
+def test_a_daemon_that_is_not_there_is_unavailable(kekctl: Kekctl, tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/nobody"
+    failed = kekctl("--address", address, "list", code=6)
+    assert failed.stderr.startswith(f"kekctl: kekd at {address} can't be reached: is it running")
+
+
+def test_a_daemon_that_does_not_answer_is_too_slow(kekctl: Kekctl) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        failed = kekctl("--address", address, "--timeout", "0.2", "list", code=6)
+    assert failed.stderr.startswith(f"kekctl: kekd at {address} didn't answer in time")
+
+
+def test_the_help_has_every_exit_code(kekctl: Kekctl) -> None:
+    words = kekctl("--help").stdout.partition("Exit codes:")[2].split()
+    assert set(map(int, filter(str.isdecimal, words))) == {0} | {code for _, code in EXIT_CODES}
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_stored_text_cannot_steer_the_terminal(
+    kekctl: Kekctl, client: kekd.Client, name: str, output: str
+) -> None:
+    hostile = kekd.KMSBlob(name, "none", name, name, key_arn=name, binding=name)
+    client.push_index_kms(None, name, hostile)
+    shown = kekctl("get", name, "-o", output).stdout
+    listed = kekctl("list", "--prefix", name, "-o", output).stdout
+    assert all(line.isprintable() for line in [*shown.splitlines(), *listed.splitlines()])
+    assert len(listed.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_an_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
+    (line,) = kekctl("get", name, "--store", "memory", code=3).stderr.splitlines()
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("", "line 1: not JSON", id="nothing"),
+        pytest.param(f'{{"a": 1,\n "b": "{CANARY_BASE64}', "line 2: not JSON", id="half"),
+        pytest.param("[" * 100_000, "not JSON", id="too deep"),
+        pytest.param(f'{{"version": {"1" * 5000}}}', "not JSON", id="too many digits"),
+        pytest.param("\udcff", "not", id="not UTF-8"),
+        pytest.param(f'["{CANARY_BASE64}"]', "not an envelope", id="array"),
+        pytest.param(json.dumps({"blob": BLOB}), "index_name", id="no name"),
+        pytest.param(json.dumps({"index_name": "x", "blob": CANARY_BASE64}), "blob", id="no blob"),
+        pytest.param(
+            json.dumps({"index_name": "x", "blob": BLOB, "blbo": CANARY_BASE64}),
+            "unknown keys: blbo",
+            id="unknown key",
+        ),
+        pytest.param(document("x", wraped_kek=CANARY_BASE64), "unknown key", id="unknown field"),
+        pytest.param(document("x", version=CANARY_BASE64), "wrong type", id="wrong type"),
+        pytest.param(document("x", wrapped_kek=CANARY_BASE64[1:]), "blob: ", id="short base64"),
+        pytest.param(document("x", wrapped_kek=f"*{CANARY_BASE64}"), "blob: ", id="not base64"),
+    ],
+)
+def test_a_damaged_document_is_refused_without_showing_it(
+    kekctl: Kekctl, client: kekd.Client, text: str, says: str
+) -> None:
+    refused = kekctl("push", "-f", "-", stdin=text, code=2)
+    assert says in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert CANARY_BASE64[1:20] not in refused.stderr
+    assert "x" not in client.list_index_kms()
+
+
+def test_wait_returns_at_once_from_a_daemon_that_serves(kekctl: Kekctl) -> None:
+    assert kekctl("wait", "--for", "0").stdout == ""
+
+
+def test_wait_waits_for_a_daemon_that_starts_late(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    address = f"unix:{tmp_path}/late/kekd.sock"
+    waiting = subprocess.Popen(
+        [BIN / "kekctl", "--address", address, "wait"], stderr=subprocess.PIPE
+    )
+    assert start_daemon("--memory", name="late").address == address
+    _, stderr = waiting.communicate(timeout=30)
+    assert (waiting.returncode, stderr) == (0, b"")
+
+
+def test_wait_gives_up_on_a_daemon_that_never_starts(kekctl: Kekctl, tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/never"
+    failed = kekctl("--address", address, "wait", "--for", "0.3", code=6)
+    assert f"kekd at {address} " in failed.stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_a_list_quietly(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"))
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "0", kekd.KMSBlob(provider="none"))
+    records = tmp_path / "keystore/_catalog/config"
+    for number in range(3000):  # several pages, and several times what a pipe holds
+        (records / f"{number:0200}.kms.cat").hardlink_to(records / "0.kms.cat")
+    listing = f"{BIN / 'kekctl'} --address {daemon.address} list | head -1"
+    done = subprocess.run(listing, shell=True, capture_output=True, check=True, timeout=30)
+    assert (done.stdout, done.stderr) == (b"0\n", b"")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "unix:{folder}/kekd.sock",
+        "unix:kekd.sock",
+        "unix://{folder}/kekd.sock",
+        "127.0.0.1:{port}",
+        "localhost:{port}",
+        "[::1]:{port}",
+    ],
+)
+def test_an_address_can_be_written_in_many_ways(daemon: Daemon, port: int, spelling: str) -> None:
+    address = spelling.format(folder=daemon.socket.parent, port=port)
+    subprocess.run(
+        [BIN / "kekctl", "list"],
+        env=clean_environment() | {"KEKD_ADDRESS": address},
+        cwd=daemon.socket.parent,
+        check=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nonsense",
+        "unix:",
+        "http://127.0.0.1:7535",
+        "127.0.0.1",
+        "127.0.0.1:grpc",
+        "127.0.0.1:99999",
+        "127.0.0.1:0",
+        ":7535",
+        "::1",
+        "[::1]",
+    ],
+)
+def test_what_is_no_address_is_refused(kekctl: Kekctl, address: str) -> None:
+    refused = kekctl("--timeout", "1", "--address", address, "list", code=2)
+    assert f"'{address}' is no address: write unix:PATH, unix:///PATH, HOST:PORT" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["it's a folder", "é", "%41", "a?b#c"])
+def test_a_socket_path_is_taken_as_it_is(start_daemon: StartDaemon, name: str) -> None:
+    assert start_daemon("--memory", name=name).socket.is_socket()

@@ -1,0 +1,357 @@
+"""The daemon's settings as `kekd --print-config` shows and refuses them."""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from kekd_server.__main__ import main
+from kekd_server.settings import Settings
+from tests.fixtures.daemon import BIN, clean_environment
+
+PrintConfig = Callable[..., Result]
+
+
+class Example(NamedTuple):
+    """A setting, given in each way, and what it then is."""
+
+    in_file: Any
+    variable: str
+    from_variable: Any
+    flags: list[str]
+    from_flags: Any
+
+
+EXAMPLES = {
+    "listen": Example(
+        ["unix:/file"],
+        "unix:/variable, [::1]:7",
+        ["unix:/variable", "[::1]:7"],
+        ["--listen", "unix:/flag", "--listen", "localhost:7"],
+        ["unix:/flag", "localhost:7"],
+    ),
+    "disk": Example(
+        ["/file"],
+        "/variable,/other",
+        ["/variable", "/other"],
+        ["--disk", "/flag", "--disk", "/with,comma"],
+        ["/flag", "/with,comma"],
+    ),
+    "memory": Example(
+        in_file=True, variable="false", from_variable=False, flags=["--memory"], from_flags=True
+    ),
+    "s3": Example(
+        [{"bucket": "file", "prefix": "", "region": "here"}],
+        "variable,other/a/b",
+        [{"bucket": "variable", "prefix": ""}, {"bucket": "other", "prefix": "a/b"}],
+        ["--s3", "flag/prefix"],
+        [{"bucket": "flag", "prefix": "prefix"}],
+    ),
+    "s3_region": Example("file", "variable", "variable", ["--s3-region", "flag"], "flag"),
+    "s3_endpoint": Example(
+        "http://file",
+        "http://variable",
+        "http://variable",
+        ["--s3-endpoint", "http://flag"],
+        "http://flag",
+    ),
+    "log_format": Example("json", "text", "text", ["--log-format", "json"], "json"),
+    "shutdown_grace": Example(1.5, "2.5", 2.5, ["--shutdown-grace", "0"], 0.0),
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "kekd.yaml"
+
+
+@pytest.fixture
+def print_config() -> PrintConfig:
+    """Runs the command in this process, where that is fast."""
+
+    def run(*flags: str, env: Mapping[str, str] | None = None) -> Result:
+        unset: dict[str, str | None] = {it: None for it in os.environ if it.startswith("KEKD_")}
+        return CliRunner().invoke(main, ["--print-config", *flags], env=unset | dict(env or {}))
+
+    return run
+
+
+def values(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.stderr
+    shown: dict[str, Any] = yaml.safe_load(result.stdout)
+    return shown
+
+
+def origins(result: Result) -> dict[str, str]:
+    return {
+        name: origin for origin, name in re.findall(r"^# (.+)\n(\w+):", result.stdout, re.MULTILINE)
+    }
+
+
+def problems(result: Result) -> list[str]:
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    return result.stderr.removeprefix("kekd: ").splitlines()
+
+
+def test_the_examples_are_all_settings() -> None:
+    assert EXAMPLES.keys() == Settings.model_fields.keys()
+
+
+def test_the_help_has_every_setting_as_a_flag() -> None:
+    text = CliRunner().invoke(main, ["--help"]).stdout
+    flags = set(re.findall(r"^  (?:-h, )?--([a-z0-9-]+)", text, re.MULTILINE))
+    settings = {name.replace("_", "-") for name in Settings.model_fields}
+    assert flags == settings | {"config", "print-config", "version", "help"}
+
+
+def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
+    result = print_config(env={"XDG_RUNTIME_DIR": "/run/user/7", "XDG_STATE_HOME": "/state"})
+    assert set(origins(result).values()) == {"default"}
+    assert values(result) == {
+        "listen": ["unix:/run/user/7/kekd/kekd.sock", "127.0.0.1:7535"],
+        "disk": ["/state/kekd/keystore"],
+        "memory": False,
+        "s3": [],
+        "log_format": "text",
+        "shutdown_grace": 10.0,
+    }
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_flag_beats_variable_beats_file_beats_default(
+    print_config: PrintConfig, file: Path, name: str
+) -> None:
+    example, variable = EXAMPLES[name], f"KEKD_{name.upper()}"
+    default = values(print_config()).get(name)
+    file.write_text(yaml.safe_dump({name: example.in_file}))
+    config, env = ("--config", str(file)), {variable: example.variable}
+    results = (
+        print_config(*config),
+        print_config(*config, env=env),
+        print_config(*config, *example.flags, env=env),
+    )
+    assert default != example.in_file
+    assert [(values(it)[name], origins(it)[name]) for it in results] == [
+        (example.in_file, str(file)),
+        (example.from_variable, variable),
+        (example.from_flags, example.flags[0]),
+    ]
+
+
+def test_settings_of_different_origins_add_up(print_config: PrintConfig, file: Path) -> None:
+    file.write_text("memory: true\nlog_format: json")
+    result = print_config("--config", str(file), "--disk=/flag", env={"KEKD_SHUTDOWN_GRACE": "3"})
+    assert origins(result) == {
+        "listen": "default",
+        "disk": "--disk",
+        "memory": str(file),
+        "s3": "default",
+        "log_format": str(file),
+        "shutdown_grace": "KEKD_SHUTDOWN_GRACE",
+    }
+
+
+def test_the_file_can_be_named_by_a_variable(print_config: PrintConfig, file: Path) -> None:
+    file.write_text("memory: true")
+    assert values(print_config(env={"KEKD_CONFIG": str(file)}))["memory"] is True
+
+
+@pytest.mark.parametrize("flags", [[], *(example.flags for example in EXAMPLES.values())])
+def test_what_it_prints_is_a_file_that_means_the_same(
+    print_config: PrintConfig, file: Path, flags: list[str]
+) -> None:
+    printed = print_config(*flags)
+    file.write_text(printed.stdout)
+    again = print_config("--config", str(file))
+    assert values(again) == values(printed)
+    assert set(origins(again).values()) == {str(file)}
+
+
+def test_a_file_can_have_many_buckets(print_config: PrintConfig, file: Path) -> None:
+    file.write_text(
+        """
+        s3_region: eu-west-1
+        s3:
+          - one/prefix
+          - {bucket: two, endpoint: "http://minio:9000"}
+          - {bucket: two, region: eu-north-1, prefix: a/b}
+        """
+    )
+    assert values(print_config("--config", str(file)))["s3"] == [
+        {"bucket": "one", "prefix": "prefix", "region": "eu-west-1"},
+        {"bucket": "two", "prefix": "", "region": "eu-west-1", "endpoint": "http://minio:9000"},
+        {"bucket": "two", "prefix": "a/b", "region": "eu-north-1"},
+    ]
+
+
+def test_paths_become_absolute(print_config: PrintConfig) -> None:
+    shown = values(print_config("--disk", "keystore", "--disk", "~/own", "--listen", "unix:s"))
+    assert shown["disk"] == [str(Path("keystore").absolute()), str(Path("~/own").expanduser())]
+    assert shown["listen"] == [f"unix:{Path('s').absolute()}"]
+
+
+def test_the_variables_of_a_kubernetes_service_do_no_harm(print_config: PrintConfig) -> None:
+    service = {
+        "KEKD_PORT": "tcp://10.0.0.7:7535",
+        "KEKD_PORT_7535_TCP": "tcp://10.0.0.7:7535",
+        "KEKD_SERVICE_HOST": "10.0.0.7",
+        "KEKD_SERVICE_PORT": "7535",
+    }
+    assert print_config(env=service).stdout == print_config().stdout
+
+
+def test_an_empty_variable_is_as_none(print_config: PrintConfig) -> None:
+    assert print_config(env={"KEKD_LISTEN": "", "KEKD_MEMORY": ""}).stdout == print_config().stdout
+
+
+def test_all_problems_are_told_together_each_with_its_origin(
+    print_config: PrintConfig, file: Path
+) -> None:
+    file.write_text("memory: perhaps\ns3: [ab, {bucket: abc, regoin: x}]\nlisten: 7535\nunknown: 1")
+    env = {"KEKD_LISTEN": "10.0.0.7:1,nonsense", "KEKD_LOG_FORMAT": "xml"}
+    told = problems(print_config("--config", str(file), "--shutdown-grace=-1", env=env))
+    assert [problem.partition(": ")[0] for problem in told] == [
+        "listen.0 (from KEKD_LISTEN)",
+        "listen.1 (from KEKD_LISTEN)",
+        f"memory (from {file})",
+        f"s3.0.bucket (from {file})",
+        f"s3.1.regoin (from {file})",
+        "log_format (from KEKD_LOG_FORMAT)",
+        "shutdown_grace (from --shutdown-grace)",
+        f"unknown (from {file})",
+    ]
+
+
+def test_a_wrong_flag_hides_no_other_problem(print_config: PrintConfig) -> None:
+    flags = ("--log-format=xml", "--shutdown-grace=long", "--listen=0.0.0.0:1")
+    told = "\n".join(problems(print_config(*flags)))
+    assert [flag for flag in ("--log-format", "--shutdown-grace", "--listen") if flag in told] == [
+        "--log-format",
+        "--shutdown-grace",
+        "--listen",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("listen: [", "can't be read as YAML"),
+        ("a: b: c", "can't be read as YAML"),
+        ("\udcff", "can't be read as YAML"),
+        ("- memory", "must be a mapping of settings, such as 'memory: true'"),
+        ("memory", "must be a mapping of settings, such as 'memory: true'"),
+        ("kekd: {memory: true}", "kekd (from"),
+        ("on: true", "True (from"),
+        ("1: true", "1 (from"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_its_name(
+    print_config: PrintConfig, file: Path, content: str, says: str
+) -> None:
+    file.write_text(content, errors="surrogateescape")
+    told = "\n".join(problems(print_config("--config", str(file))))
+    assert says in told
+    assert str(file) in told
+
+
+def test_a_file_that_is_not_there_is_refused_by_its_name(
+    print_config: PrintConfig, file: Path
+) -> None:
+    assert str(file) in "\n".join(problems(print_config("--config", str(file))))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:7535",
+        "[::]:7535",
+        ":7535",
+        "192.168.1.7:7535",
+        "[2001:db8::1]:7535",
+        "kekd.example.com:7535",
+        "localhost.example.com:7535",
+    ],
+)
+def test_an_address_beyond_this_machine_is_refused(print_config: PrintConfig, address: str) -> None:
+    (problem,) = problems(print_config("--listen", address))
+    assert problem == (
+        f"listen.0 (from --listen): '{address}' is not a loopback address, and there is no TLS to"
+        " protect it: listen on a Unix socket or on 127.0.0.1, and let a proxy that speaks TLS"
+        " stand in front"
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "127.8.9.10:65535", "[::1]:7535", "localhost:7535", "unix:/s"]
+)
+def test_an_address_on_this_machine_is_taken(print_config: PrintConfig, address: str) -> None:
+    assert values(print_config("--listen", address))["listen"] == [address]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:-1", "localhost:grpc", "[::1]"],
+)
+def test_what_is_no_address_is_refused(print_config: PrintConfig, address: str) -> None:
+    (problem,) = problems(print_config("--listen", address))
+    assert f"'{address}' is no address: write unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
+
+
+@pytest.mark.parametrize("address", ["unix:", "unix://"])
+def test_a_socket_needs_a_path(print_config: PrintConfig, address: str) -> None:
+    assert problems(print_config("--listen", address)) == [
+        "listen.0 (from --listen): 'unix:' names no path: write unix:PATH"
+    ]
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_socket_path_has_107_bytes_at_most(print_config: PrintConfig, letter: str) -> None:
+    longest = "unix:/" + letter * (106 // len(letter.encode()))
+    assert values(print_config("--listen", longest))["listen"] == [longest]
+    (problem,) = problems(print_config("--listen", f"{longest}{letter}"))
+    assert problem.endswith("is too long for a socket: the kernel takes 107 bytes")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--listen=unix:/s", "--listen=unix:///s"],
+        ["--listen=localhost:7", "--listen=localhost:7"],
+        ["--disk=/a", "--disk=/a/"],
+        ["--disk=/a", "--disk=/b/../a"],
+        ["--s3=bucket/a", "--s3=bucket/a"],
+        ["--s3=bucket/a", "--s3=bucket/a/"],
+    ],
+)
+def test_what_is_given_twice_is_refused(print_config: PrintConfig, flags: list[str]) -> None:
+    (problem,) = problems(print_config(*flags))
+    assert re.match(r"\w+ \(from --\w+\): given twice: ", problem)
+
+
+@pytest.mark.parametrize("grace", ["-1", "3601", "nan"])
+def test_the_grace_is_at_most_an_hour(print_config: PrintConfig, grace: str) -> None:
+    (problem,) = problems(print_config("--shutdown-grace", grace))
+    assert problem.startswith("shutdown_grace (from --shutdown-grace): ")
+
+
+def test_the_command_ends_with_2_and_makes_nothing(tmp_path: Path) -> None:
+    flags = ["--disk", "keystore", "--listen", "unix:folder/s", "--listen", "0.0.0.0:1"]
+    done = subprocess.run(
+        [BIN / "kekd", *flags],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("kekd: listen.1 (from --listen): '0.0.0.0:1' is not a loopback")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,196 @@
+"""What is left of a keystore when its daemon is killed, and what would be if the machine were."""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kekd
+from kekd_schema import decode
+from kekd_server.names import IndexName
+from kekd_server.storage.disk import DiskDriver
+from tests.fixtures.daemon import StartDaemon
+
+KILLS = 20
+WRITERS = 8
+NAME = IndexName("i")
+
+
+class Writer:
+    """Pushes one index over and over, and creates a new one with each push."""
+
+    def __init__(self, name: str, client: kekd.Client) -> None:
+        self.name = name
+        self.created: list[int] = []
+        """The versions whose create was acknowledged."""
+        self._client = client
+        self._attempted = self._pushed = 0
+        """The last version that was sent, and the last whose push was acknowledged."""
+
+    def write(self, over: threading.Event) -> None:
+        try:
+            while not over.is_set():
+                with suppress(kekd.UnavailableError):  # the daemon was away for long
+                    self._write_once()
+        finally:
+            over.set()
+
+    def _write_once(self) -> None:
+        version = self._attempted = self._attempted + 1
+        blob = kekd.KMSBlob("", "aws-kms", "k", "", b"\1" * 2000, version)
+        self._client.push_index_kms(None, self.name, blob)
+        self._pushed = version
+        self._client.create_index_kms(None, f"{self.name}-{version}", blob)
+        self.created.append(version)
+
+    def check(self, stored: dict[str, int]) -> None:
+        """Whether everything acknowledged is there, and nothing that was never sent.
+
+        For when the daemon isn't running, so that nothing more is acknowledged.
+        """
+        assert self._pushed <= stored.get(self.name, 0) <= self._attempted
+        for version in self.created:
+            assert stored[f"{self.name}-{version}"] == version
+
+
+def read_all(keystore: Path) -> dict[str, int]:
+    """The version in every record, past the daemon. A stray or torn file fails it."""
+    return {
+        path.name.removesuffix(".kms.cat"): decode(path.read_bytes()).version
+        for path in (keystore / "_catalog" / "config").iterdir()
+    }
+
+
+def test_nothing_acknowledged_is_lost_to_sigkill(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    keystore = tmp_path / "keystore"
+    flags = ("--disk", str(keystore))
+    chance = random.Random(0)
+    daemon = start_daemon(*flags)
+    over = threading.Event()
+    with kekd.Client(daemon.address) as client, ThreadPoolExecutor(WRITERS) as threads:
+        writers = [Writer(f"writer{number}", client) for number in range(WRITERS)]
+        writing = [threads.submit(writer.write, over) for writer in writers]
+        try:
+            for _ in range(KILLS):
+                wait_for_writes(writers, chance.randint(1, 100), over)
+                daemon.kill()
+                stored = read_all(keystore)
+                for writer in writers:
+                    writer.check(stored)
+                daemon = start_daemon(*flags)
+        finally:
+            over.set()
+        for done in writing:
+            done.result()
+        served = {name: client.get_index_kms(None, name) for name in client.list_index_kms()}
+    stored = read_all(keystore)
+    assert {name: blob.version for name, blob in served.items()} == stored
+    for writer in writers:
+        writer.check(stored)
+
+
+def wait_for_writes(writers: list[Writer], count: int, over: threading.Event) -> None:
+    """Until that many more were acknowledged, or a writer failed."""
+    enough = sum(len(writer.created) for writer in writers) + count
+    while sum(len(writer.created) for writer in writers) < enough and not over.wait(0.001):
+        pass
+
+
+def test_only_stale_temporary_files_are_removed_at_start(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "keystore" / "_kekd" / "tmp"
+    temporary.mkdir(parents=True)
+    for name, age in (("stale", 3660), ("young", 3540)):
+        (temporary / name).touch()
+        os.utime(temporary / name, (time.time() - age,) * 2)
+    start_daemon("--disk", str(tmp_path / "keystore"))
+    assert [path.name for path in temporary.iterdir()] == ["young"]
+
+
+# The order of system calls
+
+
+class Trace:
+    """Records the calls that change the disk, with the names that the files have in them."""
+
+    def __init__(self, root: Path) -> None:
+        self._names = {
+            str(root / "_catalog" / "config"): "records",
+            str(root / "_catalog" / "config" / NAME.key): "record",
+        }
+        self._temporary = str(root / "_kekd" / "tmp")
+        self._open: dict[int, str] = {}
+        self.calls: list[str] = []
+
+    def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def traced(*arguments: Any) -> Any:
+            result = call(*arguments)
+            words = [word for it in arguments[:2] if (word := self._word(it))]
+            if name == "open" and words:
+                self._open[result] = words[0]
+            if words:
+                self.calls.append(" ".join([name, *words]))
+            if name == "close":
+                self._open.pop(arguments[0], None)
+            return result
+
+        return traced
+
+    def _word(self, argument: object) -> str | None:
+        if isinstance(argument, int):
+            return self._open.get(argument)
+        path = str(argument)
+        return "temporary" if path.startswith(self._temporary) else self._names.get(path)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[DiskDriver]:
+    driver = DiskDriver(tmp_path)
+    driver.create(IndexName("other"), b"record")
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def trace(driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trace:
+    trace = Trace(tmp_path)
+    for name in ("open", "write", "fsync", "close", "link", "rename", "unlink"):
+        monkeypatch.setattr(os, name, trace.wrap(name, getattr(os, name)))
+    return trace
+
+
+WRITTEN = ["open temporary", "write temporary", "fsync temporary", "close temporary"]
+SYNCED = ["open records", "fsync records", "close records"]
+
+
+def test_a_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
+    driver.create(NAME, b"record")
+    assert trace.calls == [*WRITTEN, "link temporary record", "unlink temporary", *SYNCED]
+
+
+def test_a_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
+    driver.put(NAME, b"record", if_etag=None)
+    assert trace.calls == [*WRITTEN, "rename temporary record", *SYNCED]
+
+
+def test_a_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
+    driver.put(NAME, b"record", if_etag=None)
+    trace.calls.clear()
+    driver.delete(NAME, if_etag=None)
+    assert trace.calls[-4:] == ["unlink record", *SYNCED]
+
+
+def test_a_refused_create_leaves_no_temporary_file(driver: DiskDriver, trace: Trace) -> None:
+    driver.put(NAME, b"record", if_etag=None)
+    trace.calls.clear()
+    with pytest.raises(Exception, match="already exists"):
+        driver.create(NAME, b"rival")
+    assert trace.calls == [*WRITTEN, "unlink temporary"]

@@ -1,0 +1,247 @@
+"""Many callers at once, over two daemons on one store: nobody's work is lost, doubled or torn."""
+
+import hashlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_schema import Envelope, decode, encode
+from tests.fixtures.daemon import StartDaemon
+from tests.fixtures.proxy import Fault, StartProxy, relay
+from tests.fixtures.s3 import REGION, Bucket
+
+
+class Shared(NamedTuple):
+    """Two daemons on one store, and raw access to that."""
+
+    clients: list[kekd.Client]
+    stubs: list[Any]
+    read: Callable[[str], bytes | None]
+    scale: int
+    """What to divide the number of callers by: moto answers a hundred requests a second, and a lost
+    create takes two; a disk answers thousands."""
+
+
+def one_at_a_time() -> Fault:
+    """Moto looks for the object and then writes it, so it has to be kept from doing two at once;
+    S3 itself promises one winner.
+    """
+    lock = threading.Lock()
+
+    def fault(client: socket.socket, server: socket.socket) -> None:
+        with lock:
+            relay(client, server)
+
+    return fault
+
+
+@pytest.fixture(params=["disk", "s3"])
+def shared(
+    request: pytest.FixtureRequest, start_daemon: StartDaemon, start_proxy: StartProxy
+) -> Iterator[Shared]:
+    if request.param == "disk":
+        folder: Path = request.getfixturevalue("tmp_path") / "keystore"
+        flags: tuple[str, ...] = ("--disk", str(folder))
+        scale = 1
+
+        def read(index: str) -> bytes | None:
+            with suppress(FileNotFoundError):
+                return (folder / "_catalog" / "config" / f"{index}.kms.cat").read_bytes()
+            return None
+
+    else:
+        bucket: Bucket = request.getfixturevalue("bucket")
+        proxy = start_proxy(bucket.endpoint.removeprefix("http://"))
+        proxy.tell(then=one_at_a_time())
+        endpoint = f"http://{proxy.address}"
+        flags = ("--s3", bucket.name, "--s3-region", REGION, "--s3-endpoint", endpoint)
+        scale = 16
+
+        def read(index: str) -> bytes | None:
+            key = f"_catalog/config/{index}.kms.cat"
+            with suppress(bucket.s3.exceptions.NoSuchKey):
+                return bucket.s3.get_object(Bucket=bucket.name, Key=key)["Body"].read()
+            return None
+
+    daemons = [start_daemon(*flags, name=name) for name in ("one", "other")]
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(kekd.Client(daemon.address, timeout=60)) for daemon in daemons
+        ]
+        channels = [
+            stack.enter_context(grpc.insecure_channel(daemon.address)) for daemon in daemons
+        ]
+        stubs = [EnvelopeServiceStub(channel) for channel in channels]
+        yield Shared(clients, stubs, read, scale)
+
+
+def all_at_once(*works: Callable[[], Any]) -> list[Any]:
+    """Their results, each run in a thread of its own."""
+    with ThreadPoolExecutor(len(works)) as threads:
+        futures: list[Future[Any]] = [threads.submit(work) for work in works]
+    return [future.result() for future in futures]
+
+
+@contextmanager
+def ending(over: threading.Event) -> Iterator[None]:
+    """Tells the other threads that the work inside is over, however it ended."""
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def blob_of(writer: str, version: int) -> kekd.KMSBlob:
+    """One that can be told from a mixture of two: every value follows from the first and last."""
+    digest = hashlib.sha256(f"{writer} {version}".encode()).digest()
+    return kekd.KMSBlob(writer, "aws-kms", digest.hex(), "", digest * 30, version)
+
+
+def is_whole(envelope: Envelope) -> bool:
+    blob = blob_of(envelope.kms_name, envelope.version)
+    return (envelope.key_id, envelope.wrapped_kek) == (blob.key_id, blob.wrapped_kek)
+
+
+def record_of(blob: kekd.KMSBlob) -> bytes:
+    return encode(
+        Envelope(
+            kms_name=blob.kms_name,
+            provider=blob.provider,
+            key_id=blob.key_id,
+            wrapped_kek=blob.wrapped_kek,
+            version=blob.version,
+        )
+    )
+
+
+def test_a_strict_create_has_exactly_one_winner(shared: Shared) -> None:
+    creators, names = 64 // shared.scale, [f"index-{number}" for number in range(200)]
+    start = threading.Barrier(creators)
+
+    def create(creator: int) -> list[str]:
+        client, won = shared.clients[creator % 2], []
+        for name in names:
+            start.wait()
+            try:
+                client.create_index_kms(None, name, blob_of(f"creator-{creator}", 1))
+            except kekd.EnvelopeExistsError:
+                continue
+            won.append(name)
+        return won
+
+    won = all_at_once(*(lambda it=it: create(it) for it in range(creators)))
+    assert sorted(name for names_won in won for name in names_won) == sorted(names)
+    for creator, names_won in enumerate(won):
+        record = record_of(blob_of(f"creator-{creator}", 1))
+        assert all(shared.read(name) == record for name in names_won)
+
+
+def rotate(client: kekd.Client, writer: str, times: int) -> None:
+    """As somebody does who must not undo another's rotation."""
+    done = 0
+    while done < times:
+        try:
+            old = client.get_index_kms(None, "i")
+            new = blob_of(writer, old.version + 1)
+            client.push_index_kms(None, "i", new, if_etag=old.etag)
+        except (kekd.EtagMismatchError, kekd.EnvelopeNotFoundError):
+            continue
+        done += 1
+
+
+def test_two_rotators_lose_nothing_of_each_other(shared: Shared) -> None:
+    one, other = shared.clients
+    times = 200 // shared.scale
+    one.create_index_kms(None, "i", blob_of("start", 1))
+    all_at_once(lambda: rotate(one, "one", times), lambda: rotate(other, "other", times))
+    assert one.get_index_kms(None, "i").version == 1 + 2 * times
+
+
+@pytest.mark.parametrize("interference", ["push", "delete"])
+def test_no_interference_tears_a_record(shared: Shared, interference: str) -> None:
+    one, other = shared.clients
+    times = 100 // shared.scale
+    over = threading.Event()
+    one.create_index_kms(None, "i", blob_of("start", 1))
+
+    def write() -> None:
+        with ending(over):
+            all_at_once(
+                lambda: rotate(one, "one", times), lambda: rotate(other, "other", times), interfere
+            )
+
+    def interfere() -> None:
+        for version in range(1000, 1000 + times):
+            if interference == "delete":
+                one.delete_index_kms(None, "i")
+            other.push_index_kms(None, "i", blob_of("pusher", version))
+
+    def read() -> int:
+        seen = 0
+        while not over.is_set():
+            if record := shared.read("i"):
+                assert is_whole(decode(record))
+                seen += 1
+        return seen
+
+    assert all_at_once(write, read)[1]
+
+
+def pages(stubs: list[Any], size: int) -> Iterator[str]:
+    """A whole listing, its pages from the stubs in turn."""
+    request = pb.ListEnvelopesRequest(page_size=size)
+    while True:
+        answer = stubs[0].ListEnvelopes(request)
+        yield from (listed.index_name for listed in answer.envelopes)
+        if not answer.next_page_token:
+            return
+        assert answer.next_page_token != request.page_token, "the listing doesn't go on"
+        request.page_token = answer.next_page_token
+        stubs = [*stubs[1:], stubs[0]]
+
+
+@pytest.mark.parametrize("daemons", [1, 2])
+def test_a_listing_has_what_stays_exactly_once_while_others_come_and_go(
+    shared: Shared, daemons: int
+) -> None:
+    one, other = shared.clients
+    lasting = [f"{number:02}-lasting" for number in range(40)]
+    passing = [f"{number:02}-passing" for number in range(40)]
+    for name in lasting:
+        one.create_index_kms(None, name, blob_of("start", 1))
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            for name in passing:
+                other.create_index_kms(None, name, blob_of("passing", 1))
+            for name in passing:
+                one.delete_index_kms(None, name)
+
+    def list_them() -> None:
+        with ending(over):
+            for _ in range(40 // shared.scale):
+                listed = list(pages(shared.stubs[:daemons], 7))
+                assert [name for name in listed if name in lasting] == lasting
+                assert len(listed) == len(set(listed))
+
+    all_at_once(come_and_go, list_them)
+
+
+def test_a_listing_that_goes_on_at_another_daemon_misses_nothing(shared: Shared) -> None:
+    client = shared.clients[0]
+    for name in ("a", "c", "d"):
+        client.create_index_kms(None, name, blob_of("start", 1))
+    next(pages(shared.stubs[1:], 1))  # a listing that somebody began there and didn't end
+    client.create_index_kms(None, "b", blob_of("start", 1))
+    assert list(pages(shared.stubs, 1)) == ["a", "b", "c", "d"]
