@@ -30,7 +30,7 @@ from kekd.errors import (
     UnavailableError,
 )
 
-# A forked child can only open a connection of its own if gRPC is told so before it is imported
+# A forked child can only go on using a connection if gRPC is told so before it is imported
 # (https://github.com/grpc/grpc/blob/master/doc/fork_support.md).
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 

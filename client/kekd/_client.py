@@ -11,7 +11,7 @@ from kekd import _operations as operations
 from kekd import _rpc
 from kekd._operations import EnvelopeLike, Operation
 from kekd._types import KMSBlob, StorageConfig
-from kekd.errors import DeadlineExceededError, EnvelopeError, UnavailableError
+from kekd.errors import DeadlineExceededError, UnavailableError
 
 Result = TypeVar("Result")
 
@@ -126,14 +126,22 @@ class Client:
         Raises what the last try failed with if it doesn't within `timeout` seconds.
         """
         end = time.monotonic() + timeout
-        while not self._is_serving(end):
+        while True:
+            remaining = end - time.monotonic()
+            try:
+                if self._call(operations.serving(), max(remaining, _WAIT_INTERVAL)):
+                    return
+                raise UnavailableError(f"kekd at {self.address} doesn't serve yet.")  # noqa: TRY301
+            except (UnavailableError, DeadlineExceededError):
+                if remaining <= 0:
+                    raise
             time.sleep(_WAIT_INTERVAL)
 
     def close(self) -> None:
         """Closes the connection. A later call opens another."""
-        if self._connection and self._connection.is_ours():
-            self._connection.channel.close()
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -146,21 +154,9 @@ class Client:
     ) -> None:
         self.close()
 
-    def _is_serving(self, end: float) -> bool:
-        remaining = end - time.monotonic()
-        try:
-            if self._call(operations.serving(), max(remaining, _WAIT_INTERVAL)):
-                return True
-            failure: EnvelopeError = UnavailableError(f"kekd at {self.address} doesn't serve yet.")
-        except (UnavailableError, DeadlineExceededError) as error:
-            failure = error
-        if remaining <= 0:
-            raise failure
-        return False
-
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
         connection = self._connection
-        if connection is None or not connection.is_ours():
+        if connection is None:
             # Two threads may both come here first: then one connection serves one call only.
             connection = self._connection = _rpc.Connection(_rpc.channel(self.address))
         try:
@@ -251,9 +247,9 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connection. A later call opens another."""
-        if self._connection:
-            await self._connection.channel.close()
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if connection:
+            await connection.channel.close()
 
     async def __aenter__(self) -> Self:
         return self

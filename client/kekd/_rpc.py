@@ -81,16 +81,11 @@ def _target(address: str) -> str:
 
 
 class Connection:
-    """A channel of either kind, and the process that opened it."""
+    """A channel of either kind, and its methods."""
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
-        self._pid = os.getpid()
         self._methods: dict[str, Any] = {}
-
-    def is_ours(self) -> bool:
-        """Whether this process opened it: a forked child can't use its parent's."""
-        return self._pid == os.getpid()
 
     def method(self, operation: Operation[Any]) -> Any:
         """What takes a request and a timeout and makes the call."""
