@@ -1,9 +1,13 @@
 """Messages to values and back. What a caller sends is checked here or as the value is made."""
 
+from functools import lru_cache
+
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
 from kekd_server.errors import InvalidEnvelopeError, InvalidRequestError
+from kekd_server.names import IndexName
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
+from kekd_server.storage.store import StoredEnvelope
 
 MAX_PAGE_SIZE = 1000
 
@@ -55,8 +59,15 @@ def envelope(request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest) -> Enve
     )
 
 
-def blob(envelope: Envelope) -> pb.KMSBlob:
-    return pb.KMSBlob(
+# A get asks for the same few names again and again; encoding one takes as long as opening its file.
+index_name = lru_cache(maxsize=8192)(IndexName)
+
+
+@lru_cache(maxsize=8192)
+def get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
+    """To be sent and not changed: it is remembered, as making it takes as long as a read."""
+    envelope = stored.envelope
+    blob = pb.KMSBlob(
         kms_name=envelope.kms_name,
         provider=envelope.provider,
         key_id=envelope.key_id,
@@ -67,6 +78,7 @@ def blob(envelope: Envelope) -> pb.KMSBlob:
         key_arn=envelope.key_arn,
         binding=envelope.binding,
     )
+    return pb.GetEnvelopeResponse(blob=blob, etag=stored.etag)
 
 
 def if_etag(request: pb.PushEnvelopeRequest | pb.DeleteEnvelopeRequest) -> str | None:

@@ -3,7 +3,6 @@
 from typing import Final
 
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.names import IndexName
 from kekd_server.rpc import convert
 from kekd_server.rpc.calls import Context
 from kekd_server.service import EnvelopeService
@@ -22,7 +21,7 @@ class EnvelopeServicer:
     ) -> pb.CreateEnvelopeResponse:
         etag = await self._service.create(
             convert.location(request),
-            IndexName(request.index_name),
+            convert.index_name(request.index_name),
             convert.envelope(request),
             retried=_retried(context),
         )
@@ -33,7 +32,7 @@ class EnvelopeServicer:
     ) -> pb.PushEnvelopeResponse:
         etag = await self._service.push(
             convert.location(request),
-            IndexName(request.index_name),
+            convert.index_name(request.index_name),
             convert.envelope(request),
             if_etag=convert.if_etag(request),
             retried=_retried(context),
@@ -43,15 +42,15 @@ class EnvelopeServicer:
     async def GetEnvelope(
         self, request: pb.GetEnvelopeRequest, _context: Context
     ) -> pb.GetEnvelopeResponse:
-        stored = await self._service.get(convert.location(request), IndexName(request.index_name))
-        return pb.GetEnvelopeResponse(blob=convert.blob(stored.envelope), etag=stored.etag)
+        name = convert.index_name(request.index_name)
+        return convert.get_response(await self._service.get(convert.location(request), name))
 
     async def DeleteEnvelope(
         self, request: pb.DeleteEnvelopeRequest, _context: Context
     ) -> pb.DeleteEnvelopeResponse:
         existed = await self._service.delete(
             convert.location(request),
-            IndexName(request.index_name),
+            convert.index_name(request.index_name),
             if_etag=convert.if_etag(request),
         )
         return pb.DeleteEnvelopeResponse(existed=existed)

@@ -14,6 +14,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 from zlib import crc32
 
@@ -70,22 +71,23 @@ class DiskDriver:
         self._temporary = root / "_kekd" / "tmp"
         self._locks = root / "_kekd" / "locks"
         self._prefix = f"{self._records}/"
+        self._translated = _Translated(root)
         self._listings: dict[str, Sequence[str]] = {}
         self._listings_lock = threading.Lock()
-        with self._translated():
+        with self._translated:
             for folder in (self._records, self._temporary, self._locks):
                 durable.make_folder(folder)
             self._remove_stale_temporaries()
 
     def get(self, name: IndexName) -> Stored:
-        with self._translated():
+        with self._translated:
             record = self._read(name)
         if record is None:
             raise EnvelopeNotFoundError(name.value)
         return Stored(record, etag_of(record))
 
     def create(self, name: IndexName, record: bytes) -> str:
-        with self._translated():
+        with self._translated:
             try:
                 durable.create(self._path(name), record, self._temporary)
             except FileExistsError:
@@ -93,14 +95,14 @@ class DiskDriver:
         return etag_of(record)
 
     def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
-        with self._translated(), self._locked(name):
+        with self._translated, self._locked(name):
             if if_etag is not None:
                 self._check_etag(name, self._read(name), if_etag)
             durable.replace(self._path(name), record, self._temporary)
         return etag_of(record)
 
     def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
-        with self._translated(), self._locked(name):
+        with self._translated, self._locked(name):
             stored = self._read(name)
             if stored is None:
                 return False
@@ -156,7 +158,7 @@ class DiskDriver:
             raise EtagMismatchError(name.value)
 
     def _keys(self, listing: str) -> Sequence[str]:
-        with self._listings_lock, self._translated():
+        with self._listings_lock, self._translated:
             keys = self._listings.get(listing)
             if keys is None:
                 keys = self._listings[listing] = sorted(os.listdir(self._records))
@@ -186,14 +188,25 @@ class DiskDriver:
             if entry.stat().st_mtime < oldest:
                 Path(entry).unlink(missing_ok=True)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
+
+class _Translated:
+    """Turns an OSError into what it means for the store. A class, as a generator takes longer than
+    the rest of a get.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, FileNotFoundError):
             raise StoreUnusableError(
                 f"The folder {self._root} is not there: is its volume mounted?"
             ) from error
-        except OSError as error:
-            kind = StoreUnavailableError if error.errno in _PASSING else StoreUnusableError
-            raise kind(f"The store at {self._root} failed: {error.strerror}.") from error
+        if isinstance(error, OSError):
+            told = StoreUnavailableError if error.errno in _PASSING else StoreUnusableError
+            raise told(f"The store at {self._root} failed: {error.strerror}.") from error

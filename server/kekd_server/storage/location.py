@@ -22,10 +22,10 @@ class DiskLocation:
 
     def admits(self, asked: "Location") -> bool:
         """Compares text alone: a path that a caller chose never reaches the filesystem."""
-        return isinstance(asked, DiskLocation) and os.path.normpath(asked.path) in (
-            os.path.normpath(self.path),
-            os.path.realpath(self.path),
-        )
+        if not isinstance(asked, DiskLocation):
+            return False
+        path = os.path.normpath(asked.path)
+        return path == os.path.normpath(self.path) or path == os.path.realpath(self.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """A store: a driver at a location, with envelopes in place of records and awaitable."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
@@ -35,9 +35,10 @@ class Store:
         self._driver = driver
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=str(location))
         self._inline_get = inline_get
+        self._named = _Named(location)
 
     async def get(self, name: IndexName) -> StoredEnvelope:
-        with self._named():
+        with self._named:
             if self._inline_get:
                 stored = self._driver.get(name)
             else:
@@ -49,22 +50,22 @@ class Store:
 
     async def create(self, name: IndexName, envelope: Envelope) -> str:
         record = encode(envelope)
-        with self._named():
+        with self._named:
             return await self._in_thread(lambda: self._driver.create(name, record))
 
     async def put(self, name: IndexName, envelope: Envelope, *, if_etag: str | None) -> str:
         record = encode(envelope)
-        with self._named():
+        with self._named:
             return await self._in_thread(lambda: self._driver.put(name, record, if_etag=if_etag))
 
     async def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
-        with self._named():
+        with self._named:
             return await self._in_thread(lambda: self._driver.delete(name, if_etag=if_etag))
 
     async def list(
         self, prefix: str, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
-        with self._named():
+        with self._named:
             return await self._in_thread(
                 lambda: self._driver.list(prefix, after, limit, listing=listing)
             )
@@ -77,10 +78,18 @@ class Store:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except KekdError as error:
-            error.store = str(self.location)
-            raise
+
+class _Named:
+    """Puts the store's name on a failure. A class, as a generator takes longer than a get may."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, KekdError):
+            error.store = str(self._location)

@@ -1,0 +1,79 @@
+"""The load generator: nghttp2's h2load, in C, so that the server is what limits the rate."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+from google.protobuf.message import Message
+
+_FINISHED = re.compile(r"finished in .*, ([\d.]+) req/s")
+_SUCCEEDED = re.compile(r"status codes: (\d+) 2xx")
+_DATA = re.compile(r"\((\d+)\) data")
+_PREFIX_BYTES = 5
+"""What gRPC writes before a message: a flag, and its length in four bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests that are all the same."""
+
+    method: str
+    request: Message
+    answer: Message
+    """The answer to expect."""
+    connections: int
+    streams: int
+    """In flight on each connection."""
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    rate: float
+    """Requests per second."""
+    p50: float
+    """Seconds, as is p99."""
+    p99: float
+
+
+def check_installed() -> None:
+    if not shutil.which("h2load"):
+        raise SystemExit("h2load is missing: apt install nghttp2-client, or your system's like.")
+
+
+def run(address: str, load: Load, folder: Path) -> Result:
+    """Sends the load to `HOST:PORT`. Raises RuntimeError unless every answer was the right one."""
+    body, log = folder / "request.bin", folder / "h2load.log"
+    message = load.request.SerializeToString()
+    body.write_bytes(b"\0" + len(message).to_bytes(4) + message)
+    log.unlink(missing_ok=True)
+    options = [
+        *("-n", str(load.requests), "-c", str(load.connections), "-m", str(load.streams)),
+        *("-d", str(body), f"--log-file={log}"),
+        *("-H", "content-type: application/grpc", "-H", "te: trailers"),
+    ]
+    command = ["h2load", *options, f"http://{address}{load.method}"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    _check(output, load)
+    # Columns: start, HTTP status, microseconds that it took.
+    seconds = [int(line.split()[2]) / 1e6 for line in log.read_text().splitlines()]
+    return Result(float(_found(_FINISHED, output)), median(seconds), quantiles(seconds, n=100)[-1])
+
+
+def _check(output: str, load: Load) -> None:
+    """h2load takes any HTTP 200 for a success, and gRPC's errors are such: but they carry no
+    message, so the sum of the bytes tells.
+    """
+    expected = load.requests * (_PREFIX_BYTES + load.answer.ByteSize())
+    if int(_found(_SUCCEEDED, output)) != load.requests or int(_found(_DATA, output)) != expected:
+        raise RuntimeError(f"not every request was answered as expected:\n{output}")
+
+
+def _found(pattern: re.Pattern[str], output: str) -> str:
+    match = pattern.search(output)
+    if match is None:
+        raise RuntimeError(f"h2load's output isn't understood:\n{output}")
+    return match[1]

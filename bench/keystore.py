@@ -1,0 +1,50 @@
+"""Keystore folders to measure on, written without a daemon."""
+
+from pathlib import Path
+
+from kekd import KMSBlob
+from kekd_schema import Envelope, encode
+
+_ACCOUNT_KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+_WRAPPED_BYTES = 184
+"""What kms.Encrypt makes of a 32-byte key."""
+
+
+def name_of(number: int) -> str:
+    return f"tenant-{number:06}"
+
+
+def envelope_of(number: int) -> Envelope:
+    """Of the size that a real one has; different for each number, so that nothing is shared."""
+    return Envelope(
+        kms_name="prod-kms",
+        provider="aws-kms",
+        key_id=_ACCOUNT_KEY,
+        region="us-east-1",
+        wrapped_kek=number.to_bytes(4) * (_WRAPPED_BYTES // 4),
+        version=1,  # the only one that cyborgdb_core reads back
+        created_at=1_700_000_000 + number,
+    )
+
+
+def blob_of(number: int) -> KMSBlob:
+    """The same envelope as the client's type."""
+    envelope = envelope_of(number)
+    return KMSBlob(
+        envelope.kms_name,
+        envelope.provider,
+        envelope.key_id,
+        envelope.region,
+        envelope.wrapped_kek,
+        envelope.version,
+        envelope.created_at,
+    )
+
+
+def fill(root: Path, envelopes: int) -> Path:
+    """Makes the folder with envelopes 0 to `envelopes` - 1; the folder."""
+    records = root / "_catalog" / "config"
+    records.mkdir(mode=0o700, parents=True)
+    for number in range(envelopes):
+        (records / f"{name_of(number)}.kms.cat").write_bytes(encode(envelope_of(number)))
+    return root

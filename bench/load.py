@@ -1,0 +1,58 @@
+"""A load that no single request body can make: gets of many names in turn, from Python.
+
+python -m bench.load ADDRESS NAMES REQUESTS
+"""
+
+import asyncio
+import subprocess
+import sys
+from itertools import cycle, islice
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from bench.keystore import name_of
+from bench.process import ROOT, Server, python
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1 import envelope_pb2_grpc as pb_grpc
+
+METHOD = "/kekd.v1.EnvelopeService/GetEnvelope"
+_IN_FLIGHT = 64
+
+
+def request_of(number: int) -> pb.GetEnvelopeRequest:
+    return pb.GetEnvelopeRequest(index_name=name_of(number))
+
+
+def get(address: str, number: int) -> pb.GetEnvelopeResponse:
+    """One call, waiting for the server if need be."""
+    with grpc.insecure_channel(address) as channel:
+        stub = pb_grpc.EnvelopeServiceStub(channel)
+        return stub.GetEnvelope(request_of(number), timeout=10, wait_for_ready=True)
+
+
+def cpu_per_request(server: Server, names: int, requests: int) -> float:
+    """Seconds that `server` computes for one of these requests, in user code and the kernel."""
+    before = server.cpu_seconds()
+    command = python("bench.load", server.address, str(names), str(requests))
+    subprocess.run(command, check=True, cwd=ROOT)
+    return (server.cpu_seconds() - before) / requests
+
+
+async def send(address: str, names: int, requests: int) -> None:
+    """Serialised beforehand, so that this side does as little as it can."""
+    messages = [request_of(number).SerializeToString() for number in range(names)]
+    todo = islice(cycle(messages), requests)
+    async with grpc.aio.insecure_channel(address) as channel:
+        get: Any = channel.unary_unary(METHOD)  # bytes to bytes
+
+        async def caller() -> None:
+            for message in todo:
+                await get(message)
+
+        await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
+
+
+if __name__ == "__main__":
+    asyncio.run(send(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -1,0 +1,93 @@
+"""A server in a process of its own, and what the kernel counts about it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+"""Where `python -m bench.<part>` can be run."""
+_TICKS = os.sysconf("SC_CLK_TCK")
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    address: str
+    """`unix:PATH` or `127.0.0.1:PORT`."""
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads since it started."""
+        fields = self._proc("stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_bytes(self) -> int:
+        line = next(it for it in self._proc("status").splitlines() if it.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+    def _proc(self, file: str) -> str:
+        return Path(f"/proc/{self.pid}/{file}").read_text()
+
+
+@contextmanager
+def running(command: Sequence[str], address: str, log: Path) -> Iterator[Server]:
+    """Starts `command` and lends it once it accepts connections; ends it whatever happens."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT, env=_clean()
+        )
+    try:
+        _wait(process, address, log)
+        yield Server(address, process.pid)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=15)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of this package in another interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    """Polls with connect(2): gRPC's own way to reconnect would add its waits to what is timed."""
+    end = time.monotonic() + _START_SECONDS
+    while not _accepts(address):
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"{process.args!r} doesn't serve: {log.read_text()}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _accepts(address: str) -> bool:
+    try:
+        if address.startswith("unix:"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(address.removeprefix("unix:"))
+        else:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port))).close()
+    except OSError:
+        return False
+    return True
+
+
+def _clean() -> dict[str, str]:
+    """The environment without what would configure a kekd."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("KEKD_")}

@@ -1,0 +1,113 @@
+"""Whether a call gets slower as the keystore grows: kekd's library and cyborgdb_core."""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import kekd
+from bench import daemon, keystore, reference
+from bench.keystore import blob_of, name_of
+from bench.tables import Goal, Table, milliseconds, ratio
+
+Verb = Literal["get", "push"]
+Side = Literal["kekd", "cyborgdb_core"]
+Samples = Mapping[tuple[Side, Verb, int], list[float]]
+"""Seconds of each call, by the number of envelopes that were there."""
+
+_SIZES = (1, 100, 1_000, 10_000, 100_000)
+_VERBS: tuple[Verb, ...] = ("get", "push")
+_ROUNDS = 3
+_OUR_CALLS: Mapping[Verb, int] = {"get": 200, "push": 40}
+"""A round; the reference's are fewer, the longer they take."""
+_THEIR_CALLS = {1: 60, 100: 60, 1_000: 20, 10_000: 3, 100_000: 1}
+_MOST_SLOWDOWN = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Keystore:
+    """A folder, and a client of the daemon that serves it."""
+
+    folder: Path
+    client: kekd.Client
+
+    def seconds(self, verb: Verb, number: int) -> float:
+        """What one `get_index_kms` or `push_index_kms` took."""
+        config, name, blob = (
+            kekd.StorageConfig.disk(f"{self.folder}"),
+            name_of(number),
+            blob_of(number),
+        )
+        start = time.perf_counter()
+        if verb == "push":
+            self.client.push_index_kms(config, name, blob)
+            return time.perf_counter() - start
+        found = self.client.get_index_kms(config, name)
+        seconds = time.perf_counter() - start
+        assert found == blob
+        return seconds
+
+
+def tables(folder: Path) -> Iterator[Table]:
+    with ExitStack() as stack:
+        keystores = {size: _open(stack, folder / f"{size}", size) for size in _SIZES}
+        samples = _sample(keystores, stack.enter_context(reference.running()))
+    for verb in _VERBS:
+        yield _table(verb, samples)
+
+
+def _open(stack: ExitStack, folder: Path, size: int) -> Keystore:
+    server = stack.enter_context(daemon.on_socket(keystore.fill(folder, size)))
+    return Keystore(folder, stack.enter_context(kekd.Client(server.address)))
+
+
+def _sample(keystores: Mapping[int, Keystore], theirs: reference.Reference) -> Samples:
+    """Goes round the sizes and the sides, so that the machine's moods meet all of them alike."""
+    samples: defaultdict[tuple[Side, Verb, int], list[float]] = defaultdict(list)
+    chosen = random.Random(0)
+    for _ in range(_ROUNDS):
+        for verb in _VERBS:
+            for size, ours in keystores.items():
+                numbers = chosen.choices(range(size), k=_OUR_CALLS[verb])
+                samples["kekd", verb, size] += [ours.seconds(verb, it) for it in numbers]
+                call = partial(theirs.seconds, ours.folder, verb)
+                samples["cyborgdb_core", verb, size] += map(call, numbers[: _THEIR_CALLS[size]])
+    return samples
+
+
+def _table(verb: Verb, samples: Samples) -> Table:
+    ours = [median(samples["kekd", verb, size]) for size in _SIZES]
+    theirs = [median(samples["cyborgdb_core", verb, size]) for size in _SIZES]
+    rows = [
+        (
+            f"{size:,}",
+            milliseconds(mine),
+            milliseconds(other),
+            ratio(mine / ours[0]),
+            ratio(other / theirs[0]),
+            ratio(other / mine),
+        )
+        for size, mine, other in zip(_SIZES, ours, theirs, strict=True)
+    ]
+    header = (
+        "envelopes",
+        "kekd, ms",
+        "cyborgdb_core, ms",
+        "kekd ÷ its first row",
+        "cyborgdb_core ÷ its first row",
+        "cyborgdb_core ÷ kekd",
+    )
+    what = f"{verb} at {_SIZES[-1]:,} envelopes ÷ {verb} at {_SIZES[0]}"
+    goal = Goal(what, ours[-1] / ours[0], "at most", _MOST_SLOWDOWN)
+    return Table(
+        f"{verb} as the keystore grows, median of a call",
+        header,
+        rows,
+        [goal] if verb == "get" else [],
+    )
