@@ -2,7 +2,7 @@
 
     {"index_name": "my_index", "blob": {"kms_name": "prod", …}, "etag": "…"}
 
-It is protobuf's own JSON, so grpcurl takes the same text as the data of a push.
+It is protobuf's own JSON: less its etag, grpcurl takes it as the data of a create or push.
 """
 
 import base64

@@ -185,7 +185,8 @@ class _Record:
 
     def _read(self, kind: struct.Struct, at: int, what: str) -> int:
         # struct takes a negative offset from the end, so only the upper bound is its to check.
-        _require(at >= 0, f"{what} lies before the start")
+        if at < 0:
+            raise CorruptRecordError(f"{what} lies before the start")
         value: int = kind.unpack_from(self._buffer, at)[0]
         return value
 
