@@ -233,7 +233,7 @@ def test_reflection_answers_many_questions_in_one_call(reflection: Reflection) -
 
 def test_grpcurl_takes_what_kekctl_prints_less_its_etag(grpcurl: Grpcurl, daemon: Daemon) -> None:
     grpcurl(f"{SERVICE}/CreateEnvelope", data={"index_name": "i", "blob": BLOB})
-    command = [BIN / "kekctl", "--address", daemon.address, "get", "i", "--output", "json"]
+    command = [str(BIN / "kekctl"), "--address", daemon.address, "get", "i", "--output", "json"]
     document = json.loads(subprocess.check_output(command))
     etag = document.pop("etag")
     pushed = json.loads(grpcurl(f"{SERVICE}/PushEnvelope", data=document).stdout)
