@@ -54,7 +54,9 @@ class Client:
         """Stores the envelope of an index that has none; its etag.
 
         Raises `EnvelopeExistsError` if there is one. When the daemon's answer was lost and the call
-        was retried, an envelope equal to this one counts as stored by it.
+        was retried, an envelope equal to this one counts as stored by it. So as to know the one
+        from the other, a create waits for its connection: without a daemon it takes its whole
+        timeout, and raises `DeadlineExceededError`. A push with `if_etag` does likewise.
         """
         return self._call(operations.create(config_location, index_name, blob), timeout)
 
@@ -161,7 +163,9 @@ class Client:
             connection = self._connection = _rpc.Connection(_rpc.channel(self.address))
         try:
             answer = connection.method(operation)(
-                operation.request, timeout=self._timeout if timeout is None else timeout
+                operation.request,
+                timeout=self._timeout if timeout is None else timeout,
+                wait_for_ready=operation.wait_for_ready,
             )
         except grpc.RpcError as error:
             raise _rpc.translated(error, self.address) from None
@@ -171,7 +175,7 @@ class Client:
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same methods with the same meaning, to be awaited.
+    """`Client` for asyncio: the same calls with the same meaning, to be awaited.
 
     It belongs to the event loop that first calls it.
     """
@@ -267,7 +271,9 @@ class AsyncClient:
             self._connection = _rpc.Connection(_rpc.aio_channel(self.address))
         try:
             answer = await self._connection.method(operation)(
-                operation.request, timeout=self._timeout if timeout is None else timeout
+                operation.request,
+                timeout=self._timeout if timeout is None else timeout,
+                wait_for_ready=operation.wait_for_ready,
             )
         except grpc.RpcError as error:
             raise _rpc.translated(error, self.address) from None

@@ -46,6 +46,9 @@ class Operation(Generic[Result]):
     request: Message = field(repr=False)
     answer: type[Message]
     result: Callable[[Any], Result]
+    wait_for_ready: bool = False
+    """Whether to wait for a connection rather than to retry. A write of which one wins must not be
+    taken for a repeated one just because there was nobody to connect to at first."""
 
 
 def _of_valid_text(
@@ -73,7 +76,13 @@ def create(
     request = pb.CreateEnvelopeRequest(config_location=_location(config_location))
     _name(request, index_name)
     _fill(request, blob)
-    return Operation(f"/{SERVICE}/CreateEnvelope", request, pb.CreateEnvelopeResponse, _etag)
+    return Operation(
+        f"/{SERVICE}/CreateEnvelope",
+        request,
+        pb.CreateEnvelopeResponse,
+        _etag,
+        wait_for_ready=True,
+    )
 
 
 @_of_valid_text
@@ -86,7 +95,13 @@ def push(
     request = pb.PushEnvelopeRequest(config_location=_location(config_location), if_etag=if_etag)
     _name(request, index_name)
     _fill(request, blob)
-    return Operation(f"/{SERVICE}/PushEnvelope", request, pb.PushEnvelopeResponse, _etag)
+    return Operation(
+        f"/{SERVICE}/PushEnvelope",
+        request,
+        pb.PushEnvelopeResponse,
+        _etag,
+        wait_for_ready=if_etag is not None,
+    )
 
 
 @_of_valid_text

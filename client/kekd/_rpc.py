@@ -34,7 +34,8 @@ _SERVICE_CONFIG: Final = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # CANCELLED is what a daemon that shuts down ends calls with that it hasn't begun.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ]
@@ -120,7 +121,10 @@ def translated(error: grpc.RpcError, address: str) -> errors.EnvelopeError:
     if code == "UNAVAILABLE":
         text = f"kekd at {address} can't be reached: is it running there? ({text})"
     elif code == "DEADLINE_EXCEEDED":
-        text = f"kekd at {address} didn't answer in time; a write may have been done or not."
+        text = (
+            f"kekd at {address} didn't answer in time: is it running there?"
+            " A write may have been done or not."
+        )
     return _kind(code)(f"{text} [{code}]")
 
 

@@ -114,6 +114,11 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
 
 BY_STATUS: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
     {
+        "ALREADY_EXISTS": EnvelopeExistsError,
+        "CANCELLED": UnavailableError,
+        "DATA_LOSS": CorruptEnvelopeError,
+        "INVALID_ARGUMENT": InvalidArgumentError,
+        "NOT_FOUND": EnvelopeNotFoundError,
         "PERMISSION_DENIED": PermissionDeniedError,
         "UNAUTHENTICATED": UnauthenticatedError,
         "UNAVAILABLE": UnavailableError,

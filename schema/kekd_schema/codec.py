@@ -71,7 +71,7 @@ def encode(envelope: Envelope) -> bytes:
 
 # Checking takes longer than reading the file, the same few bytes are read again and again, and the
 # answer depends on nothing but the bytes: so it is remembered.
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def decode(record: bytes) -> Envelope:
     """The envelope in `record`.
 

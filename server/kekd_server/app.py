@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kekd_server.errors import StoreUnusableError
-from kekd_server.listen import Listener
+from kekd_server.errors import KekdError
+from kekd_server.listen import Listener, claimed
 from kekd_server.rpc.server import Server
 from kekd_server.service import EnvelopeService
 from kekd_server.settings import Settings, SettingsError
@@ -33,18 +33,19 @@ async def run(settings: Settings, *, serving: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, signalled.set)
-    stores = _open_stores(settings.locations)
-    server = Server(EnvelopeService(stores))
-    await server.start(settings.listeners)
-    _log.info("serving %s on %s", _listed(settings.locations), _listed(settings.listeners))
-    serving()
-    await signalled.wait()
-    for number in _SIGNALS:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-    _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
-    await server.stop(settings.shutdown_grace)
-    stores.close()
+    with claimed(settings.listeners):
+        stores = _open_stores(settings.locations)
+        server = Server(EnvelopeService(stores))
+        await server.start(settings.listeners)
+        _log.info("serving %s on %s", _listed(settings.locations), _listed(settings.listeners))
+        serving()
+        await signalled.wait()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
+        await server.stop(settings.shutdown_grace)
+        stores.close()
     _log.info("stopped")
 
 
@@ -53,7 +54,7 @@ def _open_stores(locations: list[Location]) -> Stores:
     for location in locations:
         try:
             stores.append(_open_store(location))
-        except StoreUnusableError as error:
+        except KekdError as error:
             problems.append(str(error))
     if problems:
         raise SettingsError(problems)
@@ -64,7 +65,7 @@ def _open_store(location: Location) -> Store:
     match location:
         case MemoryLocation():
             return Store(location, MemoryDriver(), threads=1, inline_get=True)
-        case DiskLocation(path):
+        case DiskLocation(path=path):
             driver = DiskDriver(Path(path))
             return Store(location, driver, threads=_DISK_THREADS, inline_get=True)
         case S3Location():

@@ -5,8 +5,8 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,16 +58,13 @@ class UnixListener:
         is refused, and anything bound inside gets mode 0660 at once. Raises `ListenError`.
         """
         try:
-            durable.make_folder(self.path.parent)
-            self._check_folder()
-            lock = self._locked()
+            lock = self._claim()
         except OSError as error:
-            raise ListenError(f"{self}: {error.strerror}: {error.filename}") from error
+            raise ListenError(f"{self}: {error.strerror}: {self.path}") from error
         try:
-            self._remove_stale()
             yield
-            self.path.unlink(missing_ok=True)
         finally:
+            self.path.unlink(missing_ok=True)
             os.close(lock)
 
     def bind(self, add_port: "AddPort") -> None:
@@ -83,23 +80,31 @@ class UnixListener:
         finally:
             os.umask(umask)
 
+    def _claim(self) -> int:
+        """The lock, without which two daemons that start at once would both find the other's socket
+        stale.
+        """
+        durable.make_folder(self.path.parent)
+        self._check_folder()
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._remove_stale()
+        except BlockingIOError:
+            os.close(lock)
+            raise self._taken() from None
+        except (OSError, ListenError):
+            os.close(lock)
+            raise
+        return lock
+
     def _check_folder(self) -> None:
         folder = self.path.parent.stat()
-        if folder.st_uid not in (0, os.geteuid()) or folder.st_mode & stat.S_IWOTH:
+        if folder.st_uid not in (0, os.geteuid()) or folder.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
             raise ListenError(
                 f"{self}: others could replace the socket, as they own or may write the folder"
                 f" {self.path.parent}: use a folder of the daemon's own."
             )
-
-    def _locked(self) -> int:
-        """Two daemons that start at once would both find the other's socket stale."""
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise self._taken() from None
-        return lock
 
     def _remove_stale(self) -> None:
         if not os.path.lexists(self.path):
@@ -123,6 +128,21 @@ class UnixListener:
 Listener = TcpListener | UnixListener
 AddPort = Callable[[str], int]
 """A server's own method to listen on an address in gRPC's spelling, which is ours."""
+
+
+@contextmanager
+def claimed(listeners: Sequence[Listener]) -> Iterator[None]:
+    """Claims them all. Raises one `ListenError` for all that can't be."""
+    with ExitStack() as claims:
+        problems = []
+        for listener in listeners:
+            try:
+                claims.enter_context(listener.claimed())
+            except ListenError as error:
+                problems.append(str(error))
+        if problems:
+            raise ListenError("\n".join(problems))
+        yield
 
 
 def parse(address: str) -> Listener:

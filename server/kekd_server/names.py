@@ -46,12 +46,25 @@ class IndexName:
         return name if name.key == key else None
 
 
-def key_prefix(prefix: str) -> str:
-    """What the keys of all names with that prefix start with. Raises `InvalidIndexNameError`."""
-    encoded = _encoded(prefix)
-    if len(encoded) > MAX_KEY_BYTES:
-        raise InvalidIndexNameError(f"prefix is longer than any index name: {len(encoded)} bytes.")
-    return encoded
+@dataclass(frozen=True, slots=True)
+class NamePrefix:
+    """What index names may start with. Raises `InvalidIndexNameError` if no name can."""
+
+    value: str
+    key: str = ""
+    """What the keys of all names with the prefix start with. Others' may too: of `ab`, the key is
+    `ab.kms.cat`, which also starts with that of the prefix `ab.`."""
+
+    def __post_init__(self) -> None:
+        key = _encoded(self.value)
+        if len(key) > MAX_KEY_BYTES:
+            raise InvalidIndexNameError(f"prefix is longer than any index name: {len(key)} bytes.")
+        object.__setattr__(self, "key", key)
+
+    def name_of(self, key: str) -> IndexName | None:
+        """The name whose key this is, if it is one and has the prefix."""
+        name = IndexName.from_key(key)
+        return name if name and name.value.startswith(self.value) else None
 
 
 def _encoded(text: str) -> str:

@@ -38,10 +38,10 @@ class PageToken:
                     parsed = cls(of_prefix, listing, IndexName(after))
                 case _:
                     raise ValueError("another shape")  # noqa: TRY301
-        except (ValueError, RecursionError, KekdError) as error:
+        except (ValueError, RecursionError, KekdError):
             raise InvalidRequestError(
                 "page_token is not one that a page was answered with: start again without it."
-            ) from error
+            ) from None
         if parsed.prefix != prefix:
             raise InvalidRequestError(
                 "page_token belongs to a listing of another prefix: start again without it."

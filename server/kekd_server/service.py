@@ -6,7 +6,7 @@ from typing import NamedTuple
 from kekd_schema import Envelope
 from kekd_server import rules
 from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
-from kekd_server.names import IndexName, key_prefix
+from kekd_server.names import IndexName, NamePrefix
 from kekd_server.pages import PageToken
 from kekd_server.storage.location import Location
 from kekd_server.storage.store import Store, StoredEnvelope
@@ -77,7 +77,7 @@ class EnvelopeService:
         position = PageToken.parse(token, prefix) if token else PageToken.first(prefix)
         # One more than asked for tells whether there is a next page.
         names = await store.list(
-            key_prefix(prefix), position.after, size + 1, listing=position.listing
+            NamePrefix(prefix), position.after, size + 1, listing=position.listing
         )
         if len(names) <= size:
             return Page(names, "")
@@ -85,8 +85,12 @@ class EnvelopeService:
 
 
 async def _etag_if_equal(store: Store, name: IndexName, envelope: Envelope) -> str | None:
+    """The etag of the stored envelope, if it is equal to this one, and not before it is durable."""
     try:
         stored = await store.get(name)
-    except EnvelopeNotFoundError:
+        if stored.envelope != envelope:
+            return None
+        # The first attempt may have been cut short between writing it and syncing it.
+        return await store.put(name, envelope, if_etag=stored.etag)
+    except (EnvelopeNotFoundError, EtagMismatchError):
         return None
-    return stored.etag if stored.envelope == envelope else None

@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     def locations(self) -> list[Location]:
         """Of the stores, the default one first: disk before S3 before memory, each as given."""
         return [
-            *(DiskLocation(str(path)) for path in self.disk),
+            *(DiskLocation(str(path), os.path.realpath(path)) for path in self.disk),
             *(S3Location(s3.bucket, s3.prefix, s3.region, s3.endpoint) for s3 in self.s3),
             *([MemoryLocation()] if self.memory else []),
         ]

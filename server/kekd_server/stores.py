@@ -23,12 +23,12 @@ class Stores:
         found = [store for store in self._stores if store.location.admits(asked)]
         if len(found) > 1:
             raise StoreNotConfiguredError(
-                f"config_location {asked} matches {len(found)} of the daemon's stores:"
+                f"config_location {asked!s:.200} matches {len(found)} of the daemon's stores:"
                 " give its region and endpoint too."
             )
         if not found:
             raise StoreNotConfiguredError(
-                f"config_location {asked} matches none of the daemon's stores:"
+                f"config_location {asked!s:.200} matches none of the daemon's stores:"
                 " leave it out for the default store, or have the daemon configured with it."
             )
         return found[0]

@@ -130,7 +130,7 @@ def test_a_store_can_be_named(grpcurl: Grpcurl) -> None:
             {"index_name": "x", "blob": {"provider": "vault"}},
             "InvalidArgument",
             "ENVELOPE_INVALID",
-            {"index_name": "", "store": ""},
+            {"index_name": "x", "store": ""},
         ),
         (
             "PushEnvelope",

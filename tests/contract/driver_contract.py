@@ -15,7 +15,7 @@ from kekd_server.errors import (
     EnvelopeNotFoundError,
     EtagMismatchError,
 )
-from kekd_server.names import IndexName, key_prefix
+from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.driver import Driver
 
 NAMES = [
@@ -39,6 +39,7 @@ NAMES = [
     "é" * 41,
 ]
 NAME = IndexName("my_index")
+ALL = NamePrefix("")
 
 
 class Harness:
@@ -141,35 +142,36 @@ class DriverContract:
     def test_list_has_every_name_once_in_the_order_of_keys(self, harness: Harness) -> None:
         for name in NAMES:
             harness.write(IndexName(name).key, b"1")
-        listed = harness.driver.list("", None, len(NAMES) + 1, listing="l")
+        listed = harness.driver.list(ALL, None, len(NAMES) + 1, listing="l")
         assert listed == sorted(map(IndexName, NAMES), key=lambda name: name.key)
 
     @pytest.mark.parametrize("size", [1, 2, 7])
     def test_pages_join_to_the_whole(self, harness: Harness, size: int) -> None:
         for name in NAMES:
             harness.write(IndexName(name).key, b"1")
-        pages = [harness.driver.list("", None, size, listing="l")]
+        pages = [harness.driver.list(ALL, None, size, listing="l")]
         while pages[-1]:
-            pages.append(harness.driver.list("", pages[-1][-1], size, listing="l"))
+            pages.append(harness.driver.list(ALL, pages[-1][-1], size, listing="l"))
         assert all(len(page) <= size for page in pages)
         whole = [name for page in pages for name in page]
         assert whole == sorted(map(IndexName, NAMES), key=lambda name: name.key)
 
     def test_list_by_prefix(self, harness: Harness) -> None:
-        for name in ("a", "a/1", "a/2", "é1", "b"):
+        for name in ("a", "a.b", "a/1", "a/2", "é1", "b"):
             harness.write(IndexName(name).key, b"1")
-        for prefix, expected in {"a/": ["a/1", "a/2"], "é": ["é1"], "c": []}.items():
-            names = harness.driver.list(key_prefix(prefix), None, 10, listing=prefix)
+        wanted = {"a/": ["a/1", "a/2"], "a.": ["a.b"], "a.kms.cat": [], "é": ["é1"], "c": []}
+        for prefix, expected in wanted.items():
+            names = harness.driver.list(NamePrefix(prefix), None, 10, listing=prefix)
             assert [name.value for name in names] == expected
         after = IndexName("a/1")
-        assert harness.driver.list(key_prefix("a/"), after, 10, listing="a/") == [IndexName("a/2")]
+        assert harness.driver.list(NamePrefix("a/"), after, 10, listing="a/") == [IndexName("a/2")]
 
     def test_list_goes_on_after_a_name_that_is_gone(self, harness: Harness) -> None:
         for name in ("a", "b", "c"):
             harness.write(IndexName(name).key, b"1")
-        (first,) = harness.driver.list("", None, 1, listing="l")
+        (first,) = harness.driver.list(ALL, None, 1, listing="l")
         harness.driver.delete(first, if_etag=None)
-        assert [name.value for name in harness.driver.list("", first, 10, listing="l")] == [
+        assert [name.value for name in harness.driver.list(ALL, first, 10, listing="l")] == [
             "b",
             "c",
         ]
@@ -178,7 +180,7 @@ class DriverContract:
         harness.write(NAME.key, b"1")
         for stray in ("x.cat", "y.kms.cat.123.1.tmp", "%41.kms.cat", "%zz.kms.cat", ".kms.cat"):
             harness.write(stray, b"1")
-        assert harness.driver.list("", None, 10, listing="l") == [NAME]
+        assert harness.driver.list(ALL, None, 10, listing="l") == [NAME]
 
     def test_of_many_creators_one_wins_and_its_bytes_are_stored(self, harness: Harness) -> None:
         start = threading.Barrier(8)

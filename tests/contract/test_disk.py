@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 
 from kekd_server.storage.disk import DiskDriver
-from tests.contract.driver_contract import NAME, DriverContract, Harness
+from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
 
 
 class DiskHarness(Harness):
@@ -49,7 +49,7 @@ def test_a_listing_reads_the_folder_once(tmp_path: Path, monkeypatch: pytest.Mon
         harness.write(f"{number}.kms.cat", b"1")
     reads = Mock(side_effect=os.listdir)
     monkeypatch.setattr(os, "listdir", reads)
-    page = harness.driver.list("", None, 3, listing="l")
+    page = harness.driver.list(ALL, None, 3, listing="l")
     while len(page) == 3:
-        page = harness.driver.list("", page[-1], 3, listing="l")
+        page = harness.driver.list(ALL, page[-1], 3, listing="l")
     assert reads.call_count == 1

@@ -2,7 +2,7 @@ import pytest
 
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import S3Driver, connect
-from tests.contract.driver_contract import NAME, DriverContract, Harness
+from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
 from tests.fixtures.s3 import REGION, Bucket
 
 
@@ -33,6 +33,6 @@ class TestS3Driver(DriverContract):
 def test_stores_in_one_bucket_do_not_see_each_other(bucket: Bucket) -> None:
     one, other = S3Harness(bucket, "one"), S3Harness(bucket, "one/more")
     one.driver.create(NAME, b"1")
-    assert other.driver.list("", None, 10, listing="l") == []
+    assert other.driver.list(ALL, None, 10, listing="l") == []
     other.driver.create(NAME, b"2")
-    assert one.driver.list("", None, 10, listing="l") == [NAME]
+    assert one.driver.list(ALL, None, 10, listing="l") == [NAME]

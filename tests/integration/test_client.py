@@ -533,9 +533,18 @@ def test_an_absent_daemon_is_told_within_seconds(
     address = f"unix:{tmp_path}/none"
     start = time.monotonic()
     with open_client(address) as client, pytest.raises(kekd.UnavailableError) as caught:
-        client.create_index_kms(None, index, BLOB)
+        client.get_index_kms(None, index)
     assert time.monotonic() - start < 8
     assert f"kekd at {address} can't be reached: is it running there?" in str(caught.value)
+
+
+def test_a_create_waits_for_a_daemon_until_its_deadline(
+    open_client: OpenClient, tmp_path: Path, index: str
+) -> None:
+    address = f"unix:{tmp_path}/none"
+    with open_client(address) as client, pytest.raises(kekd.DeadlineExceededError) as caught:
+        client.create_index_kms(None, index, BLOB, timeout=1)
+    assert f"kekd at {address} didn't answer in time: is it running there?" in str(caught.value)
 
 
 # Life of a client

@@ -22,7 +22,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_schema import Envelope, encode
 from kekd_server.errors import KekdError, StoreUnusableError
-from kekd_server.names import IndexName
+from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.disk import DiskDriver
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
@@ -118,7 +118,7 @@ async def test_a_full_disk_loses_and_tears_nothing(small_disk: Path) -> None:
     rotated = Envelope(provider="aws-kms", key_id="k", wrapped_kek=b"\2" * 6000, version=2)
     with pytest.raises(StoreUnusableError):
         await store.put(created[0], rotated, if_etag=None)
-    assert await store.list("", None, 1000, listing="l") == created
+    assert await store.list(NamePrefix(""), None, 1000, listing="l") == created
     assert {(await store.get(name)).envelope for name in created} == {ENVELOPE}
     assert not os.listdir(small_disk / "_kekd" / "tmp")  # noqa: PTH208
     store.close()
@@ -159,7 +159,7 @@ def read_only_keystore() -> Iterator[Path]:
 async def test_a_folder_that_may_not_be_written_can_still_be_read(read_only_keystore: Path) -> None:
     store = disk_store(read_only_keystore)
     assert (await store.get(IndexName("i"))).envelope == ENVELOPE
-    assert await store.list("", None, 10, listing="l") == [IndexName("i")]
+    assert await store.list(NamePrefix(""), None, 10, listing="l") == [IndexName("i")]
     store.close()
 
 
@@ -179,7 +179,7 @@ async def test_a_folder_that_may_not_be_written_is_told_with_the_stores_name(
     with pytest.raises(StoreUnusableError, match="Permission denied") as caught:
         await write(store)
     assert caught.value.store == f"disk:{read_only_keystore}"
-    assert await store.list("", None, 10, listing="l") == [IndexName("i")]
+    assert await store.list(NamePrefix(""), None, 10, listing="l") == [IndexName("i")]
     store.close()
 
 

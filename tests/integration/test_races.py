@@ -245,3 +245,53 @@ def test_a_listing_that_goes_on_at_another_daemon_misses_nothing(shared: Shared)
     next(pages(shared.stubs[1:], 1))  # a listing that somebody began there and didn't end
     client.create_index_kms(None, "b", blob_of("start", 1))
     assert list(pages(shared.stubs, 1)) == ["a", "b", "c", "d"]
+
+
+def test_of_equal_creates_that_wait_for_a_daemon_one_wins(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    flags = ("--disk", str(tmp_path / "keystore"))
+    address = start_daemon(*flags).address
+    start_daemon(*flags, name="other").stop()
+    start = threading.Barrier(9)
+
+    def create(_: int) -> bool:
+        with kekd.Client(address.replace("/daemon/", "/other/")) as client:
+            start.wait()
+            try:
+                client.create_index_kms(None, "i", kekd.KMSBlob(provider="none"))
+            except kekd.EnvelopeExistsError:
+                return False
+            return True
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = threads.map(create, range(8))
+        start.wait()
+        start_daemon(*flags, name="other")
+        assert sum(outcomes) == 1
+
+
+def test_a_restart_under_load_loses_and_fails_nothing(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    flags = ("--disk", str(tmp_path / "keystore"))
+    daemon = start_daemon(*flags)
+    over = threading.Event()
+
+    def create(number: int) -> list[str]:
+        created: list[str] = []
+        with kekd.Client(daemon.address, timeout=30) as client:
+            while not over.is_set():
+                created.append(f"{number}-{len(created)}")
+                client.create_index_kms(None, created[-1], kekd.KMSBlob(provider="none"))
+        return created
+
+    with ThreadPoolExecutor(16) as threads:
+        creators = [threads.submit(create, number) for number in range(16)]
+        for _ in range(3):
+            daemon.stop()
+            daemon = start_daemon(*flags)
+        over.set()
+        created = {name for creator in creators for name in creator.result()}
+    with kekd.Client(daemon.address) as client:
+        assert set(client.list_index_kms()) == created

@@ -164,8 +164,23 @@ def test_bad_input_is_refused_and_nothing_is_written(
     assert names(stub) == []
 
 
-def test_an_unset_location_means_the_default_store(stub: Any) -> None:
-    stub.PushEnvelope(push(config_location=pb.StorageConfig()))
-    request = pb.GetEnvelopeRequest(config_location=pb.StorageConfig(memory=pb.MemoryStorage()))
-    request.index_name = "i"
+def test_the_default_store_is_also_there_by_its_name(stub: Any) -> None:
+    stub.PushEnvelope(push())
+    memory = pb.StorageConfig(memory=pb.MemoryStorage())
+    request = pb.GetEnvelopeRequest(index_name="i", config_location=memory)
     assert stub.GetEnvelope(request).blob == BLOB
+
+
+def test_a_kind_of_store_that_it_does_not_know_is_not_the_default_store(stub: Any) -> None:
+    stub.PushEnvelope(push())
+    later = pb.StorageConfig.FromString(b"\x22\x00")  # a message as field 4
+    request = pb.GetEnvelopeRequest(index_name="i", config_location=later)
+    assert failure_of(stub.GetEnvelope, request)[1].reason == "REQUEST_INVALID"
+
+
+def test_a_long_location_is_refused_like_any_other(stub: Any) -> None:
+    long = pb.StorageConfig(disk=pb.DiskStorage(path="/x" * 20_000))
+    request = pb.GetEnvelopeRequest(index_name="i", config_location=long)
+    code, info = failure_of(stub.GetEnvelope, request)
+    assert (code, info.reason) == ("PERMISSION_DENIED", "STORE_NOT_CONFIGURED")
+    assert info.metadata["index_name"] == "i"

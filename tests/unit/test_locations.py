@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from kekd_server.errors import StoreNotConfiguredError
+from kekd_server.settings import load
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.store import Store
@@ -42,7 +43,7 @@ def test_a_store_admits_what_names_it(
 def test_a_store_behind_a_link_is_named_by_either_path(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    configured = DiskLocation(str(tmp_path / "link"))
+    (configured,) = load({"disk": [tmp_path / "link"]}, None).settings.locations
     assert configured.admits(DiskLocation(str(tmp_path / "link")))
     assert configured.admits(DiskLocation(str(tmp_path / "real")))
 

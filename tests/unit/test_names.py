@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kekd_server.errors import InvalidIndexNameError
-from kekd_server.names import IndexName, key_prefix
+from kekd_server.names import IndexName, NamePrefix
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
 
@@ -36,7 +36,7 @@ def test_a_key_leads_back_to_its_name(name: str) -> None:
 
 @given(texts, texts)
 def test_the_key_of_a_prefix_is_a_prefix_of_the_key(prefix: str, rest: str) -> None:
-    assert IndexName(prefix + rest).key.startswith(key_prefix(prefix))
+    assert IndexName(prefix + rest).key.startswith(NamePrefix(prefix).key)
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,11 @@ def test_a_lone_surrogate_is_refused() -> None:
 
 def test_a_prefix_longer_than_any_name_is_refused() -> None:
     with pytest.raises(InvalidIndexNameError):
-        key_prefix("p" * 256)
+        NamePrefix("p" * 256)
+
+
+def test_a_key_that_starts_alike_is_not_of_the_prefix() -> None:
+    key = IndexName("ab").key
+    assert key.startswith(NamePrefix("ab.").key)
+    assert NamePrefix("ab.").name_of(key) is None
+    assert NamePrefix("ab").name_of(key) == IndexName("ab")

@@ -38,7 +38,11 @@ def location(request: Addressed) -> Location | None:
                 region=s3.region if s3.HasField("region") else None,
                 endpoint=s3.endpoint if s3.HasField("endpoint") else None,
             )
-    return None
+    # A kind of store from a later protocol looks the same from here. It isn't the default store.
+    raise InvalidRequestError(
+        "config_location names no kind of store that this daemon knows: leave it out for the"
+        " default store."
+    )
 
 
 def envelope(request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest) -> Envelope:
@@ -60,10 +64,10 @@ def envelope(request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest) -> Enve
 
 
 # A get asks for the same few names again and again; encoding one takes as long as opening its file.
-index_name = lru_cache(maxsize=8192)(IndexName)
+index_name = lru_cache(maxsize=1024)(IndexName)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
     """To be sent and not changed: it is remembered, as making it takes as long as a read."""
     envelope = stored.envelope

@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2
@@ -15,6 +15,9 @@ from kekd_server.errors import InvalidRequestError, KekdError
 from kekd_server.rpc.calls import Context, Method
 
 _log = logging.getLogger(__name__)
+
+_MOST_SHOWN: Final = 255
+"""Characters of a caller's name to send back: headers have a limit, and a bad name has none."""
 
 
 def answering_errors(method: Method) -> Method:
@@ -30,7 +33,8 @@ def answering_errors(method: Method) -> Method:
                 raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
             return await method(request, context)
         except KekdError as error:
-            metadata = {"index_name": error.index_name, "store": error.store}
+            index_name = error.index_name or getattr(request, "index_name", "")[:_MOST_SHOWN]
+            metadata = {"index_name": index_name, "store": error.store}
             if error.__cause__:
                 fields = {"reason": error.reason, **metadata}
                 _log.warning("%s", error, extra=fields, exc_info=error.__cause__)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Final
 
 import grpc
@@ -33,7 +32,6 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        self._claims = ExitStack()
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         self._calls = Calls()
@@ -41,12 +39,9 @@ class Server:
         add_reflection(self._grpc, _SERVICE.full_name, health.SERVICE_NAME)
 
     async def start(self, listeners: Sequence[Listener]) -> None:
-        """Raises `ListenError`, and then listens nowhere."""
-        with ExitStack() as claims:
-            for listener in listeners:
-                claims.enter_context(listener.claimed())
-                listener.bind(self._grpc.add_insecure_port)
-            self._claims = claims.pop_all()
+        """To be called while they are claimed. Raises `ListenError`."""
+        for listener in listeners:
+            listener.bind(self._grpc.add_insecure_port)
         await self._health.set(_SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
 
@@ -59,7 +54,6 @@ class Server:
         await self._calls.finished(grace)
         await self._grpc.stop(None)
         await stopped
-        self._claims.close()
 
 
 def _handler(servicer: EnvelopeServicer, calls: Calls) -> grpc.GenericRpcHandler:

@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -25,19 +25,17 @@ from kekd_server.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from kekd_server.names import IndexName
+from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage import durable
-from kekd_server.storage.driver import Stored
+from kekd_server.storage.driver import MOST_BYTES, Stored
 from kekd_server.storage.etag import etag_of
 
-_MOST_BYTES: Final = 128 * 1024
-"""Twice the largest request: a file that is longer isn't an envelope, and isn't read to its end."""
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """Not blocking, as opening a FIFO would."""
 _LOCKS: Final = 256
 _STALE_TEMPORARY_SECONDS: Final = 3600
-_LISTINGS: Final = 4
-"""How many listings may be kept; a million names take some 80 MB."""
+_MOST_KEYS: Final = 2_000_000
+"""How many keys of listings are kept, at some 80 MB a million."""
 
 _PASSING: Final = {
     errno.EAGAIN,
@@ -112,21 +110,21 @@ class DiskDriver:
         return True
 
     def list(
-        self, prefix: str, after: IndexName | None, limit: int, *, listing: str
+        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
         """Reads and sorts the whole folder once for a listing, and cuts its pages from that.
 
         So a first page costs more the more envelopes there are. What was read is kept until the
-        last page, or until a few other listings have begun; after that, and at another daemon, the
-        folder is read again.
+        last page, or until too many other listings were begun or continued since; after that, and
+        at another daemon, the folder is read again.
         """
         keys = self._keys(listing)
-        first = bisect_right(keys, after.key) if after else bisect_left(keys, prefix)
+        first = bisect_right(keys, after.key) if after else bisect_left(keys, prefix.key)
         names: list[IndexName] = []
         for at in range(first, len(keys)):
-            if len(names) == limit or not keys[at].startswith(prefix):
+            if len(names) == limit or not keys[at].startswith(prefix.key):
                 break
-            if name := IndexName.from_key(keys[at]):
+            if name := prefix.name_of(keys[at]):
                 names.append(name)
         if len(names) < limit:
             self._forget(listing)
@@ -146,7 +144,7 @@ class DiskDriver:
             os.stat(self._records)
             return None
         try:
-            return os.read(file, _MOST_BYTES)
+            return os.read(file, MOST_BYTES)
         except IsADirectoryError:
             return b""  # there is something, and it is no record
         finally:
@@ -158,13 +156,16 @@ class DiskDriver:
             raise EtagMismatchError(name.value)
 
     def _keys(self, listing: str) -> Sequence[str]:
-        with self._listings_lock, self._translated:
-            keys = self._listings.get(listing)
-            if keys is None:
-                keys = self._listings[listing] = sorted(os.listdir(self._records))
-            if len(self._listings) > _LISTINGS:
+        with self._listings_lock:
+            keys = self._listings.pop(listing, None)
+        if keys is None:
+            with self._translated:
+                keys = sorted(os.listdir(self._records))
+        with self._listings_lock:
+            self._listings[listing] = keys  # the youngest
+            while sum(map(len, self._listings.values())) > _MOST_KEYS and len(self._listings) > 1:
                 del self._listings[next(iter(self._listings))]
-            return keys
+        return keys
 
     def _forget(self, listing: str) -> None:
         with self._listings_lock:
@@ -185,8 +186,10 @@ class DiskDriver:
         """Those that a daemon left when it was killed; one that is being written is younger."""
         oldest = time.time() - _STALE_TEMPORARY_SECONDS
         for entry in os.scandir(self._temporary):
-            if entry.stat().st_mtime < oldest:
-                Path(entry).unlink(missing_ok=True)
+            # Another daemon may be done with it, or remove it just now.
+            with suppress(FileNotFoundError):
+                if entry.stat().st_mtime < oldest:
+                    os.unlink(entry)
 
 
 class _Translated:

@@ -1,9 +1,12 @@
 """What a store driver must do. The conformance suite in tests/contract holds each one to it."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
-from kekd_server.names import IndexName
+from kekd_server.names import IndexName, NamePrefix
+
+MOST_BYTES: Final = 128 * 1024
+"""Twice the largest request: what is longer isn't an envelope, and isn't read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,9 @@ class Driver(Protocol):
         """
 
     def list(
-        self, prefix: str, after: IndexName | None, limit: int, *, listing: str
+        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
-        """The first `limit` names whose keys start with `prefix` and come after that of `after`,
+        """The first `limit` names with the prefix whose keys come after that of `after`,
         sorted by key. A name that is there from the first page to the last is on exactly one.
 
         `listing` is the same for all pages of one listing, and for no other; a page may come to

@@ -1,7 +1,7 @@
 """Where a store is: what a request names, and what the daemon was given, in one form."""
 
 import os.path
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +16,18 @@ class MemoryLocation:
 @dataclass(frozen=True, slots=True)
 class DiskLocation:
     path: str
+    alias: str = field(default="", compare=False)
+    """Another path to the same folder: of a configured one, where its links lead."""
 
     def __str__(self) -> str:
         return f"disk:{self.path}"
 
     def admits(self, asked: "Location") -> bool:
         """Compares text alone: a path that a caller chose never reaches the filesystem."""
-        if not isinstance(asked, DiskLocation):
-            return False
-        path = os.path.normpath(asked.path)
-        return path == os.path.normpath(self.path) or path == os.path.realpath(self.path)
+        return isinstance(asked, DiskLocation) and os.path.normpath(asked.path) in (
+            os.path.normpath(self.path),
+            self.alias,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right, insort
 from itertools import islice, takewhile
 
 from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
-from kekd_server.names import IndexName
+from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.driver import Stored
 from kekd_server.storage.etag import etag_of
 
@@ -48,7 +48,7 @@ class MemoryDriver:
 
     def list(
         self,
-        prefix: str,
+        prefix: NamePrefix,
         after: IndexName | None,
         limit: int,
         *,
@@ -56,10 +56,15 @@ class MemoryDriver:
     ) -> list[IndexName]:
         with self._lock:
             first = (
-                bisect_right(self._keys, after.key) if after else bisect_left(self._keys, prefix)
+                bisect_right(self._keys, after.key)
+                if after
+                else bisect_left(self._keys, prefix.key)
             )
-            keys = takewhile(lambda key: key.startswith(prefix), islice(self._keys, first, None))
-            return [name for key in islice(keys, limit) if (name := IndexName.from_key(key))]
+            keys = takewhile(
+                lambda key: key.startswith(prefix.key), islice(self._keys, first, None)
+            )
+            names = (name for key in keys if (name := prefix.name_of(key)))
+            return list(islice(names, limit))
 
     def close(self) -> None:
         self._records.clear()

@@ -26,8 +26,8 @@ from kekd_server.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from kekd_server.names import IndexName
-from kekd_server.storage.driver import Stored
+from kekd_server.names import IndexName, NamePrefix
+from kekd_server.storage.driver import MOST_BYTES, Stored
 from kekd_server.storage.location import S3Location
 
 if TYPE_CHECKING:
@@ -44,7 +44,16 @@ _CONFLICT: Final = 409
 _NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
 _UNUSABLE: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
-_THROTTLED: Final = {"Throttling", "ThrottlingException", "SlowDown", "RequestLimitExceeded"}
+_PASSING: Final = {
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+"""Codes below 500 that may be gone at the next try."""
 
 
 def connect(location: S3Location) -> "S3Client":
@@ -53,6 +62,7 @@ def connect(location: S3Location) -> "S3Client":
     Credentials come from AWS's default chain. 5xx answers, throttling and broken connections are
     retried with jitter by botocore's standard mode
     (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html).
+    Raises `StoreUnusableError` if there is no such region, profile or endpoint.
     """
     config = Config(
         connect_timeout=2,
@@ -64,9 +74,12 @@ def connect(location: S3Location) -> "S3Client":
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if location.endpoint else "auto"},
     )
-    return boto3.client(
-        "s3", region_name=location.region, endpoint_url=location.endpoint, config=config
-    )
+    try:
+        return boto3.client(
+            "s3", region_name=location.region, endpoint_url=location.endpoint, config=config
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise StoreUnusableError(f"The store {location} can't be used: {error}.") from error
 
 
 class S3Driver:
@@ -91,7 +104,8 @@ class S3Driver:
         with self._translated():
             try:
                 answer = self._s3.get_object(Bucket=self._bucket, Key=self._key(name))
-                return Stored(answer["Body"].read(), _opened(answer["ETag"]))
+                with answer["Body"] as body:
+                    return Stored(body.read(MOST_BYTES), _opened(answer["ETag"]))
             except ClientError as error:
                 if _code(error) == "NoSuchKey":
                     raise EnvelopeNotFoundError(name.value) from None
@@ -139,7 +153,7 @@ class S3Driver:
 
     def list(
         self,
-        prefix: str,
+        prefix: NamePrefix,
         after: IndexName | None,
         limit: int,
         *,
@@ -150,14 +164,14 @@ class S3Driver:
         with self._translated():
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket,
-                Prefix=self._folder + prefix,
+                Prefix=self._folder + prefix.key,
                 PaginationConfig={"PageSize": limit},
                 StartAfter=self._key(after) if after else "",
             )
             for page in pages:
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self._folder)
-                    if name := IndexName.from_key(key):
+                    if name := prefix.name_of(key):
                         names.append(name)
                 if len(names) >= limit:
                     break
@@ -207,7 +221,7 @@ class S3Driver:
             yield
         except ClientError as error:
             code = _code(error)
-            if _status(error) >= _SERVER_ERROR or code in _THROTTLED or _status(error) == _CONFLICT:
+            if _status(error) >= _SERVER_ERROR or code in _PASSING or _status(error) == _CONFLICT:
                 raise StoreUnavailableError(f"{where} answered {code}: try again.") from error
             raise StoreUnusableError(
                 f"{where} answered {code}: check that the bucket exists and that the daemon's"

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
 from kekd_server.errors import CorruptEnvelopeError, KekdError
-from kekd_server.names import IndexName
+from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.location import Location
 
@@ -63,7 +63,7 @@ class Store:
             return await self._in_thread(lambda: self._driver.delete(name, if_etag=if_etag))
 
     async def list(
-        self, prefix: str, after: IndexName | None, limit: int, *, listing: str
+        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
         with self._named:
             return await self._in_thread(
