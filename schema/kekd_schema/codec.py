@@ -69,9 +69,6 @@ def encode(envelope: Envelope) -> bytes:
     return bytes(record)
 
 
-# Checking takes longer than reading the file, the same few bytes are read again and again, and the
-# answer depends on nothing but the bytes: so it is remembered.
-@lru_cache(maxsize=1024)
 def decode(record: bytes) -> Envelope:
     """The envelope in `record`.
 
@@ -79,11 +76,21 @@ def decode(record: bytes) -> Envelope:
     covered by its checksum: no change to it goes unnoticed. One that CyborgDB wrote has none:
     damage to its structure is noticed, damage inside a value is not.
     """
+    return _remembered(record) if len(record) <= _SMALL else _checked(record)
+
+
+def _checked(record: bytes) -> Envelope:
     try:
         return _Record(record).envelope()
     except (struct.error, UnicodeDecodeError):
         # Without its context: an offset is harmless, but UnicodeDecodeError carries the bytes.
         raise CorruptRecordError("a value is cut short or isn't UTF-8") from None
+
+
+# Checking takes longer than reading the file, the same few bytes are read again and again, and the
+# answer depends on nothing but the bytes. So it is remembered, in a few MB at the most.
+_SMALL: Final = 1024
+_remembered = lru_cache(maxsize=8192)(_checked)
 
 
 def _checksum(record: bytes | bytearray, at: int) -> int:

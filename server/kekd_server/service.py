@@ -1,5 +1,6 @@
 """What the daemon does, whoever asks and however: no gRPC and no storage API in here."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -63,8 +64,8 @@ class EnvelopeService:
                 return etag
             raise
 
-    async def get(self, location: Location | None, name: IndexName) -> StoredEnvelope:
-        return await self._stores.select(location).get(name)
+    def get(self, location: Location | None, name: IndexName) -> Awaitable[StoredEnvelope]:
+        return self._stores.select(location).get(name)
 
     async def delete(
         self, location: Location | None, name: IndexName, *, if_etag: str | None

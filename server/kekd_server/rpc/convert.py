@@ -64,25 +64,23 @@ def envelope(request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest) -> Enve
 
 
 # A get asks for the same few names again and again; encoding one takes as long as opening its file.
-index_name = lru_cache(maxsize=1024)(IndexName)
+index_name = lru_cache(maxsize=8192)(IndexName)
 
 
-@lru_cache(maxsize=1024)
 def get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
-    """To be sent and not changed: it is remembered, as making it takes as long as a read."""
-    envelope = stored.envelope
-    blob = pb.KMSBlob(
-        kms_name=envelope.kms_name,
-        provider=envelope.provider,
-        key_id=envelope.key_id,
-        region=envelope.region,
-        wrapped_kek=envelope.wrapped_kek,
-        version=envelope.version,
-        created_at=envelope.created_at,
-        key_arn=envelope.key_arn,
-        binding=envelope.binding,
-    )
-    return pb.GetEnvelopeResponse(blob=blob, etag=stored.etag)
+    response = pb.GetEnvelopeResponse(etag=stored.etag)
+    # Filled in place, as a message that is passed to the constructor would be copied.
+    blob, envelope = response.blob, stored.envelope
+    blob.kms_name = envelope.kms_name
+    blob.provider = envelope.provider
+    blob.key_id = envelope.key_id
+    blob.region = envelope.region
+    blob.wrapped_kek = envelope.wrapped_kek
+    blob.version = envelope.version
+    blob.created_at = envelope.created_at
+    blob.key_arn = envelope.key_arn
+    blob.binding = envelope.binding
+    return response
 
 
 def if_etag(request: pb.PushEnvelopeRequest | pb.DeleteEnvelopeRequest) -> str | None:
