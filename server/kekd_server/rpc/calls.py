@@ -2,37 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
-
-import grpc.aio
+from types import TracebackType
 
 _log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Method = Callable[[Any, Context], Awaitable[Any]]
-
 
 class Calls:
-    """Counts the calls of the methods that it wraps."""
+    """Counts what is done while it is entered."""
 
     def __init__(self) -> None:
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def counted(self, method: Method) -> Method:
-        async def call(request: Any, context: Context) -> Any:
-            self._running += 1
-            self._idle.clear()
-            try:
-                return await method(request, context)
-            finally:
-                self._running -= 1
-                if not self._running:
-                    self._idle.set()
+    def __enter__(self) -> None:
+        self._running += 1
+        self._idle.clear()
 
-        return call
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
     async def finished(self, within: float) -> None:
         """Returns when no call is running, or when `within` seconds have passed."""

@@ -32,10 +32,11 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ]
         )
+        self._calls = Calls()
+        # First, as gRPC asks the handlers in turn, at each call.
+        self._grpc.add_generic_rpc_handlers((_handler(EnvelopeServicer(service), self._calls),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        self._calls = Calls()
-        self._grpc.add_generic_rpc_handlers((_handler(EnvelopeServicer(service), self._calls),))
         add_reflection(self._grpc, _SERVICE.full_name, health.SERVICE_NAME)
 
     async def start(self, listeners: Sequence[Listener]) -> None:
@@ -61,7 +62,7 @@ def _handler(servicer: EnvelopeServicer, calls: Calls) -> grpc.GenericRpcHandler
         _SERVICE.full_name,
         {
             method.name: grpc.unary_unary_rpc_method_handler(
-                calls.counted(answering_errors(getattr(servicer, method.name))),
+                answering_errors(getattr(servicer, method.name), calls),
                 request_deserializer=parser(GetMessageClass(method.input_type)),
                 response_serializer=GetMessageClass(method.output_type).SerializeToString,
             )

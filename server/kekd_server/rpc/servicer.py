@@ -4,7 +4,7 @@ from typing import Final
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.rpc import convert
-from kekd_server.rpc.calls import Context
+from kekd_server.rpc.errors import Context
 from kekd_server.service import EnvelopeService
 
 _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
