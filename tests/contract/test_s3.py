@@ -1,5 +1,7 @@
 import pytest
 
+from kekd_server.errors import StoreUnusableError
+from kekd_server.storage.driver import MOST_BYTES
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import S3Driver, connect
 from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
@@ -36,3 +38,17 @@ def test_stores_in_one_bucket_do_not_see_each_other(bucket: Bucket) -> None:
     assert other.driver.list(ALL, None, 10, listing="l") == []
     other.driver.create(NAME, b"2")
     assert one.driver.list(ALL, None, 10, listing="l") == [NAME]
+
+
+def test_of_an_object_that_can_be_no_record_only_a_part_is_read(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "")
+    harness.write(NAME.key, b"x" * 1_000_000)
+    assert len(harness.driver.get(NAME).record) == MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    "location", [S3Location("bucket", region="no region!"), S3Location("bucket", endpoint="a b")]
+)
+def test_what_no_client_can_be_made_for_is_told(location: S3Location) -> None:
+    with pytest.raises(StoreUnusableError, match="The store s3:bucket can't be used"):
+        connect(location)

@@ -121,7 +121,7 @@ def test_a_folder_that_is_there_stays_as_it_is(start_daemon: StartDaemon, tmp_pa
     assert mode(tmp_path) == 0o755
 
 
-@pytest.mark.parametrize("folder_mode", [0o777, 0o1777, 0o702])
+@pytest.mark.parametrize("folder_mode", [0o777, 0o1777, 0o702, 0o770])
 def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, folder_mode: int) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from unittest.mock import patch
 
 import pytest
 
 from kekd_schema import Envelope
-from kekd_server.errors import EnvelopeExistsError, EtagMismatchError
+from kekd_server.errors import EnvelopeExistsError, EtagMismatchError, StoreUnavailableError
 from kekd_server.names import IndexName
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import MemoryLocation
@@ -65,3 +66,16 @@ async def test_a_retried_conditional_push_is_refused_over_anothers_work(
 async def test_a_retried_conditional_push_over_nothing_is_refused(service: EnvelopeService) -> None:
     with pytest.raises(EtagMismatchError):
         await service.push(None, NAME, MINE, if_etag="gone", retried=True)
+
+
+async def test_own_work_is_not_acknowledged_before_it_is_durable() -> None:
+    driver = MemoryDriver()
+    store = Store(MemoryLocation(), driver, threads=1, inline_get=True)
+    with closing(Stores([store])) as stores:
+        service = EnvelopeService(stores)
+        await service.create(None, NAME, MINE, retried=False)
+        with (
+            patch.object(driver, "put", side_effect=StoreUnavailableError("not synced")),
+            pytest.raises(StoreUnavailableError),
+        ):
+            await service.create(None, NAME, MINE, retried=True)
