@@ -14,7 +14,6 @@ from kekd_proto.v1 import envelope_pb2 as pb
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
-Answer = TypeVar("Answer", bound=Message)
 
 
 class EnvelopeLike(Protocol):

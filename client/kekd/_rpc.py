@@ -5,14 +5,13 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import grpc
 import grpc.aio
 
 from kekd import errors
 from kekd._operations import SERVICE, Operation
-from kekd_proto.address import default_socket
+from kekd_proto.address import default_socket, grpc_target
 from kekd_proto.reasons import DOMAIN
 
 ADDRESS_VARIABLE: Final = "KEKD_ADDRESS"
@@ -69,16 +68,11 @@ def resolve(address: str | None) -> str:
 
 
 def channel(address: str) -> grpc.Channel:
-    return grpc.insecure_channel(_target(address), options=_OPTIONS)
+    return grpc.insecure_channel(grpc_target(address), options=_OPTIONS)
 
 
 def aio_channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(_target(address), options=_OPTIONS)
-
-
-def _target(address: str) -> str:
-    """As gRPC wants it: the path of a socket is part of a URI, where `%` and `?` mean something."""
-    return quote(address, safe="/:") if address.startswith("unix:") else address
+    return grpc.aio.insecure_channel(grpc_target(address), options=_OPTIONS)
 
 
 class Connection:

@@ -3,8 +3,16 @@
 import os
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 DEFAULT_TCP_PORT: Final = 7535
+
+
+def grpc_target(address: str) -> str:
+    """How gRPC spells an address of ours. It takes the path of a socket for part of a URI, where
+    `%` and `?` mean something.
+    """
+    return quote(address, safe="/:") if address.startswith("unix:") else address
 
 
 def default_socket() -> Path:

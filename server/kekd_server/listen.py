@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
+from kekd_proto.address import grpc_target
 from kekd_server.storage import durable
 
 _SOCKET_UMASK: Final = 0o117
@@ -73,8 +73,7 @@ class UnixListener:
         """
         umask = os.umask(_SOCKET_UMASK)
         try:
-            # gRPC takes the path for part of a URI: a % in it would bind elsewhere.
-            add_port(quote(str(self), safe="/:"))
+            add_port(grpc_target(str(self)))
         except RuntimeError as error:
             raise ListenError(f"{self}: can't be bound: may the folder be written?") from error
         finally:

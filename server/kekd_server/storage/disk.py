@@ -32,7 +32,6 @@ from kekd_server.storage.etag import etag_of
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """Not blocking, as opening a FIFO would."""
-_USUAL_BYTES: Final = 4096
 _LOCKS: Final = 256
 _STALE_TEMPORARY_SECONDS: Final = 3600
 _MOST_KEYS: Final = 2_000_000
@@ -145,10 +144,7 @@ class DiskDriver:
             os.stat(self._records)
             return None
         try:
-            record = os.read(file, _USUAL_BYTES)
-            if len(record) == _USUAL_BYTES:
-                record += os.read(file, MOST_BYTES)
-            return record
+            return os.read(file, MOST_BYTES)
         except IsADirectoryError:
             return b""  # there is something, and it is no record
         finally:
