@@ -29,12 +29,26 @@ class Reason(StrEnum):
     """The stored envelope isn't the one that if_etag names; somebody else wrote it meanwhile."""
     STORE_NOT_CONFIGURED = "STORE_NOT_CONFIGURED"
     """config_location matches none, or several, of the daemon's stores."""
+    ACCESS_DENIED = "ACCESS_DENIED"
+    """No rule of the daemon's policy lets this caller do this; whether the index exists isn't
+    said."""
+    CALLER_UNKNOWN = "CALLER_UNKNOWN"
+    """The caller's certificate proves no name, or not any more."""
     ENVELOPE_CORRUPT = "ENVELOPE_CORRUPT"
     """The stored record is damaged."""
     STORE_UNUSABLE = "STORE_UNUSABLE"
     """The store needs its operator: not writable, full, gone, or access to it was refused."""
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     """The store can't be reached just now; try again."""
+    WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
+    """The caller read a watch more slowly than changes came; it has to begin anew."""
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    """The daemon does as much at once as it may; try again later."""
+    RATE_LIMITED = "RATE_LIMITED"
+    """The caller makes more calls than it may; try again after the `retry_delay` of the
+    `google.rpc.RetryInfo` beside this."""
+    AUDIT_UNAVAILABLE = "AUDIT_UNAVAILABLE"
+    """The audit can't be written, without which this isn't done; nothing was."""
     INTERNAL = "INTERNAL"
     """A failure that kekd doesn't know; the daemon's log has it under the request_id."""
 
@@ -48,9 +62,15 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.REQUEST_INVALID: "INVALID_ARGUMENT",
         Reason.ETAG_MISMATCH: "FAILED_PRECONDITION",
         Reason.STORE_NOT_CONFIGURED: "PERMISSION_DENIED",
+        Reason.ACCESS_DENIED: "PERMISSION_DENIED",
+        Reason.CALLER_UNKNOWN: "UNAUTHENTICATED",
         Reason.ENVELOPE_CORRUPT: "DATA_LOSS",
         Reason.STORE_UNUSABLE: "FAILED_PRECONDITION",
         Reason.STORE_UNAVAILABLE: "UNAVAILABLE",
+        Reason.WATCH_FELL_BEHIND: "RESOURCE_EXHAUSTED",
+        Reason.TOO_MANY_CALLS: "RESOURCE_EXHAUSTED",
+        Reason.RATE_LIMITED: "RESOURCE_EXHAUSTED",
+        Reason.AUDIT_UNAVAILABLE: "UNAVAILABLE",
         Reason.INTERNAL: "INTERNAL",
     }
 )

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckekd_proto/v1/envelope.proto\x12\x07kekd.v1\"\x8d\x01\n\rStorageConfig\x12(\n\x06memory\x18\x01 \x01(\x0b\x32\x16.kekd.v1.MemoryStorageH\x00\x12$\n\x04\x64isk\x18\x02 \x01(\x0b\x32\x14.kekd.v1.DiskStorageH\x00\x12 \n\x02s3\x18\x03 \x01(\x0b\x32\x12.kekd.v1.S3StorageH\x00\x42\n\n\x08location\"\x0f\n\rMemoryStorage\"\x1b\n\x0b\x44iskStorage\x12\x0c\n\x04path\x18\x01 \x01(\t\"o\n\tS3Storage\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x13\n\x06region\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x65ndpoint\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x06prefix\x18\x04 \x01(\tB\t\n\x07_regionB\x0b\n\t_endpoint\"\xba\x01\n\x07KMSBlob\x12\x10\n\x08kms_name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x13\n\x0bwrapped_kek\x18\x05 \x01(\x0c\x12\x14\n\x07version\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x12\n\ncreated_at\x18\x07 \x01(\x03\x12\x0f\n\x07key_arn\x18\x08 \x01(\t\x12\x0f\n\x07\x62inding\x18\t \x01(\tB\n\n\x08_version\"|\n\x15\x43reateEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\x12\x1e\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\"&\n\x16\x43reateEnvelopeResponse\x12\x0c\n\x04\x65tag\x18\x01 \x01(\t\"\x9c\x01\n\x13PushEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\x12\x1e\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\x12\x14\n\x07if_etag\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_if_etag\"$\n\x14PushEnvelopeResponse\x12\x0c\n\x04\x65tag\x18\x01 \x01(\t\"Y\n\x12GetEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\"C\n\x13GetEnvelopeResponse\x12\x1e\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x84\x01\n\x15\x44\x65leteEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\x12\x14\n\x07if_etag\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_if_etagJ\x04\x08\x03\x10\x04\")\n\x16\x44\x65leteEnvelopeResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"~\n\x14ListEnvelopesRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\\\n\x15ListEnvelopesResponse\x12*\n\tenvelopes\x18\x01 \x03(\x0b\x32\x17.kekd.v1.ListedEnvelope\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x0eListedEnvelope\x12\x12\n\nindex_name\x18\x01 \x01(\t2\x9e\x03\n\x0f\x45nvelopeService\x12Q\n\x0e\x43reateEnvelope\x12\x1e.kekd.v1.CreateEnvelopeRequest\x1a\x1f.kekd.v1.CreateEnvelopeResponse\x12K\n\x0cPushEnvelope\x12\x1c.kekd.v1.PushEnvelopeRequest\x1a\x1d.kekd.v1.PushEnvelopeResponse\x12H\n\x0bGetEnvelope\x12\x1b.kekd.v1.GetEnvelopeRequest\x1a\x1c.kekd.v1.GetEnvelopeResponse\x12Q\n\x0e\x44\x65leteEnvelope\x12\x1e.kekd.v1.DeleteEnvelopeRequest\x1a\x1f.kekd.v1.DeleteEnvelopeResponse\x12N\n\rListEnvelopes\x12\x1d.kekd.v1.ListEnvelopesRequest\x1a\x1e.kekd.v1.ListEnvelopesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ckekd_proto/v1/envelope.proto\x12\x07kekd.v1\"\x8d\x01\n\rStorageConfig\x12(\n\x06memory\x18\x01 \x01(\x0b\x32\x16.kekd.v1.MemoryStorageH\x00\x12$\n\x04\x64isk\x18\x02 \x01(\x0b\x32\x14.kekd.v1.DiskStorageH\x00\x12 \n\x02s3\x18\x03 \x01(\x0b\x32\x12.kekd.v1.S3StorageH\x00\x42\n\n\x08location\"\x0f\n\rMemoryStorage\"\x1b\n\x0b\x44iskStorage\x12\x0c\n\x04path\x18\x01 \x01(\t\"o\n\tS3Storage\x12\x0e\n\x06\x62ucket\x18\x01 \x01(\t\x12\x13\n\x06region\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\x08\x65ndpoint\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x06prefix\x18\x04 \x01(\tB\t\n\x07_regionB\x0b\n\t_endpoint\"\xba\x01\n\x07KMSBlob\x12\x10\n\x08kms_name\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x13\n\x0bwrapped_kek\x18\x05 \x01(\x0c\x12\x14\n\x07version\x18\x06 \x01(\rH\x00\x88\x01\x01\x12\x12\n\ncreated_at\x18\x07 \x01(\x03\x12\x0f\n\x07key_arn\x18\x08 \x01(\t\x12\x0f\n\x07\x62inding\x18\t \x01(\tB\n\n\x08_version\"|\n\x15\x43reateEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\x12\x1e\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\"&\n\x16\x43reateEnvelopeResponse\x12\x0c\n\x04\x65tag\x18\x01 \x01(\t\"\x9c\x01\n\x13PushEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\x12\x1e\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\x12\x14\n\x07if_etag\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_if_etag\"$\n\x14PushEnvelopeResponse\x12\x0c\n\x04\x65tag\x18\x01 \x01(\t\"Y\n\x12GetEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\"R\n\x13GetEnvelopeResponse\x12\x1e\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\"`\n\x18\x42\x61tchGetEnvelopesRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x13\n\x0bindex_names\x18\x02 \x03(\t\"V\n\x19\x42\x61tchGetEnvelopesResponse\x12*\n\tenvelopes\x18\x01 \x03(\x0b\x32\x17.kekd.v1.ListedEnvelope\x12\r\n\x05store\x18\x02 \x01(\t\"s\n\x19\x42\x61tchPushEnvelopesRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12%\n\x06pushes\x18\x02 \x03(\x0b\x32\x15.kekd.v1.EnvelopePush\"d\n\x0c\x45nvelopePush\x12\x12\n\nindex_name\x18\x01 \x01(\t\x12\x1e\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\x12\x14\n\x07if_etag\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_if_etag\"W\n\x1a\x42\x61tchPushEnvelopesResponse\x12*\n\tenvelopes\x18\x01 \x03(\x0b\x32\x17.kekd.v1.PushedEnvelope\x12\r\n\x05store\x18\x02 \x01(\t\"U\n\x0ePushedEnvelope\x12\x12\n\nindex_name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12!\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x10.kekd.v1.Failure\"\x84\x01\n\x15\x44\x65leteEnvelopeRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x12\n\nindex_name\x18\x02 \x01(\t\x12\x14\n\x07if_etag\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_if_etagJ\x04\x08\x03\x10\x04\")\n\x16\x44\x65leteEnvelopeResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"\x8c\x01\n\x14ListEnvelopesRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x0c\n\x04\x66ull\x18\x05 \x01(\x08\"k\n\x15ListEnvelopesResponse\x12*\n\tenvelopes\x18\x01 \x03(\x0b\x32\x17.kekd.v1.ListedEnvelope\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05store\x18\x03 \x01(\t\"u\n\x0eListedEnvelope\x12\x12\n\nindex_name\x18\x01 \x01(\t\x12\x1e\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x10.kekd.v1.KMSBlob\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12!\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x10.kekd.v1.Failure\"*\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"X\n\x15WatchEnvelopesRequest\x12/\n\x0f\x63onfig_location\x18\x01 \x01(\x0b\x32\x16.kekd.v1.StorageConfig\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"\xb7\x01\n\x16WatchEnvelopesResponse\x12%\n\x08watching\x18\x01 \x01(\x0b\x32\x11.kekd.v1.WatchingH\x00\x12!\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x0f.kekd.v1.ChangeH\x00\x12\'\n\theartbeat\x18\x03 \x01(\x0b\x32\x12.kekd.v1.HeartbeatH\x00\x12!\n\x06resync\x18\x04 \x01(\x0b\x32\x0f.kekd.v1.ResyncH\x00\x42\x07\n\x05\x65vent\"4\n\x08Watching\x12\r\n\x05store\x18\x01 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x02 \x01(\x01\"\xa1\x01\n\x06\x43hange\x12\x12\n\nindex_name\x18\x01 \x01(\t\x12\"\n\x04kind\x18\x02 \x01(\x0e\x32\x14.kekd.v1.Change.Kind\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_CREATED\x10\x01\x12\x0f\n\x0bKIND_PUSHED\x10\x02\x12\x10\n\x0cKIND_DELETED\x10\x03\"\x0b\n\tHeartbeat\"\x08\n\x06Resync2\xae\x05\n\x0f\x45nvelopeService\x12Q\n\x0e\x43reateEnvelope\x12\x1e.kekd.v1.CreateEnvelopeRequest\x1a\x1f.kekd.v1.CreateEnvelopeResponse\x12K\n\x0cPushEnvelope\x12\x1c.kekd.v1.PushEnvelopeRequest\x1a\x1d.kekd.v1.PushEnvelopeResponse\x12H\n\x0bGetEnvelope\x12\x1b.kekd.v1.GetEnvelopeRequest\x1a\x1c.kekd.v1.GetEnvelopeResponse\x12Z\n\x11\x42\x61tchGetEnvelopes\x12!.kekd.v1.BatchGetEnvelopesRequest\x1a\".kekd.v1.BatchGetEnvelopesResponse\x12]\n\x12\x42\x61tchPushEnvelopes\x12\".kekd.v1.BatchPushEnvelopesRequest\x1a#.kekd.v1.BatchPushEnvelopesResponse\x12Q\n\x0e\x44\x65leteEnvelope\x12\x1e.kekd.v1.DeleteEnvelopeRequest\x1a\x1f.kekd.v1.DeleteEnvelopeResponse\x12N\n\rListEnvelopes\x12\x1d.kekd.v1.ListEnvelopesRequest\x1a\x1e.kekd.v1.ListEnvelopesResponse\x12S\n\x0eWatchEnvelopes\x12\x1e.kekd.v1.WatchEnvelopesRequest\x1a\x1f.kekd.v1.WatchEnvelopesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,17 +52,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENVELOPEREQUEST']._serialized_start=896
   _globals['_GETENVELOPEREQUEST']._serialized_end=985
   _globals['_GETENVELOPERESPONSE']._serialized_start=987
-  _globals['_GETENVELOPERESPONSE']._serialized_end=1054
-  _globals['_DELETEENVELOPEREQUEST']._serialized_start=1057
-  _globals['_DELETEENVELOPEREQUEST']._serialized_end=1189
-  _globals['_DELETEENVELOPERESPONSE']._serialized_start=1191
-  _globals['_DELETEENVELOPERESPONSE']._serialized_end=1232
-  _globals['_LISTENVELOPESREQUEST']._serialized_start=1234
-  _globals['_LISTENVELOPESREQUEST']._serialized_end=1360
-  _globals['_LISTENVELOPESRESPONSE']._serialized_start=1362
-  _globals['_LISTENVELOPESRESPONSE']._serialized_end=1454
-  _globals['_LISTEDENVELOPE']._serialized_start=1456
-  _globals['_LISTEDENVELOPE']._serialized_end=1492
-  _globals['_ENVELOPESERVICE']._serialized_start=1495
-  _globals['_ENVELOPESERVICE']._serialized_end=1909
+  _globals['_GETENVELOPERESPONSE']._serialized_end=1069
+  _globals['_BATCHGETENVELOPESREQUEST']._serialized_start=1071
+  _globals['_BATCHGETENVELOPESREQUEST']._serialized_end=1167
+  _globals['_BATCHGETENVELOPESRESPONSE']._serialized_start=1169
+  _globals['_BATCHGETENVELOPESRESPONSE']._serialized_end=1255
+  _globals['_BATCHPUSHENVELOPESREQUEST']._serialized_start=1257
+  _globals['_BATCHPUSHENVELOPESREQUEST']._serialized_end=1372
+  _globals['_ENVELOPEPUSH']._serialized_start=1374
+  _globals['_ENVELOPEPUSH']._serialized_end=1474
+  _globals['_BATCHPUSHENVELOPESRESPONSE']._serialized_start=1476
+  _globals['_BATCHPUSHENVELOPESRESPONSE']._serialized_end=1563
+  _globals['_PUSHEDENVELOPE']._serialized_start=1565
+  _globals['_PUSHEDENVELOPE']._serialized_end=1650
+  _globals['_DELETEENVELOPEREQUEST']._serialized_start=1653
+  _globals['_DELETEENVELOPEREQUEST']._serialized_end=1785
+  _globals['_DELETEENVELOPERESPONSE']._serialized_start=1787
+  _globals['_DELETEENVELOPERESPONSE']._serialized_end=1828
+  _globals['_LISTENVELOPESREQUEST']._serialized_start=1831
+  _globals['_LISTENVELOPESREQUEST']._serialized_end=1971
+  _globals['_LISTENVELOPESRESPONSE']._serialized_start=1973
+  _globals['_LISTENVELOPESRESPONSE']._serialized_end=2080
+  _globals['_LISTEDENVELOPE']._serialized_start=2082
+  _globals['_LISTEDENVELOPE']._serialized_end=2199
+  _globals['_FAILURE']._serialized_start=2201
+  _globals['_FAILURE']._serialized_end=2243
+  _globals['_WATCHENVELOPESREQUEST']._serialized_start=2245
+  _globals['_WATCHENVELOPESREQUEST']._serialized_end=2333
+  _globals['_WATCHENVELOPESRESPONSE']._serialized_start=2336
+  _globals['_WATCHENVELOPESRESPONSE']._serialized_end=2519
+  _globals['_WATCHING']._serialized_start=2521
+  _globals['_WATCHING']._serialized_end=2573
+  _globals['_CHANGE']._serialized_start=2576
+  _globals['_CHANGE']._serialized_end=2737
+  _globals['_CHANGE_KIND']._serialized_start=2656
+  _globals['_CHANGE_KIND']._serialized_end=2737
+  _globals['_HEARTBEAT']._serialized_start=2739
+  _globals['_HEARTBEAT']._serialized_end=2750
+  _globals['_RESYNC']._serialized_start=2752
+  _globals['_RESYNC']._serialized_end=2760
+  _globals['_ENVELOPESERVICE']._serialized_start=2763
+  _globals['_ENVELOPESERVICE']._serialized_end=3449
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -103,12 +104,66 @@ class GetEnvelopeRequest(_message.Message):
     def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ...) -> None: ...
 
 class GetEnvelopeResponse(_message.Message):
-    __slots__ = ("blob", "etag")
+    __slots__ = ("blob", "etag", "store")
     BLOB_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
     blob: KMSBlob
     etag: str
-    def __init__(self, blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    store: str
+    def __init__(self, blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., etag: _Optional[str] = ..., store: _Optional[str] = ...) -> None: ...
+
+class BatchGetEnvelopesRequest(_message.Message):
+    __slots__ = ("config_location", "index_names")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAMES_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BatchGetEnvelopesResponse(_message.Message):
+    __slots__ = ("envelopes", "store")
+    ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    envelopes: _containers.RepeatedCompositeFieldContainer[ListedEnvelope]
+    store: str
+    def __init__(self, envelopes: _Optional[_Iterable[_Union[ListedEnvelope, _Mapping]]] = ..., store: _Optional[str] = ...) -> None: ...
+
+class BatchPushEnvelopesRequest(_message.Message):
+    __slots__ = ("config_location", "pushes")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    PUSHES_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    pushes: _containers.RepeatedCompositeFieldContainer[EnvelopePush]
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., pushes: _Optional[_Iterable[_Union[EnvelopePush, _Mapping]]] = ...) -> None: ...
+
+class EnvelopePush(_message.Message):
+    __slots__ = ("index_name", "blob", "if_etag")
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    IF_ETAG_FIELD_NUMBER: _ClassVar[int]
+    index_name: str
+    blob: KMSBlob
+    if_etag: str
+    def __init__(self, index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., if_etag: _Optional[str] = ...) -> None: ...
+
+class BatchPushEnvelopesResponse(_message.Message):
+    __slots__ = ("envelopes", "store")
+    ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    envelopes: _containers.RepeatedCompositeFieldContainer[PushedEnvelope]
+    store: str
+    def __init__(self, envelopes: _Optional[_Iterable[_Union[PushedEnvelope, _Mapping]]] = ..., store: _Optional[str] = ...) -> None: ...
+
+class PushedEnvelope(_message.Message):
+    __slots__ = ("index_name", "etag", "failure")
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    index_name: str
+    etag: str
+    failure: Failure
+    def __init__(self, index_name: _Optional[str] = ..., etag: _Optional[str] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class DeleteEnvelopeRequest(_message.Message):
     __slots__ = ("config_location", "index_name", "if_etag")
@@ -127,27 +182,101 @@ class DeleteEnvelopeResponse(_message.Message):
     def __init__(self, existed: _Optional[bool] = ...) -> None: ...
 
 class ListEnvelopesRequest(_message.Message):
-    __slots__ = ("config_location", "prefix", "page_size", "page_token")
+    __slots__ = ("config_location", "prefix", "page_size", "page_token", "full")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     prefix: str
     page_size: int
     page_token: str
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    full: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., full: _Optional[bool] = ...) -> None: ...
 
 class ListEnvelopesResponse(_message.Message):
-    __slots__ = ("envelopes", "next_page_token")
+    __slots__ = ("envelopes", "next_page_token", "store")
     ENVELOPES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
     envelopes: _containers.RepeatedCompositeFieldContainer[ListedEnvelope]
     next_page_token: str
-    def __init__(self, envelopes: _Optional[_Iterable[_Union[ListedEnvelope, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    store: str
+    def __init__(self, envelopes: _Optional[_Iterable[_Union[ListedEnvelope, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., store: _Optional[str] = ...) -> None: ...
 
 class ListedEnvelope(_message.Message):
-    __slots__ = ("index_name",)
+    __slots__ = ("index_name", "blob", "etag", "failure")
     INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     index_name: str
-    def __init__(self, index_name: _Optional[str] = ...) -> None: ...
+    blob: KMSBlob
+    etag: str
+    failure: Failure
+    def __init__(self, index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., etag: _Optional[str] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("reason", "message")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class WatchEnvelopesRequest(_message.Message):
+    __slots__ = ("config_location", "prefix")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    prefix: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ...) -> None: ...
+
+class WatchEnvelopesResponse(_message.Message):
+    __slots__ = ("watching", "change", "heartbeat", "resync")
+    WATCHING_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESYNC_FIELD_NUMBER: _ClassVar[int]
+    watching: Watching
+    change: Change
+    heartbeat: Heartbeat
+    resync: Resync
+    def __init__(self, watching: _Optional[_Union[Watching, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resync: _Optional[_Union[Resync, _Mapping]] = ...) -> None: ...
+
+class Watching(_message.Message):
+    __slots__ = ("store", "heartbeat_seconds")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    heartbeat_seconds: float
+    def __init__(self, store: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("index_name", "kind", "etag")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Change.Kind]
+        KIND_CREATED: _ClassVar[Change.Kind]
+        KIND_PUSHED: _ClassVar[Change.Kind]
+        KIND_DELETED: _ClassVar[Change.Kind]
+    KIND_UNSPECIFIED: Change.Kind
+    KIND_CREATED: Change.Kind
+    KIND_PUSHED: Change.Kind
+    KIND_DELETED: Change.Kind
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    index_name: str
+    kind: Change.Kind
+    etag: str
+    def __init__(self, index_name: _Optional[str] = ..., kind: _Optional[_Union[Change.Kind, str]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Resync(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -54,6 +54,16 @@ class EnvelopeServiceStub:
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.GetEnvelopeRequest.SerializeToString,
                 response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.GetEnvelopeResponse.FromString,
                 _registered_method=True)
+        self.BatchGetEnvelopes = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/BatchGetEnvelopes',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchGetEnvelopesRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchGetEnvelopesResponse.FromString,
+                _registered_method=True)
+        self.BatchPushEnvelopes = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/BatchPushEnvelopes',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchPushEnvelopesRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchPushEnvelopesResponse.FromString,
+                _registered_method=True)
         self.DeleteEnvelope = channel.unary_unary(
                 '/kekd.v1.EnvelopeService/DeleteEnvelope',
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.DeleteEnvelopeRequest.SerializeToString,
@@ -63,6 +73,11 @@ class EnvelopeServiceStub:
                 '/kekd.v1.EnvelopeService/ListEnvelopes',
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesRequest.SerializeToString,
                 response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesResponse.FromString,
+                _registered_method=True)
+        self.WatchEnvelopes = channel.unary_stream(
+                '/kekd.v1.EnvelopeService/WatchEnvelopes',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesResponse.FromString,
                 _registered_method=True)
 
 
@@ -98,6 +113,21 @@ class EnvelopeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetEnvelopes(self, request, context):
+        """Answers for many indexes at once, for each with its envelope or with why there is none to give.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchPushEnvelopes(self, request, context):
+        """Stores the envelopes of many indexes, each as a PushEnvelope of its own would, and answers for
+        each with its etag or with why it wasn't stored. The batch as a whole isn't atomic: each is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteEnvelope(self, request, context):
         """Removes the envelope of an index. Deleting what is not there is a no-op, with or without if_etag.
         FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag.
@@ -109,6 +139,15 @@ class EnvelopeServiceServicer:
     def ListEnvelopes(self, request, context):
         """Answers with index names, a page at a time, in the byte order of their stored keys. A name that
         is there during the whole listing is listed exactly once, whatever is written meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEnvelopes(self, request, context):
+        """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
+        with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+        fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +171,16 @@ def add_EnvelopeServiceServicer_to_server(servicer, server):
                     request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.GetEnvelopeRequest.FromString,
                     response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.GetEnvelopeResponse.SerializeToString,
             ),
+            'BatchGetEnvelopes': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetEnvelopes,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchGetEnvelopesRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchGetEnvelopesResponse.SerializeToString,
+            ),
+            'BatchPushEnvelopes': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchPushEnvelopes,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchPushEnvelopesRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.BatchPushEnvelopesResponse.SerializeToString,
+            ),
             'DeleteEnvelope': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteEnvelope,
                     request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.DeleteEnvelopeRequest.FromString,
@@ -141,6 +190,11 @@ def add_EnvelopeServiceServicer_to_server(servicer, server):
                     servicer.ListEnvelopes,
                     request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesRequest.FromString,
                     response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesResponse.SerializeToString,
+            ),
+            'WatchEnvelopes': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEnvelopes,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -240,6 +294,60 @@ class EnvelopeService:
             _registered_method=True)
 
     @staticmethod
+    def BatchGetEnvelopes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/BatchGetEnvelopes',
+            kekd__proto_dot_v1_dot_envelope__pb2.BatchGetEnvelopesRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.BatchGetEnvelopesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchPushEnvelopes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/BatchPushEnvelopes',
+            kekd__proto_dot_v1_dot_envelope__pb2.BatchPushEnvelopesRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.BatchPushEnvelopesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteEnvelope(request,
             target,
             options=(),
@@ -283,6 +391,33 @@ class EnvelopeService:
             '/kekd.v1.EnvelopeService/ListEnvelopes',
             kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesRequest.SerializeToString,
             kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEnvelopes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/WatchEnvelopes',
+            kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,12 @@ class EnvelopeServiceStub:
     """
     GetEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.GetEnvelopeRequest, _envelope_pb2.GetEnvelopeResponse]
     """Answers with the envelope of an index. NOT_FOUND if there is none, DATA_LOSS if its record is corrupt."""
+    BatchGetEnvelopes: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.BatchGetEnvelopesRequest, _envelope_pb2.BatchGetEnvelopesResponse]
+    """Answers for many indexes at once, for each with its envelope or with why there is none to give."""
+    BatchPushEnvelopes: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.BatchPushEnvelopesRequest, _envelope_pb2.BatchPushEnvelopesResponse]
+    """Stores the envelopes of many indexes, each as a PushEnvelope of its own would, and answers for
+    each with its etag or with why it wasn't stored. The batch as a whole isn't atomic: each is.
+    """
     DeleteEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.DeleteEnvelopeRequest, _envelope_pb2.DeleteEnvelopeResponse]
     """Removes the envelope of an index. Deleting what is not there is a no-op, with or without if_etag.
     FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag.
@@ -58,6 +64,11 @@ class EnvelopeServiceStub:
     ListEnvelopes: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.ListEnvelopesRequest, _envelope_pb2.ListEnvelopesResponse]
     """Answers with index names, a page at a time, in the byte order of their stored keys. A name that
     is there during the whole listing is listed exactly once, whatever is written meanwhile.
+    """
+    WatchEnvelopes: _grpc.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]
+    """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
+    with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+    fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
     """
 
 @_typing.type_check_only
@@ -81,6 +92,12 @@ class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
     """
     GetEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.GetEnvelopeRequest, _envelope_pb2.GetEnvelopeResponse]  # type: ignore[assignment]
     """Answers with the envelope of an index. NOT_FOUND if there is none, DATA_LOSS if its record is corrupt."""
+    BatchGetEnvelopes: _aio.UnaryUnaryMultiCallable[_envelope_pb2.BatchGetEnvelopesRequest, _envelope_pb2.BatchGetEnvelopesResponse]  # type: ignore[assignment]
+    """Answers for many indexes at once, for each with its envelope or with why there is none to give."""
+    BatchPushEnvelopes: _aio.UnaryUnaryMultiCallable[_envelope_pb2.BatchPushEnvelopesRequest, _envelope_pb2.BatchPushEnvelopesResponse]  # type: ignore[assignment]
+    """Stores the envelopes of many indexes, each as a PushEnvelope of its own would, and answers for
+    each with its etag or with why it wasn't stored. The batch as a whole isn't atomic: each is.
+    """
     DeleteEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.DeleteEnvelopeRequest, _envelope_pb2.DeleteEnvelopeResponse]  # type: ignore[assignment]
     """Removes the envelope of an index. Deleting what is not there is a no-op, with or without if_etag.
     FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag.
@@ -88,6 +105,11 @@ class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
     ListEnvelopes: _aio.UnaryUnaryMultiCallable[_envelope_pb2.ListEnvelopesRequest, _envelope_pb2.ListEnvelopesResponse]  # type: ignore[assignment]
     """Answers with index names, a page at a time, in the byte order of their stored keys. A name that
     is there during the whole listing is listed exactly once, whatever is written meanwhile.
+    """
+    WatchEnvelopes: _aio.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]  # type: ignore[assignment]
+    """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
+    with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+    fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
     """
 
 class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -128,6 +150,24 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Answers with the envelope of an index. NOT_FOUND if there is none, DATA_LOSS if its record is corrupt."""
 
     @_abc_1.abstractmethod
+    def BatchGetEnvelopes(
+        self,
+        request: _envelope_pb2.BatchGetEnvelopesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.BatchGetEnvelopesResponse, _abc.Awaitable[_envelope_pb2.BatchGetEnvelopesResponse]]:
+        """Answers for many indexes at once, for each with its envelope or with why there is none to give."""
+
+    @_abc_1.abstractmethod
+    def BatchPushEnvelopes(
+        self,
+        request: _envelope_pb2.BatchPushEnvelopesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.BatchPushEnvelopesResponse, _abc.Awaitable[_envelope_pb2.BatchPushEnvelopesResponse]]:
+        """Stores the envelopes of many indexes, each as a PushEnvelope of its own would, and answers for
+        each with its etag or with why it wasn't stored. The batch as a whole isn't atomic: each is.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteEnvelope(
         self,
         request: _envelope_pb2.DeleteEnvelopeRequest,
@@ -145,6 +185,17 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_envelope_pb2.ListEnvelopesResponse, _abc.Awaitable[_envelope_pb2.ListEnvelopesResponse]]:
         """Answers with index names, a page at a time, in the byte order of their stored keys. A name that
         is there during the whole listing is listed exactly once, whatever is written meanwhile.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEnvelopes(
+        self,
+        request: _envelope_pb2.WatchEnvelopesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_envelope_pb2.WatchEnvelopesResponse], _abc.AsyncIterator[_envelope_pb2.WatchEnvelopesResponse]]:
+        """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
+        with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+        fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
         """
 
 def add_EnvelopeServiceServicer_to_server(servicer: EnvelopeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
