@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kekd_server import app, log
+from kekd_server import log, supervisor
 from kekd_server.listen import ListenError, TcpListener
 from kekd_server.settings import Settings, SettingsError, load
 
@@ -20,8 +20,19 @@ from kekd_server.settings import Settings, SettingsError, load
     "--listen",
     metavar="ADDRESS",
     multiple=True,
-    help="unix:PATH, or HOST:PORT on loopback; repeatable.",
+    help="unix:PATH or HOST:PORT; repeatable. Beyond loopback, only with all three --tls flags.",
 )
+@click.option("--tls-cert", metavar="FILE", help="Certificate for the TCP addresses: PEM.")
+@click.option("--tls-key", metavar="FILE", help="Its key.")
+@click.option(
+    "--tls-client-ca", metavar="FILE", help="CA of the certificates that callers must have: PEM."
+)
+@click.option(
+    "--engine",
+    metavar="grpcio|native|auto",
+    help="What speaks HTTP/2 on them. Default: auto, which is grpcio.",
+)
+@click.option("--workers", metavar="N", help="Processes that serve the TCP addresses. Default: 1.")
 @click.option(
     "--disk",
     metavar="PATH",
@@ -41,6 +52,26 @@ from kekd_server.settings import Settings, SettingsError, load
     "--s3-region", metavar="REGION", help="Region of the bucket. Default: AWS's own chain."
 )
 @click.option("--s3-endpoint", metavar="URL", help="Endpoint of an S3-compatible server.")
+@click.option(
+    "--s3-poll",
+    metavar="SECONDS",
+    help="How often to look for others' changes, for those who watch. Default: 30.",
+)
+@click.option("--audit", metavar="FILE", help="Where to record who did what; - is standard output.")
+@click.option("--max-calls", metavar="N", help="Calls at once; more are refused. Default: 1000.")
+@click.option("--max-rate", metavar="N", help="Calls a second of one caller. Default: no limit.")
+@click.option(
+    "--max-burst", metavar="N", help="Calls of one caller at once before that. Default: 100."
+)
+@click.option(
+    "--max-connection-age", metavar="SECONDS", help="Then a connection ends. Default: never."
+)
+@click.option(
+    "--keepalive",
+    metavar="SECONDS",
+    help="Ask connections without traffic whether they live. Default: 7200.",
+)
+@click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus scrapes /metrics.")
 @click.option("--log-format", metavar="text|json", help="Default: text.")
 @click.option(
     "--shutdown-grace",
@@ -70,24 +101,43 @@ def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
         if print_config:
             click.echo(loaded, nl=False)
             return
-        log.configure(loaded.settings.log_format)
-        serving = app.run(loaded.settings, serving=lambda: _greet(loaded.settings))
-        asyncio.Runner().run(serving)
+        with log.configured(loaded.settings.log_format):
+            _serve(loaded.settings, loaded.policy_file)
         sys.stdout.flush()
         # What is left has had its grace and isn't waited for: the thread of a store that hangs, the
-        # remains of a call that was cut off.
+        # remains of a call that was cut off, a pipe that nobody reads.
         os._exit(0)
     except (SettingsError, ListenError) as error:
         click.echo(f"kekd: {error}", err=True)
         sys.exit(2)
 
 
+def _serve(settings: Settings, policy_file: Path | None) -> None:
+    def greet() -> None:
+        _greet(settings)
+
+    if settings.workers > 1:
+        asyncio.run(supervisor.run(settings, policy_file, serving=greet))
+        return
+    # Imported here, as a supervisor does without gRPC.
+    from kekd_server import app  # noqa: PLC0415
+
+    asyncio.Runner(loop_factory=app.event_loop(settings)).run(
+        app.run(settings, policy_file, serving=greet)
+    )
+
+
 def _greet(settings: Settings) -> None:
     """For whoever starts it by hand: where it listens, and a line to paste for each way in."""
-    if settings.log_format == "json":
+    if settings.log_format == "json" or (settings.audit and not settings.audit.path):
         return
-    address = str(settings.listeners[0])
-    tcp = next((str(it) for it in settings.listeners if isinstance(it, TcpListener)), None)
+    listening = " and ".join(str(listener) for listener in settings.listeners)
+    click.echo(f"kekd listens on {listening}; Ctrl-C ends it.")
+    plain = [it for it in settings.listeners if not (isinstance(it, TcpListener) and it.tls)]
+    if not plain:
+        return
+    address = str(plain[0])
+    tcp = next((str(it) for it in plain if isinstance(it, TcpListener)), None)
     target = [tcp] if tcp else ["-unix", "-authority", "localhost", address.removeprefix("unix:")]
     snippet = f"import kekd; print(list(kekd.Client({address!r}).list_index_kms()))"
     lines = [
@@ -95,8 +145,7 @@ def _greet(settings: Settings) -> None:
         [_command("kekctl"), "--address", address, "list"],
         [_command("python"), "-c", snippet],
     ]
-    listening = " and ".join(str(listener) for listener in settings.listeners)
-    click.echo(f"kekd listens on {listening}; Ctrl-C ends it. Try:\n")
+    click.echo("Try:\n")
     for line in lines:
         click.echo(f"  {shlex.join(line)}")
     click.echo()
@@ -106,3 +155,7 @@ def _command(name: str) -> str:
     """What runs a command of this installation: its path, unless the shell finds the same."""
     ours = Path(sys.executable).with_name(name)
     return name if shutil.which(name) == str(ours) or not ours.exists() else str(ours)
+
+
+if __name__ == "__main__":
+    main()

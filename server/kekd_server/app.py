@@ -1,82 +1,334 @@
 """The composition root: settings in, a running daemon out."""
 
 import asyncio
+import gc
 import logging
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from kekd_server.errors import KekdError
-from kekd_server.listen import Listener, claimed
+from kekd_policy import PolicyError
+from kekd_server import notify
+from kekd_server.audit import AuditLog
+from kekd_server.errors import KekdError, StoreUnusableError
+from kekd_server.guard import Guard
+from kekd_server.health import Health
+from kekd_server.limits import Limits
+from kekd_server.listen import Listener, TcpListener, TlsFiles, claimed
+from kekd_server.metrics import Metrics
+from kekd_server.metrics_listener import serve as serve_metrics
+from kekd_server.policy_file import PolicyFile
+from kekd_server.rpc.engines import Lasting
 from kekd_server.rpc.server import Server
 from kekd_server.service import EnvelopeService
 from kekd_server.settings import Settings, SettingsError
+from kekd_server.signals import on_hangup, patient_stop_signal, stop_signal
+from kekd_server.status import CertificateStatus, DaemonStatus
 from kekd_server.storage.disk import DiskDriver
+from kekd_server.storage.disk_source import DiskSource
+from kekd_server.storage.driver import Driver
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
+from kekd_server.storage.measured import MeasuredDriver
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.stores import Stores
+from kekd_server.tracing import Tracing
+
+if TYPE_CHECKING:
+    from kekd_server.tls import Certificates
 
 _log = logging.getLogger(__name__)
 
+
+class Reread(Protocol):
+    """Something that is read from files, and read anew when they change."""
+
+    def look(self, *, asked: bool) -> None:
+        """Whether they did; aloud if `asked`."""
+
+
 _DISK_THREADS: Final = 16
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_PUSHING_THREADS: Final = 4
+"""For a batch: so that it waits for several fsyncs at once, and leaves threads for other calls."""
+_LOOK_SECONDS: Final = 1.0
+"""How often the files of certificates are looked at, and what is measured by looking."""
+_OPENING_SECONDS: Final = 5.0
+"""A store that takes longer may come later: it is asked again and again whether it answers."""
+_LAST_SECONDS: Final = 2.0
+"""For the traces that weren't sent yet."""
 
 
-async def run(settings: Settings, *, serving: Callable[[], None]) -> None:
+async def run(settings: Settings, policy_file: Path | None, *, serving: Callable[[], None]) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
-    Calls `serving` when callers can connect. Raises `SettingsError` and `ListenError`.
+    Calls `serving` when callers can connect. On SIGHUP, and when their files change, certificates
+    and the policy are read anew. Raises `SettingsError` and `ListenError`.
     """
-    signalled = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, signalled.set)
+    signalled, metrics = stop_signal(), Metrics()
     with claimed(settings.listeners):
-        stores = _open_stores(settings.locations)
-        server = Server(EnvelopeService(stores))
-        await server.start(settings.listeners)
-        _log.info("serving %s on %s", _listed(settings.locations), _listed(settings.listeners))
-        serving()
-        await signalled.wait()
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
-        await server.stop(settings.shutdown_grace)
-        stores.close()
+        if settings.metrics_listener:
+            serve_metrics(settings.metrics_listener, metrics.registry)
+        await _serve(
+            settings,
+            policy_file,
+            settings.listeners,
+            metrics,
+            serving=serving,
+            signalled=signalled,
+        )
     _log.info("stopped")
 
 
-def _open_stores(locations: list[Location]) -> Stores:
-    stores, problems = [], []
-    for location in locations:
+async def run_worker(
+    settings: Settings, policy_file: Path | None, number: int, *, serving: Callable[[], None]
+) -> None:
+    """As `run`, for one of several processes, whose supervisor holds the claims. All serve the TCP
+    listeners, and the first alone the Unix sockets, which have no SO_REUSEPORT.
+    """
+    signalled = patient_stop_signal()
+    metrics = Metrics(worker=number if settings.metrics else None)
+    listeners = [it for it in settings.listeners if number == 1 or isinstance(it, TcpListener)]
+    await _serve(settings, policy_file, listeners, metrics, serving=serving, signalled=signalled)
+    _log.info("stopped")
+
+
+async def _serve(  # noqa: PLR0913
+    settings: Settings,
+    policy_file: Path | None,
+    listeners: list[Listener],
+    metrics: Metrics,
+    *,
+    serving: Callable[[], None],
+    signalled: asyncio.Event,
+) -> None:
+    asked = asyncio.Event()
+    audit = _open_audit(settings, metrics)
+    on_hangup(asked.set, *([audit.reopen] if audit else []))
+    certificates = _read_certificates(listeners)
+    tracing = Tracing.from_environment()
+    stores = await _open_stores(settings, metrics, tracing)
+    health = Health(stores, metrics)
+    guard = Guard(
+        settings.policy,
+        metrics,
+        audit,
+        settings.audit.on_failure if settings.audit else None,
+    )
+    reread: list[Reread] = [*certificates.values()]
+    if policy_file:
+        policy = _follow_policy(policy_file, settings, guard)
+        metrics.follow(lambda: policy.refusals, metrics.reload_failures.labels("policy"))
+        reread.append(policy)
+    server = Server(
+        EnvelopeService(stores, guard),
+        DaemonStatus(
+            started_at=datetime.now(UTC),
+            workers=settings.workers,
+            stores=lambda caller: [it for it in health.stores() if guard.knows(caller, it.name)],
+            certificates=lambda: _expiries(certificates),
+        ),
+        certificates,
+        health=health,
+        limits=Limits(
+            calls=settings.max_calls,
+            rate=settings.max_rate,
+            burst=settings.max_burst,
+            metrics=metrics,
+        ),
+        lasting=Lasting(settings.max_connection_age, settings.keepalive),
+        metrics=metrics,
+        tracing=tracing,
+    )
+    await server.start(listeners)
+    # What is there now stays: there is no use in looking through it again and again.
+    gc.freeze()
+    _warn_of_closed(settings, listeners)
+    _log.info("serving %s on %s", _listed(settings.locations), _listed(listeners))
+    serving()
+    notify.ready()
+    keepers = [
+        asyncio.create_task(_renew(reread, asked)),
+        asyncio.create_task(_sample(metrics, certificates.values(), server)),
+    ]
+    await signalled.wait()
+    notify.stopping()
+    for keeper in keepers:
+        keeper.cancel()
+    _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
+    await server.stop(settings.shutdown_grace)
+    stores.close()
+    if audit:
+        audit.close()
+    if tracing:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(tracing.close), _LAST_SECONDS)
+
+
+def _read_certificates(listeners: list[Listener]) -> "dict[TlsFiles, Certificates]":
+    """Those of each listener, which several may share."""
+    every = {it.tls for it in listeners if isinstance(it, TcpListener) and it.tls}
+    if not every:
+        return {}
+    # Imported here, as it needs cryptography, which is slow to import.
+    from kekd_server.tls import Certificates, TlsError  # noqa: PLC0415
+
+    certificates, problems = {}, []
+    for files in every:
         try:
-            stores.append(_open_store(location))
+            certificates[files] = Certificates(files)
+        except TlsError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsError(problems)
+    return certificates
+
+
+def _expiries(certificates: "Mapping[TlsFiles, Certificates]") -> list[CertificateStatus]:
+    """By their files, which listeners may share with different client CAs."""
+    ends = {str(files.cert): it.current.not_after for files, it in certificates.items()}
+    return [CertificateStatus(file, ends[file]) for file in sorted(ends)]
+
+
+async def _renew(reread: Iterable[Reread], asked: asyncio.Event) -> None:
+    """Looks after the files for as long as it is let, at once when `asked`."""
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), _LOOK_SECONDS)
+        aloud = asked.is_set()
+        asked.clear()
+        if aloud:
+            notify.reloading()
+        for it in reread:
+            # In a thread, as a volume may hang.
+            try:
+                await asyncio.to_thread(it.look, asked=aloud)
+            except Exception:  # noqa: BLE001  (whatever it was, nothing else may end of it)
+                _log.exception("internal error")
+        if aloud:
+            notify.ready()
+
+
+def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
+    if not settings.audit:
+        return None
+    try:
+        return AuditLog(settings.audit.path, metrics)
+    except OSError as error:
+        raise SettingsError(
+            [f"audit {settings.audit.file}: can't be written: {error.strerror}"]
+        ) from error
+
+
+def _follow_policy(file: Path, settings: Settings, guard: Guard) -> PolicyFile:
+    try:
+        return PolicyFile(file, settings.policy, guard)
+    except PolicyError as error:
+        raise SettingsError(error.problems) from error
+
+
+def _warn_of_closed(settings: Settings, listeners: Iterable[Listener]) -> None:
+    if settings.policy is None:
+        for listener in listeners:
+            if not listener.is_local:
+                _log.warning(
+                    "%s: nobody may do anything there without a policy: write one into --config",
+                    listener,
+                )
+
+
+async def _sample(metrics: Metrics, certificates: "Iterable[Certificates]", server: Server) -> None:
+    """Keeps up those that nobody reports, for as long as it is let."""
+    metrics.sampled(lambda: metrics.calls_running.set(server.running))
+    for it in certificates:
+        metrics.follow_certificates(it)
+    while True:
+        metrics.sample()
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _open_stores(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> Stores:
+    """Raises `SettingsError` for what can't be used as it is. A store that is down is no reason to
+    stay down as well.
+    """
+    stores, problems = [], []
+    for location in settings.locations:
+        try:
+            stores.append(_make_store(location, settings.s3_poll, metrics, tracing))
         except KekdError as error:
             problems.append(str(error))
+    problems += filter(None, await asyncio.gather(*map(_opened, stores)))
     if problems:
         raise SettingsError(problems)
     return Stores(stores)
 
 
-def _open_store(location: Location) -> Store:
+async def _opened(store: Store) -> str:
+    """What is wrong with it, if that needs the operator."""
+    try:
+        async with asyncio.timeout(_OPENING_SECONDS):
+            await store.open()
+    except StoreUnusableError as error:
+        return str(error)
+    except (KekdError, TimeoutError):
+        pass  # `Health` tells of it
+    return ""
+
+
+def _make_store(
+    location: Location, s3_poll: float, metrics: Metrics, tracing: Tracing | None
+) -> Store:
+    name = str(location)
+    measures = metrics.store(name)
+
+    def measured(driver: Driver) -> Driver:
+        return MeasuredDriver(driver, name, measures, tracing)
+
     match location:
         case MemoryLocation():
-            return Store(location, MemoryDriver(), threads=1, inline_get=True)
+            store = Store(location, measured(MemoryDriver()), threads=1)
         case DiskLocation(path=path):
-            driver = DiskDriver(Path(path))
-            return Store(location, driver, threads=_DISK_THREADS, inline_get=True)
+            disk = DiskDriver(Path(path))
+            measures.follow_lookups(lambda: disk.cache.hits, lambda: disk.cache.misses)
+            store = Store(
+                location,
+                measured(disk),
+                threads=_DISK_THREADS,
+                pushing_threads=_PUSHING_THREADS,
+                source=DiskSource(disk),
+            )
         case S3Location():
             # Imported here, as most daemons have no S3 store and boto3 is slow to import.
-            from kekd_server.storage import s3  # noqa: PLC0415
+            from kekd_server.storage import s3, s3_source  # noqa: PLC0415
 
-            client = s3.connect(location)
-            return Store(
-                location, s3.S3Driver(client, location), threads=s3.CONNECTIONS, inline_get=False
+            s3_driver = s3.S3Driver(s3.connect(location), location, retried=measures.retried)
+            store = Store(
+                location,
+                measured(s3_driver),
+                threads=s3.CONNECTIONS,
+                gets_a_thread=1,
+                pushing_threads=s3.CONNECTIONS // 2,  # which leaves some for everybody else
+                source=s3_source.S3Source(s3_driver, s3_poll),
             )
+    measures.follow_corrupt(lambda: store.corrupt)
+    measures.follow_watches(lambda: store.watchers, lambda: store.watches_cut)
+    return store
 
 
 def _listed(items: list[Location] | list[Listener]) -> str:
     return ", ".join(str(item) for item in items)
+
+
+def event_loop(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop for a daemon with a native listener, which comes with it; None for asyncio's
+    own, so that an extra which is merely installed changes nothing.
+    """
+    if not any(listener.engine == "native" for listener in settings.listeners):
+        return None
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop  # noqa: PLC0415  (an extra)
+
+    return uvloop.new_event_loop

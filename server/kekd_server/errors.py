@@ -8,9 +8,15 @@ KekdError
 ├── InvalidRequestError
 ├── EtagMismatchError
 ├── StoreNotConfiguredError
+├── AccessDeniedError
+├── UnauthenticatedError
 ├── CorruptEnvelopeError
 ├── StoreUnusableError
-└── StoreUnavailableError
+├── StoreUnavailableError
+├── WatchFellBehindError
+├── TooManyCallsError
+├── RateLimitedError
+└── AuditUnavailableError
 """
 
 from typing import ClassVar
@@ -74,6 +80,23 @@ class StoreNotConfiguredError(KekdError):
     reason = Reason.STORE_NOT_CONFIGURED
 
 
+class AccessDeniedError(KekdError):
+    reason = Reason.ACCESS_DENIED
+
+    def __init__(self, identity: str, method: str, index_name: str) -> None:
+        """An empty index name stands for any."""
+        what = f"index '{index_name}'" if index_name else "any index"
+        super().__init__(
+            f"{identity} may not {method} {what} here: no rule of the daemon's policy lets it."
+            " 'kekctl policy check' tells its operator what one would have to say."
+        )
+        self.index_name = index_name
+
+
+class UnauthenticatedError(KekdError):
+    reason = Reason.CALLER_UNKNOWN
+
+
 class CorruptEnvelopeError(KekdError):
     reason = Reason.ENVELOPE_CORRUPT
 
@@ -95,3 +118,44 @@ class StoreUnavailableError(KekdError):
     """Trying again may help. A write that ended so may have been done or not."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class WatchFellBehindError(KekdError):
+    reason = Reason.WATCH_FELL_BEHIND
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The watch fell behind: changes came faster than they were read. Watch anew, and take"
+            " what was read before for old."
+        )
+
+
+class TooManyCallsError(KekdError):
+    reason = Reason.TOO_MANY_CALLS
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The daemon has its {most} calls to do: try again later, or have it given more"
+            " (max_calls)."
+        )
+
+
+class RateLimitedError(KekdError):
+    reason = Reason.RATE_LIMITED
+
+    def __init__(self, retry_seconds: float) -> None:
+        super().__init__(
+            f"This caller makes more calls than it may (max_rate): try again in"
+            f" {retry_seconds:.3f} s."
+        )
+        self.retry_seconds = retry_seconds
+
+
+class AuditUnavailableError(KekdError):
+    reason = Reason.AUDIT_UNAVAILABLE
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The daemon can't write its audit, so this isn't done: its log says why. Try again"
+            " when its operator has seen to it."
+        )

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Literal, TypeAlias
 
 from kekd_proto.address import grpc_target
+from kekd_server import ports
 from kekd_server.storage import durable
 
 _SOCKET_UMASK: Final = 0o117
@@ -24,30 +25,73 @@ class ListenError(Exception):
     """The address can't be listened on; the text says why and what to do."""
 
 
+EngineName: TypeAlias = Literal["auto", "grpcio", "native"]
+"""What speaks HTTP/2 on a listener."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a listener's certificate is, and the CA of those who may call it, all in PEM."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None
+    """Without one, callers aren't asked for a certificate."""
+
+
 @dataclass(frozen=True, slots=True)
 class TcpListener:
     host: str
     port: int
+    engine: EngineName = "auto"
+    shared: bool = False
+    """Whether several workers listen there."""
+    tls: TlsFiles | None = None
+    role: str = "tcp"
+    """For callers without a certificate: what they are known as."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        return _is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Nothing to claim: the kernel itself refuses a port that is taken."""
-        yield
+        """While it lasts, no other daemon gets a port that is shared; with any other there is
+        nothing to claim, as the kernel itself refuses one that is taken. Raises `ListenError`.
+        """
+        if not self.shared:
+            yield
+            return
+        with ExitStack() as claim:
+            try:
+                claim.enter_context(ports.held(self.host, self.port))
+            except OSError as error:
+                raise self._taken() from error
+            yield
 
     def bind(self, add_port: "AddPort") -> None:
         """Raises `ListenError`."""
         try:
             add_port(str(self))
         except RuntimeError as error:
-            raise ListenError(f"{self}: can't be bound: is the port taken?") from error
+            raise self._taken() from error
+
+    def _taken(self) -> ListenError:
+        return ListenError(f"{self}: can't be bound: is the port taken?")
 
 
 @dataclass(frozen=True, slots=True)
 class UnixListener:
     path: Path
+    engine: EngineName = "auto"
+    role: str = "unix"
+    """What its callers are known as."""
+
+    is_local: ClassVar = True
 
     def __str__(self) -> str:
         return f"unix:{self.path}"
@@ -68,8 +112,9 @@ class UnixListener:
             os.close(lock)
 
     def bind(self, add_port: "AddPort") -> None:
-        """Makes the socket with its mode from the first moment. To be called while it is claimed.
-        Raises `ListenError`.
+        """Makes the socket with its mode from the first moment, in place of one that a killed
+        worker left, which either engine removes. To be called while it is claimed. Raises
+        `ListenError`.
         """
         umask = os.umask(_SOCKET_UMASK)
         try:
@@ -144,10 +189,19 @@ def claimed(listeners: Sequence[Listener]) -> Iterator[None]:
         yield
 
 
-def parse(address: str) -> Listener:
-    """`unix:PATH`, `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError, saying what to write."""
+def parse(
+    address: str,
+    engine: EngineName = "auto",
+    *,
+    shared: bool = False,
+    tls: TlsFiles | None = None,
+    role: str | None = None,
+) -> Listener:
+    """`unix:PATH`, `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError, saying what to write. A Unix
+    socket has no use for TLS.
+    """
     if address.startswith("unix:"):
-        return _unix(address.removeprefix("unix:"))
+        return _unix(address.removeprefix("unix:"), engine, role or "unix")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(
@@ -155,15 +209,27 @@ def parse(address: str) -> Listener:
             " with a port from 1 to 65535"
         )
     host = host.removeprefix("[").removesuffix("]")
-    if not _is_loopback(host):
-        raise ValueError(
-            f"'{address}' is not a loopback address, and there is no TLS to protect it: listen on"
-            " a Unix socket or on 127.0.0.1, and let a proxy that speaks TLS stand in front"
+    return TcpListener(host, int(port), engine, shared, tls, role or "tcp")
+
+
+def exposed(listener: Listener) -> str | None:
+    """Why a listener can't be had as it is: anybody in the network could call it."""
+    if isinstance(listener, UnixListener) or listener.is_local:
+        return None
+    if listener.tls is None:
+        return (
+            f"'{listener}' is not a loopback address, and there is no TLS to protect it: give"
+            " --tls-cert, --tls-key and --tls-client-ca, or listen on a Unix socket or on 127.0.0.1"
         )
-    return TcpListener(host, int(port))
+    if listener.tls.client_ca is None:
+        return (
+            f"'{listener}' is not a loopback address, and without client certificates whoever"
+            " reaches it could call it: give --tls-client-ca, the CA of those who may"
+        )
+    return None
 
 
-def _unix(path: str) -> UnixListener:
+def _unix(path: str, engine: EngineName, role: str) -> UnixListener:
     path = path.removeprefix("//")
     if not path:
         raise ValueError("'unix:' names no path: write unix:PATH")
@@ -174,7 +240,7 @@ def _unix(path: str) -> UnixListener:
         raise ValueError(
             f"'unix:{path}' is too long for a socket: the kernel takes {_MAX_SOCKET_PATH} bytes"
         )
-    return UnixListener(absolute)
+    return UnixListener(absolute, engine, role)
 
 
 def _is_loopback(host: str) -> bool:

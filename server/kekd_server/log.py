@@ -2,18 +2,63 @@
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import QueueHandler, QueueListener
+from queue import Full, Queue
+from typing import Any, Final, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
+_MOST_WAITING: Final = 10_000
+_LAST_SECONDS: Final = 1.0
 
-def configure(form: Literal["text", "json"]) -> None:
-    """Logs to standard error, a line an event; JSON lines carry the event's fields as well."""
+
+@contextmanager
+def configured(form: Literal["text", "json"], *, worker: int | None = None) -> Iterator[None]:
+    """Logs to standard error, a line an event; JSON lines carry the event's fields as well. Of
+    several workers, each names itself.
+
+    The lines are written in a thread of their own: where nobody reads standard error, a full pipe
+    would stop the daemon at its next line. The end waits for them, but not for long.
+    """
+    name = f" worker {worker}:" if worker else ""
+    field = {"worker": worker} if worker else {}
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonFormatter("{asctime}{levelname}{name}{message}", style="{")
+        JsonFormatter("{asctime}{levelname}{name}{message}", style="{", static_fields=field)
         if form == "json"
-        else logging.Formatter("{asctime} {levelname} {message}", style="{")
+        else logging.Formatter(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
     )
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    lines: Queue[Any] = Queue(_MOST_WAITING)
+    logging.basicConfig(level=logging.INFO, handlers=[_Unblocking(lines)], force=True)
     logging.captureWarnings(capture=True)
+    QueueListener(lines, handler).start()
+    try:
+        yield
+    finally:
+        with lines.all_tasks_done:
+            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _LAST_SECONDS)
+
+
+class _Unblocking(QueueHandler):
+    """Leaves out lines that there is no room for, and says so as soon as there is."""
+
+    _left_out = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        # The base class formats here, for queues to other processes; ours has the handler do it.
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            if self._left_out:
+                self.queue.put_nowait(_line(f"{self._left_out} lines were left out of the log"))
+                self._left_out = 0
+            self.queue.put_nowait(record)
+        except Full:
+            self._left_out += 1
+
+
+def _line(message: str) -> logging.LogRecord:
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)

@@ -1,5 +1,6 @@
 """Index names, and the key that each has in a store."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
@@ -7,6 +8,8 @@ from urllib.parse import quote, unquote_to_bytes
 from kekd_server.errors import InvalidIndexNameError
 
 _SUFFIX: Final = ".kms.cat"
+_PLAIN: Final = re.compile("[A-Za-z0-9._-]*")
+"""Text that is its own encoding, as that of nearly every name is."""
 MAX_KEY_BYTES: Final = 255
 """The longest file name that Linux filesystems take (NAME_MAX); kept to on every store."""
 
@@ -41,7 +44,7 @@ class IndexName:
         encoded_name = key.removesuffix(_SUFFIX)
         try:
             name = cls(unquote_to_bytes(encoded_name).decode())
-        except (UnicodeDecodeError, InvalidIndexNameError):
+        except (UnicodeError, InvalidIndexNameError):
             return None
         return name if name.key == key else None
 
@@ -69,6 +72,8 @@ class NamePrefix:
 
 def _encoded(text: str) -> str:
     """`text` with every UTF-8 byte outside `A-Za-z0-9-._` as `%XX`."""
+    if _PLAIN.fullmatch(text):
+        return text
     try:
         return quote(text, safe="").replace("~", "%7E")
     except UnicodeEncodeError as error:

@@ -1,17 +1,54 @@
 """What the daemon does, whoever asks and however: no gRPC and no storage API in here."""
 
-from collections.abc import Awaitable
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
+from kekd_policy import Method
 from kekd_schema import Envelope
 from kekd_server import rules
-from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
+from kekd_server.caller import Caller
+from kekd_server.deed import Deed
+from kekd_server.errors import (
+    AccessDeniedError,
+    EnvelopeExistsError,
+    EnvelopeNotFoundError,
+    EtagMismatchError,
+    InvalidEnvelopeError,
+    KekdError,
+    StoreNotConfiguredError,
+)
+from kekd_server.guard import Guard
 from kekd_server.names import IndexName, NamePrefix
 from kekd_server.pages import PageToken
+from kekd_server.storage.change import Change, Signal
+from kekd_server.storage.driver import Written
 from kekd_server.storage.location import Location
-from kekd_server.storage.store import Store, StoredEnvelope
+from kekd_server.storage.store import Push, Store, StoredEnvelope
+from kekd_server.storage.subscription import Subscription
 from kekd_server.stores import Stores
+
+_MOST_SHOWN: Final = 255
+_SEARCHED: Final = 1000
+"""How many names are looked through at a time for those that may be shown."""
+
+Result = TypeVar("Result", StoredEnvelope, Written)
+
+
+class Found(NamedTuple):
+    store: str
+    """Its name."""
+    results: list[StoredEnvelope | KekdError]
+    """Envelopes, or why there is none to give."""
+
+
+class Pushed(NamedTuple):
+    store: str
+    """Its name."""
+    results: list[Written | KekdError]
 
 
 class Page(NamedTuple):
@@ -20,16 +57,49 @@ class Page(NamedTuple):
     """Empty after the last page."""
 
 
+class Watch:
+    """The changes that a caller may know of."""
+
+    def __init__(self, subscription: Subscription, deed: Deed, guard: Guard) -> None:
+        self._subscription = subscription
+        self._deed = deed
+        self._guard = guard
+
+    @property
+    def store(self) -> str:
+        """Its name."""
+        return self._deed.store
+
+    async def next(self, heartbeat: float) -> Change | Signal | None:
+        """As a subscription's, `heartbeat` seconds at most between two. Raises `AccessDeniedError`
+        when the policy doesn't let the caller watch any more.
+        """
+        end = time.monotonic() + heartbeat
+        while True:
+            event = await self._subscription.next(max(0.0, end - time.monotonic()))
+            self._guard.again(self._deed)
+            if not isinstance(event, Change) or self._guard.shows(self._deed, event.name.value):
+                return event
+
+
 class EnvelopeService:
-    """Each method selects the store, then acts; each raises what the driver contract raises, and
-    `StoreNotConfiguredError`.
+    """Each method selects the store, has the guard authorise and record, and acts. Each raises what
+    the driver contract raises, `StoreNotConfiguredError`, `AccessDeniedError` and
+    `AuditUnavailableError`.
     """
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, guard: Guard) -> None:
         self._stores = stores
+        self._guard = guard
 
     async def create(
-        self, location: Location | None, name: IndexName, envelope: Envelope, *, retried: bool
+        self,
+        caller: Caller,
+        location: Location | None,
+        name: IndexName,
+        envelope: Envelope,
+        *,
+        retried: bool,
     ) -> str:
         """Strict insert; the etag.
 
@@ -37,56 +107,220 @@ class EnvelopeService:
         envelope equal to this one is taken for that call's own work, and any other for a rival's.
         """
         rules.check(envelope)
-        store = self._stores.select(location)
-        try:
-            return await store.create(name, envelope)
-        except EnvelopeExistsError:
-            if retried and (etag := await _etag_if_equal(store, name, envelope)):
-                return etag
-            raise
+        store = self._select(caller, "create", location, name.value)
+        deed = self._guard.deed(caller, "create", store.name, name.value)
+
+        async def create() -> str:
+            deed.check()
+            deed.etag_after = await _created(store, name, envelope, retried=retried)
+            return deed.etag_after
+
+        return await self._guard.write([deed], create)
 
     async def push(
         self,
+        caller: Caller,
         location: Location | None,
-        name: IndexName,
-        envelope: Envelope,
+        push: Push,
         *,
-        if_etag: str | None,
         retried: bool,
     ) -> str:
-        """Upsert, conditional if `if_etag` is given; the new etag. `retried` as for `create`."""
-        rules.check(envelope)
-        store = self._stores.select(location)
-        try:
-            return await store.put(name, envelope, if_etag=if_etag)
-        except EtagMismatchError:
-            if retried and (etag := await _etag_if_equal(store, name, envelope)):
-                return etag
-            raise
+        """Upsert, conditional if it has an `if_etag`; the new etag. `retried` as for `create`."""
+        rules.check(push.envelope)
+        store = self._select(caller, "push", location, push.name.value)
+        deed = self._guard.deed(caller, "push", store.name, push.name.value)
 
-    def get(self, location: Location | None, name: IndexName) -> Awaitable[StoredEnvelope]:
-        return self._stores.select(location).get(name)
+        async def replace() -> str:
+            deed.check()
+            deed.etag_after, deed.etag_before = await _pushed(store, push, retried=retried)
+            return deed.etag_after
+
+        return await self._guard.write([deed], replace)
+
+    async def push_many(
+        self,
+        caller: Caller,
+        location: Location | None,
+        pushes: Sequence[Push | KekdError],
+        *,
+        retried: bool,
+    ) -> Pushed:
+        """For each, in their order, what `push` answers with or raises; what can't be pushed in the
+        first place stays the failure that it is.
+        """
+        store = self._select(caller, "push", location, "")
+        checked = [_checked(it) for it in pushes]
+        sound = [it for it in checked if isinstance(it, Push)]
+        deeds = [self._guard.deed(caller, "push", store.name, it.name.value) for it in sound]
+
+        async def replace() -> list[Written | KekdError]:
+            let = [push for push, deed in zip(sound, deeds, strict=True) if not deed.refusal]
+            stored = await store.put_many(let)
+            if retried:
+                own = (_or_own_work(store, *pair) for pair in zip(let, stored, strict=True))
+                stored = await asyncio.gather(*own)
+            return _merged(deeds, stored)
+
+        results = await self._guard.write(deeds, replace)
+        return Pushed(store.name, _placed(checked, results))
+
+    async def get(
+        self, caller: Caller, location: Location | None, name: IndexName
+    ) -> StoredEnvelope:
+        store = self._select(caller, "read", location, name.value)
+        deed = self._guard.deed(caller, "read", store.name, name.value)
+        async with self._guard.recorded(deed):
+            deed.check()
+            stored = await store.get(name)
+            deed.etag_after = stored.etag
+            return stored
+
+    async def get_many(
+        self, caller: Caller, location: Location | None, names: Sequence[IndexName | KekdError]
+    ) -> Found:
+        """For each, in their order, what `get` answers with or raises; what can't be a name stays
+        the failure that it is.
+        """
+        store = self._select(caller, "read", location, "")
+        sound = [it for it in names if isinstance(it, IndexName)]
+        deeds = [self._guard.deed(caller, "read", store.name, it.value) for it in sound]
+        async with self._guard.recorded(*deeds):
+            let = [name for name, deed in zip(sound, deeds, strict=True) if not deed.refusal]
+            results = _merged(deeds, await store.get_many(let))
+        return Found(store.name, _placed(names, results))
 
     async def delete(
-        self, location: Location | None, name: IndexName, *, if_etag: str | None
+        self, caller: Caller, location: Location | None, name: IndexName, *, if_etag: str | None
     ) -> bool:
         """Idempotent; whether there was an envelope."""
-        return await self._stores.select(location).delete(name, if_etag=if_etag)
+        method: Method = "destroy" if if_etag is None else "delete"
+        store = self._select(caller, method, location, name.value)
+        deed = self._guard.deed(caller, method, store.name, name.value)
 
-    async def list(self, location: Location | None, prefix: str, size: int, token: str) -> Page:
-        store = self._stores.select(location)
+        async def delete() -> bool:
+            deed.check()
+            deed.etag_before = await store.delete(name, if_etag=if_etag)
+            return deed.etag_before is not None
+
+        return await self._guard.write([deed], delete)
+
+    async def list(
+        self, caller: Caller, location: Location | None, prefix: str, size: int, token: str
+    ) -> Page:
+        """Of the names that the caller may list and read."""
+        store = self._select(caller, "list", location, "")
         position = PageToken.parse(token, prefix) if token else PageToken.first(prefix)
-        # One more than asked for tells whether there is a next page.
-        names = await store.list(
-            NamePrefix(prefix), position.after, size + 1, listing=position.listing
-        )
+        wanted = NamePrefix(prefix)
+        deed = self._guard.sweep(caller, "list", store.name, prefix)
+        async with self._guard.recorded(deed):
+            deed.check()
+            names: list[IndexName] = []
+            after, asked = position.after, size + 1
+            # One more than asked for tells whether there is a next page, of what may be shown.
+            while len(names) <= size:
+                found = await store.list(wanted, after, asked, listing=position.listing)
+                names += (it for it in found if self._guard.shows(deed, it.value))
+                if len(found) < asked:
+                    break
+                after, asked = found[-1], max(asked, _SEARCHED)
         if len(names) <= size:
             return Page(names, "")
         return Page(names[:size], str(replace(position, after=names[size - 1])))
 
+    @asynccontextmanager
+    async def watch(
+        self, caller: Caller, location: Location | None, prefix: str
+    ) -> AsyncIterator[Watch]:
+        """Of the names that the caller may watch and read."""
+        store = self._select(caller, "watch", location, "")
+        wanted = NamePrefix(prefix)
+        deed = self._guard.sweep(caller, "watch", store.name, prefix)
+        async with self._guard.recorded(deed):
+            deed.check()
+            async with store.watch(wanted) as subscription:
+                yield Watch(subscription, deed, self._guard)
 
-async def _etag_if_equal(store: Store, name: IndexName, envelope: Envelope) -> str | None:
-    """The etag of the stored envelope, if it is equal to this one, and not before it is durable."""
+    def end_watches(self) -> None:
+        """Each says None next."""
+        self._stores.end_watches()
+
+    def _select(
+        self, caller: Caller, method: Method, location: Location | None, index: str
+    ) -> Store:
+        """Raises `AccessDeniedError` for a store that isn't there as for one that is, if there is
+        none of that name in which the caller may do anything.
+        """
+        try:
+            return self._stores.select(location)
+        except StoreNotConfiguredError:
+            if not self._guard.knows(caller, str(location)):
+                denied = AccessDeniedError(caller.identity, method, index)
+                denied.store = str(location)[:_MOST_SHOWN]
+                raise denied from None
+            raise
+
+
+def _checked(push: Push | KekdError) -> Push | KekdError:
+    try:
+        if isinstance(push, Push):
+            rules.check(push.envelope)
+    except InvalidEnvelopeError as error:
+        return error
+    return push
+
+
+def _merged(
+    deeds: Sequence[Deed], results: Sequence[Result | KekdError]
+) -> list[Result | KekdError]:
+    """The results of what was done, and why the rest wasn't, in the order of the deeds."""
+    left = iter(results)
+    merged = [deed.refusal or next(left) for deed in deeds]
+    for deed, result in zip(deeds, merged, strict=True):
+        if isinstance(result, KekdError):
+            deed.failed(result)
+        else:
+            deed.etag_after = result.etag
+            deed.etag_before = getattr(result, "before", None)
+    return merged
+
+
+def _placed(
+    asked: Sequence[object | KekdError], results: Sequence[Result | KekdError]
+) -> list[Result | KekdError]:
+    """The results of what could be asked for, and in their places the failures of what couldn't."""
+    left = iter(results)
+    return [it if isinstance(it, KekdError) else next(left) for it in asked]
+
+
+async def _created(store: Store, name: IndexName, envelope: Envelope, *, retried: bool) -> str:
+    try:
+        return await store.create(name, envelope)
+    except EnvelopeExistsError:
+        if retried and (own := await _own_work(store, name, envelope)):
+            return own.etag
+        raise
+
+
+async def _pushed(store: Store, push: Push, *, retried: bool) -> Written:
+    try:
+        return await store.put(push.name, push.envelope, if_etag=push.if_etag)
+    except EtagMismatchError:
+        if retried and (own := await _own_work(store, push.name, push.envelope)):
+            return own
+        raise
+
+
+async def _or_own_work(
+    store: Store, push: Push, result: Written | KekdError
+) -> Written | KekdError:
+    """The result of a retried push, or what its earlier attempt wrote."""
+    if isinstance(result, EtagMismatchError):
+        return await _own_work(store, push.name, push.envelope) or result
+    return result
+
+
+async def _own_work(store: Store, name: IndexName, envelope: Envelope) -> Written | None:
+    """The stored envelope, if it is equal to this one, and not before it is durable."""
     try:
         stored = await store.get(name)
         if stored.envelope != envelope:

@@ -13,7 +13,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_settings import (
@@ -24,8 +28,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from kekd_policy import DocumentError, Policy, contents
 from kekd_proto.address import DEFAULT_TCP_PORT, default_socket
-from kekd_server.listen import Listener, parse
+from kekd_server.guard import OnFailure
+from kekd_server.listen import EngineName, Listener, TcpListener, TlsFiles, exposed, parse
+from kekd_server.settings_tls import FilePath, TlsSettings
 from kekd_server.storage.location import (
     DiskLocation,
     Location,
@@ -49,7 +56,8 @@ def _split(value: object) -> object:
 
 
 def _distinct(values: list[Any]) -> list[Any]:
-    if doubled := [str(value) for value in values if values.count(value) > 1]:
+    names = [str(value) for value in values]
+    if doubled := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"given twice: {doubled[0]}")
     return values
 
@@ -58,15 +66,15 @@ def _address(value: str) -> str:
     return str(parse(value))
 
 
-def _named(value: object) -> object:
-    if value == "" or "\0" in str(value):
-        raise ValueError("no path: write that of a folder")
-    return value
+def _port(value: str) -> str:
+    if value.startswith("unix:"):
+        raise ValueError(f"'{value}' is no port: write HOST:PORT or [IPV6]:PORT")
+    return _address(value)
 
 
-def _absolute(path: Path) -> Path:
-    # Normalised as text, as the paths in requests are.
-    return Path(os.path.normpath(path.expanduser().absolute()))
+def _listen(value: object) -> object:
+    """An address, in the place of a mapping."""
+    return {"address": value} if isinstance(value, str) else value
 
 
 def _bucket(value: object) -> object:
@@ -80,8 +88,63 @@ def _bucket(value: object) -> object:
 Value = TypeVar("Value")
 Several = Annotated[list[Value], NoDecode, BeforeValidator(_split), AfterValidator(_distinct)]
 Address = Annotated[str, AfterValidator(_address)]
-Folder = Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)]
+Port = Annotated[str, AfterValidator(_port)]
 Endpoint = Annotated[str, Field(pattern="^https?://[^/]+/?$")]
+
+
+class ListenSettings(TlsSettings):
+    """An address, and what differs there from the others: what speaks HTTP/2, TLS, and what callers
+    without a certificate are known as to the policy.
+    """
+
+    address: Address
+    engine: EngineName | None = None
+    role: Annotated[str, Field(min_length=1)] | None = None
+
+    @field_validator("address")
+    @classmethod
+    def _has_a_use_for_tls(cls, address: str, info: ValidationInfo) -> str:
+        if address.startswith("unix:") and any(info.data.values()):  # those of TLS come first
+            raise ValueError(f"'{address}' is a Unix socket, which has no TLS")
+        return address
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return handler(self) if self.engine or self.role or self.tls else self.address
+
+    def __str__(self) -> str:
+        return self.address
+
+    def listener(
+        self, engine: EngineName, tls: TlsFiles | None, *, shared: bool = False
+    ) -> Listener:
+        """With the engine and TLS given, where it has none of its own."""
+        return parse(
+            self.address,
+            self.engine or engine,
+            shared=shared,
+            tls=self.tls or tls,
+            role=self.role,
+        )
+
+
+class AuditSettings(BaseModel):
+    """Where the audit goes, and what becomes of what can't be recorded there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: FilePath | Literal["-"]
+    """`-` is standard output."""
+    on_failure: OnFailure | None = None
+    """By default writes are denied, and reads aren't."""
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return handler(self) if self.on_failure else str(self.file)
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.file == "-" else self.file
 
 
 class S3Settings(BaseModel):
@@ -98,24 +161,55 @@ class S3Settings(BaseModel):
         return f"{self.bucket}/{self.prefix}"
 
 
+def _audit(value: object) -> object:
+    """A file, in the place of a mapping."""
+    return {"file": value} if isinstance(value, str) else value
+
+
+Audit = Annotated[AuditSettings, BeforeValidator(_audit)]
+Listen = Annotated[ListenSettings, BeforeValidator(_listen)]
 Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
 
 
-class Settings(BaseSettings):
+class Settings(TlsSettings, BaseSettings):
     """What the daemon runs with. Each field is a flag, a KEKD_ variable and a key of the file."""
 
     model_config = SettingsConfigDict(env_prefix="KEKD_", env_ignore_empty=True, extra="forbid")
 
-    listen: Several[Address] = Field(
-        default_factory=lambda: [f"unix:{default_socket()}", f"127.0.0.1:{DEFAULT_TCP_PORT}"],
+    listen: Several[Listen] = Field(
+        default_factory=lambda: [
+            ListenSettings(address=address)
+            for address in (f"unix:{default_socket()}", f"127.0.0.1:{DEFAULT_TCP_PORT}")
+        ],
         min_length=1,
     )
-    disk: Several[Folder] = []
+    engine: EngineName = "auto"
+    """For every address that names none of its own."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve the TCP addresses; the first alone serves the sockets."""
+    disk: Several[FilePath] = []
     memory: bool = False
     s3: Several[Bucket] = []
     s3_region: str | None = None
     """For every bucket that names no region of its own; likewise the endpoint."""
     s3_endpoint: Endpoint | None = None
+    s3_poll: Annotated[float, Field(gt=0, le=86400)] = 30.0
+    """Seconds from one look for others' changes to the next, while somebody watches for them."""
+    policy: Policy | None = None
+    """Without one, callers of local listeners may do anything and others nothing."""
+    audit: Audit | None = None
+    max_calls: Annotated[int, Field(ge=1)] = 1000
+    """At once, in each process; likewise of watches."""
+    max_rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Calls a second of one identity."""
+    max_burst: Annotated[int, Field(ge=1)] = 100
+    """Calls that an identity may make at once before that."""
+    max_connection_age: Annotated[float, Field(ge=1, le=1e6)] | None = None
+    """Seconds."""
+    keepalive: Annotated[float, Field(ge=1, le=1e6)] | None = None
+    """Seconds."""
+    metrics: Port | None = None
+    """Where Prometheus scrapes."""
     log_format: Literal["text", "json"] = "text"
     shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """Seconds that calls in flight are given to finish."""
@@ -131,6 +225,57 @@ class Settings(BaseSettings):
         """`load` has already merged the sources, as it also tells where each value came from."""
         return (init_settings,)
 
+    # Each on a field, as those after are told together with whatever else is wrong.
+    @field_validator("listen")
+    @classmethod
+    def _is_protected(
+        cls, listen: list[ListenSettings], info: ValidationInfo
+    ) -> list[ListenSettings]:
+        if not TlsSettings.model_fields.keys() <= info.data.keys():  # that is told already
+            return listen
+        tls = TlsSettings(**{it: info.data[it] for it in TlsSettings.model_fields}).tls
+        listeners = [it.listener("auto", tls) for it in listen]
+        problems = [problem for listener in listeners if (problem := exposed(listener))]
+        if tls and not any(isinstance(listener, TcpListener) for listener in listeners):
+            problems.append("no HOST:PORT to speak TLS on: a Unix socket has none")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return listen
+
+    @field_validator("workers")
+    @classmethod
+    def _has_a_port(cls, workers: int, info: ValidationInfo) -> int:
+        listen: list[ListenSettings] = info.data.get("listen", [])
+        if workers > 1 and listen and all(it.address.startswith("unix:") for it in listen):
+            raise ValueError("a Unix socket is served by one: listen on HOST:PORT as well")
+        return workers
+
+    @field_validator("memory")
+    @classmethod
+    def _is_one_memory(cls, memory: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic's)
+        if memory and info.data.get("workers", 1) > 1:
+            raise ValueError(
+                "each worker would have a memory of its own: take one worker, or another store"
+            )
+        return memory
+
+    @field_validator("audit")
+    @classmethod
+    def _has_an_output(
+        cls, audit: AuditSettings | None, info: ValidationInfo
+    ) -> AuditSettings | None:
+        if audit and not audit.path and info.data.get("workers", 1) > 1:
+            raise ValueError("workers have no standard output of their own: write it to a file")
+        return audit
+
+    @field_validator("max_connection_age", "keepalive")
+    @classmethod
+    def _can_be_kept(cls, seconds: float | None, info: ValidationInfo) -> float | None:
+        listen: list[ListenSettings] = info.data.get("listen", [])
+        if seconds and any((it.engine or info.data.get("engine")) == "native" for it in listen):
+            raise ValueError("engine native can't: leave the engine to be chosen")
+        return seconds
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if not (self.disk or self.memory or self.s3):
@@ -143,7 +288,13 @@ class Settings(BaseSettings):
 
     @property
     def listeners(self) -> list[Listener]:
-        return [parse(address) for address in self.listen]
+        shared = self.workers > 1
+        return [it.listener(self.engine, self.tls, shared=shared) for it in self.listen]
+
+    @property
+    def metrics_listener(self) -> TcpListener | None:
+        listener = parse(self.metrics) if self.metrics else None
+        return listener if isinstance(listener, TcpListener) else None
 
     @property
     def locations(self) -> list[Location]:
@@ -157,6 +308,8 @@ class Settings(BaseSettings):
 
 class Loaded(NamedTuple):
     settings: Settings
+    policy_file: Path | None
+    """Where the policy is read anew, if it may come from there."""
     origins: Mapping[str, str]
     """For each setting, where its value is from: `--listen`, `KEKD_LISTEN`, a file, `default`."""
 
@@ -172,13 +325,15 @@ class Loaded(NamedTuple):
 def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
     """Raises `SettingsError` with all that is wrong, wherever it was set."""
     variables = EnvSettingsSource(Settings)()
-    contents = _read(file) if file else {}
+    written = _read(file) if file else {}
     origins = dict.fromkeys(Settings.model_fields, "default")
-    origins |= {name: str(file) for name in contents}
+    origins |= {name: str(file) for name in written}
     origins |= {name: f"KEKD_{name.upper()}" for name in variables}
     origins |= {name: f"--{name.replace('_', '-')}" for name in flags}
     try:
-        return Loaded(Settings(**{**contents, **variables, **flags}), origins)
+        settings = Settings(**{**written, **variables, **flags})
+        policy_file = None if "policy" in variables else file
+        return Loaded(settings, policy_file, origins)
     except ValidationError as error:
         raise SettingsError(
             [_problem(origins, *e["loc"], text=e["msg"]) for e in error.errors()]
@@ -187,14 +342,9 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        contents = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError([f"{file}: can't be read as YAML: {error}"]) from error
-    if contents is None:  # nothing but comments
-        return {}
-    if not isinstance(contents, dict):
-        raise SettingsError([f"{file}: must be a mapping of settings, such as 'memory: true'"])
-    return {str(name): value for name, value in contents.items()}
+        return contents(file)
+    except DocumentError as error:
+        raise SettingsError([str(error)]) from error
 
 
 def _problem(origins: Mapping[str, str], *where: int | str, text: str) -> str:
@@ -203,5 +353,5 @@ def _problem(origins: Mapping[str, str], *where: int | str, text: str) -> str:
     )
     if not where:
         return text
-    name, *rest = (str(part) for part in where)
+    name, *rest = (str(part) for part in where if part != "address")
     return f"{'.'.join([name, *rest])} (from {origins.get(name, 'default')}): {text}"

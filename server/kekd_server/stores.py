@@ -1,10 +1,15 @@
 """The stores that the daemon was given, and which of them a request means."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Final
 
 from kekd_server.errors import StoreNotConfiguredError
 from kekd_server.storage.location import Location
 from kekd_server.storage.store import Store
+
+selected: Final[ContextVar[str]] = ContextVar("selected", default="")
+"""The name of the store that the call at hand is about, once it selected one."""
 
 
 class Stores:
@@ -16,10 +21,25 @@ class Stores:
         """The first one is the default."""
         self._stores = stores
 
+    def __iter__(self) -> Iterator[Store]:
+        """The default one first."""
+        return iter(self._stores)
+
     def select(self, asked: Location | None) -> Store:
         """Raises `StoreNotConfiguredError` unless exactly one store is meant."""
-        if asked is None:
-            return self._stores[0]
+        store = self._stores[0] if asked is None else self._found(asked)
+        selected.set(store.name)
+        return store
+
+    def end_watches(self) -> None:
+        for store in self._stores:
+            store.end_watches()
+
+    def close(self) -> None:
+        for store in self._stores:
+            store.close()
+
+    def _found(self, asked: Location) -> Store:
         found = [store for store in self._stores if store.location.admits(asked)]
         if len(found) > 1:
             raise StoreNotConfiguredError(
@@ -32,7 +52,3 @@ class Stores:
                 " leave it out for the default store, or have the daemon configured with it."
             )
         return found[0]
-
-    def close(self) -> None:
-        for store in self._stores:
-            store.close()

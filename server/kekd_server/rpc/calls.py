@@ -11,24 +11,30 @@ class Calls:
     """Counts what is done while it is entered."""
 
     def __init__(self) -> None:
-        self._running = 0
+        self.running = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self.refused = False
+        """Whether calls that come now are too late."""
+
+    def refuse_more(self) -> None:
+        self.refused = True
 
     def __enter__(self) -> None:
-        self._running += 1
+        self.running += 1
         self._idle.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._running -= 1
-        if not self._running:
+        self.running -= 1
+        if not self.running:
             self._idle.set()
 
     async def finished(self, within: float) -> None:
         """Returns when no call is running, or when `within` seconds have passed."""
         try:
-            await asyncio.wait_for(self._idle.wait(), within)
+            async with asyncio.timeout(within):
+                await self._idle.wait()
         except TimeoutError:
-            _log.warning("cutting off %d calls: the shutdown grace is over", self._running)
+            _log.warning("cutting off %d calls: the shutdown grace is over", self.running)

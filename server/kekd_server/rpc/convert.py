@@ -1,23 +1,42 @@
 """Messages to values and back. What a caller sends is checked here or as the value is made."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
-from kekd_server.errors import InvalidEnvelopeError, InvalidRequestError
+from kekd_server.errors import (
+    EnvelopeNotFoundError,
+    InvalidEnvelopeError,
+    InvalidRequestError,
+    KekdError,
+)
 from kekd_server.names import IndexName
+from kekd_server.service import Found, Pushed
+from kekd_server.storage.change import Change, Kind, Signal
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
-from kekd_server.storage.store import StoredEnvelope
+from kekd_server.storage.store import Push, StoredEnvelope
 
 MAX_PAGE_SIZE = 1000
+_MAX_NAMES = 1000
+_MAX_PUSHES = 1000
 
 Addressed = (
     pb.CreateEnvelopeRequest
     | pb.PushEnvelopeRequest
     | pb.GetEnvelopeRequest
+    | pb.BatchGetEnvelopesRequest
+    | pb.BatchPushEnvelopesRequest
     | pb.DeleteEnvelopeRequest
     | pb.ListEnvelopesRequest
+    | pb.WatchEnvelopesRequest
 )
+
+_KINDS = {
+    Kind.CREATED: pb.Change.KIND_CREATED,
+    Kind.PUSHED: pb.Change.KIND_PUSHED,
+    Kind.DELETED: pb.Change.KIND_DELETED,
+}
 
 
 def location(request: Addressed) -> Location | None:
@@ -45,7 +64,9 @@ def location(request: Addressed) -> Location | None:
     )
 
 
-def envelope(request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest) -> Envelope:
+def envelope(
+    request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest | pb.EnvelopePush,
+) -> Envelope:
     """Raises `InvalidEnvelopeError` if there is none."""
     if not request.HasField("blob"):
         raise InvalidEnvelopeError(["blob is missing"])
@@ -67,10 +88,85 @@ def envelope(request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest) -> Enve
 index_name = lru_cache(maxsize=8192)(IndexName)
 
 
+def index_names(request: pb.BatchGetEnvelopesRequest) -> list[IndexName | KekdError]:
+    """Each name, or why it is none. Raises `InvalidRequestError` for none or too many."""
+    if not 0 < len(request.index_names) <= _MAX_NAMES:
+        raise InvalidRequestError(f"index_names must be 1 to {_MAX_NAMES} names.")
+    return [_name(it) for it in request.index_names]
+
+
+def _name(sent: str) -> IndexName | KekdError:
+    try:
+        return index_name(sent)
+    except KekdError as error:
+        return error
+
+
+def push(sent: pb.PushEnvelopeRequest | pb.EnvelopePush) -> Push:
+    return Push(index_name(sent.index_name), envelope(sent), if_etag(sent))
+
+
+def pushes(request: pb.BatchPushEnvelopesRequest) -> list[Push | KekdError]:
+    """Each push, or why it is none. Raises `InvalidRequestError` for none or too many."""
+    if not 0 < len(request.pushes) <= _MAX_PUSHES:
+        raise InvalidRequestError(f"pushes must be 1 to {_MAX_PUSHES} envelopes.")
+    return [_push(it) for it in request.pushes]
+
+
+def _push(sent: pb.EnvelopePush) -> Push | KekdError:
+    try:
+        return push(sent)
+    except KekdError as error:
+        return error
+
+
 def get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
-    response = pb.GetEnvelopeResponse(etag=stored.etag)
-    # Filled in place, as a message that is passed to the constructor would be copied.
-    blob, envelope = response.blob, stored.envelope
+    response = pb.GetEnvelopeResponse(etag=stored.etag, store=stored.store)
+    _fill(response.blob, stored.envelope)
+    return response
+
+
+def batch_response(names: Sequence[str], found: Found) -> pb.BatchGetEnvelopesResponse:
+    response = pb.BatchGetEnvelopesResponse(store=found.store)
+    for name, result in zip(names, found.results, strict=True):
+        _list(response.envelopes.add(index_name=name), result)
+    return response
+
+
+def list_response(
+    names: Sequence[IndexName], found: Found, next_token: str
+) -> pb.ListEnvelopesResponse:
+    """Without those that were deleted since they were listed."""
+    response = pb.ListEnvelopesResponse(next_page_token=next_token, store=found.store)
+    for name, result in zip(names, found.results, strict=True):
+        if not isinstance(result, EnvelopeNotFoundError):
+            _list(response.envelopes.add(index_name=name.value), result)
+    return response
+
+
+def _list(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError) -> None:
+    if isinstance(result, KekdError):
+        listed.failure.reason, listed.failure.message = result.reason, str(result)
+    else:
+        listed.etag = result.etag
+        _fill(listed.blob, result.envelope)
+
+
+def pushed_response(
+    request: pb.BatchPushEnvelopesRequest, pushed: Pushed
+) -> pb.BatchPushEnvelopesResponse:
+    response = pb.BatchPushEnvelopesResponse(store=pushed.store)
+    for sent, result in zip(request.pushes, pushed.results, strict=True):
+        entry = response.envelopes.add(index_name=sent.index_name)
+        if isinstance(result, KekdError):
+            entry.failure.reason, entry.failure.message = result.reason, str(result)
+        else:
+            entry.etag = result.etag
+    return response
+
+
+def _fill(blob: pb.KMSBlob, envelope: Envelope) -> None:
+    """In place, as a message that is passed to the constructor of another is copied."""
     blob.kms_name = envelope.kms_name
     blob.provider = envelope.provider
     blob.key_id = envelope.key_id
@@ -80,10 +176,28 @@ def get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
     blob.created_at = envelope.created_at
     blob.key_arn = envelope.key_arn
     blob.binding = envelope.binding
-    return response
 
 
-def if_etag(request: pb.PushEnvelopeRequest | pb.DeleteEnvelopeRequest) -> str | None:
+def watching(store: str, heartbeat_seconds: float) -> pb.WatchEnvelopesResponse:
+    return pb.WatchEnvelopesResponse(
+        watching=pb.Watching(store=store, heartbeat_seconds=heartbeat_seconds)
+    )
+
+
+def event(told: Change | Signal) -> pb.WatchEnvelopesResponse:
+    match told:
+        case Signal.HEARTBEAT:
+            return pb.WatchEnvelopesResponse(heartbeat=pb.Heartbeat())
+        case Signal.RESYNC:
+            return pb.WatchEnvelopesResponse(resync=pb.Resync())
+        case Change(kind, name, etag):
+            change = pb.Change(index_name=name.value, kind=_KINDS[kind], etag=etag)
+            return pb.WatchEnvelopesResponse(change=change)
+
+
+def if_etag(
+    request: pb.PushEnvelopeRequest | pb.EnvelopePush | pb.DeleteEnvelopeRequest,
+) -> str | None:
     """None for an unconditional call. Raises `InvalidRequestError` for an empty etag, which is more
     likely a lost one than a wish to write unconditionally.
     """

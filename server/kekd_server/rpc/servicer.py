@@ -1,15 +1,24 @@
 """The gRPC face of the service: check, convert, call, convert."""
 
+import asyncio
 from typing import Final
 
+from google.protobuf.message import Message
+
 from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server.caller import Caller
+from kekd_server.errors import WatchFellBehindError
 from kekd_server.rpc import convert
-from kekd_server.rpc.errors import Context
+from kekd_server.rpc.errors import Context, ShuttingDownError, log_causes
 from kekd_server.service import EnvelopeService
 
 _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 """Sent by gRPC itself with a call that it retries
 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md)."""
+
+_HEARTBEAT_SECONDS: Final = 2.0
+_PATIENCE_SECONDS: Final = 10.0
+"""How long a watcher may leave what is sent untaken."""
 
 
 class EnvelopeServicer:
@@ -17,9 +26,10 @@ class EnvelopeServicer:
         self._service = service
 
     async def CreateEnvelope(
-        self, request: pb.CreateEnvelopeRequest, context: Context
+        self, request: pb.CreateEnvelopeRequest, context: Context, caller: Caller
     ) -> pb.CreateEnvelopeResponse:
         etag = await self._service.create(
+            caller,
             convert.location(request),
             convert.index_name(request.index_name),
             convert.envelope(request),
@@ -28,27 +38,43 @@ class EnvelopeServicer:
         return pb.CreateEnvelopeResponse(etag=etag)
 
     async def PushEnvelope(
-        self, request: pb.PushEnvelopeRequest, context: Context
+        self, request: pb.PushEnvelopeRequest, context: Context, caller: Caller
     ) -> pb.PushEnvelopeResponse:
         etag = await self._service.push(
-            convert.location(request),
-            convert.index_name(request.index_name),
-            convert.envelope(request),
-            if_etag=convert.if_etag(request),
-            retried=_retried(context),
+            caller, convert.location(request), convert.push(request), retried=_retried(context)
         )
         return pb.PushEnvelopeResponse(etag=etag)
 
     async def GetEnvelope(
-        self, request: pb.GetEnvelopeRequest, _context: Context
+        self, request: pb.GetEnvelopeRequest, _context: Context, caller: Caller
     ) -> pb.GetEnvelopeResponse:
         name = convert.index_name(request.index_name)
-        return convert.get_response(await self._service.get(convert.location(request), name))
+        return convert.get_response(
+            await self._service.get(caller, convert.location(request), name)
+        )
+
+    async def BatchGetEnvelopes(
+        self, request: pb.BatchGetEnvelopesRequest, _context: Context, caller: Caller
+    ) -> pb.BatchGetEnvelopesResponse:
+        names = convert.index_names(request)
+        found = await self._service.get_many(caller, convert.location(request), names)
+        log_causes(found.results)
+        return convert.batch_response(request.index_names, found)
+
+    async def BatchPushEnvelopes(
+        self, request: pb.BatchPushEnvelopesRequest, context: Context, caller: Caller
+    ) -> pb.BatchPushEnvelopesResponse:
+        pushed = await self._service.push_many(
+            caller, convert.location(request), convert.pushes(request), retried=_retried(context)
+        )
+        log_causes(pushed.results)
+        return convert.pushed_response(request, pushed)
 
     async def DeleteEnvelope(
-        self, request: pb.DeleteEnvelopeRequest, _context: Context
+        self, request: pb.DeleteEnvelopeRequest, _context: Context, caller: Caller
     ) -> pb.DeleteEnvelopeResponse:
         existed = await self._service.delete(
+            caller,
             convert.location(request),
             convert.index_name(request.index_name),
             if_etag=convert.if_etag(request),
@@ -56,16 +82,43 @@ class EnvelopeServicer:
         return pb.DeleteEnvelopeResponse(existed=existed)
 
     async def ListEnvelopes(
-        self, request: pb.ListEnvelopesRequest, _context: Context
+        self, request: pb.ListEnvelopesRequest, _context: Context, caller: Caller
     ) -> pb.ListEnvelopesResponse:
         page = await self._service.list(
+            caller,
             convert.location(request),
             request.prefix,
             convert.page_size(request),
             request.page_token,
         )
-        listed = [pb.ListedEnvelope(index_name=name.value) for name in page.names]
-        return pb.ListEnvelopesResponse(envelopes=listed, next_page_token=page.next_token)
+        if not request.full:
+            listed = [pb.ListedEnvelope(index_name=name.value) for name in page.names]
+            return pb.ListEnvelopesResponse(envelopes=listed, next_page_token=page.next_token)
+        found = await self._service.get_many(caller, convert.location(request), page.names)
+        log_causes(found.results)
+        return convert.list_response(page.names, found, page.next_token)
+
+    async def WatchEnvelopes(
+        self, request: pb.WatchEnvelopesRequest, context: Context, caller: Caller
+    ) -> None:
+        async with self._service.watch(caller, convert.location(request), request.prefix) as watch:
+            await _send(context, convert.watching(watch.store, _HEARTBEAT_SECONDS))
+            while (event := await watch.next(_HEARTBEAT_SECONDS)) is not None:
+                await _send(context, convert.event(event))
+        raise ShuttingDownError
+
+
+async def _send(context: Context, message: Message) -> None:
+    """Raises `WatchFellBehindError` if the caller doesn't take it: what gRPC keeps for him is full,
+    and waits.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await context.write(message)
+    except TimeoutError:
+        raise WatchFellBehindError from None
+    # pygrpc-native's write gives way to nobody, not even to the caller's own cancel.
+    await asyncio.sleep(0)
 
 
 def _retried(context: Context) -> bool:

@@ -1,7 +1,7 @@
 """What a store driver must do. The conformance suite in tests/contract holds each one to it."""
 
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kekd_server.names import IndexName, NamePrefix
 
@@ -18,20 +18,45 @@ class Stored:
     """Opaque; changes whenever the record does."""
 
 
+class Written(NamedTuple):
+    etag: str
+    """Of what is stored now."""
+    before: str | None
+    """The etag of what it replaced; None for nothing, or where the store doesn't tell."""
+
+
 class Driver(Protocol):
     """Keeps one record per index name. Knows nothing of what is in a record.
 
-    Every method may block and may be called from several threads at once, as other processes may
-    call theirs on the same store. Each one is atomic, and a change that was answered has reached
-    stable storage, where the store has such. Cost doesn't grow with the number of records, but for
-    what `list` says.
+    Every method but `peek` may block, and all may be called from several threads at once, as other
+    processes may call theirs on the same store. Each one is atomic, and a change that was answered
+    has reached stable storage, where the store has such. Cost doesn't grow with the number of
+    records, but for what `list` says.
 
     Every method raises `StoreUnavailableError` when trying again may help and `StoreUnusableError`
     when it can't; after the former a change may have happened or not.
     """
 
-    def get(self, name: IndexName) -> Stored:
-        """The record of `name`. Raises `EnvelopeNotFoundError` if there is none."""
+    def open(self) -> None:
+        """Makes what a keystore needs to begin with, where there is none. Called once, at a start,
+        and the others may be called before it has returned.
+        """
+
+    def check(self) -> None:
+        """Asks the store for as little as tells that it answers. It never makes a keystore: what
+        isn't there any more may come back.
+        """
+
+    def get(self, name: IndexName, *, once: bool = False) -> Stored:
+        """The record of `name`. Raises `EnvelopeNotFoundError` if there is none.
+
+        `once` is for the reader of all there are: what it reads isn't worth keeping in memory.
+        """
+
+    def peek(self, name: IndexName) -> Stored | None:
+        """What `get` would answer with, if that is known without waiting for anything; else None.
+        Raises nothing.
+        """
 
     def create(self, name: IndexName, record: bytes) -> str:
         """Stores the record of a name that has none; the etag. Of several at once, one wins.
@@ -39,15 +64,15 @@ class Driver(Protocol):
         Raises `EnvelopeExistsError` if the name has a record, whatever is in it.
         """
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
-        """Stores a record in place of any that is there; the new etag.
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
+        """Stores a record in place of any that is there.
 
         Raises `EtagMismatchError` if `if_etag` isn't None and isn't the etag of the stored record,
         or there is none.
         """
 
-    def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
-        """Removes the record of `name`; whether there was one.
+    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
+        """Removes the record of `name`; the etag it had, or None if there was none.
 
         Raises `EtagMismatchError` if there is one and `if_etag` is neither None nor its etag.
         """

@@ -6,7 +6,7 @@ from itertools import islice, takewhile
 
 from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
 from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.driver import Stored
+from kekd_server.storage.driver import Stored, Written
 from kekd_server.storage.etag import etag_of
 
 
@@ -18,11 +18,21 @@ class MemoryDriver:
         self._records: dict[str, bytes] = {}
         self._keys: list[str] = []
 
-    def get(self, name: IndexName) -> Stored:
-        record = self._records.get(name.key)
-        if record is None:
+    def open(self) -> None:
+        """There is nothing to make."""
+
+    def check(self) -> None:
+        """It answers."""
+
+    def get(self, name: IndexName, *, once: bool = False) -> Stored:  # noqa: ARG002
+        stored = self.peek(name)
+        if stored is None:
             raise EnvelopeNotFoundError(name.value)
-        return Stored(record, etag_of(record))
+        return stored
+
+    def peek(self, name: IndexName) -> Stored | None:
+        record = self._records.get(name.key)
+        return None if record is None else Stored(record, etag_of(record))
 
     def create(self, name: IndexName, record: bytes) -> str:
         with self._lock:
@@ -30,21 +40,23 @@ class MemoryDriver:
                 raise EnvelopeExistsError(name.value)
             return self._set(name, record)
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
         with self._lock:
-            if if_etag is not None and if_etag != self._etag(name):
+            before = self._etag(name)
+            if if_etag is not None and if_etag != before:
                 raise EtagMismatchError(name.value)
-            return self._set(name, record)
+            return Written(self._set(name, record), before)
 
-    def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
+    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
         with self._lock:
-            if name.key not in self._records:
-                return False
-            if if_etag is not None and if_etag != self._etag(name):
+            before = self._etag(name)
+            if before is None:
+                return None
+            if if_etag is not None and if_etag != before:
                 raise EtagMismatchError(name.value)
             del self._records[name.key]
             del self._keys[bisect_left(self._keys, name.key)]
-            return True
+            return before
 
     def list(
         self,

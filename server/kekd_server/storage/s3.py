@@ -3,8 +3,9 @@
 [PREFIX/]_catalog/config/<key>    the records, where CyborgDB 0.18 has them
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -27,7 +28,7 @@ from kekd_server.errors import (
     StoreUnusableError,
 )
 from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.driver import MOST_BYTES, Stored
+from kekd_server.storage.driver import MOST_BYTES, Stored, Written
 from kekd_server.storage.location import S3Location
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 32
 _ATTEMPTS: Final = 2
 """Few, as callers retry too: an S3 that is down is told as such within their default timeout."""
+_PROBE: Final = "kekd-probe"
+"""What no envelope is kept under, as it hasn't the ending of their keys."""
 _MARK: Final = "kekd-write"
 """Object metadata that names the call which wrote the object."""
 
@@ -95,12 +98,38 @@ class S3Driver:
     both may answer that they did.
     """
 
-    def __init__(self, client: "S3Client", location: S3Location) -> None:
-        self._s3 = client
+    def __init__(
+        self,
+        client: "S3Client",
+        location: S3Location,
+        *,
+        retried: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`retried` is called at each request that repeats another."""
+        self._location = location
+        self._retried = retried
+        self._patient = _PATIENT.copy(before_sleep=lambda _: retried())
+        self._use(client)
         self._bucket = location.bucket
         self._folder = "/".join(filter(None, (location.prefix, "_catalog/config/")))
 
-    def get(self, name: IndexName) -> Stored:
+    def open(self) -> None:
+        """There is nothing to make: a bucket is the operator's."""
+
+    def check(self) -> None:
+        """A get of what isn't there."""
+        with self._translated():
+            try:
+                self._s3.get_object(Bucket=self._bucket, Key=self._folder + _PROBE)
+            except NoCredentialsError:
+                # A client looks for them only when it is made.
+                self._use(connect(self._location))
+                raise
+            except ClientError as error:
+                if _code(error) != "NoSuchKey":
+                    raise
+
+    def get(self, name: IndexName, *, once: bool = False) -> Stored:  # noqa: ARG002
         with self._translated():
             try:
                 answer = self._s3.get_object(Bucket=self._bucket, Key=self._key(name))
@@ -111,6 +140,9 @@ class S3Driver:
                     raise EnvelopeNotFoundError(name.value) from None
                 raise
 
+    def peek(self, name: IndexName) -> Stored | None:  # noqa: ARG002
+        return None
+
     def create(self, name: IndexName, record: bytes) -> str:
         with self._translated():
             try:
@@ -120,28 +152,29 @@ class S3Driver:
                     raise EnvelopeExistsError(name.value) from None
                 raise
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> str:
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
         with self._translated():
             if if_etag is None:
-                return self._write(name, record)
+                return Written(self._write(name, record), None)
             try:
-                return self._write(name, record, IfMatch=_quoted(if_etag))
+                etag = self._write(name, record, IfMatch=_quoted(if_etag))
+                return Written(etag, if_etag)
             except ClientError as error:
                 if _status(error) == _PRECONDITION_FAILED or _code(error) == "NoSuchKey":
                     raise EtagMismatchError(name.value) from None
                 raise
 
-    def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
+    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
         try:
             found = self.get(name)
         except EnvelopeNotFoundError:
-            return False
+            return None
         if if_etag is not None and found.etag != if_etag:
             raise EtagMismatchError(name.value)
         condition = {} if if_etag is None else {"IfMatch": _quoted(if_etag)}
         with self._translated():
             try:
-                _PATIENT(
+                self._patient(
                     self._s3.delete_object, Bucket=self._bucket, Key=self._key(name), **condition
                 )
             except ClientError as error:
@@ -149,7 +182,7 @@ class S3Driver:
                     raise EtagMismatchError(name.value) from None
                 if _code(error) != "NoSuchKey":  # gone since we looked, which is as good
                     raise
-        return True
+        return found.etag
 
     def list(
         self,
@@ -177,8 +210,28 @@ class S3Driver:
                     break
         return names[:limit]
 
+    def stamps(self) -> Iterator[tuple[str, str, datetime]]:
+        """Of every object in the folder: its key, its etag, and when it was written."""
+        with self._translated():
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._folder
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    key = item["Key"].removeprefix(self._folder)
+                    yield key, _opened(item["ETag"]), item["LastModified"]
+
     def close(self) -> None:
         self._s3.close()
+
+    def _use(self, client: "S3Client") -> None:
+        client.meta.events.register("request-created.s3", self._count_repeated)
+        self._s3 = client
+
+    def _count_repeated(self, request: Any, **_: object) -> None:
+        """By botocore, which numbers them."""
+        if request.context.get("retries", {}).get("attempt", 1) > 1:
+            self._retried()
 
     def _key(self, name: IndexName) -> str:
         return self._folder + name.key
@@ -191,7 +244,7 @@ class S3Driver:
         """
         mark = uuid4().hex
         try:
-            answer = _PATIENT(
+            answer = self._patient(
                 self._s3.put_object,
                 Bucket=self._bucket,
                 Key=self._key(name),

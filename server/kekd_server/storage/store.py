@@ -1,23 +1,45 @@
 """A store: a driver at a location, with envelopes in place of records and awaitable."""
 
 import asyncio
-from collections.abc import Callable
+import contextvars
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import chain
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
-from kekd_server.errors import CorruptEnvelopeError, KekdError
+from kekd_server.errors import (
+    CorruptEnvelopeError,
+    KekdError,
+    StoreUnavailableError,
+    StoreUnusableError,
+    WatchFellBehindError,
+)
 from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.driver import Driver
+from kekd_server.storage.change import Change, Kind
+from kekd_server.storage.changes import Changes, Source
+from kekd_server.storage.driver import Driver, Stored, Written
 from kekd_server.storage.location import Location
+from kekd_server.storage.subscription import Subscription
 
 T = TypeVar("T")
+W = TypeVar("W", Written, Written | None)
 
 
 class StoredEnvelope(NamedTuple):
     envelope: Envelope
     etag: str
+    store: str
+    """Its name."""
+
+
+class Push(NamedTuple):
+    name: IndexName
+    envelope: Envelope
+    if_etag: str | None
 
 
 class Store:
@@ -27,40 +49,103 @@ class Store:
     holds up no other. A call that was begun is finished, even if its caller has gone away.
     """
 
-    def __init__(
-        self, location: Location, driver: Driver, *, threads: int, inline_get: bool
+    def __init__(  # noqa: PLR0913
+        self,
+        location: Location,
+        driver: Driver,
+        *,
+        threads: int,
+        gets_a_thread: int = 1000,
+        pushing_threads: int = 1,
+        source: Source | None = None,
     ) -> None:
-        """`inline_get`: a get is so short that handing it to a thread would take longer."""
+        """`gets_a_thread`: of many, how many are so short together that a thread of their own for
+        each would take longer. `pushing_threads`: among how many those of a batch are divided.
+        `source`: what tells of writes that aren't made through here, if any can be.
+        """
         self.location = location
+        self.name = str(location)
         self._driver = driver
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=str(location))
-        self._inline_get = inline_get
-        self._named = _Named(location)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=self.name)
+        self._gets_a_thread = gets_a_thread
+        self._pushing_threads = pushing_threads
+        self._named = _Named(self.name)
+        self._changes = Changes(source, self.name)
+        self.watchers = 0
+        self.watches_cut = 0
+        """How many were ended for a reason of the store's or of who watched."""
+        self.corrupt = 0
+        """How many records were read that are no envelopes."""
+
+    async def open(self) -> None:
+        """To be called once, at a start."""
+        with self._named:
+            await self._in_thread(self._driver.open)
+
+    async def check(self) -> None:
+        """Raises what keeps the store from answering."""
+        with self._named:
+            await self._in_thread(self._driver.check)
 
     async def get(self, name: IndexName) -> StoredEnvelope:
+        """Handing it to a thread takes as long as all the rest: only what may block is."""
         with self._named:
-            if self._inline_get:
-                stored = self._driver.get(name)
-            else:
+            stored = self._driver.peek(name)
+            if stored is None:
                 stored = await self._in_thread(lambda: self._driver.get(name))
-            try:
-                return StoredEnvelope(decode(stored.record), stored.etag)
-            except CorruptRecordError as error:
-                raise CorruptEnvelopeError(name.value, str(error)) from error
+            return self._decoded(name, stored)
+
+    async def get_many(self, names: Sequence[IndexName]) -> list[StoredEnvelope | KekdError]:
+        """For each name what `get` answers with or raises."""
+        parts = [
+            names[start : start + self._gets_a_thread]
+            for start in range(0, len(names), self._gets_a_thread)
+        ]
+        found = await asyncio.gather(*(self._apart(partial(self._got, it)) for it in parts))
+        return list(chain.from_iterable(found))
 
     async def create(self, name: IndexName, envelope: Envelope) -> str:
         record = encode(envelope)
         with self._named:
-            return await self._in_thread(lambda: self._driver.create(name, record))
+            written = await self._written(
+                Kind.CREATED, name, lambda: Written(self._driver.create(name, record), None)
+            )
+            return written.etag
 
-    async def put(self, name: IndexName, envelope: Envelope, *, if_etag: str | None) -> str:
+    async def put(self, name: IndexName, envelope: Envelope, *, if_etag: str | None) -> Written:
         record = encode(envelope)
         with self._named:
-            return await self._in_thread(lambda: self._driver.put(name, record, if_etag=if_etag))
+            return await self._written(
+                Kind.PUSHED, name, lambda: self._driver.put(name, record, if_etag=if_etag)
+            )
 
-    async def delete(self, name: IndexName, *, if_etag: str | None) -> bool:
+    async def put_many(self, pushes: Sequence[Push]) -> list[Written | KekdError]:
+        """For each what `put` answers with or raises. Those of one name are done in their order."""
+        loop = asyncio.get_running_loop()
+        parts: list[list[int]] = [[] for _ in range(self._pushing_threads)]
+        turns: dict[str, int] = {}
+        for number, push in enumerate(pushes):
+            turn = turns.setdefault(push.name.key, len(turns))
+            parts[turn % len(parts)].append(number)
+        results: dict[int, Written | KekdError] = {}
+
+        def put(part: Sequence[int]) -> None:
+            for number in part:
+                results[number] = self._put(loop, pushes[number])
+
+        await asyncio.gather(*(self._apart(partial(put, it)) for it in parts if it))
+        return [results[number] for number in range(len(pushes))]
+
+    async def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
+        """The etag of what was removed; None if there was nothing."""
+
+        def delete() -> Written | None:
+            before = self._driver.delete(name, if_etag=if_etag)
+            return None if before is None else Written("", before)
+
         with self._named:
-            return await self._in_thread(lambda: self._driver.delete(name, if_etag=if_etag))
+            written = await self._written(Kind.DELETED, name, delete)
+            return written.before if written else None
 
     async def list(
         self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
@@ -70,20 +155,90 @@ class Store:
                 lambda: self._driver.list(prefix, after, limit, listing=listing)
             )
 
+    @asynccontextmanager
+    async def watch(self, prefix: NamePrefix) -> AsyncIterator[Subscription]:
+        """To every change from when it is entered. One that was answered to anybody is told."""
+        with self._named:
+            async with self._changes.subscribed(prefix) as subscription:
+                self.watchers += 1
+                try:
+                    yield subscription
+                except (StoreUnavailableError, StoreUnusableError, WatchFellBehindError):
+                    self.watches_cut += 1
+                    raise
+                finally:
+                    self.watchers -= 1
+
+    def end_watches(self) -> None:
+        self._changes.end()
+
     def close(self) -> None:
         """Doesn't wait for a call that the driver is still in, and which nobody waits for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._changes.close()
         self._driver.close()
 
+    def _got(self, names: Sequence[IndexName]) -> Sequence[StoredEnvelope | KekdError]:
+        found: list[StoredEnvelope | KekdError] = []
+        for name in names:
+            try:
+                with self._named:
+                    found.append(self._decoded(name, self._driver.get(name, once=True)))
+            except KekdError as error:
+                found.append(error)
+        return found
+
+    def _decoded(self, name: IndexName, stored: Stored) -> StoredEnvelope:
+        try:
+            return StoredEnvelope(decode(stored.record), stored.etag, self.name)
+        except CorruptRecordError as error:
+            self.corrupt += 1
+            raise CorruptEnvelopeError(name.value, str(error)) from error
+
+    async def _written(self, kind: Kind, name: IndexName, write: Callable[[], W]) -> W:
+        """Does a write, which answers with None if there was no change.
+
+        The thread that does it has it told, before its answer comes: the caller may be gone by
+        then, and of two writes the first is told first.
+        """
+        loop = asyncio.get_running_loop()
+
+        def write_and_tell() -> W:
+            written = write()
+            if written is not None:
+                self._tell(loop, Change(kind, name, written.etag))
+            return written
+
+        return await self._in_thread(write_and_tell)
+
+    def _put(self, loop: asyncio.AbstractEventLoop, push: Push) -> Written | KekdError:
+        name, envelope, if_etag = push
+        try:
+            with self._named:
+                written = self._driver.put(name, encode(envelope), if_etag=if_etag)
+        except KekdError as error:
+            return error
+        self._tell(loop, Change(Kind.PUSHED, name, written.etag))
+        return written
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, change: Change) -> None:
+        if self._changes.watched:
+            loop.call_soon_threadsafe(self._changes.publish, change)
+
     async def _in_thread(self, call: Callable[[], T]) -> T:
+        """In the context of the call that it is for, which a trace has its place in."""
+        return await self._apart(partial(contextvars.copy_context().run, call))
+
+    async def _apart(self, call: Callable[[], T]) -> T:
+        """In no context: of what a batch does, nobody wants a thousand spans."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
 class _Named:
     """Puts the store's name on a failure. A class, as a generator takes longer than a get may."""
 
-    def __init__(self, location: Location) -> None:
-        self._location = location
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __enter__(self) -> None:
         pass
@@ -92,4 +247,4 @@ class _Named:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if isinstance(error, KekdError):
-            error.store = str(self._location)
+            error.store = self._name

@@ -1,0 +1,17 @@
+"""Who may do what. The daemon decides by it, and `kekctl policy check` tells how it would."""
+
+from kekd_policy.document import DocumentError, contents
+from kekd_policy.policy import METHODS, Method, Policy, PolicyError, Rule, applying, decide, read
+
+__all__ = [
+    "METHODS",
+    "DocumentError",
+    "Method",
+    "Policy",
+    "PolicyError",
+    "Rule",
+    "applying",
+    "contents",
+    "decide",
+    "read",
+]

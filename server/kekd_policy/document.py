@@ -1,0 +1,41 @@
+"""The daemon's configuration file, as YAML that says what it seems to say."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class DocumentError(Exception):
+    """The file can't be read; the text says which and why."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is written twice: of two policies YAML would take the last, in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  (yaml's)
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if doubled := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"'{doubled[0]}' is written twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """Raises `DocumentError`."""
+    try:
+        found = yaml.load(path.read_text(), _Loader)  # noqa: S506  (a SafeLoader)
+    # ValueError is what comes of a date that no calendar has, and of bytes that are no text.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DocumentError(f"{path}: can't be read as YAML: {error}") from error
+    if found is None:  # nothing but comments
+        return {}
+    if not isinstance(found, dict):
+        raise DocumentError(f"{path}: must be a mapping of settings, such as 'memory: true'")
+    if found.get("policy", ()) is None:
+        raise DocumentError(
+            f"{path}: policy: it has no rules: write some, or [] to let nobody do anything"
+        )
+    return {str(name): value for name, value in found.items()}

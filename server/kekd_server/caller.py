@@ -1,0 +1,36 @@
+"""Who makes a call."""
+
+import secrets
+from collections.abc import Callable
+from functools import cached_property
+from itertools import count
+from typing import Final
+
+_PROCESS: Final = secrets.token_hex(4)
+_NUMBERS: Final = count()
+"""As random bytes for each take longer than all else that is recorded of a call."""
+
+
+def _lasting() -> None:
+    pass
+
+
+class Caller:
+    """For one call. What only some calls need is found when it is asked for."""
+
+    def __init__(
+        self, identity: str, *, is_local: bool, peer: str, check: Callable[[], None] = _lasting
+    ) -> None:
+        """`is_local`: it came by a listener that only this machine reaches. `peer`: its address, as
+        gRPC has it.
+        """
+        self.identity = identity
+        self.is_local = is_local
+        self.peer = peer
+        self.check = check
+        """Raises `UnauthenticatedError` once its identity is over."""
+
+    @cached_property
+    def request_id(self) -> str:
+        """What the log and the audit know this call by."""
+        return f"{_PROCESS}{next(_NUMBERS):08x}"

@@ -1,0 +1,104 @@
+"""What a caller wants to do to an index, whether it may, and how that went."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Final, Literal
+
+from kekd_policy import Method
+from kekd_proto.reasons import STATUS
+from kekd_server.caller import Caller
+from kekd_server.errors import AccessDeniedError, KekdError
+
+_NULL: Final = "null"
+
+
+class Deed:
+    def __init__(
+        self, caller: Caller, method: Method, store: str, index: str, rule: str | None
+    ) -> None:
+        """`rule` is the one that lets it happen; without one it mustn't."""
+        self.caller = caller
+        self.method = method
+        self.store = store
+        self._index = index
+        self._rule = rule
+        self._began = time.monotonic()
+        self._code = "OK"
+        self.etag_before: str | None = None
+        self.etag_after: str | None = None
+
+    @property
+    def decision(self) -> str:
+        return "denied" if self._rule is None else "allowed"
+
+    @property
+    def refusal(self) -> AccessDeniedError | None:
+        if self._rule is not None:
+            return None
+        refusal = AccessDeniedError(self.caller.identity, self.method, self._index)
+        refusal.store = self.store
+        return refusal
+
+    def deny(self) -> None:
+        """It was allowed, and isn't any more."""
+        self._rule = None
+
+    def check(self) -> None:
+        """Raises `AccessDeniedError` if it mustn't happen."""
+        if refusal := self.refusal:
+            raise refusal
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, KekdError):
+            self._code = STATUS[error.reason]
+        else:
+            cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
+            self._code = "CANCELLED" if cancelled else "INTERNAL"
+
+    def line(self, event: Literal["begin", "end"]) -> str:
+        """Of the audit: a JSON object, put together by hand as json takes as long as a get."""
+        caller = self.caller
+        who = _quoted(caller.identity, caller.peer, self.method, self.store, self._rule)
+        code, duration = _NULL, _NULL
+        if event == "end":
+            code = f'"{self._code}"'
+            duration = f"{(time.monotonic() - self._began) * 1e3:.3f}"
+        return (
+            f'{{"time": "{_now()}", "event": "{event}", "request_id": "{caller.request_id}", {who},'
+            f' "index": {_text(self._index)}, "etag_before": {_text(self.etag_before)},'
+            f' "etag_after": {_text(self.etag_after)}, "code": {code},'
+            f' "duration_ms": {duration}}}\n'
+        )
+
+
+@lru_cache(maxsize=4096)
+def _quoted(identity: str, peer: str, method: str, store: str, rule: str | None) -> str:
+    """What is the same for many, as the inside of an object."""
+    decision = "denied" if rule is None else "allowed"
+    fields = {
+        "identity": identity,
+        "peer": peer,
+        "method": method,
+        "store": store,
+        "decision": decision,
+        "rule": rule,
+    }
+    return json.dumps(fields)[1:-1]
+
+
+def _text(text: str | None) -> str:
+    return _NULL if text is None else encode_basestring_ascii(text)
+
+
+def _now() -> str:
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,96 @@
+"""Where Prometheus scrapes: an HTTP server of its own, in threads of its own, so that it answers
+whatever the calls do.
+"""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from socketserver import ThreadingTCPServer
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry, MetricsHandler
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from kekd_server.listen import ListenError, TcpListener
+
+_PATH: Final = "/metrics"
+_IDLE_SECONDS: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def serve(listener: TcpListener, registry: CollectorRegistry) -> None:
+    """From here to the end of the process, whoever asks there gets what is in the registry. Raises
+    `ListenError`.
+    """
+    try:
+        server = _Server(listener, _Handler.factory(registry))
+    except OSError as error:
+        raise ListenError(
+            f"metrics on {listener}: can't be bound: {error.strerror}: is the port taken? Stop"
+            " what has it, or give --metrics another."
+        ) from error
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    _log.info("metrics are at http://%s%s", listener, _PATH)
+
+
+class SharedMetrics:
+    """Those of several workers, in a folder of files, added up."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self.registry = CollectorRegistry()
+        MultiProcessCollector(self.registry, folder)  # type: ignore[no-untyped-call]
+        self.environment = {"PROMETHEUS_MULTIPROC_DIR": folder}
+        """What tells a worker of it."""
+
+    def forget(self, worker: int) -> None:
+        """Of one that ended, what was so at a moment. What it has counted stays."""
+        mark_process_dead(worker, self._folder)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def shared(listener: TcpListener | None) -> Iterator[SharedMetrics | None]:
+    """Serves those of workers; None if nobody is to ask for them. Raises `ListenError`."""
+    if listener is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(TemporaryDirectory(prefix="kekd-metrics-"))
+        except OSError as error:
+            raise ListenError(
+                f"metrics on {listener}: no folder for what workers count: {error.strerror}: have"
+                " TMPDIR name one that may be written."
+            ) from error
+        metrics = SharedMetrics(folder)
+        serve(listener, metrics.registry)
+        yield metrics
+
+
+class _Server(ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, listener: TcpListener, handler: type[MetricsHandler]) -> None:
+        address = (listener.host, listener.port)
+        self.address_family, *_ = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        super().__init__(address, handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """One that hangs up early isn't worth the traceback of the base class."""
+        _log.debug("a scrape failed", exc_info=True)
+
+
+class _Handler(MetricsHandler):
+    timeout = _IDLE_SECONDS
+
+    def do_GET(self) -> None:
+        if urlsplit(self.path).path == _PATH:
+            super().do_GET()
+        else:
+            self.send_error(404, f"There is {_PATH} alone")

@@ -1,0 +1,55 @@
+"""What surrounds every call: who makes it, whether it isn't too much, and what it ends with."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from kekd_server.caller import Caller
+from kekd_server.errors import InvalidRequestError, KekdError
+from kekd_server.limits import Limits
+from kekd_server.rpc.callers import Callers
+from kekd_server.rpc.calls import Calls
+from kekd_server.rpc.errors import (
+    Context,
+    Observed,
+    ShuttingDownError,
+    abort_known,
+    abort_unknown,
+)
+
+Method = Callable[[Any, Context, Caller], Awaitable[Any]]
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+
+def answering(
+    method: Method, *, calls: Calls, callers: Callers, limits: Limits, observed: Observed
+) -> Handler:
+    """A method whose `KekdError` becomes its reason's status, and any other exception INTERNAL.
+
+    Each call counts among `calls` while it lasts, and is observed.
+    """
+
+    async def call(request: Any, context: Context) -> Any:
+        caller = None
+        with calls:
+            try:
+                with observed(context):
+                    if calls.refused:
+                        raise ShuttingDownError  # noqa: TRY301
+                    limits.check_calls(calls.running)
+                    caller = callers.of(context)
+                    limits.check_rate(caller.identity)
+                    if isinstance(request, DecodeError):
+                        raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
+                    return await method(request, context, caller)
+            except ShuttingDownError:
+                # As gRPC words it; clients try again, elsewhere or when there is a daemon again.
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down")
+            except KekdError as error:
+                await abort_known(error, request, context)
+            except Exception:  # noqa: BLE001  (the boundary: nothing may pass it untranslated)
+                await abort_unknown(context, caller)
+
+    return call

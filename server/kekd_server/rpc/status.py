@@ -1,0 +1,41 @@
+"""The gRPC face of the daemon's status."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from kekd_proto.v1 import daemon_pb2 as pb
+from kekd_server.caller import Caller
+from kekd_server.listen import EngineName
+from kekd_server.rpc.errors import Context
+from kekd_server.status import DaemonStatus
+
+
+class DaemonServicer:
+    """Of one listener, as each may have an engine of its own."""
+
+    def __init__(self, status: DaemonStatus, engine: EngineName) -> None:
+        self._status = status
+        self._engine = "native" if engine == "native" else "grpcio"
+        self._version = version("kekd")
+
+    async def GetStatus(
+        self, _request: pb.GetStatusRequest, _context: Context, caller: Caller
+    ) -> pb.GetStatusResponse:
+        status = self._status
+        return pb.GetStatusResponse(
+            version=self._version,
+            started_at=status.started_at,
+            now=datetime.now(UTC),
+            engine=self._engine,
+            workers=status.workers,
+            stores=[
+                pb.StoreStatus(
+                    name=it.name, is_default=it.is_default, healthy=it.healthy, trouble=it.trouble
+                )
+                for it in status.stores(caller)
+            ],
+            certificates=[
+                pb.CertificateStatus(file=it.file, expires_at=it.expires_at)
+                for it in status.certificates()
+            ],
+        )

@@ -1,0 +1,25 @@
+"""What the daemon tells of itself to whoever may connect: nothing secret."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from kekd_server.caller import Caller
+from kekd_server.health import StoreHealth
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    file: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStatus:
+    """What stays as it is, and where to ask for what changes. Asking never waits."""
+
+    started_at: datetime
+    workers: int
+    stores: Callable[[Caller], Sequence[StoreHealth]]
+    """Those in which the caller may do anything."""
+    certificates: Callable[[], Sequence[CertificateStatus]]

@@ -1,0 +1,96 @@
+"""A driver whose every operation is counted, timed and traced."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from time import perf_counter
+from types import TracebackType
+
+from kekd_proto.reasons import Reason
+from kekd_server.errors import KekdError
+from kekd_server.metrics import StoreMetrics
+from kekd_server.names import IndexName, NamePrefix
+from kekd_server.storage.driver import Driver, Stored, Written
+from kekd_server.tracing import Tracing
+
+
+class MeasuredDriver:
+    """Another driver, but for `peek`: that waits for nothing, and is most of what a fast get is."""
+
+    def __init__(
+        self, driver: Driver, store: str, metrics: StoreMetrics, tracing: Tracing | None
+    ) -> None:
+        self._driver = driver
+        self._store = store
+        self._metrics = metrics
+        self._tracing = tracing
+        self._read_once = 0
+        metrics.follow_gets(lambda: self._read_once)
+        self.peek = driver.peek
+        self.close = driver.close
+
+    def open(self) -> None:
+        with self._operation("open"):
+            self._driver.open()
+
+    def check(self) -> None:
+        with self._operation("check"):
+            self._driver.check()
+
+    def get(self, name: IndexName, *, once: bool = False) -> Stored:
+        """One of many is only counted: to time it would take half as long as to read it."""
+        if once:
+            try:
+                stored = self._driver.get(name, once=True)
+            except KekdError as error:
+                self._metrics.counted("get", error.reason)
+                raise
+            self._read_once += 1
+            return stored
+        with self._operation("get"):
+            return self._driver.get(name)
+
+    def create(self, name: IndexName, record: bytes) -> str:
+        with self._operation("create"):
+            return self._driver.create(name, record)
+
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
+        with self._operation("put"):
+            return self._driver.put(name, record, if_etag=if_etag)
+
+    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
+        with self._operation("delete"):
+            return self._driver.delete(name, if_etag=if_etag)
+
+    def list(
+        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
+    ) -> list[IndexName]:
+        with self._operation("list"):
+            return self._driver.list(prefix, after, limit, listing=listing)
+
+    def _operation(self, name: str) -> AbstractContextManager[None]:
+        timed = _Timed(name, self._metrics)
+        if self._tracing is None:
+            return timed
+        return self._traced(self._tracing, name, timed)
+
+    @contextmanager
+    def _traced(self, tracing: Tracing, name: str, timed: "_Timed") -> Iterator[None]:
+        with tracing.operation(self._store, name), timed:
+            yield
+
+
+class _Timed:
+    """A class, as a generator takes longer."""
+
+    def __init__(self, operation: str, metrics: StoreMetrics) -> None:
+        self._operation = operation
+        self._metrics = metrics
+
+    def __enter__(self) -> None:
+        self._begun = perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        outcome = "ok" if error is None else getattr(error, "reason", Reason.INTERNAL)
+        self._metrics.operated(self._operation, outcome, perf_counter() - self._begun)

@@ -1,0 +1,72 @@
+"""What one watcher has yet to be told."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from kekd_server.errors import WatchFellBehindError
+from kekd_server.names import NamePrefix
+from kekd_server.storage.change import Change, Signal
+
+MOST_PENDING: Final = 10_000
+
+
+class Subscription:
+    """Bounded: who takes it more slowly than it comes is cut off."""
+
+    def __init__(self, prefix: NamePrefix) -> None:
+        self._prefix = prefix.value
+        self._pending: dict[str, Change] = {}
+        self._resync = False
+        self._over = False
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    async def next(self, silence: float) -> Change | Signal | None:
+        """`HEARTBEAT` after so many seconds of silence; None if the daemon is to end.
+
+        Raises `WatchFellBehindError`, or what ended the source.
+        """
+        if not self._news.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(silence):
+                    await self._news.wait()
+        if self._error:
+            raise self._error
+        if self._over:
+            return None
+        if self._resync:
+            self._resync = False
+            event: Change | Signal = Signal.RESYNC
+        elif self._pending:
+            event = self._pending.pop(next(iter(self._pending)))
+        else:
+            return Signal.HEARTBEAT
+        if not self._pending:
+            self._news.clear()
+        return event
+
+    @property
+    def is_slow(self) -> bool:
+        return len(self._pending) > MOST_PENDING // 2
+
+    def tell(self, change: Change) -> None:
+        """Instead of an older change to the same envelope, if that is still pending."""
+        if self._over or not change.name.value.startswith(self._prefix):
+            return
+        self._pending.pop(change.name.key, None)
+        self._pending[change.name.key] = change
+        self._news.set()
+        if len(self._pending) > MOST_PENDING:
+            self.end(WatchFellBehindError())
+
+    def resync(self) -> None:
+        """Instead of all that is pending."""
+        self._pending.clear()
+        self._resync = True
+        self._news.set()
+
+    def end(self, error: Exception | None = None) -> None:
+        self._pending.clear()
+        self._over, self._error = True, self._error or error
+        self._news.set()
