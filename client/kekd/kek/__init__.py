@@ -1,0 +1,30 @@
+"""The life of a key-encryption key (KEK): make, open, rotate, in the caller's process.
+
+from kekd import Client
+from kekd.kek import Keyring, Registry
+
+registry = Registry.from_yaml("/etc/cyborgdb/cyborgdb.yaml")
+with Client() as client:
+    kek, envelope = registry.provision("my_index", "prod", client=client)
+    keyring = Keyring(registry, client)
+    keyring.kek("my_index")  # 32 bytes
+"""
+
+from kekd.kek.keyring import AsyncKeyring, Keyring
+from kekd.kek.provider import KeyDescription, Provider, Wrapped
+from kekd.kek.registry import Registry, Rotation
+from kekd.kek.rotation import Failure, rotate_all
+from kekd.kek.slot import Slot
+
+__all__ = [
+    "AsyncKeyring",
+    "Failure",
+    "KeyDescription",
+    "Keyring",
+    "Provider",
+    "Registry",
+    "Rotation",
+    "Slot",
+    "Wrapped",
+    "rotate_all",
+]

@@ -1,0 +1,256 @@
+"""How a slot reaches AWS, and what AWS's failures mean."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar, cast
+
+import boto3
+import botocore.loaders
+import botocore.session
+import tenacity
+from botocore.config import Config
+from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004  (botocore's, not Python's)
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.parsers import ResponseParserError
+
+from kekd.kek import errors
+from kekd.kek.errors import KekError
+from kekd.kek.pace import Pace
+from kekd.kek.slot import Slot, region_of
+
+Answer = TypeVar("Answer")
+
+_LOADER: Final = botocore.loaders.create_loader()
+"""Shared, as otherwise each client holds its own copy of what botocore knows of AWS, some 9 MB."""
+
+_SERVER_ERROR: Final = 500
+_TOO_MANY_REQUESTS: Final = 429
+_CONNECT_SECONDS: Final = 2.0
+_READ_SECONDS: Final = 5.0
+
+_STATES: Final = {"DisabledException", "InvalidRequestException", "KMSInvalidStateException"}
+"""Codes that also stand for a key or secret that is to be deleted; only the text tells."""
+_BY_CODE: Final[Mapping[str, type[KekError]]] = {
+    "AccessDenied": errors.AccessDeniedError,
+    "AccessDeniedException": errors.AccessDeniedError,
+    "DecryptionFailure": errors.AccessDeniedError,
+    "DependencyTimeoutException": errors.ProviderUnavailableError,
+    "DisabledException": errors.KeyDisabledError,
+    "EncryptionFailure": errors.AccessDeniedError,
+    "ExpiredToken": errors.ExpiredCredentialsError,
+    "ExpiredTokenException": errors.ExpiredCredentialsError,
+    "IncompleteSignature": errors.CredentialsError,
+    "IncorrectKeyException": errors.WrongKeyError,
+    "InternalServiceError": errors.ProviderUnavailableError,
+    "InvalidArnException": errors.KeyNotFoundError,
+    "InvalidCiphertextException": errors.TamperedError,
+    "InvalidClientTokenId": errors.CredentialsError,
+    "InvalidSignatureException": errors.CredentialsError,
+    "KMSInternalException": errors.ProviderUnavailableError,
+    "KMSInvalidStateException": errors.KeyDisabledError,
+    "KeyUnavailableException": errors.ProviderUnavailableError,
+    "LimitExceededException": errors.ThrottledError,
+    "MissingAuthenticationToken": errors.CredentialsError,
+    "MissingAuthenticationTokenException": errors.CredentialsError,
+    "NotAuthorized": errors.AccessDeniedError,
+    "NotFoundException": errors.KeyNotFoundError,
+    "OptInRequired": errors.AccessDeniedError,
+    "RequestExpired": errors.ExpiredCredentialsError,
+    "RequestLimitExceeded": errors.ThrottledError,
+    "RequestThrottled": errors.ThrottledError,
+    "RequestThrottledException": errors.ThrottledError,
+    "RequestTimeout": errors.ProviderUnavailableError,
+    "RequestTimeoutException": errors.ProviderUnavailableError,
+    "ResourceExistsException": errors.SecretExistsError,
+    "ResourceNotFoundException": errors.SecretNotFoundError,
+    "SignatureDoesNotMatch": errors.CredentialsError,
+    "SlowDown": errors.ThrottledError,
+    "ThrottledException": errors.ThrottledError,
+    "Throttling": errors.ThrottledError,
+    "ThrottlingException": errors.ThrottledError,
+    "TooManyRequestsException": errors.ThrottledError,
+    "UnrecognizedClientException": errors.CredentialsError,
+}
+"""From the error lists of kms.Encrypt, Decrypt and ReEncrypt, secretsmanager.GetSecretValue and
+sts.AssumeRole, and from AWS's common errors
+(https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html)."""
+
+_ADVICE: Final[Mapping[type[KekError], str]] = {
+    KekError: "AWS, or its client, refuses it.",
+    errors.AccessDeniedError: (
+        "AWS refuses it to this caller: check its IAM policy, that of the key, secret or role, and"
+        " that account and region are the right ones."
+    ),
+    errors.CredentialsError: (
+        "AWS needs valid credentials: set them in the environment, a profile or an instance role."
+    ),
+    errors.ExpiredCredentialsError: "The AWS credentials have expired: renew them.",
+    errors.KeyDisabledError: "The key is disabled, or not ready for use: see to it in KMS.",
+    errors.KeyNotFoundError: (
+        "There is no such key here: check its id or alias, the region and the account."
+    ),
+    errors.KeyPendingDeletionError: (
+        "It is going to be deleted: cancel that in AWS while there is time."
+    ),
+    errors.ProviderUnavailableError: "AWS can't be reached, or fails: try again.",
+    errors.RegionMismatchError: "No AWS region is known: write one into the slot.",
+    errors.SecretExistsError: "There is such a secret already: nothing was made.",
+    errors.SecretNotFoundError: (
+        "There is no such secret: check its name, the region and the account, or make it with"
+        " 'kekctl kms create-secret'."
+    ),
+    errors.TamperedError: (
+        "The wrapped KEK doesn't open: it, or what it is bound to, was changed since. Restore the"
+        " envelope."
+    ),
+    errors.ThrottledError: "AWS asks for fewer requests: try again later, or more slowly.",
+    errors.WrongKeyError: "Another key wrapped this KEK: restore the envelope's own key.",
+}
+
+_BY_EXCEPTION: Final[Sequence[tuple[tuple[type[Exception], ...], type[KekError]]]] = (
+    ((NoRegionError,), errors.RegionMismatchError),
+    (
+        (
+            CredentialRetrievalError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            ProfileNotFound,
+        ),
+        errors.CredentialsError,
+    ),
+    # Of credentials that are over when they come: a clock is wrong.
+    ((RuntimeError,), errors.ExpiredCredentialsError),
+    ((ConnectionError, HTTPClientError), errors.ProviderUnavailableError),
+)
+"""Any other is about how boto3 was set up."""
+
+
+def connect(service: str, slot: Slot, timeout: float) -> Any:
+    """A boto3 client for the slot, in its region and with its role's credentials, which botocore
+    renews ahead of their expiry, one thread for all
+    (https://github.com/boto/botocore/blob/develop/botocore/credentials.py).
+
+    It makes one attempt at a time, in at most `timeout` seconds: `Requests` makes the others.
+    """
+    region = slot.region or region_of(slot.key_id) or None
+    config = Config(
+        connect_timeout=min(_CONNECT_SECONDS, timeout),
+        read_timeout=min(_READ_SECONDS, timeout),
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=64,
+    )
+    where: dict[str, Any] = {"endpoint_url": slot.endpoint_url or None, "config": config}
+    try:
+        session = botocore.session.Session()
+        session.register_component("data_loader", _LOADER)
+        session.set_config_variable("region", region)
+        if slot.role_arn:
+            # There is no public way to give a session credentials that renew themselves.
+            cast("Any", session)._credentials = _assumed(session, slot, where)  # noqa: SLF001
+        return cast("Any", boto3.Session(botocore_session=session)).client(service, **where)
+    except (BotoCoreError, ValueError) as error:
+        raise _translated(error, slot) from error
+
+
+class Requests:
+    """Makes a slot's requests: at the pace of them all, and again while AWS is unavailable."""
+
+    def __init__(self, slot: Slot, timeout: float, pace: Pace) -> None:
+        """`timeout` is the seconds in which a request may be repeated, its turns not counted. An
+        attempt that is under way when they are over is waited for.
+        """
+        self._slot = slot
+        self._timeout = timeout
+        self._pace = pace
+
+    def __call__(self, function: Callable[..., Answer], *wanted: str, **arguments: Any) -> Answer:
+        """What AWS answers, which has the `wanted` keys. Raises `KekError`, by AWS's code."""
+        waited = 0.0
+
+        def attempt() -> Answer:
+            nonlocal waited
+            waited += self._pace.wait()
+            try:
+                answer = function(**arguments)
+            except (ClientError, BotoCoreError, RuntimeError) as error:
+                # What botocore says of a wrong argument may quote it.
+                cause = None if isinstance(error, ParamValidationError) else error
+                raise self._translated(error, arguments) from cause
+            except (ResponseParserError, ValueError, TypeError, KeyError, AttributeError):
+                raise self._not_aws() from None  # its text quotes the answer
+            if any(key not in cast("Any", answer) for key in wanted):
+                raise self._not_aws()
+            return answer
+
+        def is_over(state: tenacity.RetryCallState) -> bool:
+            tried = (state.seconds_since_start or 0.0) - waited
+            return tried + state.upcoming_sleep >= self._timeout
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(errors.ProviderUnavailableError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2),
+            stop=is_over,
+            reraise=True,
+        )(attempt)
+
+    def _translated(self, error: Exception, arguments: Mapping[str, Any]) -> KekError:
+        translated = _translated(error, self._slot)
+        translated.key_id = arguments.get("KeyId") or translated.key_id
+        return translated
+
+    def _not_aws(self) -> KekError:
+        return errors.ProviderUnavailableError(
+            "What answered isn't AWS: check the slot's endpoint_url, and any proxy between.",
+            slot=self._slot.name,
+            key_id=self._slot.key_id,
+        )
+
+
+def _assumed(
+    session: botocore.session.Session, slot: Slot, where: dict[str, Any]
+) -> DeferredRefreshableCredentials:
+    own = session.get_credentials()
+    if own is None:
+        raise NoCredentialsError
+    extra = {"RoleSessionName": slot.session_name}
+    if slot.external_id:
+        extra["ExternalId"] = slot.external_id
+    fetcher = AssumeRoleCredentialFetcher(
+        lambda service, **credentials: session.create_client(service, **where, **credentials),
+        own,
+        slot.role_arn,
+        extra_args=extra,
+    )
+    return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+
+def _translated(error: Exception, slot: Slot) -> KekError:
+    if isinstance(error, ClientError):
+        code = error.response["Error"].get("Code", "")
+        kind = _kind(error, code)
+    else:
+        code = type(error).__name__
+        kind = next((kind for kinds, kind in _BY_EXCEPTION if isinstance(error, kinds)), KekError)
+    text = _ADVICE[kind]
+    if isinstance(error, (ConnectionError, HTTPClientError)) or kind is errors.AccessDeniedError:
+        text = f"{text} ({error})"  # which endpoint, and who may not do what
+    return kind(text, slot=slot.name, key_id=slot.key_id, code=code)
+
+
+def _kind(error: ClientError, code: str) -> type[KekError]:
+    status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+    if code in _STATES and "delet" in error.response["Error"].get("Message", ""):
+        return errors.KeyPendingDeletionError
+    if status >= _SERVER_ERROR:
+        return errors.ProviderUnavailableError
+    return _BY_CODE.get(code, errors.ThrottledError if status == _TOO_MANY_REQUESTS else KekError)

@@ -1,0 +1,76 @@
+"""What a provider of wrapping must do."""
+
+from dataclasses import dataclass, field
+from typing import Final, Protocol, runtime_checkable
+
+from kekd.kek.binding import Binding
+from kekd.kek.errors import InvalidKekError
+
+KEK_BYTES: Final = 32
+"""AES-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A KEK as an envelope has it."""
+
+    wrapped_kek: bytes = field(repr=False)
+    key_arn: str = ""
+    """The key that really wrapped it, where its name can come to mean another."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDescription:
+    """The key that new KEKs are wrapped with."""
+
+    arn: str
+    enabled: bool
+
+
+class Provider(Protocol):
+    """Wraps and unwraps KEKs under one key. Threads may share it.
+
+    Provider `none` has none of its own: its callers bring the KEK, and nothing is wrapped.
+
+    Every method raises `KekError`, by the classes that `kekd.kek.errors` draws; nothing that it
+    raises, logs or shows holds key bytes.
+    """
+
+    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped: ...
+
+    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+        """The KEK. Raises `UnwrapError` if it isn't what was wrapped, with this key and binding."""
+
+    def describe(self) -> KeyDescription: ...
+
+
+@runtime_checkable
+class Rewrapping(Protocol):
+    """A provider that can wrap a KEK anew without handing it out."""
+
+    def rewrap(
+        self, wrapped: Wrapped, binding: Binding | None, target: Provider, bound_to: Binding | None
+    ) -> Wrapped | None:
+        """What `target` would have made of it; None where that takes unwrap and wrap."""
+
+
+@runtime_checkable
+class Creating(Protocol):
+    """A provider that can make the key that it wraps with."""
+
+    def create(self) -> str:
+        """The ARN of what was made."""
+
+
+def checked(kek: bytes | bytearray) -> bytes | bytearray:
+    """Raises `InvalidKekError` if it can't be a KEK."""
+    if not isinstance(kek, (bytes, bytearray)):
+        raise InvalidKekError(f"A KEK is {KEK_BYTES} bytes, and this is a {type(kek).__name__}.")
+    if len(kek) != KEK_BYTES:
+        raise InvalidKekError(f"A KEK is {KEK_BYTES} bytes, and this has {len(kek)}.")
+    return kek
+
+
+def scrub(kek: bytearray) -> None:
+    """Overwrites a KEK that is no longer needed, as far as Python can: see docs/security.md."""
+    kek[:] = bytes(len(kek))

@@ -1,0 +1,82 @@
+"""CyborgDB Service's layer for the KEKs of indexes, on a kekd daemon in the place of cyborgdb_core.
+
+Reads a JSON list of a function and its arguments from each line of stdin, and answers with a JSON
+object. KEKs are in hex. A process of its own, as the service reads its settings when it is imported
+and its registry once.
+
+python -m tests.integration.kek.cyborgdb_service_peer KEYSTORE
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any
+
+import cyborgdb_core
+
+import kekd
+
+indexes: Any = import_module("cyborgdb_service.indexes")  # it has no types
+config = kekd.StorageConfig.disk(sys.argv[1])
+
+# All that the service asks cyborgdb_core about envelopes; the rest of it is as it was released.
+indexes._core_create_index_kms = kekd.create_index_kms
+indexes._core_push_index_kms = kekd.push_index_kms
+indexes._core_get_index_kms = kekd.get_index_kms
+indexes._core_delete_index_kms = kekd.delete_index_kms
+
+rekeyed: list[list[str]] = []
+
+
+def rotate_index_kek(_: kekd.StorageConfig, index_name: str, old: bytes, new: bytes) -> None:
+    """In the place of cyborgdb_core's, which wraps the data key of a real index under a new KEK;
+    there are none here, only envelopes.
+    """
+    rekeyed.append([index_name, old.hex(), new.hex()])
+
+
+cyborgdb_core.rotate_index_kek = rotate_index_kek
+
+
+def provision(index_name: str, slot: str | None = None, kek: str | None = None) -> str:
+    own = bytearray.fromhex(kek) if kek else None
+    answer = indexes.provision_index(index_name, slot, config_location=config, client_kek=own)
+    return bytes(answer).hex()
+
+
+def load(index_name: str, kek: str | None = None) -> str:
+    indexes.kek_cache.reset_for_tests()
+    own = bytearray.fromhex(kek) if kek else None
+    answer = indexes.load_index_kek(index_name, config_location=config, client_kek=own)
+    return bytes(answer).hex()
+
+
+def delete(index_name: str) -> None:
+    indexes.delete_index_kms(index_name, config_location=config)
+
+
+def sync(*index_names: str) -> dict[str, Any]:
+    """What it reports, and the KEKs that it made anew, old and new."""
+    report = indexes.sync_with_yaml(
+        config_location=config, client_list_indexes=lambda: list(index_names)
+    )
+    return asdict(report) | {"rekeyed": rekeyed}
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "provision": provision,
+    "load": load,
+    "delete": delete,
+    "sync": sync,
+}
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        try:
+            answer = {"result": CALLS[name](*arguments)}
+        except Exception as error:  # noqa: BLE001  (the test wants to see which)
+            answer = {"kinds": [it.__name__ for it in type(error).mro()], "text": str(error)}
+        print(json.dumps(answer), flush=True)  # noqa: T201

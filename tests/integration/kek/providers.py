@@ -1,0 +1,44 @@
+"""Providers that a test looks into, or that do it wrong."""
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+
+from kekd.kek import Provider, Registry, Slot
+from kekd.kek.aws_kms import AwsKms
+from kekd.kek.aws_secrets import AwsSecrets
+
+each_provider = pytest.mark.parametrize("slot", ["aws", "aws-kms"])
+each_bound_slot = pytest.mark.parametrize("slot", ["bound-aws", "bound-aws-kms"])
+
+
+def observed(
+    slots: Mapping[str, Slot], observe: Callable[[str], Any], *, only: str = ""
+) -> Registry:
+    """A registry that tells the name of each operation, or of one kind, before it asks AWS for it.
+
+    What it is told in return is taken for AWS's answer, if it isn't None.
+    """
+
+    def tell(model: Any, **_: Any) -> Any:
+        return observe(model.name) if only in {"", model.name} else None
+
+    def provider(slot: Slot) -> Provider:
+        where: dict[str, Any] = {"region_name": slot.region, "endpoint_url": slot.endpoint_url}
+        if slot.provider == "aws-kms":
+            kms = boto3.client("kms", **where)
+            kms.meta.events.register("before-call", tell)
+            return AwsKms(slot, timeout=5, client=kms)
+        secrets = boto3.client("secretsmanager", **where)
+        secrets.meta.events.register("before-call", tell)
+        return AwsSecrets(slot, timeout=5, client=secrets)
+
+    return Registry(slots, provider=provider)
+
+
+def refusal(code: str) -> Any:
+    """An answer of AWS's."""
+    return SimpleNamespace(status_code=400), {"Error": {"Code": code}, "ResponseMetadata": {}}

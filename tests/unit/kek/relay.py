@@ -1,0 +1,80 @@
+"""Stands before moto: sees what is asked over the wire, and says when credentials expire."""
+
+import re
+import threading
+import urllib.parse
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, Self
+
+MINUTE: Final = 60.0
+HOUR: Final = 60 * MINUTE
+
+
+class Relay(ThreadingHTTPServer):
+    """Passes requests on. What it hands out of STS ends when `lifetime` says."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target = urllib.parse.urlsplit(target).netloc
+        self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
+        self.lifetime = HOUR
+        """Of the credentials to come, in seconds."""
+        self.refusal = b""
+        """What STS is to answer with, in the place of credentials."""
+        self.roles: list[dict[str, str]] = []
+        """The arguments of each sts.AssumeRole."""
+        self.requests: list[str] = []
+        """The access key that signed each request to another service."""
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Relay
+
+    def do_POST(self) -> None:
+        relay = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        access_key, _, _, service, _ = self.headers["Authorization"].split("/")
+        if service == "sts":
+            with relay.lock:
+                relay.roles.append(dict(urllib.parse.parse_qsl(body.decode())))
+            if relay.refusal:
+                self._answer(403, relay.refusal)
+                return
+        else:
+            with relay.lock:
+                relay.requests.append(access_key.rpartition("=")[2])
+        upstream = HTTPConnection(relay.target)
+        upstream.request("POST", self.path, body, dict(self.headers.items()))
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        if service == "sts":
+            end = datetime.now(UTC) + timedelta(seconds=relay.lifetime)
+            content = re.sub(
+                rb"(?<=<Expiration>)[^<]+", f"{end:%Y-%m-%dT%H:%M:%SZ}".encode(), content
+            )
+        self._answer(answer.status, content)
+
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""

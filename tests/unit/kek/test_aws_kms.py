@@ -1,0 +1,337 @@
+"""Provider `aws-kms` on moto's KMS; how it reads AWS's errors is in test_aws_errors.py."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from kekd.kek import Slot, Wrapped
+from kekd.kek.aws_kms import AwsKms
+from kekd.kek.aws_secrets import AwsSecrets
+from kekd.kek.binding import Binding
+from kekd.kek.errors import (
+    AccessDeniedError,
+    KekError,
+    KeyNotAllowedError,
+    KeyNotFoundError,
+    RegionMismatchError,
+    TamperedError,
+)
+from tests.fixtures.kms import Aws, calls_of
+
+Provider = Callable[[Slot], AwsKms]
+
+KEK = bytes(range(32))
+MINE = Binding("mine", "default")
+
+
+@pytest.fixture
+def provider(aws: Aws) -> Provider:
+    return lambda slot: AwsKms(slot, timeout=5, client=aws.kms)
+
+
+def by_id(aws: Aws, key_arn: str) -> str:
+    return key_arn.rpartition("/")[2]
+
+
+def by_arn(aws: Aws, key_arn: str) -> str:
+    return key_arn
+
+
+def by_alias(aws: Aws, key_arn: str) -> str:
+    return aws.new_alias(key_arn)
+
+
+def by_alias_arn(aws: Aws, key_arn: str) -> str:
+    return f"{key_arn.partition(':key/')[0]}:{aws.new_alias(key_arn)}"
+
+
+@pytest.mark.parametrize("named", [by_id, by_arn, by_alias, by_alias_arn])
+@pytest.mark.parametrize("kek", [KEK, bytearray(KEK)], ids=["bytes", "bytearray"])
+def test_it_opens_what_it_wrapped_however_the_key_is_named(
+    aws: Aws, provider: Provider, named: Callable[[Aws, str], str], kek: bytes | bytearray
+) -> None:
+    key_arn = aws.new_key()
+    kms = provider(aws.slot("prod", "aws-kms", named(aws, key_arn)))
+    wrapped = kms.wrap(kek, None)
+    assert wrapped.key_arn == key_arn
+    assert KEK not in wrapped.wrapped_kek
+    opened = kms.unwrap(wrapped, None)
+    assert opened == KEK
+    assert isinstance(opened, bytearray)  # so that its owner can overwrite it
+
+
+def test_kms_itself_opens_what_it_wrapped(aws: Aws, provider: Provider) -> None:
+    key_arn = aws.new_key()
+    wrapped = provider(aws.slot("prod", "aws-kms", key_arn)).wrap(KEK, None)
+    opened = aws.kms.decrypt(KeyId=key_arn, CiphertextBlob=wrapped.wrapped_kek)
+    assert opened["Plaintext"] == KEK
+
+
+def test_the_key_is_always_named(aws: Aws, provider: Provider) -> None:
+    key_arn = aws.new_key()
+    alias = aws.new_alias(key_arn)
+    kms = provider(aws.slot("prod", "aws-kms", alias))
+    calls = calls_of(aws.kms)
+    wrapped = kms.wrap(KEK, None)
+    kms.unwrap(wrapped, None)
+    kms.unwrap(replace(wrapped, key_arn=""), None)
+    kms.rewrap(wrapped, None, kms, None)
+    kms.rewrap(replace(wrapped, key_arn=""), None, kms, None)
+    keys = {name: value for name, value in calls[3][1].items() if "KeyId" in name}
+    assert [arguments.get("KeyId") for _, arguments in calls[:3]] == [alias, key_arn, alias]
+    assert keys == {"SourceKeyId": key_arn, "DestinationKeyId": alias}
+    assert calls[4][1]["SourceKeyId"] == alias
+
+
+def test_an_alias_that_was_retargeted_still_opens_by_the_arn(aws: Aws, provider: Provider) -> None:
+    old = aws.new_key()
+    alias = aws.new_alias(old)
+    kms = provider(aws.slot("prod", "aws-kms", alias))
+    wrapped = kms.wrap(KEK, None)
+    aws.kms.update_alias(AliasName=alias, TargetKeyId=aws.new_key())
+    assert kms.unwrap(wrapped, None) == KEK
+    with pytest.raises(AccessDeniedError):  # moto's word for another key's ciphertext
+        kms.unwrap(replace(wrapped, key_arn=""), None)
+
+
+def test_the_key_of_a_slot_stays_as_it_is_written(aws: Aws, provider: Provider) -> None:
+    alias = aws.new_alias(aws.new_key())
+    kms = provider(aws.slot("prod", "aws-kms", alias))
+    kms.wrap(KEK, None)
+    assert kms.slot.key_id == alias
+
+
+def test_a_key_that_is_not_allowed_wraps_nothing(aws: Aws, provider: Provider) -> None:
+    alias = aws.new_alias(aws.new_key())
+    kms = provider(aws.slot("prod", "aws-kms", alias, allowed_key_arns=(aws.new_key(),)))
+    with pytest.raises(KeyNotAllowedError) as caught:
+        kms.wrap(KEK, None)
+    assert caught.value.slot == "prod"
+
+
+def test_a_recorded_key_that_is_not_allowed_is_never_asked(aws: Aws, provider: Provider) -> None:
+    slot = aws.slot("prod", "aws-kms", aws.new_key())
+    wrapped = provider(aws.slot("prod", "aws-kms", aws.new_key())).wrap(KEK, None)
+    kms = provider(replace(slot, allowed_key_arns=(slot.key_id,)))
+    calls = calls_of(aws.kms)
+    with pytest.raises(KeyNotAllowedError) as caught:
+        kms.unwrap(wrapped, None)
+    with pytest.raises(KeyNotAllowedError):
+        kms.rewrap(wrapped, None, kms, None)
+    assert calls == []
+    assert caught.value.key_id == wrapped.key_arn
+
+
+def test_an_alias_of_a_key_that_is_not_allowed_opens_nothing(aws: Aws, provider: Provider) -> None:
+    alias = aws.new_alias(aws.new_key())
+    slot = aws.slot("prod", "aws-kms", alias)
+    wrapped = replace(provider(slot).wrap(KEK, None), key_arn="")
+    kms = provider(replace(slot, allowed_key_arns=(aws.new_key(),)))
+    with pytest.raises(KeyNotAllowedError):
+        kms.unwrap(wrapped, None)
+
+
+def test_an_alias_of_a_key_that_is_not_allowed_is_not_re_encrypted(
+    aws: Aws, provider: Provider
+) -> None:
+    target = aws.slot("next", "aws-kms", aws.new_key())
+    slot = aws.slot("prod", "aws-kms", aws.new_alias(aws.new_key()))
+    wrapped = replace(provider(slot).wrap(KEK, None), key_arn="")
+    kms = provider(replace(slot, allowed_key_arns=(target.key_id,)))
+    with pytest.raises(KeyNotAllowedError):
+        kms.rewrap(wrapped, None, provider(target), None)
+
+
+def test_nothing_is_re_encrypted_under_a_key_that_is_not_allowed(
+    aws: Aws, provider: Provider
+) -> None:
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    target = aws.slot("next", "aws-kms", aws.new_key(), allowed_key_arns=(aws.new_key(),))
+    with pytest.raises(KeyNotAllowedError):
+        kms.rewrap(kms.wrap(KEK, None), None, provider(target), None)
+
+
+def test_a_pattern_allows_the_keys_of_an_account(aws: Aws, provider: Provider) -> None:
+    every = ("arn:aws:kms:us-east-1:123456789012:key/*",)
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key(), allowed_key_arns=every))
+    assert kms.unwrap(kms.wrap(KEK, None), None) == KEK
+
+
+def test_a_key_of_another_region_is_refused(aws: Aws, provider: Provider) -> None:
+    elsewhere = aws.new_key().replace("us-east-1", "eu-central-1")
+    with pytest.raises(RegionMismatchError, match="eu-central-1"):
+        provider(aws.slot("prod", "aws-kms", elsewhere))
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    calls = calls_of(aws.kms)
+    with pytest.raises(RegionMismatchError, match="eu-central-1"):
+        kms.unwrap(Wrapped(b"wrapped", elsewhere), None)
+    assert calls == []
+
+
+def test_the_region_of_an_arn_is_used_without_one_of_the_slot(aws: Aws, provider: Provider) -> None:
+    kms = AwsKms(replace(aws.slot("prod", "aws-kms", aws.new_key()), region=""), timeout=5)
+    assert kms._kms.meta.region_name == "us-east-1"
+    assert kms.unwrap(kms.wrap(KEK, None), None) == KEK
+
+
+def test_a_binding_is_the_encryption_context(aws: Aws, provider: Provider) -> None:
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    calls = calls_of(aws.kms)
+    assert kms.unwrap(kms.wrap(KEK, MINE), MINE) == KEK
+    context = {"index_name": "mine", "store": "default"}
+    assert [arguments["EncryptionContext"] for _, arguments in calls] == [context] * 2
+
+
+@pytest.mark.parametrize(
+    "other", [None, Binding("mine", "other"), Binding("yours", "default"), Binding("", "")]
+)
+def test_another_binding_does_not_open_it(
+    aws: Aws, provider: Provider, other: Binding | None
+) -> None:
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    wrapped = kms.wrap(KEK, MINE)
+    with pytest.raises(TamperedError):
+        kms.unwrap(wrapped, other)
+
+
+def test_a_binding_does_not_open_what_is_bound_to_nothing(aws: Aws, provider: Provider) -> None:
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    wrapped = kms.wrap(KEK, None)
+    with pytest.raises(TamperedError):
+        kms.unwrap(wrapped, MINE)
+
+
+def test_the_key_of_another_account_or_none_is_not_found(aws: Aws, provider: Provider) -> None:
+    kms = provider(aws.slot("prod", "aws-kms", "alias/nowhere"))
+    with pytest.raises(KeyNotFoundError) as caught:
+        kms.wrap(KEK, None)
+    assert (caught.value.slot, caught.value.key_id) == ("prod", "alias/nowhere")
+    assert caught.value.code == "NotFoundException"
+
+
+@pytest.mark.parametrize("record", [b"w", bytes(200)])
+def test_what_is_no_ciphertext_does_not_open(aws: Aws, provider: Provider, record: bytes) -> None:
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    with pytest.raises(KekError):
+        kms.unwrap(Wrapped(record), None)
+
+
+@pytest.mark.parametrize("record", [b"", bytes(6145)], ids=["empty", "more than KMS takes"])
+def test_what_is_too_short_or_too_long_is_never_sent(
+    aws: Aws, provider: Provider, record: bytes
+) -> None:
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    calls = calls_of(aws.kms)
+    with pytest.raises(TamperedError):
+        kms.unwrap(Wrapped(record), None)
+    assert calls == []
+
+
+def test_a_flipped_bit_anywhere_does_not_open(aws: Aws, provider: Provider) -> None:
+    """Moto's ciphertext begins with the key's id, so that flipping there names another key."""
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+    wrapped = kms.wrap(KEK, None)
+    for place in range(len(wrapped.wrapped_kek)):
+        record = bytearray(wrapped.wrapped_kek)
+        record[place] ^= 1
+        with pytest.raises((TamperedError, AccessDeniedError, KeyNotFoundError)):
+            kms.unwrap(replace(wrapped, wrapped_kek=bytes(record)), None)
+
+
+def test_what_the_key_is_can_be_asked(aws: Aws, provider: Provider) -> None:
+    key_arn = aws.new_key()
+    kms = provider(aws.slot("prod", "aws-kms", aws.new_alias(key_arn)))
+    assert kms.describe().arn == key_arn
+    assert kms.describe().enabled
+    aws.kms.disable_key(KeyId=by_id(aws, key_arn))
+    assert not kms.describe().enabled
+
+
+class TestRewrap:
+    """From one KMS key to another, without the plaintext leaving KMS."""
+
+    def test_one_re_encrypt_does_it(self, aws: Aws, provider: Provider) -> None:
+        source = provider(aws.slot("old", "aws-kms", aws.new_key()))
+        target = provider(aws.slot("new", "aws-kms", aws.new_alias(aws.new_key()), bind=True))
+        wrapped = source.wrap(KEK, None)
+        calls = calls_of(aws.kms)
+        assert source.rewrap(wrapped, None, target, MINE)
+        assert [operation for operation, _ in calls] == ["ReEncrypt"]
+
+    def test_the_target_opens_it_with_its_binding(self, aws: Aws, provider: Provider) -> None:
+        source = provider(aws.slot("old", "aws-kms", aws.new_key()))
+        key_arn = aws.new_key()
+        target = provider(aws.slot("new", "aws-kms", aws.new_alias(key_arn)))
+        other = Binding("mine", "moved")
+        again = source.rewrap(source.wrap(KEK, MINE), MINE, target, other)
+        assert again
+        assert again.key_arn == key_arn
+        assert target.unwrap(again, other) == KEK
+        with pytest.raises(TamperedError):
+            target.unwrap(again, MINE)
+
+    def test_the_wrong_binding_does_not_pass_through(self, aws: Aws, provider: Provider) -> None:
+        source = provider(aws.slot("old", "aws-kms", aws.new_key()))
+        with pytest.raises(TamperedError):
+            source.rewrap(source.wrap(KEK, MINE), Binding("yours", "default"), source, None)
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "AccessDeniedException",
+            "DisabledException",
+            "IncorrectKeyException",
+            "NotFoundException",
+        ],
+    )
+    def test_what_may_be_wrong_with_either_key_is_left_to_unwrap_and_wrap(
+        self, aws: Aws, provider: Provider, code: str
+    ) -> None:
+        kms = provider(aws.slot("old", "aws-kms", aws.new_key()))
+        wrapped = kms.wrap(KEK, None)
+        with Stubber(aws.kms) as stub:
+            stub.add_client_error("re_encrypt", code, http_status_code=400)
+            assert kms.rewrap(wrapped, None, kms, None) is None
+
+    @pytest.mark.parametrize("code", ["InvalidCiphertextException"])
+    def test_what_is_wrong_with_the_wrapped_kek_is_told(
+        self, aws: Aws, provider: Provider, code: str
+    ) -> None:
+        kms = provider(aws.slot("old", "aws-kms", aws.new_key()))
+        wrapped = kms.wrap(KEK, None)
+        with Stubber(aws.kms) as stub:
+            stub.add_client_error("re_encrypt", code, http_status_code=400)
+            with pytest.raises(KekError) as caught:
+                kms.rewrap(wrapped, None, kms, None)
+        assert caught.value.code == code
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"region": "eu-central-1"},
+            {"role_arn": "arn:aws:iam::222233334444:role/kekd"},
+            {"role_arn": "arn:aws:iam::222233334444:role/kekd", "external_id": "id"},
+            {"endpoint_url": "http://127.0.0.1:1"},
+        ],
+    )
+    def test_other_credentials_or_another_region_take_unwrap_and_wrap(
+        self, aws: Aws, provider: Provider, other: dict[str, Any]
+    ) -> None:
+        slot = aws.slot("old", "aws-kms", aws.new_alias(aws.new_key()))
+        source, target = provider(slot), provider(replace(slot, **other))
+        wrapped = source.wrap(KEK, None)
+        calls = calls_of(aws.kms)
+        assert source.rewrap(wrapped, None, target, None) is None
+        assert calls == []
+
+    def test_so_does_another_kind_of_provider(self, aws: Aws, provider: Provider) -> None:
+        source = provider(aws.slot("old", "aws-kms", aws.new_key()))
+        slot = aws.slot("new", "aws", aws.new_secret())
+        target = AwsSecrets(slot, timeout=5, client=aws.secrets)
+        wrapped = source.wrap(KEK, None)
+        calls = calls_of(aws.kms)
+        assert source.rewrap(wrapped, None, target, None) is None
+        assert calls == []

@@ -1,0 +1,222 @@
+"""Keys in somebody else's account: moto's STS, which keeps accounts apart, behind a relay."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+import pytest
+
+from kekd.kek import Slot, Wrapped
+from kekd.kek.aws_kms import AwsKms
+from kekd.kek.aws_secrets import AwsSecrets
+from kekd.kek.errors import (
+    AccessDeniedError,
+    ExpiredCredentialsError,
+    KekError,
+    KeyNotFoundError,
+    SecretNotFoundError,
+)
+from tests.fixtures.kms import Aws
+from tests.fixtures.s3 import REGION
+from tests.unit.kek.relay import HOUR, MINUTE, Relay
+
+KEK = bytes(range(32))
+ROLE = "arn:aws:iam::222233334444:role/kekd"
+REFUSED = (
+    b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+)
+
+
+@pytest.fixture
+def relay(aws: Aws) -> Iterator[Relay]:
+    with Relay(aws.endpoint) as relay:
+        yield relay
+
+
+@pytest.fixture
+def theirs(aws: Aws) -> Aws:
+    """The account that the role is in."""
+    sts: Any = boto3.client("sts", endpoint_url=aws.endpoint, region_name=REGION)
+    its = sts.assume_role(RoleArn=ROLE, RoleSessionName="owner")["Credentials"]
+    session = boto3.Session(its["AccessKeyId"], its["SecretAccessKey"], its["SessionToken"], REGION)
+    return Aws(
+        aws.endpoint,
+        session.client("kms", endpoint_url=aws.endpoint),
+        session.client("secretsmanager", endpoint_url=aws.endpoint),
+    )
+
+
+@pytest.fixture
+def key_arn(theirs: Aws) -> str:
+    return theirs.new_key()
+
+
+def slot(relay: Relay, key_id: str, **more: Any) -> Slot:
+    return Slot(
+        "customer",
+        "aws-kms",
+        key_id,
+        REGION,
+        **{"role_arn": ROLE} | more,
+        endpoint_url=relay.endpoint,
+    )
+
+
+@pytest.fixture
+def kms(relay: Relay, key_arn: str) -> AwsKms:
+    return AwsKms(slot(relay, key_arn), timeout=5)
+
+
+def test_the_role_reaches_the_key_and_nobody_else_does(aws: Aws, kms: AwsKms, key_arn: str) -> None:
+    assert ":222233334444:" in key_arn
+    assert kms.unwrap(kms.wrap(KEK, None), None) == KEK
+    with pytest.raises(KeyNotFoundError):
+        AwsKms(aws.slot("prod", "aws-kms", key_arn), timeout=5, client=aws.kms).wrap(KEK, None)
+
+
+def test_the_role_reaches_the_secret_and_nobody_else_does(
+    aws: Aws, theirs: Aws, relay: Relay
+) -> None:
+    name = f"theirs-{theirs.new_secret()}"
+    theirs.secrets.create_secret(Name=name, SecretBinary=bytes(32))
+    secrets = AwsSecrets(slot(relay, name), timeout=5)
+    assert secrets.unwrap(secrets.wrap(KEK, None), None) == KEK
+    with pytest.raises(SecretNotFoundError):
+        AwsSecrets(aws.slot("prod", "aws", name), timeout=5, client=aws.secrets).wrap(KEK, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "session_name"),
+    [
+        ("customer", "", "kekd-customer"),
+        ("customer", "billing@example.com", "billing@example.com"),
+        ("Kunde Müller/1", "", "kekd-Kunde-M-ller-1"),
+        ("x" * 100, "", "kekd-" + "x" * 59),
+    ],
+)
+def test_their_cloudtrail_shows_who_it_was(
+    relay: Relay, key_arn: str, name: str, written: str, session_name: str
+) -> None:
+    customer = Slot(
+        name, "aws-kms", key_arn, REGION, ROLE, "", written, endpoint_url=relay.endpoint
+    )
+    AwsKms(customer, timeout=5).wrap(KEK, None)
+    (asked,) = relay.roles
+    assert asked["RoleArn"] == ROLE
+    assert asked["RoleSessionName"] == session_name
+    assert "ExternalId" not in asked
+
+
+def test_the_external_id_is_sent(relay: Relay, key_arn: str) -> None:
+    AwsKms(slot(relay, key_arn, external_id="4d6f-77"), timeout=5).wrap(KEK, None)
+    (asked,) = relay.roles
+    assert asked["ExternalId"] == "4d6f-77"
+
+
+def test_the_role_is_assumed_at_the_first_request(relay: Relay, kms: AwsKms) -> None:
+    assert relay.roles == []
+    kms.wrap(KEK, None)
+    kms.wrap(KEK, None)
+    assert len(relay.roles) == 1
+
+
+def in_threads(number: int, kms: AwsKms, wrapped: Wrapped) -> None:
+    """Opens it in all of them at once."""
+    start = threading.Barrier(number)
+
+    def open_it() -> bytearray:
+        start.wait()
+        return kms.unwrap(wrapped, None)
+
+    with ThreadPoolExecutor(number) as threads:
+        results = [threads.submit(open_it) for _ in range(number)]
+        assert [result.result() for result in results] == [KEK] * number
+
+
+def test_threads_that_come_first_assume_it_once(
+    relay: Relay, kms: AwsKms, theirs: Aws, key_arn: str
+) -> None:
+    sealed = theirs.kms.encrypt(KeyId=key_arn, Plaintext=KEK)["CiphertextBlob"]
+    in_threads(20, kms, Wrapped(sealed))
+    assert len(relay.roles) == 1
+    assert len(relay.requests) == 20
+
+
+@pytest.mark.parametrize("left", [5 * MINUTE, 12 * MINUTE])
+def test_threads_renew_credentials_once_and_ahead_of_their_end(
+    relay: Relay, kms: AwsKms, left: float
+) -> None:
+    relay.lifetime = left
+    wrapped = kms.wrap(KEK, None)
+    relay.lifetime = HOUR
+    in_threads(20, kms, wrapped)
+    in_threads(20, kms, wrapped)
+    assert len(relay.roles) == 2
+    assert len(set(relay.requests)) == 2
+    assert relay.requests[-1] != relay.requests[0]
+
+
+def test_credentials_that_last_are_not_renewed(relay: Relay, kms: AwsKms) -> None:
+    relay.lifetime = 20 * MINUTE
+    wrapped = kms.wrap(KEK, None)
+    in_threads(20, kms, wrapped)
+    assert len(relay.roles) == 1
+
+
+def test_an_early_renewal_that_fails_is_not_noticed(relay: Relay, kms: AwsKms) -> None:
+    relay.lifetime = 12 * MINUTE
+    wrapped = kms.wrap(KEK, None)
+    relay.refusal = REFUSED
+    assert kms.unwrap(wrapped, None) == KEK
+    assert len(relay.roles) == 2
+
+
+def test_a_late_one_is(relay: Relay, kms: AwsKms) -> None:
+    relay.lifetime = 2 * MINUTE
+    wrapped = kms.wrap(KEK, None)
+    relay.refusal = REFUSED
+    with pytest.raises(AccessDeniedError):
+        kms.unwrap(wrapped, None)
+
+
+def test_a_role_that_is_refused_is_told_with_its_slot(relay: Relay, kms: AwsKms) -> None:
+    relay.refusal = REFUSED
+    with pytest.raises(AccessDeniedError) as caught:
+        kms.wrap(KEK, None)
+    assert (caught.value.slot, caught.value.code) == ("customer", "AccessDenied")
+    assert relay.requests == []
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException"])
+def test_own_credentials_that_have_expired_are_told(relay: Relay, kms: AwsKms, code: str) -> None:
+    relay.refusal = REFUSED.replace(b"AccessDenied", code.encode())
+    with pytest.raises(ExpiredCredentialsError):
+        kms.wrap(KEK, None)
+
+
+def test_credentials_that_are_over_when_they_come_are_told(relay: Relay, kms: AwsKms) -> None:
+    """As where this machine's clock is far ahead."""
+    relay.lifetime = -MINUTE
+    with pytest.raises(KekError):
+        kms.wrap(KEK, None)
+
+
+def test_a_role_is_refused_again_without_delay(relay: Relay, kms: AwsKms) -> None:
+    relay.refusal = REFUSED
+    start = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(AccessDeniedError):
+            kms.wrap(KEK, None)
+    assert len(relay.roles) == 3
+    assert time.monotonic() - start < 3
+
+
+def test_each_slot_has_credentials_of_its_own(relay: Relay, key_arn: str, aws: Aws) -> None:
+    others = "arn:aws:iam::555566667777:role/kekd"
+    AwsKms(slot(relay, key_arn), timeout=5).wrap(KEK, None)
+    with pytest.raises(KeyNotFoundError):
+        AwsKms(slot(relay, key_arn, role_arn=others), timeout=5).wrap(KEK, None)
+    assert [asked["RoleArn"] for asked in relay.roles] == [ROLE, others]

@@ -1,0 +1,36 @@
+import re
+
+from kekd.kek import errors
+from kekd.kek.errors import KekError
+
+
+def test_the_tree_that_is_drawn_is_the_one_there_is() -> None:
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.match(r"    ((?:│   |    )*)(├── |└── )?(\w+Error)\b", line):
+            depth = len(found[1]) // 4 + bool(found[2])
+            above[depth:] = [found[3]]
+            drawn[found[3]] = above[depth - 1] if depth else "Exception"
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert drawn == {
+        kind.__name__: kind.__base__.__name__
+        for kind in kinds
+        if issubclass(kind, KekError) and kind.__base__
+    }
+
+
+def test_a_message_says_where() -> None:
+    error = KekError("No.", index_name="i", slot="prod", key_id="alias/prod", code="Denied")
+    assert str(error) == "No. (index 'i', slot 'prod', key 'alias/prod', AWS 'Denied')"
+
+
+def test_and_only_what_is_known() -> None:
+    assert str(KekError("No.")) == "No."
+    assert str(KekError("No.", slot="prod")) == "No. (slot 'prod')"
+
+
+def test_the_index_may_be_told_later() -> None:
+    error = KekError("No.", slot="prod")
+    error.index_name = "i"
+    assert str(error) == "No. (index 'i', slot 'prod')"

@@ -1,0 +1,90 @@
+"""A registry that forked children have from their parent."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from kekd import KMSBlob
+from kekd.kek import Registry, Slot
+
+KEY = "arn:aws:kms:us-east-1:111122223333:key/k"
+CHILDREN = 4
+
+
+class KeepAlive(BaseHTTPRequestHandler):
+    """A KMS that opens whatever it is sent to itself, and keeps its connections, as AWS does and
+    moto doesn't.
+    """
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = json.dumps({"KeyId": KEY, "Plaintext": request["CiphertextBlob"]}).encode()
+        time.sleep(0.05)  # so that the children wait together
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def kms() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), KeepAlive) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def kek_of(number: int) -> bytes:
+    return bytes([number]) * 32
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_no_child_gets_the_kek_that_another_asked_for(
+    kms: str, aws_credentials: dict[str, str]
+) -> None:
+    slot = Slot("prod", "aws-kms", KEY, "us-east-1", endpoint_url=kms)
+    registry = Registry({"prod": slot})
+
+    def opens(number: int) -> bool:
+        envelope = KMSBlob("prod", "aws-kms", KEY, "us-east-1", kek_of(number), key_arn=KEY)
+        return registry.unwrap(str(number), envelope) == kek_of(number)
+
+    assert opens(0)
+    children = []
+    for number in range(CHILDREN):
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            try:
+                right = all(opens(number) for _ in range(3))
+            except BaseException:  # noqa: BLE001  (nothing may leave the child)
+                sys.excepthook(*sys.exc_info())
+                right = False
+            os._exit(0 if right else 1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * CHILDREN
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_does_not_wait_for_a_turn_that_a_thread_of_its_parent_was_given() -> None:
+    registry = Registry({}, max_rate=100)
+    with registry._providers._pace._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(10)
+            registry._providers._pace.wait()
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0

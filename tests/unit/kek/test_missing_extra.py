@@ -1,0 +1,84 @@
+"""Where the extra `aws` isn't installed, or only a part of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HIDE = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+"""
+EXTRA = {"boto3", "botocore", "cryptography", "pydantic", "yaml"}
+FILE = "kms: {registry: {prod: {provider: aws-kms, key_id: alias/prod}}}"
+
+
+def run(code: str, *hidden: str) -> str:
+    """What it prints, where those modules can't be imported."""
+    command = [sys.executable, "-c", HIDE.format(names=set(hidden)) + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def told(act: str, *hidden: str) -> str:
+    return run(
+        "from kekd.kek import Registry, Slot\n"
+        "from kekd.kek.errors import MissingDependencyError\n"
+        "from kekd import KMSBlob\n"
+        f"try:\n    {act}\n"
+        "except MissingDependencyError as error:\n    print(error)\n",
+        *hidden,
+    )
+
+
+def test_kekd_kek_itself_needs_none_of_it() -> None:
+    # Where it is installed, it isn't imported either: boto3 takes long.
+    assert run("import kekd.kek, kekd.kek.errors; print('ok')", *EXTRA) == "ok\n"
+    loaded = run(f"import kekd.kek; print({EXTRA} & sys.modules.keys())")
+    assert loaded == "set()\n"
+
+
+def test_provider_none_needs_none_of_it() -> None:
+    act = "print(Registry({}).unwrap('i', KMSBlob(provider='none'), kek=bytes(32)) == bytes(32))"
+    assert told(act, *EXTRA) == "True\n"
+
+
+@pytest.mark.parametrize("module", ["pydantic", "yaml"])
+def test_a_registry_file_says_what_it_needs(tmp_path: Path, module: str) -> None:
+    path = tmp_path / "cyborgdb.yaml"
+    path.write_text(FILE)
+    said = told(f"Registry.from_yaml({str(path)!r})", module)
+    assert module in said
+    assert "kekd[aws]" in said
+
+
+def test_a_registry_file_needs_no_boto3(tmp_path: Path) -> None:
+    path = tmp_path / "cyborgdb.yaml"
+    path.write_text(FILE)
+    said = told(f"print(*Registry.from_yaml({str(path)!r}).slots)", "boto3", "cryptography")
+    assert said == "prod\n"
+
+
+@pytest.mark.parametrize(
+    ("provider", "module"),
+    [
+        ("aws-kms", "boto3"),
+        ("aws-kms", "botocore"),
+        ("aws", "boto3"),
+        ("aws", "cryptography"),
+    ],
+)
+def test_a_provider_says_what_it_needs(provider: str, module: str) -> None:
+    slot = f"Registry({{'s': Slot('s', {provider!r}, 'k')}})"
+    blob = f"KMSBlob('s', {provider!r}, 'k', '', bytes(60))"
+    said = told(f"{slot}.unwrap('i', {blob})", module)
+    assert module in said
+    assert "kekd[aws]" in said

@@ -1,0 +1,108 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from kekd.kek import Slot
+from kekd.kek.aws_kms import AwsKms
+from kekd.kek.pace import Pace
+
+ARN = "arn:aws:kms:us-east-1:111122223333:key/k"
+
+
+def passed(pace: Pace, threads: int, each: int) -> list[float]:
+    """When each call returned, in seconds since the first could."""
+    times: list[float] = []
+    start = threading.Barrier(threads)
+
+    def call() -> None:
+        start.wait()
+        for _ in range(each):
+            pace.wait()
+            times.append(time.monotonic())
+
+    with ThreadPoolExecutor(threads) as pool:
+        began = time.monotonic()
+        for call_of_one in [pool.submit(call) for _ in range(threads)]:
+            call_of_one.result()
+    return sorted(passing - began for passing in times)
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_threads_keep_to_one_rate_together(threads: int) -> None:
+    times = passed(Pace(100), threads, each=40 // threads)
+    # The nth can't pass before its turn, however late the others were.
+    assert all(when >= n / 100 - 0.001 for n, when in enumerate(times))
+    assert len(times) == 40
+
+
+class Slow(float):
+    """Takes a while to be added, in which other threads come."""
+
+    def __radd__(self, other: float) -> float:
+        time.sleep(0.002)
+        return other + float(self)
+
+
+def test_no_two_threads_have_one_turn() -> None:
+    pace = Pace(100)
+    pace._interval = Slow(0.01)
+    assert all(when >= n / 100 - 0.001 for n, when in enumerate(passed(pace, 8, each=2)))
+
+
+def test_the_first_passes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    Pace(0.001).wait()
+    assert slept == [0]
+
+
+def test_turns_are_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    pace = Pace(4)
+    for _ in range(4):
+        pace.wait()
+    assert slept == [0, 0.25, 0.5, 0.75]
+
+
+def test_a_pause_saves_no_turns_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace(4)
+    pace.wait()
+    now = 2000.0
+    for _ in range(3):
+        pace.wait()
+    assert slept == [0, 0, 0.25, 0.5]
+
+
+@pytest.mark.parametrize("rate", [None, 0])
+def test_without_a_rate_all_pass(monkeypatch: pytest.MonkeyPatch, rate: float | None) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    pace = Pace(rate)
+    for _ in range(1000):
+        pace.wait()
+    assert slept == []
+
+
+def test_waiting_for_a_turn_is_not_trying(aws_credentials: dict[str, str]) -> None:
+    kms = boto3.client("kms", region_name="us-east-1")
+    pace = Pace(5)
+    provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, pace=pace, client=kms)
+    for _ in range(5):  # others have a second's worth of turns
+        pace._next += pace._interval
+    with Stubber(kms) as stub:
+        stub.add_client_error("describe_key", "ThrottlingException", http_status_code=400)
+        stub.add_response(
+            "describe_key", {"KeyMetadata": {"KeyId": "k", "Arn": ARN, "Enabled": True}}
+        )
+        pace._next += time.monotonic()
+        assert provider.describe().arn == ARN

@@ -1,0 +1,400 @@
+"""The YAML that `Registry.from_yaml` reads, and CyborgDB Service's own loader with it."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from cyborgdb_service.kms.config import load_kms_registry  # type: ignore[import-untyped]
+
+from kekd.kek import Registry, Slot
+from kekd.kek.errors import RegistryError
+
+KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+ROLE = "arn:aws:iam::222233334444:role/kekd"
+SHARED = ("provider", "key_id", "region", "role_arn", "external_id", "role_session_name")
+"""What CyborgDB Service reads of a slot; it refuses any other key."""
+
+FOR_BOTH = f"""
+service:
+  port: 8000
+kms:
+  registry:
+    secret:
+      provider: aws
+      key_id: wrap-key
+    prod:
+      provider: aws-kms
+      key_id: alias/${{STAGE:-prod}}
+      region: ${{KEKD_TEST_REGION}}
+    customer:
+      provider: aws-kms
+      key_id: {KEY}
+      region: us-east-1
+      role_arn: {ROLE}
+      external_id: ${{KEKD_TEST_ID:-none}}-1
+      role_session_name: kekd@example.com
+    empty:
+      provider: aws
+      key_id: wrap-key
+      region:
+      role_arn:
+"""
+
+Write = Callable[[str], Path]
+SlotsOf = Callable[[str], dict[str, Slot]]
+ProblemsOf = Callable[[str], tuple[str, ...]]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "cyborgdb.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def slots_of(write: Write) -> SlotsOf:
+    return lambda text: Registry.from_yaml(write(text)).slots
+
+
+@pytest.fixture
+def problems_of(write: Write) -> ProblemsOf:
+    """Without the path, which stands before each."""
+
+    def problems_of(text: str) -> tuple[str, ...]:
+        path = write(text)
+        with pytest.raises(RegistryError) as caught:
+            Registry.from_yaml(path)
+        problems = caught.value.problems
+        assert problems == str(caught.value).splitlines()
+        assert all(problem.startswith(f"{path}: ") for problem in problems)
+        return tuple(problem.removeprefix(f"{path}: ") for problem in problems)
+
+    return problems_of
+
+
+def registry(**slots: str) -> str:
+    """A file with these slots, each as the lines of its mapping."""
+    text = "kms:\n  registry:\n"
+    for name, lines in slots.items():
+        text += f"    {name}:\n" + "".join(
+            f"      {line}\n" for line in dedent(lines).strip().splitlines()
+        )
+    return text
+
+
+GOOD = f"provider: aws-kms\nkey_id: {KEY}\n"
+
+
+def test_every_key_is_read(slots_of: SlotsOf) -> None:
+    slots = slots_of(
+        registry(
+            prod=f"""
+            provider: aws-kms
+            key_id: {KEY}
+            region: us-east-1
+            role_arn: {ROLE}
+            external_id: 4d6f-77
+            role_session_name: billing
+            endpoint_url: http://localhost:4566
+            bind: true
+            allowed_key_arns: ['arn:aws:kms:us-east-1:111122223333:key/*', '{KEY}']
+            """
+        )
+    )
+    assert slots == {
+        "prod": Slot(
+            name="prod",
+            provider="aws-kms",
+            key_id=KEY,
+            region="us-east-1",
+            role_arn=ROLE,
+            external_id="4d6f-77",
+            role_session_name="billing",
+            endpoint_url="http://localhost:4566",
+            bind=True,
+            allowed_key_arns=("arn:aws:kms:us-east-1:111122223333:key/*", KEY),
+        )
+    }
+
+
+def test_cyborgdb_service_reads_the_same(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEKD_TEST_REGION", "eu-central-1")
+    path = write(FOR_BOTH)
+    monkeypatch.setenv("CYBORGDB_CONFIG_FILE", str(path))
+    ours = Registry.from_yaml(path).slots
+    its = load_kms_registry()
+    assert list(ours) == list(its) == ["secret", "prod", "customer", "empty"]
+    for name, slot in ours.items():
+        for key in SHARED:
+            assert getattr(slot, key) == (getattr(its[name], key) or ""), (name, key)
+    assert ours["prod"].key_id == "alias/prod"
+    assert ours["prod"].region == "eu-central-1"
+    assert ours["customer"].external_id == "none-1"
+
+
+@pytest.mark.parametrize("text", ["${NAME}", "${NAME:-x}", "a${NAME:-}b", "${NAME:-x}-${NAME:-y}"])
+@pytest.mark.parametrize("value", ["", "value", "${STAGE}", "a: b"])
+def test_variables_are_those_of_cyborgdb_service(
+    write: Write, monkeypatch: pytest.MonkeyPatch, text: str, value: str
+) -> None:
+    monkeypatch.setenv("NAME", value)
+    path = write(registry(prod=f"provider: aws\nkey_id: k{text}"))
+    monkeypatch.setenv("CYBORGDB_CONFIG_FILE", str(path))
+    try:
+        its = load_kms_registry()["prod"].key_id
+    except ValueError:
+        with pytest.raises(RegistryError):
+            Registry.from_yaml(path)
+    else:
+        assert Registry.from_yaml(path).slots["prod"].key_id == its
+
+
+@pytest.mark.parametrize("text", ["$NAME", "${name}", "${1NAME}", "${}", "${NAME-x}"])
+def test_what_is_no_variable_stays_as_it_is(slots_of: SlotsOf, text: str) -> None:
+    slots = slots_of(registry(prod=f"provider: aws\nkey_id: 'k{text}'"))
+    assert slots["prod"].key_id == f"k{text}"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_an_unset_or_empty_variable_is_told(
+    problems_of: ProblemsOf, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    monkeypatch.delenv("KEKD_TEST_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("KEKD_TEST_KEY", value)
+    (problem,) = problems_of(registry(prod="provider: aws\nkey_id: ${KEKD_TEST_KEY}"))
+    assert problem.startswith("slot 'prod': variable KEKD_TEST_KEY is not set")
+
+
+def test_variables_of_other_sections_are_not_ours(slots_of: SlotsOf) -> None:
+    assert slots_of("service:\n  api_key: ${KEKD_TEST_UNSET}\n" + registry(prod=GOOD))
+
+
+def test_a_slot_may_be_written_once_and_used_twice(slots_of: SlotsOf) -> None:
+    slots = slots_of(
+        "kms:\n  registry:\n    a: &a {provider: aws, key_id: k}\n    b: {<<: *a, region: r}\n"
+    )
+    assert slots == {"a": Slot("a", "aws", "k"), "b": Slot("b", "aws", "k", "r")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kms: {registry: {a: {provider: aws, key_id: k}, a: {provider: aws, key_id: other}}}",
+        "kms: {registry: {a: {provider: aws, key_id: k, key_id: other}}}",
+    ],
+)
+def test_what_is_there_twice_is_refused(problems_of: ProblemsOf, text: str) -> None:
+    assert problems_of(text) == ("is not YAML, or has a key twice at line 1",)
+
+
+def test_a_registry_without_slots_is_one(slots_of: SlotsOf) -> None:
+    assert slots_of("kms: {registry: {}}") == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ("key_id: k", "provider: Field required"),
+        ("provider: aws", "key_id: Field required"),
+        ("provider: aws\nkey_id: ''", "key_id: "),
+        ("provider: aws\nkey_id:", "key_id: "),
+        ("provider: gcp\nkey_id: k", "provider: "),
+        ("provider: none\nkey_id: k", "provider: "),
+        ("provider: AWS\nkey_id: k", "provider: "),
+        ("provider: [aws]\nkey_id: k", "provider: "),
+        ("provider: aws\nkey_id: 123", "key_id: "),
+        ("provider: aws\nkey_id: [k]", "key_id: "),
+        (f"{GOOD}region: 1", "region: "),
+        (f"{GOOD}region: {{a: b}}", "region: "),
+        (f"{GOOD}regoin: us-east-1", "regoin: is no key of a slot"),
+        (f"{GOOD}1: us-east-1", "1: Keys should be strings"),
+        (f"{GOOD}external_id: id", "external_id means nothing without role_arn"),
+        (f"{GOOD}role_arn: ''\nexternal_id: id", "external_id means nothing without role_arn"),
+        (f"{GOOD}role_arn: {ROLE}\nexternal_id: 12", "external_id: "),
+        (f"{GOOD}region: eu-central-1", "key_id is in us-east-1, region is eu-central-1"),
+        (f"{GOOD}role_arn: kekd", "role_arn: write arn:aws:iam::ACCOUNT:role/NAME"),
+        (f"{GOOD}role_arn: arn:aws:iam::2222:role/kekd", "role_arn: write"),
+        (f"{GOOD}role_arn: arn:aws:iam::222233334444:user/kekd", "role_arn: write"),
+        (f"{GOOD}role_arn: arn:aws:iam::222233334444:role/", "role_arn: write"),
+        (f"{GOOD}role_session_name: a b", "role_session_name: "),
+        (f"{GOOD}role_session_name: a", "role_session_name: "),
+        (f"{GOOD}role_session_name: {'a' * 65}", "role_session_name: "),
+        (f"{GOOD}endpoint_url: localhost:4566", "endpoint_url: "),
+        (f"{GOOD}endpoint_url: 'file:///etc/passwd'", "endpoint_url: "),
+        (f"{GOOD}bind: maybe", "bind: "),
+        (f"{GOOD}bind: 2", "bind: "),
+        (f"{GOOD}allowed_key_arns: {KEY}", "allowed_key_arns: "),
+        (f"{GOOD}allowed_key_arns: []", "allowed_key_arns: "),
+        (f"{GOOD}allowed_key_arns:", "allowed_key_arns: "),
+        (f"{GOOD}allowed_key_arns: [1]", "allowed_key_arns.0: "),
+        (f"{GOOD}allowed_key_arns: [null]", "allowed_key_arns.0: "),
+        (f"{GOOD}allowed_key_arns: [arn:aws:kms:*:key/a]", "key_id is none of allowed_key_arns"),
+        (f"{GOOD}allowed_key_arns: ['']", "key_id is none of allowed_key_arns"),
+    ],
+)
+def test_what_is_wrong_with_a_slot_is_told(
+    problems_of: ProblemsOf, lines: str, problem: str
+) -> None:
+    (found,) = problems_of(registry(prod=lines))
+    assert found.startswith(f"slot 'prod': {problem}")
+
+
+@pytest.mark.parametrize(
+    "key_id", ["alias/prod", "arn:aws:kms:us-east-1:111122223333:alias/prod", "1234abcd"]
+)
+def test_an_alias_or_id_is_checked_once_its_arn_is_known(slots_of: SlotsOf, key_id: str) -> None:
+    assert slots_of(
+        registry(prod=f"provider: aws-kms\nkey_id: {key_id}\nallowed_key_arns: [{KEY}]")
+    )
+
+
+@pytest.mark.parametrize("content", ["aws", "", "[aws]", "12", "true"])
+def test_a_slot_that_is_no_mapping_is_told(problems_of: ProblemsOf, content: str) -> None:
+    (problem,) = problems_of(f"kms:\n  registry:\n    prod: {content}\n")
+    assert problem == "slot 'prod': must be a mapping of provider, key_id and so on"
+
+
+@pytest.mark.parametrize("name", ["1", "''", "true", "null", "1.5", "2024-01-01"])
+def test_a_name_that_is_no_text_is_told(problems_of: ProblemsOf, name: str) -> None:
+    (problem,) = problems_of(f"kms:\n  registry:\n    {name}: {{provider: aws, key_id: k}}\n")
+    assert "must be a text" in problem
+
+
+def test_every_problem_of_every_slot_is_told_at_once(problems_of: ProblemsOf) -> None:
+    problems = problems_of(
+        registry(
+            good=GOOD,
+            a="provider: gcp\nkey_id: ${KEKD_TEST_UNSET}\nregoin: x\nrole_arn: y",
+            b="key_id: k\nregion: ${KEKD_TEST_UNSET}-${KEKD_TEST_UNSET_2}",
+        )
+        + "    c: []\n    4: {}\n"
+    )
+    assert sorted(problem.split(":")[0] for problem in problems) == (
+        ["slot '" + name + "'" for name in "aaaabbbc"] + ["slot 4"]
+    )
+    for told in ("provider", "KEKD_TEST_UNSET ", "regoin", "role_arn", "KEKD_TEST_UNSET_2"):
+        assert any(told in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# nothing\n",
+        "text",
+        "12",
+        "null",
+        "[]",
+        "- kms\n",
+        "{}",
+        "kms:\n",
+        "kms: text\n",
+        "kms: []\n",
+        "kms: {}\n",
+        "kms: {registry: }\n",
+        "kms: {registry: text}\n",
+        "kms: {registry: [prod]}\n",
+        "kms: {Registry: {}}\n",
+        "registry: {}\n",
+    ],
+)
+def test_another_shape_is_told(problems_of: ProblemsOf, text: str) -> None:
+    assert problems_of(text) == ("has no kms.registry with a mapping of slots",)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("kms:\n\tregistry: {}\n", " at line 2"),
+        ("kms: {\n", " at line 2"),
+        ("kms: 'a\n", " at line 2"),
+        ("a: b: c\n", " at line 1"),
+        ("kms: *nowhere\n", " at line 1"),
+        ("kms: !!python/object:os.system {}\n", " at line 1"),
+        ("{[]: 1}: 2\n", " at line 1"),
+        ("a: 1\n---\nb: 2\n", " at line 2"),
+        ("a: \0\n", ""),
+    ],
+)
+def test_what_is_not_yaml_is_told(problems_of: ProblemsOf, text: str, where: str) -> None:
+    assert problems_of(text) == (f"is not YAML, or has a key twice{where}",)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"\x7fELF\x02\x01\x01\x00", bytes(range(256))]
+)
+def test_a_binary_file_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "binary"
+    path.write_bytes(content)
+    with pytest.raises(RegistryError) as caught:
+        Registry.from_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 2024-13-45\n", "a: 0b_\n", "a: 0x_\n", "[" * 3000, f"a: {'9' * 5000}\n"],
+    ids=["date", "binary number", "hex number", "depth", "long number"],
+)
+def test_what_pyyaml_stumbles_over_is_told(problems_of: ProblemsOf, text: str) -> None:
+    assert problems_of(text)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    for path, problem in [
+        (tmp_path / "missing", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "missing" / "file", "No such file or directory"),
+    ]:
+        with pytest.raises(RegistryError) as caught:
+            Registry.from_yaml(path)
+        assert str(caught.value) == f"{path}: can't be read: {problem}"
+
+
+def test_a_path_may_be_text(write: Write) -> None:
+    assert list(Registry.from_yaml(str(write(registry(prod=GOOD)))).slots) == ["prod"]
+
+
+CANARY = "canary-4d6f77"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        registry(prod=f"{GOOD}external_id: {CANARY}"),
+        registry(prod=f"{GOOD}external_id: [{CANARY}]"),
+        registry(prod=f"{GOOD}role_arn: {CANARY}"),
+        registry(prod=f"{GOOD}bind: {CANARY}"),
+        registry(prod=f"{GOOD}endpoint_url: {CANARY}"),
+        registry(prod=f"provider: {CANARY}\nkey_id: k"),
+        registry(prod=f"{GOOD}external_id: ${{SECRET}}"),
+        registry(prod=f"{GOOD}endpoint_url: ${{SECRET}}"),
+        registry(prod=CANARY),
+        f"service: {{api_key: {CANARY}}}\n",
+        f"{CANARY}\n",
+    ],
+)
+def test_no_message_repeats_a_value(
+    write: Write, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SECRET", CANARY)
+    with pytest.raises(RegistryError) as caught:
+        Registry.from_yaml(write(text))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert CANARY not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", [f"service:\n  api_key: {CANARY}: x\n", f"service:\n  api_key: '{CANARY}\n"]
+)
+def test_nor_does_one_of_yaml(write: Write, text: str) -> None:
+    with pytest.raises(RegistryError) as caught:
+        Registry.from_yaml(write(text))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))

@@ -1,0 +1,127 @@
+"""A daemon and a KMS that a test has in its hand, and either kind of keyring before them."""
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from kekd import Client, EnvelopeError, KMSBlob, StorageConfig
+from kekd._caches import Caches, Feed
+from kekd.kek import AsyncKeyring, KeyDescription, Keyring, Registry, Slot, Wrapped
+from kekd.kek.binding import Binding
+from kekd.kek.errors import KekError
+
+TTL = 100.0
+SOON = 10.0
+"""Seconds in which anything here happens, however busy the machine is."""
+
+
+class Clock:
+    """Stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Backend:
+    """What a keyring asks: the daemon for an envelope, and then the KMS to open it."""
+
+    caches: Caches[Feed] | None = None
+
+    def __init__(self) -> None:
+        self.loads: list[str] = []
+        """The indexes that were asked for, in turn."""
+        self.keks: list[bytearray] = []
+        """That were answered with: they are the keyring's own, and its to overwrite."""
+        self.failure: KekError | EnvelopeError | None = None
+        self.interrupt = False
+        """Whether the next load meets Ctrl-C."""
+        self.provider = "aws-kms"
+        self.registry = Registry({"prod": Slot("prod", "aws-kms", "key")}, provider=lambda _: self)
+        self._open = threading.Event()
+        self._open.set()
+
+    @property
+    def client(self) -> Client:
+        return cast("Client", self)
+
+    def hold(self) -> None:
+        """Keeps what is loaded from now on waiting for its answer."""
+        self._open = threading.Event()
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    def get_index_kms(self, _: StorageConfig | None, index_name: str) -> KMSBlob:
+        is_open = self._open
+        self.loads.append(index_name)
+        assert is_open.wait(SOON)
+        if self.interrupt:
+            self.interrupt = False
+            raise KeyboardInterrupt
+        if isinstance(self.failure, EnvelopeError):
+            raise self.failure
+        return KMSBlob("prod", self.provider, "key", wrapped_kek=index_name.encode())
+
+    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+        raise NotImplementedError
+
+    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:  # noqa: ARG002
+        if self.failure:
+            raise self.failure
+        self.keks.append(bytearray(kek_of(wrapped.wrapped_kek.decode())))
+        return self.keks[-1]
+
+    def describe(self) -> KeyDescription:
+        raise NotImplementedError
+
+
+class BlockingAsyncKeyring:
+    """An `AsyncKeyring` on an event loop of its own, called as if it were a `Keyring`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._keyring = AsyncKeyring(*args, **options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._keyring, name)
+
+    def kek(self, index_name: str) -> bytes:
+        call = self._keyring.kek(index_name)
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+OpenKeyring = Callable[..., Keyring]
+"""A keyring of either kind before the backend, with the options given."""
+
+
+def kek_of(index_name: str) -> bytes:
+    return hashlib.sha256(index_name.encode()).digest()
+
+
+def is_scrubbed(kek: bytearray) -> bool:
+    return kek == bytes(32)
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not is_so():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.001)
+
+
+def is_idle(keyring: Keyring) -> bool:
+    """Whether nothing is being loaded."""
+    return not keyring._loads

@@ -1,0 +1,86 @@
+"""What only an event loop does."""
+
+import asyncio
+
+import pytest
+
+from kekd.errors import UnavailableError
+from kekd.kek import AsyncKeyring
+from tests.unit.kek_keyring.fakes import Backend, eventually, kek_of
+
+
+@pytest.fixture
+def keyring(backend: Backend) -> AsyncKeyring:
+    return AsyncKeyring(backend.registry, backend.client)
+
+
+async def test_who_gives_up_takes_nothing_from_the_others(
+    backend: Backend, keyring: AsyncKeyring
+) -> None:
+    backend.hold()
+    tasks = [asyncio.create_task(keyring.kek("i")) for _ in range(10)]
+    await asyncio.to_thread(eventually, lambda: len(backend.loads) > 0)
+    for task in tasks[:5]:  # the one that began the load is among them
+        task.cancel()
+    await asyncio.sleep(0)
+    backend.let_go()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers[:5]] == [asyncio.CancelledError] * 5
+    assert answers[5:] == [kek_of("i")] * 5
+    assert await keyring.kek("i") == kek_of("i")
+    assert len(backend.loads) == 1
+
+
+async def test_a_load_that_all_gave_up_is_kept(backend: Backend, keyring: AsyncKeyring) -> None:
+    backend.hold()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keyring.kek("i"), 0.01)
+    backend.let_go()
+    assert await keyring.kek("i") == kek_of("i")
+    assert len(backend.loads) == 1
+
+
+async def test_a_failure_that_all_gave_up_is_no_noise(
+    backend: Backend, keyring: AsyncKeyring
+) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    backend.failure = UnavailableError("down")
+    backend.hold()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keyring.kek("i"), 0.01)
+    backend.let_go()
+    with pytest.raises(UnavailableError):
+        await keyring.kek("i")
+    await asyncio.sleep(0.01)
+    assert not told
+
+
+async def test_500_indexes_can_be_cold_at_once(backend: Backend, keyring: AsyncKeyring) -> None:
+    names = [f"i{number}" for number in range(500)]
+    backend.hold()
+    tasks = [asyncio.create_task(keyring.kek(name)) for name in names for _ in range(3)]
+    await asyncio.to_thread(eventually, lambda: len(backend.loads) > 0)
+    backend.let_go()
+    answers = await asyncio.gather(*tasks)
+    assert answers == [kek_of(name) for name in names for _ in range(3)]
+    assert sorted(backend.loads) == sorted(names)
+
+
+async def test_the_loop_runs_on_while_something_loads(
+    backend: Backend, keyring: AsyncKeyring
+) -> None:
+    backend.hold()
+    names = [f"i{number}" for number in range(100)]
+    tasks = [asyncio.create_task(keyring.kek(name)) for name in names]
+    for _ in range(10):
+        await asyncio.sleep(0.001)
+    assert not any(task.done() for task in tasks)
+    backend.let_go()
+    await asyncio.gather(*tasks)
+
+
+def test_event_loops_may_share_a_keyring_in_turn(backend: Backend, keyring: AsyncKeyring) -> None:
+    for name in ("i", "j", "i"):
+        assert asyncio.run(keyring.kek(name)) == kek_of(name)
+    assert backend.loads == ["i", "j"]

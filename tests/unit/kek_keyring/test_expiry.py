@@ -1,0 +1,182 @@
+"""How long a KEK is kept, and how it is renewed."""
+
+import threading
+from itertools import pairwise
+
+import pytest
+
+from kekd.errors import UnavailableError
+from kekd.kek import Keyring
+from tests.unit.kek_keyring.fakes import (
+    TTL,
+    Backend,
+    Clock,
+    OpenKeyring,
+    eventually,
+    is_idle,
+    is_scrubbed,
+    kek_of,
+)
+
+
+def test_a_kek_is_loaded_once_in_its_ttl(backend: Backend, clock: Clock, keyring: Keyring) -> None:
+    for _ in range(100):
+        assert keyring.kek("i") == kek_of("i")
+        clock.now += TTL * 0.749 / 100
+    assert backend.loads == ["i"]
+
+
+def test_a_kek_is_not_served_beyond_its_ttl(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    clock.now += TTL
+    assert keyring.kek("i") == kek_of("i")
+    assert len(backend.loads) == 2
+
+
+def test_a_kek_that_is_asked_for_is_renewed_and_nobody_waits(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    backend.hold()
+    clock.now += TTL * 0.96
+    for _ in range(100):
+        assert keyring.kek("i") == kek_of("i")
+    eventually(lambda: len(backend.loads) == 2)
+    backend.let_go()
+    eventually(lambda: is_idle(keyring))
+    clock.now += TTL * 0.74
+    assert keyring.kek("i") == kek_of("i")
+    assert len(backend.loads) == 2, "it counts from the renewal"
+
+
+def test_a_renewal_that_is_over_at_once_makes_nobody_load(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    clock.now += TTL * 0.96
+    for _ in range(100):
+        assert keyring.kek("i") == kek_of("i")
+    eventually(lambda: is_idle(keyring))
+    assert len(backend.loads) == 2
+
+
+def test_one_renewal_runs_however_long_it_takes(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    backend.hold()
+    for _ in range(4):
+        clock.now += TTL * 0.24  # past 0.75 from the fourth on
+        keyring.kek("i")
+    for _ in range(3):
+        clock.now += 1.2
+        keyring.kek("i")
+    eventually(lambda: len(backend.loads) == 2)
+    backend.let_go()
+    eventually(lambda: is_idle(keyring))
+    assert len(backend.loads) == 2
+
+
+def test_those_who_outlast_the_ttl_wait_for_the_renewal_that_runs(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    backend.hold()
+    clock.now += TTL * 0.96
+    keyring.kek("i")
+    clock.now += TTL
+    late = threading.Thread(target=keyring.kek, args=("i",))
+    late.start()
+    late.join(0.05)
+    assert late.is_alive()
+    backend.let_go()
+    late.join()
+    assert len(backend.loads) == 2
+
+
+def test_what_was_loaded_together_is_renewed_between_75_and_95_percent_not_together(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    names = [f"i{number}" for number in range(500)]
+    for name in names:
+        keyring.kek(name)
+    renewed = []
+    for percent in range(70, 100, 5):
+        clock.now = 1000 + TTL * percent / 100
+        for name in names:
+            keyring.kek(name)
+        eventually(lambda: is_idle(keyring))
+        renewed.append(len(backend.loads) - len(names))
+    assert renewed[:2] == [0, 0]
+    assert renewed[-1] == len(names)
+    parts = [after - before for before, after in pairwise(renewed)]
+    # Of 500 that are spread evenly over four parts, so few in one are beyond seven sigma.
+    assert min(parts[1:]) > 50
+
+
+def test_a_kek_that_nobody_asks_for_is_overwritten_when_its_ttl_ends(
+    backend: Backend, open_keyring: OpenKeyring
+) -> None:
+    keyring = open_keyring(ttl=0.1)
+    for name in ("i", "j"):
+        keyring.kek(name)
+    assert not any(map(is_scrubbed, backend.keks))
+    eventually(lambda: all(map(is_scrubbed, backend.keks)))
+    assert not keyring._keks
+    assert backend.loads == ["i", "j"], "none was renewed"
+
+
+def test_a_kek_is_not_served_beyond_its_ttl_though_nobody_overwrote_it(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    backend.failure = UnavailableError("down")
+    for _ in range(3):
+        clock.now += TTL
+        with pytest.raises(UnavailableError):
+            keyring.kek("i")
+
+
+def test_sweeping_goes_on_after_all_were_overwritten(
+    backend: Backend, open_keyring: OpenKeyring
+) -> None:
+    keyring = open_keyring(ttl=0.1)
+    for loads in (1, 2, 3):
+        keyring.kek("i")
+        assert len(backend.loads) == loads
+        eventually(lambda: is_scrubbed(backend.keks[-1]))
+
+
+def test_each_is_overwritten_in_its_own_time(backend: Backend, open_keyring: OpenKeyring) -> None:
+    keyring = open_keyring(ttl=0.5)
+    keyring.kek("early")
+    threading.Event().wait(0.25)
+    keyring.kek("late")
+    early, late = backend.keks
+    eventually(lambda: is_scrubbed(early))
+    assert not is_scrubbed(late)
+    eventually(lambda: is_scrubbed(late))
+
+
+def test_a_kek_that_was_replaced_is_overwritten(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    clock.now += TTL * 0.96
+    keyring.kek("i")
+    eventually(lambda: len(backend.keks) == 2 and is_idle(keyring))
+    assert is_scrubbed(backend.keks[0])
+    assert not is_scrubbed(backend.keks[1])
+
+
+@pytest.mark.parametrize("max_stale", [0.0, 0.4])
+def test_sweeping_waits_for_what_may_still_be_served(
+    backend: Backend, open_keyring: OpenKeyring, max_stale: float
+) -> None:
+    keyring = open_keyring(ttl=0.1, max_stale=max_stale)
+    keyring.kek("i")
+    threading.Event().wait(0.25)
+    assert is_scrubbed(backend.keks[0]) == (max_stale == 0)
+    eventually(lambda: is_scrubbed(backend.keks[0]))

@@ -1,0 +1,151 @@
+"""A keyring that a forked child has from its parent."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.daemon import clean_environment
+
+ROOT = Path(__file__).parents[3]
+
+PROLOGUE = """
+import asyncio, os, signal, sys, threading
+from kekd.errors import UnavailableError
+from kekd.kek import AsyncKeyring, Keyring
+from kekd.kek import keyring as module
+from tests.unit.kek_keyring.fakes import Backend, Clock, eventually, is_idle, is_scrubbed, kek_of
+
+backend = Backend()
+
+def forked(use):
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        return
+    signal.alarm(10)
+    try:
+        use()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+"""
+
+WARM = """
+keyring = Keyring(backend.registry, backend.client, ttl=0.5)
+keyring.kek("i")
+
+def use():
+    assert keyring.kek("i") == kek_of("i")
+    assert keyring.kek("j") == kek_of("j")
+    eventually(lambda: all(map(is_scrubbed, backend.keks)))
+    assert keyring.kek("i") == kek_of("i")
+
+forked(use)
+assert keyring.kek("i") == kek_of("i")
+"""
+
+WARM_ASYNC = """
+keyring = AsyncKeyring(backend.registry, backend.client)
+asyncio.run(keyring.kek("i"))
+
+def use():
+    assert asyncio.run(keyring.kek("i")) == kek_of("i")
+    assert asyncio.run(keyring.kek("j")) == kek_of("j")
+
+forked(use)
+assert asyncio.run(keyring.kek("j")) == kek_of("j")
+"""
+
+NOBODY_ASKS = """
+keyring = Keyring(backend.registry, backend.client, ttl=0.5)
+keyring.kek("i")
+
+def use():
+    eventually(lambda: is_scrubbed(backend.keks[0]))
+
+forked(use)
+"""
+
+RENEWING = """
+clock = module.time = Clock()
+keyring = Keyring(backend.registry, backend.client, ttl=100)
+keyring.kek("i")
+backend.hold()
+clock.now += 96
+keyring.kek("i")
+eventually(lambda: len(backend.loads) == 2)
+
+def use():
+    backend.hold()
+    backend.let_go()
+    clock.now += 10
+    assert keyring.kek("i") == kek_of("i")
+
+forked(use)
+backend.let_go()
+"""
+
+SWEEPING = """
+keyring = Keyring(backend.registry, backend.client)
+keyring.kek("i")
+
+def use():
+    assert keyring.kek("i") == kek_of("i")
+    assert keyring.kek("j") == kek_of("j")
+
+with keyring._lock:
+    forked(use)
+"""
+
+DOWN = """
+clock = module.time = Clock()
+keyring = Keyring(backend.registry, backend.client, ttl=100)
+keyring.kek("i")
+
+def use():
+    backend.failure = UnavailableError("down")
+    for _ in range(3):
+        clock.now += 100
+        try:
+            keyring.kek("i")
+        except UnavailableError:
+            continue
+        raise AssertionError("served beyond its TTL")
+
+forked(use)
+"""
+
+
+def run(script: str) -> None:
+    """In a process of its own, as pytest's has threads that no fork likes."""
+    process = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + script],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("script", [WARM, WARM_ASYNC], ids=["Keyring", "AsyncKeyring"])
+def test_a_child_of_a_warm_parent_is_served(script: str) -> None:
+    run(script)
+
+
+def test_a_child_does_not_keep_what_its_parent_loaded_and_nobody_asks_for() -> None:
+    run(NOBODY_ASKS)
+
+
+@pytest.mark.parametrize("script", [RENEWING, SWEEPING], ids=["renewing", "sweeping"])
+def test_a_child_does_not_wait_for_what_ran_in_its_parent(script: str) -> None:
+    run(script)
+
+
+def test_a_child_is_not_served_beyond_the_ttl_while_somebody_is_down() -> None:
+    run(DOWN)

@@ -1,0 +1,169 @@
+"""What is forgotten on demand, while others load and read."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kekd.errors import UnavailableError
+from kekd.kek import Keyring
+from kekd.kek.errors import AccessDeniedError
+from tests.unit.kek_keyring.fakes import (
+    TTL,
+    Backend,
+    Clock,
+    eventually,
+    is_idle,
+    is_scrubbed,
+    kek_of,
+)
+
+HAMMER_SECONDS = 2.0
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns a thousand times as often as Python lets them otherwise."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(before / 1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_after_an_invalidation_the_kek_is_loaded_anew(backend: Backend, keyring: Keyring) -> None:
+    keyring.kek("i")
+    keyring.kek("other")
+    keyring.invalidate("i")
+    assert is_scrubbed(backend.keks[0])
+    assert not is_scrubbed(backend.keks[1])
+    assert keyring.kek("i") == kek_of("i")
+    keyring.kek("other")
+    assert backend.loads == ["i", "other", "i"]
+
+
+def test_all_can_be_invalidated(backend: Backend, keyring: Keyring) -> None:
+    for name in "abc":
+        keyring.kek(name)
+    keyring.invalidate_all()
+    assert all(map(is_scrubbed, backend.keks))
+    for name in "abc":
+        keyring.kek(name)
+    assert backend.loads == list("abcabc")
+
+
+def test_what_is_not_there_can_be_invalidated(keyring: Keyring) -> None:
+    keyring.invalidate("i")
+    keyring.invalidate_all()
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_load_that_was_running_is_not_kept_but_answers_who_waits_for_it(
+    backend: Backend, keyring: Keyring, everything: bool
+) -> None:
+    backend.hold()
+    with ThreadPoolExecutor(1) as threads:
+        waiter = threads.submit(keyring.kek, "i")
+        eventually(lambda: len(backend.loads) == 1)
+        if everything:
+            keyring.invalidate_all()
+        else:
+            keyring.invalidate("i")
+        backend.let_go()
+        assert waiter.result() == kek_of("i")
+    assert not keyring._keks
+    assert is_scrubbed(backend.keks[0])
+    keyring.kek("i")
+    assert len(backend.loads) == 2
+
+
+def test_who_asks_after_an_invalidation_does_not_join_the_load_before_it(
+    backend: Backend, keyring: Keyring
+) -> None:
+    backend.hold()
+    with ThreadPoolExecutor(2) as threads:
+        before = threads.submit(keyring.kek, "i")
+        eventually(lambda: len(backend.loads) == 1)
+        keyring.invalidate("i")
+        held, backend._open = backend._open, threading.Event()
+        backend.let_go()
+        assert threads.submit(keyring.kek, "i").result() == kek_of("i")
+        assert not before.done()
+        held.set()
+        assert before.result() == kek_of("i")
+    fresh, old = backend.keks
+    assert is_scrubbed(old), "the one that began before came later, and was not kept"
+    assert not is_scrubbed(fresh)
+    keyring.kek("i")
+    assert len(backend.loads) == 2
+
+
+def test_a_renewal_that_was_running_is_not_kept(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
+    keyring.kek("i")
+    backend.hold()
+    clock.now += TTL * 0.96
+    keyring.kek("i")
+    eventually(lambda: len(backend.loads) == 2)
+    keyring.invalidate("i")
+    backend.let_go()
+    eventually(lambda: len(backend.keks) == 2 and is_scrubbed(backend.keks[1]))
+    assert not keyring._keks
+
+
+@pytest.mark.parametrize("failure", [AccessDeniedError("no"), UnavailableError("down")])
+def test_the_failure_of_a_load_before_it_changes_nothing_after_it(
+    backend: Backend, keyring: Keyring, failure: AccessDeniedError | UnavailableError
+) -> None:
+    backend.hold()
+    with ThreadPoolExecutor(1) as threads:
+        before = threads.submit(keyring.kek, "i")
+        eventually(lambda: len(backend.loads) == 1)
+        keyring.invalidate("i")
+        held, backend._open = backend._open, threading.Event()
+        backend.let_go()
+        keyring.kek("i")
+        backend.failure = failure
+        held.set()
+        # The newer load says more than a daemon that is down, and less than a refusal.
+        if isinstance(failure, AccessDeniedError):
+            with pytest.raises(AccessDeniedError):
+                before.result()
+        else:
+            assert before.result() == kek_of("i")
+    assert keyring.kek("i") == kek_of("i")
+    assert len(backend.loads) == 2
+
+
+def test_a_reader_never_sees_a_kek_that_is_being_overwritten(
+    backend: Backend, keyring: Keyring, restless: None
+) -> None:
+    end, wrong, reads = time.monotonic() + HAMMER_SECONDS, list[bytes](), list[int]()
+
+    def read() -> None:
+        number = 0
+        while time.monotonic() < end:
+            kek = keyring.kek("i")
+            if kek != kek_of("i"):
+                wrong.append(kek)
+            number += 1
+        reads.append(number)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    invalidations = 0
+    while time.monotonic() < end:
+        keyring.invalidate("i")
+        invalidations += 1
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert sum(reads) > len(backend.loads) > 10
+    assert invalidations > 100
+    keyring.invalidate_all()
+    eventually(lambda: is_idle(keyring))
+    assert all(map(is_scrubbed, backend.keks))

@@ -1,0 +1,140 @@
+"""However many ask at once, one of them loads."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from kekd.errors import UnavailableError
+from kekd.kek import AsyncKeyring, Keyring
+from kekd.kek.errors import AccessDeniedError
+from tests.unit.kek_keyring.fakes import SOON, Backend, eventually, kek_of
+
+CALLERS = 3000
+FAILURES = [AccessDeniedError("no"), UnavailableError("down")]
+
+Ask = Callable[[Backend, int], list[bytes | BaseException]]
+"""What so many who ask for one cold KEK at once are told. All of them are waiting for the load
+before it is let go."""
+
+
+def in_threads(backend: Backend, callers: int) -> list[bytes | BaseException]:
+    keyring = Keyring(backend.registry, backend.client)
+    join, joined = keyring._load, list[int]()
+    answers: list[bytes | BaseException] = []
+
+    def counted(index_name: str) -> tuple[Future[bytes], bool]:
+        load = join(index_name)
+        joined.append(1)
+        return load
+
+    def call() -> None:
+        try:
+            answers.append(keyring.kek("i"))
+        except Exception as error:  # noqa: BLE001  (it is what the caller was told)
+            answers.append(error)
+
+    keyring._load = counted  # type: ignore[method-assign]
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(joined) == callers)
+    backend.let_go()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def in_tasks(backend: Backend, callers: int) -> list[bytes | BaseException]:
+    async def ask() -> list[bytes | BaseException]:
+        keyring = AsyncKeyring(backend.registry, backend.client)
+        tasks = [asyncio.create_task(keyring.kek("i")) for _ in range(callers)]
+        await asyncio.sleep(0)  # by which each of them waits
+        backend.let_go()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    return asyncio.run(ask())
+
+
+either_way = pytest.mark.parametrize("ask", [in_threads, in_tasks])
+
+
+@either_way
+def test_3000_who_ask_at_once_make_one_load(backend: Backend, ask: Ask) -> None:
+    backend.hold()
+    assert ask(backend, CALLERS) == [kek_of("i")] * CALLERS
+    assert backend.loads == ["i"]
+    assert len(backend.keks) == 1
+
+
+@either_way
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda it: type(it).__name__)
+def test_a_failure_reaches_all_who_wait(
+    backend: Backend, ask: Ask, failure: AccessDeniedError | UnavailableError
+) -> None:
+    backend.failure = failure
+    backend.hold()
+    told = ask(backend, CALLERS)
+    assert {(type(it), str(it)) for it in told} == {(type(failure), str(failure))}
+    assert len({id(it) for it in told}) == CALLERS, "each has its own, with its own traceback"
+    assert backend.loads == ["i"]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda it: type(it).__name__)
+def test_a_failure_is_not_kept(
+    backend: Backend, keyring: Keyring, failure: AccessDeniedError | UnavailableError
+) -> None:
+    for attempts in (1, 2):
+        backend.failure = failure
+        with pytest.raises(type(failure)):
+            keyring.kek("i")
+        assert len(backend.loads) == attempts
+    backend.failure = None
+    assert keyring.kek("i") == kek_of("i")
+    assert len(backend.loads) == 3
+
+
+def test_who_finds_nothing_just_before_a_load_ends_makes_no_other(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyring = Keyring(backend.registry, backend.client)
+    look = keyring._kept
+
+    def look_and_be_overtaken(index_name: str) -> bytes | None:
+        found = look(index_name)
+        monkeypatch.undo()
+        other = threading.Thread(target=keyring.kek, args=(index_name,))
+        other.start()
+        other.join()
+        return found
+
+    monkeypatch.setattr(keyring, "_kept", look_and_be_overtaken)
+    assert keyring.kek("i") == kek_of("i")
+    assert backend.loads == ["i"]
+
+
+def test_one_index_does_not_wait_for_another(backend: Backend, keyring: Keyring) -> None:
+    backend.hold()
+    slow = threading.Thread(target=keyring.kek, args=("slow",))
+    slow.start()
+    eventually(lambda: backend.loads == ["slow"])
+    held, backend._open = backend._open, threading.Event()
+    backend.let_go()
+    assert keyring.kek("i") == kek_of("i")
+    assert slow.is_alive()
+    held.set()
+    slow.join()
+
+
+def test_ctrl_c_of_one_is_not_that_of_those_who_wait(backend: Backend) -> None:
+    keyring = Keyring(backend.registry, backend.client)
+    load, is_ours = keyring._load("i")
+    assert is_ours
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(keyring.kek, "i") for _ in range(3)]
+        backend.interrupt = True
+        with pytest.raises(KeyboardInterrupt):
+            keyring._run("i", load)
+        assert [it.result(SOON) for it in waiting] == [kek_of("i")] * 3
