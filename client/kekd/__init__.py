@@ -11,7 +11,9 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from kekd._types import KMSBlob, S3Credentials, StorageConfig
+from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
+from kekd._tls import Tls
+from kekd._types import Change, KMSBlob, Resync, S3Credentials, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,
     DeadlineExceededError,
@@ -28,6 +30,7 @@ from kekd.errors import (
     StoreUnusableError,
     UnauthenticatedError,
     UnavailableError,
+    WatchFellBehindError,
 )
 
 # A forked child can only go on using a connection if gRPC is told so before it is imported
@@ -37,7 +40,8 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 # gRPC and protobuf take long to import, so what needs them is imported when it is first used
 # (https://peps.python.org/pep-0562/).
 if TYPE_CHECKING:
-    from kekd._client import AsyncClient, Client
+    from kekd._async_client import AsyncClient
+    from kekd._client import Client
     from kekd._functions import (
         connect,
         create_index_kms,
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     )
 else:
     _LATER: Final = {
-        "AsyncClient": "kekd._client",
+        "AsyncClient": "kekd._async_client",
         "Client": "kekd._client",
         "connect": "kekd._functions",
         "create_index_kms": "kekd._functions",
@@ -70,8 +74,11 @@ else:
 
 __all__ = [
     "AsyncClient",
+    "CertificateStatus",
+    "Change",
     "Client",
     "CorruptEnvelopeError",
+    "DaemonStatus",
     "DeadlineExceededError",
     "EnvelopeError",
     "EnvelopeExistsError",
@@ -84,11 +91,15 @@ __all__ = [
     "KMSBlob",
     "PermissionDeniedError",
     "ResourceExhaustedError",
+    "Resync",
     "S3Credentials",
     "StorageConfig",
+    "StoreStatus",
     "StoreUnusableError",
+    "Tls",
     "UnauthenticatedError",
     "UnavailableError",
+    "WatchFellBehindError",
     "connect",
     "create_index_kms",
     "delete_index_kms",

@@ -1,22 +1,27 @@
-"""The client, blocking and asynchronous."""
+"""The blocking client."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+import weakref
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
 from kekd import _operations as operations
-from kekd import _rpc
-from kekd._operations import EnvelopeLike, Operation
+from kekd import _rpc, _watch
+from kekd._cache import DEFAULT_MAX_STALENESS
+from kekd._feed import ThreadCaches
+from kekd._operations import EnvelopeLike, Event, Found, Operation, Page, Push, Pushed
+from kekd._status import DaemonStatus
+from kekd._tls import Tls
 from kekd._types import KMSBlob, StorageConfig
-from kekd.errors import DeadlineExceededError, UnavailableError
+from kekd.errors import UnavailableError
 
 Result = TypeVar("Result")
-
-_WAIT_INTERVAL: Final = 0.1
-"""Seconds between two looks at a daemon that is starting."""
+Item = TypeVar("Item")
 
 
 class Client:
@@ -25,23 +30,47 @@ class Client:
     `address` is `unix:PATH`, `unix:///PATH`, `HOST:PORT` or `[IPV6]:PORT`; without it, that of the
     variable KEKD_ADDRESS, else the socket where a daemon of the same user listens by default.
 
+    With `tls`, or the variables KEKD_CA, KEKD_CERT, KEKD_KEY and KEKD_SERVER_NAME, it calls
+    HOST:PORT over TLS. Files that can't be used are a ValueError; so is TLS with a Unix socket.
+
     `timeout` is how many seconds a call may take, its retries included; each method takes another
     for one call. A call that fails because the daemon or its store can't be reached is retried, at
     growing intervals with jitter, up to five times.
+
+    With `cache`, `get_index_kms` answers from memory what it read before, while the client watches
+    the store that it came from: a change that the same daemon acknowledged to anyone is seen as
+    soon as the watch tells of it, and the client's own at once. After `max_staleness` seconds
+    without a word from the daemon, it is asked again. docs/caching.md has the whole contract.
 
     Threads may share a client. So may a process and those forked from it, if no other thread is in
     a call at the moment of the fork, and if kekd was imported before grpc or the variable
     GRPC_ENABLE_FORK_SUPPORT is 1. Close it, or use it in a `with`, to close the connection.
 
-    Every method raises `EnvelopeError`, by the class that `kekd.errors` draws.
+    Every method raises `EnvelopeError`, by the class that `kekd.errors` draws. An argument of the
+    wrong type is a TypeError, as it is to cyborgdb_core, and a timeout that isn't more than 0 and
+    at most 10**9 a ValueError.
     """
 
+    caches: ThreadCaches | None = None
+    """For `kekd.kek`, which listens to them."""
+
     def __init__(
-        self, address: str | None = None, *, timeout: float = _rpc.DEFAULT_TIMEOUT
+        self,
+        address: str | None = None,
+        *,
+        tls: Tls | None = None,
+        timeout: float = _rpc.DEFAULT_TIMEOUT,
+        cache: bool = False,
+        max_staleness: float = DEFAULT_MAX_STALENESS,
     ) -> None:
         self.address = _rpc.resolve(address)
-        self._timeout = timeout
+        self._dialer = _rpc.Dialer(self.address, tls)
+        self._timeout = _rpc.checked_timeout(timeout)
         self._connection: _rpc.Connection | None = None
+        if cache:
+            self.caches = ThreadCaches(self._dialer, max_staleness)
+            # The watches of a client that is forgotten without being closed end with it.
+            weakref.finalize(self, self.caches.abandon).atexit = False
 
     def create_index_kms(
         self,
@@ -87,7 +116,14 @@ class Client:
 
         Raises `EnvelopeNotFoundError` if there is none.
         """
-        return self._call(operations.get(config_location, index_name), timeout)
+        if self.caches is None:
+            return self._call(operations.get(config_location, index_name), timeout)
+        kept = self.caches.get(config_location, index_name)
+        if kept is not None:
+            return kept
+        operation = operations.get(config_location, index_name)
+        with self.caches.at(config_location).reading(operation.index_name) as keep:
+            return keep(self._call(operation, timeout))
 
     def delete_index_kms(
         self,
@@ -115,32 +151,98 @@ class Client:
         A name that is there all the while comes exactly once, whatever is written meanwhile. The
         timeout is for each page.
         """
-        token = ""
-        while True:
-            names, token = self._call(operations.page(config_location, prefix, token), timeout)
-            yield from names
-            if not token:
-                return
+        return self._pages(partial(operations.page, config_location, prefix), timeout)
 
-    def wait(self, timeout: float = 30.0) -> None:
-        """Returns as soon as the daemon serves.
+    def get_many_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_names: Iterable[str],
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[Found]:
+        """Each name with its envelope, or with what `get_index_kms` of it would raise.
 
-        Raises what the last try failed with if it doesn't within `timeout` seconds.
+        Read up to a thousand at a time; the timeout is for each such call.
         """
-        end = time.monotonic() + timeout
-        while True:
-            remaining = end - time.monotonic()
-            try:
-                if self._call(operations.serving(), max(remaining, _WAIT_INTERVAL)):
-                    return
-                raise UnavailableError(f"kekd at {self.address} doesn't serve yet.")  # noqa: TRY301
-            except (UnavailableError, DeadlineExceededError):
-                if remaining <= 0:
-                    raise
-            time.sleep(_WAIT_INTERVAL)
+        for batch in operations.batches(config_location, index_names):
+            yield from self._call(batch, timeout)
+
+    def push_many_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        items: Iterable[Push],
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[Pushed]:
+        """Pushes many, each an index name, its envelope, and its `if_etag` or None. Each name, in
+        their order, comes with its new etag, or with what `push_index_kms` of it would raise.
+
+        Items are taken and pushed as the answers are read: up to a thousand, or 60 kB, at a time.
+        The timeout is for each such call. If one fails as a whole, that is raised, and what it was
+        to push may have been stored or not.
+        """
+        for batch in operations.push_batches(config_location, items):
+            if isinstance(batch, Operation):
+                yield from self._call(batch, timeout)
+            else:
+                yield batch
+
+    def scan_index_kms(
+        self,
+        config_location: StorageConfig | None = None,
+        prefix: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[Found]:
+        """Like `list_index_kms`, each name with its envelope, or with why it can't be read."""
+        return self._pages(partial(operations.full_page, config_location, prefix), timeout)
+
+    def watch_index_kms(
+        self,
+        config_location: StorageConfig | None = None,
+        prefix: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> Generator[Event, None, None]:
+        """Tells of every change to the envelopes of a store, a `Change` each, as it is made.
+
+        The first event is a `Resync`: what is read from then on is as new as what is told. Another
+        comes whenever changes may have been missed. So whoever answers each `Resync` by reading
+        what it holds again, and each `Change` by reading that envelope again, misses nothing.
+
+        Doesn't end by itself. Raises `UnavailableError` once the daemon is lost, which includes a
+        silence of several heartbeats, and `WatchFellBehindError` if changes came faster than they
+        were read; then begin another. The timeout is for the first event only.
+        """
+        seconds = self._seconds(timeout)
+        operation = operations.watch(config_location, prefix)
+        events = _watch.events(self._connected(), operation, seconds, self.address)
+        return (event for event in events if event is not None)
+
+    def status(self, *, timeout: float | None = None) -> DaemonStatus:
+        """What the daemon tells of itself, its stores and its certificates."""
+        return self._call(operations.status(), timeout)
+
+    def wait(
+        self, timeout: float = _rpc.WAIT_TIMEOUT, *, service: str = operations.SERVICE
+    ) -> None:
+        """Returns as soon as the daemon serves: as a whole, which takes one of its stores at least,
+        or what else is named to its health service. That is "" for being alive, whatever its stores
+        do, and a store's name for that store.
+
+        Raises what the last look failed with, `UnavailableError` or `DeadlineExceededError`, if it
+        doesn't within `timeout` seconds. A timeout of 0 is for one look.
+        """
+        for seconds, tolerated in _rpc.looks(timeout):
+            with suppress(*tolerated):
+                self._call(operations.serving(self.address, service), seconds)
+                return
+            time.sleep(_rpc.WAIT_INTERVAL)
 
     def close(self) -> None:
-        """Closes the connection. A later call opens another."""
+        """Closes the connection, and drops what was cached. A later call opens another."""
+        if self.caches:
+            self.caches.close()
         connection, self._connection = self._connection, None
         if connection:
             connection.channel.close()
@@ -156,125 +258,34 @@ class Client:
     ) -> None:
         self.close()
 
+    def _pages(self, page: Page[Item], timeout: float | None) -> Iterator[Item]:
+        token = ""
+        while True:
+            items, token = self._call(page(token), timeout)
+            yield from items
+            if not token:
+                return
+
+    def _connected(self) -> _rpc.Connection:
+        # Two threads may both come here first: then one connection serves one call only.
+        connection = self._connection = self._dialer.dial(self._connection)
+        return connection
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
+
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
-        connection = self._connection
-        if connection is None:
-            # Two threads may both come here first: then one connection serves one call only.
-            connection = self._connection = _rpc.Connection(_rpc.channel(self.address))
+        seconds = self._seconds(timeout)
+        connection = self._connected()  # held while the call lasts
         try:
             answer = connection.method(operation)(
-                operation.request,
-                timeout=self._timeout if timeout is None else timeout,
-                wait_for_ready=operation.wait_for_ready,
+                operation.request, timeout=seconds, wait_for_ready=operation.wait_for_ready
             )
         except grpc.RpcError as error:
             raise _rpc.translated(error, self.address) from None
         except ValueError:  # gRPC's word for a channel that was closed meanwhile
-            raise UnavailableError("The client was closed while it was called.") from None
-        return operation.result(answer)
-
-
-class AsyncClient:
-    """`Client` for asyncio: the same calls with the same meaning, to be awaited.
-
-    It belongs to the event loop that first calls it.
-    """
-
-    def __init__(
-        self, address: str | None = None, *, timeout: float = _rpc.DEFAULT_TIMEOUT
-    ) -> None:
-        self.address = _rpc.resolve(address)
-        self._timeout = timeout
-        self._connection: _rpc.Connection | None = None
-
-    async def create_index_kms(
-        self,
-        config_location: StorageConfig | None,
-        index_name: str,
-        blob: EnvelopeLike,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109  (gRPC's own deadline)
-    ) -> str:
-        """See `Client.create_index_kms`."""
-        return await self._call(operations.create(config_location, index_name, blob), timeout)
-
-    async def push_index_kms(
-        self,
-        config_location: StorageConfig | None,
-        index_name: str,
-        blob: EnvelopeLike,
-        *,
-        if_etag: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> str:
-        """See `Client.push_index_kms`."""
-        operation = operations.push(config_location, index_name, blob, if_etag)
-        return await self._call(operation, timeout)
-
-    async def get_index_kms(
-        self,
-        config_location: StorageConfig | None,
-        index_name: str,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> KMSBlob:
-        """See `Client.get_index_kms`."""
-        return await self._call(operations.get(config_location, index_name), timeout)
-
-    async def delete_index_kms(
-        self,
-        config_location: StorageConfig | None,
-        index_name: str,
-        *,
-        if_etag: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> bool:
-        """See `Client.delete_index_kms`."""
-        return await self._call(operations.delete(config_location, index_name, if_etag), timeout)
-
-    async def list_index_kms(
-        self,
-        config_location: StorageConfig | None = None,
-        prefix: str = "",
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> AsyncIterator[str]:
-        """See `Client.list_index_kms`."""
-        token = ""
-        while True:
-            page = operations.page(config_location, prefix, token)
-            names, token = await self._call(page, timeout)
-            for name in names:
-                yield name
-            if not token:
-                return
-
-    async def close(self) -> None:
-        """Closes the connection. A later call opens another."""
-        connection, self._connection = self._connection, None
-        if connection:
-            await connection.channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
-        if self._connection is None:
-            self._connection = _rpc.Connection(_rpc.aio_channel(self.address))
-        try:
-            answer = await self._connection.method(operation)(
-                operation.request,
-                timeout=self._timeout if timeout is None else timeout,
-                wait_for_ready=operation.wait_for_ready,
-            )
-        except grpc.RpcError as error:
-            raise _rpc.translated(error, self.address) from None
+            raise UnavailableError(_rpc.CLOSED) from None
+        finally:
+            if self.caches:
+                self.caches.change(operation.writes)
         return operation.result(answer)

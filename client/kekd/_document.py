@@ -29,14 +29,16 @@ class Document:
     blob: KMSBlob
 
     def __str__(self) -> str:
+        return json.dumps(self.content, indent=2)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What JSON can hold."""
         message = pb.KMSBlob(**{name: getattr(self.blob, name) for name in _FIELDS})
         blob = json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        return json.dumps(
-            {"index_name": self.index_name, "blob": blob, "etag": self.blob.etag},
-            indent=2,
-        )
+        return {"index_name": self.index_name, "blob": blob, "etag": self.blob.etag}
 
     @classmethod
     def parse(cls, text: str) -> "Document":
@@ -49,6 +51,11 @@ class Document:
             raise DocumentError(
                 "not JSON that an envelope could be: too deep or too long"
             ) from None
+        return cls.of(content)
+
+    @classmethod
+    def of(cls, content: Any) -> "Document":
+        """From such a content. Raises `DocumentError`."""
         match content:
             case {"index_name": str(index_name), "blob": dict(blob)}:
                 if unknown := content.keys() - _KEYS:

@@ -3,14 +3,23 @@
 from collections.abc import Iterator
 
 from kekd import _rpc
+from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._client import Client
 from kekd._operations import EnvelopeLike
+from kekd._tls import Tls
 from kekd._types import KMSBlob, StorageConfig
 
 _shared: Client | None = None
 
 
-def connect(address: str | None = None, *, timeout: float = _rpc.DEFAULT_TIMEOUT) -> Client:
+def connect(
+    address: str | None = None,
+    *,
+    tls: Tls | None = None,
+    timeout: float = _rpc.DEFAULT_TIMEOUT,
+    cache: bool = False,
+    max_staleness: float = DEFAULT_MAX_STALENESS,
+) -> Client:
     """Makes the module functions call the daemon at `address`, as `Client` understands it.
 
     Without it they call the daemon that `Client()` would. Returns the client they now share.
@@ -18,7 +27,7 @@ def connect(address: str | None = None, *, timeout: float = _rpc.DEFAULT_TIMEOUT
     global _shared  # noqa: PLW0603  (the module functions are global by their nature)
     if _shared:
         _shared.close()
-    _shared = Client(address, timeout=timeout)
+    _shared = Client(address, tls=tls, timeout=timeout, cache=cache, max_staleness=max_staleness)
     return _shared
 
 

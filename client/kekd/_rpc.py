@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +13,19 @@ import grpc
 import grpc.aio
 
 from kekd import errors
-from kekd._operations import SERVICE, Operation
+from kekd._operations import SERVICE, STATUS_SERVICE, Operation
+from kekd._tls import Files, Material, Tls
 from kekd_proto.address import default_socket, grpc_target
 from kekd_proto.reasons import DOMAIN
 
 ADDRESS_VARIABLE: Final = "KEKD_ADDRESS"
 DEFAULT_TIMEOUT: Final = 10.0
+MAX_TIMEOUT: Final = 10**9
+"""Seconds, some thirty years: a deadline that is centuries away counts as passed for gRPC."""
+WAIT_TIMEOUT: Final = 30.0
+WAIT_INTERVAL: Final = 0.1
+"""Seconds between two looks at a daemon that is starting."""
+CLOSED: Final = "The client was closed while it was called."
 
 _HOST_PORT: Final = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
 _MAX_PORT: Final = 2**16 - 1
@@ -27,7 +37,7 @@ _MAX_PORT: Final = 2**16 - 1
 _SERVICE_CONFIG: Final = {
     "methodConfig": [
         {
-            "name": [{"service": SERVICE}],
+            "name": [{"service": SERVICE}, {"service": STATUS_SERVICE}],
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.1s",
@@ -43,10 +53,36 @@ _OPTIONS: Final = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # The daemon is on this machine or near: a proxy for the web is never meant.
     ("grpc.enable_http_proxy", 0),
+    # A page of a thousand of the largest envelopes that the daemon takes.
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+
+
+_IS_IT_RUNNING: Final = "is it running there?"
+_ADVICE: Final = (
+    ("certificate has expired", "its certificate has expired: renew it, where the daemon is."),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate isn't vouched for by the ca (KEKD_CA): is that the right one?",
+    ),
+    (
+        "Hostname Verification",
+        "its certificate is for another name: give that as server_name (KEKD_SERVER_NAME).",
+    ),
+    (
+        "WRONG_VERSION_NUMBER",
+        "it speaks no TLS there: call without ca, cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY).",
+    ),
+    (
+        "Socket closed",
+        "it hung up: does it speak TLS there, with a client CA that issued cert and key?",
+    ),
+)
+"""What gRPC says of a failed handshake, in its words of 1.85, and what to check. A daemon that
+refuses a client's certificate only hangs up: with TLS 1.3 the client is through by then."""
 
 
 def resolve(address: str | None) -> str:
@@ -67,19 +103,85 @@ def resolve(address: str | None) -> str:
     )
 
 
-def channel(address: str) -> grpc.Channel:
-    return grpc.insecure_channel(grpc_target(address), options=_OPTIONS)
+def checked_timeout(seconds: float) -> float:
+    """The timeout given. Raises ValueError unless it is more than 0 and at most `MAX_TIMEOUT`."""
+    if not 0 < seconds <= MAX_TIMEOUT:  # not the other way round: NaN compares false
+        raise ValueError(
+            f"{seconds} is no timeout: give a number of seconds, more than 0 and at most"
+            f" {MAX_TIMEOUT}."
+        )
+    return seconds
 
 
-def aio_channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(grpc_target(address), options=_OPTIONS)
+def looks(timeout: float) -> Iterator[tuple[float, tuple[type[errors.EnvelopeError], ...]]]:
+    """The looks at a daemon that is starting, until `timeout` seconds are over; 0 is for one look.
+
+    Each is how many seconds it may take and which failures lead to another: none, for the last one.
+    """
+    end = time.monotonic() + (timeout and checked_timeout(timeout))
+    while (remaining := end - time.monotonic()) > 0:
+        yield max(remaining, WAIT_INTERVAL), (errors.UnavailableError, errors.DeadlineExceededError)
+    yield WAIT_INTERVAL, ()
+
+
+class Dialer:
+    """Makes the connections to a daemon, and says which of them are still what a new one would be.
+
+    Raises ValueError for TLS that can't be had.
+    """
+
+    def __init__(self, address: str, tls: Tls | None) -> None:
+        self.address = address
+        tls = tls or Tls.of_environment()
+        if tls and address.startswith("unix:"):
+            raise ValueError(
+                f"{address} is a Unix socket, which has no TLS: call HOST:PORT, or leave out ca,"
+                " cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY)."
+            )
+        self._files = Files(tls) if tls else None
+
+    def dial(self, before: "Connection | None" = None) -> "Connection":
+        """The connection from before, or another: if there was none, or if certificates were
+        renewed since. Then the one from before ends when the last call lets go of it.
+        """
+        material = self._material()
+        if before and before.material is material:
+            return before
+        channel = self._channel(grpc, material)
+        connection = Connection(channel, material)
+        if material:
+            # gRPC would keep it open for ever.
+            weakref.finalize(connection, channel.close).atexit = False
+        return connection
+
+    def dial_async(self, before: "Connection | None" = None) -> "Connection":
+        """`dial` for asyncio, whose channels close themselves when nobody holds them."""
+        material = self._material()
+        if before and before.material is material:
+            return before
+        return Connection(self._channel(grpc.aio, material), material)
+
+    def _material(self) -> Material | None:
+        return self._files.current() if self._files else None
+
+    def _channel(self, kind: Any, material: Material | None) -> Any:
+        target = grpc_target(self.address)
+        if material is None:
+            return kind.insecure_channel(target, options=_OPTIONS)
+        name = (("grpc.ssl_target_name_override", material.server_name),)
+        return kind.secure_channel(
+            target,
+            grpc.ssl_channel_credentials(material.ca, material.key, material.cert),
+            options=_OPTIONS + (name if material.server_name else ()),
+        )
 
 
 class Connection:
-    """A channel of either kind, and its methods."""
+    """A channel of either kind to a daemon, and its methods."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, material: Material | None) -> None:
         self.channel = channel
+        self.material = material
         self._methods: dict[str, Any] = {}
 
     def method(self, operation: Operation[Any]) -> Any:
@@ -92,6 +194,15 @@ class Connection:
                 response_deserializer=operation.answer.FromString,
             )
         return found
+
+    def stream(self, operation: Operation[Any]) -> Any:
+        """The call, which goes on for as long as it is read."""
+        method = self.channel.unary_stream(
+            operation.method,
+            request_serializer=type(operation.request).SerializeToString,
+            response_deserializer=operation.answer.FromString,
+        )
+        return method(operation.request)
 
 
 def translated(error: grpc.RpcError, address: str) -> errors.EnvelopeError:
@@ -113,13 +224,20 @@ def translated(error: grpc.RpcError, address: str) -> errors.EnvelopeError:
                         store=info.metadata["store"],
                     )
     if code == "UNAVAILABLE":
-        text = f"kekd at {address} can't be reached: is it running there? ({text})"
+        text = f"kekd at {address} can't be reached: {_advice(address, text)} ({text})"
     elif code == "DEADLINE_EXCEEDED":
         text = (
             f"kekd at {address} didn't answer in time: is it running there?"
             " A write may have been done or not."
         )
     return _kind(code)(f"{text} [{code}]")
+
+
+def _advice(address: str, text: str) -> str:
+    """What to check, by gRPC's own words."""
+    if address.startswith("unix:"):
+        return _IS_IT_RUNNING
+    return next((advice for words, advice in _ADVICE if words in text), _IS_IT_RUNNING)
 
 
 def _kind(code: str, reason: str = "") -> type[errors.EnvelopeError]:

@@ -1,6 +1,7 @@
 """The values that callers hold, shaped as cyborgdb_core 0.18 has them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(slots=True)
@@ -30,6 +31,8 @@ class KMSBlob:
     etag: str = field(default="", init=False, compare=False)
     """Of the stored envelope that this was read from: pass it as `if_etag` when you push it back.
     Not a part of the value; empty for an envelope that wasn't read."""
+    store: str = field(default="", init=False, compare=False)
+    """The daemon's name for the store that this was read from. Not a part of the value either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +92,51 @@ class StorageConfig:
         several of its stores have this bucket and prefix. The credentials stay here.
         """
         return cls("s3", bucket=bucket, prefix=prefix, region=region, endpoint=endpoint)
+
+    @classmethod
+    def named(cls, name: str) -> "StorageConfig":
+        """A store by the name that the daemon has for it, in its log, its status and in errors.
+
+        Raises ValueError unless it is memory, disk:PATH or s3:BUCKET[/PREFIX].
+        """
+        kind, _, rest = name.partition(":")
+        if name == "memory":
+            return cls.memory()
+        if kind == "disk" and rest:
+            return cls.disk(rest)
+        if kind == "s3" and rest:
+            bucket, _, prefix = rest.partition("/")
+            return cls.s3(bucket, prefix=prefix)
+        raise ValueError("write memory, disk:PATH or s3:BUCKET[/PREFIX]")
+
+    def __str__(self) -> str:
+        """That name."""
+        match self.kind:
+            case "disk":
+                return f"disk:{self.path}"
+            case "s3":
+                return f"s3:{self.bucket}/{self.prefix}".rstrip("/")
+            case _:
+                return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An envelope was written or removed.
+
+    One change may be told twice, and of several to one envelope in short succession perhaps only
+    the last.
+    """
+
+    index_name: str
+    kind: Literal["created", "pushed", "deleted"]
+    """What something else than a kekd daemon wrote counts as pushed."""
+    etag: str
+    """Of the envelope as it was found after the change; empty if there is none or it is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Whatever was read before may be old: read again what you hold. From here on every change is
+    told. Each watch begins with one.
+    """

@@ -14,6 +14,7 @@
     ├── UnavailableError           the daemon or its store can't be reached; try again
     ├── DeadlineExceededError      the timeout ran out; a write may have been done or not
     ├── ResourceExhaustedError     the request is too large, or there are too many
+    │   └── WatchFellBehindError   a watch was read more slowly than changes came
     └── InternalError              a failure that the daemon's log explains
 
 Branch on the class, or on `reason`; never on the text.
@@ -92,6 +93,10 @@ class ResourceExhaustedError(EnvelopeError):
     pass
 
 
+class WatchFellBehindError(ResourceExhaustedError):
+    pass
+
+
 class InternalError(EnvelopeError):
     pass
 
@@ -105,9 +110,15 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.REQUEST_INVALID: InvalidArgumentError,
         Reason.ETAG_MISMATCH: EtagMismatchError,
         Reason.STORE_NOT_CONFIGURED: PermissionDeniedError,
+        Reason.ACCESS_DENIED: PermissionDeniedError,
+        Reason.CALLER_UNKNOWN: UnauthenticatedError,
         Reason.ENVELOPE_CORRUPT: CorruptEnvelopeError,
         Reason.STORE_UNUSABLE: StoreUnusableError,
         Reason.STORE_UNAVAILABLE: UnavailableError,
+        Reason.WATCH_FELL_BEHIND: WatchFellBehindError,
+        Reason.TOO_MANY_CALLS: ResourceExhaustedError,
+        Reason.RATE_LIMITED: ResourceExhaustedError,
+        Reason.AUDIT_UNAVAILABLE: UnavailableError,
         Reason.INTERNAL: InternalError,
     }
 )

@@ -1,0 +1,239 @@
+"""The client for asyncio."""
+
+import asyncio
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, suppress
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from kekd import _operations as operations
+from kekd import _rpc, _watch
+from kekd._cache import DEFAULT_MAX_STALENESS
+from kekd._caches import Caches
+from kekd._feed import TaskFeed
+from kekd._operations import EnvelopeLike, Event, Found, Operation, Page, Push, Pushed
+from kekd._status import DaemonStatus
+from kekd._tls import Tls
+from kekd._types import KMSBlob, StorageConfig
+from kekd.errors import UnavailableError
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same calls with the same meaning, to be awaited.
+
+    It belongs to the event loop that first calls it.
+    """
+
+    caches: Caches[TaskFeed] | None = None
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        tls: Tls | None = None,
+        timeout: float = _rpc.DEFAULT_TIMEOUT,
+        cache: bool = False,
+        max_staleness: float = DEFAULT_MAX_STALENESS,
+    ) -> None:
+        self.address = _rpc.resolve(address)
+        self._dialer = _rpc.Dialer(self.address, tls)
+        self._timeout = _rpc.checked_timeout(timeout)
+        self._connection: _rpc.Connection | None = None
+        if cache:
+            self.caches = Caches(max_staleness, partial(TaskFeed, self._dialer))
+            weakref.finalize(self, self.caches.abandon).atexit = False
+
+    async def create_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        blob: EnvelopeLike,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  (gRPC's own deadline)
+    ) -> str:
+        """See `Client.create_index_kms`."""
+        return await self._call(operations.create(config_location, index_name, blob), timeout)
+
+    async def push_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        blob: EnvelopeLike,
+        *,
+        if_etag: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> str:
+        """See `Client.push_index_kms`."""
+        operation = operations.push(config_location, index_name, blob, if_etag)
+        return await self._call(operation, timeout)
+
+    async def get_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> KMSBlob:
+        """See `Client.get_index_kms`."""
+        if self.caches is None:
+            return await self._call(operations.get(config_location, index_name), timeout)
+        kept = self.caches.get(config_location, index_name)
+        if kept is not None:
+            return kept
+        operation = operations.get(config_location, index_name)
+        with self.caches.at(config_location).reading(operation.index_name) as keep:
+            return keep(await self._call(operation, timeout))
+
+    async def delete_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        if_etag: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> bool:
+        """See `Client.delete_index_kms`."""
+        return await self._call(operations.delete(config_location, index_name, if_etag), timeout)
+
+    async def list_index_kms(
+        self,
+        config_location: StorageConfig | None = None,
+        prefix: str = "",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[str]:
+        """See `Client.list_index_kms`."""
+        async for name in self._pages(partial(operations.page, config_location, prefix), timeout):
+            yield name
+
+    async def get_many_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_names: Iterable[str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[Found]:
+        """See `Client.get_many_index_kms`."""
+        for batch in operations.batches(config_location, index_names):
+            for found in await self._call(batch, timeout):
+                yield found
+
+    async def push_many_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        items: Iterable[Push],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[Pushed]:
+        """See `Client.push_many_index_kms`."""
+        for batch in operations.push_batches(config_location, items):
+            for pushed in [batch] if isinstance(batch, tuple) else await self._call(batch, timeout):
+                yield pushed
+
+    async def scan_index_kms(
+        self,
+        config_location: StorageConfig | None = None,
+        prefix: str = "",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[Found]:
+        """See `Client.scan_index_kms`."""
+        page = partial(operations.full_page, config_location, prefix)
+        async for found in self._pages(page, timeout):
+            yield found
+
+    async def watch_index_kms(
+        self,
+        config_location: StorageConfig | None = None,
+        prefix: str = "",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncGenerator[Event, None]:
+        """See `Client.watch_index_kms`."""
+        seconds = self._seconds(timeout)
+        operation = operations.watch(config_location, prefix)
+        events = _watch.events_async(self._connected(), operation, seconds, self.address)
+        async with aclosing(events):
+            async for event in events:
+                if event is not None:
+                    yield event
+
+    async def status(self, *, timeout: float | None = None) -> DaemonStatus:  # noqa: ASYNC109
+        """See `Client.status`."""
+        return await self._call(operations.status(), timeout)
+
+    async def wait(
+        self,
+        timeout: float = _rpc.WAIT_TIMEOUT,  # noqa: ASYNC109
+        *,
+        service: str = operations.SERVICE,
+    ) -> None:
+        """See `Client.wait`."""
+        for seconds, tolerated in _rpc.looks(timeout):
+            with suppress(*tolerated):
+                await self._call(operations.serving(self.address, service), seconds)
+                return
+            await asyncio.sleep(_rpc.WAIT_INTERVAL)
+
+    async def close(self) -> None:
+        """Closes the connection, and drops what was cached. A later call opens another."""
+        for feed in self.caches.close() if self.caches else ():
+            await feed.wait_closed()
+        connection, self._connection = self._connection, None
+        if connection:
+            await connection.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _pages(self, page: Page[Item], timeout: float | None) -> AsyncIterator[Item]:  # noqa: ASYNC109
+        token = ""
+        while True:
+            items, token = await self._call(page(token), timeout)
+            for item in items:
+                yield item
+            if not token:
+                return
+
+    def _connected(self) -> _rpc.Connection:
+        self._connection = self._dialer.dial_async(self._connection)
+        return self._connection
+
+    def _seconds(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
+
+    async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
+        seconds = self._seconds(timeout)
+        connection = self._connected()  # held while the call lasts
+        try:
+            answer = await connection.method(operation)(
+                operation.request, timeout=seconds, wait_for_ready=operation.wait_for_ready
+            )
+        except grpc.RpcError as error:
+            raise _rpc.translated(error, self.address) from None
+        except asyncio.CancelledError:  # also gRPC's word for a channel that was closed meanwhile
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+        else:
+            return operation.result(answer)
+        finally:
+            if self.caches:
+                self.caches.change(operation.writes)
+        # Out here, where no traceback keeps the call: gRPC would report its end to a loop that may
+        # be over by then.
+        raise UnavailableError(_rpc.CLOSED)

@@ -1,0 +1,65 @@
+"""Either kind of client, called in the same way."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Self
+
+import kekd
+
+
+class BlockingAsyncClient:
+    """An `AsyncClient` on an event loop of its own, called as if it were a `Client`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._client = kekd.AsyncClient(*args, **options)
+        self.address = self._client.address
+        self.caches = self._client.caches
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any, **options: Any) -> Any:
+            return await getattr(self._client, name)(*args, **options)
+
+        return lambda *args, **options: self._run(call(*args, **options))
+
+    def list_index_kms(self, *args: Any, **options: Any) -> Iterator[str]:
+        async def call() -> list[str]:
+            return [name async for name in self._client.list_index_kms(*args, **options)]
+
+        return iter(self._run(call()))
+
+    def push_many_index_kms(self, *args: Any, **options: Any) -> Iterator[Any]:
+        async def call() -> list[Any]:
+            return [it async for it in self._client.push_many_index_kms(*args, **options)]
+
+        return iter(self._run(call()))
+
+    def watch_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
+        events = self._client.watch_index_kms(*args, **options)
+        try:
+            while True:
+                yield self._run(anext(events))
+        finally:
+            self._run(events.aclose())
+
+    def __enter__(self) -> Self:
+        self._run(self._client.__aenter__())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._run(self._client.__aexit__(None, None, None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, call: Any) -> Any:
+        async def awaited() -> Any:
+            return await call
+
+        return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result()
+
+
+OpenClient = Callable[..., kekd.Client]

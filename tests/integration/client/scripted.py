@@ -1,0 +1,150 @@
+"""A daemon in the test's hand: it says what, and when, the test tells it to."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+
+SOON = 10.0
+"""Seconds in which anything here happens, however busy the machine is."""
+HEARTBEAT = 0.2
+
+Answer = pb.WatchEnvelopesResponse
+
+
+class Stream:
+    """One watch, from the daemon's side."""
+
+    def __init__(self, request: pb.WatchEnvelopesRequest) -> None:
+        self.request = request
+        self.over = threading.Event()
+        self._told: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+
+    def begin(self, heartbeat: float = HEARTBEAT) -> None:
+        self._told.put(Answer(watching=pb.Watching(store="memory", heartbeat_seconds=heartbeat)))
+
+    def change(self, name: str, kind: pb.Change.Kind = pb.Change.KIND_PUSHED) -> None:
+        self._told.put(Answer(change=pb.Change(index_name=name, kind=kind, etag="told")))
+
+    def resync(self) -> None:
+        self._told.put(Answer(resync=pb.Resync()))
+
+    def heartbeat(self) -> None:
+        self._told.put(Answer(heartbeat=pb.Heartbeat()))
+
+    def say_nothing_known(self) -> None:
+        self._told.put(Answer())
+
+    def end(self) -> None:
+        self._told.put(None)
+
+    def answers(self) -> Iterator[Answer]:
+        while (answer := self._told.get()) is not None:
+            yield answer
+
+
+class Scripted:
+    """Keeps envelopes by name alone, and counts the calls. Its watches wait to be told."""
+
+    def __init__(self) -> None:
+        self.version = 1
+        """Of every envelope that is read."""
+        self.gets: list[str] = []
+        self.failure: grpc.StatusCode | None = None
+        """What each call but a watch fails with."""
+        self.watches: list[Stream] = []
+        self.open = threading.Event()
+        """Whether reads are answered, with what they met when they came."""
+        self.open.set()
+        self._server = grpc.server(ThreadPoolExecutor(16))
+        self._server.add_generic_rpc_handlers((self._handler(),))
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        self._server.start()
+
+    def watch(self, number: int = 0) -> Stream:
+        """The one that a client began, counted from 0."""
+        eventually(lambda: len(self.watches) > number)
+        return self.watches[number]
+
+    def close(self) -> None:
+        self.open.set()
+        for stream in self.watches:
+            stream.end()
+        self._server.stop(0).wait()
+
+    def _get(self, request: pb.GetEnvelopeRequest, context: Any) -> pb.GetEnvelopeResponse:
+        blob = pb.KMSBlob(provider="none", version=self.version)
+        self.gets.append(request.index_name)
+        assert self.open.wait(SOON)
+        self._fail(context)
+        return pb.GetEnvelopeResponse(blob=blob, etag=f"etag {blob.version}", store="memory")
+
+    def _write(self, _: Any, context: Any) -> pb.PushEnvelopeResponse:
+        self.version += 1
+        self._fail(context)
+        return pb.PushEnvelopeResponse(etag=f"etag {self.version}")
+
+    def _write_many(
+        self, request: pb.BatchPushEnvelopesRequest, context: Any
+    ) -> pb.BatchPushEnvelopesResponse:
+        etag = self._write(request, context).etag
+        answers = [pb.PushedEnvelope(index_name=it.index_name, etag=etag) for it in request.pushes]
+        return pb.BatchPushEnvelopesResponse(envelopes=answers)
+
+    def _delete(self, _: pb.DeleteEnvelopeRequest, context: Any) -> pb.DeleteEnvelopeResponse:
+        self.version += 1
+        self._fail(context)
+        return pb.DeleteEnvelopeResponse(existed=True)
+
+    def _watch(self, request: pb.WatchEnvelopesRequest, context: Any) -> Iterator[Answer]:
+        stream = Stream(request)
+        context.add_callback(stream.over.set)
+        context.add_callback(stream.end)
+        self.watches.append(stream)
+        return stream.answers()
+
+    def _fail(self, context: Any) -> None:
+        if self.failure:
+            context.abort(self.failure, "told to")
+
+    def _handler(self) -> grpc.GenericRpcHandler:
+        handlers = {
+            "GetEnvelope": _unary(self._get, pb.GetEnvelopeRequest),
+            "CreateEnvelope": _unary(self._write, pb.CreateEnvelopeRequest),
+            "PushEnvelope": _unary(self._write, pb.PushEnvelopeRequest),
+            "BatchPushEnvelopes": _unary(self._write_many, pb.BatchPushEnvelopesRequest),
+            "DeleteEnvelope": _unary(self._delete, pb.DeleteEnvelopeRequest),
+            "WatchEnvelopes": grpc.unary_stream_rpc_method_handler(
+                self._watch,
+                request_deserializer=pb.WatchEnvelopesRequest.FromString,
+                response_serializer=Answer.SerializeToString,
+            ),
+        }
+        return grpc.method_handlers_generic_handler("kekd.v1.EnvelopeService", handlers)
+
+
+def _unary(method: Callable[[Any, Any], Any], request: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        method,
+        request_deserializer=request.FromString,
+        response_serializer=lambda answer: answer.SerializeToString(),
+    )
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + SOON
+    while not is_so():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.005)
+
+
+def version_of(client: kekd.Client, name: str = "i") -> int:
+    return client.get_index_kms(None, name).version

@@ -1,0 +1,69 @@
+"""Where a client finds its daemon."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import kekd
+from kekd import _functions
+from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.proxy import Proxy
+from tests.fixtures.s3 import free_port
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.calls import BLOB, OTHER
+
+pytestmark = both_engines
+
+
+def test_every_spelling_of_an_address_is_understood(
+    open_client: OpenClient, shared_daemon: Daemon, proxy: Proxy, index: str
+) -> None:
+    path = shared_daemon.socket
+    relative = os.path.relpath(path)
+    for address in (f"unix:{path}", f"unix://{path}", f"unix:{relative}", proxy.address):
+        with open_client(address) as client:
+            client.push_index_kms(None, index, BLOB)
+
+
+@pytest.mark.parametrize("address", ["unix:", "localhost", "http://localhost:1", "localhost:x"])
+def test_no_address_is_refused_at_once(address: str) -> None:
+    for kind in (kekd.Client, kekd.AsyncClient):
+        with pytest.raises(ValueError, match="write unix:PATH"):
+            kind(address)
+
+
+def test_the_variable_names_the_daemon(
+    open_client: OpenClient, shared_daemon: Daemon, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEKD_ADDRESS", shared_daemon.address)
+    with open_client() as client:
+        client.create_index_kms(None, index, BLOB)
+
+
+@pytest.fixture
+def fresh_functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The module functions as in a new process."""
+    monkeypatch.setattr(_functions, "_shared", None)
+    yield
+    _functions._client().close()
+
+
+def test_the_functions_follow_the_variable(
+    fresh_functions: None, shared_daemon: Daemon, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEKD_ADDRESS", shared_daemon.address)
+    etag = kekd.create_index_kms(None, index, BLOB)
+    assert kekd.get_index_kms(None, index).etag == etag
+    etag = kekd.push_index_kms(None, index, OTHER, if_etag=etag)
+    assert list(kekd.list_index_kms(prefix=index)) == [index]
+    assert kekd.delete_index_kms(None, index, if_etag=etag)
+
+
+def test_connect_goes_before_the_variable(
+    fresh_functions: None, shared_daemon: Daemon, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEKD_ADDRESS", f"127.0.0.1:{free_port()}")
+    client = kekd.connect(shared_daemon.address)
+    kekd.create_index_kms(None, index, BLOB)
+    assert client.get_index_kms(None, index) == BLOB

@@ -1,0 +1,436 @@
+"""A client that caches, before a daemon in the test's hand."""
+
+import asyncio
+import gc
+import importlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import grpc
+import pytest
+
+import kekd
+from kekd.kek import Keyring, Registry
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.calls import BLOB
+from tests.integration.client.scripted import SOON, Scripted, eventually, version_of
+
+STALENESS = 1.0
+
+
+@pytest.fixture
+def cached(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client]:
+    with open_client(scripted.address, cache=True, max_staleness=100) as client:
+        yield client
+
+
+@pytest.fixture
+def watching(cached: kekd.Client, scripted: Scripted) -> kekd.Client:
+    """One whose watch has begun, and is told of the beginning with the first get."""
+    begin(cached, scripted)
+    return cached
+
+
+def begin(client: kekd.Client, scripted: Scripted, watch: int = 0, heartbeat: float = 100) -> None:
+    """Begins a watch. Returns when gets are served from memory: of index `probe`."""
+    version_of(client, "probe")
+    scripted.watch(watch).begin(heartbeat)
+    eventually(lambda: is_served(client, scripted, "probe"))
+
+
+def is_served(client: kekd.Client, scripted: Scripted, name: str = "i") -> bool:
+    """Whether a get is answered from memory."""
+    before = len(scripted.gets)
+    version_of(client, name)
+    return len(scripted.gets) == before
+
+
+def read(client: kekd.Client, scripted: Scripted, name: str = "i") -> int:
+    """Reads until it is served from memory; what was served."""
+    eventually(lambda: is_served(client, scripted, name))
+    return version_of(client, name)
+
+
+def test_what_was_read_is_served_without_a_call(watching: kekd.Client, scripted: Scripted) -> None:
+    first = watching.get_index_kms(None, "i")
+    assert is_served(watching, scripted)
+    second = watching.get_index_kms(None, "i")
+    assert (second, second.etag, second.store) == (first, "etag 1", "memory")
+
+
+def test_without_cache_each_get_is_a_call(open_client: OpenClient, scripted: Scripted) -> None:
+    with open_client(scripted.address) as client:
+        assert not any(is_served(client, scripted) for _ in range(3))
+    assert not scripted.watches
+
+
+def test_before_the_watch_begins_each_get_is_a_call(
+    cached: kekd.Client, scripted: Scripted
+) -> None:
+    assert not any(is_served(cached, scripted) for _ in range(3))
+    scripted.watch().begin()
+    eventually(lambda: is_served(cached, scripted))
+
+
+def test_there_is_a_watch_of_each_location_that_is_read(
+    cached: kekd.Client, scripted: Scripted
+) -> None:
+    cached.push_index_kms(None, "i", BLOB)
+    assert not scripted.watches
+    for location in (None, kekd.StorageConfig.memory(), kekd.StorageConfig.memory()):
+        cached.get_index_kms(location, "i")
+    scripted.watch(1)
+    begun = [it.request.config_location.WhichOneof("location") for it in scripted.watches]
+    assert sorted(begun, key=str) == [None, "memory"]
+
+
+def test_a_change_that_is_told_is_seen(watching: kekd.Client, scripted: Scripted) -> None:
+    read(watching, scripted)
+    read(watching, scripted, "j")
+    scripted.version = 2
+    scripted.watch().change("i")
+    eventually(lambda: version_of(watching) == 2)
+    assert version_of(watching, "j") == 1
+    assert is_served(watching, scripted, "j")
+
+
+def test_a_callers_changes_to_its_answer_are_its_own(
+    watching: kekd.Client, scripted: Scripted
+) -> None:
+    watching.get_index_kms(None, "i").version = 7
+    watching.get_index_kms(None, "i").version = 7
+    assert is_served(watching, scripted)
+    assert version_of(watching) == 1
+
+
+def test_failures_are_not_kept(watching: kekd.Client, scripted: Scripted) -> None:
+    scripted.failure = grpc.StatusCode.NOT_FOUND
+    for _ in range(2):
+        with pytest.raises(kekd.EnvelopeNotFoundError):
+            watching.get_index_kms(None, "i")
+    assert scripted.gets.count("i") == 2
+    scripted.failure = None
+    assert version_of(watching) == 1
+
+
+WRITES: list[Callable[[kekd.Client, kekd.StorageConfig | None], Any]] = [
+    lambda client, where: client.create_index_kms(where, "i", BLOB, timeout=0.5),
+    lambda client, where: client.push_index_kms(where, "i", BLOB, timeout=0.5),
+    lambda client, where: list(
+        client.push_many_index_kms(where, [("j", BLOB, None), ("i", BLOB, None)], timeout=0.5)
+    ),
+    lambda client, where: client.delete_index_kms(where, "i", timeout=0.5),
+]
+each_write = pytest.mark.parametrize("write", WRITES, ids=["create", "push", "push many", "delete"])
+
+
+@each_write
+@pytest.mark.parametrize("where", [None, kekd.StorageConfig.memory()], ids=["same", "alias"])
+def test_a_clients_own_write_is_seen_at_once(
+    watching: kekd.Client,
+    scripted: Scripted,
+    write: Callable[..., Any],
+    where: kekd.StorageConfig | None,
+) -> None:
+    read(watching, scripted)
+    write(watching, where)
+    assert version_of(watching) == 2
+
+
+@each_write
+@pytest.mark.parametrize("failure", [grpc.StatusCode.INTERNAL, grpc.StatusCode.FAILED_PRECONDITION])
+def test_a_write_that_failed_may_have_been_done(
+    watching: kekd.Client, scripted: Scripted, write: Callable[..., Any], failure: grpc.StatusCode
+) -> None:
+    read(watching, scripted)
+    scripted.failure = failure
+    with pytest.raises(kekd.EnvelopeError):
+        write(watching, None)
+    scripted.failure = None
+    assert version_of(watching) == 2
+
+
+@pytest.mark.parametrize("told", ["change", "own write", "resync", "loss"])
+def test_a_read_in_flight_does_not_bring_back_what_was_dropped(
+    watching: kekd.Client, scripted: Scripted, told: str
+) -> None:
+    stream = scripted.watch()
+    scripted.open.clear()
+    with ThreadPoolExecutor(1) as threads:
+        old = threads.submit(version_of, watching)
+        eventually(lambda: "i" in scripted.gets)
+        match told:
+            case "change":
+                stream.change("i")
+            case "own write":
+                watching.push_index_kms(None, "i", BLOB)
+            case "resync":
+                stream.resync()
+            case _:
+                stream.end()
+                scripted.watch(1).begin()
+        if told != "own write":
+            scripted.version = 2
+            settle(watching, scripted)
+        scripted.open.set()
+        assert old.result() == 1
+    assert version_of(watching) == 2
+
+
+def settle(client: kekd.Client, scripted: Scripted) -> None:
+    """Returns when the client has heard what it was told."""
+    caches = cast("Any", client.caches)
+    ((cache, _),) = caches._opened.values()
+    eventually(lambda: not cache._tokens)
+
+
+def test_a_resync_drops_everything(watching: kekd.Client, scripted: Scripted) -> None:
+    for name in "ij":
+        read(watching, scripted, name)
+    scripted.version = 2
+    scripted.watch().resync()
+    eventually(lambda: version_of(watching) == 2)
+    assert version_of(watching, "j") == 2
+    assert is_served(watching, scripted)
+
+
+def test_a_loss_drops_everything_until_the_next_watch_begins(
+    watching: kekd.Client, scripted: Scripted
+) -> None:
+    read(watching, scripted)
+    scripted.version = 2
+    scripted.watch().end()
+    eventually(lambda: version_of(watching) == 2)
+    scripted.watch(1)
+    assert not any(is_served(watching, scripted) for _ in range(3))
+    begin(watching, scripted, 1)
+    assert read(watching, scripted) == 2
+
+
+def test_a_daemon_that_comes_back_is_not_asked_by_all_at_once(
+    watching: kekd.Client, scripted: Scripted
+) -> None:
+    came = []
+    for number in range(5):
+        scripted.watch(number).end()
+        came.append(time.monotonic())
+    pauses = [after - before for before, after in itertools.pairwise(came)]
+    assert pauses[0] > 0.04
+    assert pauses[3] > 0.35
+
+
+def test_nothing_is_served_beyond_the_staleness(
+    open_client: OpenClient, scripted: Scripted
+) -> None:
+    with open_client(scripted.address, cache=True, max_staleness=STALENESS) as client:
+        begin(client, scripted)
+        scripted.watch().heartbeat()
+        heard = time.monotonic()
+        read(client, scripted)
+        scripted.version = 2  # and nobody tells
+        while time.monotonic() < heard + 3 * STALENESS:
+            start = time.monotonic()
+            if start > heard + STALENESS + 0.1:
+                assert version_of(client) == 2
+                assert not is_served(client, scripted)
+            time.sleep(0.01)
+        scripted.watch().change("i")
+        assert read(client, scripted) == 2
+
+
+def test_heartbeats_keep_it_fresh(open_client: OpenClient, scripted: Scripted) -> None:
+    with open_client(scripted.address, cache=True, max_staleness=STALENESS) as client:
+        begin(client, scripted)
+        read(client, scripted)
+        for _ in range(15):
+            scripted.watch().heartbeat()
+            time.sleep(STALENESS / 5)
+            assert is_served(client, scripted)
+
+
+def test_a_silent_daemon_is_watched_anew(cached: kekd.Client, scripted: Scripted) -> None:
+    begin(cached, scripted, heartbeat=0.1)
+    assert scripted.watch().over.wait(SOON)
+    begin(cached, scripted, 1)
+
+
+def watch_threads() -> int:
+    return sum(thread.name.startswith("kekd watch") for thread in threading.enumerate())
+
+
+def test_closing_ends_the_watch_and_drops_everything(
+    watching: kekd.Client, scripted: Scripted
+) -> None:
+    read(watching, scripted)
+    watching.close()
+    assert scripted.watch().over.wait(SOON)
+    eventually(lambda: not watch_threads())
+    scripted.version = 2
+    assert version_of(watching) == 2
+    begin(watching, scripted, 1)
+    assert is_served(watching, scripted, "probe")
+
+
+def test_a_client_that_is_forgotten_does_not_watch_on(scripted: Scripted) -> None:
+    client = kekd.Client(scripted.address, cache=True)
+    begin(client, scripted)
+    del client
+    gc.collect()
+    assert scripted.watch().over.wait(SOON)
+    eventually(lambda: not watch_threads())
+
+
+async def test_an_async_client_that_is_forgotten_does_not_watch_on(scripted: Scripted) -> None:
+    client = kekd.AsyncClient(scripted.address, cache=True)
+    await client.get_index_kms(None, "i")
+    await asyncio.to_thread(scripted.watch().begin, 100)
+    assert client._connection
+    await client._connection.channel.close()
+    del client
+    gc.collect()
+    assert await asyncio.to_thread(scripted.watch().over.wait, SOON)
+
+
+def test_it_may_be_forgotten_in_the_thread_that_reads_its_watch(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the collector may run as well as anywhere: then nothing of gRPC may be waited for."""
+    client = kekd.Client(scripted.address, cache=True)
+    begin(client, scripted)
+    held, forgotten = [client], threading.Event()
+    grpc_common: Any = importlib.import_module("grpc._common")  # untyped
+    deserialize = grpc_common.deserialize
+    del client
+
+    def forget_and_deserialize(*arguments: Any) -> Any:
+        held.clear()
+        gc.collect()
+        forgotten.set()
+        return deserialize(*arguments)
+
+    monkeypatch.setattr(grpc_common, "deserialize", forget_and_deserialize)
+    scripted.watch().change("i")
+    assert forgotten.wait(SOON)
+    eventually(lambda: not watch_threads())
+
+
+def test_an_own_write_is_told_without_a_watch(scripted: Scripted) -> None:
+    told: list[str] = []
+
+    class Listener:
+        def invalidate(self, index_name: str) -> None:
+            told.append(index_name)
+
+    listener = Listener()
+    with kekd.Client(scripted.address, cache=True) as client:
+        assert client.caches
+        client.caches.listen(None, listener)
+        client.push_index_kms(None, "i", BLOB)
+    assert told == ["i"]
+
+
+def test_what_is_no_location_is_told_as_without_a_cache(scripted: Scripted) -> None:
+    nonsense: Any = {}
+    with (
+        kekd.Client(scripted.address, cache=True) as client,
+        pytest.raises(TypeError, match="config_location must be"),
+    ):
+        client.get_index_kms(nonsense, "i")
+
+
+def test_without_a_thread_for_the_watch_a_get_is_a_call(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kekd.Client(scripted.address, cache=True) as client:
+        version_of(kekd.Client(scripted.address))  # gRPC has the threads that it needs
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name.startswith("kekd watch"):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            assert not is_served(client, scripted)
+            assert not is_served(client, scripted)
+        begin(client, scripted)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), 10**10])
+def test_a_staleness_that_can_not_be_is_refused(scripted: Scripted, seconds: float) -> None:
+    with pytest.raises(ValueError, match="is no max_staleness"):
+        kekd.Client(scripted.address, cache=True, max_staleness=seconds)
+
+
+def test_names_in_bytes_are_the_same_names(watching: kekd.Client, scripted: Scripted) -> None:
+    name = cast("str", b"i")
+    version_of(watching, name)
+    assert read(watching, scripted) == 1
+    watching.push_index_kms(None, name, BLOB)
+    assert version_of(watching) == 2
+
+
+class Loads(Registry):
+    """A registry that counts what it opens."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.count = 0
+
+    def unwrap(self, *_: Any, **__: Any) -> bytearray:
+        self.count += 1
+        return bytearray(32)
+
+
+def test_a_keyring_drops_a_kek_as_soon_as_its_envelope_changes(scripted: Scripted) -> None:
+    with kekd.Client(scripted.address, cache=True) as client:
+        registry = Loads()
+        keyring = Keyring(registry, client)
+        keyring.kek("i")
+        keyring.kek("j")
+        scripted.watch().begin()
+        eventually(lambda: is_served(client, scripted, "probe"))
+        keyring.kek("i")
+        assert registry.count == 2
+        scripted.watch().change("i")
+        eventually(lambda: list(keyring._keks) == ["j"])
+        scripted.version = 2
+        keyring.kek("i")
+        assert registry.count == 3
+        assert scripted.gets.count("i") == 2, "the cache dropped it too, and before"
+        keyring.invalidate_all()
+
+
+@pytest.mark.parametrize("gap", ["resync", "loss"])
+def test_a_keyring_keeps_its_keks_over_a_gap(scripted: Scripted, gap: str) -> None:
+    with kekd.Client(scripted.address, cache=True) as client:
+        registry = Loads()
+        keyring = Keyring(registry, client)
+        keyring.kek("i")
+        begin(client, scripted)
+        if gap == "resync":
+            scripted.version = 2
+            scripted.watch().resync()
+            eventually(lambda: version_of(client, "probe") == 2)
+        else:
+            scripted.watch().end()
+            begin(client, scripted, 1)
+        keyring.kek("i")
+        assert registry.count == 1
+        keyring.invalidate_all()
+
+
+def test_a_client_does_not_hold_a_keyring_alive(scripted: Scripted) -> None:
+    with kekd.Client(scripted.address, cache=True) as client:
+        keyring = Keyring(Registry({}), client)
+        assert client.caches
+        ((_, listeners),) = client.caches._listeners.items()
+        assert len(listeners) == 1
+        del keyring
+        gc.collect()
+        assert not listeners

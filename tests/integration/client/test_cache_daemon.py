@@ -1,0 +1,181 @@
+"""A client that caches, before a real daemon."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kekd
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines, clean_environment
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.scripted import eventually, version_of
+
+pytestmark = both_engines
+
+LATENCY = 2.0
+"""Seconds; of a stream on a machine that is as busy as one that runs tests."""
+STALENESS = 1.5
+
+
+def is_served(client: kekd.Client) -> bool:
+    assert client.caches
+    return client.caches.get(None, "i") is not None
+
+
+def warm(client: kekd.Client) -> None:
+    def is_warm() -> bool:
+        client.get_index_kms(None, "i")
+        return is_served(client)
+
+    eventually(is_warm)
+
+
+def push(client: kekd.Client, version: int) -> None:
+    client.push_index_kms(None, "i", kekd.KMSBlob(provider="none", version=version))
+
+
+def test_what_another_client_wrote_is_seen_within_the_streams_latency(
+    open_client: OpenClient, daemon: Daemon
+) -> None:
+    with open_client(daemon.address, cache=True) as reader, kekd.Client(daemon.address) as writer:
+        push(writer, 1)
+        warm(reader)
+        hits = 0
+        for version in range(2, 100):
+            push(writer, version)
+            acknowledged = time.monotonic()
+            seen = version_of(reader)
+            while seen != version:
+                assert seen == version - 1
+                assert time.monotonic() < acknowledged + LATENCY
+                seen = version_of(reader)
+            hits += is_served(reader)
+            assert version_of(reader) == version
+        assert hits > 10
+
+
+def test_what_the_client_wrote_is_seen_at_once(open_client: OpenClient, daemon: Daemon) -> None:
+    with open_client(daemon.address, cache=True) as client:
+        push(client, 1)
+        warm(client)
+        for version in range(2, 300):
+            push(client, version)
+            assert version_of(client) == version
+
+
+def test_a_daemon_that_stands_still_is_not_served_for_beyond_the_staleness(
+    open_client: OpenClient, daemon: Daemon
+) -> None:
+    with open_client(daemon.address, cache=True, max_staleness=STALENESS) as client:
+        push(client, 1)
+        warm(client)
+        daemon.process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        try:
+            while is_served(client):
+                assert time.monotonic() < stopped + STALENESS + 0.2
+                time.sleep(0.01)
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+        warm(client)
+
+
+def test_what_was_written_while_the_daemon_was_gone_is_seen(
+    open_client: OpenClient, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    flags = ("--disk", str(tmp_path / "keystore"))
+    daemon = start_daemon(*flags)
+    with open_client(daemon.address, cache=True) as client:
+        push(client, 1)
+        warm(client)
+        daemon.kill()
+        other = start_daemon(*flags, name="other")
+        with kekd.Client(other.address) as foreigner:
+            push(foreigner, 2)
+        other.kill()
+        eventually(lambda: not is_served(client))
+        start_daemon(*flags)
+        assert version_of(client) == 2
+        warm(client)
+        assert version_of(client) == 2
+
+
+FORK = """
+import os, signal, sys, time
+import kekd
+
+def push(client, name, version):
+    client.push_index_kms(None, name, kekd.KMSBlob(provider="none", version=version))
+
+def warm():
+    end = time.monotonic() + 10
+    while client.caches.get(None, "i") is None:
+        assert time.monotonic() < end, "never served from memory"
+        client.get_index_kms(None, "i")
+        time.sleep(0.01)
+
+def use(number):
+    assert client.caches.get(None, "i") is None, "what its parent read"
+    assert client.get_index_kms(None, "i").version == 1
+    warm()
+    push(client, f"child {number}", number)
+    assert client.get_index_kms(None, f"child {number}").version == number
+    client.close()
+
+client = kekd.Client(cache=True)
+push(client, "i", 1)
+warm()
+children = []
+for number in range(1, 17):  # gRPC trips over a fork in the midst of a call now and then only
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            use(number)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    children.append(child)
+    time.sleep(0.02)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 16
+foreigner = kekd.Client()
+for version in range(2, 30):
+    warm()
+    push(foreigner, "i", version)
+    end = time.monotonic() + 10
+    while client.get_index_kms(None, "i").version != version:
+        assert time.monotonic() < end, "a change was missed"
+"""
+
+
+def run(script: str, daemon: Daemon) -> None:
+    """In a process of its own, as pytest's has threads that no fork likes, and is to end."""
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        env=clean_environment() | {"KEKD_ADDRESS": daemon.address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_a_child_begins_with_nothing_and_watches_for_itself(daemon: Daemon) -> None:
+    run(FORK, daemon)
+
+
+FORGOTTEN = """
+import kekd
+
+client = kekd.Client(cache=True)
+client.push_index_kms(None, "i", kekd.KMSBlob(provider="none"))
+while client.caches.get(None, "i") is None:
+    client.get_index_kms(None, "i")
+"""
+
+
+def test_a_watch_does_not_keep_the_process_alive(daemon: Daemon) -> None:
+    run(FORGOTTEN, daemon)

@@ -1,0 +1,135 @@
+"""A client that is closed, shared or cancelled."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import kekd
+from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.proxy import Proxy, lose_answer, say_nothing
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.calls import BLOB, CALLS
+
+pytestmark = both_engines
+
+
+def test_a_closed_client_opens_another_connection(client: kekd.Client, index: str) -> None:
+    client.close()
+    client.create_index_kms(None, index, BLOB)
+    client.close()
+    client.close()
+    assert client.get_index_kms(None, index) == BLOB
+
+
+def test_the_end_of_a_with_closes_the_connection(
+    open_client: OpenClient, proxy: Proxy, index: str
+) -> None:
+    ended = threading.Event()
+
+    def wait_for_end(caller: Any, server: Any) -> None:
+        lose_answer(caller, server)
+        ended.set()
+
+    proxy.tell(wait_for_end)
+    with open_client(proxy.address) as client:
+        client.push_index_kms(None, index, BLOB)
+    assert ended.wait(5)
+
+
+def test_threads_share_a_client(client: kekd.Client, index: str) -> None:
+    start = threading.Barrier(32)
+
+    def work(number: int) -> None:
+        name = f"{index}-{number}"
+        start.wait()
+        for version in range(1, 21):
+            blob = kekd.KMSBlob(name, "none", version=version)
+            etag = client.push_index_kms(None, name, blob)
+            stored = client.get_index_kms(None, name)
+            assert (stored, stored.etag) == (blob, etag)
+
+    with ThreadPoolExecutor(32) as threads:
+        for done in [threads.submit(work, number) for number in range(32)]:
+            done.result()
+
+
+def test_closing_under_other_threads_ends_their_calls_by_the_book(
+    shared_daemon: Daemon, index: str
+) -> None:
+    client = kekd.Client(shared_daemon.address)
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            try:
+                client.push_index_kms(None, index, BLOB)
+            except kekd.EnvelopeError:
+                continue
+
+    with ThreadPoolExecutor(8) as threads:
+        working = [threads.submit(work) for _ in range(8)]
+        for _ in range(200):
+            client.close()
+            client.push_index_kms(None, index, BLOB)
+        over.set()
+        for done in working:
+            done.result()
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["create", "get"])
+def test_closing_ends_a_call_by_the_book(
+    distant: kekd.Client, proxy: Proxy, index: str, name: str
+) -> None:
+    proxy.tell(then=say_nothing)
+    with ThreadPoolExecutor() as threads:
+        call = threads.submit(CALLS[name], distant, index)
+        proxy.wait_for_connection()
+        distant.close()
+        with pytest.raises(kekd.UnavailableError, match="closed"):
+            call.result(timeout=5)
+
+
+async def test_closing_under_other_tasks_ends_their_calls_by_the_book(
+    shared_daemon: Daemon, index: str
+) -> None:
+    over = asyncio.Event()
+
+    async def work() -> None:
+        while not over.is_set():
+            try:
+                await client.push_index_kms(None, index, BLOB)
+            except kekd.UnavailableError:
+                continue
+
+    async with kekd.AsyncClient(shared_daemon.address) as client:
+        working = [asyncio.create_task(work()) for _ in range(8)]
+        for _ in range(200):
+            await client.close()
+            await client.push_index_kms(None, index, BLOB)
+        over.set()
+        await asyncio.gather(*working)
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["open", "closed meanwhile"])
+async def test_a_cancelled_task_is_cancelled(proxy: Proxy, index: str, closes: bool) -> None:
+    proxy.tell(then=say_nothing)
+    async with kekd.AsyncClient(proxy.address) as client:
+        task = asyncio.create_task(client.get_index_kms(None, index))
+        await asyncio.to_thread(proxy.wait_for_connection)
+        task.cancel()
+        if closes:
+            await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_a_call_ends_with_the_timeout_around_it(proxy: Proxy, index: str) -> None:
+    proxy.tell(then=say_nothing)
+    async with kekd.AsyncClient(proxy.address) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.get_index_kms(None, index)

@@ -1,0 +1,104 @@
+"""A client across forks, and under Ctrl-C."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.fixtures.daemon import StartDaemon, both_engines, clean_environment
+from tests.fixtures.proxy import Proxy, say_nothing
+
+pytestmark = both_engines
+
+StartScript = Callable[[str, str], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_script() -> Iterator[StartScript]:
+    """A caller's program; in a process of its own, as pytest's has threads that no fork likes."""
+    with ExitStack() as stack:
+
+        def start(script: str, address: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", script],
+                env=clean_environment() | {"KEKD_ADDRESS": address},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+FORK = """
+import multiprocessing, os
+import kekd
+
+client = kekd.Client()
+
+def use(name):
+    for version in range(1, 51):
+        blob = kekd.KMSBlob(name, "none", version=version)
+        client.push_index_kms(None, name, blob)
+        kekd.push_index_kms(None, name + " functions", blob)
+        assert client.get_index_kms(None, name) == blob
+        assert kekd.get_index_kms(None, name + " functions") == blob
+
+def forked(name):
+    if child := os.fork():
+        return child
+    use(name)
+    client.close()
+    os._exit(0)
+
+use("parent")
+children = [forked(f"child {number}") for number in range(4)]
+process = multiprocessing.get_context("fork").Process(target=use, args=("process",))
+process.start()
+use("parent")
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+process.join()
+assert process.exitcode == 0
+use("parent")
+client.close()
+assert os.waitpid(forked("child of a client that was closed"), 0)[1] == 0
+print(*client.list_index_kms(), sep=",")
+"""
+
+
+def test_forked_children_and_their_parent_all_use_the_client(
+    start_daemon: StartDaemon, start_script: StartScript
+) -> None:
+    script = start_script(FORK, start_daemon("--memory").address)
+    output, errors = script.communicate(timeout=60)
+    assert script.returncode == 0, errors
+    children = [f"child {number}" for number in range(4)]
+    users = ["child of a client that was closed", *children, "parent", "process"]
+    names = [name for user in users for name in (user, f"{user} functions")]
+    assert sorted(output.strip().split(",")) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import kekd; kekd.get_index_kms(None, 'i', timeout=60)",
+        "import asyncio, kekd; asyncio.run(kekd.AsyncClient(timeout=60).get_index_kms(None, 'i'))",
+    ],
+    ids=["Client", "AsyncClient"],
+)
+def test_ctrl_c_ends_a_blocking_call(proxy: Proxy, start_script: StartScript, script: str) -> None:
+    proxy.tell(then=say_nothing)
+    # A shell that starts the tests in the background has them, and so this, ignore it.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    caller = start_script(heed + script, proxy.address)
+    proxy.wait_for_connection()
+    caller.send_signal(signal.SIGINT)
+    _, errors = caller.communicate(timeout=5)
+    assert "KeyboardInterrupt" in errors
+    assert caller.returncode == -signal.SIGINT

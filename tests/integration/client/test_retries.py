@@ -1,0 +1,146 @@
+"""Which trouble a call outlives."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kekd
+from tests.fixtures.daemon import StartDaemon, both_engines
+from tests.fixtures.proxy import Proxy, lose_answer, refuse
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.calls import BLOB, CALLS, OTHER, each_call
+
+pytestmark = both_engines
+
+
+@each_call
+def test_a_call_outlives_a_connection_that_is_refused(
+    distant: kekd.Client, proxy: Proxy, index: str, call: Callable[..., Any]
+) -> None:
+    distant.push_index_kms(None, index, BLOB)
+    if call is CALLS["create"]:
+        distant.delete_index_kms(None, index)
+    proxy.tell(refuse)
+    proxy.cut()
+    assert call(distant, index)
+    assert proxy.connections == 2
+
+
+@pytest.mark.parametrize("name", ["push", "get", "list"])
+def test_a_call_outlives_a_lost_answer(
+    distant: kekd.Client, proxy: Proxy, index: str, name: str
+) -> None:
+    distant.push_index_kms(None, index, BLOB)
+    proxy.tell(lose_answer)
+    proxy.cut()
+    assert CALLS[name](distant, index)
+    assert proxy.connections == 2
+
+
+def test_a_delete_whose_answer_was_lost_is_done(
+    distant: kekd.Client, proxy: Proxy, index: str
+) -> None:
+    distant.create_index_kms(None, index, BLOB)
+    proxy.tell(lose_answer)
+    proxy.cut()
+    distant.delete_index_kms(None, index)
+    assert list(distant.list_index_kms(prefix=index)) == []
+
+
+def test_a_create_whose_answer_was_lost_is_the_callers_own(
+    distant: kekd.Client, proxy: Proxy, index: str
+) -> None:
+    proxy.tell(lose_answer)
+    etag = distant.create_index_kms(None, index, BLOB)
+    assert proxy.connections == 2
+    assert distant.get_index_kms(None, index).etag == etag
+
+
+def test_a_create_that_a_rival_won_is_refused_even_if_the_answer_was_lost(
+    distant: kekd.Client, proxy: Proxy, index: str
+) -> None:
+    distant.create_index_kms(None, index, OTHER)
+    proxy.tell(lose_answer)
+    proxy.cut()
+    with pytest.raises(kekd.EnvelopeExistsError):
+        distant.create_index_kms(None, index, BLOB)
+    assert proxy.connections == 2
+    assert distant.get_index_kms(None, index) == OTHER
+
+
+def test_a_conditional_push_whose_answer_was_lost_is_the_callers_own(
+    distant: kekd.Client, proxy: Proxy, index: str
+) -> None:
+    old = distant.create_index_kms(None, index, OTHER)
+    proxy.tell(lose_answer)
+    proxy.cut()
+    new = distant.push_index_kms(None, index, BLOB, if_etag=old)
+    assert proxy.connections == 2
+    stored = distant.get_index_kms(None, index)
+    assert (stored, stored.etag) == (BLOB, new)
+
+
+def test_a_batch_whose_answer_was_lost_is_the_callers_own_but_for_what_a_rival_outran(
+    distant: kekd.Client, proxy: Proxy, index: str
+) -> None:
+    mine, rivals = f"{index} mine", f"{index} rival's"
+    old = {name: distant.create_index_kms(None, name, OTHER) for name in (mine, rivals)}
+    distant.push_index_kms(None, rivals, kekd.KMSBlob(provider="none", version=2))
+    proxy.tell(lose_answer)
+    proxy.cut()
+    items = [(name, BLOB, etag) for name, etag in old.items()]
+    (_, new), (_, refused) = distant.push_many_index_kms(None, items)
+    assert proxy.connections == 2
+    stored = distant.get_index_kms(None, mine)
+    assert (stored, stored.etag) == (BLOB, new)
+    assert isinstance(refused, kekd.EtagMismatchError)
+
+
+def test_a_conditional_push_that_a_rival_outran_is_refused_even_if_the_answer_was_lost(
+    distant: kekd.Client, proxy: Proxy, index: str
+) -> None:
+    stale = distant.create_index_kms(None, index, BLOB)
+    distant.push_index_kms(None, index, OTHER)
+    proxy.tell(lose_answer)
+    proxy.cut()
+    with pytest.raises(kekd.EtagMismatchError):
+        distant.push_index_kms(None, index, BLOB, if_etag=stale)
+    assert distant.get_index_kms(None, index) == OTHER
+
+
+def test_a_restart_of_the_daemon_goes_unnoticed(
+    open_client: OpenClient, start_daemon: StartDaemon, tmp_path: Path, index: str
+) -> None:
+    flags = ("--disk", str(tmp_path / "keystore"))
+    daemon = start_daemon(*flags)
+    with open_client(daemon.address) as client:
+        client.create_index_kms(None, index, BLOB)
+        assert daemon.stop() == 0
+        with ThreadPoolExecutor() as threads:
+            answer = threads.submit(client.get_index_kms, None, index)
+            start_daemon(*flags)
+            assert answer.result() == BLOB
+
+
+def test_an_absent_daemon_is_told_within_seconds(
+    open_client: OpenClient, tmp_path: Path, index: str
+) -> None:
+    address = f"unix:{tmp_path}/none"
+    start = time.monotonic()
+    with open_client(address) as client, pytest.raises(kekd.UnavailableError) as caught:
+        client.get_index_kms(None, index)
+    assert time.monotonic() - start < 8
+    assert f"kekd at {address} can't be reached: is it running there?" in str(caught.value)
+
+
+def test_a_create_waits_for_a_daemon_until_its_deadline(
+    open_client: OpenClient, tmp_path: Path, index: str
+) -> None:
+    address = f"unix:{tmp_path}/none"
+    with open_client(address) as client, pytest.raises(kekd.DeadlineExceededError) as caught:
+        client.create_index_kms(None, index, BLOB, timeout=1)
+    assert f"kekd at {address} didn't answer in time: is it running there?" in str(caught.value)

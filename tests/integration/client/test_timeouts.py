@@ -1,0 +1,162 @@
+"""How long a call, and a wait for the daemon, may take."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+import kekd
+from kekd._operations import SERVICE
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.proxy import Proxy, refuse, say_nothing
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.calls import BLOB, CALLS, each_call
+
+pytestmark = both_engines
+
+
+@each_call
+def test_a_deadline_is_kept(
+    distant: kekd.Client, proxy: Proxy, index: str, call: Callable[..., Any]
+) -> None:
+    proxy.tell(then=say_nothing)
+    start = time.monotonic()
+    with pytest.raises(kekd.DeadlineExceededError, match=proxy.address):
+        call(distant, index, timeout=0.3)
+    assert 0.3 <= time.monotonic() - start < 2
+
+
+def test_a_client_has_a_deadline_of_its_own(
+    open_client: OpenClient, proxy: Proxy, index: str
+) -> None:
+    proxy.tell(then=say_nothing)
+    with (
+        open_client(proxy.address, timeout=0.3) as client,
+        pytest.raises(kekd.DeadlineExceededError),
+    ):
+        client.get_index_kms(None, index)
+
+
+def test_a_deadline_covers_the_retries(distant: kekd.Client, proxy: Proxy, index: str) -> None:
+    proxy.tell(then=refuse)
+    start = time.monotonic()
+    with pytest.raises((kekd.DeadlineExceededError, kekd.UnavailableError)):
+        distant.get_index_kms(None, index, timeout=0.5)
+    assert time.monotonic() - start < 2
+
+
+NO_TIMEOUTS = (math.nan, math.inf, -math.inf, -1, -0.001, 1e10, 1e300)
+no_timeout = pytest.mark.parametrize("timeout", [0, *NO_TIMEOUTS])
+REFUSED = "{} is no timeout: give a number of seconds, more than 0 and at most 1000000000."
+
+
+@each_call
+@no_timeout
+def test_what_is_no_timeout_is_refused_by_a_call(
+    client: kekd.Client, index: str, call: Callable[..., Any], timeout: float
+) -> None:
+    with pytest.raises(ValueError, match=r"is no timeout") as caught:
+        call(client, index, timeout=timeout)
+    assert str(caught.value) == REFUSED.format(timeout)
+    assert not isinstance(caught.value, kekd.EnvelopeError)
+
+
+@pytest.mark.parametrize("make", [kekd.Client, kekd.AsyncClient, kekd.connect])
+@no_timeout
+def test_what_is_no_timeout_is_refused_by_a_client(
+    make: Callable[..., Any], timeout: float
+) -> None:
+    with pytest.raises(ValueError, match=r"is no timeout") as caught:
+        make(timeout=timeout)
+    assert str(caught.value) == REFUSED.format(timeout)
+
+
+@pytest.mark.parametrize("timeout", NO_TIMEOUTS)
+def test_what_is_no_timeout_is_refused_by_a_wait(client: kekd.Client, timeout: float) -> None:
+    with pytest.raises(ValueError, match=r"is no timeout") as caught:
+        client.wait(timeout)
+    assert str(caught.value) == REFUSED.format(timeout)
+
+
+@each_call
+def test_the_longest_timeout_is_no_short_one(
+    client: kekd.Client, index: str, call: Callable[..., Any]
+) -> None:
+    client.push_index_kms(None, index, BLOB)
+    if call is CALLS["create"]:
+        client.delete_index_kms(None, index)
+    assert call(client, index, timeout=1e9)
+    client.wait(1e9)
+
+
+def test_a_wait_of_nothing_looks_once(
+    open_client: OpenClient, shared_daemon: Daemon, tmp_path: Path
+) -> None:
+    with open_client(shared_daemon.address) as client:
+        client.wait(0)
+    start = time.monotonic()
+    with open_client(f"unix:{tmp_path}/none") as client, pytest.raises(kekd.UnavailableError):
+        client.wait(0)
+    assert time.monotonic() - start < 1
+
+
+def test_a_wait_ends_when_the_daemon_serves(
+    open_client: OpenClient, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    with (
+        open_client(f"unix:{tmp_path}/late/kekd.sock") as client,
+        ThreadPoolExecutor() as threads,
+    ):
+        waiting = threads.submit(client.wait)
+        start_daemon("--memory", name="late")
+        waiting.result(timeout=10)
+
+
+def test_a_wait_gives_up_after_its_timeout(open_client: OpenClient, tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/none"
+    start = time.monotonic()
+    with open_client(address) as client, pytest.raises(kekd.UnavailableError, match=address):
+        client.wait(0.5)
+    assert 0.5 <= time.monotonic() - start < 2
+
+
+@pytest.fixture
+def starting() -> Iterator[tuple[str, health.HealthServicer]]:
+    """A daemon that listens and doesn't serve yet: its address, and what to tell when it does."""
+    with ThreadPoolExecutor() as threads:
+        server, servicer = grpc.server(threads), health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        servicer.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
+        server.start()
+        yield f"127.0.0.1:{port}", servicer
+        server.stop(None).wait()
+
+
+def test_a_daemon_that_listens_is_alive_before_it_serves(
+    open_client: OpenClient, starting: tuple[str, health.HealthServicer]
+) -> None:
+    with open_client(starting[0]) as client:
+        client.wait(0, service="")
+        with pytest.raises(kekd.UnavailableError):
+            client.wait(0)
+
+
+def test_a_daemon_that_listens_is_waited_for_until_it_serves(
+    open_client: OpenClient, starting: tuple[str, health.HealthServicer]
+) -> None:
+    address, servicer = starting
+    with open_client(address) as client, ThreadPoolExecutor() as threads:
+        with pytest.raises(kekd.UnavailableError, match=f"{address} doesn't serve yet"):
+            client.wait(0.3)
+        waiting = threads.submit(client.wait)
+        time.sleep(0.2)
+        assert not waiting.done()
+        servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        waiting.result(timeout=10)

@@ -1,0 +1,163 @@
+"""A client takes up renewed files by itself, and lets calls in flight be."""
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.tls import DAY, Authority, Pair, StartTlsDaemon, TlsDaemon
+from tests.fixtures.workers import connections_to, eventually, sockets
+
+BLOB = kekd.KMSBlob(provider="none")
+
+
+def port(daemon: TlsDaemon) -> int:
+    return int(daemon.address.rpartition(":")[2])
+
+
+def accepted(daemon: TlsDaemon) -> set[str]:
+    """The connections that the daemon has."""
+    return connections_to(port(daemon)) & sockets(daemon.daemon.process.pid)
+
+
+def changed_ca(daemon: TlsDaemon, folder: Path) -> Pair:
+    """From now on the daemon lets in those of another CA only; a pair of that one."""
+    other = Authority(folder)
+    other.cert.replace(daemon.client_ca)
+    time.sleep(2)  # until the daemon has looked
+    return other.issue(folder / "client")
+
+
+def test_a_renewed_certificate_is_used_by_the_next_calls(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        client.create_index_kms(None, "x", BLOB)
+        before = accepted(tls_daemon)
+        assert len(before) == 1
+        tls_daemon.client.replace(changed_ca(tls_daemon, tmp_path / "other"))
+        eventually(
+            lambda: client.get_index_kms(None, "x") == BLOB and accepted(tls_daemon) != before
+        )
+        # The connection from before was closed when nobody used it any more.
+        eventually(lambda: len(accepted(tls_daemon)) == 1 and not accepted(tls_daemon) & before)
+
+
+async def test_an_asynchronous_client_does_likewise(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    async with kekd.AsyncClient(tls_daemon.address, tls=tls_daemon.tls) as client:
+        await client.create_index_kms(None, "x", BLOB)
+        before = accepted(tls_daemon)
+        tls_daemon.client.replace(changed_ca(tls_daemon, tmp_path / "other"))
+        for _ in range(40):
+            assert await client.get_index_kms(None, "x") == BLOB
+            if not accepted(tls_daemon) & before:
+                break
+            await asyncio.sleep(0.1)
+        assert len(accepted(tls_daemon)) == 1
+        assert not accepted(tls_daemon) & before
+
+
+def test_a_watch_goes_on_over_its_connection(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        watch = client.watch_index_kms()
+        assert isinstance(next(watch), kekd.Resync)
+        before = accepted(tls_daemon)
+        tls_daemon.client.replace(changed_ca(tls_daemon, tmp_path / "other"))
+        eventually(lambda: list(client.list_index_kms()) == [] and len(accepted(tls_daemon)) == 2)
+        client.create_index_kms(None, "x", BLOB)
+        assert isinstance(next(watch), kekd.Change)
+        watch.close()
+        eventually(lambda: not accepted(tls_daemon) & before)
+
+
+def test_half_a_pair_leaves_the_connection_as_it_is(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    new = tls_daemon.authority.issue(tmp_path / "new")
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        client.create_index_kms(None, "x", BLOB)
+        before = accepted(tls_daemon)
+        new.cert.replace(tls_daemon.client.cert)
+        for _ in range(25):
+            assert client.get_index_kms(None, "x") == BLOB
+            time.sleep(0.1)
+        assert accepted(tls_daemon) == before
+        new.key.replace(tls_daemon.client.key)
+        eventually(
+            lambda: client.get_index_kms(None, "x") == BLOB and accepted(tls_daemon) != before
+        )
+
+
+def test_a_renewal_under_load_fails_no_call(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    over = threading.Event()
+    failures: list[Exception] = []
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        client.create_index_kms(None, "x", BLOB)
+
+        def call() -> None:
+            while not over.is_set():
+                try:
+                    client.get_index_kms(None, "x")
+                except kekd.EnvelopeError as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=call) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for number in range(3):
+            before = accepted(tls_daemon)
+            tls_daemon.client.replace(tls_daemon.authority.issue(tmp_path / str(number)))
+            eventually(lambda before=before: not accepted(tls_daemon) & before)  # type: ignore[misc]
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_a_cache_watches_on_with_renewed_files(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path
+) -> None:
+    daemon = start_tls_daemon("--disk", str(tmp_path / "keystore"), "--workers=2")
+    with (
+        kekd.Client(daemon.address, tls=daemon.tls, cache=True) as client,
+        kekd.Client(daemon.daemon.address) as other,
+    ):
+        client.create_index_kms(None, "x", BLOB)
+        assert client.get_index_kms(None, "x") == BLOB
+        daemon.client.replace(changed_ca(daemon, tmp_path / "other"))
+        # Whatever the old files were good for ends with the workers.
+        for pid in workers_of(daemon):
+            os.kill(pid, 9)
+        eventually(lambda: daemon.logged("serves again") == 2)
+        changed = kekd.KMSBlob(provider="none", version=2)
+        eventually(lambda: bool(other.push_index_kms(None, "x", changed)))
+        eventually(lambda: client.get_index_kms(None, "x") == changed)
+        # And it is from memory again.
+        assert client.caches
+        eventually(
+            lambda: (
+                bool(client.get_index_kms(None, "x"))
+                and client.caches is not None
+                and client.caches.get(None, "x") == changed
+            )
+        )
+
+
+def workers_of(daemon: TlsDaemon) -> list[int]:
+    pid = daemon.daemon.process.pid
+    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_an_expired_certificate_is_the_daemons_to_refuse(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    expired = tls_daemon.authority.issue(tmp_path / "old", begins=-2 * DAY, ends=-DAY)
+    tls = kekd.Tls(ca=tls_daemon.authority.cert, cert=expired.cert, key=expired.key)
+    with kekd.Client(tls_daemon.address, tls=tls) as client:
+        with pytest.raises(kekd.UnavailableError):
+            list(client.list_index_kms())
+        expired.replace(tls_daemon.client)
+        time.sleep(1.1)
+        assert list(client.list_index_kms()) == []

@@ -1,0 +1,189 @@
+"""Watches: what they tell, and how they end."""
+
+import asyncio
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from tests.fixtures.daemon import Daemon, both_engines
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.calls import BLOB, OTHER
+from tests.integration.client.scripted import SOON, Scripted
+
+
+@pytest.fixture
+def watcher(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client]:
+    with open_client(scripted.address) as client:
+        yield client
+
+
+def begun(
+    client: kekd.Client, scripted: Scripted
+) -> Generator[kekd.Change | kekd.Resync, None, None]:
+    """A watch of which the first event was read."""
+    events = client.watch_index_kms()
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(next, events)
+        scripted.watch().begin()
+        assert first.result() == kekd.Resync()
+    return events
+
+
+def test_events_are_told_in_their_order(watcher: kekd.Client, scripted: Scripted) -> None:
+    events = begun(watcher, scripted)
+    stream = scripted.watch()
+    stream.change("i", pb.Change.KIND_CREATED)
+    stream.heartbeat()
+    stream.change("i", pb.Change.KIND_PUSHED)
+    stream.resync()
+    stream.change("j", pb.Change.KIND_DELETED)
+    assert [next(events) for _ in range(4)] == [
+        kekd.Change("i", "created", "told"),
+        kekd.Change("i", "pushed", "told"),
+        kekd.Resync(),
+        kekd.Change("j", "deleted", "told"),
+    ]
+
+
+def test_what_a_newer_daemon_tells_is_passed_over(watcher: kekd.Client, scripted: Scripted) -> None:
+    events = begun(watcher, scripted)
+    scripted.watch().say_nothing_known()
+    scripted.watch().change("i", 77)  # type: ignore[arg-type]
+    assert next(events) == kekd.Change("i", "pushed", "told")
+
+
+def test_the_location_and_the_prefix_are_sent(watcher: kekd.Client, scripted: Scripted) -> None:
+    events = watcher.watch_index_kms(kekd.StorageConfig.disk("/keystore"), "tenant-")
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(next, events)
+        scripted.watch().begin()
+        first.result()
+    request = scripted.watch().request
+    assert (request.config_location.disk.path, request.prefix) == ("/keystore", "tenant-")
+
+
+def test_a_silence_of_several_heartbeats_is_a_loss(
+    watcher: kekd.Client, scripted: Scripted
+) -> None:
+    events = begun(watcher, scripted)
+    start = time.monotonic()
+    with pytest.raises(kekd.UnavailableError, match="silent"):
+        next(events)
+    assert 0.9 < time.monotonic() - start < SOON
+
+
+def test_heartbeats_hold_it(watcher: kekd.Client, scripted: Scripted) -> None:
+    events = begun(watcher, scripted)
+    with ThreadPoolExecutor(1) as threads:
+        event = threads.submit(next, events)
+        for _ in range(12):
+            time.sleep(0.2)
+            scripted.watch().heartbeat()
+        assert not event.done()
+        scripted.watch().change("i")
+        assert event.result() == kekd.Change("i", "pushed", "told")
+
+
+def test_a_caller_that_takes_its_time_is_no_silence(
+    watcher: kekd.Client, scripted: Scripted
+) -> None:
+    events = begun(watcher, scripted)
+    scripted.watch().change("i")
+    time.sleep(2)
+    assert next(events) == kekd.Change("i", "pushed", "told")
+
+
+def test_a_daemon_that_never_begins_is_given_the_timeout(
+    watcher: kekd.Client, scripted: Scripted
+) -> None:
+    start = time.monotonic()
+    with pytest.raises(kekd.UnavailableError, match="silent"):
+        next(watcher.watch_index_kms(timeout=0.3))
+    assert 0.3 < time.monotonic() - start < SOON
+
+
+def test_an_end_is_a_loss(watcher: kekd.Client, scripted: Scripted) -> None:
+    events = begun(watcher, scripted)
+    scripted.watch().end()
+    with pytest.raises(kekd.UnavailableError, match="ended the watch"):
+        next(events)
+
+
+def test_closing_the_client_ends_its_watches(watcher: kekd.Client, scripted: Scripted) -> None:
+    events = begun(watcher, scripted)
+    with ThreadPoolExecutor(1) as threads:
+        event = threads.submit(next, events)
+        time.sleep(0.1)
+        watcher.close()
+        with pytest.raises(kekd.UnavailableError):
+            event.result(SOON)
+
+
+def test_a_watch_that_is_let_go_ends_at_the_daemon(
+    watcher: kekd.Client, scripted: Scripted
+) -> None:
+    events = begun(watcher, scripted)
+    assert not scripted.watch().over.is_set()
+    events.close()
+    assert scripted.watch().over.wait(SOON)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_that_can_not_be_is_refused(watcher: kekd.Client, timeout: float) -> None:
+    with pytest.raises(ValueError, match="is no timeout"):
+        next(watcher.watch_index_kms(timeout=timeout))
+
+
+def test_wrong_types_are_refused(watcher: kekd.Client) -> None:
+    with pytest.raises(TypeError, match="config_location must be"):
+        next(watcher.watch_index_kms("disk:/x"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="prefix must be a str"):
+        next(watcher.watch_index_kms(None, 7))  # type: ignore[arg-type]
+
+
+async def test_a_task_that_is_cancelled_ends_its_watch(scripted: Scripted) -> None:
+    async with kekd.AsyncClient(scripted.address) as client:
+
+        async def watch() -> None:
+            async for _ in client.watch_index_kms():
+                pass
+
+        task = asyncio.create_task(watch())
+        await asyncio.to_thread(scripted.watch)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(scripted.watch().over.wait, SOON)
+
+
+@both_engines
+def test_a_daemon_tells_of_each_change(client: kekd.Client, index: str) -> None:
+    events = client.watch_index_kms(prefix=index)
+    assert next(events) == kekd.Resync()
+    created = client.create_index_kms(None, index, BLOB)
+    assert next(events) == kekd.Change(index, "created", created)
+    pushed = client.push_index_kms(None, index, OTHER)
+    assert next(events) == kekd.Change(index, "pushed", pushed)
+    client.push_index_kms(None, f"not {index}", BLOB)
+    client.delete_index_kms(None, index)
+    assert next(events) == kekd.Change(index, "deleted", "")
+
+
+@both_engines
+def test_a_store_that_the_daemon_was_not_given_is_not_watched(client: kekd.Client) -> None:
+    with pytest.raises(kekd.PermissionDeniedError):
+        next(client.watch_index_kms(kekd.StorageConfig.disk("/etc")))
+
+
+@both_engines
+def test_the_end_of_the_daemon_is_a_loss(open_client: OpenClient, daemon: Daemon) -> None:
+    with open_client(daemon.address) as client:
+        events = client.watch_index_kms()
+        next(events)
+        daemon.kill()
+        with pytest.raises(kekd.UnavailableError):
+            next(events)
