@@ -5,16 +5,21 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import kekd
 from kekd._cli import EXIT_CODES, main
+from kekd_policy import METHODS
 from kekd_server.settings import Settings, load
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.s3 import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+ACCESS = (ROOT / "docs" / "access.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
 
 
@@ -58,9 +63,10 @@ def test_the_readmes_session_goes_as_printed(
     default_daemon: None, environment: dict[str, str]
 ) -> None:
     (session,) = blocks(README, "console")
+    home = environment["HOME"]
     for step in session.split("$ ")[1:]:
         command, _, expected = step.partition("\n")
-        assert shell(command, environment).stdout == expected
+        assert shell(command, environment).stdout.replace(home, "/home/you") == expected
 
 
 def test_the_readmes_program_runs(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -76,6 +82,35 @@ def test_the_readmes_grpcurl_line_runs(daemon: Daemon, environment: dict[str, st
     line = next(line for line in README.splitlines() if line.startswith("grpcurl"))
     done = shell(line.replace("/run/kekd/kekd.sock", str(daemon.socket)), environment)
     assert "kekd.v1.EnvelopeService" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "heading", ["Back up and restore", "When something is wrong: kekctl doctor"]
+)
+def test_what_the_operations_page_has_operators_do_can_be_done(
+    default_daemon: None, environment: dict[str, str], tmp_path: Path, heading: str
+) -> None:
+    (text,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", OPERATIONS, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        if "my-bucket" not in line:
+            done = shell(f"cd {tmp_path} && {line}", environment)
+            assert done.returncode == 0, done.stdout
+
+
+def test_the_protocols_watch_begins_as_described(
+    start_daemon: StartDaemon, environment: dict[str, str]
+) -> None:
+    port = free_port()
+    start_daemon("--memory", "--listen", f"127.0.0.1:{port}")
+    (watch,) = (block for block in blocks(PROTOCOL, "sh") if "WatchEnvelopes" in block)
+    said = shell(watch.replace(":7535", f":{port}"), environment).stdout
+    assert [it for it in ("watching", "heartbeat", "DeadlineExceeded") if it in said] == [
+        "watching",
+        "heartbeat",
+        "DeadlineExceeded",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +134,7 @@ def test_the_operations_page_has_every_setting() -> None:
     rows = re.findall(r"^\| `(--[\w-]+)` \| `(KEKD_\w+)` \| `(\w+)` \|", OPERATIONS, re.MULTILINE)
     assert sorted(rows) == sorted(
         (f"--{name.replace('_', '-')}", f"KEKD_{name.upper()}", name)
-        for name in Settings.model_fields
+        for name in Settings.model_fields.keys() - {"policy"}
     )
 
 
@@ -111,15 +146,45 @@ def test_the_readme_has_every_exit_code(environment: dict[str, str]) -> None:
         assert f"{code} {meaning}" in help_text
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, ROOT / "deploy" / "README.md"], ids=lambda path: path.name
+)
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
 
 
+def test_the_policy_of_the_access_page_is_one(environment: dict[str, str], tmp_path: Path) -> None:
+    listen, policy = blocks(ACCESS, "yaml")
+    file = tmp_path / "kekd.yaml"
+    file.write_text(listen + policy)
+    settings = load({}, file).settings
+    assert [it.role for it in settings.listeners] == ["database", "operator"]
+    assert settings.policy
+    (line,) = blocks(ACCESS, "sh")
+    done = shell(line.replace("/etc/kekd/kekd.yaml", str(file)), environment)
+    assert done.stdout == "allowed by rule tenant a\n"
+
+
+def test_the_access_page_has_every_method() -> None:
+    assert re.findall(r"^\| `(\w+)` \| [a-z]", ACCESS, re.MULTILINE)[: len(METHODS)] == [
+        *("read", "list", "watch", "create", "push", "delete", "destroy")
+    ]
+    assert set(METHODS) == {"read", "list", "watch", "create", "push", "delete", "destroy"}
+
+
+def commands_of(name: str, group: click.Group) -> Iterator[str]:
+    yield name
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands_of(f"{name} {word}", command)
+        else:
+            yield f"{name} {word}"
+
+
 @pytest.fixture(scope="module")
 def helps() -> str:
-    commands = ["kekd", *(f"kekctl {name}" for name in ("", *main.commands))]
+    commands = ["kekd", *commands_of("kekctl", main)]
     return "".join(
         shell(f"{BIN}/{command} --help", clean_environment()).stdout for command in commands
     )

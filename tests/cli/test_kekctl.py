@@ -3,8 +3,10 @@
 import base64
 import json
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,19 @@ def test_each_failure_has_its_exit_code(
     assert CANARY.decode() not in failed.stderr
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "-1", "1e10", "1e999", "soon"])
+@pytest.mark.parametrize("arguments", ["--timeout {} list", "wait --for {}"])
+def test_what_is_no_number_of_seconds_is_a_usage_error(
+    kekctl: Kekctl, arguments: str, seconds: str
+) -> None:
+    refused = kekctl(*arguments.format(seconds).split(), code=2)
+    assert "Error: Invalid value for '--" in refused.stderr
+
+
+def test_a_call_takes_some_time(kekctl: Kekctl) -> None:
+    assert "'--timeout': 0.0 is not in the range" in kekctl("--timeout", "0", "list", code=2).stderr
+
+
 def test_a_store_that_is_gone_needs_its_operator(
     kekctl: Kekctl, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
@@ -290,6 +305,7 @@ def test_a_damaged_document_is_refused_without_showing_it(
 
 def test_wait_returns_at_once_from_a_daemon_that_serves(kekctl: Kekctl) -> None:
     assert kekctl("wait", "--for", "0").stdout == ""
+    assert kekctl("wait", "--for", "0", "--service", "").stdout == ""
 
 
 def test_wait_waits_for_a_daemon_that_starts_late(
@@ -369,3 +385,61 @@ def test_what_is_no_address_is_refused(kekctl: Kekctl, address: str) -> None:
 @pytest.mark.parametrize("name", ["it's a folder", "é", "%41", "a?b#c"])
 def test_a_socket_path_is_taken_as_it_is(start_daemon: StartDaemon, name: str) -> None:
     assert start_daemon("--memory", name=name).socket.is_socket()
+
+
+@pytest.fixture
+def watch(daemon: Daemon) -> Iterator[subprocess.Popen[str]]:
+    """A `kekctl watch` that has begun."""
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{heed}; from kekd._cli import main; main()"
+    arguments = ["--address", daemon.address, "watch", "--store", "memory", "--prefix", "w"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "resync\n"
+        yield process
+        process.kill()
+
+
+MEMORY = kekd.StorageConfig.memory()
+
+
+def test_watch_prints_each_change_as_it_comes_until_ctrl_c(
+    watch: subprocess.Popen[str], client: kekd.Client
+) -> None:
+    assert watch.stdout
+    etag = client.create_index_kms(MEMORY, "w\x1b[31m", kekd.KMSBlob(provider="none"))
+    client.push_index_kms(MEMORY, "other", kekd.KMSBlob(provider="none"))
+    assert watch.stdout.readline() == f'created "w\\u001b[31m" {etag}\n'
+    client.delete_index_kms(MEMORY, "w\x1b[31m")
+    assert watch.stdout.readline() == 'deleted "w\\u001b[31m"\n'
+    watch.send_signal(signal.SIGINT)
+    output, errors = watch.communicate(timeout=10)
+    assert (output, errors, watch.returncode) == ("", "", 130)
+
+
+def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(
+    watch: subprocess.Popen[str], client: kekd.Client
+) -> None:
+    assert watch.stdout
+    assert watch.stderr
+    watch.stdout.close()
+    client.push_index_kms(MEMORY, "w", kekd.KMSBlob(provider="none"))
+    assert watch.stderr.read() == ""
+    assert watch.wait(timeout=10) == 1
+
+
+def test_watch_prints_json_lines(daemon: Daemon, client: kekd.Client) -> None:
+    command = [str(BIN / "kekctl"), "--address", daemon.address, "watch", "--store", "memory"]
+    with subprocess.Popen([*command, "--output", "json"], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert json.loads(process.stdout.readline()) == {"kind": "resync"}
+        etag = client.create_index_kms(MEMORY, "json", kekd.KMSBlob(provider="none"))
+        told = json.loads(process.stdout.readline())
+        process.kill()
+    assert told == {"index_name": "json", "kind": "created", "etag": etag}

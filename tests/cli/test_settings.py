@@ -30,12 +30,19 @@ class Example(NamedTuple):
 
 EXAMPLES = {
     "listen": Example(
-        ["unix:/file"],
+        ["unix:/file", {"address": "unix:/other", "engine": "native"}],
         "unix:/variable, [::1]:7",
         ["unix:/variable", "[::1]:7"],
         ["--listen", "unix:/flag", "--listen", "localhost:7"],
         ["unix:/flag", "localhost:7"],
     ),
+    "tls_cert": Example("/file", "/variable", "/variable", ["--tls-cert", "/flag"], "/flag"),
+    "tls_key": Example("/file", "/variable", "/variable", ["--tls-key", "/flag"], "/flag"),
+    "tls_client_ca": Example(
+        "/file", "/variable", "/variable", ["--tls-client-ca", "/flag"], "/flag"
+    ),
+    "engine": Example("grpcio", "native", "native", ["--engine", "auto"], "auto"),
+    "workers": Example(2, "3", 3, ["--workers", "4"], 4),
     "disk": Example(
         ["/file"],
         "/variable,/other",
@@ -61,9 +68,26 @@ EXAMPLES = {
         ["--s3-endpoint", "http://flag"],
         "http://flag",
     ),
+    "s3_poll": Example(1.5, "2.5", 2.5, ["--s3-poll", "60"], 60.0),
+    "audit": Example("/file", "/variable", "/variable", ["--audit", "-"], "-"),
+    "max_calls": Example(1, "2", 2, ["--max-calls", "3"], 3),
+    "max_rate": Example(1.5, "2.5", 2.5, ["--max-rate", "3"], 3.0),
+    "max_burst": Example(1, "2", 2, ["--max-burst", "3"], 3),
+    "max_connection_age": Example(1.5, "2.5", 2.5, ["--max-connection-age", "3"], 3.0),
+    "keepalive": Example(1.5, "2.5", 2.5, ["--keepalive", "3"], 3.0),
+    "metrics": Example("[::1]:1", "host:2", "host:2", ["--metrics", "127.0.0.1:3"], "127.0.0.1:3"),
     "log_format": Example("json", "text", "text", ["--log-format", "json"], "json"),
     "shutdown_grace": Example(1.5, "2.5", 2.5, ["--shutdown-grace", "0"], 0.0),
 }
+FILE_ONLY = {"policy"}
+
+
+def beside(name: str) -> list[str]:
+    """Flags that a setting can't be without."""
+    if not name.startswith("tls_"):
+        return []
+    pair = {"tls_cert": "--tls-cert=/c", "tls_key": "--tls-key=/k"}
+    return [flag for other, flag in pair.items() if other != name]
 
 
 @pytest.fixture
@@ -101,13 +125,13 @@ def problems(result: Result) -> list[str]:
 
 
 def test_the_examples_are_all_settings() -> None:
-    assert EXAMPLES.keys() == Settings.model_fields.keys()
+    assert EXAMPLES.keys() == Settings.model_fields.keys() - FILE_ONLY
 
 
 def test_the_help_has_every_setting_as_a_flag() -> None:
     text = CliRunner().invoke(main, ["--help"]).stdout
     flags = set(re.findall(r"^  (?:-h, )?--([a-z0-9-]+)", text, re.MULTILINE))
-    settings = {name.replace("_", "-") for name in Settings.model_fields}
+    settings = {name.replace("_", "-") for name in Settings.model_fields.keys() - FILE_ONLY}
     assert flags == settings | {"config", "print-config", "version", "help"}
 
 
@@ -116,9 +140,14 @@ def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
     assert set(origins(result).values()) == {"default"}
     assert values(result) == {
         "listen": ["unix:/run/user/7/kekd/kekd.sock", "127.0.0.1:7535"],
+        "engine": "auto",
+        "workers": 1,
         "disk": ["/state/kekd/keystore"],
         "memory": False,
         "s3": [],
+        "s3_poll": 30.0,
+        "max_calls": 1000,
+        "max_burst": 100,
         "log_format": "text",
         "shutdown_grace": 10.0,
     }
@@ -133,9 +162,9 @@ def test_flag_beats_variable_beats_file_beats_default(
     file.write_text(yaml.safe_dump({name: example.in_file}))
     config, env = ("--config", str(file)), {variable: example.variable}
     results = (
-        print_config(*config),
-        print_config(*config, env=env),
-        print_config(*config, *example.flags, env=env),
+        print_config(*config, *beside(name)),
+        print_config(*config, *beside(name), env=env),
+        print_config(*config, *beside(name), *example.flags, env=env),
     )
     assert default != example.in_file
     assert [(values(it)[name], origins(it)[name]) for it in results] == [
@@ -150,9 +179,14 @@ def test_settings_of_different_origins_add_up(print_config: PrintConfig, file: P
     result = print_config("--config", str(file), "--disk=/flag", env={"KEKD_SHUTDOWN_GRACE": "3"})
     assert origins(result) == {
         "listen": "default",
+        "engine": "default",
+        "workers": "default",
         "disk": "--disk",
         "memory": str(file),
         "s3": "default",
+        "s3_poll": "default",
+        "max_calls": "default",
+        "max_burst": "default",
         "log_format": str(file),
         "shutdown_grace": "KEKD_SHUTDOWN_GRACE",
     }
@@ -163,7 +197,9 @@ def test_the_file_can_be_named_by_a_variable(print_config: PrintConfig, file: Pa
     assert values(print_config(env={"KEKD_CONFIG": str(file)}))["memory"] is True
 
 
-@pytest.mark.parametrize("flags", [[], *(example.flags for example in EXAMPLES.values())])
+@pytest.mark.parametrize(
+    "flags", [[], *([*beside(name), *example.flags] for name, example in EXAMPLES.items())]
+)
 def test_what_it_prints_is_a_file_that_means_the_same(
     print_config: PrintConfig, file: Path, flags: list[str]
 ) -> None:
@@ -215,7 +251,7 @@ def test_all_problems_are_told_together_each_with_its_origin(
     print_config: PrintConfig, file: Path
 ) -> None:
     file.write_text("memory: perhaps\ns3: [ab, {bucket: abc, regoin: x}]\nlisten: 7535\nunknown: 1")
-    env = {"KEKD_LISTEN": "10.0.0.7:1,nonsense", "KEKD_LOG_FORMAT": "xml"}
+    env = {"KEKD_LISTEN": "10.0.0.7:0,nonsense", "KEKD_LOG_FORMAT": "xml"}
     told = problems(print_config("--config", str(file), "--shutdown-grace=-1", env=env))
     assert [problem.partition(": ")[0] for problem in told] == [
         "listen.0 (from KEKD_LISTEN)",
@@ -282,9 +318,9 @@ def test_a_file_that_is_not_there_is_refused_by_its_name(
 def test_an_address_beyond_this_machine_is_refused(print_config: PrintConfig, address: str) -> None:
     (problem,) = problems(print_config("--listen", address))
     assert problem == (
-        f"listen.0 (from --listen): '{address}' is not a loopback address, and there is no TLS to"
-        " protect it: listen on a Unix socket or on 127.0.0.1, and let a proxy that speaks TLS"
-        " stand in front"
+        f"listen (from --listen): '{address}' is not a loopback address, and there is no TLS to"
+        " protect it: give --tls-cert, --tls-key and --tls-client-ca, or listen on a Unix socket or"
+        " on 127.0.0.1"
     )
 
 
@@ -341,6 +377,31 @@ def test_the_grace_is_at_most_an_hour(print_config: PrintConfig, grace: str) -> 
     assert problem.startswith("shutdown_grace (from --shutdown-grace): ")
 
 
+@pytest.mark.parametrize("workers", ["0", "65", "two", "1.5"])
+def test_there_are_1_to_64_workers(print_config: PrintConfig, workers: str) -> None:
+    (problem,) = problems(print_config("--workers", workers))
+    assert problem.startswith("workers (from --workers): ")
+
+
+def test_workers_share_no_memory_which_is_told_with_all_other_problems(
+    print_config: PrintConfig,
+) -> None:
+    flags = ("--workers=2", "--memory", "--log-format=xml")
+    memory, log_format = problems(print_config(*flags))
+    assert memory == (
+        "memory (from --memory): each worker would have a memory of its own: take one worker, or"
+        " another store"
+    )
+    assert log_format.startswith("log_format (from --log-format): ")
+
+
+def test_workers_need_a_port(print_config: PrintConfig) -> None:
+    assert problems(print_config("--workers=2", "--listen=unix:/s", "--listen=unix:/t")) == [
+        "workers (from --workers): a Unix socket is served by one: listen on HOST:PORT as well"
+    ]
+    assert values(print_config("--workers=2", "--listen=unix:/s", "--listen=[::1]:7"))
+
+
 def test_the_command_ends_with_2_and_makes_nothing(tmp_path: Path) -> None:
     flags = ["--disk", "keystore", "--listen", "unix:folder/s", "--listen", "0.0.0.0:1"]
     done = subprocess.run(
@@ -353,5 +414,5 @@ def test_the_command_ends_with_2_and_makes_nothing(tmp_path: Path) -> None:
         timeout=30,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("kekd: listen.1 (from --listen): '0.0.0.0:1' is not a loopback")
+    assert done.stderr.startswith("kekd: listen (from --listen): '0.0.0.0:1' is not a loopback")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,188 @@
+"""What the commands of `kekctl` share: the daemon to call, options, exit codes."""
+
+import json
+import math
+import signal
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+import kekd
+from kekd import _rpc, _tls
+from kekd._backup import BackupError
+from kekd._document import DocumentError
+from kekd.kek import errors
+from kekd.kek.errors import KekError
+
+EXIT_CODES: Final = (
+    (kekd.EnvelopeNotFoundError, 3),
+    (kekd.EnvelopeExistsError, 4),
+    (kekd.EtagMismatchError, 5),
+    (kekd.UnavailableError, 6),
+    (kekd.DeadlineExceededError, 6),
+    (kekd.PermissionDeniedError, 7),
+    (kekd.UnauthenticatedError, 7),
+    (kekd.CorruptEnvelopeError, 8),
+    (kekd.StoreUnusableError, 9),
+    (kekd.InvalidArgumentError, 2),
+    (errors.ProviderUnavailableError, 6),
+    (errors.AccessDeniedError, 7),
+    (errors.CredentialsError, 7),
+    (errors.KeyNotAllowedError, 7),
+    (errors.UnwrapError, 8),
+    (errors.RegistryError, 2),
+    (errors.SlotNotFoundError, 2),
+    (errors.KekNotAcceptedError, 2),
+    (errors.KekRequiredError, 2),
+    (errors.SecretExistsError, 4),
+    (errors.KeyNotFoundError, 9),
+    (errors.KeyDisabledError, 9),
+    (errors.KeyPendingDeletionError, 9),
+    (errors.SecretNotFoundError, 9),
+    (errors.InvalidSecretError, 9),
+    (errors.RegionMismatchError, 9),
+    (DocumentError, 2),
+    (UnicodeDecodeError, 2),
+    (Exception, 1),
+)
+"""The first class that fits decides. README.md has the table."""
+
+DENIED: Final = 7
+
+STOPPED: Final = 128 + signal.SIGINT
+"""What a shell makes of a program that Ctrl-C ended."""
+
+EPILOG: Final = """\b
+Exit codes:
+  0  done                     5  conflict: somebody else wrote
+  1  another failure          6  daemon or store unavailable, or too slow
+  2  bad arguments or input   7  permission denied
+  3  not found                8  the envelope is corrupt, or its KEK doesn't open
+  4  exists already           9  the daemon's store or a key needs its operator
+"""
+
+
+class _Store(click.ParamType[kekd.StorageConfig]):
+    name = "store"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> kekd.StorageConfig:
+        try:
+            return kekd.StorageConfig.named(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Number(click.FloatRange):
+    """FloatRange lets NaN through, which is on neither side of any bound."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+        return number
+
+
+class Seconds(Number):
+    name = "number of seconds"
+
+
+class Name(click.ParamType[str]):
+    """An empty one is a variable that isn't set, and would mean something that nobody asked for."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value or self.fail("it is empty: write it, or leave the flag out", param, ctx)
+
+
+store_option = click.option(
+    "--store",
+    type=_Store(),
+    metavar="STORE",
+    help="memory, disk:PATH or s3:BUCKET[/PREFIX], as the daemon's log has it. Default: its first.",
+)
+output_option = click.option(
+    "--output", "-o", type=click.Choice(["table", "json"]), default="table"
+)
+
+
+_PEM: Final = click.Path(exists=True, dir_okay=False)
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (kekd.EnvelopeError, KekError, DocumentError, UnicodeDecodeError) as error:
+            for text in _texts(error):
+                click.echo(f"kekctl: {printable(text)}", err=True)
+            ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.option(
+    "--address",
+    envvar=_rpc.ADDRESS_VARIABLE,
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="unix:PATH or HOST:PORT. Default: the socket of a daemon of the same user.",
+)
+@click.option(
+    "--ca",
+    type=_PEM,
+    envvar=_tls.CA_VARIABLE,
+    show_envvar=True,
+    help="Call over TLS: who vouches for the daemon's certificate, in PEM.",
+)
+@click.option(
+    "--cert",
+    type=_PEM,
+    envvar=_tls.CERT_VARIABLE,
+    show_envvar=True,
+    help="Certificate to show to the daemon.",
+)
+@click.option(
+    "--key", type=_PEM, envvar=_tls.KEY_VARIABLE, show_envvar=True, help="Key of that certificate."
+)
+@click.option(
+    "--server-name",
+    envvar=_tls.SERVER_NAME_VARIABLE,
+    show_envvar=True,
+    metavar="NAME",
+    help="What the daemon's certificate names. Default: the host in the address.",
+)
+@click.option(
+    "--timeout",
+    type=Seconds(0, _rpc.MAX_TIMEOUT, min_open=True),
+    default=_rpc.DEFAULT_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="For each call, its retries included.",
+)
+@click.version_option(package_name="kekd")
+@click.pass_context
+def main(context: click.Context, /, address: str | None, timeout: float, **tls: str | None) -> None:
+    """Look at and change the envelopes that a kekd daemon keeps."""
+    try:
+        client = kekd.Client(address, tls=kekd.Tls.chosen(**tls), timeout=timeout)
+    except ValueError as error:
+        raise click.UsageError(str(error), context) from None
+    context.obj = context.with_resource(client)
+
+
+def _texts(error: Exception) -> Sequence[str]:
+    if isinstance(error, (errors.RegistryError, BackupError)):
+        return error.problems
+    return ["the file is not UTF-8" if isinstance(error, UnicodeError) else str(error)]
+
+
+def printable(text: str) -> str:
+    """Text that can't steer a terminal: anything unprintable as JSON escapes it."""
+    return text if text.isprintable() else json.dumps(text)

@@ -1,0 +1,67 @@
+"""How a daemon's policy decides."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from kekd._cli.group import DENIED, main, printable
+
+if TYPE_CHECKING:
+    from kekd_policy import Method
+
+METHODS: Final = ("read", "list", "create", "push", "delete", "destroy", "watch")
+
+
+@main.group()
+def policy() -> None:
+    """Look at a daemon's policy."""
+
+
+@policy.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="KEKD_CONFIG",
+    show_envvar=True,
+    required=True,
+    help="The daemon's configuration.",
+)
+@click.option("--identity", required=True, help="Who asks, as the audit has it: dns:db.example.")
+@click.option("--method", required=True, type=click.Choice(METHODS), help="What for.")
+@click.option("--index", help="Of which index. Default: of any, as a listing or a watch begins.")
+@click.option(
+    "--store", metavar="STORE", help="Where, as the daemon's log has it. Default: anywhere."
+)
+def check(
+    config: Path,
+    identity: str,
+    method: "Method",
+    index: str | None,
+    store: str | None,
+) -> None:
+    """Say which rule decides, by the daemon's own function. No daemon is asked.
+
+    Exit code 0 if it is allowed, 7 if it is denied.
+    """
+    try:
+        from kekd_policy import PolicyError, decide, read  # noqa: PLC0415  (of the daemon's extra)
+    except ImportError:
+        raise click.UsageError(
+            "policies are read with what the daemon needs: pip install 'kekd[server]'"
+        ) from None
+    try:
+        rules = read(config)
+    except PolicyError as error:
+        raise click.UsageError(str(error)) from None
+    if rules is None:
+        click.echo("no policy: local listeners allow everything, others nothing")
+        if not identity.startswith("listener:"):
+            click.get_current_context().exit(DENIED)
+        return
+    rule = decide(rules, identity, method, store, index)
+    if rule:
+        click.echo(f"allowed by rule {printable(rule.name)}")
+        return
+    click.echo(f"denied: none of the {len(rules)} rules allows it")
+    click.get_current_context().exit(DENIED)

@@ -1,0 +1,55 @@
+"""What the daemon tells of itself."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import click
+
+import kekd
+from kekd._cli.group import main, output_option, printable
+
+
+@main.command()
+@output_option
+@click.pass_obj
+def status(client: kekd.Client, output: str) -> None:
+    """Show the daemon's version, clock, engine, stores and certificates.
+
+    It tells what the daemon knows; `kekctl doctor` tries.
+    """
+    asked = datetime.now(UTC)
+    found = client.status()
+    lead = found.clock_lead(asked, datetime.now(UTC))
+    if output == "json":
+        told = {"address": client.address, **dataclasses.asdict(found)}
+        told["clock_lead_seconds"] = lead.total_seconds()
+        click.echo(json.dumps(told, default=moment, indent=2))
+        return
+    for name, value in _rows(found, lead):
+        click.echo(f"{name:<12}{printable(value)}")
+
+
+def moment(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
+
+
+def apart(lead: timedelta) -> str:
+    if not lead:
+        return "as ours"
+    seconds = lead.total_seconds()
+    return f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} ours"
+
+
+def _rows(found: kekd.DaemonStatus, lead: timedelta) -> Iterator[tuple[str, str]]:
+    yield "version", found.version
+    yield "started_at", moment(found.started_at)
+    yield "now", f"{moment(found.now)}, {apart(lead)}"
+    yield "engine", found.engine
+    yield "workers", str(found.workers)
+    for store in found.stores:
+        default = " (default)" if store.is_default else ""
+        yield "store", f"{store.name}{default}: {store.trouble or 'healthy'}"
+    for certificate in found.certificates:
+        yield "certificate", f"{certificate.file}: expires {moment(certificate.expires_at)}"

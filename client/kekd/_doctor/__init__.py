@@ -1,0 +1,1 @@
+"""What `kekctl doctor` looks at, a file each."""

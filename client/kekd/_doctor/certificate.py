@@ -1,0 +1,37 @@
+"""When certificates end."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from kekd._doctor.finding import Finding, failure, ok, warning
+
+_EARLY: Final = timedelta(days=14)
+_RENEW: Final = "replace the files: renewed ones are taken up without a restart"
+
+
+def check(name: str, file: str, expires_at: datetime, now: datetime) -> Finding:
+    left = expires_at - now
+    if left <= timedelta():
+        return failure(name, f"{file} expired at {expires_at.isoformat()}", _RENEW)
+    text = f"{file} expires in {left.days} days"
+    return warning(name, text, _RENEW) if left < _EARLY else ok(name, text)
+
+
+def check_own(file: Path) -> Finding:
+    """The one that this client shows to the daemon."""
+    name = "own certificate"
+    try:
+        # Imported here, as a client needs it for nothing else.
+        from cryptography import x509  # noqa: PLC0415
+    except ModuleNotFoundError:
+        advice = "pip install 'kekd[aws]', which has cryptography"
+        return warning(name, f"nothing here can read {file}", advice)
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    now = datetime.now(UTC)
+    if certificate.not_valid_before_utc > now:
+        begins = certificate.not_valid_before_utc.isoformat()
+        return failure(
+            name, f"{file} isn't valid before {begins}", "is this machine's clock right?"
+        )
+    return check(name, str(file), certificate.not_valid_after_utc, now)

@@ -1,0 +1,45 @@
+"""What a daemon tells of itself."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    name: str
+    """As the daemon's log has it, such as `disk:/var/lib/cyborgdb`."""
+    is_default: bool
+    """Whether it is what `None` in the place of a `StorageConfig` means."""
+    healthy: bool
+    """As the daemon last found it; it looks by itself, and not because it is asked."""
+    trouble: str = ""
+    """Why it isn't healthy, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    file: str
+    """Where the daemon reads it."""
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    version: str
+    started_at: datetime
+    """Of the process that answered."""
+    now: datetime
+    """By the daemon's clock."""
+    engine: str
+    """`grpcio` or `native`: what speaks HTTP/2 at the address that was called."""
+    workers: int
+    stores: tuple[StoreStatus, ...]
+    """The default store first."""
+    certificates: tuple[CertificateStatus, ...]
+
+    def clock_lead(self, asked: datetime, answered: datetime) -> timedelta:
+        """How far, at least, the daemon's clock is ahead of the caller's, and if negative behind:
+        by its own the caller asked and was answered at these times, and nothing when `now` is
+        between them.
+        """
+        return max(self.now - answered, timedelta()) + min(self.now - asked, timedelta())

@@ -1,0 +1,404 @@
+"""kekctl export and import: a backup is whole or refused, and restoring loses nothing."""
+
+import hashlib
+import json
+import os
+import pty
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kekd
+from kekd._document import Document
+from kekd._restore import restore as restored
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.kekctl import Done, kekctl
+from tests.fixtures.s3 import CREDENTIALS, Bucket
+from tests.fixtures.workers import eventually
+
+CANARY = b"canary: a wrapped KEK that nobody may see"
+NAMES = ["a/é", "b", "c", "red \x1b[31m", "x" * 200]
+NOTHING = {"created": 0, "unchanged": 0, "overwritten": 0, "refused": 0, "failed": 0}
+
+
+def envelope(number: int) -> kekd.KMSBlob:
+    blob = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", CANARY, 2**32 - 1, number)
+    blob.key_arn, blob.binding = "arn:aws:kms:::key/1", "binding"
+    return blob
+
+
+@pytest.fixture
+def daemon(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
+    return start_daemon("--disk", str(tmp_path / "keystore"))
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[kekd.Client]:
+    with kekd.Client(daemon.address) as client:
+        yield client
+
+
+@pytest.fixture
+def other(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
+    return start_daemon("--disk", str(tmp_path / "other"), name="other")
+
+
+@pytest.fixture
+def backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
+    """Of a few envelopes."""
+    for number, name in enumerate(NAMES):
+        client.create_index_kms(None, name, envelope(number))
+    file = tmp_path / "backup"
+    export(daemon, "--file", file)
+    return file
+
+
+def export(daemon: Daemon, *arguments: object, code: int = 0) -> Done:
+    return kekctl("--address", daemon.address, "export", *arguments, code=code)
+
+
+def restore(daemon: Daemon, file: Path, *arguments: str, code: int = 0) -> Done:
+    return kekctl("--address", daemon.address, "import", file, *arguments, code=code)
+
+
+def counts(done: Done) -> dict[str, int]:
+    rows = (line.split() for line in done.stdout.splitlines() if ":" not in line)
+    return {name: int(count) for name, count in rows}
+
+
+def records(keystore: Path) -> dict[str, bytes]:
+    return {it.name: it.read_bytes() for it in (keystore / "_catalog/config").iterdir()}
+
+
+# Round trips
+
+
+def test_from_disk_to_s3_and_back_every_record_is_the_same_to_the_byte(
+    daemon: Daemon, backup: Path, start_daemon: StartDaemon, bucket: Bucket, tmp_path: Path
+) -> None:
+    s3 = start_daemon(*bucket.flags, name="s3", env=CREDENTIALS)
+    assert counts(restore(s3, backup)) == NOTHING | {"created": len(NAMES)}
+    stored = {}
+    for item in bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]:
+        body = bucket.s3.get_object(Bucket=bucket.name, Key=item["Key"])["Body"].read()
+        stored[item["Key"].removeprefix("_catalog/config/")] = body
+    assert stored == records(tmp_path / "keystore")
+    again = start_daemon("--disk", str(tmp_path / "again"), name="again")
+    (tmp_path / "from_s3").write_text(export(s3).stdout)
+    restore(again, tmp_path / "from_s3")
+    assert records(tmp_path / "again") == stored
+
+
+def test_the_lines_are_as_documented(daemon: Daemon, backup: Path, tmp_path: Path) -> None:
+    text = backup.read_text()
+    header, *envelopes, trailer = (json.loads(line) for line in text.splitlines())
+    assert header.pop("time")
+    assert header == {
+        "format": "kekd-backup",
+        "version": 1,
+        "store": f"disk:{tmp_path}/keystore",
+        "prefix": "",
+    }
+    for line in envelopes:
+        checksum = line.pop("sha256")
+        shown = kekctl("--address", daemon.address, "get", "-o", "json", "--", line["index_name"])
+        assert line == json.loads(shown.stdout)
+        canonical = json.dumps(line, sort_keys=True, separators=(",", ":"))
+        assert checksum == hashlib.sha256(canonical.encode()).hexdigest()
+    before = "".join(text.splitlines(keepends=True)[:-1])
+    assert trailer == {"count": 5, "sha256": hashlib.sha256(before.encode()).hexdigest()}
+
+
+def test_an_empty_store_has_a_backup(daemon: Daemon, other: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    export(daemon, "--file", file)
+    assert counts(restore(other, file)) == NOTHING
+
+
+def test_a_prefix_and_a_store(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "two"), "--memory", name="two")
+    memory = kekd.StorageConfig.memory()
+    with kekd.Client(daemon.address) as client:
+        for name in ("a/1", "a/2", "b"):
+            client.create_index_kms(memory, name, envelope(1))
+    header, *lines = export(daemon, "--prefix", "a/", "--store", "memory").stdout.splitlines()
+    assert (json.loads(header)["store"], json.loads(header)["prefix"]) == ("memory", "a/")
+    assert [json.loads(line)["index_name"] for line in lines[:-1]] == ["a/1", "a/2"]
+
+
+# Exporting
+
+
+def test_the_file_is_its_owners_alone(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    file.touch(mode=0o644)
+    export(daemon, "--file", file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_no_wrapped_key_is_shown_elsewhere(daemon: Daemon, other: Daemon, backup: Path) -> None:
+    done = [export(daemon, "--file", backup), restore(other, backup), restore(other, backup)]
+    said = "".join(it.stdout + it.stderr for it in done)
+    assert json.loads(backup.read_text().splitlines()[1])["blob"]["wrapped_kek"] not in said
+    assert CANARY.decode() not in said
+
+
+def test_wrapped_keys_are_not_for_a_screen(daemon: Daemon, client: kekd.Client) -> None:
+    client.create_index_kms(None, "i", envelope(1))
+    master, slave = pty.openpty()
+    command = [str(BIN / "kekctl"), "--address", daemon.address, "export"]
+    done = subprocess.run(
+        command, env=clean_environment(), stdout=slave, stderr=subprocess.PIPE, check=False
+    )
+    os.close(slave)
+    os.close(master)
+    assert (done.returncode, b"give --file" in done.stderr) == (2, True)
+
+
+def test_a_corrupt_record_is_named_and_the_rest_exported(
+    daemon: Daemon, client: kekd.Client, other: Daemon, tmp_path: Path
+) -> None:
+    for name in ("a", "bad", "c"):
+        client.create_index_kms(None, name, envelope(1))
+    (tmp_path / "keystore/_catalog/config/bad.kms.cat").write_bytes(CANARY)
+    file = tmp_path / "backup"
+    done = export(daemon, "--file", file, code=1)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("kekctl: left out: The stored envelope of index 'bad' is corrupt")
+    assert counts(restore(other, file))["created"] == 2
+
+
+def test_an_export_that_fails_leaves_the_last_one(
+    daemon: Daemon, backup: Path, tmp_path: Path
+) -> None:
+    before = backup.read_bytes()
+    (tmp_path / "keystore").rename(tmp_path / "moved")
+    export(daemon, "--file", backup, code=9)
+    assert backup.read_bytes() == before
+    assert sorted(it.name for it in tmp_path.iterdir() if "backup" in it.name) == ["backup"]
+
+
+@pytest.mark.parametrize(("path", "code"), [("/dev/null", 2), ("/nowhere/backup", 1)])
+def test_a_file_that_cannot_be_written(daemon: Daemon, path: str, code: int) -> None:
+    assert path in export(daemon, "--file", path, code=code).stderr
+
+
+# Refusing what isn't whole
+
+
+def changed(line: str, **fields: Any) -> str:
+    return json.dumps(json.loads(line) | fields)
+
+
+Damage = Callable[[list[str]], list[str]]
+DAMAGES: dict[str, tuple[Damage, list[str]]] = {
+    "empty": (lambda _: [], ["the last line is missing"]),
+    "cut off": (lambda it: it[:-1], ["the last line is missing"]),
+    "cut off in a line": (lambda it: [*it[:-2], it[-2][:40]], ["line 6: not JSON"]),
+    "something else": (lambda _: ['{"a": 1}', "x", "y"], ["line 1: not the beginning of what"]),
+    "a newer one": (lambda it: [changed(it[0], version=2), *it[1:]], ["line 1: a backup of a new"]),
+    "one is missing": (
+        lambda it: it[:2] + it[3:],
+        ["line 6: counts 5 envelopes, and there are 4"],
+    ),
+    "one is twice": (
+        lambda it: [*it[:3], *it[2:]],
+        ["line 4: a second envelope of index 'b'", "line 8: counts 5"],
+    ),
+    "moved": (
+        lambda it: [it[0], it[2], it[1], *it[3:]],
+        ["line 7: its checksum is of other lines"],
+    ),
+    "two files": (lambda it: it + it, ["line 8: it comes after the end", *["line"] * 6]),
+    "changed": (
+        lambda it: [it[0], changed(it[1], index_name="b2"), *it[2:]],
+        ["line 2: its checksum is of something else", "line 7: its checksum"],
+    ),
+    "many": (
+        lambda it: [it[0], "{", it[2], changed(it[3], etag="x"), "[]", *it[5:]],
+        ["line 2: not JSON", "line 4: its checksum", "line 5: not JSON", "line 7: its checksum"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "problems"), DAMAGES.values(), ids=DAMAGES)
+def test_a_file_that_is_not_whole_is_refused_before_anything_is_stored(
+    other: Daemon, backup: Path, damage: Damage, problems: list[str]
+) -> None:
+    backup.write_text("".join(f"{it}\n" for it in damage(backup.read_text().splitlines())))
+    refused = restore(other, backup, "--overwrite", code=2)
+    told = refused.stderr.splitlines()
+    assert len(told) == len(problems), told
+    for line, problem in zip(told, problems, strict=True):
+        assert line.startswith(f"kekctl: {problem}")
+    assert refused.stdout == ""
+    with kekd.Client(other.address) as client:
+        assert list(client.list_index_kms()) == []
+
+
+# Restoring
+
+
+def test_what_differs_is_refused_unless_it_is_to_be_overwritten(
+    daemon: Daemon, client: kekd.Client, backup: Path
+) -> None:
+    client.push_index_kms(None, "b", envelope(99))
+    client.delete_index_kms(None, "c")
+    refused = restore(daemon, backup, code=1)
+    assert counts(refused) == NOTHING | {"created": 1, "unchanged": 3, "refused": 1}
+    assert refused.stderr == (
+        "kekctl: refused: index 'b': it has another envelope: --overwrite replaces it\n"
+    )
+    assert client.get_index_kms(None, "b") == envelope(99)
+    done = restore(daemon, backup, "--overwrite")
+    assert counts(done) == NOTHING | {"unchanged": 4, "overwritten": 1}
+    assert client.get_index_kms(None, "b") == envelope(1)
+
+
+def test_a_dry_run_stores_nothing(daemon: Daemon, client: kekd.Client, backup: Path) -> None:
+    client.push_index_kms(None, "b", envelope(99))
+    client.delete_index_kms(None, "c")
+    done = restore(daemon, backup, "--overwrite", "--dry-run")
+    assert done.stdout.startswith("dry run: nothing was stored\n")
+    assert counts(done) == NOTHING | {"created": 1, "unchanged": 3, "overwritten": 1}
+    assert client.get_index_kms(None, "b") == envelope(99)
+    assert "c" not in client.list_index_kms()
+
+
+def test_a_corrupt_record_is_overwritten_only_when_told(
+    daemon: Daemon, client: kekd.Client, backup: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "keystore/_catalog/config/b.kms.cat").write_bytes(b"damaged")
+    assert counts(restore(daemon, backup, code=1))["refused"] == 1
+    assert counts(restore(daemon, backup, "--overwrite"))["overwritten"] == 1
+    assert client.get_index_kms(None, "b") == envelope(1)
+
+
+def test_one_that_the_daemon_refuses_does_not_stop_the_others(
+    other: Daemon, backup: Path, tmp_path: Path
+) -> None:
+    header, *lines, _ = backup.read_text().splitlines()
+    bad = json.loads(lines[1])
+    del bad["sha256"]
+    bad["blob"]["provider"] = "vault"
+    bad["sha256"] = hashlib.sha256(
+        json.dumps(bad, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+    text = "".join(f"{it}\n" for it in [header, lines[0], json.dumps(bad), *lines[2:]])
+    trailer = {"count": 5, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    backup.write_text(text + json.dumps(trailer))
+    done = restore(other, backup, code=1)
+    assert counts(done) == NOTHING | {"created": 4, "failed": 1}
+    assert done.stderr.startswith("kekctl: failed: index 'b': The envelope is not valid: provider")
+
+
+@pytest.fixture
+def large_backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
+    """Of 1,000 envelopes."""
+    pushes = ((f"{number:04}", envelope(number), None) for number in range(1000))
+    assert all(isinstance(etag, str) for _, etag in client.push_many_index_kms(None, pushes))
+    file = tmp_path / "backup"
+    export(daemon, "--file", file)
+    return file
+
+
+def test_begun_again_after_a_kill_it_does_the_rest(
+    other: Daemon, large_backup: Path, tmp_path: Path
+) -> None:
+    command = [str(BIN / "kekctl"), "--address", other.address, "import", str(large_backup)]
+    stored = tmp_path / "other/_catalog/config"
+    with subprocess.Popen(command, env=clean_environment()) as process:
+        eventually(lambda: stored.is_dir() and len(list(stored.iterdir())) > 50)
+        process.send_signal(signal.SIGKILL)
+    before = len(list(stored.iterdir()))
+    assert 50 < before < 1000
+    done = counts(restore(other, large_backup))
+    assert done["created"] + done["unchanged"] == 1000
+    assert done["unchanged"] >= before
+    assert records(tmp_path / "other") == records(tmp_path / "keystore")
+
+
+def test_a_daemon_that_is_lost_ends_it_with_what_was_done(
+    other: Daemon, large_backup: Path
+) -> None:
+    command = ["--address", other.address, "--timeout", "1", "import", str(large_backup)]
+    with subprocess.Popen(
+        [str(BIN / "kekctl"), *command],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        with kekd.Client(other.address) as client:
+            eventually(lambda: sum(1 for _ in client.list_index_kms()) > 50)
+        other.kill()
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 6
+    assert f"kekd at {other.address}" in errors
+    assert output.splitlines()[0].startswith("created")
+
+
+def test_ctrl_c_ends_it_with_what_was_done(other: Daemon, large_backup: Path) -> None:
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{heed}; from kekd._cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "--address", other.address, "import", str(large_backup)],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        with kekd.Client(other.address) as client:
+            eventually(lambda: sum(1 for _ in client.list_index_kms()) > 50)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "")
+    assert output.splitlines()[0].startswith("created")
+
+
+# Races
+
+
+class Outdated(kekd.Client):
+    """Sees what was there before somebody else wrote."""
+
+    before: kekd.KMSBlob | None = None
+
+    def get_many_index_kms(
+        self,
+        config_location: kekd.StorageConfig | None,  # noqa: ARG002
+        index_names: Iterable[str],
+        *,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> Iterator[Any]:
+        for name in index_names:
+            yield name, self.before or kekd.EnvelopeNotFoundError("none")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_rivals_create_is_never_replaced(
+    daemon: Daemon, client: kekd.Client, overwrite: bool
+) -> None:
+    client.create_index_kms(None, "i", envelope(1))
+    with Outdated(daemon.address) as outdated:
+        documents = [Document("i", envelope(2))]
+        (done,) = restored(outdated, None, documents, overwrite=overwrite, dry_run=False)
+    assert done.outcome == "refused"
+    assert client.get_index_kms(None, "i") == envelope(1)
+
+
+def test_a_rivals_push_is_not_replaced(daemon: Daemon, client: kekd.Client) -> None:
+    client.create_index_kms(None, "i", envelope(1))
+    with Outdated(daemon.address) as outdated:
+        outdated.before = client.get_index_kms(None, "i")
+        client.push_index_kms(None, "i", envelope(3))
+        documents = [Document("i", envelope(2))]
+        (done,) = restored(outdated, None, documents, overwrite=True, dry_run=False)
+    assert done.outcome == "failed"
+    assert client.get_index_kms(None, "i") == envelope(3)

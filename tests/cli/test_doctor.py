@@ -1,0 +1,375 @@
+"""kekctl doctor finds what is wrong, says what to do, and leaves nothing behind."""
+
+import dataclasses
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+
+import kekd
+from kekd._doctor import address, certificate, store
+from kekd_proto.v1 import daemon_pb2 as pb
+from kekd_proto.v1.daemon_pb2_grpc import DaemonServiceServicer, add_DaemonServiceServicer_to_server
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.forgetful_s3 import StartForgetful
+from tests.fixtures.kekctl import json_lines, kekctl
+from tests.fixtures.kms import Aws
+from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port
+from tests.fixtures.tls import DAY, Authority, TlsDaemon
+from tests.fixtures.workers import eventually
+
+PROMISES = [
+    "can be written and read",
+    "a second create is refused",
+    "a push with a stale etag is refused",
+    "a delete with a stale etag is refused",
+    "a push with an etag onto nothing is refused",
+]
+
+
+def doctor(
+    called: str, *arguments: object, code: int = 0, tls: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    flags = ("--address", called, *tls, "doctor", "--output", "json")
+    return json_lines(kekctl(*flags, *arguments, code=code, env=CREDENTIALS))
+
+
+def found(findings: list[dict[str, Any]], check: str) -> list[tuple[str, str]]:
+    return [(it["level"], it["text"]) for it in findings if it["check"] == check]
+
+
+def failures(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [it for it in findings if it["level"] == "failure"]
+
+
+def flags_of(bucket: Bucket, endpoint: str) -> tuple[str, ...]:
+    """For a kekd that is to reach the bucket through what is at the endpoint."""
+    return dataclasses.replace(bucket, endpoint=endpoint).flags
+
+
+def listed(daemon: Daemon) -> list[str]:
+    with kekd.Client(daemon.address) as client:
+        return list(client.list_index_kms())
+
+
+def test_a_daemon_that_is_well(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    keystore = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(keystore), "--memory")
+    findings = doctor(daemon.address)
+    assert {it["level"] for it in findings} == {"ok"}
+    for check in (f"store disk:{keystore}", "store memory"):
+        assert found(findings, check) == [("ok", promise) for promise in PROMISES]
+    assert {it["check"] for it in findings} >= {"socket's folder", "socket", "daemon", "clock"}
+    assert listed(daemon) == []
+
+
+def test_a_line_has_the_level_and_what_to_do(daemon: Daemon) -> None:
+    daemon.socket.chmod(0o666)
+    lines = kekctl("--address", daemon.address, "doctor").stdout.splitlines()
+    assert f"ok       store memory: {PROMISES[0]}" in lines
+    (warned,) = (line for line in lines if line.startswith("warning"))
+    assert warned.startswith(f"warning  socket: {daemon.socket} has mode 0666: ")
+    assert warned.endswith(f"; chmod o-w {daemon.socket}")
+
+
+def test_only_the_store_that_is_asked_for(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"), "--memory")
+    findings = doctor(daemon.address, "--store", "memory")
+    assert [it["check"] for it in findings if it["check"].startswith("store")] == [
+        "store memory"
+    ] * len(PROMISES)
+    (failure,) = failures(doctor(daemon.address, "--store", "disk:/elsewhere", code=1))
+    assert failure["advice"] == f"name one of disk:{tmp_path}/keystore, memory"
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_folder_that_others_may_write(daemon: Daemon, mode: int) -> None:
+    folder = daemon.socket.parent
+    folder.chmod(mode)
+    ((level, text),) = found(doctor(daemon.address, code=1), "socket's folder")
+    assert (level, text) == (
+        "failure",
+        f"{folder} may be written by others, who could replace the socket",
+    )
+
+
+def test_it_goes_on_without_a_daemon(tmp_path: Path, aws: Aws) -> None:
+    slots = registry(tmp_path, {"prod": slot(aws, aws.new_key())})
+    findings = doctor(f"unix:{tmp_path}/nobody.sock", "--slots", slots, code=1)
+    assert [it["check"] for it in failures(findings)] == ["socket's folder", "socket", "daemon"]
+    assert found(findings, "slot prod")[0][0] == "ok"
+
+
+def test_what_is_no_socket(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    findings = doctor(f"unix:{file}", code=1)
+    assert ("failure", f"{file} is no socket") in found(findings, "socket")
+
+
+def test_a_folder_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    owned = SimpleNamespace(st_uid=4242, st_gid=0, st_mode=stat.S_IFSOCK | 0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", lambda _: owned)
+        patch.setattr(Path, "lstat", lambda _: SimpleNamespace(st_uid=1000))
+        folder, _ = address.check("unix:/run/kekd/kekd.sock", tls=False)
+    assert (folder.level, "who could replace it" in folder.text) == ("failure", True)
+
+
+def test_a_socket_of_a_group_that_one_is_not_in(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    _, socket = address.check(daemon.address, tls=False)
+    assert (socket.level, socket.text) == ("failure", f"you may not call {daemon.socket}")
+    assert socket.advice == f"join the group {daemon.socket.group()}"
+
+
+def test_a_network_without_tls() -> None:
+    (finding,) = address.check("kekd.example:7535", tls=False)
+    assert (finding.level, finding.advice) == ("failure", "give --ca, --cert and --key")
+
+
+def test_loopback_without_tls_is_warned_of(start_daemon: StartDaemon) -> None:
+    port = free_port()
+    start_daemon("--memory", "--listen", f"127.0.0.1:{port}")
+    ((level, text),) = found(doctor(f"127.0.0.1:{port}"), "address")
+    assert (level, "any user of this machine can call it" in text) == ("warning", True)
+
+
+# Stores
+
+
+def test_s3_is_well(start_daemon: StartDaemon, bucket: Bucket) -> None:
+    daemon = start_daemon(*bucket.flags, env=CREDENTIALS)
+    findings = found(doctor(daemon.address), f"store s3:{bucket.name}")
+    assert findings == [("ok", promise) for promise in PROMISES]
+    assert bucket.s3.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "broken"),
+    [
+        (("If-None-Match",), ["a second create replaced the first"]),
+        (
+            ("If-Match",),
+            [
+                "a push with a stale etag was accepted",
+                "a push with an etag made what was deleted",
+            ],
+        ),
+    ],
+)
+def test_an_s3_that_takes_no_notice_of_conditions(
+    start_daemon: StartDaemon,
+    bucket: Bucket,
+    start_forgetful: StartForgetful,
+    forgotten: tuple[str, ...],
+    broken: list[str],
+) -> None:
+    forgetful = start_forgetful(bucket.endpoint, *forgotten)
+    daemon = start_daemon(*flags_of(bucket, forgetful.endpoint), env=CREDENTIALS)
+    found = failures(doctor(daemon.address, code=1))
+    assert [it["text"] for it in found] == broken
+    assert all("MinIO before RELEASE.2025-09-07" in it["advice"] for it in found)
+    assert bucket.s3.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 0
+
+
+def test_a_store_that_cannot_be_written(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    keystore = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(keystore), "--memory")
+    keystore.rename(tmp_path / "moved")
+    findings = doctor(daemon.address, code=1)
+    (failure,) = failures(findings)
+    assert failure["text"] == (
+        f"a create failed: The folder {keystore} is not there: is its volume mounted?"
+    )
+    assert len(found(findings, "store memory")) == len(PROMISES)
+
+
+def test_what_the_daemon_last_found_is_only_a_warning(client: kekd.Client) -> None:
+    told = kekd.StoreStatus("memory", is_default=True, healthy=False, trouble="it was away")
+    findings = store.check(client, told, lambda: False)
+    assert [it.level for it in findings] == ["warning", *["ok"] * len(PROMISES)]
+    assert findings[0].text == "the daemon last found: it was away"
+
+
+def test_what_may_be_left_is_told(
+    start_daemon: StartDaemon, bucket: Bucket, start_forgetful: StartForgetful
+) -> None:
+    s3 = start_forgetful(bucket.endpoint)
+    s3.answer.clear()
+    daemon = start_daemon(*flags_of(bucket, s3.endpoint), env=CREDENTIALS)
+    arguments = ("--address", daemon.address, "--timeout", "2", "doctor", "-o", "json")
+    findings = json_lines(kekctl(*arguments, code=1))
+    assert failures(findings)[0]["text"].startswith("a create failed: ")
+    (warning,) = (it for it in findings if "may be left" in it["text"])
+    (name,) = re.findall(r"kekctl delete (kekd-doctor-\w+) --store s3:", warning["advice"])
+    s3.answer.set()
+    eventually(lambda: listed(daemon) == [name])
+
+
+def test_ctrl_c_waits_for_the_call_and_cleans_up(
+    start_daemon: StartDaemon, bucket: Bucket, start_forgetful: StartForgetful
+) -> None:
+    s3 = start_forgetful(bucket.endpoint)
+    s3.answer.clear()
+    daemon = start_daemon(*flags_of(bucket, s3.endpoint), env=CREDENTIALS)
+    command = [str(BIN / "kekctl"), "--address", daemon.address, "doctor"]
+    with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE) as process:
+        assert s3.asked.wait(30)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        s3.answer.set()
+        output, _ = process.communicate(timeout=30)
+    assert (process.returncode, b"may be left" in output) == (130, False)
+    assert PROMISES[0].encode() in output
+    assert PROMISES[1].encode() not in output
+    assert bucket.s3.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 0
+
+
+# Clocks and certificates
+
+
+class Elsewhere(DaemonServiceServicer):
+    """A daemon whose clock is another, and that has nothing else."""
+
+    def __init__(self, lead: timedelta, *certificates: pb.CertificateStatus) -> None:
+        self.lead = lead
+        self.certificates = certificates
+
+    def GetStatus(self, _request: object, _context: object) -> pb.GetStatusResponse:
+        now = datetime.now(UTC) + self.lead
+        return pb.GetStatusResponse(
+            version="0", started_at=now, now=now, certificates=self.certificates
+        )
+
+
+@contextmanager
+def serving(daemon: Elsewhere) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_DaemonServiceServicer_to_server(daemon, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("lead", "level"),
+    [(2, "ok"), (-8, "warning"), (10, "warning"), (400, "failure"), (-400, "failure")],
+)
+def test_a_clock_that_is_off(lead: int, level: str) -> None:
+    with serving(Elsewhere(timedelta(seconds=lead))) as called:
+        findings = doctor(called, code=int(level == "failure"))
+    ((found_level, text),) = found(findings, "clock")
+    (seconds,) = re.findall(r"([\d.]+) s", text)
+    assert found_level == level
+    assert float(seconds) == pytest.approx(abs(lead), abs=1)  # less what the call took
+    assert ("ahead" in text, "behind" in text) == (level != "ok" and lead > 0, lead < 0)
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(15, "ok"), (14, "ok"), (13, "warning"), (1, "warning"), (-1, "failure")]
+)
+def test_a_certificate_that_ends(days: int, level: str) -> None:
+    now = datetime.now(UTC)
+    assert certificate.check("c", "tls.crt", now + days * DAY, now).level == level
+
+
+def test_the_daemons_certificate_is_looked_at() -> None:
+    ends = pb.CertificateStatus(file="/etc/tls.crt", expires_at=datetime.now(UTC) + 3 * DAY)
+    with serving(Elsewhere(timedelta(), ends)) as called:
+        ((level, text),) = found(doctor(called), "certificate")
+    assert (level, text) == ("warning", "/etc/tls.crt expires in 2 days")
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "level"),
+    [(-DAY, 30 * DAY, "ok"), (-DAY, 3 * DAY, "warning"), (-9 * DAY, -DAY, "failure")],
+)
+def test_the_clients_own_certificate(
+    tls_daemon: TlsDaemon, tmp_path: Path, begins: timedelta, ends: timedelta, level: str
+) -> None:
+    own = tls_daemon.authority.issue(tmp_path / "own", begins=begins, ends=ends)
+    tls = ("--ca", str(tls_daemon.authority.cert), "--cert", str(own.cert), "--key", str(own.key))
+    findings = doctor(tls_daemon.address, tls=tls, code=int(level == "failure"))
+    assert found(findings, "own certificate")[0][0] == level
+    assert found(findings, "address") == [("ok", f"{tls_daemon.address} is called over TLS")]
+    if level != "failure":
+        assert found(findings, "certificate")[0][0] == "ok"
+
+
+def test_a_certificate_that_is_not_valid_yet(authority: Authority, tmp_path: Path) -> None:
+    own = authority.issue(tmp_path / "own", begins=DAY)
+    assert certificate.check_own(own.cert).level == "failure"
+
+
+def test_a_client_without_cryptography(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = authority.issue(tmp_path / "own")
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    finding = certificate.check_own(own.cert)
+    assert (finding.level, "pip install 'kekd[aws]'" in finding.advice) == ("warning", True)
+
+
+# Slots
+
+
+def slot(aws: Aws, key_id: str, provider: str = "aws-kms", **more: object) -> dict[str, object]:
+    return {
+        "provider": provider,
+        "key_id": key_id,
+        "region": REGION,
+        "endpoint_url": aws.endpoint,
+    } | more
+
+
+def registry(folder: Path, slots: dict[str, Any]) -> Path:
+    file = folder / "registry.yaml"
+    file.write_text(yaml.safe_dump({"kms": {"registry": slots}}))
+    return file
+
+
+def test_each_slot_is_tried(daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
+    file = registry(
+        tmp_path,
+        {
+            "kms": slot(aws, aws.new_key()),
+            "bound": slot(aws, aws.new_key(), bind=True),
+            "secret": slot(aws, aws.new_secret(), "aws"),
+            "short": slot(aws, aws.new_secret(b"short"), "aws"),
+            "gone": slot(aws, "alias/nobody"),
+        },
+    )
+    findings = doctor(daemon.address, "--slots", file, code=1)
+    levels = {it["check"]: it["level"] for it in findings if it["check"].startswith("slot")}
+    assert levels == {
+        "slot kms": "ok",
+        "slot bound": "ok",
+        "slot secret": "ok",
+        "slot short": "failure",
+        "slot gone": "failure",
+    }
+    assert listed(daemon) == []
+
+
+def test_a_registry_with_problems(daemon: Daemon, tmp_path: Path) -> None:
+    file = registry(tmp_path, {"a": {"provider": "vault"}, "b": {"provider": "aws"}})
+    problems = failures(doctor(daemon.address, "--slots", file, code=1))
+    assert len(problems) > 1
+    assert {it["check"] for it in problems} == {"slots"}

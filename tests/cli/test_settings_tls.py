@@ -1,0 +1,108 @@
+"""The settings of TLS: what belongs together, and what may be reached from elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from kekd_server.listen import EngineName
+from tests.cli.test_settings import PrintConfig, file, print_config, problems, values
+from tests.fixtures.s3 import free_port
+from tests.fixtures.tls import Authority
+from tests.integration.test_listening import refused
+
+__all__ = ["file", "print_config"]
+
+PAIR = ("--tls-cert=/c", "--tls-key=/k")
+MUTUAL = (*PAIR, "--tls-client-ca=/ca")
+OUTSIDE = "--listen=0.0.0.0:7535"
+
+
+def test_an_address_beyond_this_machine_is_taken_with_client_certificates(
+    print_config: PrintConfig,
+) -> None:
+    assert values(print_config(OUTSIDE, *MUTUAL))["listen"] == ["0.0.0.0:7535"]
+
+
+def test_tls_alone_lets_nobody_in_from_elsewhere(print_config: PrintConfig) -> None:
+    (problem,) = problems(print_config(OUTSIDE, *PAIR))
+    assert problem == (
+        "listen (from --listen): '0.0.0.0:7535' is not a loopback address, and without client"
+        " certificates whoever reaches it could call it: give --tls-client-ca, the CA of those who"
+        " may"
+    )
+
+
+def test_tls_alone_is_enough_on_this_machine(print_config: PrintConfig) -> None:
+    assert values(print_config("--listen=127.0.0.1:7535", *PAIR))["tls_cert"] == "/c"
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--tls-cert=/c"], "tls_key (from default): tls_cert needs it: give both"),
+        (["--tls-key=/k"], "tls_key (from --tls-key): it needs tls_cert: give both"),
+        (
+            ["--tls-client-ca=/ca"],
+            "tls_client_ca (from --tls-client-ca): it needs tls_cert and tls_key: give all three",
+        ),
+        (["--tls-cert="], "tls_cert (from --tls-cert): no path: write one"),
+        (
+            [*PAIR, "--listen=unix:/s"],
+            "listen (from --listen): no HOST:PORT to speak TLS on: a Unix socket has none",
+        ),
+    ],
+)
+def test_halves_are_refused(print_config: PrintConfig, flags: list[str], problem: str) -> None:
+    assert problems(print_config(*flags)) == [problem]
+
+
+def test_all_problems_are_told_together(print_config: PrintConfig) -> None:
+    told = problems(print_config("--tls-cert=/c", "--listen=nowhere", "--workers=0"))
+    assert [it.partition(" ")[0] for it in told] == ["tls_key", "listen.0", "workers"]
+
+
+def test_one_address_of_the_file_has_tls_of_its_own(print_config: PrintConfig, file: Path) -> None:
+    own = "{address: '0.0.0.0:7536', tls_cert: /c, tls_key: /k, tls_client_ca: /ca}"
+    file.write_text(f"listen: ['127.0.0.1:7535', {own}]")
+    plain, mutual = values(print_config("--config", str(file)))["listen"]
+    assert plain == "127.0.0.1:7535"
+    assert mutual == {
+        "address": "0.0.0.0:7536",
+        "tls_cert": "/c",
+        "tls_key": "/k",
+        "tls_client_ca": "/ca",
+    }
+
+
+def test_a_socket_of_the_file_has_none(print_config: PrintConfig, file: Path) -> None:
+    file.write_text("listen: [{address: 'unix:/s', tls_cert: /c, tls_key: /k}]")
+    assert problems(print_config("--config", str(file))) == [
+        f"listen.0 (from {file}): 'unix:/s' is a Unix socket, which has no TLS"
+    ]
+
+
+@pytest.mark.parametrize("engine", ["native"], scope="session")
+def test_the_native_engine_has_no_tls(
+    authority: Authority, engine: EngineName, tmp_path: Path
+) -> None:
+    pair = authority.issue(tmp_path / "server")
+    flags = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+    said = refused(f"--listen=127.0.0.1:{free_port()}", *flags, engine=engine)
+    assert "engine native has no TLS: leave the engine to be chosen" in said
+
+
+def test_all_files_that_cannot_be_used_are_told_at_the_start(
+    authority: Authority, tmp_path: Path
+) -> None:
+    one, two = authority.issue(tmp_path / "one"), authority.issue(tmp_path / "two")
+    config = tmp_path / "kekd.yaml"
+    config.write_text(
+        f"""
+        listen:
+          - {{address: '127.0.0.1:1', tls_cert: {one.cert}, tls_key: {two.key}}}
+          - {{address: '127.0.0.1:2', tls_cert: {tmp_path}/none, tls_key: {two.key}}}
+        """
+    )
+    said = refused("--config", str(config))
+    assert f"{two.key}: not the key of {one.cert}: are both from the same issue?" in said
+    assert f"{tmp_path}/none: can't be read: No such file or directory" in said

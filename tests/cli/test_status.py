@@ -1,0 +1,124 @@
+"""What a daemon tells of itself: by the clients, by kekctl, and on each of its listeners."""
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+import kekd
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, clean_environment
+from tests.fixtures.kekctl import kekctl
+from tests.fixtures.s3 import free_port
+from tests.fixtures.tls import TlsDaemon
+from tests.fixtures.workers import StartCrew, eventually
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def status_of(address: str) -> Any:
+    return json.loads(kekctl("--address", address, "status", "--output", "json").stdout)
+
+
+@both_engines
+def test_the_client_is_told(daemon: Daemon, engine: str) -> None:
+    before = datetime.now(UTC)
+    with kekd.Client(daemon.address) as client:
+        status = client.status()
+    assert before - timedelta(minutes=1) < status.started_at < before < status.now
+    assert status.now < datetime.now(UTC)
+    assert status == kekd.DaemonStatus(
+        version="0.1.0",
+        started_at=status.started_at,
+        now=status.now,
+        engine="native" if engine == "native" else "grpcio",
+        workers=1,
+        stores=(kekd.StoreStatus("memory", is_default=True, healthy=True),),
+        certificates=(),
+    )
+
+
+async def test_the_async_client_is_told_the_same(daemon: Daemon) -> None:
+    with kekd.Client(daemon.address) as client:
+        told = client.status()
+    async with kekd.AsyncClient(daemon.address) as other:
+        again = await other.status()
+    assert (again.started_at, again.stores) == (told.started_at, told.stores)
+    assert again.now > told.now
+
+
+def test_each_listener_tells_its_own_engine(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "kekd.yaml"
+    config.write_text(
+        f'listen: [{{address: "unix:{tmp_path}/native.sock", engine: native}}, "127.0.0.1:{port}"]'
+    )
+    flags = ("--config", str(config), "--memory")
+    process = subprocess.Popen([BIN / "kekd", *flags], env=clean_environment())
+    try:
+        engines = {}
+        for address in (f"unix:{tmp_path}/native.sock", f"127.0.0.1:{port}"):
+            kekctl("--address", address, "wait")
+            engines[address.partition(":")[0]] = status_of(address)["engine"]
+    finally:
+        process.kill()
+        process.wait()
+    assert engines == {"unix": "native", "127.0.0.1": "grpcio"}
+
+
+def test_the_stores_are_named_as_in_the_log_the_default_first(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    disk = tmp_path / "keystore"
+    daemon = start_daemon("--memory", "--disk", str(disk))
+    told = status_of(daemon.address)
+    assert [(it["name"], it["is_default"]) for it in told["stores"]] == [
+        (f"disk:{disk}", True),
+        ("memory", False),
+    ]
+    assert f"serving disk:{disk}, memory on" in daemon.read_log()
+
+
+def test_workers_are_counted(start_crew: StartCrew) -> None:
+    assert status_of(start_crew(workers=2).address)["workers"] == 2
+
+
+def expiry(file: Path) -> datetime:
+    return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+
+
+def test_a_certificate_is_told_of_as_it_is_in_use(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    file = tls_daemon.server.cert
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        assert client.status().certificates == (kekd.CertificateStatus(str(file), expiry(file)),)
+        renewed = tls_daemon.authority.issue(tmp_path / "renewed", ends=timedelta(days=90))
+        ends = expiry(renewed.cert)
+        tls_daemon.server.replace(renewed)
+        eventually(lambda: client.status().certificates[0].expires_at == ends)
+
+
+def test_the_table(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"))
+    rows = [
+        line.split(maxsplit=1)
+        for line in kekctl("--address", daemon.address, "status").stdout.splitlines()
+    ]
+    names, values = zip(*rows, strict=True)
+    assert names == ("version", "started_at", "now", "engine", "workers", "store")
+    assert values[0] == "0.1.0"
+    assert values[2].endswith("Z, as ours")
+    assert values[5] == f"disk:{tmp_path}/keystore (default): healthy"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "lead"), [(-1, 1, 0), (0, 0, 0), (-9, -7, 7), (3, 5, -3)]
+)
+def test_only_what_the_calls_own_time_does_not_explain_is_a_lead(
+    asked: int, answered: int, lead: int
+) -> None:
+    status = kekd.DaemonStatus("", NOW, NOW, "", 1, (), ())
+    second = timedelta(seconds=1)
+    assert status.clock_lead(NOW + asked * second, NOW + answered * second) == lead * second
