@@ -1,0 +1,139 @@
+"""Prometheus itself takes the rules, and each alert fires on a bad day and on no other."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.fixtures.debian import unpacked
+
+ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yaml"
+OPERATIONS = ALERTS.parents[2] / "docs" / "operations.md"
+
+# As promtool writes a series: its value at each minute, and so an hour of them.
+GOOD_DAY = {
+    'up{job="kekd"}': "1x60",
+    'kekd_build_info{version="1"}': "1x60",
+    'kekd_store_up{store="memory"}': "1x60",
+    'kekd_calls_total{method="GetEnvelope",store="memory",code="OK"}': "0+600x60",
+    'kekd_calls_total{method="GetEnvelope",store="memory",code="NOT_FOUND"}': "0+60x60",
+    'kekd_calls_total{method="GetEnvelope",store="memory",code="UNAVAILABLE"}': "0+1x60",
+    'kekd_call_seconds_bucket{method="GetEnvelope",le="0.1"}': "0+660x60",
+    'kekd_call_seconds_bucket{method="GetEnvelope",le="+Inf"}': "0+661x60",
+    'kekd_call_seconds_bucket{method="WatchEnvelopes",le="0.1"}': "0x60",
+    'kekd_call_seconds_bucket{method="WatchEnvelopes",le="+Inf"}': "0+1x60",
+    'kekd_decisions_total{method="read",decision="denied"}': "0+1x60",
+    "kekd_audit_lines_total": "0+661x60",
+    "kekd_audit_failures_total": "0x60",
+    'kekd_reload_failures_total{what="policy"}': "3x60",
+    'kekd_calls_shed_total{reason="rate"}': "7x60",
+    'kekd_store_retries_total{store="memory"}': "0+1x60",
+    'kekd_watches_cut_total{store="memory"}': "0x60",
+    'kekd_corrupt_records_total{store="memory"}': "0x60",
+    'kekd_certificate_expiry_timestamp_seconds{file="tls.crt"}': "2592000x60",
+}
+BAD_DAYS = {
+    "KekdDown": {'up{job="kekd"}': "1x50 0x10"},
+    "KekdStoreDown": {'kekd_store_up{store="memory"}': "1x50 0x10"},
+    "KekdErrors": {
+        'kekd_calls_total{method="GetEnvelope",store="memory",code="INTERNAL"}': "0+100x60"
+    },
+    "KekdCorruptEnvelope": {'kekd_corrupt_records_total{store="memory"}': "0x58 1 1"},
+    "KekdSlow": {
+        'kekd_call_seconds_bucket{method="GetEnvelope",le="1"}': "0+400x60",
+        'kekd_call_seconds_bucket{method="GetEnvelope",le="0.1"}': "0+400x60",
+        'kekd_call_seconds_bucket{method="GetEnvelope",le="2"}': "0+661x60",
+    },
+    "KekdSheds": {'kekd_calls_shed_total{reason="rate"}': "0+1x60"},
+    "KekdDenials": {'kekd_decisions_total{method="read",decision="denied"}': "0+60x60"},
+    "KekdAuditFails": {"kekd_audit_failures_total": "0x58 1 1"},
+    "KekdAuditSilent": {"kekd_audit_lines_total": "0+661x10 6610x50"},
+    "KekdCertificateEnds": {'kekd_certificate_expiry_timestamp_seconds{file="a.crt"}': "86400x60"},
+    "KekdReloadFails": {'kekd_reload_failures_total{what="certificates"}': "_x58 1 1"},
+    "KekdStoreRetries": {'kekd_store_retries_total{store="memory"}': "0+120x60"},
+    "KekdWatchesCut": {'kekd_watches_cut_total{store="memory"}': "0+1x60"},
+}
+# Every six hours, over a quarter of a year.
+UNROTATED = {
+    'kekd_calls_total{method="GetEnvelope",store="memory",code="OK"}': "0+3600x366",
+    'kekd_calls_total{method="PushEnvelope",store="memory",code="OK"}': "12x366",
+    "kekd_audit_lines_total": "0+3600x366",
+    'kekd_build_info{version="1"}': "1x366",
+}
+
+
+def promtool(*arguments: str | Path) -> None:
+    tool = unpacked("prometheus", "usr/bin/promtool")
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def check_firing(
+    folder: Path, series: dict[str, str], *alerts: str, interval: str, at: str
+) -> None:
+    """That these fire then, and no others."""
+    expected = [{"labels": f'{{alertname="{it}"}}', "value": 1} for it in alerts]
+    day = {
+        "interval": interval,
+        "input_series": [{"series": it, "values": values} for it, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
+                "eval_time": at,
+                "exp_samples": expected,
+            }
+        ],
+    }
+    file = folder / "day.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {"rule_files": [str(ALERTS)], "evaluation_interval": interval, "tests": [day]}
+        )
+    )
+    promtool("test", "rules", file)
+
+
+def rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    found: list[dict[str, Any]] = group["rules"]
+    return found
+
+
+def test_prometheus_takes_the_rules() -> None:
+    promtool("check", "rules", ALERTS)
+
+
+def test_nothing_fires_on_a_good_day(tmp_path: Path) -> None:
+    check_firing(tmp_path, GOOD_DAY, interval="1m", at="1h")
+
+
+@pytest.mark.parametrize(("alert", "series"), BAD_DAYS.items(), ids=BAD_DAYS)
+def test_each_alert_fires_on_its_day(tmp_path: Path, alert: str, series: dict[str, str]) -> None:
+    check_firing(tmp_path, GOOD_DAY | series, alert, interval="1m", at="1h")
+
+
+def test_a_quarter_without_a_rotation_is_told(tmp_path: Path) -> None:
+    check_firing(tmp_path, UNROTATED, "KekdNothingRotated", interval="6h", at="2190h")
+
+
+def test_and_one_with_a_rotation_is_not(tmp_path: Path) -> None:
+    rotated = UNROTATED | {
+        'kekd_calls_total{method="PushEnvelope",store="memory",code="OK"}': "12x166 13x200"
+    }
+    check_firing(tmp_path, rotated, interval="6h", at="2190h")
+
+
+def test_every_alert_is_tried() -> None:
+    assert {rule["alert"] for rule in rules()} == {*BAD_DAYS, "KekdNothingRotated"}
+
+
+def test_every_alert_names_where_the_operations_page_says_what_to_do() -> None:
+    section = (
+        OPERATIONS.read_text().partition("\n## What the alerts mean\n")[2].partition("\n## ")[0]
+    )
+    titles = [line[4:] for line in section.splitlines() if line.startswith("### ")]
+    assert titles == [rule["alert"] for rule in rules()]
+    for rule in rules():
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"

@@ -1,0 +1,105 @@
+"""The Dockerfile and compose.yaml, as far as no engine is needed; deploy/docker/check has one."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.fixtures.daemon import BIN, Daemon, clean_environment
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
+COMPOSE = ROOT / "deploy" / "docker" / "compose.yaml"
+NOBODYS = "65532"
+"""The number of a user that no machine has."""
+
+
+def said(*command: str | Path) -> str:
+    """By a command that has to succeed."""
+    done = subprocess.run(
+        [str(it) for it in command],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def instruction(name: str) -> list[str]:
+    """Of the image itself, as the list of a command."""
+    final = DOCKERFILE.read_text().rpartition("\nFROM ")[2].replace("\\\n", "")
+    (arguments,) = re.findall(rf"^{name}\b.*?(\[.*\])$", final, re.MULTILINE)
+    found: list[str] = json.loads(arguments)
+    return found
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
+
+
+def test_hadolint_has_nothing_against_the_dockerfile() -> None:
+    assert said(BIN / "hadolint", DOCKERFILE) == ""
+
+
+def test_compose_is_valid() -> None:
+    said(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+
+
+def test_the_image_has_nothing_but_what_is_copied_to_it() -> None:
+    base, _, rest = DOCKERFILE.read_text().rpartition("\nFROM ")[2].partition("\n")
+    assert base == "scratch"
+    assert not re.search("^RUN", rest, re.MULTILINE)
+    assert f"\nUSER {NOBODYS}:{NOBODYS}\n" in rest
+
+
+def test_it_starts_with_settings_that_are_understood() -> None:
+    assert instruction("ENTRYPOINT") == ["/opt/kekd/bin/kekd"]
+    shown = said(BIN / "kekd", *instruction("CMD"), "--print-config")
+    volumes = instruction("VOLUME")
+    assert yaml.safe_load(shown)["disk"] == [volumes[0]]
+    assert yaml.safe_load(shown)["listen"] == [f"unix:{volumes[1]}/kekd.sock"]
+
+
+def test_the_health_check_succeeds_while_kekd_serves(daemon: Daemon) -> None:
+    program, *arguments = instruction("HEALTHCHECK")
+    assert program == "/opt/kekd/bin/kekctl"
+    said(BIN / "kekctl", "--address", daemon.address, *arguments)
+
+
+def test_the_build_is_given_the_whole_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    needed = {
+        "pyproject.toml",
+        project["project"]["readme"],
+        *(it.split("/")[0] for it in packages),
+    }
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == needed
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert {name for names in copied for name in names.split()} == needed
+
+
+def test_every_container_is_confined() -> None:
+    for service in services().values():
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["network_mode"] == "none"
+        assert not service["user"].startswith("0")
+
+
+def test_the_client_reaches_the_socket_and_cannot_replace_it() -> None:
+    kekd, client = services()["kekd"], services()["client"]
+    assert "socket:/run/kekd" in kekd["volumes"]
+    assert client["volumes"] == ["socket:/run/kekd:ro"]
+    assert client["user"] != kekd["user"]
+    assert client["group_add"] == [kekd["user"].split(":")[1]]

@@ -1,0 +1,102 @@
+"""The IAM policies allow what the code asks of AWS, and nothing else."""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from policy_sentry.querying.actions import get_action_data
+from policy_sentry.util.arns import ARN
+
+ROOT = Path(__file__).parents[2]
+POLICIES = sorted((ROOT / "deploy" / "iam").glob("*.json"))
+DAEMONS = "s3-daemon.json"
+SERVICES = ("kms", "s3", "secretsmanager", "sts")
+# Where an operation isn't allowed by an action of its own name.
+ACTIONS = {
+    "kms:ReEncrypt": {"kms:ReEncryptFrom", "kms:ReEncryptTo"},
+    "s3:HeadObject": {"s3:GetObject"},
+    "s3:ListObjectsV2": {"s3:ListBucket"},
+}
+# Where botocore has a class that asks.
+ASKING_CLASSES = {"AssumeRoleCredentialFetcher": "sts:AssumeRole"}
+
+
+def operations() -> dict[str, set[str]]:
+    """Of all services, by the name of the method that asks: create_secret."""
+    found: dict[str, set[str]] = {}
+    session = botocore.session.get_session()
+    for service in SERVICES:
+        for name in session.get_service_model(service).operation_names:
+            found.setdefault(xform_name(name), set()).add(f"{service}:{name}")
+    return found
+
+
+def words(package: Path) -> Iterator[str]:
+    """Each attribute, name and literal text in its code: whatever could name a method."""
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Attribute(attr=word) | ast.Name(id=word) | ast.Constant(value=str(word)):
+                    yield word
+
+
+def asked(package: str) -> set[str]:
+    """The actions that a package's code needs. A word too many would name an action that no policy
+    has, so that one is missed only if its name is put together as the code runs.
+    """
+    methods = operations()
+    found: set[str] = set()
+    for word in words(ROOT / package):
+        for operation in methods.get(
+            word, {ASKING_CLASSES[word]} if word in ASKING_CLASSES else ()
+        ):
+            found |= ACTIONS.get(operation, {operation})
+    return found
+
+
+def statements(policy: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(policy.read_text())["Statement"]
+    return found
+
+
+def actions(statement: dict[str, Any]) -> list[str]:
+    action = statement["Action"]
+    return [action] if isinstance(action, str) else action
+
+
+def allowed(*policies: Path) -> set[str]:
+    return {
+        it for policy in policies for statement in statements(policy) for it in actions(statement)
+    }
+
+
+def test_the_daemon_is_allowed_what_it_asks() -> None:
+    assert allowed(ROOT / "deploy" / "iam" / DAEMONS) == asked("server/kekd_server")
+
+
+def test_the_keys_users_are_allowed_what_they_ask() -> None:
+    others = [policy for policy in POLICIES if policy.name != DAEMONS]
+    assert allowed(*others) == asked("client/kekd")
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+def test_each_action_exists_and_is_about_what_it_is_allowed_on(policy: Path) -> None:
+    for statement in statements(policy):
+        assert statement["Effect"] == "Allow"
+        resource = ARN(statement["Resource"])
+        for action in actions(statement):
+            service, _, name = action.partition(":")
+            kinds = get_action_data(service, name)[service]
+            formats = {kind["resource_arn_format"] for kind in kinds} - {"*"}
+            assert any(resource.same_resource_type(it) for it in formats), action
+
+
+def test_the_keys_page_has_the_same_actions() -> None:
+    page = (ROOT / "docs" / "keys.md").read_text()
+    permissions = page.partition("## Permissions")[2].partition("\n## ")[0]
+    assert {it for it in asked("client/kekd") if f"`{it}`" not in permissions} == set()

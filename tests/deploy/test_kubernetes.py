@@ -1,0 +1,149 @@
+"""What kustomize makes of the manifests: valid by Kubernetes' schemas, and as safe as they say."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from kekd_server.settings import load
+from tests.fixtures.daemon import BIN, Daemon, clean_environment
+
+KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
+OLDEST = "1.34"
+"""That the validator knows; sidecars came with 1.29."""
+KEKCTL = "/opt/kekd/bin/kekctl"
+
+Manifest = dict[str, Any]
+
+
+def built(folder: str) -> dict[str, Manifest]:
+    """By their kinds, of which each is there once."""
+    command = [str(BIN / "kubectl"), "kustomize", str(KUBERNETES / folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return {it["kind"]: it for it in yaml.safe_load_all(done.stdout)}
+
+
+@pytest.fixture(scope="module", params=["base", "overlays/s3-irsa"])
+def manifests(request: pytest.FixtureRequest) -> dict[str, Manifest]:
+    return built(request.param)
+
+
+@pytest.fixture(scope="module")
+def irsa() -> dict[str, Manifest]:
+    return built("overlays/s3-irsa")
+
+
+def pod(manifests: dict[str, Manifest]) -> Manifest:
+    found: Manifest = manifests["StatefulSet"]["spec"]["template"]["spec"]
+    return found
+
+
+def containers(manifests: dict[str, Manifest]) -> list[Manifest]:
+    return [*pod(manifests)["initContainers"], *pod(manifests)["containers"]]
+
+
+def kekd(manifests: dict[str, Manifest]) -> Manifest:
+    (found,) = pod(manifests)["initContainers"]
+    container: Manifest = found
+    return container
+
+
+@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+def test_the_schemas_take_each_manifest(manifests: dict[str, Manifest], version: str) -> None:
+    for manifest in manifests.values():
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_kekd_is_a_native_sidecar(manifests: dict[str, Manifest]) -> None:
+    assert kekd(manifests)["restartPolicy"] == "Always"
+
+
+def test_the_settings_are_understood(manifests: dict[str, Manifest], tmp_path: Path) -> None:
+    file = tmp_path / "kekd.yaml"
+    file.write_text(manifests["ConfigMap"]["data"]["kekd.yaml"])
+    (listener,) = load({}, file).settings.listeners
+    for container in containers(manifests):
+        (address,) = [it["value"] for it in container["env"] if it["name"] == "KEKD_ADDRESS"]
+        assert address == str(listener)
+        folder = address.removeprefix("unix:").split("/kekd/")[0]
+        assert folder in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+def test_the_settings_are_those_that_are_mounted(manifests: dict[str, Manifest]) -> None:
+    (volume,) = [it for it in pod(manifests)["volumes"] if it["name"] == "kekd"]
+    assert volume["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
+def test_each_probe_succeeds_while_kekd_serves_and_fails_without_it(
+    manifests: dict[str, Manifest], daemon: Daemon, tmp_path: Path, probe: str
+) -> None:
+    program, *arguments = kekd(manifests)[probe]["exec"]["command"]
+    assert program == KEKCTL
+
+    def code(address: str) -> int:
+        environment = clean_environment() | {"KEKD_ADDRESS": address}
+        command = [BIN / "kekctl", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    assert [code(daemon.address), code(f"unix:{tmp_path}/none")] == [0, 6]
+
+
+def test_nothing_is_restarted_for_a_store_that_is_down(manifests: dict[str, Manifest]) -> None:
+    probes = {it: kekd(manifests)[it]["exec"]["command"] for it in kekd(manifests) if "Probe" in it}
+    assert {it for it, command in probes.items() if command[-2:] == ["--service", ""]} == {
+        "startupProbe",
+        "livenessProbe",
+    }
+
+
+def test_the_pod_is_restricted(manifests: dict[str, Manifest]) -> None:
+    """As https://kubernetes.io/docs/concepts/security/pod-security-standards/ says."""
+    whole = pod(manifests)["securityContext"]
+    assert whole["runAsNonRoot"]
+    assert whole["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in containers(manifests):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert container["resources"]["limits"].keys() == {"memory"}
+    kinds = [volume.keys() - {"name"} for volume in pod(manifests)["volumes"]]
+    assert set[str]().union(*kinds) <= {"configMap", "emptyDir"}
+
+
+def test_everything_is_about_the_same_pods(manifests: dict[str, Manifest]) -> None:
+    labels = manifests["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
+    assert manifests["StatefulSet"]["spec"]["selector"]["matchLabels"] == labels
+    assert manifests["Service"]["spec"]["selector"] == labels
+    assert manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+
+
+def test_the_network_policy_lets_in_clients_and_prometheus_only(
+    manifests: dict[str, Manifest],
+) -> None:
+    policy = manifests["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    ports = {port["name"] for it in containers(manifests) for port in it["ports"]}
+    assert {rule["ports"][0]["port"] for rule in policy["ingress"]} == ports
+    assert all(rule["from"] and len(rule["ports"]) == 1 for rule in policy["ingress"])
+
+
+def test_with_s3_no_disk_is_left(irsa: dict[str, Manifest]) -> None:
+    assert "volumeClaimTemplates" not in irsa["StatefulSet"]["spec"]
+    assert "keystore" not in {it["name"] for it in kekd(irsa)["volumeMounts"]}
+    settings = yaml.safe_load(irsa["ConfigMap"]["data"]["kekd.yaml"])
+    assert "disk" not in settings
+    assert settings["s3"]
+
+
+def test_with_s3_the_pod_has_the_role_of_its_service_account(irsa: dict[str, Manifest]) -> None:
+    account = irsa["ServiceAccount"]["metadata"]
+    assert pod(irsa)["serviceAccountName"] == account["name"]
+    assert account["annotations"]["eks.amazonaws.com/role-arn"].startswith("arn:aws:iam::")

@@ -1,0 +1,78 @@
+"""The dashboard and the alerts ask for metrics that the daemon has, and leave none out."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from kekd_server.metrics import Metrics
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+# Grafana's, at any values.
+VARIABLES = {"$__rate_interval": "5m", "$instance": "a"}
+# Prometheus's own, and those of every scrape.
+OWN_LABELS = {"instance", "job", "le"}
+
+
+def panels() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())[
+        "panels"
+    ]
+    return [panel for panel in found if panel["type"] != "row"]
+
+
+def shown() -> list[str]:
+    queries = [target["expr"] for panel in panels() for target in panel["targets"]]
+    for name, value in VARIABLES.items():
+        queries = [query.replace(name, value) for query in queries]
+    return queries
+
+
+def alarming() -> list[str]:
+    (group,) = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())["groups"]
+    return [rule["expr"] for rule in group["rules"]]
+
+
+def selectors(query: str) -> Iterator[tuple[str, set[str]]]:
+    """Each metric of ours in a query, with the labels that are asked of it."""
+    for name, matchers in re.findall(r"\b(kekd_\w+)(?:\{(.*?)\})?", query):
+        yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+
+
+def grouped(query: str) -> set[str]:
+    lists = re.findall(r"\bby \((.*?)\)", query)
+    return {label.strip() for names in lists for label in names.split(",")}
+
+
+@pytest.mark.parametrize("query", [*shown(), *alarming()])
+def test_each_query_is_of_metrics_and_labels_that_there_are(query: str) -> None:
+    promql_parser.parse(query)
+    known = Metrics().registry._names_to_collectors
+    labels = set(OWN_LABELS)
+    for name, asked in selectors(query):
+        assert name in known
+        labels |= set(known[name]._labelnames)  # type: ignore[attr-defined]
+        assert asked <= labels
+    assert grouped(query) <= labels
+
+
+def test_each_metric_is_shown() -> None:
+    asked = {name for query in shown() for name, _ in selectors(query)}
+    known = Metrics().registry._names_to_collectors
+    ours = {collector for name, collector in known.items() if name.startswith("kekd_")}
+    assert ours == {known[name] for name in asked}
+
+
+def test_no_two_panels_are_in_one_place() -> None:
+    taken = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in panels()
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    assert len(taken) == len(set(taken))

@@ -1,0 +1,82 @@
+"""What systemd is told: READY when calls are answered, RELOADING around a reload, STOPPING."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.daemon import BIN, Daemon, refusal
+from tests.fixtures.notify import Manager
+from tests.fixtures.s3 import free_port
+from tests.fixtures.workers import OWN_CONNECTION, eventually
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "workers"])
+def workers(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
+@contextmanager
+def started(folder: Path, manager: Manager, workers: int, port: int) -> Iterator[Daemon]:
+    """Not waited for: READY has to say when it serves."""
+    daemon = Daemon(
+        folder,
+        *("--workers", str(workers), "--listen", f"127.0.0.1:{port}"),
+        *("--disk", str(folder / "keystore")),
+        env=manager.env,
+    )
+    try:
+        yield daemon
+    finally:
+        daemon.kill()
+
+
+def answers(address: str) -> bool:
+    """Whether one call, which isn't tried again, is answered."""
+    with grpc.insecure_channel(address, [*OWN_CONNECTION]) as channel:
+        EnvelopeServiceStub(channel).ListEnvelopes(pb.ListEnvelopesRequest(), timeout=10)
+    return True
+
+
+def test_a_daemons_life_is_told(tmp_path: Path, manager: Manager, workers: int) -> None:
+    port = free_port()
+    with started(tmp_path / "daemon", manager, workers, port) as daemon:
+        assert manager.hear() == {"READY": "1", "STATUS": "serving"}
+        assert answers(f"127.0.0.1:{port}")
+        assert answers(daemon.address)
+
+        before = time.monotonic_ns() // 1000
+        daemon.process.send_signal(signal.SIGHUP)
+        reloading = manager.hear()
+        assert reloading.pop("RELOADING") == "1"
+        assert before <= int(reloading.pop("MONOTONIC_USEC")) <= time.monotonic_ns() // 1000
+        assert reloading == {"STATUS": "reloading"}
+        assert manager.hear() == {"READY": "1", "STATUS": "serving"}
+
+        assert daemon.stop() == 0
+        assert manager.hear() == {"STOPPING": "1", "STATUS": "draining"}
+        assert manager.heard_nothing()
+
+
+def test_one_that_cannot_serve_is_never_ready(
+    tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as environment:
+        environment.setenv("NOTIFY_SOCKET", manager.env["NOTIFY_SOCKET"])
+        refusal(BIN / "kekd", "--listen", f"unix:{tmp_path}/s", "--disk", tmp_path / "file")
+    assert manager.heard_nothing()
+
+
+def test_a_manager_that_is_gone_is_told_of_in_the_log(tmp_path: Path) -> None:
+    manager = Manager(str(tmp_path / "notify"))
+    manager.close()
+    with started(tmp_path / "daemon", manager, 1, free_port()) as daemon:
+        eventually(lambda: "the service manager can't be told READY=1: " in daemon.read_log())

@@ -1,0 +1,154 @@
+"""The unit and what goes with it: judged by systemd's own tools, and run by systemd."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kekd_server.settings import load
+from tests.fixtures.debian import debian
+from tests.fixtures.machine import ROOT, Machine
+from tests.fixtures.tls import Authority
+from tests.fixtures.workers import eventually
+
+SYSTEMD = ROOT / "deploy" / "systemd"
+BLOCK = (ROOT / "deploy" / "README.md").read_text().partition("```sh\n")[2].partition("```")[0]
+UNIT = SYSTEMD / "kekd.service"
+ENVELOPE = '{"index_name": "i", "blob": {"provider": "none"}}'
+KEKCTL = ("/opt/kekd/bin/kekctl", "--address", "unix:/run/kekd/kekd.sock")
+A_CALLER = ("setpriv", "--reuid=65534", "--regid=65534")
+
+
+def test_the_unit_is_hardened() -> None:
+    analyze = debian("systemd-analyze", "systemd")
+    # In tenths: at most 2.0.
+    command = [analyze, "security", "--no-pager", "--offline=true", "--threshold=20", str(UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_example_is_understood() -> None:
+    settings = load({}, SYSTEMD / "kekd.yaml").settings
+    assert [str(it) for it in settings.listeners] == ["unix:/run/kekd/kekd.sock", "0.0.0.0:7535"]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def installed(
+    machine: Machine, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Machine:
+    """By the commands of deploy/README.md; kekd itself is there already."""
+    machine.run("ln", "-s", "/opt/src/deploy", "/root/deploy")
+    issued = authority.issue(tmp_path_factory.mktemp("issued"))
+    machine.copy(issued.cert, "/root/tls.crt")
+    machine.copy(issued.key, "/root/tls.key")
+    machine.copy(authority.cert, "/root/clients.crt")
+    python, *commands = BLOCK.splitlines()
+    assert python.startswith("python3.11 -m venv /opt/kekd && ")
+    machine.run("sh", "-ec", "\n".join(["cd /root", *commands]))
+    machine.run("systemctl", "stop", "kekd")
+    return machine
+
+
+@pytest.fixture
+def stopped(installed: Machine) -> Iterator[Machine]:
+    """As if it had never been started: systemd counts starts, and refuses the sixth in 10 s."""
+    yield installed
+    installed.run("systemctl", "stop", "kekd")
+    installed.run("systemctl", "reset-failed")
+
+
+@pytest.fixture
+def running(stopped: Machine) -> Machine:
+    stopped.run("systemctl", "start", "kekd")
+    return stopped
+
+
+def shown(machine: Machine, *properties: str) -> list[str]:
+    said = machine.run("systemctl", "show", "--value", *(f"-p{it}" for it in properties), "kekd")
+    return said.splitlines()
+
+
+def test_ten_commands_are_enough(installed: Machine) -> None:
+    assert len(BLOCK.splitlines()) == 10
+    assert installed.run("stat", "-c", "%a", "/var/backups/kekd.jsonl") == "600\n"
+    dashboard = installed.run("cat", "/var/lib/grafana/dashboards/kekd.json")
+    assert dashboard == (ROOT / "deploy" / "grafana" / "dashboard.json").read_text()
+
+
+def test_the_policy_says_what_a_certificate_may(
+    running: Machine, authority: Authority, tmp_path: Path
+) -> None:
+    reader = authority.issue(tmp_path, "spiffe://example.org/ns/prod/sa/cyborgdb")
+    tls = []
+    for flag, file in (("ca", authority.cert), ("cert", reader.cert), ("key", reader.key)):
+        running.copy(file, f"/root/reader.{flag}")
+        tls += [f"--{flag}", f"/root/reader.{flag}"]
+    kekctl = (KEKCTL[0], "--address", "127.0.0.1:7535", *tls)
+    running.run(*kekctl, "get", "never", code=3)
+    said = running.run(*kekctl, "create", "-f", "-", stdin=ENVELOPE, code=7)
+    assert "spiffe://example.org/ns/prod/sa/cyborgdb may not create index 'i'" in said
+    denied = running.run(KEKCTL[0], "audit", "search", "/var/log/kekd/audit.jsonl", "--denied")
+    assert "spiffe://example.org/ns/prod/sa/cyborgdb" in denied
+
+
+def test_it_is_scraped_on_loopback(running: Machine) -> None:
+    ask = r'printf "GET /metrics HTTP/1.0\r\n\r\n" >&3; cat <&3'
+    said = running.run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/9535; {ask}")
+    assert "kekd_build_info{" in said
+
+
+def test_systemd_has_nothing_against_the_unit(installed: Machine) -> None:
+    assert installed.run("systemd-analyze", "verify", "--man=no", "kekd.service") == ""
+
+
+def test_nobody_else_reads_the_settings_and_the_key(installed: Machine) -> None:
+    paths = [f"/etc/kekd/{it}" for it in ("kekd.yaml", "tls/tls.key", "tls/tls.crt", "")]
+    modes = installed.run("stat", "-c", "%a %U %G", *paths).splitlines()
+    assert modes == [*["640 root kekd"] * 3, "750 root kekd"]
+
+
+def test_it_serves_as_soon_as_it_has_started(running: Machine) -> None:
+    running.run(*KEKCTL, "wait", "--for", "0")
+    assert shown(running, "StatusText", "ActiveState") == ["serving", "active"]
+
+
+def test_whoever_is_in_the_group_may_call_and_nobody_else(running: Machine) -> None:
+    outsider = (*A_CALLER, "--clear-groups")
+    assert "Permission denied" in running.run(*outsider, "stat", "/run/kekd/kekd.sock", code=1)
+    member = (*A_CALLER, "--groups=kekd", *KEKCTL)
+    running.run(*member, "create", "-f", "-", stdin=ENVELOPE)
+    assert running.run(*member, "list") == "i\n"
+
+
+def test_a_reload_reads_anew_and_serves_on(running: Machine) -> None:
+    pid = shown(running, "MainPID")
+    running.run("systemctl", "reload", "kekd")
+    running.run(*KEKCTL, "wait", "--for", "0")
+    assert shown(running, "MainPID", "StatusText") == [*pid, "serving"]
+    eventually(lambda: "nothing new: certificate" in running.run("journalctl", "--unit=kekd"))
+
+
+def test_it_ends_in_peace(running: Machine) -> None:
+    running.run("systemctl", "stop", "kekd")
+    assert shown(running, "Result", "ExecMainStatus") == ["success", "0"]
+
+
+def test_one_that_dies_is_started_anew(running: Machine) -> None:
+    running.run("systemctl", "kill", "--signal=SIGKILL", "kekd")
+    running.run(*KEKCTL, "wait", "--for", "30")
+    assert shown(running, "NRestarts") == ["1"]
+
+
+def test_settings_that_cannot_be_used_fail_the_start(stopped: Machine) -> None:
+    stopped.write("/etc/kekd/kekd.yaml", "lisen: []\n")
+    try:
+        stopped.run("systemctl", "start", "kekd", code=1)
+        eventually(lambda: "there is no such setting" in stopped.run("journalctl", "--unit=kekd"))
+    finally:
+        stopped.copy(SYSTEMD / "kekd.yaml", "/etc/kekd/kekd.yaml")
