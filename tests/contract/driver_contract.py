@@ -59,6 +59,9 @@ class Harness:
 class DriverContract:
     """To be inherited by a class with a `harness` fixture."""
 
+    tells_what_was_replaced = True
+    """Also by a put without a condition."""
+
     @pytest.mark.parametrize("name", NAMES)
     def test_create_stores_the_very_bytes_under_the_key(self, harness: Harness, name: str) -> None:
         harness.driver.create(IndexName(name), b"record")
@@ -93,11 +96,20 @@ class DriverContract:
     def test_every_write_answers_with_the_etag_that_get_has(self, harness: Harness) -> None:
         created = harness.driver.create(NAME, b"1")
         assert created == harness.driver.get(NAME).etag
-        pushed = harness.driver.put(NAME, b"2", if_etag=None)
+        pushed = harness.driver.put(NAME, b"2", if_etag=None).etag
         assert pushed == harness.driver.get(NAME).etag
-        replaced = harness.driver.put(NAME, b"3", if_etag=pushed)
+        replaced = harness.driver.put(NAME, b"3", if_etag=pushed).etag
         assert replaced == harness.driver.get(NAME).etag
         assert len({created, pushed, replaced}) == 3
+
+    def test_a_write_tells_what_it_replaced_as_far_as_the_store_does(
+        self, harness: Harness
+    ) -> None:
+        assert harness.driver.put(NAME, b"1", if_etag=None).before is None
+        first = harness.driver.get(NAME).etag
+        second, before = harness.driver.put(NAME, b"2", if_etag=None)
+        assert before == (first if self.tells_what_was_replaced else None)
+        assert harness.driver.put(NAME, b"3", if_etag=second).before == second
 
     def test_a_foreign_write_changes_the_etag(self, harness: Harness) -> None:
         etag = harness.driver.create(NAME, b"1")
@@ -116,11 +128,12 @@ class DriverContract:
             harness.driver.put(NAME, b"1", if_etag="0123456789abcdef")
         assert harness.read(NAME.key) is None
 
-    def test_delete_removes_and_tells_whether_there_was_something(self, harness: Harness) -> None:
+    def test_delete_removes_and_tells_what_there_was(self, harness: Harness) -> None:
         harness.write(NAME.key, b"1")
-        assert harness.driver.delete(NAME, if_etag=None)
+        etag = harness.driver.get(NAME).etag
+        assert harness.driver.delete(NAME, if_etag=None) == etag
         assert harness.read(NAME.key) is None
-        assert not harness.driver.delete(NAME, if_etag=None)
+        assert harness.driver.delete(NAME, if_etag=None) is None
 
     def test_delete_with_its_etag_removes(self, harness: Harness) -> None:
         etag = harness.driver.create(NAME, b"1")

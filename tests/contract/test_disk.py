@@ -1,16 +1,26 @@
+import fcntl
 import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.storage.disk import DiskDriver
+from kekd_server.errors import StoreUnavailableError, StoreUnusableError
+from kekd_server.names import IndexName
+from kekd_server.storage import disk
 from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
+from tests.fixtures.disk import opened
 
 
 class DiskHarness(Harness):
     def __init__(self, root: Path) -> None:
-        self.driver = DiskDriver(root)
+        self.driver = opened(root)
         self._folder = root / "_catalog" / "config"
 
     def read(self, key: str) -> bytes | None:
@@ -28,16 +38,56 @@ class TestDiskDriver(DriverContract):
 
 
 def test_nothing_but_records_is_left_beside_the_records(tmp_path: Path) -> None:
-    driver = DiskDriver(tmp_path)
+    driver = opened(tmp_path)
     driver.create(NAME, b"1")
     driver.put(NAME, b"2", if_etag=None)
     (record,) = (tmp_path / "_catalog" / "config").iterdir()
     assert record.name == NAME.key
-    assert not list((tmp_path / "_kekd" / "tmp").iterdir())
+    assert not list((tmp_path / "_kekd" / "tmp").glob("*/*"))
+
+
+def test_threads_write_in_folders_of_their_own(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    together = threading.Barrier(4)
+
+    def create(number: int) -> None:
+        together.wait(timeout=10)
+        driver.create(IndexName(f"i-{number}"), b"1")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(create, range(4)))
+    assert {path.name for path in (tmp_path / "_kekd" / "tmp").iterdir()} == set("1234")
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    """As while its volume isn't mounted: what would be written there is lost to the keystore."""
+    driver = opened(tmp_path / "keystore")
+    (tmp_path / "keystore").rename(tmp_path / "elsewhere")
+    with ThreadPoolExecutor(1) as thread:
+        for write in (driver.create, partial(driver.put, if_etag=None)):
+            with pytest.raises(StoreUnusableError, match="mounted"):
+                thread.submit(write, NAME, b"1").result()
+    assert not (tmp_path / "keystore").exists()
+
+
+def test_a_lock_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_LOCK_SECONDS", 0.2)
+    driver = opened(tmp_path)
+    driver.put(NAME, b"1", if_etag=None)
+    (path,) = (tmp_path / "_kekd" / "locks").iterdir()
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for write in (partial(driver.put, record=b"2"), driver.delete):
+            with pytest.raises(StoreUnavailableError, match=str(path)):
+                write(NAME, if_etag=None)
+    assert driver.get(NAME).record == b"1"
+    assert driver.delete(NAME, if_etag=None)
 
 
 def test_folders_and_files_are_the_owners_alone(tmp_path: Path) -> None:
-    DiskDriver(tmp_path / "new").create(NAME, b"1")
+    opened(tmp_path / "new").create(NAME, b"1")
     made = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
     assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o700}
     assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
@@ -53,3 +103,87 @@ def test_a_listing_reads_the_folder_once(tmp_path: Path, monkeypatch: pytest.Mon
     while len(page) == 3:
         page = harness.driver.list(ALL, page[-1], 3, listing="l")
     assert reads.call_count == 1
+
+
+def names(count: int) -> list[IndexName]:
+    return [IndexName(f"{number:02}") for number in range(count)]
+
+
+def test_listings_that_nobody_ends_are_kept_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_MOST_KEYS", 35)
+    driver = opened(tmp_path)
+    for name in names(10):
+        driver.create(name, b"1")
+    for number in range(20):
+        driver.list(ALL, None, 3, listing=f"{number}")
+    assert list(driver._listings) == ["17", "18", "19"]
+    driver.list(ALL, None, 3, listing="17")
+    driver.list(ALL, None, 3, listing="20")
+    assert list(driver._listings) == ["19", "17", "20"], "the least lately continued goes first"
+
+
+def test_the_youngest_listing_is_kept_however_long_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_MOST_KEYS", 5)
+    driver = opened(tmp_path)
+    for name in names(10):
+        driver.create(name, b"1")
+    for listing in ("older", "younger"):
+        driver.list(ALL, None, 3, listing=listing)
+    assert list(driver._listings) == ["younger"]
+
+
+def test_a_listing_whose_keys_were_dropped_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_MOST_KEYS", 0)
+    driver = opened(tmp_path)
+    for name in names(10):
+        driver.create(name, b"1")
+    listed = driver.list(ALL, None, 3, listing="dropped")
+    for _ in range(3):
+        driver.list(ALL, None, 3, listing="younger")
+        assert "dropped" not in driver._listings
+        listed += driver.list(ALL, listed[-1], 3, listing="dropped")
+    assert listed == names(10)
+
+
+OTHERS_AT_WORK = """
+import os, sys
+from pathlib import Path
+folder, number = Path(sys.argv[1]), 0
+print("at work", flush=True)
+while True:
+    number += 1
+    files = [folder / f"{number}-{at}" for at in range(50)]
+    for file in files:
+        file.touch()
+    for file in files[::2]:
+        os.utime(file, (0, 0))
+    for file in files:
+        file.unlink(missing_ok=True)
+"""
+"""Every other file is so old that a daemon which starts removes it as well."""
+
+
+@pytest.fixture
+def others_at_work(tmp_path: Path) -> Iterator[Path]:
+    """A keystore that another process makes and removes temporary files in, all the time."""
+    temporary = tmp_path / "_kekd" / "tmp" / "0"
+    temporary.mkdir(parents=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHERS_AT_WORK, temporary], stdout=subprocess.PIPE
+    ) as others:
+        assert others.stdout
+        others.stdout.readline()
+        yield tmp_path
+        assert others.poll() is None
+        others.kill()
+
+
+def test_a_start_outlives_what_others_do_with_their_temporary_files(others_at_work: Path) -> None:
+    for _ in range(200):
+        opened(others_at_work)

@@ -27,6 +27,8 @@ class S3Harness(Harness):
 
 
 class TestS3Driver(DriverContract):
+    tells_what_was_replaced = False
+
     @pytest.fixture(params=["", "some/prefix"])
     def harness(self, bucket: Bucket, request: pytest.FixtureRequest) -> Harness:
         return S3Harness(bucket, request.param)

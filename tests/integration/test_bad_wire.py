@@ -12,25 +12,17 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from tests.fixtures.daemon import Daemon
+from kekd_server.listen import EngineName
+from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import free_port
+from tests.fixtures.wire import CONTINUATION, DATA, HEADERS, OPENING, PREFACE, field, frame
+
+pytestmark = both_engines
 
 Connect = Callable[[], socket.socket]
 
 CANARY = b"canary"
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, CONTINUATION = 0, 1, 4, 9
-
-
-def frame(kind: int, stream: int, payload: bytes) -> bytes:
-    """An HTTP/2 frame without flags (https://www.rfc-editor.org/rfc/rfc9113#section-4.1)."""
-    head = len(payload).to_bytes(3) + bytes([kind, 0]) + stream.to_bytes(4)
-    return head + payload
-
-
-OPENING = PREFACE + frame(SETTINGS, 0, b"")
-FIELD = b"\x00\x01x\x7e" + b"a" * 126
-"""A header field that isn't to be indexed, named x (https://www.rfc-editor.org/rfc/rfc7541)."""
+FIELD = field(b"x", b"a" * 126)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +37,10 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def running(
-    tmp_path_factory: pytest.TempPathFactory, keystore: Path, port: int
+    tmp_path_factory: pytest.TempPathFactory, keystore: Path, port: int, engine: EngineName
 ) -> Iterator[Daemon]:
     flags = ("--disk", str(keystore), "--listen", f"127.0.0.1:{port}")
-    daemon = Daemon(tmp_path_factory.mktemp("wire"), *flags)
+    daemon = Daemon(tmp_path_factory.mktemp("wire"), *flags, engine=engine)
     daemon.wait()
     yield daemon
     daemon.kill()
@@ -191,9 +183,19 @@ def test_a_request_of_64_kib_is_read(channel: grpc.Channel) -> None:
         EnvelopeServiceStub(channel).GetEnvelope(request, timeout=10)
 
 
-def test_metadata_over_16_kib_is_refused(channel: grpc.Channel) -> None:
+@pytest.mark.parametrize(
+    ("size", "natives_code"),
+    [
+        pytest.param(2**15, grpc.StatusCode.UNKNOWN, id="32 KiB"),  # of HTTP's own 431
+        pytest.param(2**18, grpc.StatusCode.UNAVAILABLE, id="256 KiB"),  # with the connection
+    ],
+)
+def test_metadata_over_16_kib_is_refused(
+    channel: grpc.Channel, engine: EngineName, size: int, natives_code: grpc.StatusCode
+) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         EnvelopeServiceStub(channel).ListEnvelopes(
-            pb.ListEnvelopesRequest(), timeout=10, metadata=(("x", "a" * 2**16),)
+            pb.ListEnvelopesRequest(), timeout=10, metadata=(("x", "a" * size),)
         )
-    assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    expected = natives_code if engine == "native" else grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert failed.value.code() is expected

@@ -11,7 +11,9 @@ import pytest
 import kekd
 from kekd_schema import Envelope
 from kekd_server.storage.driver import Stored
-from tests.fixtures.daemon import BIN, Daemon, StartDaemon
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines
+
+pytestmark = both_engines
 
 CANARY = b"wrapped-kek-canary"
 TRACES = (CANARY.decode(), CANARY.hex(), base64.b64encode(CANARY).decode()[:20])

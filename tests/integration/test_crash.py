@@ -16,7 +16,10 @@ import kekd
 from kekd_schema import decode
 from kekd_server.names import IndexName
 from kekd_server.storage.disk import DiskDriver
-from tests.fixtures.daemon import StartDaemon
+from tests.fixtures.daemon import StartDaemon, both_engines
+from tests.fixtures.disk import opened
+
+pytestmark = both_engines
 
 KILLS = 20
 WRITERS = 8
@@ -106,7 +109,7 @@ def wait_for_writes(writers: list[Writer], count: int, over: threading.Event) ->
 def test_only_stale_temporary_files_are_removed_at_start(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    temporary = tmp_path / "keystore" / "_kekd" / "tmp"
+    temporary = tmp_path / "keystore" / "_kekd" / "tmp" / "0"
     temporary.mkdir(parents=True)
     for name, age in (("stale", 3660), ("young", 3540)):
         (temporary / name).touch()
@@ -153,7 +156,7 @@ class Trace:
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[DiskDriver]:
-    driver = DiskDriver(tmp_path)
+    driver = opened(tmp_path)
     driver.create(IndexName("other"), b"record")
     yield driver
     driver.close()

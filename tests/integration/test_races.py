@@ -1,7 +1,6 @@
 """Many callers at once, over two daemons on one store: nobody's work is lost, doubled or torn."""
 
 import hashlib
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +16,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_schema import Envelope, decode, encode
 from tests.fixtures.daemon import StartDaemon
-from tests.fixtures.proxy import Fault, StartProxy, relay
-from tests.fixtures.s3 import REGION, Bucket
+from tests.fixtures.s3 import Bucket
 
 
 class Shared(NamedTuple):
@@ -27,32 +25,14 @@ class Shared(NamedTuple):
     clients: list[kekd.Client]
     stubs: list[Any]
     read: Callable[[str], bytes | None]
-    scale: int
-    """What to divide the number of callers by: moto answers a hundred requests a second, and a lost
-    create takes two; a disk answers thousands."""
 
 
-def one_at_a_time() -> Fault:
-    """Moto looks for the object and then writes it, so it has to be kept from doing two at once;
-    S3 itself promises one winner.
-    """
-    lock = threading.Lock()
-
-    def fault(client: socket.socket, server: socket.socket) -> None:
-        with lock:
-            relay(client, server)
-
-    return fault
-
-
-@pytest.fixture(params=["disk", "s3"])
-def shared(
-    request: pytest.FixtureRequest, start_daemon: StartDaemon, start_proxy: StartProxy
-) -> Iterator[Shared]:
-    if request.param == "disk":
+@pytest.fixture(params=[("disk", "grpcio"), ("disk", "native"), ("s3", "auto")], ids="-".join)
+def shared(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Iterator[Shared]:
+    store, engine = request.param
+    if store == "disk":
         folder: Path = request.getfixturevalue("tmp_path") / "keystore"
         flags: tuple[str, ...] = ("--disk", str(folder))
-        scale = 1
 
         def read(index: str) -> bytes | None:
             with suppress(FileNotFoundError):
@@ -61,11 +41,7 @@ def shared(
 
     else:
         bucket: Bucket = request.getfixturevalue("bucket")
-        proxy = start_proxy(bucket.endpoint.removeprefix("http://"))
-        proxy.tell(then=one_at_a_time())
-        endpoint = f"http://{proxy.address}"
-        flags = ("--s3", bucket.name, "--s3-region", REGION, "--s3-endpoint", endpoint)
-        scale = 16
+        flags = bucket.flags
 
         def read(index: str) -> bytes | None:
             key = f"_catalog/config/{index}.kms.cat"
@@ -73,7 +49,7 @@ def shared(
                 return bucket.s3.get_object(Bucket=bucket.name, Key=key)["Body"].read()
             return None
 
-    daemons = [start_daemon(*flags, name=name) for name in ("one", "other")]
+    daemons = [start_daemon("--engine", engine, *flags, name=name) for name in ("one", "other")]
     with ExitStack() as stack:
         clients = [
             stack.enter_context(kekd.Client(daemon.address, timeout=60)) for daemon in daemons
@@ -82,7 +58,7 @@ def shared(
             stack.enter_context(grpc.insecure_channel(daemon.address)) for daemon in daemons
         ]
         stubs = [EnvelopeServiceStub(channel) for channel in channels]
-        yield Shared(clients, stubs, read, scale)
+        yield Shared(clients, stubs, read)
 
 
 def all_at_once(*works: Callable[[], Any]) -> list[Any]:
@@ -125,7 +101,7 @@ def record_of(blob: kekd.KMSBlob) -> bytes:
 
 
 def test_a_strict_create_has_exactly_one_winner(shared: Shared) -> None:
-    creators, names = 64 // shared.scale, [f"index-{number}" for number in range(200)]
+    creators, names = 64, [f"index-{number}" for number in range(200)]
     start = threading.Barrier(creators)
 
     def create(creator: int) -> list[str]:
@@ -161,7 +137,7 @@ def rotate(client: kekd.Client, writer: str, times: int) -> None:
 
 def test_two_rotators_lose_nothing_of_each_other(shared: Shared) -> None:
     one, other = shared.clients
-    times = 200 // shared.scale
+    times = 200
     one.create_index_kms(None, "i", blob_of("start", 1))
     all_at_once(lambda: rotate(one, "one", times), lambda: rotate(other, "other", times))
     assert one.get_index_kms(None, "i").version == 1 + 2 * times
@@ -170,7 +146,7 @@ def test_two_rotators_lose_nothing_of_each_other(shared: Shared) -> None:
 @pytest.mark.parametrize("interference", ["push", "delete"])
 def test_no_interference_tears_a_record(shared: Shared, interference: str) -> None:
     one, other = shared.clients
-    times = 100 // shared.scale
+    times = 100
     over = threading.Event()
     one.create_index_kms(None, "i", blob_of("start", 1))
 
@@ -230,7 +206,7 @@ def test_a_listing_has_what_stays_exactly_once_while_others_come_and_go(
 
     def list_them() -> None:
         with ending(over):
-            for _ in range(40 // shared.scale):
+            for _ in range(40):
                 listed = list(pages(shared.stubs[:daemons], 7))
                 assert [name for name in listed if name in lasting] == lasting
                 assert len(listed) == len(set(listed))

@@ -6,7 +6,10 @@ import pytest
 
 from kekd_proto.reasons import DOMAIN
 from kekd_proto.v1 import envelope_pb2 as pb
+from tests.fixtures.daemon import both_engines
 from tests.fixtures.wire import failure_of
+
+pytestmark = both_engines
 
 BLOB = pb.KMSBlob(
     kms_name="prod",
@@ -33,7 +36,7 @@ def names(stub: Any) -> list[str]:
 
 def test_get_answers_with_every_field_that_was_created(stub: Any) -> None:
     created = stub.CreateEnvelope(pb.CreateEnvelopeRequest(index_name="i", blob=BLOB))
-    assert get(stub) == pb.GetEnvelopeResponse(blob=BLOB, etag=created.etag)
+    assert get(stub) == pb.GetEnvelopeResponse(blob=BLOB, etag=created.etag, store="memory")
 
 
 def test_a_version_left_out_is_1(stub: Any) -> None:
@@ -55,7 +58,7 @@ def test_push_is_an_upsert(stub: Any) -> None:
     first = stub.PushEnvelope(pb.PushEnvelopeRequest(index_name="i", blob=OTHER))
     second = stub.PushEnvelope(pb.PushEnvelopeRequest(index_name="i", blob=BLOB))
     assert first.etag != second.etag
-    assert get(stub) == pb.GetEnvelopeResponse(blob=BLOB, etag=second.etag)
+    assert get(stub) == pb.GetEnvelopeResponse(blob=BLOB, etag=second.etag, store="memory")
 
 
 def test_push_with_a_stale_etag_changes_nothing(stub: Any) -> None:

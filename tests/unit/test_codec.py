@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
+from kekd_schema.codec import _decoded, _layouts
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 envelopes = st.builds(
@@ -127,14 +128,46 @@ def test_a_field_that_a_later_version_appended_is_passed_over() -> None:
     assert decode(bytes(record + longer)) == SMALL
 
 
+def without_checksum(record: bytes) -> bytearray:
+    """As CyborgDB might write it."""
+    bare = bytearray(record)
+    (table,) = struct.unpack_from("<I", bare, 0)
+    entry = table - struct.unpack_from("<i", bare, table)[0] + 4 + 2 * 9
+    (slot,) = struct.unpack_from("<H", bare, entry)
+    struct.pack_into("<H", bare, entry, 0)
+    struct.pack_into("<I", bare, table + slot, 0)
+    return bare
+
+
 def test_the_error_holds_nothing_of_the_record() -> None:
-    record = bytearray(
-        encode(Envelope(kms_name="canary", provider="canary", wrapped_kek=b"canary"))
-    )
-    at = record.rindex(b"canary")
-    record[at] = 0xFF
-    with pytest.raises(CorruptRecordError) as caught:
+    envelope = Envelope(kms_name="canary", provider="canary", wrapped_kek=b"canary")
+    record = without_checksum(encode(envelope))
+    assert decode(bytes(record)) == envelope
+    record[record.rindex(b"canary")] = 0xFF
+    with pytest.raises(CorruptRecordError, match="UTF-8") as caught:
         decode(bytes(record))
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+@given(envelopes, st.data())
+def test_a_record_is_taken_for_what_it_is_whatever_was_read_before(
+    envelope: Envelope, data: st.DataObject
+) -> None:
+    """A layout is remembered, and the next record of that length may have another."""
+
+    def read(record: bytes) -> Envelope | None:
+        try:
+            return _decoded(record)
+        except CorruptRecordError:
+            return None
+
+    record = bytes(without_checksum(encode(envelope)))
+    at = data.draw(st.integers(0, len(record) - 1))
+    damaged = record[:at] + bytes([record[at] ^ data.draw(st.integers(1, 255))]) + record[at + 1 :]
+    _layouts.clear()
+    alone = read(damaged)
+    assert read(record) == envelope
+    assert read(damaged) == alone
+    assert read(record) == envelope

@@ -49,7 +49,7 @@ def test_a_store_behind_a_link_is_named_by_either_path(tmp_path: Path) -> None:
 
 
 def stores(*locations: Location) -> Stores:
-    return Stores([Store(it, MemoryDriver(), threads=1, inline_get=True) for it in locations])
+    return Stores([Store(it, MemoryDriver(), threads=1) for it in locations])
 
 
 def test_the_first_store_is_the_default() -> None:

@@ -11,7 +11,9 @@ KMS = replace(AWS, provider="aws-kms", wrapped_kek=b"w" * 6144)
 NONE = Envelope(provider="none", version=2**32 - 1)
 
 
-@pytest.mark.parametrize("envelope", [AWS, KMS, NONE, replace(NONE, key_id="k", created_at=-1)])
+@pytest.mark.parametrize(
+    "envelope", [AWS, KMS, NONE, replace(NONE, key_id="k" * 4096, created_at=-1)]
+)
 def test_what_keeps_the_rules_passes(envelope: Envelope) -> None:
     rules.check(envelope)
 
@@ -27,6 +29,11 @@ def test_what_keeps_the_rules_passes(envelope: Envelope) -> None:
         (replace(KMS, wrapped_kek=b""), "needs a wrapped_kek"),
         (replace(KMS, wrapped_kek=b"w" * 6145), "6145 bytes, and 6144 is the most"),
         (replace(NONE, wrapped_kek=b"w"), "takes no wrapped_kek"),
+        (replace(NONE, kms_name="é" * 2049), "kms_name has 4098 bytes, and 4096 is the most"),
+        (replace(NONE, key_id="k" * 4097), "key_id has 4097 bytes"),
+        (replace(NONE, region="r" * 4097), "region has 4097 bytes"),
+        (replace(NONE, key_arn="a" * 4097), "key_arn has 4097 bytes"),
+        (replace(NONE, binding="b" * 4097), "binding has 4097 bytes"),
         (replace(NONE, version=0), "version must be"),
         (replace(NONE, version=2**32), "version must be"),
     ],

@@ -1,0 +1,304 @@
+"""What is recorded of every decision, and what happens when it can't be."""
+
+import os
+import signal
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.audit import ends, recorded
+from tests.fixtures.calls import BLOB, CALLS
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, refusal
+from tests.fixtures.s3 import free_port
+from tests.fixtures.tls import StartTlsDaemon
+from tests.fixtures.workers import eventually
+
+FIELDS = {
+    *("time", "event", "request_id", "identity", "peer", "method", "store", "index"),
+    *("etag_before", "etag_after", "decision", "rule", "code", "duration_ms"),
+}
+READ_ONLY = {
+    "name": "reader",
+    "identities": "*",
+    "methods": ["read", "list"],
+    "indexes": "mine",
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def daemon(start_daemon: StartDaemon, file: Path) -> Daemon:
+    return start_daemon("--memory", "--audit", str(file))
+
+
+@both_engines
+def test_a_write_is_recorded_before_and_after(daemon: Daemon, file: Path) -> None:
+    with kekd.Client(daemon.address) as client:
+        created = client.create_index_kms(None, "i", BLOB)
+        pushed = client.push_index_kms(None, "i", kekd.KMSBlob(provider="none"))
+        client.delete_index_kms(None, "i")
+    eventually(lambda: len(recorded(file)) == 6)
+    entries = recorded(file)
+    assert all(it.keys() == FIELDS for it in entries)
+    assert [it["event"] for it in entries] == ["begin", "end"] * 3
+    for begin, end in zip(entries[::2], entries[1::2], strict=True):
+        assert begin["request_id"] == end["request_id"]
+        assert begin["code"] is begin["etag_after"] is None
+        assert end["code"] == "OK"
+        assert 0 < end["duration_ms"] < 10_000
+    assert [(it["method"], it["etag_before"], it["etag_after"]) for it in entries[1::2]] == [
+        ("create", None, created),
+        ("push", created, pushed),
+        ("destroy", pushed, None),
+    ]
+
+
+@both_engines
+def test_a_read_is_recorded_before_its_answer(daemon: Daemon, file: Path) -> None:
+    with kekd.Client(daemon.address) as client:
+        etag = client.create_index_kms(None, "i", BLOB)
+        client.get_index_kms(None, "i")
+        with pytest.raises(kekd.EnvelopeNotFoundError):
+            client.get_index_kms(None, "never")
+    eventually(lambda: len(recorded(file)) == 4)
+    found, missing = recorded(file)[2:]
+    assert found["event"] == missing["event"] == "end"
+    assert (found["index"], found["etag_after"], found["code"]) == ("i", etag, "OK")
+    assert (missing["index"], missing["etag_after"], missing["code"]) == (
+        "never",
+        None,
+        "NOT_FOUND",
+    )
+    assert found["store"] == "memory"
+    assert found["identity"] == "listener:unix"
+    assert (found["decision"], found["rule"]) == ("allowed", "local")
+    age = datetime.now(UTC) - datetime.fromisoformat(found["time"])
+    assert timedelta() <= age < timedelta(seconds=60)
+
+
+def test_what_is_denied_is_recorded_with_who_wanted_it(
+    start_tls_daemon: StartTlsDaemon, file: Path
+) -> None:
+    daemon = start_tls_daemon("--memory", "--audit", str(file), config={"policy": [READ_ONLY]})
+    with kekd.Client(daemon.address, tls=daemon.tls) as client:
+        for index in ("mine", "other"):
+            with pytest.raises(kekd.PermissionDeniedError):
+                client.push_index_kms(None, index, BLOB)
+    eventually(lambda: len(recorded(file)) == 2)
+    entry = recorded(file)[0]
+    assert entry["identity"] == "dns:client.example"
+    assert entry["peer"].startswith("ipv4:127.0.0.1:")
+    assert (entry["event"], entry["decision"], entry["rule"]) == ("end", "denied", None)
+    assert (entry["method"], entry["code"]) == ("push", "PERMISSION_DENIED")
+
+
+def test_each_of_a_batch_has_its_entry(start_daemon: StartDaemon, file: Path) -> None:
+    rules = [READ_ONLY, READ_ONLY | {"name": "writer", "methods": "push"}]
+    daemon = start_daemon("--memory", "--audit", str(file), config={"policy": rules})
+    with kekd.Client(daemon.address) as client:
+        list(client.push_many_index_kms(None, [(it, BLOB, None) for it in ("mine", "x")]))
+        list(client.get_many_index_kms(None, ["x", "mine"]))
+        list(client.scan_index_kms())
+    eventually(lambda: len(ends(file)) == 6)
+    told = [(it["method"], it["index"], it["code"], it["rule"]) for it in ends(file)]
+    assert told == [
+        ("push", "mine", "OK", "writer"),
+        ("push", "x", "PERMISSION_DENIED", None),
+        ("read", "x", "PERMISSION_DENIED", None),
+        ("read", "mine", "OK", "reader"),
+        ("list", "*", "OK", "reader"),
+        ("read", "mine", "OK", "reader"),
+    ]
+
+
+def test_a_watch_is_recorded_when_it_begins_and_when_it_ends(daemon: Daemon, file: Path) -> None:
+    with kekd.Client(daemon.address) as client:
+        events = client.watch_index_kms(None, "p")
+        next(events)
+        eventually(lambda: recorded(file))
+        assert [(it["event"], it["index"]) for it in recorded(file)] == [("begin", "p*")]
+        events.close()
+        eventually(lambda: ends(file, code="CANCELLED"))
+
+
+def test_no_entry_has_a_wrapped_key(daemon: Daemon, file: Path) -> None:
+    canary = kekd.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=b"canary" * 5)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", canary)
+        for call in CALLS.values():
+            try:
+                call(client, None)
+            except kekd.EnvelopeExistsError:
+                continue
+    assert "canary" not in file.read_text()
+    assert "Y2FuYXJ5" not in file.read_text()
+
+
+def test_only_its_owner_may_read_the_file(daemon: Daemon, file: Path) -> None:
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_names_cannot_forge_an_entry(daemon: Daemon, file: Path) -> None:
+    name = 'x"}\n{"event": "end'
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, name, BLOB)
+    eventually(lambda: len(recorded(file)) == 2)
+    assert [it["index"] for it in recorded(file)] == [name, name]
+
+
+@pytest.mark.parametrize("hangup", [False, True])
+def test_a_file_that_was_moved_is_followed_by_a_new_one(
+    daemon: Daemon, file: Path, tmp_path: Path, hangup: bool
+) -> None:
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "before", BLOB)
+        eventually(lambda: ends(file))
+        moved = file.rename(tmp_path / "audit.1")
+        if hangup:
+            daemon.process.send_signal(signal.SIGHUP)
+        eventually(file.exists)  # without a call
+        client.create_index_kms(None, "after", BLOB)
+    assert [it["index"] for it in recorded(moved)] == ["before", "before"]
+    eventually(lambda: file.exists() and len(recorded(file)) == 2)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+FULL = "/dev/full"
+"""Has never space left (full(4))."""
+
+
+@both_engines
+def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
+    start_daemon: StartDaemon, file: Path
+) -> None:
+    file.symlink_to(FULL)
+    daemon = start_daemon("--memory", "--audit", str(file))
+    with kekd.Client(daemon.address, timeout=1) as client:
+        with pytest.raises(kekd.EnvelopeError) as told:
+            client.push_index_kms(None, "i", BLOB)
+        assert isinstance(told.value, kekd.UnavailableError | kekd.DeadlineExceededError)
+        with pytest.raises(kekd.EnvelopeNotFoundError):
+            client.get_index_kms(None, "i")
+        assert list(client.list_index_kms()) == []
+    assert daemon.read_log().count("the audit can't be written") == 1
+    assert "No space left" in daemon.read_log()
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "reads", "writes"), [("deny", False, False), ("allow", True, True)]
+)
+def test_the_operator_decides_for_both(
+    start_daemon: StartDaemon, on_failure: str, reads: bool, writes: bool
+) -> None:
+    config = {"audit": {"file": FULL, "on_failure": on_failure}}
+    daemon = start_daemon("--memory", config=config)
+    with kekd.Client(daemon.address, timeout=1) as client:
+        for happens, call in ((writes, CALLS["push"]), (reads, CALLS["list"])):
+            if happens:
+                call(client, None)
+            else:
+                with pytest.raises((kekd.UnavailableError, kekd.DeadlineExceededError)):
+                    call(client, None)
+
+
+def test_writes_go_on_when_there_is_space_again(start_daemon: StartDaemon, file: Path) -> None:
+    file.symlink_to(FULL)
+    daemon = start_daemon("--memory", "--audit", str(file))
+    with kekd.Client(daemon.address, timeout=1) as client:
+        with pytest.raises(kekd.EnvelopeError):
+            client.push_index_kms(None, "i", BLOB)
+        file.unlink()
+        client.push_index_kms(None, "i", BLOB, timeout=10)
+    assert "the audit is written again" in daemon.read_log()
+    eventually(lambda: ends(file, code="OK"))
+
+
+def test_a_pipe_that_nobody_reads_holds_up_writes_and_no_reads(
+    start_daemon: StartDaemon, file: Path
+) -> None:
+    os.mkfifo(file)
+    reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    daemon = start_daemon("--memory", "--audit", str(file))
+    with kekd.Client(daemon.address, timeout=1) as client:
+        for _ in range(2000):
+            list(client.list_index_kms())
+        with pytest.raises(kekd.DeadlineExceededError):
+            client.push_index_kms(None, "i", BLOB, timeout=8)
+        assert list(client.list_index_kms()) == []
+        eventually(lambda: "not written in 5 s" in daemon.read_log())
+    os.close(reader)
+
+
+def test_lines_that_find_no_room_are_told(start_daemon: StartDaemon, file: Path) -> None:
+    os.mkfifo(file)
+    reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    daemon = start_daemon("--memory", "--audit", str(file))
+    names = [f"{number:0200}" for number in range(1000)]
+    with kekd.Client(daemon.address, timeout=30) as client:
+        for _ in range(15):
+            list(client.get_many_index_kms(None, names))
+    assert daemon.read_log().count("it takes no more, and lines are lost") == 1
+    os.close(reader)
+
+
+def test_a_prefix_that_none_can_have_is_not_recorded(start_daemon: StartDaemon, file: Path) -> None:
+    config = {"policy": [READ_ONLY | {"identities": "cn:nobody"}]}
+    daemon = start_daemon("--memory", "--audit", str(file), config=config)
+    with kekd.Client(daemon.address) as client, pytest.raises(kekd.InvalidArgumentError):
+        list(client.list_index_kms(None, "é" * 15_000))
+    assert file.stat().st_size == 0
+
+
+def test_standard_output_has_entries_and_nothing_else(tmp_path: Path) -> None:
+    out, socket = tmp_path / "out", tmp_path / "run" / "kekd.sock"
+    command = [str(BIN / "kekd"), "--listen", f"unix:{socket}", "--memory", "--audit", "-"]
+    with (
+        out.open("w") as stdout,
+        subprocess.Popen(command, stdout=stdout, stderr=subprocess.DEVNULL) as process,
+    ):
+        with kekd.Client(f"unix:{socket}") as client:
+            client.wait(30)
+            client.create_index_kms(None, "i", BLOB)
+        process.terminate()
+    assert [it["event"] for it in recorded(out)] == ["begin", "end"]
+
+
+def test_workers_share_a_file(start_daemon: StartDaemon, file: Path) -> None:
+    port = f"127.0.0.1:{free_port()}"
+    disk = str(file.with_name("keystore"))
+    start_daemon("--listen", port, "--disk", disk, "--workers", "2", "--audit", str(file))
+    for _ in range(20):
+        with kekd.Client(port) as client:
+            client.push_index_kms(None, "i", BLOB)
+    eventually(lambda: len(recorded(file)) == 40)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--audit", "/nowhere/audit"], "audit /nowhere/audit: can't be written: No such file"),
+        (["--audit", ""], "audit.file"),
+        (["--audit", "-", "--workers", "2"], "workers have no standard output of their own"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told_at_the_start(
+    tmp_path: Path, flags: list[str], problem: str
+) -> None:
+    listen = ["--listen", f"unix:{tmp_path}/run/kekd.sock", "--listen", f"127.0.0.1:{free_port()}"]
+    assert problem in refusal(BIN / "kekd", *listen, "--disk", str(tmp_path / "k"), *flags)
+
+
+def test_entries_of_a_shutdown_are_written(start_daemon: StartDaemon, file: Path) -> None:
+    daemon = start_daemon("--memory", "--audit", str(file))
+    with kekd.Client(daemon.address) as client:
+        for number in range(200):
+            client.push_index_kms(None, f"{number}", BLOB)
+    assert daemon.stop() == 0
+    assert len(recorded(file)) == 400

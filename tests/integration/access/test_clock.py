@@ -1,0 +1,67 @@
+"""A clock that is set forwards or backwards while the daemon runs."""
+
+import platform
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.audit import recorded
+from tests.fixtures.calls import BLOB
+from tests.fixtures.debian import unpacked
+from tests.fixtures.tls import StartTlsDaemon, TlsDaemon
+from tests.fixtures.workers import eventually
+
+# Debian's; the daemon takes its clock from there.
+LIBRARY = f"usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1"
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Path:
+    file = tmp_path / "clock"
+    file.write_text("+0d")
+    return file
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def daemon(start_tls_daemon: StartTlsDaemon, clock: Path, audit: Path) -> TlsDaemon:
+    """Its clock is as far from the machine's as the file says."""
+    environment = {
+        "LD_PRELOAD": str(unpacked("libfaketime", LIBRARY)),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as when somebody sets a clock
+    }
+    flags = ("--memory", "--audit", str(audit), "--max-rate", "1000", "--max-burst", "1000")
+    return start_tls_daemon(*flags, env=environment)
+
+
+@pytest.mark.parametrize("step", ["+3d", "-3d", "+3650d"])
+def test_it_serves_on_and_its_audit_follows_the_clock(
+    daemon: TlsDaemon, clock: Path, audit: Path, step: str
+) -> None:
+    with kekd.Client(daemon.daemon.address, timeout=5) as client:
+        client.push_index_kms(None, "i", BLOB)
+        clock.write_text(step)
+        for _ in range(20):
+            assert client.get_index_kms(None, "i") == BLOB
+        client.wait(5)
+    eventually(lambda: len(recorded(audit)) == 22)
+    before, after = recorded(audit)[0]["time"], recorded(audit)[-1]["time"]
+    assert (before < after) == step.startswith("+")
+    assert all(0 <= (it["duration_ms"] or 0) < 10_000 for it in recorded(audit))
+
+
+def test_a_certificate_counts_by_the_clock_as_it_is(daemon: TlsDaemon, clock: Path) -> None:
+    with kekd.Client(daemon.address, tls=daemon.tls, timeout=5) as client:
+        client.push_index_kms(None, "i", BLOB)
+        clock.write_text("+40d")
+        with pytest.raises(kekd.UnauthenticatedError, match="expired"):
+            client.get_index_kms(None, "i")
+        clock.write_text("+0d")
+        assert client.get_index_kms(None, "i") == BLOB

@@ -1,0 +1,105 @@
+"""Whom a policy takes a caller for, by his certificate."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kekd
+from tests.fixtures.calls import BLOB
+from tests.fixtures.tls import Pair, StartTlsDaemon, TlsDaemon
+
+SPIFFE = "spiffe://prod/ns/x/sa/db"
+
+
+def rule(identity: str) -> dict[str, Any]:
+    return {"name": identity, "identities": identity, "methods": ["create", "read"]}
+
+
+@contextmanager
+def client_of(daemon: TlsDaemon, pair: Pair) -> Iterator[kekd.Client]:
+    tls = kekd.Tls(ca=daemon.authority.cert, cert=pair.cert, key=pair.key)
+    with kekd.Client(daemon.address, tls=tls, timeout=10) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("names", "identity"),
+    [
+        (("x.example",), "dns:x.example"),
+        (("me@x.example",), "email:me@x.example"),
+        ((SPIFFE, "x.example"), SPIFFE),
+    ],
+)
+def test_a_certificate_names_its_bearer(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path, names: tuple[str, ...], identity: str
+) -> None:
+    daemon = start_tls_daemon("--memory", config={"policy": [rule(identity)]})
+    with client_of(daemon, daemon.authority.issue(tmp_path / "known", *names)) as known:
+        known.create_index_kms(None, "i", BLOB)
+        assert known.get_index_kms(None, "i") == BLOB
+    with (
+        client_of(daemon, daemon.authority.issue(tmp_path / "other", "other.example")) as other,
+        pytest.raises(kekd.PermissionDeniedError, match=r"dns:other\.example may not read") as told,
+    ):
+        other.get_index_kms(None, "i")
+    assert told.value.reason == "ACCESS_DENIED"
+
+
+def test_a_role_is_for_callers_without_a_certificate(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path
+) -> None:
+    daemon = start_tls_daemon("--memory", config={"policy": [rule("listener:*")]})
+    with (
+        client_of(daemon, daemon.client) as client,
+        pytest.raises(kekd.PermissionDeniedError, match=r"dns:client\.example"),
+    ):
+        client.get_index_kms(None, "i")
+    with kekd.Client(daemon.daemon.address) as client:
+        client.create_index_kms(None, "i", BLOB)
+
+
+def test_a_certificate_that_expires_during_a_connection_ends_what_it_may(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path
+) -> None:
+    daemon = start_tls_daemon()
+    pair = daemon.authority.issue(tmp_path / "short", "x.example", ends=timedelta(seconds=6))
+    with client_of(daemon, pair) as client:
+        client.create_index_kms(None, "i", BLOB)
+        time.sleep(6)
+        with pytest.raises(
+            kekd.UnauthenticatedError, match=r"x\.example expired .*: renew"
+        ) as told:
+            client.get_index_kms(None, "i")
+    assert told.value.reason == "CALLER_UNKNOWN"
+
+
+def test_a_watch_ends_with_the_certificate(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path
+) -> None:
+    daemon = start_tls_daemon()
+    pair = daemon.authority.issue(tmp_path / "short", "x.example", ends=timedelta(seconds=6))
+    with client_of(daemon, pair) as client:
+        events = client.watch_index_kms()
+        assert isinstance(next(events), kekd.Resync)
+        with pytest.raises(kekd.UnauthenticatedError, match="expired"):
+            next(events)
+
+
+def test_beyond_this_machine_nobody_may_do_anything_without_a_policy(
+    start_tls_daemon: StartTlsDaemon,
+) -> None:
+    daemon = start_tls_daemon("--memory", host="0.0.0.0")
+    assert daemon.logged("nobody may do anything there without a policy")
+    with (
+        client_of(daemon, daemon.client) as client,
+        pytest.raises(kekd.PermissionDeniedError, match="no rule") as told,
+    ):
+        client.get_index_kms(None, "i")
+    assert told.value.reason == "ACCESS_DENIED"
+    with kekd.Client(daemon.daemon.address) as local:
+        local.create_index_kms(None, "i", BLOB)

@@ -1,0 +1,171 @@
+"""What is refused because it's too much, and what is answered all the same."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
+from tests.fixtures.proxy import StartProxy, say_nothing
+from tests.fixtures.s3 import CREDENTIALS, free_port, make_bucket
+from tests.fixtures.tls import StartTlsDaemon
+
+DETAILS = "grpc-status-details-bin"
+
+
+async def codes(address: str, request: pb.GetEnvelopeRequest, times: int) -> Counter[str]:
+    """Of so many gets at once."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        get: Any = EnvelopeServiceStub(channel).GetEnvelope
+        calls = [get(request, timeout=5) for _ in range(times)]
+        found = await asyncio.gather(*(call.code() for call in calls))
+    return Counter(code.name for code in found)
+
+
+@both_engines
+async def test_calls_beyond_the_limit_are_refused_at_once_and_health_answers(
+    start_daemon: StartDaemon, start_proxy: StartProxy, s3_endpoint: str
+) -> None:
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"))
+    bucket = make_bucket(s3_endpoint)
+    flags = ("--s3", bucket.name, "--s3-endpoint", f"http://{proxy.address}")
+    daemon = start_daemon(*flags, "--memory", "--max-calls", "10", env=CREDENTIALS)
+    proxy.tell(then=say_nothing)
+    request = pb.GetEnvelopeRequest(index_name="i")
+    waiting = asyncio.create_task(codes(daemon.address, request, 25))
+    await asyncio.sleep(1)
+    async with grpc.aio.insecure_channel(daemon.address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=2)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        get: Any = EnvelopeServiceStub(channel).GetEnvelope
+        since = time.monotonic()
+        with pytest.raises(grpc.RpcError) as refused:
+            await get(request, timeout=5)
+        assert time.monotonic() - since < 1
+    error = refused.value
+    assert isinstance(error, grpc.aio.AioRpcError)
+    assert "max_calls" in (error.details() or "")
+    assert (await waiting) == {"RESOURCE_EXHAUSTED": 15, "DEADLINE_EXCEEDED": 10}
+    proxy.tell()
+    proxy.cut()
+
+
+@both_engines
+def test_an_identity_that_calls_too_often_is_told_when_to_try_again(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon("--memory", "--max-rate", "0.2", "--max-burst", "5")
+    with grpc.insecure_channel(daemon.address) as channel:
+        get: Any = EnvelopeServiceStub(channel).GetEnvelope
+        ends = []
+        for _ in range(8):
+            with pytest.raises(grpc.RpcError) as failed:
+                get(pb.GetEnvelopeRequest(index_name="i"))
+            ends.append(failed.value)
+        assert [it.code().name for it in ends] == ["NOT_FOUND"] * 5 + ["RESOURCE_EXHAUSTED"] * 3
+        [sent] = [it.value for it in ends[-1].trailing_metadata() if it.key == DETAILS]
+        status = status_pb2.Status.FromString(sent)
+        info, hint = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        status.details[0].Unpack(info)
+        status.details[1].Unpack(hint)
+        assert info.reason == "RATE_LIMITED"
+        wait = hint.retry_delay.ToMicroseconds() / 1e6
+        assert 0 < wait <= 5
+        time.sleep(wait)
+        with pytest.raises(grpc.RpcError) as failed:
+            get(pb.GetEnvelopeRequest(index_name="i"))
+        assert failed.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_an_identity_takes_nothing_from_another(
+    start_tls_daemon: StartTlsDaemon,
+) -> None:
+    daemon = start_tls_daemon("--memory", "--max-rate", "0.01", "--max-burst", "3")
+    with (
+        kekd.Client(daemon.address, tls=daemon.tls) as one,
+        kekd.Client(daemon.daemon.address) as other,
+    ):
+        for client in (one, other):
+            for _ in range(3):
+                client.push_index_kms(None, "i", BLOB)
+            with pytest.raises(kekd.ResourceExhaustedError) as told:
+                client.push_index_kms(None, "i", BLOB)
+            assert told.value.reason == "RATE_LIMITED"
+
+
+def test_a_connection_that_is_old_ends_without_a_call_that_fails(
+    start_daemon: StartDaemon,
+) -> None:
+    daemon = start_daemon("--memory", "--max-connection-age", "1")
+    with grpc.insecure_channel(daemon.address) as channel:
+        states: list[grpc.ChannelConnectivity] = []
+        channel.subscribe(states.append)
+        push: Any = EnvelopeServiceStub(channel).PushEnvelope
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            push(pb.PushEnvelopeRequest(index_name="i", blob=pb.KMSBlob(provider="none")))
+    assert states.count(grpc.ChannelConnectivity.READY) >= 3
+
+
+def test_connections_of_machines_that_are_gone_end(start_daemon: StartDaemon) -> None:
+    port = free_port()
+    start_daemon("--memory", "--listen", f"127.0.0.1:{port}", "--keepalive", "1")
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as dead:
+        dead.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        while dead.recv(4096):  # pings, which it never answers
+            pass
+
+
+@pytest.mark.parametrize("flag", ["--max-connection-age", "--keepalive"])
+def test_native_has_no_limits_on_connections(tmp_path: Path, flag: str) -> None:
+    listen = ("--listen", f"unix:{tmp_path}/run/kekd.sock", "--engine", "native")
+    said = refusal(BIN / "kekd", *listen, "--memory", flag, "5")
+    assert f"{flag.removeprefix('--').replace('-', '_')} (from {flag}): engine native can't" in said
+
+
+@both_engines
+def test_headers_beyond_the_limit_are_refused(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--memory")
+    with grpc.insecure_channel(daemon.address) as channel:
+        get: Any = EnvelopeServiceStub(channel).GetEnvelope
+        long = (("x-long", "x" * 100_000),)
+        with pytest.raises(grpc.RpcError) as refused:
+            get(pb.GetEnvelopeRequest(index_name="i"), metadata=long, timeout=10)
+        assert refused.value.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+        with pytest.raises(grpc.RpcError) as served:
+            get(pb.GetEnvelopeRequest(index_name="i"), timeout=10)
+        assert served.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.fixture
+def idle() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@both_engines
+def test_a_thousand_idle_connections_hold_up_nobody(
+    start_daemon: StartDaemon, idle: contextlib.ExitStack
+) -> None:
+    daemon = start_daemon("--memory")
+    for _ in range(1000):
+        connection = idle.enter_context(socket.socket(socket.AF_UNIX))
+        connection.connect(str(daemon.socket))
+    with kekd.Client(daemon.address, timeout=5) as client:
+        client.create_index_kms(None, "i", BLOB)
+        assert client.get_index_kms(None, "i") == BLOB

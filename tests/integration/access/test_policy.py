@@ -1,0 +1,308 @@
+"""A policy at work: who sees and does what, on the wire."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.s3 import free_port
+from tests.fixtures.workers import eventually
+
+pytestmark = both_engines
+
+Rule = dict[str, Any]
+
+EVERYTHING: Rule = {"name": "all", "identities": "listener:unix", "methods": "*"}
+READER: Rule = {
+    "name": "reader",
+    "identities": "listener:unix",
+    "methods": ["read", "list", "watch"],
+    "indexes": "mine-*",
+}
+
+CALLS: dict[str, Callable[[kekd.Client], Any]] = {
+    "read": lambda client: client.get_index_kms(None, "i"),
+    "create": lambda client: client.create_index_kms(None, "i", BLOB),
+    "push": lambda client: client.push_index_kms(None, "i", BLOB),
+    "destroy": lambda client: client.delete_index_kms(None, "i"),
+    "delete": lambda client: client.delete_index_kms(None, "i", if_etag="stale"),
+    "list": lambda client: list(client.list_index_kms()),
+    "watch": lambda client: next(client.watch_index_kms()),
+}
+
+
+def reload(daemon: Daemon, *rules: Rule) -> None:
+    """Returns when the daemon decides by these."""
+    before = daemon.read_log().count("a new policy decides")
+    daemon.configure({"policy": list(rules)})
+    eventually(lambda: daemon.read_log().count("a new policy decides") > before)
+
+
+@pytest.fixture
+def daemon(start_daemon: StartDaemon) -> Daemon:
+    """One with "mine-1", "mine-2" and "other", which lets everything happen."""
+    daemon = start_daemon("--memory", config={"policy": [EVERYTHING]})
+    with kekd.Client(daemon.address) as client:
+        for name in ("mine-1", "mine-2", "other"):
+            client.create_index_kms(None, name, BLOB)
+    return daemon
+
+
+@pytest.fixture
+def client(daemon: Daemon) -> Iterator[kekd.Client]:
+    with kekd.Client(daemon.address, timeout=10) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def denied() -> Iterator[None]:
+    with pytest.raises(kekd.PermissionDeniedError) as told:
+        yield
+    assert told.value.reason == "ACCESS_DENIED"
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_a_method_is_only_let_by_a_rule_that_has_it(
+    daemon: Daemon, client: kekd.Client, method: str
+) -> None:
+    others = [it for it in CALLS if it != method and {it, method} != {"destroy", "delete"}]
+    reload(daemon, EVERYTHING | {"methods": others})
+    with denied():
+        CALLS[method](client)
+    reload(daemon, EVERYTHING | {"methods": [method]})
+    with contextlib.suppress(kekd.EnvelopeNotFoundError):
+        CALLS[method](client)
+
+
+def test_a_denied_call_changes_nothing(daemon: Daemon, client: kekd.Client) -> None:
+    reload(daemon, READER)
+    other = kekd.KMSBlob(provider="none")
+    with denied():
+        client.push_index_kms(None, "mine-1", other)
+    with denied():
+        client.create_index_kms(None, "mine-3", other)
+    with denied():
+        client.delete_index_kms(None, "mine-1")
+    reload(daemon, EVERYTHING)
+    assert client.get_index_kms(None, "mine-1") == BLOB
+    assert list(client.list_index_kms()) == ["mine-1", "mine-2", "other"]
+
+
+def test_a_denied_get_does_not_tell_whether_there_is_one(
+    daemon: Daemon, client: kekd.Client
+) -> None:
+    reload(daemon, READER)
+    told = []
+    for name in ("other", "never"):
+        with pytest.raises(kekd.PermissionDeniedError) as error:
+            client.get_index_kms(None, name)
+        told.append(str(error.value).replace(name, "NAME"))
+    assert told[0] == told[1]
+    with pytest.raises(kekd.EnvelopeNotFoundError):
+        client.get_index_kms(None, "mine-9")
+
+
+def test_a_listing_shows_only_what_may_be_read(daemon: Daemon, client: kekd.Client) -> None:
+    reload(daemon, READER)
+    assert list(client.list_index_kms()) == ["mine-1", "mine-2"]
+    assert [name for name, _ in client.scan_index_kms()] == ["mine-1", "mine-2"]
+    assert list(client.list_index_kms(None, "other")) == []
+    reload(daemon, READER | {"methods": ["list"]})
+    assert list(client.list_index_kms()) == []
+
+
+def test_pages_of_a_listing_are_full_of_what_may_be_read(
+    daemon: Daemon, client: kekd.Client
+) -> None:
+    for number in range(2500):
+        client.create_index_kms(None, f"{'mine' if number % 10 == 0 else 'x'}-{number:04}", BLOB)
+    reload(daemon, READER)
+    shown = [f"mine-{number:04}" for number in range(0, 2500, 10)]
+    assert list(client.list_index_kms()) == sorted([*shown, "mine-1", "mine-2"])
+
+
+def test_of_a_batch_only_what_may_be_is_read_and_pushed(
+    daemon: Daemon, client: kekd.Client
+) -> None:
+    reload(daemon, READER, EVERYTHING | {"methods": "push", "indexes": "mine-2"})
+    found = dict(client.get_many_index_kms(None, ["other", "mine-1", "never"]))
+    assert found["mine-1"] == BLOB
+    assert isinstance(found["other"], kekd.PermissionDeniedError)
+    assert isinstance(found["never"], kekd.PermissionDeniedError)
+    other = kekd.KMSBlob(provider="none")
+    pushes = [("mine-1", other, None), ("mine-2", other, None), ("other", other, None)]
+    results = dict(client.push_many_index_kms(None, pushes))
+    assert [isinstance(it, kekd.PermissionDeniedError) for it in results.values()] == [
+        *(True, False, True)
+    ]
+    reload(daemon, EVERYTHING)
+    assert client.get_index_kms(None, "mine-2") == other
+    assert client.get_index_kms(None, "mine-1") == client.get_index_kms(None, "other") == BLOB
+
+
+def test_a_watch_tells_only_of_what_may_be_read(daemon: Daemon, client: kekd.Client) -> None:
+    reload(daemon, READER, EVERYTHING | {"methods": "push"})
+    events = client.watch_index_kms()
+    assert isinstance(next(events), kekd.Resync)
+    for name in ("other", "hidden", "mine-1"):
+        client.push_index_kms(None, name, BLOB)
+    event = next(events)
+    assert isinstance(event, kekd.Change)
+    assert event.index_name == "mine-1"
+
+
+def test_a_page_does_not_tell_of_names_that_are_hidden(daemon: Daemon, client: kekd.Client) -> None:
+    def page() -> pb.ListEnvelopesResponse:
+        with grpc.insecure_channel(daemon.address) as channel:
+            stub: Any = EnvelopeServiceStub(channel)
+            answer: pb.ListEnvelopesResponse = stub.ListEnvelopes(
+                pb.ListEnvelopesRequest(prefix="mine-2", page_size=1)
+            )
+            return answer
+
+    reload(daemon, READER)
+    before = page()
+    reload(daemon, EVERYTHING)
+    for number in range(2000):
+        client.create_index_kms(None, f"mine-2 and hidden {number}", BLOB)
+    reload(daemon, READER | {"indexes": ["mine-1", "mine-2"]})
+    assert page() == before
+
+
+def test_a_store_that_is_not_there_is_denied_as_one_that_is(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    rule = EVERYTHING | {"stores": "memory"}
+    folders = [str(tmp_path / "keystore"), str(tmp_path / "nowhere")]
+    daemon = start_daemon("--memory", "--disk", folders[0], config={"policy": [rule]})
+    told = []
+    with kekd.Client(daemon.address) as client:
+        for folder in folders:
+            with pytest.raises(kekd.PermissionDeniedError) as error:
+                client.get_index_kms(kekd.StorageConfig.disk(folder), "i")
+            told.append((error.value.reason, str(error.value), error.value.store))
+    assert told[0][:2] == told[1][:2]
+    assert [it[2] for it in told] == [f"disk:{folder}" for folder in folders]
+
+
+@pytest.mark.engines("grpcio")
+def test_a_worker_that_is_replaced_decides_as_the_others_do(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    tcp = {"identities": ["listener:tcp", "listener:unix"]}
+    config = {"policy": [EVERYTHING | tcp]}
+    flags = ("--listen", address, "--disk", str(tmp_path / "keystore"), "--workers", "2")
+    daemon = start_daemon(*flags, config=config)
+    daemon.configure({"policy": [EVERYTHING | tcp | {"methods": "list"}]})
+    eventually(lambda: daemon.read_log().count("a new policy decides") == 2)
+    for pid in children(daemon.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: daemon.read_log().count("serves again") == 2)
+    for _ in range(10):
+        with kekd.Client(address, timeout=10) as client, denied():
+            client.get_index_kms(None, "i")
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for it in tasks for child in it.read_text().split()]
+
+
+def test_a_watch_ends_when_it_may_not_go_on(daemon: Daemon, client: kekd.Client) -> None:
+    events = client.watch_index_kms()
+    next(events)
+    reload(daemon, EVERYTHING | {"methods": "read"})
+    with denied():
+        next(events)
+
+
+def test_each_listener_may_have_a_role(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    socket = f"unix:{tmp_path / 'operators' / 'kekd.sock'}"
+    operators = {"name": "operators", "identities": "listener:operator", "methods": "*"}
+    config = {
+        "listen": [{"address": socket, "role": "operator"}],
+        "policy": [operators, READER],
+    }
+    daemon = start_daemon("--memory", config=config)
+    with kekd.Client(socket) as operator, kekd.Client(daemon.address) as reader:
+        operator.create_index_kms(None, "mine-1", BLOB)
+        assert reader.get_index_kms(None, "mine-1") == BLOB
+        with denied():
+            reader.delete_index_kms(None, "mine-1")
+
+
+def test_a_policy_of_one_store_says_nothing_of_another(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    folder = tmp_path / "keystore"
+    rule = EVERYTHING | {"stores": f"disk:{folder}"}
+    daemon = start_daemon("--memory", "--disk", str(folder), config={"policy": [rule]})
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", BLOB)
+        with denied():
+            client.create_index_kms(kekd.StorageConfig.memory(), "i", BLOB)
+
+
+def test_a_caller_is_told_of_the_stores_in_which_he_may_do_something(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    rule = EVERYTHING | {"stores": "memory", "methods": "push", "indexes": "x"}
+    flags = ("--memory", "--disk", str(tmp_path / "keystore"))
+    daemon = start_daemon(*flags, config={"policy": [rule]})
+    with kekd.Client(daemon.address) as client:
+        assert [it.name for it in client.status().stores] == ["memory"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("policy: [", "can't be read as YAML"),
+        ("policy: [{name: x, identities: y, methods: raed}]", "policy.0.methods.0"),
+        ("polcy: []", "its policy is gone"),
+        ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "can't be read as YAML"),
+        ("policy:", "it has no rules"),
+        ("", "its policy is gone"),
+    ],
+)
+def test_a_policy_with_a_typo_is_told_and_the_old_one_stays(
+    daemon: Daemon, client: kekd.Client, text: str, problem: str
+) -> None:
+    daemon.config.write_text(text)
+    eventually(lambda: "the policy from before still decides" in daemon.read_log())
+    assert problem in daemon.read_log()
+    assert client.get_index_kms(None, "other") == BLOB
+    time.sleep(2.5)  # two more looks at the same file
+    assert daemon.read_log().count("the policy from before still decides") == 1
+    reload(daemon, READER)
+    with denied():
+        client.get_index_kms(None, "other")
+
+
+def test_a_hangup_says_what_became_of_the_policy(daemon: Daemon, client: kekd.Client) -> None:
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "nothing new in the policy" in daemon.read_log())
+    daemon.config.unlink()
+    eventually(lambda: "No such file" in daemon.read_log())
+    assert client.get_index_kms(None, "other") == BLOB
+
+
+def test_a_storm_of_hangups_changes_nothing(daemon: Daemon, client: kekd.Client) -> None:
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        os.kill(daemon.process.pid, signal.SIGHUP)
+        assert client.get_index_kms(None, "other") == BLOB
+    reload(daemon, READER)
+    with denied():
+        client.get_index_kms(None, "other")

@@ -1,0 +1,263 @@
+"""Disks that are full, read-only or gone: the store is named, nothing is lost or torn, and the
+daemon goes on.
+"""
+
+import ctypes
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.calls import BLOB, CALLS
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.wire import failure_of
+
+pytestmark = both_engines
+
+MEMORY = kekd.StorageConfig.memory()
+PAGE = 4096
+LARGE = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
+"""More than a page, so that a disk with one left takes a part of it."""
+ROTATED = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\2" * 6000, 8)
+
+PR_SET_SECUREBITS, SECBIT_NOROOT = 28, 1
+
+
+class Disk:
+    """One of its own for a daemon's store, where we may mount it. Where we mayn't, the daemon's
+    process is kept from writing, which its system calls see the same way.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir()
+        self.path = path
+        self.mounted = self._mount("-t", "tmpfs", "-o", "size=256k", "tmpfs")
+
+    def fill(self, daemon: Daemon) -> None:
+        """Leaves a page."""
+        if self.mounted:
+            room = os.statvfs(self.path).f_bavail * PAGE
+            with (self.path / "ballast").open("wb") as ballast:
+                os.posix_fallocate(ballast.fileno(), 0, room - PAGE)
+        else:
+            limit_files(daemon, PAGE)
+
+    def has_room(self, daemon: Daemon) -> None:
+        """To be called when something large was deleted."""
+        if not self.mounted:
+            limit_files(daemon, resource.RLIM_INFINITY)
+
+    def set_writable(self, writable: bool) -> None:
+        if self.mounted:
+            assert self._mount("-o", f"remount,{'rw' if writable else 'ro'}")
+        else:
+            for folder in (self.path, *filter(Path.is_dir, self.path.rglob("*"))):
+                folder.chmod(0o700 if writable else 0o500)
+
+    def close(self) -> None:
+        if self.mounted:
+            subprocess.run(["umount", self.path], check=True)
+
+    def files(self) -> dict[Path, bytes]:
+        """All there are, but for locks."""
+        paths = filter(Path.is_file, self.path.rglob("*"))
+        return {path: path.read_bytes() for path in paths if path.parent.name != "locks"}
+
+    def _mount(self, *options: str) -> bool:
+        command = ["mount", *options, str(self.path)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def limit_files(daemon: Daemon, size: int) -> None:
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@contextmanager
+def no_powers_of_root() -> Iterator[None]:
+    """What is started meanwhile may write only what its modes allow, even as root."""
+    set_process: Callable[[int, int], int] = ctypes.CDLL(None).prctl
+    set_process(PR_SET_SECUREBITS, SECBIT_NOROOT)  # refused to others, who have no such powers
+    try:
+        yield
+    finally:
+        set_process(PR_SET_SECUREBITS, 0)
+
+
+class OnDisk(NamedTuple):
+    daemon: Daemon
+    client: kekd.Client
+    disk: Disk
+    store: str
+
+    def refuses(self, call: Callable[..., Any]) -> str:
+        """What is said of a call that the store can't do."""
+        with pytest.raises(kekd.StoreUnusableError) as caught:
+            call(self.client, None)
+        assert caught.value.store == self.store
+        return str(caught.value)
+
+
+@pytest.fixture
+def on_disk(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[OnDisk]:
+    """A daemon with "kept", and room for more, on its disk; it has a memory too."""
+    disk = Disk(tmp_path / "disk")
+    flags = ("--disk", str(disk.path), "--memory")
+    with nullcontext() if disk.mounted else no_powers_of_root():
+        daemon = start_daemon(*flags)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "kept", LARGE)
+        yield OnDisk(daemon, client, disk, f"disk:{disk.path}")
+    daemon.kill()
+    disk.close()
+
+
+def push_in_a_batch(client: kekd.Client, store: kekd.StorageConfig | None) -> None:
+    ((_, result),) = client.push_many_index_kms(store, [("new", LARGE, None)])
+    if isinstance(result, kekd.EnvelopeError):
+        raise result
+
+
+WRITES: dict[str, Callable[[kekd.Client, kekd.StorageConfig | None], Any]] = {
+    "create": lambda client, store: client.create_index_kms(store, "new", LARGE),
+    "push": lambda client, store: client.push_index_kms(store, "new", LARGE),
+    "push in a batch": push_in_a_batch,
+    "replace": lambda client, store: client.push_index_kms(
+        store, "kept", ROTATED, if_etag=client.get_index_kms(store, "kept").etag
+    ),
+}
+each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+
+
+@each_write
+def test_a_full_disk_loses_and_tears_nothing(on_disk: OnDisk, write: Callable[..., Any]) -> None:
+    daemon, client, disk, _ = on_disk
+    disk.fill(daemon)
+    before = disk.files()
+    said = on_disk.refuses(write)
+    assert "No space left on device" in said or "File too large" in said
+    assert disk.files() == before
+    assert client.get_index_kms(None, "kept") == LARGE
+    assert list(client.list_index_kms()) == ["kept"]
+
+
+def test_a_full_disk_leaves_the_other_stores_alone(on_disk: OnDisk) -> None:
+    on_disk.disk.fill(on_disk.daemon)
+    on_disk.refuses(WRITES["create"])
+    on_disk.client.create_index_kms(MEMORY, "new", LARGE)
+    assert on_disk.client.get_index_kms(MEMORY, "new") == LARGE
+
+
+def test_a_full_disk_serves_again_when_a_delete_made_room(on_disk: OnDisk) -> None:
+    daemon, client, disk, _ = on_disk
+    disk.fill(daemon)
+    on_disk.refuses(WRITES["create"])
+    assert client.delete_index_kms(None, "kept")
+    disk.has_room(daemon)
+    client.create_index_kms(None, "new", LARGE)
+    assert client.get_index_kms(None, "new") == LARGE
+
+
+def test_a_full_disk_is_a_failed_precondition_on_the_wire(on_disk: OnDisk) -> None:
+    on_disk.disk.fill(on_disk.daemon)
+    blob = pb.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=b"\1" * 6000, version=1)
+    with grpc.insecure_channel(on_disk.daemon.address) as channel:
+        create: Any = EnvelopeServiceStub(channel).CreateEnvelope
+        code, info = failure_of(create, pb.CreateEnvelopeRequest(index_name="new", blob=blob))
+    assert (code, info.reason) == ("FAILED_PRECONDITION", "STORE_UNUSABLE")
+    assert info.metadata["store"] == on_disk.store
+
+
+@pytest.fixture
+def read_only(on_disk: OnDisk) -> Iterator[OnDisk]:
+    on_disk.disk.set_writable(False)
+    yield on_disk
+    on_disk.disk.set_writable(True)
+
+
+WRITES_AND_DELETE = WRITES | {
+    "delete": lambda client, store: client.delete_index_kms(store, "kept")
+}
+
+
+@pytest.mark.parametrize("write", WRITES_AND_DELETE.values(), ids=WRITES_AND_DELETE)
+def test_a_read_only_disk_is_read_and_not_written(
+    read_only: OnDisk, write: Callable[..., Any]
+) -> None:
+    _, client, disk, _ = read_only
+    before = disk.files()
+    said = read_only.refuses(write)
+    assert "Read-only file system" in said or "Permission denied" in said
+    assert disk.files() == before
+    assert client.get_index_kms(None, "kept") == LARGE
+    assert list(client.list_index_kms()) == ["kept"]
+
+
+def test_a_read_only_disk_leaves_the_other_stores_alone(read_only: OnDisk) -> None:
+    read_only.refuses(WRITES["create"])
+    read_only.client.create_index_kms(MEMORY, "new", LARGE)
+    assert read_only.client.get_index_kms(MEMORY, "new") == LARGE
+
+
+def test_a_disk_that_may_be_written_again_serves_again(read_only: OnDisk) -> None:
+    read_only.refuses(WRITES["create"])
+    read_only.disk.set_writable(True)
+    read_only.client.create_index_kms(None, "new", LARGE)
+    assert read_only.client.get_index_kms(None, "new") == LARGE
+
+
+def test_a_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, read_only: OnDisk) -> None:
+    folder = read_only.disk.path / "new"
+    with nullcontext() if read_only.disk.mounted else no_powers_of_root():
+        daemon = Daemon(tmp_path / "second", "--disk", str(folder))
+    assert daemon.process.wait(timeout=30) == 2
+    assert f"The store at {folder} failed: " in daemon.read_log()
+
+
+class Vanishing(NamedTuple):
+    client: kekd.Client
+    folder: Path
+    hidden: Path
+
+
+@pytest.fixture
+def vanishing(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[Vanishing]:
+    folder = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(folder), "--memory")
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "kept", BLOB)
+        yield Vanishing(client, folder, tmp_path / "hidden")
+
+
+@pytest.mark.parametrize("mount_point", [False, True], ids=["nothing left", "empty mount point"])
+def test_a_folder_that_is_gone_is_no_empty_keystore(
+    vanishing: Vanishing, mount_point: bool
+) -> None:
+    client, folder, hidden = vanishing
+    folder.rename(hidden)
+    if mount_point:
+        folder.mkdir()
+    for call in CALLS.values():
+        with pytest.raises(kekd.StoreUnusableError, match="is its volume mounted") as caught:
+            call(client, None)
+        assert caught.value.store == f"disk:{folder}"
+    assert list(folder.rglob("*")) == []
+    client.push_index_kms(MEMORY, "i", BLOB)
+
+
+def test_a_folder_that_comes_back_is_served_as_before(vanishing: Vanishing) -> None:
+    client, folder, hidden = vanishing
+    folder.rename(hidden)
+    with pytest.raises(kekd.StoreUnusableError):
+        client.get_index_kms(None, "kept")
+    hidden.rename(folder)
+    assert client.get_index_kms(None, "kept") == BLOB
+    client.create_index_kms(None, "i", BLOB)

@@ -1,0 +1,93 @@
+"""Which engine a listener gets, and what is said when it can't have it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.listen import EngineName
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import BIN, StartDaemon, clean_environment, refusal
+
+ENGINE_BY_CODE: dict[grpc.StatusCode, EngineName] = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "grpcio",
+    grpc.StatusCode.UNKNOWN: "native",
+}
+"""What either ends a call with that has too much metadata."""
+
+WITHOUT_NATIVE = """
+import sys
+sys.modules["pygrpc_native"] = None
+from kekd_server import main
+main()
+"""
+
+
+def engine_at(address: str) -> EngineName:
+    with grpc.insecure_channel(address) as channel:
+        stub, too_much = EnvelopeServiceStub(channel), (("x", "a" * 2**15),)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ListEnvelopes(pb.ListEnvelopesRequest(), metadata=too_much)
+    return ENGINE_BY_CODE[refused.value.code()]
+
+
+def refused(*arguments: str) -> str:
+    """What is said of arguments that no daemon starts with."""
+    return refusal(sys.executable, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [([], "grpcio"), *((["--engine", it], it) for it in ("grpcio", "native"))],
+)
+def test_a_daemon_has_the_engine_that_it_was_told(
+    start_daemon: StartDaemon, flags: list[str], expected: EngineName
+) -> None:
+    assert engine_at(start_daemon("--memory", *flags).address) == expected
+
+
+@pytest.fixture
+def two_listeners(tmp_path: Path) -> Iterator[list[str]]:
+    """The addresses of a daemon that has grpcio on the first and native on the second."""
+    one, other = addresses = [f"unix:{tmp_path}/one", f"unix:{tmp_path}/other"]
+    listen = [one, {"address": other, "engine": "native"}]
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"listen": listen, "engine": "grpcio", "memory": True}))
+    command = [str(BIN / "kekd"), "--config", str(config)]
+    with subprocess.Popen(command, env=clean_environment()) as daemon:
+        for address in addresses:
+            with kekd.Client(address) as client:
+                client.wait(30)
+        yield addresses
+        daemon.terminate()
+        assert daemon.wait(timeout=30) == 0
+
+
+def test_listeners_with_different_engines_serve_the_same_store(two_listeners: list[str]) -> None:
+    assert [engine_at(address) for address in two_listeners] == ["grpcio", "native"]
+    with kekd.Client(two_listeners[0]) as one, kekd.Client(two_listeners[1]) as other:
+        etag = one.create_index_kms(None, "i", BLOB)
+        assert other.get_index_kms(None, "i").etag == etag
+        assert other.delete_index_kms(None, "i", if_etag=etag)
+        assert list(one.list_index_kms()) == []
+
+
+def test_native_that_is_not_installed_is_told_with_its_extra(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/kekd.sock"
+    flags = ("--memory", "--listen", address, "--engine", "native")
+    assert refused("-c", WITHOUT_NATIVE, *flags) == (
+        f"kekd: {address}: engine native isn't installed: pip install 'kekd[native]', or leave the"
+        " engine to be chosen.\n"
+    )
+
+
+def test_an_engine_that_there_is_not_is_told_with_those_there_are() -> None:
+    said = refused("-m", "kekd_server", "--memory", "--engine", "http3")
+    assert said == "kekd: engine (from --engine): Input should be 'auto', 'grpcio' or 'native'\n"

@@ -1,0 +1,137 @@
+"""What the health service says of the process, of the daemon and of each store, and when."""
+
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
+from tests.fixtures.health import READY, Health, health_of, watch_health
+from tests.fixtures.metrics import Scraped, StartScraped
+from tests.fixtures.proxy import Proxy, StartProxy, say_nothing
+from tests.fixtures.s3 import CREDENTIALS, Bucket
+from tests.fixtures.slow_s3 import SlowS3
+from tests.fixtures.workers import eventually
+
+pytestmark = both_engines
+
+ALIVE = ""
+MOST_SECONDS = 10.0
+"""Until a store that hangs is known to."""
+
+
+class Behind(NamedTuple):
+    """A daemon whose bucket is behind a proxy; it also has a disk."""
+
+    scraped: Scraped
+    proxy: Proxy
+    s3: str
+    disk: str
+
+
+@pytest.fixture
+def behind(
+    start_scraped: StartScraped, start_proxy: StartProxy, bucket: Bucket, tmp_path: Path
+) -> Behind:
+    proxy = start_proxy(bucket.endpoint.removeprefix("http://"))
+    flags = replace(bucket, endpoint=f"http://{proxy.address}").flags
+    folder = tmp_path / "keystore"
+    scraped = start_scraped("--disk", str(folder), *flags, env=CREDENTIALS)
+    return Behind(scraped, proxy, f"s3:{bucket.name}", f"disk:{folder}")
+
+
+@pytest.fixture
+def health(behind: Behind) -> Iterator[Health]:
+    with health_of(behind.scraped.daemon) as health:
+        eventually(lambda: health.serves(behind.s3))
+        yield health
+
+
+def test_a_daemon_that_is_well_says_so_of_each(behind: Behind, health: Health) -> None:
+    assert all(health.serves(it) for it in (ALIVE, READY, behind.disk, behind.s3))
+    with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+        health.serves("disk:/nobodys")
+
+
+def test_a_store_that_hangs_is_told_in_time_and_no_other_is(behind: Behind, health: Health) -> None:
+    scraped, proxy, s3, disk = behind
+    proxy.tell(then=say_nothing)
+    proxy.cut()
+    hung = time.monotonic()
+    eventually(lambda: not health.serves(s3))
+    assert time.monotonic() - hung < MOST_SECONDS
+    assert all(health.serves(it) for it in (ALIVE, READY, disk))
+    assert scraped.total("kekd_store_up", store=s3) == 0
+    assert scraped.total("kekd_store_up", store=disk) == 1
+    with kekd.Client(scraped.daemon.address) as client:
+        client.push_index_kms(None, "i", BLOB, timeout=0.5)
+    proxy.tell()
+    proxy.cut()
+    eventually(lambda: health.serves(s3))
+    assert scraped.total("kekd_store_up", store=s3) == 1
+    log = scraped.daemon.read_log()
+    assert log.count(f"ERROR {s3} doesn't answer: no answer in 4 s") == 1
+    assert log.count(f"{s3} doesn't answer") == log.count(f"{s3} answers again") == 1
+
+
+def test_one_store_that_answers_is_enough_and_none_is_too_few(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    daemon = start_daemon(*(f"--disk={folder}" for folder in folders))
+    with health_of(daemon) as health:
+        folders[0].rename(tmp_path / "away")
+        eventually(lambda: not health.serves(f"disk:{folders[0]}"))
+        assert health.serves(READY)
+        folders[1].rename(tmp_path / "away too")
+        eventually(lambda: not health.serves(READY))
+        assert health.serves(ALIVE)
+        (tmp_path / "away").rename(folders[0])
+        eventually(lambda: health.serves(READY))
+        assert not health.serves(f"disk:{folders[1]}")
+
+
+def test_a_daemon_that_drains_is_alive_and_no_more(
+    start_daemon: StartDaemon, slow_s3: SlowS3
+) -> None:
+    daemon = start_daemon(*slow_s3.flags, "--shutdown-grace", "60", env=CREDENTIALS)
+    with grpc.insecure_channel(daemon.address, [("grpc.enable_retries", 0)]) as channel:
+        # Keeps it from ending at once.
+        get = EnvelopeServiceStub(channel).GetEnvelope
+        call = get.future(pb.GetEnvelopeRequest(index_name="i"))
+        assert slow_s3.asked.wait(30)
+        watches = {name: watch_health(channel, name) for name in (READY, "s3:bucket")}
+        alive = watch_health(channel, ALIVE)
+        daemon.process.send_signal(signal.SIGTERM)
+        for watch in watches.values():
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        slow_s3.answer.set()
+        assert call.result(timeout=20).etag == "slow"
+        with pytest.raises(grpc.RpcError):
+            next(alive)
+
+
+def test_kekctl_waits_for_what_it_is_asked_to(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    folder = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(folder))
+    wait = (BIN / "kekctl", "--address", daemon.address, "wait", "--for", "0", "--service")
+    assert "the daemon has no 'disk:/typo'" in refusal(*wait, "disk:/typo")
+    with kekd.Client(daemon.address) as client:
+        client.wait(0, service=f"disk:{folder}")
+        folder.rename(tmp_path / "away")
+        with health_of(daemon) as health:
+            eventually(lambda: not health.serves())
+        client.wait(0, service=ALIVE)
+        for service in (READY, f"disk:{folder}"):
+            with pytest.raises(kekd.UnavailableError, match="doesn't serve"):
+                client.wait(0, service=service)

@@ -1,0 +1,214 @@
+"""Sockets, ports and folders: who may use them, and who gets them when two want them."""
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+
+import kekd
+from kekd_server.listen import EngineName, ListenError, UnixListener
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, refusal
+from tests.fixtures.s3 import free_port
+
+pytestmark = both_engines
+
+BLOB = kekd.KMSBlob(provider="none")
+
+WATCHER = """
+import json, os, select, sys
+seen = set()
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for _ in range(1000):
+        try:
+            seen.add(os.stat(sys.argv[1]).st_mode)
+        except FileNotFoundError:
+            pass
+print(json.dumps(list(seen)))
+"""
+"""A process of its own, as a thread would slow down what it watches."""
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def refused(*flags: str, engine: EngineName = "auto") -> str:
+    """What a daemon says that must not start."""
+    return refusal(BIN / "kekd", "--memory", "--engine", engine, *flags)
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    """Daemons that are started meanwhile must not rely on the user's umask."""
+    umask = os.umask(0)
+    yield
+    os.umask(umask)
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_the_socket_has_its_mode_from_the_first_moment(tmp_path: Path) -> None:
+    listener = UnixListener(tmp_path / "folder" / "kekd.sock")
+    modes = []
+    with listener.claimed(), socket.socket(socket.AF_UNIX) as server:
+
+        def add_port(address: str) -> int:
+            server.bind(address.removeprefix("unix:"))
+            modes.append(mode(listener.path))
+            return 1
+
+        listener.bind(add_port)
+        (tmp_path / "later").touch()
+    assert modes == [0o660]
+    assert mode(tmp_path / "later") == 0o666
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_nobody_ever_sees_the_socket_with_another_mode(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", WATCHER, tmp_path / "daemon" / "kekd.sock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    for _ in range(2):
+        start_daemon("--memory").stop()
+    seen, _ = watcher.communicate(timeout=30)
+    assert json.loads(seen) == [stat.S_IFSOCK | 0o660]
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_all_that_it_makes_is_its_own(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    flags = ("--listen", f"unix:{made}/run/kekd/kekd.sock", "--disk", f"{made}/keystores/one")
+    with kekd.Client(start_daemon(*flags).address) as client:
+        client.push_index_kms(None, "x", BLOB)
+    paths = [made, *made.rglob("*")]
+    folders, files = filter(Path.is_dir, paths), filter(Path.is_file, paths)
+    assert {mode(path) for path in folders} == {0o700}
+    assert {mode(path) for path in files} == {0o600}
+
+
+def test_a_folder_that_is_there_stays_as_it_is(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    start_daemon("--listen", f"unix:{tmp_path}/s", "--disk", str(tmp_path))
+    assert mode(tmp_path) == 0o755
+
+
+@pytest.mark.parametrize("folder_mode", [0o777, 0o1777, 0o702, 0o770])
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, folder_mode: int) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(folder_mode)
+    said = refused("--listen", f"unix:{folder}/s")
+    assert f"may write the folder {folder}: use a folder of the daemon's own." in said
+    assert list(folder.iterdir()) == []
+
+
+def test_the_socket_of_a_killed_daemon_is_taken_over(start_daemon: StartDaemon) -> None:
+    killed = start_daemon("--memory")
+    killed.kill()
+    assert killed.socket.is_socket()
+    start_daemon("--memory")
+
+
+def test_the_socket_of_a_living_daemon_is_refused(
+    daemon: Daemon, client: kekd.Client, engine: EngineName
+) -> None:
+    client.create_index_kms(None, "x", BLOB)
+    said = refused("--listen", daemon.address, engine=engine)
+    assert said.startswith(f"kekd: {daemon.address}: another daemon is listening there: stop it")
+    with kekd.Client(daemon.address) as another:
+        assert another.get_index_kms(None, "x") == BLOB
+
+
+def test_the_socket_of_another_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert "another daemon is listening there" in refused("--listen", f"unix:{path}")
+        assert path.is_socket()
+
+
+def test_a_socket_that_another_is_about_to_make_is_refused(tmp_path: Path) -> None:
+    listener = UnixListener(tmp_path / "kekd.sock")
+    with (
+        listener.claimed(),
+        pytest.raises(ListenError, match="another daemon is listening there"),
+        listener.claimed(),
+    ):
+        pass
+
+
+def test_of_two_that_start_at_once_one_serves(tmp_path: Path, engine: EngineName) -> None:
+    with ThreadPoolExecutor() as threads:
+        for _ in range(2):  # the second time over the socket of one that was killed
+            rivals = [Daemon(tmp_path / "daemon", "--memory", engine=engine) for _ in range(2)]
+            try:
+                ends = [threads.submit(rival.process.wait) for rival in rivals]
+                wait(ends, timeout=30, return_when=FIRST_COMPLETED)
+                (winner,) = [rival for rival in rivals if rival.process.poll() is None]
+                winner.wait()
+                assert sorted(rival.process.poll() or 0 for rival in rivals) == [0, 2]
+            finally:
+                for rival in rivals:
+                    rival.kill()
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def make_file(path: Path) -> None:
+    path.write_text("precious")
+
+
+def make_dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [make_folder, make_file, make_dangling_link])
+def test_what_is_no_socket_is_refused_and_left_alone(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "precious"
+    make(path)
+    before = path.lstat().st_ino, path.lstat().st_mtime_ns
+    assert "there is something else than a socket: move it away." in refused(
+        f"--listen=unix:{path}"
+    )
+    assert (path.lstat().st_ino, path.lstat().st_mtime_ns) == before
+
+
+def test_a_taken_port_is_refused(start_daemon: StartDaemon, engine: EngineName) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    start_daemon("--memory", "--listen", address)
+    said = refused("--listen", address, engine=engine)
+    assert f"kekd: {address}: can't be bound: is the port taken?" in said
+
+
+def test_a_port_can_be_taken_again_at_once(start_daemon: StartDaemon) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with kekd.Client(address) as client:
+        for _ in range(2):
+            daemon = start_daemon("--memory", "--listen", address)
+            client.push_index_kms(None, "x", BLOB)
+            daemon.stop()
+
+
+def test_all_listeners_serve_the_same(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    addresses = [f"127.0.0.1:{free_port()}", f"[::1]:{free_port()}", f"unix:{tmp_path}/other"]
+    daemon = start_daemon("--memory", *(f"--listen={address}" for address in addresses))
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "x", BLOB)
+    for address in addresses:
+        with kekd.Client(address) as client:
+            assert list(client.list_index_kms()) == ["x"]

@@ -1,0 +1,150 @@
+"""Many envelopes in one call: by their names, or a page of a listing."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.rules import MAX_TEXT_BYTES, MAX_WRAPPED_KEK_BYTES
+from tests.fixtures.daemon import StartDaemon
+from tests.fixtures.s3 import Bucket
+from tests.fixtures.wire import failure_of
+
+BLOB = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1\2\3", 7, 1_700_000_000)
+
+
+class Keystore(NamedTuple):
+    """A daemon before a store where "a" and "c" are good and "b" is damaged."""
+
+    client: kekd.Client
+    address: str
+    name: str
+
+
+@pytest.fixture(params=["disk", "s3"])
+def keystore(
+    request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path
+) -> Iterator[Keystore]:
+    damaged = "_catalog/config/b.kms.cat"
+    if request.param == "disk":
+        folder = tmp_path / "keystore"
+        daemon, name = start_daemon("--disk", str(folder)), f"disk:{folder}"
+        (folder / damaged).write_bytes(b"damaged")
+    else:
+        bucket: Bucket = request.getfixturevalue("bucket")
+        daemon, name = start_daemon(*bucket.flags), f"s3:{bucket.name}"
+        bucket.s3.put_object(Bucket=bucket.name, Key=damaged, Body=b"damaged")
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "a", BLOB)
+        client.create_index_kms(None, "c", BLOB)
+        yield Keystore(client, daemon.address, name)
+
+
+def kinds(found: list[tuple[str, Any]]) -> list[tuple[str, type]]:
+    return [(name, type(it)) for name, it in found]
+
+
+def test_each_name_has_its_envelope_or_its_failure(keystore: Keystore) -> None:
+    names = ["c", "missing", "b", "a", "c"]
+    found = list(keystore.client.get_many_index_kms(None, names))
+    assert kinds(found) == [
+        ("c", kekd.KMSBlob),
+        ("missing", kekd.EnvelopeNotFoundError),
+        ("b", kekd.CorruptEnvelopeError),
+        ("a", kekd.KMSBlob),
+        ("c", kekd.KMSBlob),
+    ]
+    for name, it in found:
+        assert it == BLOB if isinstance(it, kekd.KMSBlob) else it.index_name == name
+        assert it.store == keystore.name
+    assert str(found[1][1]) == "No KMS blob exists for index 'missing'."
+
+
+def test_what_comes_in_a_batch_is_what_a_get_answers(keystore: Keystore) -> None:
+    ((_, one),) = keystore.client.get_many_index_kms(None, ["a"])
+    assert isinstance(one, kekd.KMSBlob)
+    got = keystore.client.get_index_kms(None, "a")
+    assert (one, one.etag, one.store) == (got, got.etag, got.store)
+
+
+def test_a_scan_is_a_listing_with_the_envelopes(keystore: Keystore) -> None:
+    found = list(keystore.client.scan_index_kms())
+    assert kinds(found) == [
+        ("a", kekd.KMSBlob),
+        ("b", kekd.CorruptEnvelopeError),
+        ("c", kekd.KMSBlob),
+    ]
+    assert [name for name, _ in keystore.client.scan_index_kms(prefix="c")] == ["c"]
+
+
+def test_an_async_client_has_both(keystore: Keystore) -> None:
+    async def both() -> tuple[list[Any], list[Any]]:
+        async with kekd.AsyncClient(keystore.address) as client:
+            many = [it async for it in client.get_many_index_kms(None, ["a", "missing"])]
+            return many, [it async for it in client.scan_index_kms()]
+
+    many, scanned = asyncio.run(both())
+    assert kinds(many) == [("a", kekd.KMSBlob), ("missing", kekd.EnvelopeNotFoundError)]
+    assert kinds(scanned) == kinds(list(keystore.client.scan_index_kms()))
+
+
+@pytest.fixture
+def client(start_daemon: StartDaemon) -> Iterator[kekd.Client]:
+    with kekd.Client(start_daemon("--memory").address) as client:
+        yield client
+
+
+@pytest.mark.parametrize("length", [5, 240])
+def test_more_names_than_fit_take_more_calls(client: kekd.Client, length: int) -> None:
+    names = [f"{number:0{length}}" for number in range(2500)]
+    client.create_index_kms(None, names[-1], BLOB)
+    found = list(client.get_many_index_kms(None, names))
+    assert [name for name, _ in found] == names
+    assert [isinstance(it, kekd.KMSBlob) for _, it in found] == [False] * 2499 + [True]
+
+
+def test_a_page_of_the_largest_envelopes_is_read(client: kekd.Client) -> None:
+    text = "t" * MAX_TEXT_BYTES
+    large = kekd.KMSBlob(
+        text, "aws-kms", text, text, b"\1" * MAX_WRAPPED_KEK_BYTES, key_arn=text, binding=text
+    )
+    names = [f"{number:0239}" for number in range(1000)]
+    for name in names:
+        client.push_index_kms(None, name, large)
+    assert [it for _, it in client.scan_index_kms()] == [large] * 1000
+    assert [it for _, it in client.get_many_index_kms(None, names)] == [large] * 1000
+
+
+def test_no_names_are_no_call(client: kekd.Client) -> None:
+    assert list(client.get_many_index_kms(None, [])) == []
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_none_and_too_many_are_refused(client: kekd.Client, count: int) -> None:
+    with grpc.insecure_channel(client.address) as channel:
+        call: Any = EnvelopeServiceStub(channel).BatchGetEnvelopes
+        request = pb.BatchGetEnvelopesRequest(index_names=["i"] * count)
+        code, info = failure_of(call, request)
+    assert (code, info.reason) == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+
+
+@pytest.mark.parametrize("name", ["", "a" * 300])
+def test_a_name_that_cannot_have_one_fails_alone(client: kekd.Client, name: str) -> None:
+    client.push_index_kms(None, "a", BLOB)
+    (_, bad), (_, good) = client.get_many_index_kms(None, [name, "a"])
+    assert isinstance(bad, kekd.InvalidIndexNameError)
+    assert good == BLOB
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("\ud800", kekd.InvalidArgumentError), (None, TypeError)]
+)
+def test_what_is_no_text_is_told(client: kekd.Client, name: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        list(client.get_many_index_kms(None, ["a", name]))

@@ -1,0 +1,355 @@
+"""What Prometheus scrapes, and that it moves as the daemon does."""
+
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.listen import ListenError, TcpListener
+from kekd_server.metrics_listener import shared
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
+from tests.fixtures.metrics import Scraped, StartScraped
+from tests.fixtures.proxy import LOOKS, StartProxy, s3_error
+from tests.fixtures.s3 import CREDENTIALS, Bucket, free_port
+from tests.fixtures.slow_s3 import SlowS3
+from tests.fixtures.tls import DAY, StartTlsDaemon
+from tests.fixtures.watch import OpenWatch
+from tests.fixtures.workers import Crew, StartCrew, eventually
+
+CANARY = "a-name-that-only-its-callers-know"
+
+
+def calls(scraped: Scraped, **labels: str) -> float:
+    return scraped.total("kekd_calls_total", **labels)
+
+
+@pytest.fixture
+def scraped(start_scraped: StartScraped, tmp_path: Path) -> Scraped:
+    """A daemon whose stores are a disk, the default, and a memory."""
+    return start_scraped("--disk", str(tmp_path / "keystore"), "--memory")
+
+
+@pytest.fixture
+def client(scraped: Scraped) -> Iterator[kekd.Client]:
+    with kekd.Client(scraped.daemon.address) as client:
+        yield client
+
+
+# Calls
+
+
+@both_engines
+def test_calls_are_counted_by_method_store_and_code(
+    scraped: Scraped, client: kekd.Client, tmp_path: Path
+) -> None:
+    disk, memory = f"disk:{tmp_path}/keystore", kekd.StorageConfig.memory()
+    client.create_index_kms(None, CANARY, BLOB)
+    for _ in range(3):
+        client.get_index_kms(None, CANARY)
+    client.push_index_kms(memory, CANARY, BLOB)
+    for refused in (
+        lambda: client.get_index_kms(memory, "nothing"),
+        lambda: client.create_index_kms(None, CANARY, BLOB),
+    ):
+        with pytest.raises(kekd.EnvelopeError):
+            refused()
+    counted = {
+        ("CreateEnvelope", disk, "OK"): 1,
+        ("CreateEnvelope", disk, "ALREADY_EXISTS"): 1,
+        ("GetEnvelope", disk, "OK"): 3,
+        ("GetEnvelope", "memory", "NOT_FOUND"): 1,
+        ("PushEnvelope", "memory", "OK"): 1,
+    }
+    for (method, store, code), count in counted.items():
+        assert calls(scraped, method=method, store=store, code=code) == count
+    assert calls(scraped) == sum(counted.values())
+
+
+@both_engines
+def test_what_a_caller_sends_is_no_label(scraped: Scraped, client: kekd.Client) -> None:
+    with pytest.raises(kekd.PermissionDeniedError):
+        client.get_index_kms(kekd.StorageConfig.disk(f"/{CANARY}"), CANARY)
+    with pytest.raises(kekd.InvalidIndexNameError):
+        client.get_index_kms(None, "")
+    assert calls(scraped, store="", code="PERMISSION_DENIED") == 1
+    assert calls(scraped, store="", code="INVALID_ARGUMENT") == 1
+    client.create_index_kms(None, CANARY, BLOB)
+    with urllib.request.urlopen(scraped.url) as answer:
+        assert CANARY not in answer.read().decode()
+
+
+@both_engines
+def test_calls_at_once_are_counted_for_their_own_stores(
+    scraped: Scraped, client: kekd.Client, tmp_path: Path
+) -> None:
+    stores = (pb.StorageConfig(memory=pb.MemoryStorage()), None)
+    with grpc.insecure_channel(scraped.daemon.address) as channel:
+        stub: Any = EnvelopeServiceStub(channel)
+        under_way = [
+            stub.ListEnvelopes.future(pb.ListEnvelopesRequest(config_location=stores[number % 2]))
+            for number in range(200)
+        ]
+        for it in under_way:
+            it.result(30)
+    assert calls(scraped, store="memory") == 100
+    assert calls(scraped, store=f"disk:{tmp_path}/keystore") == 100
+
+
+@both_engines
+def test_every_call_is_timed(scraped: Scraped, client: kekd.Client) -> None:
+    for _ in range(5):
+        client.push_index_kms(None, "i", BLOB)
+    timed = {"method": "PushEnvelope"}
+    assert scraped.total("kekd_call_seconds_count", **timed) == 5
+    assert 0 < scraped.total("kekd_call_seconds_sum", **timed) < 5
+    assert scraped.total("kekd_call_seconds_bucket", le="+Inf", **timed) == 5
+    assert scraped.total("kekd_call_seconds_bucket", le="10.0", **timed) == 5
+
+
+@both_engines
+def test_a_call_under_way_runs_and_one_given_up_is_cancelled(
+    start_scraped: StartScraped, slow_s3: SlowS3
+) -> None:
+    scraped = start_scraped(*slow_s3.flags, env=CREDENTIALS)
+    with kekd.Client(scraped.daemon.address) as client, suppress(kekd.DeadlineExceededError):
+        client.get_index_kms(None, "i", timeout=3)
+        pytest.fail("it was answered")
+    assert slow_s3.asked.is_set()
+    eventually(lambda: calls(scraped, method="GetEnvelope", code="CANCELLED") == 1)
+    eventually(lambda: scraped.total("kekd_calls_running") == 0)
+
+
+@both_engines
+def test_a_watch_runs_while_it_is_watched_and_counts_when_it_ends(
+    scraped: Scraped, open_watch: OpenWatch, tmp_path: Path
+) -> None:
+    watch = open_watch(scraped.daemon)
+    store = {"store": f"disk:{tmp_path}/keystore"}
+    eventually(lambda: scraped.total("kekd_calls_running") == 1)
+    eventually(lambda: scraped.total("kekd_watchers", **store) == 1)
+    assert calls(scraped) == 0
+    watch.call.cancel()
+    eventually(lambda: calls(scraped, method="WatchEnvelopes", code="CANCELLED", **store) == 1)
+    eventually(lambda: scraped.total("kekd_watchers") == scraped.total("kekd_calls_running") == 0)
+
+
+# Stores
+
+
+def test_what_a_store_is_asked_is_counted_and_timed(
+    scraped: Scraped, client: kekd.Client, tmp_path: Path
+) -> None:
+    store = {"store": f"disk:{tmp_path}/keystore"}
+    client.push_index_kms(None, "i", BLOB)
+    list(client.push_many_index_kms(None, [(f"i-{number}", BLOB, None) for number in range(4)]))
+    with pytest.raises(kekd.EtagMismatchError):
+        client.push_index_kms(None, "i", BLOB, if_etag="another")
+    with pytest.raises(kekd.EnvelopeNotFoundError):
+        client.get_index_kms(None, "nothing")
+    assert len(list(client.get_many_index_kms(None, ["i", "i-1", "i-2", "nothing"]))) == 4
+    list(client.list_index_kms())
+    client.delete_index_kms(None, "i")
+    for operation, outcome, count in (
+        ("put", "ok", 5),
+        ("put", "ETAG_MISMATCH", 1),
+        ("get", "ENVELOPE_NOT_FOUND", 2),
+        ("get", "ok", 3),
+        ("list", "ok", 1),
+        ("delete", "ok", 1),
+    ):
+        labels = {"operation": operation, "outcome": outcome, **store}
+        counted = partial(scraped.total, "kekd_store_operations_total", **labels)
+        eventually(lambda counted=counted, count=count: counted() == count)  # type: ignore[misc]
+    assert scraped.total("kekd_store_operation_seconds_count", operation="put", **store) == 6
+
+
+def test_repeated_requests_to_s3_are_counted(
+    start_scraped: StartScraped, start_proxy: StartProxy, bucket: Bucket
+) -> None:
+    proxy = start_proxy(bucket.endpoint.removeprefix("http://"), spared=LOOKS)
+    flags = replace(bucket, endpoint=f"http://{proxy.address}").flags
+    scraped = start_scraped(*flags, env=CREDENTIALS)
+    store = {"store": f"s3:{bucket.name}"}
+    assert scraped.total("kekd_store_retries_total", **store) == 0
+    with kekd.Client(scraped.daemon.address) as client:
+        proxy.tell(s3_error(503, "SlowDown"))  # which botocore repeats
+        client.push_index_kms(None, "i", BLOB)
+        assert scraped.total("kekd_store_retries_total", **store) == 1
+        proxy.tell(s3_error(409, "ConditionalRequestConflict"))  # which kekd does
+        client.push_index_kms(None, "i", BLOB)
+        assert scraped.total("kekd_store_retries_total", **store) == 2
+
+
+def test_records_that_are_known_are_told_from_those_that_are_read(
+    scraped: Scraped, client: kekd.Client, tmp_path: Path
+) -> None:
+    def looked_up(result: str) -> float:
+        store = f"disk:{tmp_path}/keystore"
+        return scraped.total("kekd_record_cache_lookups_total", store=store, result=result)
+
+    client.push_index_kms(None, "i", BLOB)
+    client.get_index_kms(None, "i")
+    eventually(lambda: looked_up("miss") == 1)
+    assert looked_up("hit") == 0
+
+    def is_known() -> bool:
+        """As soon as it is some seconds old."""
+        client.get_index_kms(None, "i")
+        return looked_up("hit") > 0
+
+    eventually(is_known)
+
+
+# The daemon itself
+
+
+def test_certificates_say_when_they_end_and_that_they_were_not_taken(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path
+) -> None:
+    port = free_port()
+    daemon = start_tls_daemon("--memory", "--metrics", f"127.0.0.1:{port}")
+    scraped = Scraped(daemon.daemon, port)
+    expiry = "kekd_certificate_expiry_timestamp_seconds"
+
+    def ends(file: Path) -> float:
+        return scraped.total(expiry, file=str(file))
+
+    before = ends(daemon.server.cert)
+    assert before > 0
+    assert ends(daemon.client_ca) > 0
+    refusals = {"what": "certificates"}
+    assert scraped.total("kekd_reload_failures_total", **refusals) == 0
+    new = daemon.authority.issue(tmp_path / "new", ends=90 * DAY)
+    new.cert.replace(daemon.server.cert)
+    eventually(lambda: scraped.total("kekd_reload_failures_total", **refusals) == 1)
+    assert ends(daemon.server.cert) == before
+    new.key.replace(daemon.server.key)
+    eventually(lambda: ends(daemon.server.cert) > before + 59 * DAY.total_seconds())
+
+
+def test_the_build_is_told(scraped: Scraped) -> None:
+    (sample,) = scraped.families()["kekd_build_info"].samples
+    assert sample.labels["grpc"] == grpc.__version__
+    assert sample.value == 1
+
+
+# The listener
+
+
+def test_nothing_else_is_answered(scraped: Scraped) -> None:
+    for path in ("", "/", "/metric", "/metrics/"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(scraped.url.removesuffix("/metrics") + path)
+    with pytest.raises(urllib.error.HTTPError, match="501"):
+        urllib.request.urlopen(scraped.url, data=b"x")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_taken_port_is_told_at_start(scraped: Scraped, tmp_path: Path, workers: str) -> None:
+    taken = scraped.url.removeprefix("http://").removesuffix("/metrics")
+    port, socket = free_port(), tmp_path / "own" / "s"
+    listen = ("--listen", f"127.0.0.1:{port}", "--listen", f"unix:{socket}")
+    disk = ("--disk", str(tmp_path / "own" / "keystore"))
+    said = refusal(BIN / "kekd", *listen, *disk, "--workers", workers, "--metrics", taken)
+    assert f"kekd: metrics on {taken}: can't be bound: Address already in use" in said
+    assert "give --metrics another" in said
+    assert not socket.exists()
+
+
+def test_a_socket_is_no_port(tmp_path: Path) -> None:
+    said = refusal(BIN / "kekd", "--memory", "--metrics", f"unix:{tmp_path}/s")
+    assert "metrics (from --metrics)" in said
+    assert "write HOST:PORT or [IPV6]:PORT" in said
+
+
+def test_another_programs_folder_of_metrics_is_left_alone(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    start_daemon("--memory", env={"PROMETHEUS_MULTIPROC_DIR": str(others)})
+    assert list(others.iterdir()) == []
+
+
+# Workers
+
+
+@pytest.fixture
+def scraped_crew(start_crew: StartCrew) -> Iterator[tuple[Crew, Scraped]]:
+    port = free_port()
+    crew = start_crew("--metrics", f"127.0.0.1:{port}")
+    yield crew, Scraped(crew.daemon, port)
+    crew.daemon.stop()  # a kill would leave its folder
+
+
+def call_all(crew: Crew, each: int) -> None:
+    """Over some connections to every worker."""
+    with crew.channels(16) as channels:
+        for channel in channels:
+            stub: Any = EnvelopeServiceStub(channel)
+            for _ in range(each):
+                stub.ListEnvelopes(pb.ListEnvelopesRequest())
+
+
+@both_engines
+def test_workers_are_added_up(scraped_crew: tuple[Crew, Scraped]) -> None:
+    crew, scraped = scraped_crew
+    call_all(crew, each=3)
+    assert calls(scraped, method="ListEnvelopes", code="OK") == 48
+    assert scraped.total("kekd_call_seconds_count", method="ListEnvelopes") == 48
+    assert scraped.total("kekd_build_info") == 1
+    assert scraped.total("kekd_store_up") == 1
+
+
+def test_what_a_killed_worker_counted_stays_and_what_it_was_doing_does_not(
+    scraped_crew: tuple[Crew, Scraped], open_watch: OpenWatch, tmp_path: Path
+) -> None:
+    crew, scraped = scraped_crew
+    call_all(crew, each=3)
+    watch = open_watch(crew.daemon)  # over the socket, which the first has
+    eventually(lambda: scraped.total("kekd_watchers") == 1)
+    keystore = tmp_path / "keystore"
+    keystore.rename(tmp_path / "away")
+    keystore.write_text("no folder")  # so that it can't be replaced yet
+    crew.kill(1)
+    watch.failure()
+    eventually(lambda: scraped.total("kekd_watchers") == 0)
+    keystore.unlink()
+    (tmp_path / "away").rename(keystore)
+    crew.wait_for_restarts(1)
+    call_all(crew, each=3)
+    assert calls(scraped, method="ListEnvelopes", code="OK") == 96
+
+
+def test_no_folder_for_the_files_of_workers_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    listener = TcpListener("127.0.0.1", free_port())
+    with pytest.raises(ListenError, match="have TMPDIR name one"), shared(listener):
+        pass
+
+
+def test_the_files_of_workers_are_their_daemons_alone_and_go_with_it(
+    start_crew: StartCrew, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    crew = start_crew("--metrics", f"127.0.0.1:{free_port()}", env={"TMPDIR": str(temporary)})
+    (folder,) = temporary.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(list(folder.glob("counter_*.db"))) == 2
+    crew.daemon.stop()
+    assert list(temporary.iterdir()) == []

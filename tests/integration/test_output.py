@@ -1,0 +1,56 @@
+"""What the daemon says of itself, to a person and to a log collector."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.daemon import BIN, StartDaemon, clean_environment
+from tests.fixtures.s3 import free_port
+
+BLOB = kekd.KMSBlob(provider="none")
+
+
+@pytest.mark.parametrize(("name", "tcp"), [("daemon", True), ("it's a folder", False)])
+def test_the_lines_it_prints_run_as_printed(
+    start_daemon: StartDaemon, name: str, tcp: bool
+) -> None:
+    addresses = [f"127.0.0.1:{free_port()}"] * tcp
+    daemon = start_daemon("--memory", *(f"--listen={it}" for it in addresses), name=name)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "my_index", BLOB)
+    printed = daemon.read_log()
+    assert f"kekd listens on {' and '.join([daemon.address, *addresses])}; Ctrl-C" in printed
+    path = f"{BIN}:{os.environ['PATH']}"
+    assert [
+        subprocess.run(
+            line,
+            shell=True,
+            env=clean_environment() | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout.split()[-1]
+        for line in re.findall(r"^  (.+)$", printed, re.MULTILINE)
+    ] == ["kekd.v1.EnvelopeService.WatchEnvelopes", "my_index", "['my_index']"]
+
+
+def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    keystore = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(keystore), "--log-format", "json")
+    shutil.rmtree(keystore)
+    with kekd.Client(daemon.address) as client, pytest.raises(kekd.StoreUnusableError):
+        client.get_index_kms(None, "x")
+    daemon.stop()
+    lines = [json.loads(line) for line in daemon.read_log().splitlines()]
+    assert [line["levelname"] for line in lines] == ["INFO", "WARNING", "INFO", "INFO"]
+    assert lines[0]["message"] == f"serving disk:{keystore} on {daemon.address}"
+    assert lines[1]["reason"] == "STORE_UNUSABLE"
+    assert lines[1]["store"] == f"disk:{keystore}"
+    assert all(line["asctime"] for line in lines)

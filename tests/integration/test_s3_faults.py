@@ -1,0 +1,269 @@
+"""S3 that refuses, is down, slow, silent or loses an answer: the store is named, nothing else
+suffers, and no answer is a wrong one.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.listen import EngineName
+from tests.fixtures.calls import BLOB, each_call
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.proxy import (
+    LOOKS,
+    Fault,
+    Proxy,
+    StartProxy,
+    lose_answer,
+    refuse,
+    relay,
+    s3_error,
+    say_nothing,
+)
+from tests.fixtures.s3 import CREDENTIALS, REGION, free_port, make_bucket
+
+pytestmark = both_engines
+
+OTHER = kekd.KMSBlob(provider="none")
+MEMORY = kekd.StorageConfig.memory()
+BUCKET, MISSING_BUCKET = "faulty-keystore", "no-such-keystore"
+S3 = kekd.StorageConfig.s3(BUCKET)
+ATTEMPTS = 2
+"""How often the daemon sends one request to S3."""
+
+
+class Faulty(NamedTuple):
+    """A daemon whose bucket is behind a proxy; it also has a disk, the default, and a memory."""
+
+    daemon: Daemon
+    client: kekd.Client
+    proxy: Proxy
+
+
+@contextmanager
+def running(root: Path, s3_endpoint: str, proxy: Proxy, engine: EngineName) -> Iterator[Faulty]:
+    bucket = replace(make_bucket(s3_endpoint, BUCKET), endpoint=f"http://{proxy.address}")
+    stores = ("--disk", str(root / "keystore"), "--memory", "--s3", MISSING_BUCKET, *bucket.flags)
+    daemon = Daemon(root, *stores, env=CREDENTIALS, engine=engine)
+    try:
+        daemon.wait()
+        with kekd.Client(daemon.address) as client:
+            yield Faulty(daemon, client, proxy)
+    finally:
+        daemon.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_faulty(
+    s3_endpoint: str,
+    start_proxy: StartProxy,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: EngineName,
+) -> Iterator[Faulty]:
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
+    with running(tmp_path_factory.mktemp("faulty"), s3_endpoint, proxy, engine) as faulty:
+        yield faulty
+
+
+@pytest.fixture
+def faulty(shared_faulty: Faulty) -> Iterator[Faulty]:
+    """Shared by the tests, and empty at the start of each."""
+    yield shared_faulty
+    shared_faulty.proxy.tell()
+    for store in (None, S3):
+        for index in shared_faulty.client.list_index_kms(store):
+            shared_faulty.client.delete_index_kms(store, index)
+
+
+@pytest.fixture
+def own_faulty(
+    s3_endpoint: str, start_proxy: StartProxy, tmp_path: Path, engine: EngineName
+) -> Iterator[Faulty]:
+    """For a test that leaves calls to S3 behind it, which go on trying."""
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
+    with running(tmp_path, s3_endpoint, proxy, engine) as own:
+        yield own
+
+
+# S3 that refuses
+
+
+@each_call
+def test_a_missing_bucket_is_told_with_the_stores_name(
+    faulty: Faulty, call: Callable[..., Any]
+) -> None:
+    with pytest.raises(kekd.StoreUnusableError, match="NoSuchBucket") as caught:
+        call(faulty.client, kekd.StorageConfig.s3(MISSING_BUCKET))
+    assert caught.value.store == f"s3:{MISSING_BUCKET}"
+
+
+@each_call
+def test_refused_credentials_are_told_with_the_stores_name(
+    faulty: Faulty, call: Callable[..., Any]
+) -> None:
+    faulty.proxy.tell(then=s3_error(403, "InvalidAccessKeyId"))
+    with pytest.raises(kekd.StoreUnusableError, match="credentials") as caught:
+        call(faulty.client, S3)
+    assert caught.value.store == f"s3:{BUCKET}"
+    faulty.client.push_index_kms(None, "i", BLOB)
+
+
+def test_missing_credentials_are_told(start_daemon: StartDaemon, tmp_path: Path) -> None:
+    nowhere = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+    }
+    endpoint = "http://127.0.0.1:1"
+    flags = ("--s3", BUCKET, "--s3-region", REGION, "--s3-endpoint", endpoint, "--memory")
+    daemon = start_daemon(*flags, env=nowhere)
+    with (
+        kekd.Client(daemon.address) as client,
+        pytest.raises(kekd.StoreUnusableError, match="AWS credentials") as caught,
+    ):
+        client.get_index_kms(None, "i")
+    assert caught.value.store == f"s3:{BUCKET}"
+
+
+# S3 that is down, slow or flaky
+
+
+def test_an_endpoint_that_is_down_is_told_in_time_with_the_stores_name(
+    start_daemon: StartDaemon,
+) -> None:
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    flags = ("--s3", BUCKET, "--s3-region", REGION, "--s3-endpoint", endpoint, "--memory")
+    daemon = start_daemon(*flags, env=CREDENTIALS)
+    with kekd.Client(daemon.address) as client:
+        with pytest.raises(kekd.UnavailableError) as caught:
+            client.create_index_kms(None, "i", BLOB)
+        client.create_index_kms(MEMORY, "i", BLOB)
+    assert caught.value.store == f"s3:{BUCKET}"
+
+
+@pytest.mark.parametrize("code", ["ServiceUnavailable", "SlowDown"])
+def test_an_endpoint_that_always_answers_503_is_told_in_time_with_the_stores_name(
+    own_faulty: Faulty, code: str
+) -> None:
+    own_faulty.proxy.tell(then=s3_error(503, code))
+    with pytest.raises(kekd.UnavailableError, match=code) as caught:
+        own_faulty.client.get_index_kms(S3, "i")
+    assert caught.value.store == f"s3:{BUCKET}"
+    own_faulty.client.push_index_kms(None, "i", BLOB)
+
+
+@pytest.fixture
+def once(faulty: Faulty) -> Iterator[Callable[[str], Any]]:
+    """Makes a call, by its name, about "i" in the bucket, past the client and its retries."""
+    store = pb.StorageConfig(s3=pb.S3Storage(bucket=BUCKET))
+    blob = pb.KMSBlob(provider="none")
+    with grpc.insecure_channel(faulty.daemon.address, [("grpc.enable_retries", 0)]) as channel:
+        stub: Any = EnvelopeServiceStub(channel)
+        calls = {
+            "create": lambda: stub.CreateEnvelope(
+                pb.CreateEnvelopeRequest(config_location=store, index_name="i", blob=blob)
+            ),
+            "push": lambda: stub.PushEnvelope(
+                pb.PushEnvelopeRequest(config_location=store, index_name="i", blob=blob)
+            ),
+            "list": lambda: stub.ListEnvelopes(pb.ListEnvelopesRequest(config_location=store)),
+        }
+        yield lambda name: calls[name]()
+
+
+@pytest.mark.parametrize("fault", [s3_error(503, "SlowDown"), refuse], ids=["503", "cut"])
+def test_the_daemon_tries_a_failing_endpoint_a_few_times(
+    faulty: Faulty, once: Callable[[str], Any], fault: Fault
+) -> None:
+    faulty.proxy.tell(then=fault)
+    with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
+        once("list")
+    assert faulty.proxy.connections == ATTEMPTS
+
+
+@pytest.mark.parametrize("name", ["create", "push", "list"])
+def test_the_daemon_outlives_a_503(faulty: Faulty, once: Callable[[str], Any], name: str) -> None:
+    faulty.proxy.tell(s3_error(503, "ServiceUnavailable"))
+    once(name)
+    assert faulty.proxy.connections == 2
+
+
+@pytest.mark.parametrize("name", ["create", "push"])
+def test_the_daemon_outlives_a_conflict(
+    faulty: Faulty, once: Callable[[str], Any], name: str
+) -> None:
+    faulty.proxy.tell(s3_error(409, "ConditionalRequestConflict"))
+    once(name)
+    assert faulty.proxy.connections == 2
+    assert faulty.client.get_index_kms(S3, "i") == OTHER
+
+
+def test_a_silent_endpoint_holds_up_only_its_own_callers(own_faulty: Faulty) -> None:
+    own_faulty.proxy.tell(then=say_nothing)
+    start = time.monotonic()
+    with pytest.raises(kekd.DeadlineExceededError):
+        own_faulty.client.get_index_kms(S3, "i", timeout=0.5)
+    assert time.monotonic() - start < 2
+    for store in (None, MEMORY):
+        own_faulty.client.push_index_kms(store, "i", BLOB, timeout=0.5)
+        assert own_faulty.client.get_index_kms(store, "i", timeout=0.5) == BLOB
+
+
+# S3 whose answer is lost
+
+
+def test_a_create_whose_answer_was_lost_is_the_callers_own(faulty: Faulty) -> None:
+    faulty.proxy.tell(lose_answer)
+    etag = faulty.client.create_index_kms(S3, "i", BLOB)
+    assert faulty.proxy.connections == 3  # the write, its repetition, and a look at whose it is
+    stored = faulty.client.get_index_kms(S3, "i")
+    assert (stored, stored.etag) == (BLOB, etag)
+
+
+def test_a_rivals_create_is_refused_even_if_an_answer_was_lost(faulty: Faulty) -> None:
+    faulty.client.create_index_kms(S3, "i", BLOB)
+    faulty.proxy.tell(lose_answer)
+    with pytest.raises(kekd.EnvelopeExistsError):
+        faulty.client.create_index_kms(S3, "i", BLOB)  # equal, but not this call's
+
+
+def test_a_conditional_push_whose_answer_was_lost_is_the_callers_own(faulty: Faulty) -> None:
+    old = faulty.client.create_index_kms(S3, "i", OTHER)
+    faulty.proxy.tell(lose_answer)
+    new = faulty.client.push_index_kms(S3, "i", BLOB, if_etag=old)
+    stored = faulty.client.get_index_kms(S3, "i")
+    assert (stored, stored.etag) == (BLOB, new)
+
+
+def test_a_conditional_push_that_a_rival_outran_is_refused_even_if_an_answer_was_lost(
+    faulty: Faulty,
+) -> None:
+    stale = faulty.client.create_index_kms(S3, "i", OTHER)
+    faulty.client.push_index_kms(S3, "i", BLOB)
+    faulty.proxy.tell(lose_answer)
+    with pytest.raises(kekd.EtagMismatchError):
+        faulty.client.push_index_kms(S3, "i", BLOB, if_etag=stale)
+
+
+def test_a_create_is_not_refused_while_nobody_knows_whose_the_object_is(faulty: Faulty) -> None:
+    unavailable = s3_error(503, "ServiceUnavailable")
+    faulty.proxy.tell(lose_answer, relay, *[unavailable] * ATTEMPTS)
+    faulty.client.create_index_kms(S3, "i", BLOB, timeout=30)
+    assert faulty.client.get_index_kms(S3, "i") == BLOB
+
+
+def test_an_unconditional_delete_whose_answer_was_lost_is_done(faulty: Faulty) -> None:
+    faulty.client.create_index_kms(S3, "i", BLOB)
+    faulty.proxy.tell(relay, lose_answer)
+    assert faulty.client.delete_index_kms(S3, "i")
+    with pytest.raises(kekd.EnvelopeNotFoundError):
+        faulty.client.get_index_kms(S3, "i")

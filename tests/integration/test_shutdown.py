@@ -1,0 +1,128 @@
+"""A daemon that is told to stop: what it finishes first, and when it waits no longer."""
+
+import signal
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.listen import EngineName
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.health import watch_health
+from tests.fixtures.s3 import CREDENTIALS
+from tests.fixtures.slow_s3 import SlowS3
+
+pytestmark = both_engines
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+SAID_OF_A_CUT_CALL = {
+    "grpcio": "Cancelling all calls",
+    # It ends the connection, of which gRPC makes one or the other in the caller.
+    "native": "gRPC server is shutting down|Stream removed",
+}
+
+
+class Busy:
+    """A daemon with a call in flight, and a stream that tells its health."""
+
+    def __init__(self, daemon: Daemon, channel: grpc.Channel, slow_s3: SlowS3) -> None:
+        self.daemon = daemon
+        self.process = daemon.process
+        self.slow_s3 = slow_s3
+        self._health = watch_health(channel)
+        self.call = EnvelopeServiceStub(channel).GetEnvelope.future(
+            pb.GetEnvelopeRequest(index_name="x")
+        )
+        assert slow_s3.asked.wait(30)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Returns when the daemon has begun to shut down."""
+        self.process.send_signal(number)
+        assert next(self._health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        self._health.cancel()
+
+
+@pytest.fixture
+def busy(
+    request: pytest.FixtureRequest, start_daemon: StartDaemon, slow_s3: SlowS3
+) -> Iterator[Busy]:
+    grace = ("--shutdown-grace", str(request.param))
+    daemon = start_daemon(*slow_s3.flags, *grace, env=CREDENTIALS)
+    # Without gRPC's own retries, as they would hide how the call ended.
+    with grpc.insecure_channel(daemon.address, [("grpc.enable_retries", 0)]) as channel:
+        yield Busy(daemon, channel, slow_s3)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("busy", [30], indirect=True)
+def test_a_call_in_flight_is_finished(busy: Busy, number: signal.Signals) -> None:
+    busy.signal(number)
+    assert not busy.call.done()
+    busy.slow_s3.answer.set()
+    assert busy.call.result(timeout=20).etag == "slow"
+    assert busy.process.wait(timeout=20) == 0
+    assert not busy.daemon.socket.exists()
+
+
+@pytest.mark.parametrize("busy", [30], indirect=True)
+def test_no_call_is_taken_any_more_at_shutdown(busy: Busy) -> None:
+    busy.signal(signal.SIGTERM)
+    with (
+        grpc.insecure_channel(busy.daemon.address) as channel,
+        pytest.raises(grpc.RpcError) as late,
+    ):
+        EnvelopeServiceStub(channel).ListEnvelopes(pb.ListEnvelopesRequest(), timeout=10)
+    assert late.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("busy", [0.2], indirect=True)
+def test_a_call_that_outlasts_the_grace_is_cancelled(busy: Busy, engine: EngineName) -> None:
+    busy.signal(signal.SIGTERM)
+    with pytest.raises(grpc.RpcError, match=SAID_OF_A_CUT_CALL[engine]) as cut:
+        busy.call.result(timeout=20)
+    assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
+    busy.slow_s3.answer.set()
+    assert busy.process.wait(timeout=20) == 0
+    assert not busy.daemon.socket.exists()
+
+
+@pytest.mark.parametrize("busy", [0.2], indirect=True)
+def test_a_cancelled_call_is_no_error_of_the_daemon(busy: Busy) -> None:
+    busy.signal(signal.SIGTERM)
+    assert busy.call.exception(timeout=20)
+    busy.slow_s3.answer.set()
+    busy.process.wait(timeout=20)
+    assert "Traceback" not in busy.daemon.read_log()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("busy", [60], indirect=True)
+def test_a_second_signal_ends_it_at_once(busy: Busy, number: signal.Signals) -> None:
+    busy.signal(number)
+    busy.process.send_signal(number)
+    assert busy.process.wait(timeout=20) == -number
+    assert busy.call.exception(timeout=20)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_idle_daemon_stops_before_its_grace_is_over(
+    start_daemon: StartDaemon, number: signal.Signals
+) -> None:
+    daemon = start_daemon("--memory", "--shutdown-grace", "3600")
+    daemon.process.send_signal(number)
+    assert daemon.process.wait(timeout=20) == 0
+    assert not daemon.socket.exists()
+    assert daemon.read_log().endswith("INFO stopped\n")
+
+
+def test_one_that_watches_the_health_does_not_hold_up_the_stop(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--memory", "--shutdown-grace", "3600")
+    with grpc.insecure_channel(daemon.address) as channel:
+        health = watch_health(channel)
+        daemon.process.send_signal(signal.SIGTERM)
+        # At once, as the end of the connection may overtake what wasn't asked for yet.
+        assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert daemon.process.wait(timeout=5) == 0

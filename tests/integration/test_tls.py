@@ -1,0 +1,152 @@
+"""Who gets through a TLS listener, and what those are told who don't."""
+
+import ssl
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.daemon import StartDaemon
+from tests.fixtures.s3 import free_port
+from tests.fixtures.tls import DAY, Authority, StartTlsDaemon, TlsDaemon
+
+BLOB = kekd.KMSBlob(provider="none")
+TIMEOUT = 10.0
+HANDSHAKE = "it hung up: does it speak TLS there, with a client CA that issued cert and key?"
+
+
+def refused(address: str, tls: kekd.Tls | None) -> str:
+    with kekd.Client(address, tls=tls, timeout=TIMEOUT) as client:
+        with pytest.raises(kekd.UnavailableError) as told:
+            list(client.list_index_kms())
+        return str(told.value)
+
+
+def test_a_certificate_of_the_client_ca_is_let_in(tls_daemon: TlsDaemon) -> None:
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        client.create_index_kms(None, "x", BLOB)
+        assert client.get_index_kms(None, "x") == BLOB
+
+
+async def test_so_is_an_asynchronous_client(tls_daemon: TlsDaemon) -> None:
+    async with kekd.AsyncClient(tls_daemon.address, tls=tls_daemon.tls) as client:
+        await client.create_index_kms(None, "x", BLOB)
+        assert await client.get_index_kms(None, "x") == BLOB
+
+
+def test_the_socket_beside_it_stays_without_tls(tls_daemon: TlsDaemon) -> None:
+    with kekd.Client(tls_daemon.daemon.address) as client:
+        assert list(client.list_index_kms()) == []
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "cause"),
+    [
+        (-2 * DAY, -DAY, "certificate has expired"),
+        (DAY, 2 * DAY, "certificate is not yet valid"),
+    ],
+)
+def test_a_client_certificate_out_of_time_is_refused(
+    tls_daemon: TlsDaemon, tmp_path: Path, begins: timedelta, ends: timedelta, cause: str
+) -> None:
+    pair = tls_daemon.authority.issue(tmp_path / "bad", begins=begins, ends=ends)
+    tls = kekd.Tls(ca=tls_daemon.authority.cert, cert=pair.cert, key=pair.key)
+    assert HANDSHAKE in refused(tls_daemon.address, tls)
+    assert tls_daemon.logged(cause)
+
+
+@pytest.mark.parametrize("self_signed", [False, True])
+def test_a_client_certificate_of_nobody_known_is_refused(
+    tls_daemon: TlsDaemon, tmp_path: Path, self_signed: bool
+) -> None:
+    other = Authority(tmp_path / "other")
+    pair = (other.itself if self_signed else other.issue)(tmp_path / "bad")
+    tls = kekd.Tls(ca=tls_daemon.authority.cert, cert=pair.cert, key=pair.key)
+    assert HANDSHAKE in refused(tls_daemon.address, tls)
+
+
+def test_a_client_without_a_certificate_is_refused(tls_daemon: TlsDaemon) -> None:
+    assert HANDSHAKE in refused(tls_daemon.address, kekd.Tls(ca=tls_daemon.authority.cert))
+
+
+def test_a_client_without_tls_is_refused(tls_daemon: TlsDaemon) -> None:
+    assert HANDSHAKE in refused(tls_daemon.address, None)
+
+
+def test_a_daemon_without_tls_is_refused(tls_daemon: TlsDaemon, start_daemon: StartDaemon) -> None:
+    plain = f"127.0.0.1:{free_port()}"
+    start_daemon("--memory", "--listen", plain, name="plain")
+    said = refused(plain, tls_daemon.tls)
+    assert "it speaks no TLS there: call without ca, cert and key" in said
+
+
+def test_a_daemon_of_another_ca_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    pair = tls_daemon.client
+    tls = kekd.Tls(ca=Authority(tmp_path / "other").cert, cert=pair.cert, key=pair.key)
+    said = refused(tls_daemon.address, tls)
+    assert "its certificate isn't vouched for by the ca (KEKD_CA): is that the right one?" in said
+
+
+def test_a_daemon_of_another_name_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    pair = tls_daemon.client
+    files = {"ca": tls_daemon.authority.cert, "cert": pair.cert, "key": pair.key}
+    said = refused(tls_daemon.address, kekd.Tls(**files, server_name="kekd.example"))
+    assert "its certificate is for another name: give that as server_name" in said
+    with kekd.Client(tls_daemon.address, tls=kekd.Tls(**files, server_name="localhost")) as client:
+        assert list(client.list_index_kms()) == []
+
+
+def test_without_a_client_ca_no_certificate_is_asked_for(
+    start_tls_daemon: StartTlsDaemon,
+) -> None:
+    daemon = start_tls_daemon("--memory", mutual=False)
+    with kekd.Client(daemon.address, tls=kekd.Tls(ca=daemon.authority.cert)) as client:
+        assert list(client.list_index_kms()) == []
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_tls_is_1_2_at_least(tls_daemon: TlsDaemon) -> None:
+    with tls_daemon.connected(tls_daemon.client, ssl.TLSVersion.TLSv1_2) as connection:
+        assert connection.version() == "TLSv1.2"
+    with tls_daemon.connected(tls_daemon.client) as connection:
+        assert connection.version() == "TLSv1.3"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(OSError, match=r"EOF|reset|ALERT"):
+            tls_daemon.connected(tls_daemon.client, ssl.TLSVersion.TLSv1_1)
+
+
+def test_a_client_that_cannot_use_its_files_says_which(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    ca, pair = tls_daemon.authority.cert, tls_daemon.client
+    for tls, problem in (
+        (kekd.Tls(ca=tmp_path / "none"), "none: can't be read: No such file or directory."),
+        (kekd.Tls(ca=pair.key), "tls.key: no certificates in PEM."),
+        (kekd.Tls(ca=ca, cert=ca, key=pair.key), "are no pair of a certificate and its key"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            kekd.Client(tls_daemon.address, tls=tls)
+
+
+def test_a_cert_needs_a_key() -> None:
+    with pytest.raises(ValueError, match="A cert needs its key, and a key its cert: give both"):
+        kekd.Tls(ca="ca", cert="cert")
+
+
+def test_a_unix_socket_has_no_tls(tls_daemon: TlsDaemon) -> None:
+    with pytest.raises(ValueError, match="is a Unix socket, which has no TLS: call HOST:PORT"):
+        kekd.Client(tls_daemon.daemon.address, tls=tls_daemon.tls)
+
+
+def test_the_variables_say_it_too(tls_daemon: TlsDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEKD_CERT", str(tls_daemon.client.cert))
+    monkeypatch.setenv("KEKD_KEY", str(tls_daemon.client.key))
+    monkeypatch.setenv("KEKD_SERVER_NAME", "localhost")
+    with pytest.raises(ValueError, match="KEKD_CA, KEKD_CERT, KEKD_KEY: TLS needs a ca"):
+        kekd.Client(tls_daemon.address)
+    monkeypatch.setenv("KEKD_CA", str(tls_daemon.authority.cert))
+    with kekd.Client(tls_daemon.address) as client:
+        assert list(client.list_index_kms()) == []

@@ -1,0 +1,195 @@
+"""Certificates are replaced while they are in use: whole or not at all, and no call fails of it."""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.tls import DAY, Authority, Pair, StartTlsDaemon, TlsDaemon
+from tests.fixtures.workers import eventually
+
+THREADS = 4
+REFUSED = "still in use: certificate"
+
+
+@contextmanager
+def load(daemon: TlsDaemon) -> Iterator[list[int]]:
+    """Calls from a few clients, none of which may fail; how many each has made."""
+    made = [0] * THREADS
+    over = False
+
+    def call(number: int) -> None:
+        with kekd.Client(daemon.address, tls=daemon.tls) as client:
+            while not over:
+                blob = kekd.KMSBlob(provider="none", version=made[number] + 1)
+                client.push_index_kms(None, f"index-{number}", blob)
+                assert client.get_index_kms(None, f"index-{number}") == blob
+                made[number] += 1
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        calls = [threads.submit(call, number) for number in range(THREADS)]
+        try:
+            eventually(lambda: all(made))
+            yield made
+            before = list(made)
+            eventually(lambda: all(now > then for now, then in zip(made, before, strict=True)))
+        finally:
+            over = True
+        for it in calls:
+            it.result()
+
+
+def renewed(daemon: TlsDaemon, folder: Path) -> Pair:
+    return daemon.authority.issue(folder)
+
+
+def test_new_connections_get_a_renewed_certificate_and_no_call_fails(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    with load(tls_daemon):
+        for number in range(3):
+            new = renewed(tls_daemon, tmp_path / str(number))
+            serial = new.serial
+            assert tls_daemon.serial() != serial
+            tls_daemon.server.replace(new)
+            eventually(lambda serial=serial: tls_daemon.serial() == serial)  # type: ignore[misc]
+
+
+def test_a_hangup_is_for_those_who_cannot_wait(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    new = renewed(tls_daemon, tmp_path / "new")
+    serial = new.serial
+    tls_daemon.server.replace(new)
+    tls_daemon.daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: tls_daemon.serial() == serial)
+    tls_daemon.daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: tls_daemon.logged(": nothing new: certificate") == 1)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_storm_of_hangups_fails_no_call(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path, workers: str
+) -> None:
+    keystore = str(tmp_path / "keystore")
+    daemon = start_tls_daemon("--disk", keystore, "--workers", workers)
+    with load(daemon):
+        for number in range(100):
+            if number % 25 == 0:
+                new = renewed(daemon, tmp_path / str(number))
+                serial = new.serial
+                daemon.server.replace(new)
+            daemon.daemon.process.send_signal(signal.SIGHUP)
+            time.sleep(0.01)
+        eventually(lambda: all(daemon.serial() == serial for _ in range(8)))
+    assert daemon.daemon.process.poll() is None
+    assert daemon.logged("starting it anew") == 0
+
+
+def test_a_hangup_without_tls_is_no_end(start_tls_daemon: StartTlsDaemon) -> None:
+    daemon = start_tls_daemon().daemon
+    daemon.process.send_signal(signal.SIGHUP)
+    with kekd.Client(daemon.address) as client:
+        client.wait()
+    assert daemon.process.poll() is None
+
+
+def test_half_a_pair_is_not_taken_and_told_once(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    old, new = tls_daemon.serial(), renewed(tls_daemon, tmp_path / "new")
+    serial = new.serial
+    new.cert.replace(tls_daemon.server.cert)
+    eventually(lambda: tls_daemon.logged(REFUSED) == 1)
+    assert tls_daemon.logged("not the key of") == 1
+    assert tls_daemon.serial() == old
+    time.sleep(2.5)
+    assert [tls_daemon.serial(), tls_daemon.logged(REFUSED)] == [old, 1]
+    new.key.replace(tls_daemon.server.key)
+    eventually(lambda: tls_daemon.serial() == serial)
+
+
+@pytest.mark.parametrize(
+    ("what", "problem"),
+    [
+        ("empty", "not certificates in PEM, or not all of them"),
+        ("cut off", "not certificates in PEM, or not all of them"),
+        ("gone", "can't be read: No such file or directory"),
+        ("expired", " expired "),
+        ("early", " begins "),
+    ],
+)
+def test_what_cannot_be_used_is_not_taken(
+    tls_daemon: TlsDaemon, tmp_path: Path, what: str, problem: str
+) -> None:
+    old, path = tls_daemon.serial(), tls_daemon.server.cert
+    match what:
+        case "empty":
+            path.write_bytes(b"")
+        case "cut off":
+            path.write_bytes(path.read_bytes()[:-40])
+        case "gone":
+            path.unlink()
+        case "expired":
+            new = tls_daemon.authority.issue(tmp_path / "new", begins=-2 * DAY, ends=-DAY)
+            tls_daemon.server.replace(new)
+        case _:
+            new = tls_daemon.authority.issue(tmp_path / "new", begins=DAY, ends=2 * DAY)
+            tls_daemon.server.replace(new)
+    eventually(lambda: tls_daemon.logged(problem) == 1)
+    assert tls_daemon.serial() == old
+    new = renewed(tls_daemon, tmp_path / "good")
+    serial = new.serial
+    tls_daemon.server.replace(new)
+    eventually(lambda: tls_daemon.serial() == serial)
+
+
+def test_a_client_ca_that_was_replaced_lets_its_old_clients_make_no_new_connection(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    other = Authority(tmp_path / "other")
+    pair = other.issue(tmp_path / "new client")
+    new = kekd.Tls(ca=tls_daemon.authority.cert, cert=pair.cert, key=pair.key)
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as connected:
+        connected.wait()
+        other.cert.replace(tls_daemon.client_ca)
+        with kekd.Client(tls_daemon.address, tls=new) as client:
+            client.wait()
+        with (
+            kekd.Client(tls_daemon.address, tls=tls_daemon.tls, timeout=5) as late,
+            pytest.raises(kekd.UnavailableError),
+        ):
+            list(late.list_index_kms())
+        # As every TLS does: what was let in is in.
+        assert list(connected.list_index_kms()) == []
+
+
+def test_kubernetes_swaps_a_link_to_the_folder(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path
+) -> None:
+    daemon = start_tls_daemon(links=True)
+    new = renewed(daemon, tmp_path / "..second")
+    serial = new.serial
+    (tmp_path / "..second" / "client_ca.crt").write_bytes(daemon.authority.cert.read_bytes())
+    (tmp_path / "..tmp").symlink_to("..second")
+    (tmp_path / "..tmp").replace(tmp_path / "..data")
+    eventually(lambda: daemon.serial() == serial)
+    assert daemon.logged(REFUSED) == 0
+
+
+def test_a_certificate_that_ends_soon_is_warned_of_once(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    assert tls_daemon.logged("renew it: certificate") == 0
+    tls_daemon.server.replace(tls_daemon.authority.issue(tmp_path / "new", ends=6 * DAY))
+    eventually(lambda: tls_daemon.logged("renew it: certificate") == 1)
+    time.sleep(2.5)
+    assert tls_daemon.logged("renew it: certificate") == 1
+
+
+def test_no_key_is_in_the_log(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+    key = tls_daemon.server.key.read_text().splitlines()[1]
+    tls_daemon.server.key.write_text("no key")
+    eventually(lambda: tls_daemon.logged("not a private key in PEM without a passphrase") == 1)
+    assert key not in tls_daemon.daemon.read_log()

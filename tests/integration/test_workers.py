@@ -1,0 +1,163 @@
+"""Several processes that serve as one daemon: who gets which connection, and what if one ends."""
+
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+
+import kekd
+from kekd import _rpc
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import both_engines
+from tests.fixtures.workers import OWN_CONNECTION, Crew, StartCrew, eventually
+
+
+@both_engines
+def test_connections_are_spread(crew: Crew) -> None:
+    with ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(("127.0.0.1", crew.port), timeout=10))
+        eventually(lambda: sum(crew.connections().values()) == 200)
+        assert min(crew.connections().values()) > 50
+
+
+def test_the_supervisor_has_no_grpc(crew: Crew) -> None:
+    mapped = [Path(f"/proc/{pid}/maps").read_text() for pid in (crew.process.pid, crew.pids[1])]
+    assert ["cygrpc" in maps for maps in mapped] == [False, True]
+
+
+@both_engines
+def test_a_strict_create_has_one_winner_among_all_workers(crew: Crew) -> None:
+    creators, names = 64, [f"index-{number}" for number in range(50)]
+    start = threading.Barrier(creators)
+    refusals = set()
+
+    def create(creator: int, channel: grpc.Channel) -> list[str]:
+        stub, won = EnvelopeServiceStub(channel), []
+        blob = pb.KMSBlob(provider="none", kms_name=f"creator-{creator}", version=1)
+        for name in names:
+            start.wait()
+            try:
+                stub.CreateEnvelope(pb.CreateEnvelopeRequest(index_name=name, blob=blob))
+            except grpc.RpcError as error:
+                refusals.add(error.code())
+            else:
+                won.append(name)
+        return won
+
+    with crew.channels(creators) as channels, ThreadPoolExecutor(creators) as threads:
+        won = list(threads.map(create, range(creators), channels))
+    assert refusals == {grpc.StatusCode.ALREADY_EXISTS}
+    assert Counter(name for of_one in won for name in of_one) == Counter(names)
+    winner = {name: f"creator-{it}" for it, of_one in enumerate(won) for name in of_one}
+    with kekd.Client(crew.address) as client:
+        assert {name: client.get_index_kms(None, name).kms_name for name in names} == winner
+
+
+@both_engines
+def test_what_one_worker_writes_the_others_read_at_once(crew: Crew) -> None:
+    with crew.channels(16) as channels:
+        stubs = [EnvelopeServiceStub(channel) for channel in channels]
+        for version, writer in enumerate(stubs, start=1):
+            blob = pb.KMSBlob(provider="none", version=version)
+            writer.PushEnvelope(pb.PushEnvelopeRequest(index_name="i", blob=blob))
+            request = pb.GetEnvelopeRequest(index_name="i")
+            assert {stub.GetEnvelope(request).blob.version for stub in stubs} == {version}
+
+
+@both_engines
+def test_a_killed_worker_is_replaced_and_no_caller_notices(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if each client were a process of its own.
+    monkeypatch.setattr(_rpc, "_OPTIONS", (*_rpc._OPTIONS, OWN_CONNECTION[0]))
+    over = threading.Event()
+    addresses = [crew.address] * 12 + [crew.daemon.address] * 4
+
+    def create(number: int, address: str) -> list[str]:
+        created: list[str] = []
+        with kekd.Client(address, timeout=30) as client:
+            while not over.is_set():
+                created.append(f"{number}-{len(created)}")
+                client.create_index_kms(None, created[-1], BLOB)
+        return created
+
+    with ThreadPoolExecutor(16) as threads:
+        creators = [threads.submit(create, *it) for it in enumerate(addresses)]
+        try:
+            for restarts, number in enumerate((1, 2, 1, 2), start=1):
+                # All that one had go to the other, and stay there.
+                crew.wait_for_connections(number)
+                before = crew.pids
+                crew.kill(number)
+                crew.wait_for_restarts(restarts)
+                assert {it for it in before if crew.pids[it] != before[it]} == {number}
+                time.sleep(0.5)
+        finally:
+            over.set()
+        created = {name for creator in creators for name in creator.result()}
+    with kekd.Client(crew.address) as client:
+        assert set(client.list_index_kms()) == created
+    assert crew.logged(r"ERROR worker [12] ended with -9: starting it anew in") == 4
+
+
+def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(crew: Crew) -> None:
+    os.kill(crew.pids[2], signal.SIGTERM)
+    crew.wait_for_restarts(1)
+    assert crew.logged("worker 2: draining") == 1
+    assert crew.logged("worker 2 ended with 0: starting it anew") == 1
+
+
+def test_one_that_keeps_ending_is_started_less_and_less_often(crew: Crew) -> None:
+    for restart in range(1, 5):
+        crew.kill(2)
+        crew.wait_for_restarts(restart)
+    for pause in ("0.1", "0.2", "0.4", "0.8"):
+        assert crew.logged(rf"worker 2 ended with -9: starting it anew in {pause} s") == 1
+    assert crew.process.poll() is None
+
+
+def test_one_that_cannot_start_again_is_tried_again(crew: Crew, tmp_path: Path) -> None:
+    keystore = tmp_path / "keystore"
+    keystore.rename(tmp_path / "away")
+    keystore.write_text("no folder")
+    crew.kill(2)
+    eventually(
+        lambda: crew.logged(r"ERROR worker 2 doesn't serve: The store at .*: starting it anew") > 1
+    )
+    keystore.unlink()
+    (tmp_path / "away").rename(keystore)
+    crew.wait_for_restarts(1)
+
+
+def test_a_supervisor_without_descriptors_goes_on(crew: Crew) -> None:
+    pid = crew.process.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+    crew.kill(2)
+    eventually(lambda: crew.logged("worker 2 can't be started: Too many open files") > 0)
+    with kekd.Client(crew.address) as client:
+        client.wait(10)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    crew.wait_for_restarts(1)
+
+
+def test_workers_say_in_the_log_who_they_are(start_crew: StartCrew) -> None:
+    assert (
+        start_crew(workers=3).logged(r"INFO worker [123]: serving disk:.* on .*127\.0\.0\.1") == 3
+    )
+
+
+def test_and_have_a_field_for_it_in_json(start_crew: StartCrew) -> None:
+    assert start_crew("--log-format", "json").logged('"worker": [12]') == 2

@@ -1,0 +1,160 @@
+"""Who gets the port of a daemon with workers, and the socket: nobody else, and the first worker."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+import kekd
+from kekd_server import ports
+from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
+from tests.fixtures.s3 import free_port
+from tests.fixtures.workers import Crew, StartCrew, eventually
+
+SEVERAL = ("--workers", "2")
+in_use = pytest.raises(OSError, match="in use")
+
+
+def refused(folder: Path, *flags: str) -> str:
+    """What a daemon says that must not start."""
+    return refusal(BIN / "kekd", "--disk", folder / "keystore", *flags)
+
+
+@contextmanager
+def listening(host: str, port: int, *, share: bool = True) -> Iterator[None]:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, share)
+        server.bind((host, port))
+        server.listen()
+        yield
+
+
+def test_a_held_port_is_for_sockets_that_share_it() -> None:
+    port = free_port()
+    with ports.held("127.0.0.1", port), listening("127.0.0.1", port):
+        with listening("127.0.0.1", port):
+            pass
+        with in_use, listening("127.0.0.1", port, share=False):
+            pass
+
+
+def test_a_holder_takes_no_connection() -> None:
+    port = free_port()
+    with ports.held("127.0.0.1", port), pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_somebody_shares_is_not_held(host: str) -> None:
+    port = free_port()
+    with listening(host, port), in_use, ports.held("127.0.0.1", port):
+        pass
+
+
+def test_of_many_that_would_hold_a_port_one_does() -> None:
+    many, port = 8, free_port()
+    start, done = threading.Barrier(many), threading.Barrier(many)
+
+    def hold(_: int) -> bool:
+        start.wait()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(ports.held("127.0.0.1", port))
+            except OSError:
+                return False
+            finally:
+                done.wait()
+            return True
+
+    with ThreadPoolExecutor(many) as threads:
+        for _ in range(200):
+            assert sum(threads.map(hold, range(many))) == 1
+
+
+@both_engines
+@pytest.mark.parametrize("flags", [(), SEVERAL], ids=["one", "several"])
+def test_another_daemon_on_its_port_is_refused(
+    crew: Crew, tmp_path: Path, flags: tuple[str, ...], engine: str
+) -> None:
+    said = refused(tmp_path, *flags, "--engine", engine, "--listen", crew.address)
+    assert f"kekd: {crew.address}: can't be bound: is the port taken?\n" in said
+
+
+@both_engines
+def test_workers_on_the_port_of_a_daemon_without_are_refused(
+    start_daemon: StartDaemon, tmp_path: Path, engine: str
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    start_daemon("--memory", "--listen", address)
+    said = refused(tmp_path, *SEVERAL, "--engine", engine, "--listen", address)
+    assert said == f"kekd: {address}: can't be bound: is the port taken?\n"
+
+
+def test_nobody_gets_the_port_while_no_worker_lives(crew: Crew, tmp_path: Path) -> None:
+    for number in (1, 2):
+        crew.kill(number)
+    with in_use, listening("127.0.0.1", crew.port, share=False):
+        pass
+    crew.wait_for_restarts(2)
+
+
+def test_all_that_is_wrong_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "keystore").write_text("no folder")
+    said = refused(tmp_path, *SEVERAL, "--listen", f"127.0.0.1:{free_port()}")
+    assert len(said.splitlines()) == 1
+    assert said.startswith(f"kekd: The store at {tmp_path}/keystore failed: ")
+
+
+def test_every_address_that_is_taken_is_told(crew: Crew, tmp_path: Path) -> None:
+    addresses = [crew.address, crew.daemon.address]
+    said = refused(tmp_path, *SEVERAL, *(f"--listen={address}" for address in addresses))
+    assert all(f"{address}: " in said for address in addresses)
+
+
+@both_engines
+def test_localhost_is_served_by_all(start_crew: StartCrew) -> None:
+    address = f"localhost:{free_port()}"
+    start_crew("--listen", address)
+    with kekd.Client(address) as client:
+        client.wait(10)
+
+
+@both_engines
+def test_the_first_worker_serves_the_socket_again_after_its_restart(crew: Crew) -> None:
+    for restart in (1, 2):
+        crew.kill(1)
+        crew.wait_for_restarts(restart)
+        with kekd.Client(crew.daemon.address) as client:
+            client.wait(10)
+    assert crew.daemon.socket.stat().st_mode & 0o777 == 0o660
+    crew.kill(2)
+    with kekd.Client(crew.daemon.address) as client:
+        client.wait(0.1)
+
+
+def test_another_daemon_gets_no_socket_whose_worker_is_away(crew: Crew, tmp_path: Path) -> None:
+    crew.kill(1)
+    said = refused(tmp_path, "--listen", crew.daemon.address)
+    assert "another daemon is listening there" in said
+
+
+def test_a_port_can_be_taken_again_at_once(start_crew: StartCrew, tmp_path: Path) -> None:
+    crew = start_crew()
+    with crew.channels(32):
+        assert crew.daemon.stop() == 0  # the daemon ends the connections, which is what lingers
+    with ports.held("127.0.0.1", crew.port):
+        pass
+
+
+def test_a_killed_supervisor_leaves_no_worker_and_no_port(crew: Crew) -> None:
+    pids = crew.pids.values()
+    crew.daemon.kill()
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))  # noqa: PTH110
+    with ports.held("127.0.0.1", crew.port):
+        pass

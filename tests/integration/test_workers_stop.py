@@ -1,0 +1,151 @@
+"""A daemon with workers that is told to stop: all of them drain, and none is left."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.health import watch_health
+from tests.fixtures.s3 import CREDENTIALS, free_port
+from tests.fixtures.slow_s3 import SlowS3
+from tests.fixtures.workers import Crew, StartCrew, eventually
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+GET = pb.GetEnvelopeRequest(index_name="x")
+
+
+class Busy:
+    """A daemon with a call in flight on each of some connections, and as many that tell health."""
+
+    def __init__(self, crew: Crew, channels: list[grpc.Channel], slow_s3: SlowS3) -> None:
+        self.crew = crew
+        self.process = crew.process
+        self.pids = list(crew.pids.values())
+        self.slow_s3 = slow_s3
+        self._health = [watch_health(channel) for channel in channels]
+        self.calls: list[Any] = [
+            EnvelopeServiceStub(channel).GetEnvelope.future(GET) for channel in channels
+        ]
+        eventually(lambda: slow_s3.requests == len(channels))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Returns when every worker has begun to shut down."""
+        self.process.send_signal(number)
+        for health in self._health:
+            assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            health.cancel()
+
+    def is_gone(self) -> bool:
+        return not any(Path(f"/proc/{pid}").exists() for pid in self.pids)
+
+
+@pytest.fixture
+def busy(request: pytest.FixtureRequest, start_crew: StartCrew, slow_s3: SlowS3) -> Iterator[Busy]:
+    crew = start_crew(*slow_s3.flags, "--shutdown-grace", str(request.param), env=CREDENTIALS)
+    with crew.channels(12) as channels:
+        yield Busy(crew, channels, slow_s3)
+
+
+@both_engines
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("busy", [30], indirect=True)
+def test_calls_in_flight_are_finished_by_all_workers(busy: Busy, number: signal.Signals) -> None:
+    busy.signal(number)
+    assert not any(call.done() for call in busy.calls)
+    busy.slow_s3.answer.set()
+    assert {call.result(timeout=20).etag for call in busy.calls} == {"slow"}
+    assert busy.process.wait(timeout=20) == 0
+    assert busy.is_gone()
+    assert not busy.crew.daemon.socket.exists()
+    assert busy.crew.daemon.read_log().endswith("INFO stopped\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("busy", [30], indirect=True)
+def test_a_worker_that_gets_a_signal_of_its_own_as_well_drains(
+    busy: Busy, number: signal.Signals
+) -> None:
+    for pid in busy.pids:  # as systemd and Ctrl-C do
+        os.kill(pid, number)
+    busy.signal(number)
+    time.sleep(0.2)
+    busy.slow_s3.answer.set()
+    assert {call.result(timeout=20).etag for call in busy.calls} == {"slow"}
+    assert busy.process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("busy", [0.2], indirect=True)
+def test_calls_that_outlast_the_grace_are_cancelled(busy: Busy) -> None:
+    busy.signal(signal.SIGTERM)
+    ends = {call.exception(timeout=20).code() for call in busy.calls}
+    assert ends == {grpc.StatusCode.UNAVAILABLE}
+    assert busy.process.wait(timeout=20) == 0
+    assert busy.is_gone()
+
+
+@both_engines
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("busy", [60], indirect=True)
+def test_a_second_signal_ends_all_at_once(busy: Busy, number: signal.Signals) -> None:
+    busy.signal(number)
+    busy.process.send_signal(number)
+    assert busy.process.wait(timeout=20) == -number
+    assert all(call.exception(timeout=20) for call in busy.calls)
+    eventually(busy.is_gone)
+
+
+@pytest.mark.parametrize("busy", [60], indirect=True)
+def test_a_killed_supervisor_ends_all_at_once(busy: Busy) -> None:
+    busy.crew.daemon.kill()
+    assert all(call.exception(timeout=20) for call in busy.calls)
+    eventually(busy.is_gone)
+
+
+@pytest.mark.parametrize("busy", [0], indirect=True)
+def test_a_worker_that_does_not_end_is_killed(busy: Busy) -> None:
+    os.kill(busy.pids[1], signal.SIGSTOP)
+    busy.process.send_signal(signal.SIGTERM)
+    assert busy.process.wait(timeout=20) == 0
+    assert busy.is_gone()
+    assert busy.crew.logged("ERROR worker 2 doesn't end: killing it") == 1
+
+
+def test_a_stop_while_a_worker_is_away_does_not_wait_for_it(start_crew: StartCrew) -> None:
+    crew = start_crew("--shutdown-grace", "3600")
+    for restart in range(1, 5):
+        crew.kill(2)
+        crew.wait_for_restarts(restart)
+    crew.kill(2)  # to be started in 1.6 s
+    eventually(lambda: crew.logged("starting it anew in 1.6 s") == 1)
+    assert crew.daemon.stop() == 0
+    assert crew.logged("worker 2: serving") == 5
+
+
+@pytest.fixture
+def half_started(tmp_path: Path) -> Iterator[tuple[Daemon, int]]:
+    """A daemon with a worker that hangs before it serves, and that worker."""
+    listen = ("--listen", f"127.0.0.1:{free_port()}", "--disk", str(tmp_path / "keystore"))
+    daemon = Daemon(tmp_path / "daemon", "--workers", "2", "--shutdown-grace", "0", *listen)
+    pid = daemon.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    eventually(lambda: len(children.read_text().split()) == 2)
+    worker = int(children.read_text().split()[0])
+    os.kill(worker, signal.SIGSTOP)
+    yield daemon, worker
+    daemon.kill()
+
+
+def test_a_stop_does_not_wait_for_a_worker_to_start(half_started: tuple[Daemon, int]) -> None:
+    daemon, worker = half_started
+    assert daemon.stop() == 0
+    assert not Path(f"/proc/{worker}").exists()
+    assert "kekd listens on" not in daemon.read_log()

@@ -1,0 +1,177 @@
+"""A watch of a keystore folder, which any process may write to."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cyborgdb_core
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.watch import OpenWatch, Told, Watch
+
+pytestmark = both_engines
+
+MORE_THAN_THE_KERNEL_KEEPS = 20_000
+RESYNC = Told("resync")
+
+
+@pytest.fixture
+def keystore(tmp_path: Path) -> Path:
+    return tmp_path / "keystore"
+
+
+@pytest.fixture
+def records(keystore: Path) -> Path:
+    return keystore / "_catalog" / "config"
+
+
+@pytest.fixture
+def disk(start_daemon: StartDaemon, keystore: Path) -> Daemon:
+    return start_daemon("--disk", str(keystore))
+
+
+@pytest.fixture
+def here(disk: Daemon) -> Iterator[kekd.Client]:
+    with kekd.Client(disk.address) as client:
+        yield client
+
+
+@pytest.fixture
+def watch(disk: Daemon, open_watch: OpenWatch) -> Watch:
+    return open_watch(disk)
+
+
+def test_what_another_daemon_writes_is_told(
+    start_daemon: StartDaemon, keystore: Path, watch: Watch
+) -> None:
+    other = start_daemon("--disk", str(keystore), name="other")
+    with kekd.Client(other.address) as there:
+        created = there.create_index_kms(None, "i", BLOB)
+        assert watch.next() == Told("created", "i", created)
+        pushed = there.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
+        assert watch.next() == Told("pushed", "i", pushed)
+        there.delete_index_kms(None, "i")
+        assert watch.next() == Told("deleted", "i")
+
+
+def test_what_cyborgdb_writes_is_told(here: kekd.Client, keystore: Path, watch: Watch) -> None:
+    config = cyborgdb_core.StorageConfig.disk(str(keystore))
+    blob = cyborgdb_core.KMSBlob("prod", "aws-kms", "alias/prod", "", b"\1", 1, 7)
+    cyborgdb_core.create_index_kms(config, "é", blob)
+    assert watch.next() == Told("pushed", "é", here.get_index_kms(None, "é").etag)
+    cyborgdb_core.delete_index_kms(config, "é")
+    assert watch.next() == Told("deleted", "é")
+
+
+def test_of_its_own_writes_the_last_is_told_last(
+    here: kekd.Client, records: Path, watch: Watch
+) -> None:
+    etag = here.create_index_kms(None, "i", BLOB)
+    assert watch.next() == Told("created", "i", etag)
+    for number in range(100):
+        here.push_index_kms(None, "i", kekd.KMSBlob("", "none", version=number + 1))
+    here.delete_index_kms(None, "i")
+    (records / "last.kms.cat").touch()
+    # Each when it is published and when it is noticed; of several at once perhaps only the last.
+    *told, _ = watch.until("last")
+    assert told[-1] == Told("deleted", "i")
+
+
+def test_what_is_done_by_hand_is_told(
+    disk: Daemon, here: kekd.Client, records: Path, open_watch: OpenWatch, tmp_path: Path
+) -> None:
+    etag = here.create_index_kms(None, "a", BLOB)
+    backup = shutil.copy(records / "a.kms.cat", tmp_path)
+    watch = open_watch(disk)
+    (records / "a.kms.cat").rename(records / "b.kms.cat")
+    assert {watch.next(), watch.next()} == {Told("deleted", "a"), Told("pushed", "b", etag)}
+    (records / "b.kms.cat").unlink()
+    assert watch.next() == Told("deleted", "b")
+    shutil.copy(backup, records / "c.kms.cat")
+    (records / "last.kms.cat").touch()
+    assert watch.until("last")[-2][1:] == ("c", etag)
+
+
+def test_what_is_written_in_place_is_told(
+    disk: Daemon, here: kekd.Client, records: Path, open_watch: OpenWatch
+) -> None:
+    here.create_index_kms(None, "i", BLOB)
+    file = records / "i.kms.cat"
+    record = file.read_bytes()
+    watch = open_watch(disk)
+    os.truncate(file, 0)
+    assert watch.next()[:2] == ("pushed", "i")
+    with file.open("r+b", buffering=0) as kept_open:
+        kept_open.write(record)
+        assert watch.next() == Told("pushed", "i", here.get_index_kms(None, "i").etag)
+
+
+def test_other_files_are_passed_over(here: kekd.Client, records: Path, watch: Watch) -> None:
+    for name in (b"notes.txt", b"%c3.kms.cat", b"\xff.kms.cat", b".kms.cat"):
+        Path(os.fsdecode(bytes(records) + b"/" + name)).touch()
+    (records / "folder").mkdir()
+    here.create_index_kms(None, "last", BLOB)
+    assert watch.next().name == "last"
+    assert list(here.list_index_kms()) == ["last"]
+
+
+def test_more_changes_than_the_kernel_keeps_are_told_as_a_gap(
+    disk: Daemon, here: kekd.Client, records: Path, watch: Watch
+) -> None:
+    disk.process.send_signal(signal.SIGSTOP)
+    for number in range(MORE_THAN_THE_KERNEL_KEEPS):
+        (records / f"{number}.kms.cat").touch()
+    disk.process.send_signal(signal.SIGCONT)
+    while watch.next() != RESYNC:
+        pass
+    here.create_index_kms(None, "afterwards", BLOB)
+    watch.until("afterwards")
+
+
+def test_a_folder_that_is_replaced_is_told_as_a_gap(
+    disk: Daemon, here: kekd.Client, keystore: Path, records: Path, open_watch: OpenWatch
+) -> None:
+    here.create_index_kms(None, "i", BLOB)
+    watch = open_watch(disk)
+    keystore.rename(keystore.with_name("old"))
+    shutil.copytree(keystore.with_name("old"), keystore)
+    assert watch.next() == RESYNC
+    (records / "i.kms.cat").unlink()
+    assert watch.next() == Told("deleted", "i")
+    etag = here.create_index_kms(None, "j", BLOB)
+    assert watch.next() == Told("created", "j", etag)
+
+
+def test_a_folder_that_stays_away_ends_its_watches(keystore: Path, watch: Watch) -> None:
+    keystore.rename(keystore.with_name("hidden"))
+    failure: Any = watch.failure()
+    assert failure.code() is grpc.StatusCode.UNAVAILABLE
+    assert "aren't noticed any more" in failure.details()
+
+
+def test_a_folder_that_is_not_there_is_not_watched(
+    disk: Daemon, keystore: Path, open_watch: OpenWatch
+) -> None:
+    shutil.rmtree(keystore)
+    with pytest.raises(Exception, match="can't be watched: No such file or directory") as refused:
+        open_watch(disk)
+    assert "FAILED_PRECONDITION" in str(refused.value)
+
+
+def test_two_stores_are_watched_apart(
+    start_daemon: StartDaemon, keystore: Path, open_watch: OpenWatch
+) -> None:
+    daemon = start_daemon("--disk", str(keystore), "--memory")
+    disk, memory = open_watch(daemon), open_watch(daemon, memory=pb.MemoryStorage())
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(kekd.StorageConfig.memory(), "in memory", BLOB)
+        client.create_index_kms(None, "on disk", BLOB)
+    assert (disk.next().name, memory.next().name) == ("on disk", "in memory")

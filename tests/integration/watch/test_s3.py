@@ -1,0 +1,119 @@
+"""A watch of a bucket, which other daemons may write to."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.proxy import LOOKS, Proxy, StartProxy, refuse, say_nothing
+from tests.fixtures.s3 import CREDENTIALS, Bucket
+from tests.fixtures.watch import OpenWatch, Told
+
+pytestmark = both_engines
+
+POLL = ("--s3-poll", "0.3")
+NEVER = ("--s3-poll", "3600")
+
+
+@pytest.fixture
+def elsewhere(start_daemon: StartDaemon, bucket: Bucket) -> Iterator[kekd.Client]:
+    """Another daemon on the bucket."""
+    other = start_daemon(*bucket.flags, name="other", env=CREDENTIALS)
+    with kekd.Client(other.address) as client:
+        yield client
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str, start_proxy: StartProxy) -> Iterator[Proxy]:
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
+    yield proxy
+    proxy.tell()
+
+
+@pytest.fixture
+def behind_proxy(start_daemon: StartDaemon, bucket: Bucket, proxy: Proxy, tmp_path: Path) -> Daemon:
+    behind = replace(bucket, endpoint=f"http://{proxy.address}")
+    flags = ("--memory", *behind.flags, *POLL)
+    return start_daemon(*flags, env=CREDENTIALS)
+
+
+def test_its_own_writes_are_told_at_once(
+    start_daemon: StartDaemon, bucket: Bucket, open_watch: OpenWatch
+) -> None:
+    daemon = start_daemon(*bucket.flags, *NEVER, env=CREDENTIALS)
+    watch = open_watch(daemon)
+    with kekd.Client(daemon.address) as client:
+        created = client.create_index_kms(None, "i", BLOB)
+        assert watch.next() == Told("created", "i", created)
+        pushed = client.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
+        assert watch.next() == Told("pushed", "i", pushed)
+        client.delete_index_kms(None, "i")
+        assert watch.next() == Told("deleted", "i")
+
+
+def test_what_another_daemon_writes_is_told_at_a_poll(
+    start_daemon: StartDaemon, bucket: Bucket, elsewhere: kekd.Client, open_watch: OpenWatch
+) -> None:
+    elsewhere.create_index_kms(None, "before", BLOB)
+    watch = open_watch(start_daemon(*bucket.flags, *POLL, env=CREDENTIALS))
+    created = elsewhere.create_index_kms(None, "i", BLOB)
+    assert watch.next() == Told("created", "i", created)
+    pushed = elsewhere.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
+    assert watch.next() == Told("pushed", "i", pushed)
+    elsewhere.delete_index_kms(None, "i")
+    assert watch.next() == Told("deleted", "i")
+
+
+def test_what_became_what_it_was_between_two_polls_is_told(
+    start_daemon: StartDaemon, bucket: Bucket, elsewhere: kekd.Client, open_watch: OpenWatch
+) -> None:
+    etag = elsewhere.create_index_kms(None, "i", BLOB)
+    watch = open_watch(start_daemon(*bucket.flags, "--s3-poll", "3", env=CREDENTIALS))
+    elsewhere.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
+    time.sleep(1.1)  # the clock of S3
+    assert elsewhere.push_index_kms(None, "i", BLOB) == etag
+    assert watch.next() == Told("pushed", "i", etag)
+
+
+def test_a_bucket_that_could_not_be_reached_is_told_as_a_gap(
+    behind_proxy: Daemon, bucket: Bucket, proxy: Proxy, open_watch: OpenWatch
+) -> None:
+    watch = open_watch(behind_proxy)
+    proxy.tell(then=refuse)
+    while "changes aren't noticed" not in behind_proxy.read_log():
+        time.sleep(0.05)
+    proxy.tell()
+    assert watch.next() == Told("resync")
+    bucket.s3.put_object(Bucket=bucket.name, Key="_catalog/config/i.kms.cat", Body=b"")
+    assert watch.next()[:2] == ("created", "i")
+
+
+def test_a_bucket_that_hangs_holds_up_no_other_store(
+    behind_proxy: Daemon, proxy: Proxy, open_watch: OpenWatch
+) -> None:
+    stuck, memory = open_watch(behind_proxy), open_watch(behind_proxy, memory=pb.MemoryStorage())
+    proxy.tell(then=say_nothing)
+    proxy.wait_for_connection()
+    with kekd.Client(behind_proxy.address) as client:
+        client.create_index_kms(kekd.StorageConfig.memory(), "i", BLOB)
+    assert memory.next().name == "i"
+    start = time.monotonic()
+    assert behind_proxy.stop() == 0
+    assert time.monotonic() - start < 5
+    assert "the daemon is shutting down" in str(stuck.failure())
+
+
+def test_a_bucket_that_is_not_there_is_not_watched(
+    start_daemon: StartDaemon, bucket: Bucket, open_watch: OpenWatch
+) -> None:
+    flags = (*replace(bucket, name="nobodys").flags, *POLL, "--memory")
+    daemon = start_daemon(*flags, env=CREDENTIALS)
+    with pytest.raises(Exception, match="NoSuchBucket") as refused:
+        open_watch(daemon)
+    assert "FAILED_PRECONDITION" in str(refused.value)

@@ -1,0 +1,105 @@
+"""One who watches and doesn't read: what it takes is bounded, and it is cut off.
+
+WATCH_CHANGES=200000 pytest makes that many changes.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.storage.subscription import MOST_PENDING
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.watch import OpenWatch
+from tests.fixtures.wire import failure_of
+
+pytestmark = both_engines
+
+CHANGES = int(os.environ.get("WATCH_CHANGES", "2000"))
+STUCK = 40
+"""More than the threads that asyncio has of its own, as pygrpc-native waits in one for each."""
+PATIENCE = 10.0
+MOST_GROWTH = 32
+"""Megabytes."""
+SMALL_WINDOW = [
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+_log = logging.getLogger(__name__)
+
+
+@pytest.fixture
+def stuck(daemon: Daemon) -> Iterator[list[Any]]:
+    """Watches that have begun, and that nobody reads."""
+    with ExitStack() as stack:
+        calls = []
+        for _ in range(STUCK):
+            channel = stack.enter_context(grpc.insecure_channel(daemon.address, SMALL_WINDOW))
+            calls.append(EnvelopeServiceStub(channel).WatchEnvelopes(pb.WatchEnvelopesRequest()))
+            next(calls[-1])
+        yield calls
+
+
+def megabytes(daemon: Daemon) -> int:
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+
+def name(number: int) -> str:
+    """Again and again the same, and of what can be pending at once no two, which would be one."""
+    return f"{number % (MOST_PENDING + 2000):0>200}"
+
+
+def write(client: kekd.Client, changes: range) -> None:
+    for number in changes:
+        client.push_index_kms(None, name(number), BLOB)
+
+
+def test_who_does_not_read_is_cut_off_and_holds_up_nobody(
+    daemon: Daemon, client: kekd.Client, stuck: list[Any], open_watch: OpenWatch
+) -> None:
+    watch = open_watch(daemon, timeout=60 + CHANGES / 100)
+    before = megabytes(daemon)
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(write, client, range(CHANGES))
+        assert [watch.next().name for _ in range(CHANGES)] == [name(it) for it in range(CHANGES)]
+        written.result()
+    _log.info("MB: %d before, %d after %d changes", before, megabytes(daemon), CHANGES)
+    time.sleep(PATIENCE + 2)
+    write(client, range(CHANGES, CHANGES + 10))
+    watch.until(name(CHANGES + 9))
+    assert megabytes(daemon) < before + MOST_GROWTH
+    for call in stuck[: STUCK // 2]:
+        code, info = failure_of(list, call)
+        assert (code, info.reason, info.metadata["store"]) == (
+            "RESOURCE_EXHAUSTED",
+            "WATCH_FELL_BEHIND",
+            "memory",
+        )
+    # Those that haven't read to this day are gone as well.
+    daemon.stop()
+    assert "cutting off" not in daemon.read_log()
+    assert "Traceback" not in daemon.read_log()
+
+
+def test_one_that_never_reads_does_not_hold_up_the_end(
+    daemon: Daemon, client: kekd.Client, stuck: list[Any]
+) -> None:
+    write(client, range(CHANGES))
+    start = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - start < 5
+    assert "Traceback" not in daemon.read_log()

@@ -1,0 +1,156 @@
+"""What one who watches is told, over either engine."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import kekd
+from kekd_proto.v1 import envelope_pb2 as pb
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.watch import OpenWatch, Told
+from tests.fixtures.wire import failure_of
+
+pytestmark = both_engines
+
+
+def test_first_comes_the_marker(daemon: Daemon, open_watch: OpenWatch) -> None:
+    assert open_watch(daemon).watching == pb.Watching(store="memory", heartbeat_seconds=2)
+
+
+def test_each_write_is_told_with_its_kind_and_etag(
+    daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
+) -> None:
+    client.create_index_kms(None, "before", BLOB)
+    watch = open_watch(daemon)
+    created = client.create_index_kms(None, "i", BLOB)
+    assert watch.next() == Told("created", "i", created)
+    pushed = client.push_index_kms(None, "i", kekd.KMSBlob("", "none"), if_etag=created)
+    assert watch.next() == Told("pushed", "i", pushed)
+    client.delete_index_kms(None, "i", if_etag=pushed)
+    assert watch.next() == Told("deleted", "i")
+
+
+def test_what_changed_nothing_is_not_told(
+    daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
+) -> None:
+    client.create_index_kms(None, "i", BLOB)
+    watch = open_watch(daemon)
+    with pytest.raises(kekd.EnvelopeExistsError):
+        client.create_index_kms(None, "i", BLOB)
+    with pytest.raises(kekd.EtagMismatchError):
+        client.push_index_kms(None, "i", BLOB, if_etag="other")
+    client.delete_index_kms(None, "nothing")
+    client.create_index_kms(None, "last", BLOB)
+    assert watch.next().name == "last"
+
+
+def test_only_names_with_the_prefix_are_told(
+    daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
+) -> None:
+    some, none = open_watch(daemon, "tenant/é"), open_watch(daemon, "tenant/é.")
+    for name in ("tenant/", "Tenant/é", "tenant/é"):
+        client.create_index_kms(None, name, BLOB)
+    assert some.next().name == "tenant/é"
+    client.create_index_kms(None, "tenant/é.x", BLOB)
+    assert none.next().name == "tenant/é.x"
+
+
+def test_silence_is_filled_with_heartbeats(daemon: Daemon, open_watch: OpenWatch) -> None:
+    watch = open_watch(daemon)
+    start = time.monotonic()
+    assert [watch.next_event() for _ in range(2)] == ["heartbeat"] * 2
+    assert 3 < time.monotonic() - start < 6
+
+
+def test_many_watchers_are_all_told(
+    daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
+) -> None:
+    watches = [open_watch(daemon) for _ in range(200)]
+    names = [f"i-{number}" for number in range(20)]
+    for name in names:
+        client.create_index_kms(None, name, BLOB)
+    for watch in watches:
+        assert [watch.next().name for _ in names] == names
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "reason"),
+    [
+        (
+            pb.WatchEnvelopesRequest(
+                config_location=pb.StorageConfig(disk=pb.DiskStorage(path="/elsewhere"))
+            ),
+            "PERMISSION_DENIED",
+            "STORE_NOT_CONFIGURED",
+        ),
+        (
+            pb.WatchEnvelopesRequest(config_location=pb.StorageConfig()),
+            "INVALID_ARGUMENT",
+            "REQUEST_INVALID",
+        ),
+        (pb.WatchEnvelopesRequest(prefix="x" * 256), "INVALID_ARGUMENT", "INDEX_NAME_INVALID"),
+    ],
+)
+def test_a_wrong_request_is_refused(
+    stub: Any, request_: pb.WatchEnvelopesRequest, code: str, reason: str
+) -> None:
+    failed, info = failure_of(lambda it: next(stub.WatchEnvelopes(it)), request_)
+    assert (failed, info.reason) == (code, reason)
+
+
+def test_a_request_that_is_no_message_is_refused(daemon: Daemon) -> None:
+    with grpc.insecure_channel(daemon.address) as channel:
+        watch: Any = channel.unary_stream("/kekd.v1.EnvelopeService/WatchEnvelopes")
+        with pytest.raises(grpc.RpcError) as refused:
+            next(watch(b"\xff"))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("grace", ["0", "3600"])
+def test_a_watch_is_told_of_the_end_and_does_not_hold_it_up(
+    start_daemon: StartDaemon, open_watch: OpenWatch, tmp_path: Path, grace: str
+) -> None:
+    flags = ("--memory", "--disk", str(tmp_path / "keystore"), "--shutdown-grace", grace)
+    daemon = start_daemon(*flags)
+    watches = [open_watch(daemon), open_watch(daemon, memory=pb.MemoryStorage())]
+    start = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - start < 5
+    for watch in watches:
+        failure: Any = watch.failure()
+        assert failure.code() is grpc.StatusCode.UNAVAILABLE
+        assert failure.details() == "the daemon is shutting down"
+    assert "cutting off" not in daemon.read_log()
+    assert "Traceback" not in daemon.read_log()
+
+
+def test_watches_that_are_cancelled_leave_nothing(
+    start_daemon: StartDaemon, open_watch: OpenWatch, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"))
+
+    def notifiers() -> int:
+        found = 0
+        for descriptor in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed
+                found += descriptor.readlink().name == "anon_inode:inotify"
+        return found
+
+    assert notifiers() == 0
+    for _ in range(3):
+        watches = [open_watch(daemon) for _ in range(5)]
+        assert notifiers() == 1
+        for watch in watches:
+            assert notifiers() == 1
+            watch.call.cancel()
+        for _ in range(100):
+            if not notifiers():
+                break
+            time.sleep(0.05)
+        assert notifiers() == 0
+    assert "Traceback" not in daemon.read_log()

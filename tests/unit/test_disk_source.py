@@ -1,0 +1,111 @@
+"""What of the kernel's notices could get lost on their way."""
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import aclosing, closing
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from kekd_schema import Envelope
+from kekd_server.errors import StoreUnusableError
+from kekd_server.names import IndexName, NamePrefix
+from kekd_server.storage.change import Change, Kind, Signal
+from kekd_server.storage.disk import DiskDriver
+from kekd_server.storage.disk_source import DiskSource, _Folder
+from kekd_server.storage.driver import Written
+from kekd_server.storage.location import DiskLocation
+from kekd_server.storage.store import Store
+
+ONE, OTHER = IndexName("i"), IndexName("j")
+
+
+class StuckDriver(DiskDriver):
+    """Its puts wait for a lock that nobody gives up."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go_on = threading.Event()
+
+    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
+        self.go_on.wait(30)
+        return super().put(name, record, if_etag=if_etag)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[StuckDriver]:
+    driver = StuckDriver(tmp_path)
+    driver.open()
+    yield driver
+    driver.go_on.set()
+
+
+@pytest.fixture
+def store(driver: StuckDriver, tmp_path: Path) -> Iterator[Store]:
+    location = DiskLocation(str(tmp_path))
+    with closing(Store(location, driver, threads=2, source=DiskSource(driver))) as store:
+        yield store
+
+
+async def test_calls_that_wait_hold_up_no_notice(store: Store, driver: StuckDriver) -> None:
+    async with store.watch(NamePrefix("")) as subscription:
+        envelope = Envelope(provider="none")
+        waiting = [asyncio.create_task(store.put(ONE, envelope, if_etag=None)) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        (driver.records / OTHER.key).touch()
+        event = await subscription.next(5)
+        assert isinstance(event, Change)
+        assert event.name == OTHER
+        driver.go_on.set()
+        await asyncio.gather(*waiting)
+
+
+async def test_each_look_is_told_though_it_finds_nothing(driver: DiskDriver) -> None:
+    with patch("kekd_server.storage.disk_source._LOOK_SECONDS", 0.01):
+        async with aclosing(DiskSource(driver).batches(asyncio.to_thread)) as batches:
+            for _ in range(3):
+                assert await asyncio.wait_for(anext(batches), 5) == []
+
+
+async def test_what_can_not_be_read_is_one_change_without_an_etag(
+    store: Store, driver: DiskDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = driver.records / ONE.key
+    async with store.watch(NamePrefix("")) as subscription:
+        loop.symlink_to(loop)
+        assert await subscription.next(5) == Change(Kind.CREATED, ONE)
+        assert await subscription.next(0.1) is Signal.HEARTBEAT
+    assert f"{loop} changed, and can't be read" in caplog.text
+
+
+@pytest.mark.parametrize("files", [1000, 1001, 1010, 1020, 1021])
+async def test_notices_that_are_read_together_are_all_taken(tmp_path: Path, files: int) -> None:
+    with closing(_Folder(tmp_path)) as folder:
+        for number in range(files):
+            (tmp_path / f"{number}.kms.cat").symlink_to("nowhere")
+        taken: list[str] = []
+        while await folder.has_events():
+            taken += [str(event.name) for event in folder.take_events()]
+    assert taken == [f"{number}.kms.cat" for number in range(files)]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (errno.EMFILE, "Too many open files. Raise the limit of fs.inotify.max_user_instances"),
+        (errno.ENOSPC, "No space left on device. Raise the limit of fs.inotify.max_user_watches."),
+        (errno.EACCES, "Permission denied."),
+    ],
+)
+def test_a_limit_that_is_reached_is_told_by_its_name(tmp_path: Path, error: int, told: str) -> None:
+    refused = OSError(error, os.strerror(error))
+    with (
+        patch("kekd_server.storage.disk_source.Inotify", side_effect=refused),
+        pytest.raises(StoreUnusableError) as failed,
+    ):
+        _Folder(tmp_path)
+    assert str(failed.value).startswith(f"The folder {tmp_path} can't be watched: {told}")

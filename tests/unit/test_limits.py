@@ -1,0 +1,91 @@
+"""How many calls an identity may make, with a clock that the test sets."""
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+
+from kekd_server import limits
+from kekd_server.errors import RateLimitedError, TooManyCallsError
+from kekd_server.limits import Limits
+from kekd_server.metrics import Metrics
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    clock = Clock()
+    with patch.object(limits, "time", clock):
+        yield clock
+
+
+def passed(kept: Limits, identity: str = "a", tries: int = 100) -> int:
+    """How many calls get through at once."""
+    for number in range(tries):
+        try:
+            kept.check_rate(identity)
+        except RateLimitedError:
+            return number
+    return tries
+
+
+def test_a_burst_gets_through_and_then_the_rate(clock: Clock) -> None:
+    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
+    assert passed(kept) == 5
+    clock.now += 0.1001
+    assert passed(kept) == 1
+    clock.now += 0.3001
+    assert passed(kept) == 3
+    clock.now += 1000
+    assert passed(kept) == 5
+
+
+def test_who_waits_as_long_as_he_is_told_gets_through(clock: Clock) -> None:
+    kept = Limits(metrics=Metrics(), calls=1, rate=0.5, burst=1)
+    kept.check_rate("a")
+    clock.now += 0.5
+    with pytest.raises(RateLimitedError) as told:
+        kept.check_rate("a")
+    assert told.value.retry_seconds == pytest.approx(1.5)
+    clock.now += told.value.retry_seconds + 1e-6
+    kept.check_rate("a")
+
+
+def test_one_identity_takes_nothing_from_another(clock: Clock) -> None:
+    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
+    assert passed(kept, "a") == passed(kept, "b") == 5
+
+
+def test_a_refused_call_costs_nothing(clock: Clock) -> None:
+    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=1)
+    assert passed(kept) == 1
+    for _ in range(100):
+        assert passed(kept) == 0
+    clock.now += 0.1001
+    assert passed(kept) == 1
+
+
+def test_without_a_rate_all_get_through(clock: Clock) -> None:
+    assert passed(Limits(metrics=Metrics(), calls=1, rate=None, burst=1)) == 100
+
+
+def test_those_who_have_waited_are_forgotten(clock: Clock) -> None:
+    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
+    for number in range(20_000):
+        clock.now += 0.001
+        kept.check_rate(f"{number}")
+    assert len(kept._due) <= 10_001
+
+
+def test_as_many_calls_as_allowed_run_at_once() -> None:
+    kept = Limits(metrics=Metrics(), calls=3, rate=None, burst=1)
+    kept.check_calls(3)
+    with pytest.raises(TooManyCallsError):
+        kept.check_calls(4)

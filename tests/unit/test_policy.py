@@ -1,0 +1,156 @@
+"""Who may do what: the function that decides, and what it refuses to decide by."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kekd_policy import METHODS, Method, PolicyError, Rule, decide, read
+
+RULES = [
+    Rule(name="service", identities=("spiffe://prod/ns/*/sa/db",), methods=("read", "watch")),
+    Rule(
+        name="tenant a",
+        identities=("dns:a.example",),
+        methods=("*",),
+        stores=("disk:/a",),
+        indexes=("a-*", "shared"),
+    ),
+    Rule(name="any of a", identities=("dns:?.example",), methods=("list",)),
+    Rule(name="careful", identities=("cn:careful",), methods=("delete",)),
+    Rule(name="operator", identities=("listener:operator",), methods=("destroy", "create")),
+]
+
+
+@pytest.mark.parametrize(
+    ("identity", "method", "store", "index", "decided"),
+    [
+        ("spiffe://prod/ns/x/sa/db", "read", "memory", "i", "service"),
+        ("spiffe://prod/ns/x/y/sa/db", "read", "memory", "i", "service"),  # * is any slash too
+        ("spiffe://prod/ns/x/sa/db", "watch", "memory", None, "service"),
+        ("spiffe://prod/ns/x/sa/db", "push", "memory", "i", None),
+        ("spiffe://prod/ns/x/sa/db2", "read", "memory", "i", None),
+        ("xspiffe://prod/ns/x/sa/db", "read", "memory", "i", None),
+        ("SPIFFE://prod/ns/x/sa/db", "read", "memory", "i", None),
+        ("dns:a.example", "read", "disk:/a", "a-1", "tenant a"),
+        ("dns:a.example", "destroy", "disk:/a", "shared", "tenant a"),
+        ("dns:a.example", "read", "disk:/a", "A-1", None),
+        ("dns:a.example", "read", "disk:/a", "b-1", None),
+        ("dns:a.example", "read", "disk:/b", "a-1", None),
+        ("dns:a.example", "list", "disk:/a", None, "tenant a"),
+        ("dns:a.example", "list", "disk:/a", "b-1", "any of a"),  # each that lets is enough
+        ("dns:b.example", "list", "disk:/b", None, "any of a"),
+        ("dns:a.example", "read", None, "a-1", "tenant a"),
+        ("dns:bb.example", "list", "disk:/b", None, None),
+        ("email:a.example", "read", "disk:/a", "a-1", None),
+        ("cn:careful", "delete", "memory", "i", "careful"),
+        ("cn:careful", "destroy", "memory", "i", None),
+        ("listener:operator", "destroy", "memory", "i", "operator"),
+        ("listener:operator", "delete", "memory", "i", "operator"),  # implied
+        ("listener:operator", "create", "memory", "i", "operator"),
+        ("listener:operator", "push", "memory", "i", None),
+        ("", "read", "memory", "i", None),
+    ],
+)
+def test_the_first_rule_that_lets_it_decides(
+    identity: str, method: Method, store: str | None, index: str | None, decided: str | None
+) -> None:
+    rule = decide(RULES, identity, method, store, index)
+    assert (rule.name if rule else None) == decided
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_rules_nobody_may_do_anything(method: Method) -> None:
+    assert decide([], "listener:unix", method, "memory", "i") is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_star_is_every_method(method: Method) -> None:
+    assert decide([RULES[1]], "dns:a.example", method, "disk:/a", "a-1")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "kekd.yaml"
+
+
+def written(file: Path, *rules: dict[str, Any]) -> Path:
+    file.write_text(yaml.safe_dump({"memory": True, "policy": list(rules)}))
+    return file
+
+
+RULE = {"name": "r", "identities": "cn:a", "methods": ["read"]}
+
+
+def test_one_glob_needs_no_list(file: Path) -> None:
+    read_back = read(written(file, RULE))
+    assert read_back == (Rule(name="r", identities=("cn:a",), methods=("read",)),)
+
+
+def test_a_file_without_a_policy_has_none(file: Path) -> None:
+    file.write_text("memory: true")
+    assert read(file) is None
+    file.write_text("")
+    assert read(file) is None
+
+
+def test_a_policy_without_rules_is_one(file: Path) -> None:
+    assert read(written(file)) == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (RULE | {"identitys": ["x"]}, "policy.0.identitys: there is no such key in a rule"),
+        (RULE | {"methods": ["raed"]}, "policy.0.methods.0"),
+        (RULE | {"methods": []}, "policy.0.methods"),
+        (RULE | {"identities": []}, "policy.0.identities"),
+        (RULE | {"identities": [""]}, "policy.0.identities.0"),
+        (RULE | {"indexes": [7]}, "policy.0.indexes.0"),
+        ({"identities": ["cn:a"], "methods": ["read"]}, "policy.0.name: Field required"),
+    ],
+)
+def test_a_typo_is_told(file: Path, rule: dict[str, Any], problem: str) -> None:
+    with pytest.raises(PolicyError) as told:
+        read(written(file, rule))
+    assert any(it.startswith(f"{file}: {problem}") for it in told.value.problems)
+
+
+def test_all_that_is_wrong_is_told_at_once(file: Path) -> None:
+    with pytest.raises(PolicyError) as told:
+        read(written(file, RULE | {"x": 1}, RULE | {"methods": "y", "name": ""}))
+    assert len(told.value.problems) >= 3
+
+
+def test_two_rules_of_one_name_are_refused(file: Path) -> None:
+    with pytest.raises(PolicyError, match="two rules are named 'r'"):
+        read(written(file, RULE, RULE))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("policy:\n  # - {name: x}\n", "it has no rules"),
+        ("policy: []\npolicy: []\n", "'policy' is written twice"),
+        ("policy: [{name: a, name: b}]", "'name' is written twice"),
+        ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "day is out of range"),
+        ("policy: " + "[" * 10_000, "can't be read as YAML"),
+    ],
+)
+def test_what_seems_to_say_something_else_is_refused(file: Path, text: str, problem: str) -> None:
+    file.write_text(text)
+    with pytest.raises(PolicyError, match=problem):
+        read(file)
+
+
+@pytest.mark.parametrize("text", ["[", "policy: 7", "policy: {a: b}", "\0", "- a"])
+def test_what_is_no_policy_is_refused(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(PolicyError, match=r"kekd\.yaml"):
+        read(file)
+
+
+def test_a_file_that_is_not_there_is_told(file: Path) -> None:
+    with pytest.raises(PolicyError, match="No such file"):
+        read(file)

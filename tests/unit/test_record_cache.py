@@ -1,0 +1,187 @@
+"""The cache against other writers, which never tell it anything."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kekd_server.storage import record_cache
+from kekd_server.storage.driver import MOST_BYTES
+from kekd_server.storage.etag import etag_of
+from kekd_server.storage.record_cache import RecordCache
+
+WRITER = """
+import os, random, sys, time
+from pathlib import Path
+
+path, told, way = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+new = path.with_name("new")
+end = time.monotonic() + 3
+number = 1
+while time.monotonic() < end:
+    number += 1
+    record = b"%06d" % number
+    if way == "overwrite":
+        with path.open("r+b") as file:
+            file.write(record)
+    elif way == "remove and make":
+        path.unlink()
+        path.write_bytes(record)
+    else:
+        new.write_bytes(record)
+        os.utime(new, ns=(0, 0))
+        new.rename(path)
+    with told.open("r+b") as file:
+        file.write(record)
+    if random.random() < 0.2:
+        time.sleep(random.choice((0.001, 0.05)))
+"""
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows with every read of a file."""
+    read = os.read
+    reads: list[int] = []
+
+    def counted(file: int, most: int) -> bytes:
+        reads.append(file)
+        return read(file, most)
+
+    monkeypatch.setattr(os, "read", counted)
+    return reads
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that changed long ago, as nobody can set a ctime, by a shorter "long"."""
+    monkeypatch.setattr(record_cache, "_RACY_NS", 20_000_000)
+    path = tmp_path / "record"
+    path.write_bytes(b"000001")
+    time.sleep(0.03)
+    return path
+
+
+def test_a_file_that_has_not_changed_is_read_once(path: Path, reads: list[int]) -> None:
+    cache = RecordCache()
+    answers = [cache.read(str(path)) for _ in range(10)]
+    assert {answer.record for answer in answers} == {b"000001"}
+    assert {answer.etag for answer in answers} == {etag_of(b"000001")}
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 * 1024, 16 * 1024 + 1, MOST_BYTES])
+def test_a_file_of_any_length_is_read_whole(tmp_path: Path, size: int) -> None:
+    path, record = tmp_path / "record", os.urandom(size)
+    path.write_bytes(record)
+    assert RecordCache().read(str(path)).record == record
+    assert RecordCache().read_past(str(path)).record == record
+
+
+def test_a_file_that_is_no_record_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.write_bytes(bytes(MOST_BYTES + 1))
+    assert len(RecordCache().read(str(path)).record) == MOST_BYTES
+
+
+def test_a_file_that_changed_just_now_is_not_kept(path: Path, reads: list[int]) -> None:
+    cache = RecordCache()
+    path.write_bytes(b"000002")
+    for _ in range(3):
+        assert cache.read(str(path)).record == b"000002"
+    assert len(reads) == 3
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"000002")
+
+
+def overwrite_and_set_mtime_back(path: Path) -> None:
+    path.write_bytes(b"000002")
+    os.utime(path, ns=(0, 0))
+
+
+def make_anew(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"000002")
+
+
+def replace_by_an_older_file(path: Path) -> None:
+    path.with_name("other").replace(path)
+
+
+@pytest.mark.parametrize(
+    "change", [overwrite, overwrite_and_set_mtime_back, make_anew, replace_by_an_older_file]
+)
+def test_a_change_is_seen_at_once(path: Path, change: Callable[[Path], None]) -> None:
+    path.with_name("other").write_bytes(b"000002")
+    os.utime(path, ns=(0, 0))
+    time.sleep(0.03)
+    cache = RecordCache()
+    assert cache.read(str(path)).record == b"000001"
+    change(path)
+    assert cache.read(str(path)).record == b"000002"
+
+
+def test_a_file_that_is_gone_is_not_served(path: Path) -> None:
+    cache = RecordCache()
+    cache.read(str(path))
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        cache.read(str(path))
+
+
+@pytest.mark.parametrize("way", ["overwrite", "remove and make", "replace, mtime set back"])
+def test_a_busy_writer_is_never_behind(path: Path, reads: list[int], way: str) -> None:
+    told = path.with_name("told")
+    told.write_bytes(b"000001")
+    cache, answers = RecordCache(), 0
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path, told, way])
+    while writer.poll() is None:
+        written = told.read_bytes()
+        try:
+            record = cache.read(str(path)).record
+        except FileNotFoundError:
+            assert way == "remove and make"
+            continue
+        assert record >= written or not record
+        answers += 1
+    assert writer.returncode == 0
+    assert answers > len(reads) > 10, "some answers were from memory and some were read"
+
+
+def test_what_is_kept_is_bounded(
+    path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_cache, "_MOST_RECORDS", 3)
+    paths = [path.with_name(str(number)) for number in range(10)]
+    for other in paths:
+        other.write_bytes(b"1")
+    time.sleep(0.03)
+    cache = RecordCache()
+    for other in paths:
+        cache.read(str(other))
+    assert len(cache._kept) <= 3
+    assert cache.read(str(paths[-1])).record == b"1"
+    assert len(reads) == 10
+
+
+def test_a_long_record_is_not_kept(path: Path, reads: list[int]) -> None:
+    path.write_bytes(b"1" * 5000)
+    time.sleep(0.03)
+    cache = RecordCache()
+    assert cache.read(str(path)) == cache.read(str(path))
+    assert len(reads) == 2
+
+
+def test_nothing_of_a_network_filesystem_is_kept(
+    path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "major", lambda _device: 0)
+    cache = RecordCache()
+    assert cache.read(str(path)) == cache.read(str(path))
+    assert len(reads) == 2

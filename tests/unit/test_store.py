@@ -1,0 +1,87 @@
+"""A store on a disk that hangs: what must be read from it waits, and nothing else does."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kekd_schema import Envelope
+from kekd_server.errors import WatchFellBehindError
+from kekd_server.names import IndexName, NamePrefix
+from kekd_server.storage.location import DiskLocation
+from kekd_server.storage.store import Store
+from tests.fixtures.disk import opened
+
+READ_BEFORE, NEVER_READ = IndexName("read-before"), IndexName("never-read")
+LONG_AGO = 1_000_000_000
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(DiskLocation(str(tmp_path)), opened(tmp_path), threads=2)
+    for name in (READ_BEFORE, NEVER_READ):
+        await store.create(name, Envelope(provider="none"))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Nothing more is in the kernel's memory, and opening any file waits until this is set."""
+    over, really_open = threading.Event(), os.open
+    monkeypatch.setattr("kekd_server.storage.record_cache.open_if_cached", lambda _: None)
+
+    def wait_and_open(*arguments: Any, **keywords: Any) -> int:
+        assert over.wait(30)
+        return really_open(*arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", wait_and_open)
+    yield over
+    over.set()
+
+
+@pytest.fixture
+async def read_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What changed within the last seconds isn't kept.
+    monkeypatch.setattr("kekd_server.storage.record_cache._RACY_NS", -LONG_AGO)
+    await store.get(READ_BEFORE)
+
+
+@pytest.mark.usefixtures("read_before")
+async def test_a_disk_that_hangs_holds_up_only_what_must_be_read(
+    store: Store, hanging: threading.Event
+) -> None:
+    waiting = asyncio.create_task(store.get(NEVER_READ))
+    for _ in range(100):
+        assert (await store.get(READ_BEFORE)).envelope.provider == "none"
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    hanging.set()
+    assert (await waiting).envelope.provider == "none"
+
+
+@pytest.mark.usefixtures("read_before")
+async def test_reading_them_all_keeps_what_was_kept_and_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.get_many([READ_BEFORE, NEVER_READ])
+    monkeypatch.setattr("kekd_server.storage.record_cache.open_if_cached", lambda _: None)
+    monkeypatch.setattr(os, "open", None)
+    await store.get(READ_BEFORE)
+    with pytest.raises(TypeError):
+        await store.get(NEVER_READ)
+
+
+async def test_a_watch_that_fails_was_cut_and_one_that_ends_was_not(store: Store) -> None:
+    for failure in (WatchFellBehindError, None):
+        with suppress(WatchFellBehindError):
+            async with store.watch(NamePrefix("")):
+                assert store.watchers == 1
+                if failure:
+                    raise failure
+    assert (store.watchers, store.watches_cut) == (0, 1)
