@@ -9,7 +9,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import creates, h2load, machine, scale, startup, throughput
+from bench import (
+    bulk,
+    cached,
+    creates,
+    h2load,
+    kek,
+    machine,
+    million,
+    rotation,
+    scale,
+    startup,
+    throughput,
+)
+from bench.plots import Plot
 from bench.tables import Goal, Table, of_goals
 
 Part = Callable[[Path], Iterator[Table]]
@@ -18,8 +31,13 @@ Part = Callable[[Path], Iterator[Table]]
 _PARTS: Mapping[str, Part] = {
     "scale": scale.tables,
     "throughput": throughput.tables,
+    "bulk": bulk.tables,
+    "cached": cached.tables,
     "creates": creates.tables,
     "startup": startup.tables,
+    "kek": kek.tables,
+    "rotation": rotation.tables,
+    "million": million.tables,
 }
 
 
@@ -40,6 +58,7 @@ def main() -> None:
 def _run(names: list[str], folder: Path) -> None:
     print(machine.table(folder), flush=True)
     goals: list[Goal] = []
+    plots: list[Plot] = []
     for name in names:
         start = time.monotonic()
         own_folder = folder / name
@@ -47,9 +66,12 @@ def _run(names: list[str], folder: Path) -> None:
         for table in _PARTS[name](own_folder):
             print(table, flush=True)
             goals += table.goals
+            plots += [table.plot] if table.plot else []
         print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     if goals:
         print(of_goals(goals))
+    for plot in plots:
+        plot.draw()
 
 
 def _end(*_: Any) -> None:

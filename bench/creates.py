@@ -12,13 +12,17 @@ import kekd
 from bench import daemon, keystore
 from bench.keystore import blob_of
 from bench.process import Server
-from bench.tables import Table, count, microseconds, paired, ratio
+from bench.tables import Goal, Table, count, microseconds, paired, ratio
 from kekd_schema import encode
+from kekd_server.listen import EngineName
 
 Create = Callable[[str], object]
 """Makes the envelope, or the file, of this name."""
 
-_CALLERS = (1, 16)
+_ENGINES: tuple[EngineName, ...] = ("grpcio", "native")
+_CALLERS = (1, 32)
+_LEAST_SHARE = 0.7
+"""Of what the bare system calls make, with the last engine and the most callers."""
 _CPU_HEADER = ("daemon's CPU a create, µs", "client's CPU a create, µs")
 _ROUNDS = 9
 _SECONDS = 1.0
@@ -26,17 +30,18 @@ _SECONDS = 1.0
 
 
 class BareLoop:
-    """The system calls that kekd_server.storage.durable lists, and nothing else."""
+    """The system calls that kekd_server.storage.durable lists, and nothing else; with a temporary
+    folder of each thread's own, as kekd_server.storage.disk has them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._records = f"{folder}/records"
-        self._temporary = f"{folder}/tmp"
         self._content = encode(keystore.envelope_of(0))
-        for path in (self._records, self._temporary):
-            Path(path).mkdir(parents=True)
+        Path(self._records).mkdir(parents=True)
+        self._own = _OwnFolder(folder, counter())
 
     def create(self, name: str) -> None:
-        temporary = f"{self._temporary}/{name}"
+        temporary = f"{self._own.folder}/{name}"
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.write(file, self._content)
         os.fsync(file)
@@ -48,36 +53,50 @@ class BareLoop:
         os.close(folder)
 
 
+class _OwnFolder(threading.local):
+    def __init__(self, parent: Path, numbers: Iterator[int]) -> None:
+        self.folder = parent / f"{next(numbers)}"
+        self.folder.mkdir()
+
+
 def tables(folder: Path) -> Iterator[Table]:
-    bare, blob = BareLoop(folder / "bare"), blob_of(0)
-    with (
-        daemon.on_socket(keystore.fill(folder / "keystore", 0)) as server,
-        kekd.Client(server.address) as client,
-    ):
+    rows: list[tuple[str, ...]] = []
+    for engine in _ENGINES:
+        bare = BareLoop(folder / f"bare-{engine}")
+        root = keystore.fill(folder / f"keystore-{engine}", 0)
+        with daemon.on_socket(root, engine) as server, kekd.Client(server.address) as client:
+            for callers in _CALLERS:
+                figures, share = _measure(callers, client, bare, server)
+                rows.append((engine, f"{callers}", *figures))
+    header = ("engine", "callers", "kekd", "bare system calls", "kekd ÷ bare", *_CPU_HEADER)
+    what = f"durable creates, engine {_ENGINES[-1]} ÷ bare system calls, {_CALLERS[-1]} callers"
+    goal = Goal(what, share, "at least", _LEAST_SHARE)
+    yield Table("Durable creates per second, and the CPU time of kekd's", header, rows, [goal])
 
-        def create(name: str) -> None:
-            client.create_index_kms(None, name, blob)
 
-        rows = [_row(callers, create, bare.create, server) for callers in _CALLERS]
-    header = ("callers", "kekd", "bare system calls", "kekd ÷ bare", *_CPU_HEADER)
-    yield Table("Durable creates per second, and the CPU time that kekd's take", header, rows)
+def _measure(
+    callers: int, client: kekd.Client, bare: BareLoop, server: Server
+) -> tuple[tuple[str, ...], float]:
+    """The figures of a row, and how kekd's rate stands to the bare one."""
+    blob = blob_of(0)
 
+    def create(name: str) -> None:
+        client.create_index_kms(None, name, blob)
 
-def _row(callers: int, ours: Create, bare: Create, server: Server) -> tuple[str, ...]:
     our_rates, bare_rates, cpu = [], [], []
     for round_number in range(_ROUNDS):
         prefix = f"{callers}-{round_number}"
         before = (server.cpu_seconds(), time.process_time())
-        created, seconds = _run(ours, callers, prefix)
+        created, seconds = _run(create, callers, prefix)
         after = (server.cpu_seconds(), time.process_time())
         our_rates.append(created / seconds)
-        created_bare, seconds = _run(bare, callers, prefix)
+        created_bare, seconds = _run(bare.create, callers, prefix)
         bare_rates.append(created_bare / seconds)
         cpu.append([(end - start) / created for start, end in zip(before, after, strict=True)])
     rates = (median(our_rates), median(bare_rates))
     cpu_medians = (median(column) for column in zip(*cpu, strict=True))
-    share = ratio(paired(our_rates, bare_rates))
-    return (f"{callers}", *map(count, rates), share, *map(microseconds, cpu_medians))
+    share = paired(our_rates, bare_rates)
+    return (*map(count, rates), ratio(share), *map(microseconds, cpu_medians)), share
 
 
 def _run(create: Create, callers: int, prefix: str) -> tuple[int, float]:

@@ -1,33 +1,55 @@
-"""A real kekd over one keystore folder."""
+"""A real kekd over one keystore folder, with a policy, an audit and metrics, as in production."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 import kekd
 from bench.process import Server, free_port, running
+from kekd_server.listen import EngineName
+
+_POLICY = [
+    {
+        "name": "tenants",
+        "identities": "spiffe://example.org/ns/*/sa/*",
+        "indexes": "tenant-*",
+        "methods": ["read", "list", "watch"],
+    },
+    {"name": "callers", "identities": ["listener:unix", "listener:tcp"], "methods": "*"},
+]
 
 
 @contextmanager
-def on_socket(keystore: Path) -> Iterator[Server]:
+def on_socket(keystore: Path, engine: EngineName = "grpcio") -> Iterator[Server]:
     """Listens on a Unix socket beside the keystore."""
-    with _daemon(keystore, f"unix:{keystore}.run/kekd.sock") as server:
+    with _daemon(keystore, f"unix:{keystore}.{engine}.run/kekd.sock", engine) as server:
         yield server
 
 
 @contextmanager
-def on_loopback(keystore: Path) -> Iterator[Server]:
+def on_loopback(
+    keystore: Path, engine: EngineName = "grpcio", workers: int = 1
+) -> Iterator[Server]:
     """Listens on a free TCP port, for load generators that know only those."""
-    with _daemon(keystore, f"127.0.0.1:{free_port()}") as server:
+    with _daemon(keystore, f"127.0.0.1:{free_port()}", engine, workers) as server:
         yield server
 
 
 @contextmanager
-def _daemon(keystore: Path, address: str) -> Iterator[Server]:
+def _daemon(keystore: Path, address: str, engine: EngineName, workers: int = 1) -> Iterator[Server]:
     kekd_command = str(Path(sys.executable).with_name("kekd"))
-    command = [kekd_command, "--listen", address, "--disk", str(keystore)]
-    with running(command, address, Path(f"{keystore}.log")) as server:
+    name = f"{keystore}.{engine}-{workers}"
+    config = Path(f"{name}.yaml")
+    config.write_text(yaml.safe_dump({"policy": _POLICY}))
+    command = [
+        *(kekd_command, "--listen", address, "--disk", str(keystore)),
+        *("--engine", engine, "--workers", str(workers), "--config", str(config)),
+        *("--audit", f"{name}.audit", "--metrics", f"127.0.0.1:{free_port()}"),
+    ]
+    with running(command, address, Path(f"{name}.log")) as server:
         with kekd.Client(address) as client:
             client.wait()
         yield server

@@ -17,7 +17,7 @@ import grpc.aio
 from bench import load
 from bench.process import Server, free_port, python, running
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.rpc.server import MAX_REQUEST_BYTES
+from kekd_server.rpc.engines import MAX_REQUEST_BYTES
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def on_loopback(folder: Path) -> Iterator[Server]:
 
 
 async def serve(address: str) -> None:
-    """Serves until SIGTERM. The options are those of kekd_server.rpc.server."""
+    """Serves until SIGTERM. The options are those of kekd_server.rpc.engines."""
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),

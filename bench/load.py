@@ -15,7 +15,6 @@ import grpc.aio
 from bench.keystore import name_of
 from bench.process import ROOT, Server, python
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_proto.v1 import envelope_pb2_grpc as pb_grpc
 
 METHOD = "/kekd.v1.EnvelopeService/GetEnvelope"
 _IN_FLIGHT = 64
@@ -26,10 +25,16 @@ def request_of(number: int) -> pb.GetEnvelopeRequest:
 
 
 def get(address: str, number: int) -> pb.GetEnvelopeResponse:
-    """One call, waiting for the server if need be."""
+    answer = ask(address, METHOD, request_of(number).SerializeToString())
+    return pb.GetEnvelopeResponse.FromString(answer)
+
+
+def ask(address: str, method: str, request: bytes) -> bytes:
+    """One call to any server, waiting for it if need be."""
     with grpc.insecure_channel(address) as channel:
-        stub = pb_grpc.EnvelopeServiceStub(channel)
-        return stub.GetEnvelope(request_of(number), timeout=10, wait_for_ready=True)
+        call: Any = channel.unary_unary(method)  # bytes to bytes
+        answer: bytes = call(request, timeout=10, wait_for_ready=True)
+        return answer
 
 
 def cpu_per_request(server: Server, names: int, requests: int) -> float:

@@ -25,16 +25,15 @@ class Server:
     pid: int
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its threads since it started."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """User and system time of all its threads, and its workers', since they started."""
+        children = Path(f"/proc/{self.pid}/task").glob("*/children")
+        workers = [int(pid) for file in children for pid in file.read_text().split()]
+        return sum(_cpu_ticks(pid) for pid in (self.pid, *workers)) / _TICKS
 
     def resident_bytes(self) -> int:
-        line = next(it for it in self._proc("status").splitlines() if it.startswith("VmRSS:"))
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        line = next(it for it in status.splitlines() if it.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
-
-    def _proc(self, file: str) -> str:
-        return Path(f"/proc/{self.pid}/{file}").read_text()
 
 
 @contextmanager
@@ -64,6 +63,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Literal
 import kekd
 from bench import daemon, keystore, reference
 from bench.keystore import blob_of, name_of
+from bench.plots import Curves
 from bench.tables import Goal, Table, milliseconds, ratio
 
 Verb = Literal["get", "push"]
@@ -28,6 +29,8 @@ _OUR_CALLS: Mapping[Verb, int] = {"get": 200, "push": 40}
 """A round; the reference's are fewer, the longer they take."""
 _THEIR_CALLS = {1: 60, 100: 60, 1_000: 20, 10_000: 3, 100_000: 1}
 _MOST_SLOWDOWN = 1.2
+_LEAST_SPEEDUPS = {1_000: 20, 10_000: 200, 100_000: 2_000}
+"""Of a get at so many envelopes, against cyborgdb_core's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,29 @@ def _table(verb: Verb, samples: Samples) -> Table:
         "cyborgdb_core ÷ its first row",
         "cyborgdb_core ÷ kekd",
     )
-    what = f"{verb} at {_SIZES[-1]:,} envelopes ÷ {verb} at {_SIZES[0]}"
-    goal = Goal(what, ours[-1] / ours[0], "at most", _MOST_SLOWDOWN)
-    return Table(
-        f"{verb} as the keystore grows, median of a call",
-        header,
-        rows,
-        [goal] if verb == "get" else [],
-    )
+    title = f"{verb} as the keystore grows, median of a call"
+    if verb == "push":
+        return Table(title, header, rows)
+    curves = {"kekd": ours, "cyborgdb_core": theirs}
+    return Table(title, header, rows, _goals(ours, theirs), _plot(curves))
+
+
+def _goals(ours: Sequence[float], theirs: Sequence[float]) -> list[Goal]:
+    what = f"get at {_SIZES[-1]:,} envelopes ÷ get at {_SIZES[0]}"
+    speedups = {size: other / mine for size, mine, other in zip(_SIZES, ours, theirs, strict=True)}
+    return [
+        Goal(what, ours[-1] / ours[0], "at most", _MOST_SLOWDOWN),
+        *(
+            Goal(f"cyborgdb_core's get ÷ kekd's at {size:,}", speedups[size], "at least", least)
+            for size, least in _LEAST_SPEEDUPS.items()
+        ),
+    ]
+
+
+def _plot(curves: Mapping[str, Sequence[float]]) -> Curves:
+    points = {
+        name: {size: it * 1e3 for size, it in zip(_SIZES, seconds, strict=True)}
+        for name, seconds in curves.items()
+    }
+    title = "get_index_kms as the keystore grows"
+    return Curves("get.svg", title, "envelopes in the keystore", "median of a get, ms", points)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from bench.plots import Plot
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A ratio that was measured, and what it must be."""
+    """A figure that was measured, most often a ratio, and what it must be."""
 
     what: str
     value: float
@@ -27,9 +29,12 @@ class Table:
     rows: Sequence[Sequence[str]]
     goals: Sequence[Goal] = ()
     """Those that this table's figures decide."""
+    plot: Plot | None = None
+    """Of this table's figures."""
 
     def __str__(self) -> str:
-        return "\n".join([f"#### {self.title}", "", *self._lines(), ""])
+        picture = [f"{self.plot}", ""] if self.plot else []
+        return "\n".join([f"#### {self.title}", "", *self._lines(), "", *picture])
 
     def _lines(self) -> Iterator[str]:
         """The first column holds words and is left-aligned, the others hold figures."""
@@ -40,10 +45,10 @@ class Table:
 
 def of_goals(goals: Sequence[Goal]) -> Table:
     rows = [
-        (it.what, f"{it.value:.2f}", f"{it.bound} {it.limit:g}", "yes" if it.met else "no")
+        (it.what, ratio(it.value), f"{it.bound} {it.limit:,g}", "yes" if it.met else "no")
         for it in goals
     ]
-    return Table("Goals", ("ratio", "measured", "goal", "met"), rows)
+    return Table("Goals", ("", "measured", "goal", "met"), rows)
 
 
 def milliseconds(seconds: float) -> str:

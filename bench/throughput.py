@@ -1,106 +1,116 @@
-"""What GetEnvelope from disk costs beyond gRPC itself: kekd and an empty handler."""
+"""What GetEnvelope from disk costs: kekd on either engine, an empty handler on grpcio, and etcd."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from bench import daemon, empty, h2load, keystore, load
+from bench import daemon, empty, etcd, h2load, keystore, load, side
+from bench.plots import Bars
 from bench.process import Server
+from bench.side import Side
 from bench.tables import Goal, Table, count, microseconds, paired, ratio
+from kekd_schema import encode
 
 _ROUNDS = 9
 _HOT = 7
 """The number of the envelope that all of h2load's requests ask for."""
 _SHAPES = ((8, 8, 6_000), (1, 1, 2_500))
 """Connections, streams on each, and requests in a round."""
+_WORKERS = os.cpu_count() or 1
+"""As etcd, too, computes on all cores, and kekd on one for each worker."""
 _SPREADS = (1, 2_000, 10_000)
 """Over how many names; the last is more than the daemon keeps decoded."""
 _SPREAD_ROUNDS = 3
 _SPREAD_REQUESTS = 10_000
 _LEAST_SHARE = 0.85
-
-
-@dataclass(slots=True)
-class Side:
-    name: str
-    server: Server
-    load: h2load.Load
-    results: list[h2load.Result] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    """Seconds that the server computed for a request, in each round."""
-
-    def measure(self, folder: Path) -> None:
-        before = self.server.cpu_seconds()
-        self.results.append(h2load.run(self.server.address, self.load, folder))
-        self.cpu.append((self.server.cpu_seconds() - before) / self.load.requests)
-
-    @property
-    def rates(self) -> list[float]:
-        return [result.rate for result in self.results]
-
-    def row(self) -> tuple[str, ...]:
-        return (
-            self.name,
-            count(median(self.rates)),
-            microseconds(median(it.p50 for it in self.results)),
-            microseconds(median(it.p99 for it in self.results)),
-            microseconds(median(self.cpu)),
-        )
+_LEAST_NATIVE_SHARE = 4.0
+_LEAST_OF_ETCD = 1.5
+_MOST_TIME_OF_ETCD = 1.25
 
 
 def tables(folder: Path) -> Iterator[Table]:
     root = keystore.fill(folder / "keystore", max(_SPREADS))
     with ExitStack() as stack:
         ours = stack.enter_context(daemon.on_loopback(root))
+        native = stack.enter_context(daemon.on_loopback(root, "native"))
+        workers = stack.enter_context(daemon.on_loopback(root, "native", _WORKERS))
         floor = stack.enter_context(empty.on_loopback(folder))
-        found = load.get(ours.address, _HOT).blob
-        assert found.wrapped_kek == keystore.envelope_of(_HOT).wrapped_kek
+        theirs = stack.enter_context(etcd.on_loopback(folder))
+        etcd.put(theirs.address, keystore.name_of(_HOT), encode(keystore.envelope_of(_HOT)))
         for shape in _SHAPES:
-            yield _hot_table(shape, ours, floor, folder)
+            yield _hot_table(shape, (ours, native, workers, floor, theirs), folder)
         yield _spread_table(ours, floor)
 
 
-def _hot_table(
-    shape: tuple[int, int, int], our_server: Server, empty_server: Server, folder: Path
-) -> Table:
-    ours = Side("kekd", our_server, _load(shape, our_server))
-    floor = Side("empty handler", empty_server, _load(shape, empty_server))
-    for round_number in range(_ROUNDS):
-        for side in (ours, floor) if round_number % 2 else (floor, ours):
-            side.measure(folder)
-    share = paired(ours.rates, floor.rates)
+def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: Path) -> Table:
+    sides = _sides(shape, servers)
+    side.measure(sides, _ROUNDS, folder)
+    ours, native, workers, floor, linearizable, serializable = sides
     connections, streams, _ = shape
-    in_flight = f"{connections * streams} in flight"
+    title = f"GetEnvelope of one name, {connections * streams} in flight"
     return Table(
-        f"GetEnvelope of one name, {in_flight}",
-        ("", "requests/s", "p50, µs", "p99, µs", "server CPU a request, µs"),
-        (ours.row(), floor.row(), ("kekd ÷ empty handler", *_ratios(ours, floor))),
-        [
-            Goal(
-                f"requests/s of GetEnvelope ÷ empty handler, {in_flight}",
-                share,
-                "at least",
-                _LEAST_SHARE,
-            )
-        ],
+        title,
+        side.HEADER,
+        (
+            *(it.row() for it in sides),
+            ours.ratios(floor, "kekd ÷ empty handler"),
+            native.ratios(floor, "native ÷ empty handler"),
+            native.ratios(linearizable, "native ÷ etcd, linearizable"),
+            native.ratios(serializable, "native ÷ etcd, serializable"),
+            workers.ratios(linearizable, f"native, {_WORKERS} workers ÷ etcd, linearizable"),
+        ),
+        _goals(ours, native, floor, linearizable, f"{connections * streams} in flight"),
+        _plot(title, sides) if connections > 1 else None,
     )
 
 
-def _load(shape: tuple[int, int, int], server: Server) -> h2load.Load:
-    answer = load.get(server.address, _HOT)
-    return h2load.Load(load.METHOD, load.request_of(_HOT), answer, *shape)
+def _sides(shape: tuple[int, int, int], servers: Sequence[Server]) -> list[Side]:
+    ours, native, workers, floor, theirs = servers
+    name, wrapped_kek = keystore.name_of(_HOT), keystore.envelope_of(_HOT).wrapped_kek
+    get = load.request_of(_HOT).SerializeToString()
+    linearizable, serializable = etcd.request_of(name), etcd.request_of(name, serializable=True)
+    sides = []
+    for title, server, method, request in (
+        ("kekd", ours, load.METHOD, get),
+        ("kekd, engine native", native, load.METHOD, get),
+        (f"kekd, engine native, {_WORKERS} workers", workers, load.METHOD, get),
+        ("empty handler", floor, load.METHOD, get),
+        ("etcd, linearizable", theirs, etcd.METHOD, linearizable),
+        ("etcd, serializable", theirs, etcd.METHOD, serializable),
+    ):
+        answer = load.ask(server.address, method, request)
+        assert wrapped_kek in answer or server is floor, title
+        sides.append(Side(title, server, h2load.Load(method, request, answer, *shape)))
+    return sides
 
 
-def _ratios(ours: Side, floor: Side) -> tuple[str, ...]:
-    pairs = list(zip(ours.results, floor.results, strict=True))
-    return (
-        ratio(paired(ours.rates, floor.rates)),
-        ratio(median(mine.p50 / other.p50 for mine, other in pairs)),
-        ratio(median(mine.p99 / other.p99 for mine, other in pairs)),
-        ratio(paired(ours.cpu, floor.cpu)),
-    )
+def _goals(ours: Side, native: Side, floor: Side, etcd_side: Side, how: str) -> list[Goal]:
+    what = "requests/s of GetEnvelope"
+    share = paired(ours.rates, floor.rates)
+    goals = [Goal(f"{what} ÷ empty handler, {how}", share, "at least", _LEAST_SHARE)]
+    if native.load.connections > 1:
+        native_share = paired(native.rates, floor.rates)
+        of_etcd = paired(native.rates, etcd_side.rates)
+        what = f"{what}, engine native ÷"
+        goals += [
+            Goal(f"{what} empty handler, {how}", native_share, "at least", _LEAST_NATIVE_SHARE),
+            Goal(f"{what} etcd linearizable, {how}", of_etcd, "at least", _LEAST_OF_ETCD),
+        ]
+    else:
+        time_of_etcd = paired(native.means, etcd_side.means)
+        what = f"mean time of GetEnvelope, engine native ÷ etcd linearizable, {how}"
+        goals.append(Goal(what, time_of_etcd, "at most", _MOST_TIME_OF_ETCD))
+    return goals
+
+
+def _plot(title: str, sides: Sequence[Side]) -> Bars:
+    panels = {
+        "requests a second": [median(it.rates) for it in sides],
+        "server CPU a request, µs": [median(it.cpu) * 1e6 for it in sides],
+    }
+    return Bars("throughput.svg", title, [it.name for it in sides], panels)
 
 
 def _spread_table(our_server: Server, empty_server: Server) -> Table:

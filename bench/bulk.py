@@ -1,0 +1,105 @@
+"""Many envelopes at a time: a batch against as many gets, and all that a keystore has."""
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+import kekd
+from bench import daemon, keystore
+from bench.keystore import blob_of, name_of
+from bench.tables import Goal, Table, count, milliseconds, paired, ratio
+from kekd_server.listen import EngineName
+
+Clients = dict[EngineName, kekd.Client]
+
+_ENGINES: tuple[EngineName, ...] = ("grpcio", "native")
+"""The default is the first, and what the goals are about."""
+_ENVELOPES = 100_000
+_BATCH = 1_000
+_BATCH_ROUNDS = 9
+_SCAN_ROUNDS = 5
+_LEAST_OF_GETS = 20.0
+_LEAST_SCANNED = 50_000
+
+
+def tables(folder: Path) -> Iterator[Table]:
+    root = keystore.fill(folder / "keystore", _ENVELOPES)
+    with ExitStack() as stack:
+        clients: Clients = {}
+        for engine in _ENGINES:
+            server = stack.enter_context(daemon.on_socket(root, engine))
+            clients[engine] = stack.enter_context(kekd.Client(server.address))
+        yield _batch_table(clients)
+        yield _scan_table(clients)
+
+
+def _batch_table(clients: Clients) -> Table:
+    gets: dict[EngineName, list[float]] = {engine: [] for engine in clients}
+    batches: dict[EngineName, list[float]] = {engine: [] for engine in clients}
+    chosen = random.Random(0)
+    for round_number in range(_BATCH_ROUNDS):
+        for engine, client in clients.items():
+            numbers = chosen.sample(range(_ENVELOPES), 2 * _BATCH)
+            if round_number % 2:
+                batches[engine].append(_batch(client, numbers[_BATCH:]))
+            gets[engine].append(_gets(client, numbers[:_BATCH]))
+            if not round_number % 2:
+                batches[engine].append(_batch(client, numbers[_BATCH:]))
+    shares = {engine: paired(gets[engine], batches[engine]) for engine in clients}
+    rows = [
+        (
+            engine,
+            milliseconds(median(gets[engine])),
+            milliseconds(median(batches[engine])),
+            ratio(shares[engine]),
+        )
+        for engine in clients
+    ]
+    what = f"{_BATCH:,} gets ÷ a BatchGet of {_BATCH:,}"
+    goal = Goal(what, shares[_ENGINES[0]], "at least", _LEAST_OF_GETS)
+    header = ("engine", "gets, ms", "BatchGet, ms", "gets ÷ BatchGet")
+    return Table(f"{_BATCH:,} envelopes of {_ENVELOPES:,}", header, rows, [goal])
+
+
+def _gets(client: kekd.Client, numbers: Sequence[int]) -> float:
+    """Seconds, as in `_batch`."""
+    names = [name_of(number) for number in numbers]
+    start = time.perf_counter()
+    found = [client.get_index_kms(None, name) for name in names]
+    seconds = time.perf_counter() - start
+    assert found == [blob_of(number) for number in numbers]
+    return seconds
+
+
+def _batch(client: kekd.Client, numbers: Sequence[int]) -> float:
+    names = [name_of(number) for number in numbers]
+    start = time.perf_counter()
+    found = list(client.get_many_index_kms(None, names))
+    seconds = time.perf_counter() - start
+    assert found == [(name_of(number), blob_of(number)) for number in numbers]
+    return seconds
+
+
+def _scan_table(clients: Clients) -> Table:
+    rates: dict[EngineName, list[float]] = {engine: [] for engine in clients}
+    for _ in range(_SCAN_ROUNDS):
+        for engine, client in clients.items():
+            rates[engine].append(_ENVELOPES / _scan(client))
+    rows = [(engine, count(median(it))) for engine, it in rates.items()]
+    default = median(rates[_ENGINES[0]])
+    goal = Goal("envelopes that a listing has a second", default, "at least", _LEAST_SCANNED)
+    title = f"Listing of {_ENVELOPES:,} full envelopes"
+    return Table(title, ("engine", "envelopes a second"), rows, [goal])
+
+
+def _scan(client: kekd.Client) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    found = list(client.scan_index_kms())
+    seconds = time.perf_counter() - start
+    assert len(found) == _ENVELOPES
+    assert found[-1] == (name_of(_ENVELOPES - 1), blob_of(_ENVELOPES - 1))
+    return seconds
