@@ -11,7 +11,7 @@ run: $(VENV)/run
 	@$(BIN)/kekd
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=3 --dist=worksteal
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check
@@ -24,16 +24,16 @@ generate: $(VENV)/dev
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) \
 	  --grpc_python_out=$(PROTO_OUT) --mypy_grpc_out=$(PROTO_OUT) \
-	  kekd_proto/v1/envelope.proto
+	  kekd_proto/v1/daemon.proto kekd_proto/v1/envelope.proto
 	$(BIN)/flatc --python --python-typing --gen-onefile -o $(SCHEMA_OUT) schema/kms_blob.fbs
 
-bench: $(VENV)/dev
+bench: $(VENV)/bench
 	$(BIN)/python -m bench
 
 clean:
 	rm -rf $(VENV)
 
-$(VENV)/run $(VENV)/dev: $(VENV)/%: pyproject.toml
+$(VENV)/run $(VENV)/dev $(VENV)/bench: $(VENV)/%: pyproject.toml
 	@echo "installing kekd[$*] into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[$*]'
