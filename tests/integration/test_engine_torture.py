@@ -225,7 +225,9 @@ async def test_calls_may_end_midway(victim: Victim) -> None:
         codes = await asyncio.gather(*waiting)
     # Not as lists, as telling how two such differ takes pytest minutes.
     assert Counter(codes[::2]) == {grpc.StatusCode.CANCELLED: 500}
-    assert Counter(codes[1::2]) == {grpc.StatusCode.DEADLINE_EXCEEDED: 500}
+    # The server keeps the deadline too, and its reset may come just before ours: gRPC's client
+    # calls that "cancelled" (src/core/lib/transport/status_conversion.cc).
+    assert set(codes[1::2]) <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     victim.proxy.tell()
     victim.proxy.cut()
     store = kekd.StorageConfig.s3(victim.bucket)
