@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -202,13 +202,18 @@ class AsyncClient:
         await self.close()
 
     async def _pages(self, page: Page[Item], timeout: float | None) -> AsyncIterator[Item]:  # noqa: ASYNC109
-        token = ""
-        while True:
-            items, token = await self._call(page(token), timeout)
-            for item in items:
-                yield item
-            if not token:
-                return
+        coming = self._begun(page(""), timeout)
+        try:
+            while True:
+                items, token = await coming
+                if token:
+                    coming = self._begun(page(token), timeout)
+                for item in items:
+                    yield item
+                if not token:
+                    return
+        finally:
+            coming.cancel()
 
     def _connected(self) -> _rpc.Connection:
         self._connection = self._dialer.dial_async(self._connection)
@@ -216,6 +221,11 @@ class AsyncClient:
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
+
+    def _begun(self, operation: Operation[Result], timeout: float | None) -> asyncio.Task[Result]:
+        task = asyncio.create_task(self._call(operation, timeout))
+        task.add_done_callback(_seen)
+        return task
 
     async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
         seconds = self._seconds(timeout)
@@ -237,3 +247,9 @@ class AsyncClient:
         # Out here, where no traceback keeps the call: gRPC would report its end to a loop that may
         # be over by then.
         raise UnavailableError(_rpc.CLOSED)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Of a page that nobody wants any more: asyncio would log that nobody saw how it ended."""
+    if not task.cancelled():
+        task.exception()

@@ -149,7 +149,7 @@ class Client:
         """The names of the indexes that have an envelope, read a page at a time.
 
         A name that is there all the while comes exactly once, whatever is written meanwhile. The
-        timeout is for each page.
+        timeout is for each page. The next page is on its way while one is read.
         """
         return self._pages(partial(operations.page, config_location, prefix), timeout)
 
@@ -259,12 +259,18 @@ class Client:
         self.close()
 
     def _pages(self, page: Page[Item], timeout: float | None) -> Iterator[Item]:
-        token = ""
-        while True:
-            items, token = self._call(page(token), timeout)
-            yield from items
-            if not token:
-                return
+        """Each is asked for while the one before it is read."""
+        coming = self._begun(page(""), timeout)
+        try:
+            while True:
+                items, token = coming.result()
+                if token:
+                    coming = self._begun(page(token), timeout)
+                yield from items
+                if not token:
+                    return
+        finally:
+            coming.cancel()
 
     def _connected(self) -> _rpc.Connection:
         # Two threads may both come here first: then one connection serves one call only.
@@ -273,6 +279,9 @@ class Client:
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
+
+    def _begun(self, operation: Operation[Result], timeout: float | None) -> _rpc.Begun[Result]:
+        return _rpc.Begun(self._connected(), operation, self._seconds(timeout), self.address)
 
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
         seconds = self._seconds(timeout)

@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import grpc.aio
@@ -17,6 +17,8 @@ from kekd._operations import SERVICE, STATUS_SERVICE, Operation
 from kekd._tls import Files, Material, Tls
 from kekd_proto.address import default_socket, grpc_target
 from kekd_proto.reasons import DOMAIN
+
+Result = TypeVar("Result")
 
 ADDRESS_VARIABLE: Final = "KEKD_ADDRESS"
 DEFAULT_TIMEOUT: Final = 10.0
@@ -203,6 +205,36 @@ class Connection:
             response_deserializer=operation.answer.FromString,
         )
         return method(operation.request)
+
+
+class Begun(Generic[Result]):
+    """A call under way."""
+
+    def __init__(
+        self, connection: Connection, operation: Operation[Result], timeout: float, address: str
+    ) -> None:
+        """Raises `UnavailableError` if the channel was closed."""
+        self._connection = connection  # held while the call lasts
+        self._operation = operation
+        self._address = address
+        try:
+            self._call = connection.method(operation).future(
+                operation.request, timeout=timeout, wait_for_ready=operation.wait_for_ready
+            )
+        except ValueError:
+            raise errors.UnavailableError(CLOSED) from None
+
+    def result(self) -> Result:
+        """Waits for it. Raises `EnvelopeError`."""
+        try:
+            return self._operation.result(self._call.result())
+        except grpc.FutureCancelledError:  # gRPC's word for a channel that was closed meanwhile
+            raise errors.UnavailableError(CLOSED) from None
+        except grpc.RpcError as error:
+            raise translated(error, self._address) from None
+
+    def cancel(self) -> None:
+        self._call.cancel()
 
 
 def translated(error: grpc.RpcError, address: str) -> errors.EnvelopeError:

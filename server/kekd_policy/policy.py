@@ -123,7 +123,7 @@ def applying(
 
 
 def _fits(name: str, globs: Sequence[str]) -> bool:
-    return any(glob == "*" or fnmatchcase(name, glob) for glob in globs)
+    return "*" in globs or any(fnmatchcase(name, it) for it in globs)
 
 
 def _problem(error: "ErrorDetails") -> str:

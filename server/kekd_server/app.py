@@ -57,6 +57,7 @@ _LOOK_SECONDS: Final = 1.0
 """How often the files of certificates are looked at, and what is measured by looking."""
 _OPENING_SECONDS: Final = 5.0
 """A store that takes longer may come later: it is asked again and again whether it answers."""
+_PAGE_OBJECTS: Final = 50_000
 _LAST_SECONDS: Final = 2.0
 """For the traces that weren't sent yet."""
 
@@ -143,8 +144,10 @@ async def _serve(  # noqa: PLR0913
         tracing=tracing,
     )
     await server.start(listeners)
-    # What is there now stays: there is no use in looking through it again and again.
+    # What is there now stays: there is no use in looking through it again and again. Nor through
+    # what a page of a listing is made of, which is gone before long.
     gc.freeze()
+    gc.set_threshold(_PAGE_OBJECTS)
     _warn_of_closed(settings, listeners)
     _log.info("serving %s on %s", _listed(settings.locations), _listed(listeners))
     serving()

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Callable
-from functools import cached_property
 from itertools import count
 from typing import Final
 
@@ -16,7 +15,9 @@ def _lasting() -> None:
 
 
 class Caller:
-    """For one call. What only some calls need is found when it is asked for."""
+    """For one call."""
+
+    __slots__ = ("check", "identity", "is_local", "peer", "request_id")
 
     def __init__(
         self, identity: str, *, is_local: bool, peer: str, check: Callable[[], None] = _lasting
@@ -29,8 +30,5 @@ class Caller:
         self.peer = peer
         self.check = check
         """Raises `UnauthenticatedError` once its identity is over."""
-
-    @cached_property
-    def request_id(self) -> str:
+        self.request_id = f"{_PROCESS}{next(_NUMBERS):08x}"
         """What the log and the audit know this call by."""
-        return f"{_PROCESS}{next(_NUMBERS):08x}"

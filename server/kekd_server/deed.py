@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -13,10 +14,17 @@ from kekd_proto.reasons import STATUS
 from kekd_server.caller import Caller
 from kekd_server.errors import AccessDeniedError, KekdError
 
+Event = Literal["begin", "end"]
+
 _NULL: Final = "null"
 
 
 class Deed:
+    __slots__ = (
+        *("caller", "method", "store", "etag_before", "etag_after"),
+        *("_index", "_rule", "_began", "_code"),
+    )
+
     def __init__(
         self, caller: Caller, method: Method, store: str, index: str, rule: str | None
     ) -> None:
@@ -59,20 +67,26 @@ class Deed:
             cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
             self._code = "CANCELLED" if cancelled else "INTERNAL"
 
-    def line(self, event: Literal["begin", "end"]) -> str:
-        """Of the audit: a JSON object, put together by hand as json takes as long as a get."""
+    def line(self, event: Event, now: str, clock: float) -> str:
+        """A JSON object, put together by hand as json takes as long as a get."""
         caller = self.caller
         who = _quoted(caller.identity, caller.peer, self.method, self.store, self._rule)
         code, duration = _NULL, _NULL
         if event == "end":
             code = f'"{self._code}"'
-            duration = f"{(time.monotonic() - self._began) * 1e3:.3f}"
+            duration = f"{(clock - self._began) * 1e3:.3f}"
         return (
-            f'{{"time": "{_now()}", "event": "{event}", "request_id": "{caller.request_id}", {who},'
+            f'{{"time": "{now}", "event": "{event}", "request_id": "{caller.request_id}", {who},'
             f' "index": {_text(self._index)}, "etag_before": {_text(self.etag_before)},'
             f' "etag_after": {_text(self.etag_after)}, "code": {code},'
             f' "duration_ms": {duration}}}\n'
         )
+
+
+def lines(deeds: Iterable[Deed], event: Event) -> list[str]:
+    """Of the audit, that it happens to them now."""
+    now, clock = _now(), time.monotonic()
+    return [it.line(event, now, clock) for it in deeds]
 
 
 @lru_cache(maxsize=4096)

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache, partial
-from types import TracebackType
 from typing import Any, Final, Literal, TypeVar
 
 from kekd_policy import METHODS, Method, Rule, applying
 from kekd_server.audit import AuditLog
 from kekd_server.caller import Caller
-from kekd_server.deed import Deed
+from kekd_server.deed import Deed, lines
 from kekd_server.metrics import Metrics
 
 T = TypeVar("T")
@@ -20,7 +19,6 @@ OnFailure = Literal["deny", "allow"]
 _MOST_CALLERS: Final = 16_384
 _LOCAL: Final = (Rule(name="local", identities=("*",), methods=("*",)),)
 """Where there is no policy: whoever reaches a local listener may do anything."""
-_UNRECORDED: Final = nullcontext()
 
 
 class Guard:
@@ -45,48 +43,74 @@ class Guard:
         self._decisions: Counter[tuple[str, str]] = Counter()
         metrics.follow_decisions(self._decisions)
         self._audit = audit
-        self._on_failure = on_failure
+        self._must_for_writes = on_failure != "allow"
+        self._must_for_reads = on_failure == "deny"
 
     def replace(self, policy: Sequence[Rule] | None) -> None:
         # Of the same few callers it is asked again and again, though of many indexes.
         self._applying = lru_cache(_MOST_CALLERS)(partial(_applying, policy))
 
     def deed(self, caller: Caller, method: Method, store: str, index: str) -> Deed:
-        rule = self._rule_for(caller, method, store, index)
-        return self._counted(Deed(caller, method, store, index, rule))
+        rules = self._rules(caller, method, store)
+        deed = Deed(caller, method, store, index, _covering(rules, index))
+        self._count(deed)
+        return deed
+
+    def deeds(
+        self, caller: Caller, method: Method, store: str, indexes: Iterable[str]
+    ) -> list[Deed]:
+        """One for each index."""
+        rules = self._rules(caller, method, store)
+        deeds = [Deed(caller, method, store, it, _covering(rules, it)) for it in indexes]
+        self._count(*deeds)
+        return deeds
 
     def sweep(self, caller: Caller, method: Method, store: str, prefix: str) -> Deed:
         """What is done to all those indexes with a prefix to which the caller may do it, and which
         he may read. It is denied if there can't be any.
         """
-        rule = self._rule_for(caller, method, store, None)
-        return self._counted(Deed(caller, method, store, f"{prefix}*", rule))
+        rules = self._rules(caller, method, store)
+        deed = Deed(caller, method, store, f"{prefix}*", rules[0].name if rules else None)
+        self._count(deed)
+        return deed
 
-    def shows(self, sweep: Deed, index: str) -> bool:
-        """Whether an index is one of those."""
-        return all(
-            self._rule_for(sweep.caller, method, sweep.store, index) is not None
-            for method in (sweep.method, "read")
-        )
+    def shown(self, sweep: Deed) -> Callable[[str], bool]:
+        """What says of an index whether it is one of those."""
+        to_sweep = self._rules(sweep.caller, sweep.method, sweep.store)
+        to_read = self._rules(sweep.caller, "read", sweep.store)
+        return lambda it: _covering(to_sweep, it) is not None and _covering(to_read, it) is not None
 
     def knows(self, caller: Caller, store: str) -> bool:
         """Whether he may do anything in a store."""
-        return any(self._rule_for(caller, it, store, None) is not None for it in METHODS)
+        return any(self._rules(caller, it, store) for it in METHODS)
 
     def again(self, sweep: Deed) -> None:
         """Raises `AccessDeniedError` if it isn't allowed any more, and `UnauthenticatedError`."""
         sweep.caller.check()
-        if self._rule_for(sweep.caller, sweep.method, sweep.store, None) is None:
+        if not self._rules(sweep.caller, sweep.method, sweep.store):
             sweep.deny()
-            self._counted(sweep).check()
+            self._count(sweep)
+            sweep.check()
 
-    def recorded(self, *deeds: Deed) -> AbstractAsyncContextManager[None]:
-        """While they are done, which are reads of one method, or a watch. Raises
-        `AuditUnavailableError`.
-        """
+    async def read(self, deeds: Sequence[Deed], work: Callable[[], Awaitable[T]]) -> T:
+        """Does what changes nothing. Raises what the work does, and `AuditUnavailableError`."""
         if self._audit is None or not deeds:
-            return _UNRECORDED
-        return _Recorded(self._audit, deeds, must=self._on_failure == "deny")
+            return await work()
+        return await _recorded(self._audit, deeds, work, must=self._must_for_reads)
+
+    @asynccontextmanager
+    async def watched(self, deed: Deed) -> AsyncIterator[None]:
+        """While it goes on. Raises `AuditUnavailableError`."""
+        if self._audit is None:
+            yield
+            return
+        await _begin(self._audit, [deed], must=self._must_for_reads)
+        try:
+            yield
+        except BaseException as error:
+            _post_failed(self._audit, [deed], error)
+            raise
+        self._audit.post(lines([deed], "end"))
 
     async def write(self, deeds: Sequence[Deed], work: Callable[[], Awaitable[T]]) -> T:
         """Does a write, which is recorded before and when it is done. Once begun it goes on to its
@@ -95,78 +119,55 @@ class Guard:
         """
         if self._audit is None or not deeds:
             return await work()
-        await self._begin(self._audit, deeds)
-        ending = asyncio.ensure_future(_ended(self._audit, deeds, work))
+        await _begin(self._audit, deeds, must=self._must_for_writes)
+        ending = asyncio.ensure_future(_recorded(self._audit, deeds, work, must=False))
         ending.add_done_callback(_seen)
         return await asyncio.shield(ending)
 
-    async def _begin(self, audit: AuditLog, deeds: Sequence[Deed]) -> None:
-        lines = [it.line("begin") for it in deeds if not it.refusal]
-        if not lines or self._on_failure == "allow":
-            audit.post(lines)
-            return
-        try:
-            await audit.write(lines)
-        except BaseException as error:
-            _post_failed(audit, deeds, error)
-            raise
+    def _count(self, *deeds: Deed) -> None:
+        for it in deeds:
+            self._decisions[it.method, it.decision] += 1
 
-    def _counted(self, deed: Deed) -> Deed:
-        self._decisions[deed.method, deed.decision] += 1
-        return deed
-
-    def _rule_for(
-        self, caller: Caller, method: Method, store: str, index: str | None
-    ) -> str | None:
-        """The name of the rule that lets it happen."""
-        rules = self._applying(caller.identity, caller.is_local, method, store)
-        for rule in rules:
-            if index is None or rule.covers(index):
-                return rule.name
-        return None
+    def _rules(self, caller: Caller, method: Method, store: str) -> tuple[Rule, ...]:
+        """Those that let it happen, if they cover the index."""
+        return self._applying(caller.identity, caller.is_local, method, store)
 
 
-class _Recorded(AbstractAsyncContextManager[None]):
-    """A class, as a generator takes longer than the rest of it."""
-
-    def __init__(self, audit: AuditLog, deeds: Sequence[Deed], *, must: bool) -> None:
-        self._audit = audit
-        self._deeds = deeds
-        self._must = must
-
-    async def __aenter__(self) -> None:
-        if self._deeds[0].method == "watch":
-            await self._tell([it.line("begin") for it in self._deeds if not it.refusal])
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if error:
-            _post_failed(self._audit, self._deeds, error)
-        else:
-            await self._tell([it.line("end") for it in self._deeds])
-
-    async def _tell(self, lines: Sequence[str]) -> None:
-        if self._must and lines:
-            await self._audit.write(lines)
-        else:
-            self._audit.post(lines)
+async def _begin(audit: AuditLog, deeds: Sequence[Deed], *, must: bool) -> None:
+    begun = lines((it for it in deeds if not it.refusal), "begin")
+    if not begun or not must:
+        audit.post(begun)
+        return
+    try:
+        await audit.write(begun)
+    except BaseException as error:
+        _post_failed(audit, deeds, error)
+        raise
 
 
-async def _ended(audit: AuditLog, deeds: Sequence[Deed], work: Callable[[], Awaitable[T]]) -> T:
+async def _recorded(
+    audit: AuditLog, deeds: Sequence[Deed], work: Callable[[], Awaitable[T]], *, must: bool
+) -> T:
+    """Does it, and records how it ended, which `must` be written before the result is given away or
+    may be late.
+    """
     try:
         result = await work()
     except BaseException as error:
         _post_failed(audit, deeds, error)
         raise
-    audit.post([it.line("end") for it in deeds])
+    ended = lines(deeds, "end")
+    if must:
+        await audit.write(ended)
+    else:
+        audit.post(ended)
     return result
 
 
 def _post_failed(audit: AuditLog, deeds: Sequence[Deed], error: BaseException) -> None:
     for it in deeds:
         it.failed(error)
-    audit.post([it.line("end") for it in deeds])
+    audit.post(lines(deeds, "end"))
 
 
 def _seen(ending: asyncio.Future[Any]) -> None:
@@ -185,3 +186,11 @@ def _applying(
     if policy is None:
         return _LOCAL if is_local else ()
     return applying(policy, identity, method, store)
+
+
+def _covering(rules: Iterable[Rule], index: str) -> str | None:
+    """The name of the first of them that covers it."""
+    for rule in rules:
+        if rule.covers(index):
+            return rule.name
+    return None

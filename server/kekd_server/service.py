@@ -78,7 +78,7 @@ class Watch:
         while True:
             event = await self._subscription.next(max(0.0, end - time.monotonic()))
             self._guard.again(self._deed)
-            if not isinstance(event, Change) or self._guard.shows(self._deed, event.name.value):
+            if not isinstance(event, Change) or self._guard.shown(self._deed)(event.name.value):
                 return event
 
 
@@ -151,7 +151,8 @@ class EnvelopeService:
         store = self._select(caller, "push", location, "")
         checked = [_checked(it) for it in pushes]
         sound = [it for it in checked if isinstance(it, Push)]
-        deeds = [self._guard.deed(caller, "push", store.name, it.name.value) for it in sound]
+        names = (it.name.value for it in sound)
+        deeds = self._guard.deeds(caller, "push", store.name, names)
 
         async def replace() -> list[Written | KekdError]:
             let = [push for push, deed in zip(sound, deeds, strict=True) if not deed.refusal]
@@ -169,11 +170,14 @@ class EnvelopeService:
     ) -> StoredEnvelope:
         store = self._select(caller, "read", location, name.value)
         deed = self._guard.deed(caller, "read", store.name, name.value)
-        async with self._guard.recorded(deed):
+
+        async def get() -> StoredEnvelope:
             deed.check()
             stored = await store.get(name)
             deed.etag_after = stored.etag
             return stored
+
+        return await self._guard.read([deed], get)
 
     async def get_many(
         self, caller: Caller, location: Location | None, names: Sequence[IndexName | KekdError]
@@ -183,11 +187,13 @@ class EnvelopeService:
         """
         store = self._select(caller, "read", location, "")
         sound = [it for it in names if isinstance(it, IndexName)]
-        deeds = [self._guard.deed(caller, "read", store.name, it.value) for it in sound]
-        async with self._guard.recorded(*deeds):
+        deeds = self._guard.deeds(caller, "read", store.name, (it.value for it in sound))
+
+        async def get() -> list[StoredEnvelope | KekdError]:
             let = [name for name, deed in zip(sound, deeds, strict=True) if not deed.refusal]
-            results = _merged(deeds, await store.get_many(let))
-        return Found(store.name, _placed(names, results))
+            return _merged(deeds, await store.get_many(let))
+
+        return Found(store.name, _placed(names, await self._guard.read(deeds, get)))
 
     async def delete(
         self, caller: Caller, location: Location | None, name: IndexName, *, if_etag: str | None
@@ -212,17 +218,22 @@ class EnvelopeService:
         position = PageToken.parse(token, prefix) if token else PageToken.first(prefix)
         wanted = NamePrefix(prefix)
         deed = self._guard.sweep(caller, "list", store.name, prefix)
-        async with self._guard.recorded(deed):
+
+        async def list_shown() -> list[IndexName]:
             deed.check()
+            shown = self._guard.shown(deed)
             names: list[IndexName] = []
             after, asked = position.after, size + 1
             # One more than asked for tells whether there is a next page, of what may be shown.
             while len(names) <= size:
                 found = await store.list(wanted, after, asked, listing=position.listing)
-                names += (it for it in found if self._guard.shows(deed, it.value))
+                names += (it for it in found if shown(it.value))
                 if len(found) < asked:
                     break
                 after, asked = found[-1], max(asked, _SEARCHED)
+            return names
+
+        names = await self._guard.read([deed], list_shown)
         if len(names) <= size:
             return Page(names, "")
         return Page(names[:size], str(replace(position, after=names[size - 1])))
@@ -235,7 +246,7 @@ class EnvelopeService:
         store = self._select(caller, "watch", location, "")
         wanted = NamePrefix(prefix)
         deed = self._guard.sweep(caller, "watch", store.name, prefix)
-        async with self._guard.recorded(deed):
+        async with self._guard.watched(deed):
             deed.check()
             async with store.watch(wanted) as subscription:
                 yield Watch(subscription, deed, self._guard)

@@ -13,26 +13,28 @@ class Calls:
     def __init__(self) -> None:
         self.running = 0
         self._idle = asyncio.Event()
-        self._idle.set()
         self.refused = False
         """Whether calls that come now are too late."""
 
     def refuse_more(self) -> None:
         self.refused = True
+        if not self.running:
+            self._idle.set()
 
     def __enter__(self) -> None:
         self.running += 1
-        self._idle.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self.running -= 1
-        if not self.running:
+        if self.refused and not self.running:
             self._idle.set()
 
     async def finished(self, within: float) -> None:
-        """Returns when no call is running, or when `within` seconds have passed."""
+        """Once more are refused: returns when none is running, or when `within` seconds have
+        passed.
+        """
         try:
             async with asyncio.timeout(within):
                 await self._idle.wait()

@@ -42,10 +42,11 @@ class Observing:
 class _Counted:
     """A class, as a generator takes longer."""
 
-    code = "OK"
-    """In gRPC's spelling."""
+    __slots__ = ("_begun", "_metrics", "code")
 
     def __init__(self, metrics: MethodMetrics) -> None:
+        self.code = "OK"
+        """In gRPC's spelling."""
         self._metrics = metrics
 
     def __enter__(self) -> None:

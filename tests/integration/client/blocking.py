@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import kekd
+
+_END = object()
 
 
 class BlockingAsyncClient:
@@ -25,25 +27,14 @@ class BlockingAsyncClient:
 
         return lambda *args, **options: self._run(call(*args, **options))
 
-    def list_index_kms(self, *args: Any, **options: Any) -> Iterator[str]:
-        async def call() -> list[str]:
-            return [name async for name in self._client.list_index_kms(*args, **options)]
+    def list_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
+        return self._each(self._client.list_index_kms(*args, **options))
 
-        return iter(self._run(call()))
-
-    def push_many_index_kms(self, *args: Any, **options: Any) -> Iterator[Any]:
-        async def call() -> list[Any]:
-            return [it async for it in self._client.push_many_index_kms(*args, **options)]
-
-        return iter(self._run(call()))
+    def push_many_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
+        return self._each(self._client.push_many_index_kms(*args, **options))
 
     def watch_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
-        events = self._client.watch_index_kms(*args, **options)
-        try:
-            while True:
-                yield self._run(anext(events))
-        finally:
-            self._run(events.aclose())
+        return self._each(self._client.watch_index_kms(*args, **options))
 
     def __enter__(self) -> Self:
         self._run(self._client.__aenter__())
@@ -54,6 +45,13 @@ class BlockingAsyncClient:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _each(self, items: Any) -> Generator[Any, None, None]:
+        try:
+            while (item := self._run(anext(items, _END))) is not _END:
+                yield item
+        finally:
+            self._run(items.aclose())
 
     def _run(self, call: Any) -> Any:
         async def awaited() -> Any:

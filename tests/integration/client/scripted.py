@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 SOON = 10.0
 """Seconds in which anything here happens, however busy the machine is."""
 HEARTBEAT = 0.2
+PAGES = 3
 
 Answer = pb.WatchEnvelopesResponse
 
@@ -59,6 +61,9 @@ class Scripted:
         self.gets: list[str] = []
         self.failure: grpc.StatusCode | None = None
         """What each call but a watch fails with."""
+        self.pages: list[str] = []
+        """The tokens that were listed by; each page has one name."""
+        self.pages_ended: list[str] = []
         self.watches: list[Stream] = []
         self.open = threading.Event()
         """Whether reads are answered, with what they met when they came."""
@@ -86,6 +91,17 @@ class Scripted:
         assert self.open.wait(SOON)
         self._fail(context)
         return pb.GetEnvelopeResponse(blob=blob, etag=f"etag {blob.version}", store="memory")
+
+    def _list(self, request: pb.ListEnvelopesRequest, context: Any) -> pb.ListEnvelopesResponse:
+        self.pages.append(request.page_token)
+        context.add_callback(partial(self.pages_ended.append, request.page_token))
+        assert self.open.wait(SOON)
+        self._fail(context)
+        number = int(request.page_token or 1)
+        return pb.ListEnvelopesResponse(
+            envelopes=[pb.ListedEnvelope(index_name=f"name {number}")],
+            next_page_token=str(number + 1) if number < PAGES else "",
+        )
 
     def _write(self, _: Any, context: Any) -> pb.PushEnvelopeResponse:
         self.version += 1
@@ -122,6 +138,7 @@ class Scripted:
             "PushEnvelope": _unary(self._write, pb.PushEnvelopeRequest),
             "BatchPushEnvelopes": _unary(self._write_many, pb.BatchPushEnvelopesRequest),
             "DeleteEnvelope": _unary(self._delete, pb.DeleteEnvelopeRequest),
+            "ListEnvelopes": _unary(self._list, pb.ListEnvelopesRequest),
             "WatchEnvelopes": grpc.unary_stream_rpc_method_handler(
                 self._watch,
                 request_deserializer=pb.WatchEnvelopesRequest.FromString,

@@ -1,0 +1,64 @@
+"""A listing that is read a page at a time."""
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+import kekd
+from tests.integration.client.blocking import OpenClient
+from tests.integration.client.scripted import PAGES, Scripted, eventually
+
+
+@pytest.fixture
+def client(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client]:
+    with open_client(scripted.address) as client:
+        yield client
+
+
+@pytest.fixture
+def names(client: kekd.Client, scripted: Scripted) -> Iterator[Generator[str, None, None]]:
+    """A listing of which the first page is being read, and the second is there."""
+    names: Any = client.list_index_kms()
+    assert scripted.pages == []
+    assert next(names) == "name 1"
+    eventually(lambda: scripted.pages_ended == ["", "2"])
+    yield names
+    names.close()
+
+
+def test_the_next_page_is_on_its_way_while_one_is_read(
+    names: Generator[str, None, None], scripted: Scripted
+) -> None:
+    assert list(names) == [f"name {number}" for number in range(2, PAGES + 1)]
+    assert scripted.pages == ["", "2", "3"]
+
+
+def test_a_page_that_nobody_waits_for_any_more_is_cancelled(
+    names: Generator[str, None, None], scripted: Scripted
+) -> None:
+    scripted.open.clear()
+    assert next(names) == "name 2"
+    eventually(lambda: scripted.pages == ["", "2", "3"])
+    names.close()
+    eventually(lambda: scripted.pages_ended == ["", "2", "3"])
+
+
+def test_a_page_that_fails_is_raised_after_those_before_it(
+    names: Generator[str, None, None], scripted: Scripted
+) -> None:
+    scripted.failure = grpc.StatusCode.PERMISSION_DENIED
+    assert next(names) == "name 2"
+    with pytest.raises(kekd.PermissionDeniedError):
+        next(names)
+
+
+def test_a_client_that_is_closed_meanwhile_says_so(
+    client: kekd.Client, names: Generator[str, None, None], scripted: Scripted
+) -> None:
+    scripted.open.clear()
+    assert next(names) == "name 2"
+    client.close()
+    with pytest.raises(kekd.UnavailableError, match="closed"):
+        next(names)
