@@ -1,5 +1,6 @@
 """Where the daemon listens and the client looks when nobody said where."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,14 @@ def grpc_target(address: str) -> str:
     `%` and `?` mean something.
     """
     return quote(address, safe="/:") if address.startswith("unix:") else address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def default_socket() -> Path:

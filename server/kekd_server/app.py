@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from kekd_policy import PolicyError
 from kekd_server import notify
@@ -21,6 +21,7 @@ from kekd_server.listen import Listener, TcpListener, TlsFiles, claimed
 from kekd_server.metrics import Metrics
 from kekd_server.metrics_listener import serve as serve_metrics
 from kekd_server.policy_file import PolicyFile
+from kekd_server.reloaded import Reloaded
 from kekd_server.rpc.engines import Lasting
 from kekd_server.rpc.server import Server
 from kekd_server.service import EnvelopeService
@@ -41,13 +42,6 @@ if TYPE_CHECKING:
     from kekd_server.tls import Certificates
 
 _log = logging.getLogger(__name__)
-
-
-class Reread(Protocol):
-    """Something that is read from files, and read anew when they change."""
-
-    def look(self, *, asked: bool) -> None:
-        """Whether they did; aloud if `asked`."""
 
 
 _DISK_THREADS: Final = 16
@@ -118,11 +112,11 @@ async def _serve(  # noqa: PLR0913
         audit,
         settings.audit.on_failure if settings.audit else None,
     )
-    reread: list[Reread] = [*certificates.values()]
+    reloaded: list[Reloaded[Any]] = [*certificates.values()]
     if policy_file:
         policy = _follow_policy(policy_file, settings, guard)
         metrics.follow(lambda: policy.refusals, metrics.reload_failures.labels("policy"))
-        reread.append(policy)
+        reloaded.append(policy)
     server = Server(
         EnvelopeService(stores, guard),
         DaemonStatus(
@@ -153,7 +147,7 @@ async def _serve(  # noqa: PLR0913
     serving()
     notify.ready()
     keepers = [
-        asyncio.create_task(_renew(reread, asked)),
+        asyncio.create_task(_renew(reloaded, asked)),
         asyncio.create_task(_sample(metrics, certificates.values(), server)),
     ]
     await signalled.wait()
@@ -195,7 +189,7 @@ def _expiries(certificates: "Mapping[TlsFiles, Certificates]") -> list[Certifica
     return [CertificateStatus(file, ends[file]) for file in sorted(ends)]
 
 
-async def _renew(reread: Iterable[Reread], asked: asyncio.Event) -> None:
+async def _renew(reloaded: Iterable[Reloaded[Any]], asked: asyncio.Event) -> None:
     """Looks after the files for as long as it is let, at once when `asked`."""
     while True:
         with suppress(TimeoutError):
@@ -204,7 +198,7 @@ async def _renew(reread: Iterable[Reread], asked: asyncio.Event) -> None:
         asked.clear()
         if aloud:
             notify.reloading()
-        for it in reread:
+        for it in reloaded:
             # In a thread, as a volume may hang.
             try:
                 await asyncio.to_thread(it.look, asked=aloud)

@@ -1,6 +1,5 @@
 """What a caller wants to do to an index, whether it may, and how that went."""
 
-import asyncio
 import json
 import time
 from collections.abc import Iterable
@@ -10,9 +9,8 @@ from json.encoder import encode_basestring_ascii
 from typing import Final, Literal
 
 from kekd_policy import Method
-from kekd_proto.reasons import STATUS
 from kekd_server.caller import Caller
-from kekd_server.errors import AccessDeniedError, KekdError
+from kekd_server.errors import AccessDeniedError, status_of
 
 Event = Literal["begin", "end"]
 
@@ -61,11 +59,7 @@ class Deed:
             raise refusal
 
     def failed(self, error: BaseException) -> None:
-        if isinstance(error, KekdError):
-            self._code = STATUS[error.reason]
-        else:
-            cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
-            self._code = "CANCELLED" if cancelled else "INTERNAL"
+        self._code = status_of(error)
 
     def line(self, event: Event, now: str, clock: float) -> str:
         """A JSON object, put together by hand as json takes as long as a get."""

@@ -19,9 +19,10 @@ KekdError
 └── AuditUnavailableError
 """
 
+import asyncio
 from typing import ClassVar
 
-from kekd_proto.reasons import Reason
+from kekd_proto.reasons import STATUS, Reason
 
 
 class KekdError(Exception):
@@ -159,3 +160,16 @@ class AuditUnavailableError(KekdError):
             "The daemon can't write its audit, so this isn't done: its log says why. Try again"
             " when its operator has seen to it."
         )
+
+
+def status_of(error: BaseException) -> str:
+    """The gRPC status, by its name, of what fails so. A deadline that passed is a cancellation too,
+    and so is the end of a stream that nobody reads any more.
+    """
+    match error:
+        case KekdError():
+            return STATUS[error.reason]
+        case asyncio.CancelledError() | GeneratorExit():
+            return "CANCELLED"
+        case _:
+            return STATUS[Reason.INTERNAL]

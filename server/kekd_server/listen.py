@@ -1,7 +1,6 @@
 """Where the daemon listens, and the making of a Unix socket that nobody else could have touched."""
 
 import fcntl
-import ipaddress
 import os
 import socket
 import stat
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeAlias
 
-from kekd_proto.address import grpc_target
+from kekd_proto.address import grpc_target, is_loopback
 from kekd_server import ports
 from kekd_server.storage import durable
 
@@ -53,7 +52,7 @@ class TcpListener:
     @property
     def is_local(self) -> bool:
         """Whether only this machine reaches it."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -241,12 +240,3 @@ def _unix(path: str, engine: EngineName, role: str) -> UnixListener:
             f"'unix:{path}' is too long for a socket: the kernel takes {_MAX_SOCKET_PATH} bytes"
         )
     return UnixListener(absolute, engine, role)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,7 +1,5 @@
-"""The certificates of TLS listeners: read, checked, and replaced while they are in use.
-
-New files are taken whole or not at all: while the key doesn't belong to the certificate, or any of
-the files can't be used, what was read before stays, and the log says so.
+"""The certificates of TLS listeners: read, checked, and replaced while they are in use, by new
+connections alone.
 """
 
 import logging
@@ -16,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from kekd_server.listen import TlsFiles
-from kekd_server.stamp import Stamp, stamp
+from kekd_server.reloaded import Reloaded
 
 _EARLY: Final = timedelta(days=7)
 """How long before the end a certificate that nobody renewed is warned of."""
@@ -62,59 +60,29 @@ class Material:
         return f"certificate {self.serial:x}, which expires {self.not_after.isoformat()}"
 
 
-class Certificates:
+class Certificates(Reloaded[Material]):
     """What is in use of some files. Raises `TlsError` if there is nothing to begin with."""
 
+    unusable = TlsError
+
     def __init__(self, files: TlsFiles) -> None:
-        self._files = files
-        self._seen = self._stamp()
-        self._trouble = ""
-        self._warned = False
-        self.refusals = 0
-        """How often new files weren't taken."""
-        self.current = Material.read(files)
+        self._of = files
+        self._warned: Material | None = None
+        every = (files.cert, files.key, files.client_ca)
+        super().__init__((it for it in every if it), Material.read(files))
         _log.info("%s: %s", files.cert, self.current)
 
     def look(self, *, asked: bool = False) -> None:
-        """Reads the files if they changed, or are bad and may have become good, or if `asked`.
+        super().look(asked=asked)
+        if self._warned is not self.current and self.current.not_after - datetime.now(UTC) < _EARLY:
+            self._warned = self.current
+            _log.warning("%s: renew it: %s", self._of.cert, self.current)
 
-        It is told of each change once, whatever comes of it; of nothing at all only if asked.
-        """
-        stamp = self._stamp()
-        changed = stamp != self._seen
-        if changed or self._trouble or asked:
-            try:
-                material = Material.read(self._files)
-            except TlsError as error:
-                self._refuse(str(error), aloud=changed or asked)
-            else:
-                self._take(material, aloud=asked)
-            self._seen = stamp
-        self._warn_early()
+    def _read(self) -> Material:
+        return Material.read(self._of)
 
-    def _take(self, material: Material, *, aloud: bool) -> None:
-        self._trouble = ""
-        if material != self.current:
-            self.current = material
-            self._warned = False
-            _log.info("%s: new connections get %s", self._files.cert, material)
-        elif aloud:
-            _log.info("%s: nothing new: %s", self._files.cert, material)
-
-    def _refuse(self, trouble: str, *, aloud: bool) -> None:
-        if aloud or trouble != self._trouble:
-            self.refusals += 1
-            _log.error("%s; still in use: %s", trouble, self.current)
-        self._trouble = trouble
-
-    def _warn_early(self) -> None:
-        if not self._warned and self.current.not_after - datetime.now(UTC) < _EARLY:
-            self._warned = True
-            _log.warning("%s: renew it: %s", self._files.cert, self.current)
-
-    def _stamp(self) -> list[Stamp]:
-        files = self._files
-        return [stamp(path) for path in (files.cert, files.key, files.client_ca) if path]
+    def _described(self) -> str:
+        return str(self.current)
 
 
 def _contents(path: Path) -> bytes:

@@ -1,12 +1,12 @@
 """Who else can reach the daemon at the address that is called."""
 
-import ipaddress
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from kekd._doctor.finding import Finding, failure, ok, warning
+from kekd_proto.address import is_loopback
 
 
 def check(address: str, *, tls: bool) -> Iterator[Finding]:
@@ -15,7 +15,7 @@ def check(address: str, *, tls: bool) -> Iterator[Finding]:
         yield _socket(Path(address.removeprefix("unix:")))
     elif tls:
         yield ok("address", f"{address} is called over TLS")
-    elif _is_loopback(address):
+    elif is_loopback(address.rpartition(":")[0].strip("[]")):
         yield warning(
             "address",
             f"{address} has no TLS: any user of this machine can call it",
@@ -78,11 +78,3 @@ def _group(path: Path) -> str:
         return path.group()
     except KeyError:  # it has no name here
         return str(path.stat().st_gid)
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -32,19 +32,6 @@ class ShuttingDownError(Exception):
     """No more of this call."""
 
 
-def code_of(error: BaseException) -> grpc.StatusCode:
-    """What a call is answered with that fails so. The caller's deadline is a cancellation too."""
-    match error:
-        case KekdError():
-            return grpc.StatusCode[STATUS[error.reason]]
-        case ShuttingDownError():
-            return grpc.StatusCode.UNAVAILABLE
-        case asyncio.CancelledError():
-            return grpc.StatusCode.CANCELLED
-        case _:
-            return grpc.StatusCode[STATUS[Reason.INTERNAL]]
-
-
 async def abort_known(error: KekdError, request: Any, context: Context) -> None:
     index_name = (error.index_name or getattr(request, "index_name", ""))[:_MOST_SHOWN]
     metadata = {"index_name": index_name, "store": error.store}

@@ -44,9 +44,9 @@ CALLS: dict[str, Callable[[kekd.Client], Any]] = {
 
 def reload(daemon: Daemon, *rules: Rule) -> None:
     """Returns when the daemon decides by these."""
-    before = daemon.read_log().count("a new policy decides")
+    before = daemon.read_log().count("now in use: a policy")
     daemon.configure({"policy": list(rules)})
-    eventually(lambda: daemon.read_log().count("a new policy decides") > before)
+    eventually(lambda: daemon.read_log().count("now in use: a policy") > before)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_worker_that_is_replaced_decides_as_the_others_do(
     flags = ("--listen", address, "--disk", str(tmp_path / "keystore"), "--workers", "2")
     daemon = start_daemon(*flags, config=config)
     daemon.configure({"policy": [EVERYTHING | tcp | {"methods": "list"}]})
-    eventually(lambda: daemon.read_log().count("a new policy decides") == 2)
+    eventually(lambda: daemon.read_log().count("now in use: a policy") == 2)
     for pid in children(daemon.process.pid):
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: daemon.read_log().count("serves again") == 2)
@@ -280,11 +280,11 @@ def test_a_policy_with_a_typo_is_told_and_the_old_one_stays(
     daemon: Daemon, client: kekd.Client, text: str, problem: str
 ) -> None:
     daemon.config.write_text(text)
-    eventually(lambda: "the policy from before still decides" in daemon.read_log())
+    eventually(lambda: "still in use: a policy" in daemon.read_log())
     assert problem in daemon.read_log()
     assert client.get_index_kms(None, "other") == BLOB
     time.sleep(2.5)  # two more looks at the same file
-    assert daemon.read_log().count("the policy from before still decides") == 1
+    assert daemon.read_log().count("still in use: a policy") == 1
     reload(daemon, READER)
     with denied():
         client.get_index_kms(None, "other")
@@ -292,7 +292,7 @@ def test_a_policy_with_a_typo_is_told_and_the_old_one_stays(
 
 def test_a_hangup_says_what_became_of_the_policy(daemon: Daemon, client: kekd.Client) -> None:
     daemon.process.send_signal(signal.SIGHUP)
-    eventually(lambda: "nothing new in the policy" in daemon.read_log())
+    eventually(lambda: "nothing new: a policy" in daemon.read_log())
     daemon.config.unlink()
     eventually(lambda: "No such file" in daemon.read_log())
     assert client.get_index_kms(None, "other") == BLOB
