@@ -1,6 +1,6 @@
 """The floor: kekd's gRPC stack and options, with a handler that does nothing.
 
-python -m bench.empty ADDRESS
+python -m bench.empty ADDRESS ENGINE
 """
 
 import asyncio
@@ -12,32 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 
 from bench import load
 from bench.process import Server, free_port, python, running
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.rpc.engines import MAX_REQUEST_BYTES
+from kekd_server.listen import EngineName, Listener, parse
+from kekd_server.rpc.engines import Lasting, make_server
 
 
 @contextmanager
-def on_loopback(folder: Path) -> Iterator[Server]:
+def on_loopback(folder: Path, engine: EngineName = "grpcio") -> Iterator[Server]:
     address = f"127.0.0.1:{free_port()}"
-    with running(python("bench.empty", address), address, folder / "empty.log") as server:
+    command = python("bench.empty", address, engine)
+    with running(command, address, folder / f"empty.{engine}.log") as server:
         load.get(address, 0)
         yield server
 
 
-async def serve(address: str) -> None:
-    """Serves until SIGTERM. The options are those of kekd_server.rpc.engines."""
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-            ("grpc.so_reuseport", 0),
-        ]
-    )
-    server.add_generic_rpc_handlers((_handlers(),))
-    server.add_insecure_port(address)
+async def serve(listener: Listener) -> None:
+    """Serves until SIGTERM."""
+    server = make_server(listener, Lasting())
+    _, service, method = load.METHOD.split("/")
+    handlers = {method: _handler()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    server.add_registered_method_handlers(service, handlers)
+    server.add_insecure_port(str(listener))
     await server.start()
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
@@ -45,20 +44,26 @@ async def serve(address: str) -> None:
     await server.stop(None)
 
 
-def _handlers() -> grpc.GenericRpcHandler:
-    """As the generated code would register it."""
-    _, service, method = load.METHOD.split("/")
-    handler = grpc.unary_unary_rpc_method_handler(
+def _handler() -> "grpc.RpcMethodHandler[Any, Any]":
+    return grpc.unary_unary_rpc_method_handler(
         _empty,
         request_deserializer=pb.GetEnvelopeRequest.FromString,
         response_serializer=pb.GetEnvelopeResponse.SerializeToString,
     )
-    return grpc.method_handlers_generic_handler(service, {method: handler})
 
 
 async def _empty(_request: pb.GetEnvelopeRequest, _context: Any) -> pb.GetEnvelopeResponse:
     return pb.GetEnvelopeResponse()
 
 
+def _main(address: str, engine: EngineName) -> None:
+    if engine == "native":
+        import uvloop  # noqa: PLC0415  (as kekd has it, and as otherwise it would count as memory)
+
+        uvloop.run(serve(parse(address, engine)))
+    else:
+        asyncio.run(serve(parse(address, engine)))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    _main(*sys.argv[1:])  # type: ignore[arg-type]

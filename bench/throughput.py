@@ -1,4 +1,4 @@
-"""What GetEnvelope from disk costs: kekd on either engine, an empty handler on grpcio, and etcd."""
+"""What GetEnvelope from disk costs: kekd and an empty handler on either engine, and etcd."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -37,17 +37,18 @@ def tables(folder: Path) -> Iterator[Table]:
         native = stack.enter_context(daemon.on_loopback(root, "native"))
         workers = stack.enter_context(daemon.on_loopback(root, "native", _WORKERS))
         floor = stack.enter_context(empty.on_loopback(folder))
+        native_floor = stack.enter_context(empty.on_loopback(folder, "native"))
         theirs = stack.enter_context(etcd.on_loopback(folder))
         etcd.put(theirs.address, keystore.name_of(_HOT), encode(keystore.envelope_of(_HOT)))
         for shape in _SHAPES:
-            yield _hot_table(shape, (ours, native, workers, floor, theirs), folder)
+            yield _hot_table(shape, (ours, native, workers, floor, native_floor, theirs), folder)
         yield _spread_table(ours, floor)
 
 
 def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: Path) -> Table:
     sides = _sides(shape, servers)
     side.measure(sides, _ROUNDS, folder)
-    ours, native, workers, floor, linearizable, serializable = sides
+    ours, native, workers, floor, native_floor, linearizable, serializable = sides
     connections, streams, _ = shape
     title = f"GetEnvelope of one name, {connections * streams} in flight"
     return Table(
@@ -59,6 +60,7 @@ def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: P
             native.ratios(floor, "native ÷ empty handler"),
             native.ratios(linearizable, "native ÷ etcd, linearizable"),
             native.ratios(serializable, "native ÷ etcd, serializable"),
+            native_floor.ratios(linearizable, "empty handler, engine native ÷ etcd, linearizable"),
             workers.ratios(linearizable, f"native, {_WORKERS} workers ÷ etcd, linearizable"),
         ),
         _goals(ours, native, floor, linearizable, f"{connections * streams} in flight"),
@@ -67,7 +69,7 @@ def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: P
 
 
 def _sides(shape: tuple[int, int, int], servers: Sequence[Server]) -> list[Side]:
-    ours, native, workers, floor, theirs = servers
+    ours, native, workers, floor, native_floor, theirs = servers
     name, wrapped_kek = keystore.name_of(_HOT), keystore.envelope_of(_HOT).wrapped_kek
     get = load.request_of(_HOT).SerializeToString()
     linearizable, serializable = etcd.request_of(name), etcd.request_of(name, serializable=True)
@@ -77,11 +79,12 @@ def _sides(shape: tuple[int, int, int], servers: Sequence[Server]) -> list[Side]
         ("kekd, engine native", native, load.METHOD, get),
         (f"kekd, engine native, {_WORKERS} workers", workers, load.METHOD, get),
         ("empty handler", floor, load.METHOD, get),
+        ("empty handler, engine native", native_floor, load.METHOD, get),
         ("etcd, linearizable", theirs, etcd.METHOD, linearizable),
         ("etcd, serializable", theirs, etcd.METHOD, serializable),
     ):
         answer = load.ask(server.address, method, request)
-        assert wrapped_kek in answer or server is floor, title
+        assert wrapped_kek in answer or server in {floor, native_floor}, title
         sides.append(Side(title, server, h2load.Load(method, request, answer, *shape)))
     return sides
 
