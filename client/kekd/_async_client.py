@@ -19,7 +19,7 @@ from kekd._operations import EnvelopeLike, Event, Found, Operation, Page, Push, 
 from kekd._status import DaemonStatus
 from kekd._tls import Tls
 from kekd._types import KMSBlob, StorageConfig
-from kekd.errors import UnavailableError
+from kekd.errors import EnvelopeError, UnavailableError
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -202,18 +202,23 @@ class AsyncClient:
         await self.close()
 
     async def _pages(self, page: Page[Item], timeout: float | None) -> AsyncIterator[Item]:  # noqa: ASYNC109
-        coming = self._begun(page(""), timeout)
-        try:
-            while True:
-                items, token = await coming
-                if token:
-                    coming = self._begun(page(token), timeout)
+        """As `Client._pages`."""
+        items, token = await self._call(page(""), timeout)
+        while token:
+            following = page(token)
+            ahead = asyncio.create_task(self._call(following, timeout))
+            ahead.add_done_callback(_seen)
+            try:
                 for item in items:
                     yield item
-                if not token:
-                    return
-        finally:
-            coming.cancel()
+                try:
+                    items, token = await ahead
+                except EnvelopeError:
+                    items, token = await self._call(following, timeout)
+            finally:
+                ahead.cancel()
+        for item in items:
+            yield item
 
     def _connected(self) -> _rpc.Connection:
         self._connection = self._dialer.dial_async(self._connection)
@@ -221,11 +226,6 @@ class AsyncClient:
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
-
-    def _begun(self, operation: Operation[Result], timeout: float | None) -> asyncio.Task[Result]:
-        task = asyncio.create_task(self._call(operation, timeout))
-        task.add_done_callback(_seen)
-        return task
 
     async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
         seconds = self._seconds(timeout)

@@ -259,18 +259,19 @@ class Client:
         self.close()
 
     def _pages(self, page: Page[Item], timeout: float | None) -> Iterator[Item]:
-        """Each is asked for while the one before it is read."""
-        coming = self._begun(page(""), timeout)
-        try:
-            while True:
-                items, token = coming.result()
-                if token:
-                    coming = self._begun(page(token), timeout)
+        """Each is asked for while the one before it is read. That may take long: if nothing came of
+        it, how things were then says nothing, and it is asked for again.
+        """
+        items, token = self._call(page(""), timeout)
+        while token:
+            following = page(token)
+            ahead = _rpc.Begun(self._connected(), following, self._seconds(timeout))
+            try:
                 yield from items
-                if not token:
-                    return
-        finally:
-            coming.cancel()
+                items, token = ahead.result() or self._call(following, timeout)
+            finally:
+                ahead.cancel()
+        yield from items
 
     def _connected(self) -> _rpc.Connection:
         # Two threads may both come here first: then one connection serves one call only.
@@ -279,9 +280,6 @@ class Client:
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
-
-    def _begun(self, operation: Operation[Result], timeout: float | None) -> _rpc.Begun[Result]:
-        return _rpc.Begun(self._connected(), operation, self._seconds(timeout), self.address)
 
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
         seconds = self._seconds(timeout)

@@ -208,15 +208,13 @@ class Connection:
 
 
 class Begun(Generic[Result]):
-    """A call under way."""
+    """A call under way. Raises `UnavailableError` if the channel was closed."""
 
     def __init__(
-        self, connection: Connection, operation: Operation[Result], timeout: float, address: str
+        self, connection: Connection, operation: Operation[Result], timeout: float
     ) -> None:
-        """Raises `UnavailableError` if the channel was closed."""
         self._connection = connection  # held while the call lasts
         self._operation = operation
-        self._address = address
         try:
             self._call = connection.method(operation).future(
                 operation.request, timeout=timeout, wait_for_ready=operation.wait_for_ready
@@ -224,14 +222,12 @@ class Begun(Generic[Result]):
         except ValueError:
             raise errors.UnavailableError(CLOSED) from None
 
-    def result(self) -> Result:
-        """Waits for it. Raises `EnvelopeError`."""
+    def result(self) -> Result | None:
+        """Waits for it; None if it failed."""
         try:
             return self._operation.result(self._call.result())
-        except grpc.FutureCancelledError:  # gRPC's word for a channel that was closed meanwhile
-            raise errors.UnavailableError(CLOSED) from None
-        except grpc.RpcError as error:
-            raise translated(error, self._address) from None
+        except (grpc.RpcError, grpc.FutureCancelledError):
+            return None
 
     def cancel(self) -> None:
         self._call.cancel()

@@ -27,9 +27,14 @@ def contents(path: Path) -> dict[str, Any]:
     """Raises `DocumentError`."""
     try:
         found = yaml.load(path.read_text(), _Loader)  # noqa: S506  (a SafeLoader)
-    # ValueError is what comes of a date that no calendar has, and of bytes that are no text.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise DocumentError(f"{path}: can't be read: {error.strerror}") from error
+    # Bytes that are no text, a date that no calendar has, a number that is none: PyYAML lets
+    # through whatever comes of them.
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DocumentError(f"{path}: can't be read as YAML: {error}") from error
+    except yaml.YAMLError as error:
+        raise DocumentError(f"{path}: can't be read as YAML: {_short(error)}") from error
     if found is None:  # nothing but comments
         return {}
     if not isinstance(found, dict):
@@ -39,3 +44,10 @@ def contents(path: Path) -> dict[str, Any]:
             f"{path}: policy: it has no rules: write some, or [] to let nobody do anything"
         )
     return {str(name): value for name, value in found.items()}
+
+
+def _short(error: yaml.YAMLError) -> str:
+    """In one line; its own text draws the place."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error)

@@ -28,6 +28,8 @@ _FOR_WRITES: Final = 2**20
 """As many of them are kept for lines that somebody waits for."""
 _PATIENCE_SECONDS: Final = 5.0
 """How long anybody waits for a line: beyond it the output is stuck."""
+_LITTLE_SECONDS: Final = 0.2
+"""The same while it is, so that a caller is told why and not that nobody answers."""
 _GATHERING_SECONDS: Final = 0.005
 """For so long lines that nobody waits for are gathered: to wake the thread for each would cost
 more than all else that a get does."""
@@ -83,7 +85,7 @@ class AuditLog:
         written = asyncio.get_running_loop().create_future()
         try:
             if self._hand_over(lines, written):
-                async with asyncio.timeout(_PATIENCE_SECONDS):
+                async with asyncio.timeout(_LITTLE_SECONDS if self._trouble else _PATIENCE_SECONDS):
                     if await written:
                         return
         except TimeoutError:

@@ -19,7 +19,8 @@ class PolicyFile(Reloaded[Policy]):
         """`policy` is what the guard has. The file may have another by now: it was read before, and
         where a worker is replaced, long before. Raises `PolicyError`.
         """
-        super().__init__([file], policy)
+        super().__init__([file])
+        self.current = policy
         self._file = file
         self._guard = guard
         self._take(self._read(), aloud=False)

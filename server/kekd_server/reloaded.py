@@ -21,12 +21,14 @@ class Reloaded(ABC, Generic[T]):
     unusable: ClassVar[type[Exception]]
     """What reading raises of files that can't be used."""
 
-    def __init__(self, files: Iterable[Path], current: T) -> None:
-        """`current` is in use, and as old as the files are now or older."""
+    current: T
+    """What is in use."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        """To be called before `current` is read, so that no change in between is missed."""
         self._files = list(files)
         self._seen = self._stamps()
         self._trouble = ""
-        self.current = current
         self.refusals = 0
         """How often new files weren't taken."""
 
@@ -39,13 +41,13 @@ class Reloaded(ABC, Generic[T]):
         changed = seen != self._seen
         if not (changed or self._trouble or asked):
             return
-        self._seen = seen
         try:
             read = self._read()
         except self.unusable as error:
             self._refuse(str(error), aloud=changed or asked)
         else:
             self._take(read, aloud=asked)
+        self._seen = seen  # not before, so that what fails in another way is tried again
 
     @abstractmethod
     def _read(self) -> T:

@@ -69,7 +69,8 @@ class Certificates(Reloaded[Material]):
         self._of = files
         self._warned: Material | None = None
         every = (files.cert, files.key, files.client_ca)
-        super().__init__((it for it in every if it), Material.read(files))
+        super().__init__(it for it in every if it)
+        self.current = self._read()
         _log.info("%s: %s", files.cert, self.current)
 
     def look(self, *, asked: bool = False) -> None:
@@ -102,9 +103,10 @@ def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
 def _check_key(files: TlsFiles, pem: bytes, certificate: x509.Certificate) -> None:
     try:
         key = load_pem_private_key(pem, password=None)
+        same = key.public_key() == certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise TlsError(f"{files.key}: not a private key in PEM without a passphrase") from error
-    if key.public_key() != certificate.public_key():
+    if not same:
         raise TlsError(f"{files.key}: not the key of {files.cert}: are both from the same issue?")
 
 

@@ -387,6 +387,21 @@ def test_a_socket_path_is_taken_as_it_is(start_daemon: StartDaemon, name: str) -
     assert start_daemon("--memory", name=name).socket.is_socket()
 
 
+@pytest.mark.parametrize("command", ["list", "status", "export"])
+def test_a_full_output_is_told(daemon: Daemon, command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [BIN / "kekctl", "--address", daemon.address, command],
+            check=False,
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: the output can't be written: No space left on device\n"
+
+
 @pytest.fixture
 def watch(daemon: Daemon) -> Iterator[subprocess.Popen[str]]:
     """A `kekctl watch` that has begun."""

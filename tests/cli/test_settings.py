@@ -279,7 +279,9 @@ def test_a_wrong_flag_hides_no_other_problem(print_config: PrintConfig) -> None:
     ("content", "says"),
     [
         ("listen: [", "can't be read as YAML"),
-        ("a: b: c", "can't be read as YAML"),
+        ("a: b: c", "can't be read as YAML: line 1: mapping values are not allowed here"),
+        ('workers: !!int ""', "can't be read as YAML"),
+        ("audit: !!timestamp foo", "can't be read as YAML"),
         ("\udcff", "can't be read as YAML"),
         ("- memory", "must be a mapping of settings, such as 'memory: true'"),
         ("memory", "must be a mapping of settings, such as 'memory: true'"),

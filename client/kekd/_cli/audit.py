@@ -73,8 +73,6 @@ def tail(context: click.Context, file: Path, *, follow: bool, count: int, output
             _show(deque(_chosen(_entries(file, _lines(file)), output), count), output)
     except KeyboardInterrupt:  # how following ends
         context.exit(STOPPED)
-    except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from None
 
 
 @audit.command()

@@ -88,6 +88,13 @@ def _asked(client: kekd.Client) -> tuple[kekd.DaemonStatus, timedelta]:
 def _stores(
     client: kekd.Client, status: kekd.DaemonStatus, asked: kekd.StorageConfig | None
 ) -> Iterator[Finding]:
+    if not status.stores:
+        yield failure(
+            "stores",
+            "the daemon shows this caller none: its policy lets it do nothing",
+            "have its operator ask 'kekctl policy check'",
+        )
+        return
     chosen: Sequence[kekd.StoreStatus] = status.stores
     if asked is not None:
         chosen = [it for it in chosen if kekd.StorageConfig.named(it.name) == asked]

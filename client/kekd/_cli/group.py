@@ -124,6 +124,11 @@ class _Group(click.Group):
             for text in _texts(error):
                 click.echo(f"kekctl: {printable(text)}", err=True)
             ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        except BrokenPipeError:  # which click ends in silence, as whoever read has had enough
+            raise
+        except OSError as error:
+            what = error.filename or "the output can't be written"  # which has no name
+            raise click.ClickException(f"{what}: {error.strerror}") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)

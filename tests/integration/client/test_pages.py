@@ -54,11 +54,23 @@ def test_a_page_that_fails_is_raised_after_those_before_it(
         next(names)
 
 
-def test_a_client_that_is_closed_meanwhile_says_so(
+def test_a_failure_that_is_over_by_then_is_none(
+    names: Generator[str, None, None], scripted: Scripted
+) -> None:
+    scripted.failure = grpc.StatusCode.PERMISSION_DENIED
+    assert next(names) == "name 2"
+    eventually(lambda: scripted.pages_ended == ["", "2", "3"])
+    scripted.failure = None
+    assert next(names) == "name 3"
+    assert list(names) == []
+
+
+def test_a_client_that_is_closed_meanwhile_opens_another_connection(
     client: kekd.Client, names: Generator[str, None, None], scripted: Scripted
 ) -> None:
     scripted.open.clear()
     assert next(names) == "name 2"
+    eventually(lambda: scripted.pages == ["", "2", "3"])
     client.close()
-    with pytest.raises(kekd.UnavailableError, match="closed"):
-        next(names)
+    scripted.open.set()
+    assert list(names) == ["name 3"]
