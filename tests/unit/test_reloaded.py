@@ -1,0 +1,78 @@
+"""Files that are read anew: what is bad is told of once, and looked at until it is good."""
+
+from pathlib import Path
+
+import pytest
+
+from kekd_server.reloaded import Reloaded
+
+
+class Number(Reloaded[int]):
+    unusable = ValueError
+
+    def __init__(self, file: Path) -> None:
+        super().__init__([file], 1)
+        self.reads = 0
+        self.trouble = ""
+
+    def _read(self) -> int:
+        self.reads += 1
+        if self.trouble:
+            raise ValueError(self.trouble)
+        return int(self._files[0].read_text())
+
+    def _described(self) -> str:
+        return f"number {self.current}"
+
+
+@pytest.fixture
+def number(tmp_path: Path) -> Number:
+    file = tmp_path / "number"
+    file.write_text("1")
+    return Number(file)
+
+
+def replace(number: Number, text: str) -> None:
+    file = number._files[0]
+    new = file.with_name("new")
+    new.write_text(text)
+    new.replace(file)
+
+
+def test_each_trouble_counts_once(number: Number, caplog: pytest.LogCaptureFixture) -> None:
+    number.trouble = "too early"
+    replace(number, "22")
+    for _ in range(3):
+        number.look()
+    assert (number.refusals, number.current) == (1, 1)
+    number.trouble = "too late"
+    for _ in range(3):
+        number.look()
+    assert (number.refusals, number.current) == (2, 1)
+    assert [it.getMessage() for it in caplog.records] == [
+        "too early; still in use: number 1",
+        "too late; still in use: number 1",
+    ]
+
+
+def test_what_becomes_good_without_a_change_is_taken(number: Number) -> None:
+    """As a certificate does that begins later, or a file that may be read at last."""
+    number.trouble = "too early"
+    replace(number, "22")
+    number.look()
+    number.trouble = ""
+    number.look()
+    assert number.current == 22
+
+
+def test_what_is_good_is_not_read_again_until_it_changes(number: Number) -> None:
+    number.trouble = "too early"
+    replace(number, "22")
+    number.look()
+    number.trouble = ""
+    for _ in range(3):
+        number.look()
+    assert number.reads == 2
+    replace(number, "33")  # as long as before
+    number.look()
+    assert (number.reads, number.current) == (3, 33)
