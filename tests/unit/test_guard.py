@@ -1,17 +1,18 @@
-"""A write whose caller is gone: how it ended is recorded all the same."""
+"""What the guard lets be seen, and what is recorded or undone where the audit fails."""
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 
+from kekd_policy import Method, Rule
 from kekd_server.audit import AuditLog
 from kekd_server.caller import Caller
 from kekd_server.deed import Deed
-from kekd_server.errors import EnvelopeExistsError
-from kekd_server.guard import Guard
+from kekd_server.errors import AuditUnavailableError, EnvelopeExistsError
+from kekd_server.guard import Guard, OnFailure
 from kekd_server.metrics import Metrics
 
 CALLER = Caller("listener:unix", is_local=True, peer="unix:")
@@ -69,3 +70,57 @@ async def test_a_write_that_is_not_allowed_is_not_begun() -> None:
     with pytest.raises(Exception, match="may not push"):
         await guard.write([deed], push)
     assert [(it["event"], it["decision"]) for it in audit.entries] == [("end", "denied")]
+
+
+def test_a_sweep_shows_only_what_may_be_read_and_swept() -> None:
+    def rule(method: Method, *indexes: str) -> Rule:
+        return Rule(name=method, identities=("*",), methods=(method,), indexes=indexes)
+
+    policy = [rule("list", "both", "listed"), rule("watch", "both"), rule("read", "both", "read")]
+    guard = Guard(policy, Metrics())
+    methods: list[Method] = ["list", "watch"]
+    for method in methods:
+        shown = guard.shown(guard.sweep(CALLER, method, "memory", ""))
+        assert [it for it in ("both", "listed", "read", "none") if shown(it)] == ["both"]
+
+
+class Full(Memory):
+    """Has no space for what somebody waits for."""
+
+    async def write(self, lines: Sequence[str]) -> None:  # noqa: ARG002
+        raise AuditUnavailableError
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "reads", "writes"),
+    [(None, True, False), ("deny", False, False), ("allow", True, True)],
+)
+async def test_what_is_done_while_the_audit_cannot_be_written(
+    on_failure: OnFailure | None, reads: bool, writes: bool
+) -> None:
+    guard = Guard(None, Metrics(), Full(), on_failure)
+    done: list[str] = []
+
+    async def work(what: str) -> None:
+        done.append(what)
+
+    async def watch() -> None:
+        async with guard.watched(guard.sweep(CALLER, "watch", "memory", "")):
+            done.append("watch")
+
+    async def answered(call: Awaitable[None]) -> bool:
+        try:
+            await call
+        except AuditUnavailableError:
+            return False
+        return True
+
+    read, push = (
+        guard.deed(CALLER, "read", "memory", "i"),
+        guard.deed(CALLER, "push", "memory", "i"),
+    )
+    assert await answered(guard.read([read], lambda: work("read"))) == reads
+    assert await answered(watch()) == reads
+    assert await answered(guard.write([push], lambda: work("push"))) == writes
+    assert ("watch" in done) == reads
+    assert ("push" in done) == writes

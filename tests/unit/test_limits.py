@@ -85,7 +85,10 @@ def test_those_who_have_waited_are_forgotten(clock: Clock) -> None:
 
 
 def test_as_many_calls_as_allowed_run_at_once() -> None:
-    kept = Limits(metrics=Metrics(), calls=3, rate=None, burst=1)
+    metrics = Metrics()
+    kept = Limits(metrics=metrics, calls=3, rate=None, burst=1)
     kept.check_calls(3)
     with pytest.raises(TooManyCallsError):
         kept.check_calls(4)
+    shed = metrics.registry.get_sample_value("kekd_calls_shed_total", {"reason": "calls"})
+    assert shed == 1

@@ -1,4 +1,4 @@
-"""No change of a file is missed, whenever it comes."""
+"""Files that are read anew: what is bad is told of once, and looked at until it is good."""
 
 from pathlib import Path
 
@@ -10,51 +10,85 @@ from kekd_server.tls import Certificates, Material
 from tests.fixtures.tls import Authority
 
 
-class Text(Reloaded[str]):
-    """A file that is taken as it is, unless it says what is wrong with it."""
-
+class Number(Reloaded[int]):
     unusable = ValueError
 
     def __init__(self, file: Path) -> None:
         super().__init__([file])
-        self.current = self._read()
+        self.current = 1
+        self.reads = 0
+        self.trouble = ""
 
-    def _read(self) -> str:
-        text = self._files[0].read_text()
-        if text.startswith("unusable"):
-            raise ValueError(text)
-        if text.startswith("surprising"):
-            raise KeyError(text)
-        return text
+    def _read(self) -> int:
+        self.reads += 1
+        if self.trouble:
+            raise ValueError(self.trouble)
+        return int(self._files[0].read_text())
 
     def _described(self) -> str:
-        return self.current
+        return f"number {self.current}"
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    file = tmp_path / "file"
-    file.write_text("first")
-    return file
+def number(tmp_path: Path) -> Number:
+    file = tmp_path / "number"
+    file.write_text("1")
+    return Number(file)
 
 
-def test_what_is_unusable_is_refused_once_and_left_for_what_was_there(file: Path) -> None:
-    text = Text(file)
-    file.write_text("unusable, so far")
+def replace(number: Number, text: str) -> None:
+    file = number._files[0]
+    new = file.with_name("new")
+    new.write_text(text)
+    new.replace(file)
+
+
+def test_each_trouble_counts_once(number: Number, caplog: pytest.LogCaptureFixture) -> None:
+    number.trouble = "too early"
+    replace(number, "22")
     for _ in range(3):
-        text.look()
-    assert (text.current, text.refusals) == ("first", 1)
-    file.write_text("second")
-    text.look()
-    assert (text.current, text.refusals) == ("second", 1)
+        number.look()
+    assert (number.refusals, number.current) == (1, 1)
+    number.trouble = "too late"
+    for _ in range(3):
+        number.look()
+    assert (number.refusals, number.current) == (2, 1)
+    assert [it.getMessage() for it in caplog.records] == [
+        "too early; still in use: number 1",
+        "too late; still in use: number 1",
+    ]
 
 
-def test_what_fails_in_another_way_is_tried_again(file: Path) -> None:
-    text = Text(file)
-    file.write_text("surprising")
+def test_what_becomes_good_without_a_change_is_taken(number: Number) -> None:
+    """As a certificate does that begins later, or a file that may be read at last."""
+    number.trouble = "too early"
+    replace(number, "22")
+    number.look()
+    number.trouble = ""
+    number.look()
+    assert number.current == 22
+
+
+def test_what_is_good_is_not_read_again_until_it_changes(number: Number) -> None:
+    number.trouble = "too early"
+    replace(number, "22")
+    number.look()
+    number.trouble = ""
+    for _ in range(3):
+        number.look()
+    assert number.reads == 2
+    replace(number, "33")  # as long as before
+    number.look()
+    assert (number.reads, number.current) == (3, 33)
+
+
+def test_what_fails_in_another_way_is_tried_again(number: Number) -> None:
+    replace(number, "55")
+    number.unusable = KeyError  # type: ignore[assignment,misc]
+    number.trouble = "a surprise"
     for _ in range(2):
-        with pytest.raises(KeyError):
-            text.look()
+        with pytest.raises(ValueError, match="a surprise"):
+            number.look()
 
 
 def test_certificates_that_are_replaced_as_they_are_first_read_are_seen(

@@ -216,7 +216,7 @@ def test_writes_go_on_when_there_is_space_again(start_daemon: StartDaemon, file:
             client.push_index_kms(None, "i", BLOB)
         file.unlink()
         client.push_index_kms(None, "i", BLOB, timeout=10)
-    assert "the audit is written again" in daemon.read_log()
+    eventually(lambda: "the audit is written again" in daemon.read_log())
     eventually(lambda: ends(file, code="OK"))
 
 

@@ -1,0 +1,132 @@
+"""The audit's lines on their way to a file that takes them late, in part or not."""
+
+import errno
+import os
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kekd_server import audit
+from kekd_server.audit import AuditLog
+from kekd_server.errors import AuditUnavailableError
+from kekd_server.metrics import Metrics
+
+
+class Held(AuditLog):
+    """Writes nothing until told to go on."""
+
+    def __init__(self, file: Path, metrics: Metrics) -> None:
+        self.go_on = threading.Event()
+        super().__init__(file, metrics)
+
+    def _written(self, lines: bytes) -> bool:
+        self.go_on.wait(30)
+        return super()._written(lines)
+
+
+def content(file: Path) -> str:
+    return file.read_text()
+
+
+def move(file: Path, *, anew: bool) -> Path:
+    """As logrotate does, with "create" or without; where it is now."""
+    moved = file.rename(file.with_name("audit.1"))
+    if anew:
+        file.touch()
+    return moved
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+async def log(file: Path, metrics: Metrics) -> AsyncIterator[Held]:
+    log = Held(file, metrics)
+    yield log
+    log.go_on.set()
+    log.close()
+
+
+async def test_lines_that_nobody_waits_for_leave_room_for_those_that_somebody_does(
+    monkeypatch: pytest.MonkeyPatch, file: Path, metrics: Metrics
+) -> None:
+    monkeypatch.setattr(audit, "_MOST_WAITING", 1000)
+    monkeypatch.setattr(audit, "_FOR_WRITES", 400)
+    monkeypatch.setattr(audit, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(audit, "_LITTLE_SECONDS", 0.05)
+    log = Held(file, metrics)
+    log.post(["a" * 600])
+    with pytest.raises(AuditUnavailableError):
+        await log.write(["b" * 300])  # late, as nothing is written, and yet taken
+    log.post(["lost"])
+    with pytest.raises(AuditUnavailableError):
+        await log.write(["lost" * 26])
+    assert metrics.registry.get_sample_value("kekd_audit_failures_total") == 2
+    log.go_on.set()
+    for patience in ("_PATIENCE_SECONDS", "_LITTLE_SECONDS"):
+        monkeypatch.setattr(audit, patience, 10)
+    await log.write(["c" * 100])
+    await log.write(["d" * 1000])  # all of the room is there again
+    log.close()
+    assert content(file) == "a" * 600 + "b" * 300 + "c" * 100 + "d" * 1000
+
+
+async def test_lines_come_in_the_order_of_what_they_tell(log: Held, file: Path) -> None:
+    log.go_on.set()
+    log.post(["first\n"])
+    await log.write(["second\n"])
+    log.post(["last\n"])
+    log.close()
+    assert content(file) == "first\nsecond\nlast\n"
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_another_file_of_the_same_name_is_followed(log: Held, file: Path, anew: bool) -> None:
+    log.go_on.set()
+    await log.write(["before\n"])
+    moved = move(file, anew=anew)
+    log.reopen()
+    await log.write(["after\n"])
+    assert (content(moved), content(file)) == ("before\n", "after\n")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "text"),
+    [([3], "first\nsecond\n"), ([3, None], "fir\nsecond\n"), ([None], "second\n")],
+)
+async def test_a_line_that_was_cut_off_is_ended_before_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+    log: Held,
+    file: Path,
+    outcomes: list[int | None],
+    text: str,
+) -> None:
+    """`outcomes` are how many bytes the disk takes; None is that it's full."""
+    write, failing = os.write, None in outcomes
+
+    def written(output: int, data: bytes) -> int:
+        if not outcomes:
+            return write(output, data)
+        taken = outcomes.pop(0)
+        if taken is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(output, data[:taken])
+
+    log.go_on.set()
+    monkeypatch.setattr(os, "write", written)
+    if failing:
+        with pytest.raises(AuditUnavailableError):
+            await log.write(["first\n"])
+    else:
+        await log.write(["first\n"])
+    await log.write(["second\n"])
+    assert content(file) == text
