@@ -32,3 +32,14 @@ def test_a_plain_number_is_followed() -> None:
         total.append(number)
         metrics.sample()
     assert metrics.registry.get_sample_value("followed_total") == 7
+
+
+def test_each_decision_is_counted_once_however_often_it_is_looked_at() -> None:
+    metrics, decisions = Metrics(), {("read", "denied"): 2}
+    metrics.follow_decisions(decisions)
+    for _ in range(3):
+        metrics.sample()
+    decisions["read", "denied"] += 1
+    metrics.sample()
+    labels = {"method": "read", "decision": "denied"}
+    assert metrics.registry.get_sample_value("kekd_decisions_total", labels) == 3

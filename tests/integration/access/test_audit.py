@@ -118,6 +118,24 @@ def test_each_of_a_batch_has_its_entry(start_daemon: StartDaemon, file: Path) ->
     ]
 
 
+def test_each_of_a_batch_is_recorded_with_its_etags(daemon: Daemon, file: Path) -> None:
+    other = kekd.KMSBlob(provider="none")
+    pushes = [("new", other, None), ("i", other, None), ("i-2", other, "stale")]
+    with kekd.Client(daemon.address) as client:
+        created = client.create_index_kms(None, "i", BLOB)
+        pushed = dict(client.push_many_index_kms(None, pushes))
+        list(client.get_many_index_kms(None, ["i", "never"]))
+    eventually(lambda: len(ends(file)) == 6)
+    told = [(it["index"], it["code"], it["etag_before"], it["etag_after"]) for it in ends(file)]
+    assert told[1:] == [
+        ("new", "OK", None, pushed["new"]),
+        ("i", "OK", created, pushed["i"]),
+        ("i-2", "FAILED_PRECONDITION", None, None),
+        ("i", "OK", None, pushed["i"]),
+        ("never", "NOT_FOUND", None, None),
+    ]
+
+
 def test_a_watch_is_recorded_when_it_begins_and_when_it_ends(daemon: Daemon, file: Path) -> None:
     with kekd.Client(daemon.address) as client:
         events = client.watch_index_kms(None, "p")
