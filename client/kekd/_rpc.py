@@ -226,7 +226,7 @@ class Begun(Generic[Result]):
         """Waits for it; None if it failed."""
         try:
             return self._operation.result(self._call.result())
-        except (grpc.RpcError, grpc.FutureCancelledError):
+        except grpc.RpcError:
             return None
 
     def cancel(self) -> None:
@@ -251,6 +251,8 @@ def translated(error: grpc.RpcError, address: str) -> errors.EnvelopeError:
                         index_name=info.metadata["index_name"],
                         store=info.metadata["store"],
                     )
+    if code == "CANCELLED" and text == "Channel closed!":  # gRPC's words
+        return errors.UnavailableError(CLOSED)
     if code == "UNAVAILABLE":
         text = f"kekd at {address} can't be reached: {_advice(address, text)} ({text})"
     elif code == "DEADLINE_EXCEEDED":

@@ -89,7 +89,7 @@ def test_closing_ends_a_call_by_the_book(
         call = threads.submit(CALLS[name], distant, index)
         proxy.wait_for_connection()
         distant.close()
-        with pytest.raises(kekd.UnavailableError, match="closed"):
+        with pytest.raises(kekd.UnavailableError, match="was closed while"):
             call.result(timeout=5)
 
 

@@ -1,5 +1,6 @@
 """A listing that is read a page at a time."""
 
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -52,6 +53,18 @@ def test_a_page_that_fails_is_raised_after_those_before_it(
     assert next(names) == "name 2"
     with pytest.raises(kekd.PermissionDeniedError):
         next(names)
+
+
+def test_a_timeout_is_for_each_page(client: kekd.Client, scripted: Scripted) -> None:
+    names = client.list_index_kms(timeout=1)
+    assert next(names) == "name 1"
+    eventually(lambda: scripted.pages_ended == ["", "2"])
+    scripted.open.clear()
+    assert next(names) == "name 2"
+    start = time.monotonic()
+    with pytest.raises(kekd.DeadlineExceededError):
+        next(names)
+    assert time.monotonic() - start < 5
 
 
 def test_a_failure_that_is_over_by_then_is_none(
