@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -119,7 +121,8 @@ _PEM: Final = click.Path(exists=True, dir_okay=False)
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a failure is told
         except (kekd.EnvelopeError, KekError, DocumentError, UnicodeDecodeError) as error:
             for text in _texts(error):
                 click.echo(f"kekctl: {printable(text)}", err=True)
@@ -128,7 +131,12 @@ class _Group(click.Group):
             raise
         except OSError as error:
             what = error.filename or "the output can't be written"  # which has no name
+            if not error.filename:
+                # What is left of it would fail once more as Python ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise click.ClickException(f"{what}: {error.strerror}") from None
+        else:
+            return result
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
