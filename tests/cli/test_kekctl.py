@@ -387,7 +387,7 @@ def test_a_socket_path_is_taken_as_it_is(start_daemon: StartDaemon, name: str) -
     assert start_daemon("--memory", name=name).socket.is_socket()
 
 
-@pytest.mark.parametrize("command", ["list", "status"])
+@pytest.mark.parametrize("command", ["list", "status", "export"])
 def test_a_full_output_is_told(daemon: Daemon, command: str) -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(

@@ -121,8 +121,10 @@ _PEM: Final = click.Path(exists=True, dir_okay=False)
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()  # here, where a failure is told
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, where a failure is told, however the command ends
         except (kekd.EnvelopeError, KekError, DocumentError, UnicodeDecodeError) as error:
             for text in _texts(error):
                 click.echo(f"kekctl: {printable(text)}", err=True)
@@ -135,8 +137,6 @@ class _Group(click.Group):
                 # What is left of it would fail once more as Python ends.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise click.ClickException(f"{what}: {error.strerror}") from None
-        else:
-            return result
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
