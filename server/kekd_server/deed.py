@@ -39,7 +39,7 @@ class Deed:
 
     @property
     def decision(self) -> str:
-        return "denied" if self._rule is None else "allowed"
+        return _decision(self._rule)
 
     @property
     def refusal(self) -> AccessDeniedError | None:
@@ -86,16 +86,19 @@ def lines(deeds: Iterable[Deed], event: Event) -> list[str]:
 @lru_cache(maxsize=4096)
 def _quoted(identity: str, peer: str, method: str, store: str, rule: str | None) -> str:
     """What is the same for many, as the inside of an object."""
-    decision = "denied" if rule is None else "allowed"
     fields = {
         "identity": identity,
         "peer": peer,
         "method": method,
         "store": store,
-        "decision": decision,
+        "decision": _decision(rule),
         "rule": rule,
     }
     return json.dumps(fields)[1:-1]
+
+
+def _decision(rule: str | None) -> str:
+    return "denied" if rule is None else "allowed"
 
 
 def _text(text: str | None) -> str:

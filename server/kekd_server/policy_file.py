@@ -34,8 +34,7 @@ class PolicyFile(Reloaded[Policy]):
         return policy
 
     def _take(self, read: Policy, *, aloud: bool) -> None:
-        if read != self.current:
-            self._guard.replace(read)
+        self._guard.replace(read)
         super()._take(read, aloud=aloud)
 
     def _described(self) -> str:
