@@ -5,12 +5,12 @@ import time
 from typing import Final
 
 from kekd_server.errors import RateLimitedError, TooManyCallsError
+from kekd_server.log import Seldom
 from kekd_server.metrics import Metrics
 
 _CALLS: Final = "calls"
 _RATE: Final = "rate"
 _MOST_REMEMBERED: Final = 10_000
-_TELL_SECONDS: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Limits:
         self._interval = 1 / rate if rate else 0.0
         self._ahead = (burst - 1) * self._interval
         self._due: dict[str, float] = {}
-        self._told: dict[str, float] = {}
+        self._seldom = Seldom()
 
     def check_calls(self, running: int) -> None:
         """Raises `TooManyCallsError`."""
@@ -48,17 +48,9 @@ class Limits:
         early = due - now - self._ahead
         if early > self._interval / 2:  # not 0, which rounding would pass by
             self._shed.labels(_RATE).inc()
-            self._tell(identity, now)
+            if self._seldom.is_due(identity):  # or a caller that loops would fill the log
+                _log.warning("%s makes more calls than it may (max_rate)", identity)
             raise RateLimitedError(early)
         self._due[identity] = due + self._interval
         if len(self._due) > _MOST_REMEMBERED:
             self._due = {it: due for it, due in self._due.items() if due > now}
-
-    def _tell(self, identity: str, now: float) -> None:
-        """Once in a while, as a caller that loops would fill the log."""
-        if now - self._told.get(identity, -_TELL_SECONDS) < _TELL_SECONDS:
-            return
-        if len(self._told) > _MOST_REMEMBERED:
-            self._told.clear()
-        self._told[identity] = now
-        _log.warning("%s makes more calls than it may (max_rate)", identity)

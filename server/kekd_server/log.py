@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
@@ -12,6 +13,8 @@ from pythonjsonlogger.json import JsonFormatter
 
 _MOST_WAITING: Final = 10_000
 _LAST_SECONDS: Final = 1.0
+_SELDOM_SECONDS: Final = 60.0
+_MOST_REMEMBERED: Final = 10_000
 
 
 @contextmanager
@@ -39,6 +42,23 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
     finally:
         with lines.all_tasks_done:
             lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _LAST_SECONDS)
+
+
+class Seldom:
+    """Keeps what may come at every call from filling the log: the same is due once a minute."""
+
+    def __init__(self) -> None:
+        self._told: dict[Hashable, float] = {}
+
+    def is_due(self, line: Hashable) -> bool:
+        """And isn't any more then: to be called by who logs it."""
+        now = time.monotonic()
+        if now < self._told.get(line, -_SELDOM_SECONDS) + _SELDOM_SECONDS:
+            return False
+        if len(self._told) >= _MOST_REMEMBERED:
+            self._told.clear()
+        self._told[line] = now
+        return True
 
 
 class _Unblocking(QueueHandler):

@@ -136,3 +136,17 @@ def test_a_folder_that_goes_away_is_told_and_never_made_anew(
     said = f"disk:{folder} doesn't answer: The folder {folder} is not there: is its volume mounted?"
     assert daemon.read_log().count(said) == 1
     assert daemon.read_log().count(f"disk:{folder} answers again") == 1
+
+
+def test_the_cause_is_logged_once_for_calls_that_fail_alike(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    folder = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(folder))
+    folder.rename(tmp_path / "hidden")
+    with kekd.Client(daemon.address) as client:
+        for number in range(20):
+            with pytest.raises(kekd.StoreUnusableError):
+                client.create_index_kms(None, f"index-{number}", BLOB)
+    assert daemon.stop() == 0
+    assert daemon.read_log().count("FileNotFoundError") == 1

@@ -1,10 +1,12 @@
 import logging
 from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kekd_server.log import _Unblocking
+from kekd_server import log
+from kekd_server.log import Seldom, _Unblocking
 
 
 @pytest.fixture
@@ -34,3 +36,23 @@ def test_lines_that_find_no_room_are_left_out_and_counted(
     assert messages(lines) == ["3 lines were left out of the log", "line 5"]
     logger.error("line 6")
     assert messages(lines) == ["line 6"]
+
+
+def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now))
+    seldom = Seldom()
+    assert seldom.is_due("one")
+    now = 59.9
+    assert not seldom.is_due("one")
+    assert seldom.is_due("other")
+    now = 60.0
+    assert seldom.is_due("one")
+    now = 119.9
+    assert not seldom.is_due("one")
+
+
+def test_what_was_said_of_ever_new_things_is_forgotten() -> None:
+    seldom = Seldom()
+    assert all(seldom.is_due(number) for number in range(25_000))
+    assert len(seldom._told) <= 10_000

@@ -16,8 +16,10 @@ from google.rpc import error_details_pb2, status_pb2
 from kekd_proto.reasons import DOMAIN, STATUS, Reason
 from kekd_server.caller import Caller
 from kekd_server.errors import KekdError, RateLimitedError
+from kekd_server.log import Seldom
 
 _log = logging.getLogger(__name__)
+_seldom: Final = Seldom()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Observed = Callable[[Context], AbstractContextManager[None]]
@@ -48,7 +50,8 @@ def log_causes(results: Iterable[object]) -> None:
 
 
 def _log_cause(error: KekdError, metadata: dict[str, str]) -> None:
-    if error.__cause__:
+    # Of a store that is away, each call to it has the same to tell.
+    if error.__cause__ and _seldom.is_due((error.store, str(error))):
         fields = {"reason": error.reason, **metadata}
         _log.warning("%s", error, extra=fields, exc_info=error.__cause__)
 
