@@ -17,6 +17,8 @@ from kekd_proto.v1 import envelope_pb2 as pb
 
 _KEYS: Final = {"index_name", "blob", "etag"}
 _FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
+_SPELLINGS: Final = {field.json_name: field.name for field in pb.KMSBlob.DESCRIPTOR.fields}
+"""protobuf takes either, grpcurl prints the one, and kekctl the other."""
 
 
 class DocumentError(ValueError):
@@ -44,7 +46,9 @@ class Document:
     def parse(cls, text: str) -> "Document":
         """Raises `DocumentError`."""
         try:
-            content = json.loads(text)
+            content = json.loads(text, object_pairs_hook=_object)
+        except DocumentError:
+            raise
         except json.JSONDecodeError as error:
             raise DocumentError(f"line {error.lineno}: not JSON: {error.msg}") from None
         except (ValueError, RecursionError):
@@ -64,16 +68,28 @@ class Document:
         raise DocumentError('not an envelope: {"index_name": "…", "blob": {…}} is expected')
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON's own reader would take the last of two that have the same key."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise DocumentError("a key is there twice")
+    return content
+
+
 def _blob(content: dict[str, Any]) -> KMSBlob:
+    fields = {_SPELLINGS.get(key, key): value for key, value in content.items()}
+    if len(fields) < len(content):
+        raise DocumentError("blob: a key is there in two spellings")
     message = pb.KMSBlob()
-    try:
-        # protobuf passes over characters that aren't base64, and would take a damaged key.
-        for name in ("wrapped_kek", "wrappedKek"):
-            base64.b64decode(content.get(name) or "", validate=True)
-        json_format.ParseDict(content, message)
-    except (json_format.ParseError, TypeError, ValueError):
-        # Their own texts quote the value.
-        raise DocumentError("blob: an unknown key, or a value of the wrong type") from None
+    for name, value in fields.items():
+        try:
+            if name == "wrapped_kek":
+                # protobuf passes over characters that aren't base64, and would take a damaged key.
+                base64.b64decode(value or "", validate=True)
+            json_format.ParseDict({name: value}, message)
+        except (json_format.ParseError, TypeError, ValueError):
+            # Their own texts quote the value.
+            raise DocumentError(f"blob: {name:.40}: no such key, or a wrong value") from None
     if not message.HasField("version"):
         message.version = 1
     return KMSBlob(**{name: getattr(message, name) for name in _FIELDS})

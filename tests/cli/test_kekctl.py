@@ -139,6 +139,15 @@ def test_get_as_json_has_every_field_even_if_empty(kekctl: Kekctl) -> None:
     assert json.loads(kekctl("get", "taken", "-o", "json").stdout)["blob"].keys() == BLOB.keys()
 
 
+def test_a_document_may_have_the_names_that_grpcurl_prints(
+    kekctl: Kekctl, client: kekd.Client
+) -> None:
+    text = document("camel").replace("wrapped_kek", "wrappedKek").replace("key_id", "keyId")
+    kekctl("create", "-f", "-", stdin=text)
+    stored = client.get_index_kms(None, "camel")
+    assert (stored.key_id, stored.wrapped_kek) == ("alias/prod", CANARY)
+
+
 def test_a_document_can_come_from_a_file(
     kekctl: Kekctl, client: kekd.Client, tmp_path: Path
 ) -> None:
@@ -287,10 +296,28 @@ def test_an_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
             "unknown keys: blbo",
             id="unknown key",
         ),
-        pytest.param(document("x", wraped_kek=CANARY_BASE64), "unknown key", id="unknown field"),
-        pytest.param(document("x", version=CANARY_BASE64), "wrong type", id="wrong type"),
-        pytest.param(document("x", wrapped_kek=CANARY_BASE64[1:]), "blob: ", id="short base64"),
-        pytest.param(document("x", wrapped_kek=f"*{CANARY_BASE64}"), "blob: ", id="not base64"),
+        pytest.param(document("x", wraped_kek=CANARY_BASE64), "wraped_kek", id="unknown field"),
+        pytest.param(document("x", version=CANARY_BASE64), "version", id="wrong type"),
+        pytest.param(document("x", version=-1), "version", id="out of range"),
+        pytest.param(
+            document("x", wrapped_kek=CANARY_BASE64[1:]), "wrapped_kek", id="short base64"
+        ),
+        pytest.param(
+            document("x", wrapped_kek=f"*{CANARY_BASE64}"), "wrapped_kek", id="not base64"
+        ),
+        pytest.param(
+            document("x").replace("wrapped_kek", "wrappedKek").replace(CANARY_BASE64, "*" * 40),
+            "wrapped_kek",
+            id="not base64, as grpcurl spells it",
+        ),
+        pytest.param(document("x", key_id="a", keyId="b"), "two spellings", id="two spellings"),
+        pytest.param(
+            document("x", region="a").replace(
+                '"region":', f'"region": "{CANARY_BASE64}", "region":'
+            ),
+            "there twice",
+            id="twice",
+        ),
     ],
 )
 def test_a_damaged_document_is_refused_without_showing_it(
