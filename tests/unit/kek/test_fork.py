@@ -84,6 +84,7 @@ def test_a_child_does_not_wait_for_a_turn_that_a_thread_of_its_parent_was_given(
     with registry._providers._pace._lock:
         child = os.fork()
         if not child:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout has its own
             signal.alarm(10)
             registry._providers._pace.wait()
             os._exit(0)
