@@ -139,4 +139,4 @@ def _ended(address: str) -> str:
 
 
 def _silent(address: str) -> str:
-    return f"kekd at {address} is silent: the watch counts as lost."
+    return f"kekd at {address} is silent: is it running there? The watch counts as lost."
