@@ -6,7 +6,7 @@ python -m bench.empty ADDRESS ENGINE
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.listen import EngineName, Listener, parse
 from kekd_server.rpc.engines import Lasting, make_server
 
+Behavior = Callable[[pb.GetEnvelopeRequest, Any], Awaitable[pb.GetEnvelopeResponse]]
+
 
 @contextmanager
 def on_loopback(folder: Path, engine: EngineName = "grpcio") -> Iterator[Server]:
@@ -29,11 +31,11 @@ def on_loopback(folder: Path, engine: EngineName = "grpcio") -> Iterator[Server]
         yield server
 
 
-async def serve(listener: Listener) -> None:
-    """Serves until SIGTERM."""
+async def serve(listener: Listener, behavior: Behavior) -> None:
+    """Serves GetEnvelope until SIGTERM."""
     server = make_server(listener, Lasting())
     _, service, method = load.METHOD.split("/")
-    handlers = {method: _handler()}
+    handlers = {method: _handler(behavior)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     server.add_registered_method_handlers(service, handlers)
     server.add_insecure_port(str(listener))
@@ -44,9 +46,9 @@ async def serve(listener: Listener) -> None:
     await server.stop(None)
 
 
-def _handler() -> "grpc.RpcMethodHandler[Any, Any]":
+def _handler(behavior: Behavior) -> "grpc.RpcMethodHandler[Any, Any]":
     return grpc.unary_unary_rpc_method_handler(
-        _empty,
+        behavior,
         request_deserializer=pb.GetEnvelopeRequest.FromString,
         response_serializer=pb.GetEnvelopeResponse.SerializeToString,
     )
@@ -57,12 +59,13 @@ async def _empty(_request: pb.GetEnvelopeRequest, _context: Any) -> pb.GetEnvelo
 
 
 def _main(address: str, engine: EngineName) -> None:
+    serving = serve(parse(address, engine), _empty)
     if engine == "native":
         import uvloop  # noqa: PLC0415  (as kekd has it, and as otherwise it would count as memory)
 
-        uvloop.run(serve(parse(address, engine)))
+        uvloop.run(serving)
     else:
-        asyncio.run(serve(parse(address, engine)))
+        asyncio.run(serving)
 
 
 if __name__ == "__main__":

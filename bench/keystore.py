@@ -41,10 +41,13 @@ def blob_of(number: int) -> KMSBlob:
     )
 
 
+def path_of(root: Path, number: int) -> Path:
+    return root / "_catalog" / "config" / f"{name_of(number)}.kms.cat"
+
+
 def fill(root: Path, envelopes: int) -> Path:
     """Makes the folder with envelopes 0 to `envelopes` - 1; the folder."""
-    records = root / "_catalog" / "config"
-    records.mkdir(mode=0o700, parents=True)
+    path_of(root, 0).parent.mkdir(mode=0o700, parents=True)
     for number in range(envelopes):
-        (records / f"{name_of(number)}.kms.cat").write_bytes(encode(envelope_of(number)))
+        path_of(root, number).write_bytes(encode(envelope_of(number)))
     return root

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from bench import daemon, empty, etcd, h2load, keystore, load, side
+from bench import daemon, empty, etcd, h2load, keystore, load, ready, side
 from bench.plots import Bars
 from bench.process import Server
 from bench.side import Side
@@ -38,17 +38,19 @@ def tables(folder: Path) -> Iterator[Table]:
         workers = stack.enter_context(daemon.on_loopback(root, "native", _WORKERS))
         floor = stack.enter_context(empty.on_loopback(folder))
         native_floor = stack.enter_context(empty.on_loopback(folder, "native"))
+        least = stack.enter_context(ready.on_loopback(folder, keystore.path_of(root, _HOT)))
         theirs = stack.enter_context(etcd.on_loopback(folder))
         etcd.put(theirs.address, keystore.name_of(_HOT), encode(keystore.envelope_of(_HOT)))
+        servers = (ours, native, workers, least, floor, native_floor, theirs)
         for shape in _SHAPES:
-            yield _hot_table(shape, (ours, native, workers, floor, native_floor, theirs), folder)
+            yield _hot_table(shape, servers, folder)
         yield _spread_table(ours, floor)
 
 
 def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: Path) -> Table:
     sides = _sides(shape, servers)
     side.measure(sides, _ROUNDS, folder)
-    ours, native, workers, floor, native_floor, linearizable, serializable = sides
+    ours, native, workers, least, floor, native_floor, linearizable, serializable = sides
     connections, streams, _ = shape
     title = f"GetEnvelope of one name, {connections * streams} in flight"
     return Table(
@@ -57,6 +59,7 @@ def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: P
         (
             *(it.row() for it in sides),
             ours.ratios(floor, "kekd ÷ empty handler"),
+            least.ratios(floor, "stat(2) and a ready answer ÷ empty handler"),
             native.ratios(floor, "native ÷ empty handler"),
             native.ratios(linearizable, "native ÷ etcd, linearizable"),
             native.ratios(serializable, "native ÷ etcd, serializable"),
@@ -69,7 +72,7 @@ def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: P
 
 
 def _sides(shape: tuple[int, int, int], servers: Sequence[Server]) -> list[Side]:
-    ours, native, workers, floor, native_floor, theirs = servers
+    ours, native, workers, least, floor, native_floor, theirs = servers
     name, wrapped_kek = keystore.name_of(_HOT), keystore.envelope_of(_HOT).wrapped_kek
     get = load.request_of(_HOT).SerializeToString()
     linearizable, serializable = etcd.request_of(name), etcd.request_of(name, serializable=True)
@@ -78,6 +81,7 @@ def _sides(shape: tuple[int, int, int], servers: Sequence[Server]) -> list[Side]
         ("kekd", ours, load.METHOD, get),
         ("kekd, engine native", native, load.METHOD, get),
         (f"kekd, engine native, {_WORKERS} workers", workers, load.METHOD, get),
+        ("stat(2) and a ready answer", least, load.METHOD, get),
         ("empty handler", floor, load.METHOD, get),
         ("empty handler, engine native", native_floor, load.METHOD, get),
         ("etcd, linearizable", theirs, etcd.METHOD, linearizable),

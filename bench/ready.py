@@ -1,0 +1,50 @@
+"""The least that a get from disk can be, on the empty handler's stack: stat(2) of the record's file
+and an answer that was made ready.
+
+python -m bench.ready ADDRESS RECORD
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import empty, load
+from bench.process import Server, free_port, python, running
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_schema import decode
+from kekd_server.listen import parse
+from kekd_server.rpc.convert import get_response
+from kekd_server.storage.etag import etag_of
+from kekd_server.storage.store import StoredEnvelope
+
+
+@contextmanager
+def on_loopback(folder: Path, record: Path) -> Iterator[Server]:
+    address = f"127.0.0.1:{free_port()}"
+    command = python("bench.ready", address, str(record))
+    with running(command, address, folder / "ready.log") as server:
+        load.get(address, 0)
+        yield server
+
+
+def _stat_and_answer(record: str) -> empty.Behavior:
+    stored = Path(record).read_bytes()
+    answer = get_response(StoredEnvelope(decode(stored), etag_of(stored), "disk"))
+
+    async def stat_and_answer(_request: pb.GetEnvelopeRequest, _context: Any) -> Any:
+        os.stat(record)  # noqa: PTH116  (a Path takes longer, and the daemon has none either)
+        return answer
+
+    return stat_and_answer
+
+
+def _main(address: str, record: str) -> None:
+    asyncio.run(empty.serve(parse(address, "grpcio"), _stat_and_answer(record)))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
