@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from kekd._types import KMSBlob
 from kekd_proto.v1 import envelope_pb2 as pb
 
-_KEYS: Final = {"index_name", "blob", "etag"}
+_KEYS: Final = ("index_name", "blob", "etag")
 _FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
 _SPELLINGS: Final = {field.json_name: field.name for field in pb.KMSBlob.DESCRIPTOR.fields}
 """protobuf takes either, grpcurl prints the one, and kekctl the other."""
@@ -62,8 +62,8 @@ class Document:
         """From such a content. Raises `DocumentError`."""
         match content:
             case {"index_name": str(index_name), "blob": dict(blob)}:
-                if unknown := content.keys() - _KEYS:
-                    raise DocumentError(f"unknown keys: {', '.join(sorted(unknown))}")
+                if not content.keys() <= set(_KEYS):
+                    raise DocumentError(f"an unknown key: its keys are {', '.join(_KEYS)}")
                 return cls(index_name, _blob(blob))
         raise DocumentError('not an envelope: {"index_name": "…", "blob": {…}} is expected')
 
@@ -80,6 +80,8 @@ def _blob(content: dict[str, Any]) -> KMSBlob:
     fields = {_SPELLINGS.get(key, key): value for key, value in content.items()}
     if len(fields) < len(content):
         raise DocumentError("blob: a key is there in two spellings")
+    if not fields.keys() <= set(_FIELDS):
+        raise DocumentError(f"blob: an unknown key: its keys are {', '.join(_FIELDS)}")
     message = pb.KMSBlob()
     for name, value in fields.items():
         try:
@@ -89,7 +91,7 @@ def _blob(content: dict[str, Any]) -> KMSBlob:
             json_format.ParseDict({name: value}, message)
         except (json_format.ParseError, TypeError, ValueError):
             # Their own texts quote the value.
-            raise DocumentError(f"blob: {name:.40}: no such key, or a wrong value") from None
+            raise DocumentError(f"blob: {name}: not a value that it can have") from None
     if not message.HasField("version"):
         message.version = 1
     return KMSBlob(**{name: getattr(message, name) for name in _FIELDS})

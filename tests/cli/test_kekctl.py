@@ -293,10 +293,10 @@ def test_an_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
         pytest.param(json.dumps({"index_name": "x", "blob": CANARY_BASE64}), "blob", id="no blob"),
         pytest.param(
             json.dumps({"index_name": "x", "blob": BLOB, "blbo": CANARY_BASE64}),
-            "unknown keys: blbo",
+            "unknown key: its keys are index_name",
             id="unknown key",
         ),
-        pytest.param(document("x", wraped_kek=CANARY_BASE64), "wraped_kek", id="unknown field"),
+        pytest.param(document("x", wraped_kek=CANARY_BASE64), "unknown key", id="unknown field"),
         pytest.param(document("x", version=CANARY_BASE64), "version", id="wrong type"),
         pytest.param(document("x", version=-1), "version", id="out of range"),
         pytest.param(

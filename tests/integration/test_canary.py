@@ -88,6 +88,7 @@ def test_no_failure_tells_it(
     [
         '{"index_name": "i", "blob": {"wrapped_kek": "wrapped-kek-canary!"}}',
         '{"index_name": "i", "blob": {"wrapped-kek-canary": 1}}',
+        '{"index_name": "i", "blob": {}, "wrapped-kek-canary": 1}',
         '{"index_name": "i", "wrapped_kek": "wrapped-kek-canary',
     ],
 )

@@ -205,6 +205,7 @@ def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
         with pytest.raises(kekd.EnvelopeNotFoundError):
             client.get_index_kms(None, "i")
         assert list(client.list_index_kms()) == []
+    assert daemon.stop() == 0
     assert daemon.read_log().count("the audit can't be written") == 1
     assert "No space left" in daemon.read_log()
 
@@ -264,7 +265,7 @@ def test_lines_that_find_no_room_are_told(start_daemon: StartDaemon, file: Path)
     with kekd.Client(daemon.address, timeout=30) as client:
         for _ in range(15):
             list(client.get_many_index_kms(None, names))
-    assert daemon.read_log().count("it takes no more, and lines are lost") == 1
+    eventually(lambda: daemon.read_log().count("it takes no more, and lines are lost") == 1)
     os.close(reader)
 
 

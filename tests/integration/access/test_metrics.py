@@ -53,14 +53,17 @@ def test_damaged_records_are_counted_and_told_alone_or_in_a_batch(
     start_scraped: StartScraped, tmp_path: Path
 ) -> None:
     scraped = start_scraped("--disk", str(tmp_path / "keystore"))
-    (tmp_path / "keystore/_catalog/config/bad.kms.cat").write_bytes(b"damaged")
+    for name in ("one", "two", "three"):
+        (tmp_path / f"keystore/_catalog/config/{name}.kms.cat").write_bytes(b"damaged")
     with kekd.Client(scraped.daemon.address) as client:
         with pytest.raises(kekd.CorruptEnvelopeError):
-            client.get_index_kms(None, "bad")
-        list(client.get_many_index_kms(None, ["bad"]))
+            client.get_index_kms(None, "one")
+        list(client.get_many_index_kms(None, ["two"]))
         list(client.scan_index_kms())
-    eventually(lambda: scraped.total("kekd_corrupt_records_total") == 3)
-    assert scraped.daemon.read_log().count("stored envelope of index 'bad' is corrupt") == 3
+    eventually(lambda: scraped.total("kekd_corrupt_records_total") == 5)
+    for name in ("one", "two", "three"):
+        told = f"stored envelope of index '{name}' is corrupt"
+        assert scraped.daemon.read_log().count(told) == 1
 
 
 def test_lines_that_are_lost_are_counted(start_scraped: StartScraped) -> None:
