@@ -15,10 +15,10 @@ from kekd import _rpc, _watch
 from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._caches import Caches
 from kekd._feed import TaskFeed
-from kekd._operations import EnvelopeLike, Event, Found, Operation, Page, Push, Pushed
+from kekd._operations import Operation, Page
 from kekd._status import DaemonStatus
 from kekd._tls import Tls
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd.errors import EnvelopeError, UnavailableError
 
 Result = TypeVar("Result")

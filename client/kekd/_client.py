@@ -14,10 +14,10 @@ from kekd import _operations as operations
 from kekd import _rpc, _watch
 from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._feed import ThreadCaches
-from kekd._operations import EnvelopeLike, Event, Found, Operation, Page, Push, Pushed
+from kekd._operations import Operation, Page
 from kekd._status import DaemonStatus
 from kekd._tls import Tls
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd.errors import UnavailableError
 
 Result = TypeVar("Result")

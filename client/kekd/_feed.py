@@ -13,8 +13,7 @@ from kekd import _rpc, _watch
 from kekd._cache import Cache
 from kekd._caches import Caches
 from kekd._fork import stop_before_fork
-from kekd._operations import Event
-from kekd._types import Change, Resync, StorageConfig
+from kekd._types import Change, Event, Resync, StorageConfig
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from kekd import _rpc
 from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._client import Client
-from kekd._operations import EnvelopeLike
 from kekd._tls import Tls
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import EnvelopeLike, KMSBlob, StorageConfig
 
 _shared: Client | None = None
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from kekd._document import Document
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import KMSBlob, Push, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,
     DeadlineExceededError,
@@ -19,7 +19,6 @@ from kekd.errors import (
 
 if TYPE_CHECKING:
     from kekd._client import Client
-    from kekd._operations import Push
 
 _AT_ONCE: Final = 256
 _JOBS: Final = 16

@@ -1,7 +1,9 @@
 """The values that callers hold, shaped as cyborgdb_core 0.18 has them."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, TypeAlias
+
+from kekd.errors import EnvelopeError
 
 
 @dataclass(slots=True)
@@ -140,3 +142,31 @@ class Resync:
     """Whatever was read before may be old: read again what you hold. From here on every change is
     told. Each watch begins with one.
     """
+
+
+class EnvelopeLike(Protocol):
+    """Any object with these attributes is an envelope: a `kekd.KMSBlob`, a `cyborgdb_core.KMSBlob`.
+
+    `key_arn` and `binding` are taken where there are such.
+    """
+
+    kms_name: str
+    provider: str
+    key_id: str
+    region: str
+    wrapped_kek: bytes
+    version: int
+    created_at: int
+
+
+Found: TypeAlias = tuple[str, KMSBlob | EnvelopeError]
+"""An index name, and its envelope or what a get of it fails with."""
+
+Push: TypeAlias = tuple[str, EnvelopeLike, str | None]
+"""An index name, its envelope, and the etag of the one that it may replace, or None for any."""
+
+Pushed: TypeAlias = tuple[str, str | EnvelopeError]
+"""An index name, and the etag of its new envelope or what a push of it fails with."""
+
+Event: TypeAlias = Change | Resync
+"""What a watch tells."""

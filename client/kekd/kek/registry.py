@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast, get_arg
 import tenacity
 
 from kekd._fork import forget_after_fork
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import EnvelopeLike, KMSBlob, StorageConfig
 from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
 from kekd.kek.binding import Binding
@@ -23,7 +23,6 @@ from kekd.kek.slot import ProviderName, Slot, region_of
 
 if TYPE_CHECKING:
     from kekd._client import Client
-    from kekd._operations import EnvelopeLike
 
 DEFAULT_TIMEOUT: Final = 10.0
 _MAX: Final = 10**9

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
 
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import KMSBlob, Push, Pushed, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek.errors import KekError
 from kekd.kek.registry import Registry, Rotation
 
 if TYPE_CHECKING:
     from kekd._client import Client
-    from kekd._operations import Push, Pushed
 
 
 DEFAULT_JOBS: Final = 8
