@@ -115,6 +115,7 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.ENVELOPE_CORRUPT: CorruptEnvelopeError,
         Reason.STORE_UNUSABLE: StoreUnusableError,
         Reason.STORE_UNAVAILABLE: UnavailableError,
+        Reason.STORE_SILENT: UnavailableError,
         Reason.WATCH_FELL_BEHIND: WatchFellBehindError,
         Reason.TOO_MANY_CALLS: ResourceExhaustedError,
         Reason.RATE_LIMITED: ResourceExhaustedError,

@@ -40,6 +40,9 @@ class Reason(StrEnum):
     """The store needs its operator: not writable, full, gone, or access to it was refused."""
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     """The store can't be reached just now; try again."""
+    STORE_SILENT = "STORE_SILENT"
+    """The store hasn't answered for as long as the caller waits; a write may have been done or
+    not."""
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
     """The caller read a watch more slowly than changes came; it has to begin anew."""
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
@@ -67,10 +70,13 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.ENVELOPE_CORRUPT: "DATA_LOSS",
         Reason.STORE_UNUSABLE: "FAILED_PRECONDITION",
         Reason.STORE_UNAVAILABLE: "UNAVAILABLE",
+        Reason.STORE_SILENT: "DEADLINE_EXCEEDED",
         Reason.WATCH_FELL_BEHIND: "RESOURCE_EXHAUSTED",
         Reason.TOO_MANY_CALLS: "RESOURCE_EXHAUSTED",
         Reason.RATE_LIMITED: "RESOURCE_EXHAUSTED",
-        Reason.AUDIT_UNAVAILABLE: "UNAVAILABLE",
+        # Not UNAVAILABLE, at which gRPC tries again: a create that was tried before may have been
+        # done, and this one wasn't.
+        Reason.AUDIT_UNAVAILABLE: "FAILED_PRECONDITION",
         Reason.INTERNAL: "INTERNAL",
     }
 )

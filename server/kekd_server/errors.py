@@ -13,6 +13,7 @@ KekdError
 ├── CorruptEnvelopeError
 ├── StoreUnusableError
 ├── StoreUnavailableError
+├── StoreSilentError
 ├── WatchFellBehindError
 ├── TooManyCallsError
 ├── RateLimitedError
@@ -119,6 +120,12 @@ class StoreUnavailableError(KekdError):
     """Trying again may help. A write that ended so may have been done or not."""
 
     reason = Reason.STORE_UNAVAILABLE
+
+
+class StoreSilentError(KekdError):
+    """It was waited for already. A write that ended so may have been done or not."""
+
+    reason = Reason.STORE_SILENT
 
 
 class WatchFellBehindError(KekdError):

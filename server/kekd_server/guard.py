@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 from kekd_policy import METHODS, Method, Rule, applying
 from kekd_server.audit import AuditLog
 from kekd_server.caller import Caller
+from kekd_server.deadline import in_time
 from kekd_server.deed import Deed, lines
 from kekd_server.metrics import Metrics
 
@@ -115,14 +116,17 @@ class Guard:
     async def write(self, deeds: Sequence[Deed], work: Callable[[], Awaitable[T]]) -> T:
         """Does a write, which is recorded before and when it is done. Once begun it goes on to its
         end, which is recorded, even if its caller doesn't wait any more. Raises what the work does,
-        and `AuditUnavailableError`.
+        `StoreSilentError` and `AuditUnavailableError`.
         """
-        if self._audit is None or not deeds:
+        if not deeds:
             return await work()
+        store = deeds[0].store
+        if self._audit is None:
+            return await in_time(work(), store)
         await _begin(self._audit, deeds, must=self._must_for_writes)
         ending = asyncio.ensure_future(_recorded(self._audit, deeds, work, must=False))
         ending.add_done_callback(_seen)
-        return await asyncio.shield(ending)
+        return await in_time(asyncio.shield(ending), store)
 
     def _count(self, *deeds: Deed) -> None:
         for it in deeds:

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from kekd_server import deadline
 from kekd_server.caller import Caller
 from kekd_server.errors import InvalidRequestError, KekdError
 from kekd_server.limits import Limits
@@ -33,6 +34,7 @@ def answering(
 
     async def call(request: Any, context: Context) -> Any:
         caller = None
+        deadline.left.set(context.time_remaining)
         with calls:
             try:
                 with observed(context):

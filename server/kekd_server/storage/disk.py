@@ -24,6 +24,7 @@ from kekd_server.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
+    StoreSilentError,
     StoreUnavailableError,
     StoreUnusableError,
 )
@@ -178,7 +179,7 @@ class DiskDriver:
                 time.sleep(random.uniform(0, _LOCK_PAUSE_SECONDS))  # noqa: S311  (no secret)
             else:
                 return
-        raise StoreUnavailableError(
+        raise StoreSilentError(
             f"Another process has kept {path} locked for {_LOCK_SECONDS:g} s: is it stopped?"
             " fuser(1) names it."
         )

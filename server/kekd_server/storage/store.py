@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
+from kekd_server.deadline import in_time
 from kekd_server.errors import (
     CorruptEnvelopeError,
     KekdError,
@@ -92,7 +93,7 @@ class Store:
         with self._named:
             stored = self._driver.peek(name)
             if stored is None:
-                stored = await self._in_thread(lambda: self._driver.get(name))
+                stored = await self._read(lambda: self._driver.get(name))
             return self._decoded(name, stored)
 
     async def get_many(self, names: Sequence[IndexName]) -> list[StoredEnvelope | KekdError]:
@@ -101,7 +102,8 @@ class Store:
             names[start : start + self._gets_a_thread]
             for start in range(0, len(names), self._gets_a_thread)
         ]
-        found = await asyncio.gather(*(self._apart(partial(self._got, it)) for it in parts))
+        reading = asyncio.gather(*(self._apart(partial(self._got, it)) for it in parts))
+        found = await in_time(reading, self.name)
         return list(chain.from_iterable(found))
 
     async def create(self, name: IndexName, envelope: Envelope) -> str:
@@ -151,7 +153,7 @@ class Store:
         self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
         with self._named:
-            return await self._in_thread(
+            return await self._read(
                 lambda: self._driver.list(prefix, after, limit, listing=listing)
             )
 
@@ -224,6 +226,9 @@ class Store:
     def _tell(self, loop: asyncio.AbstractEventLoop, change: Change) -> None:
         if self._changes.watched:
             loop.call_soon_threadsafe(self._changes.publish, change)
+
+    async def _read(self, call: Callable[[], T]) -> T:
+        return await in_time(self._in_thread(call), self.name)
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         """In the context of the call that it is for, which a trace has its place in."""
