@@ -123,6 +123,15 @@ class DriverContract:
             harness.driver.put(NAME, b"3", if_etag=etag)
         assert harness.read(NAME.key) == b"2"
 
+    @pytest.mark.parametrize("etag", ["a\r\nx: y", "é", " ", '"'])
+    def test_put_with_an_etag_that_none_can_have_is_refused(
+        self, harness: Harness, etag: str
+    ) -> None:
+        harness.write(NAME.key, b"1")
+        with pytest.raises(EtagMismatchError):
+            harness.driver.put(NAME, b"2", if_etag=etag)
+        assert harness.read(NAME.key) == b"1"
+
     def test_put_with_an_etag_over_nothing_is_refused(self, harness: Harness) -> None:
         with pytest.raises(EtagMismatchError):
             harness.driver.put(NAME, b"1", if_etag="0123456789abcdef")

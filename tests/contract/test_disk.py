@@ -1,5 +1,7 @@
+import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.errors import StoreSilentError, StoreUnusableError
+from kekd_server.errors import StoreSilentError, StoreUnavailableError, StoreUnusableError
 from kekd_server.names import IndexName
 from kekd_server.storage import disk
 from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
@@ -68,6 +70,34 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
             with pytest.raises(StoreUnusableError, match="mounted"):
                 thread.submit(write, NAME, b"1").result()
     assert not (tmp_path / "keystore").exists()
+
+
+@pytest.mark.parametrize("gone", ["_kekd", "_kekd/tmp", "_kekd/locks"])
+def test_what_kekd_keeps_beside_the_records_is_made_anew(tmp_path: Path, gone: str) -> None:
+    """As where a copy of a keystore took its place."""
+    driver = opened(tmp_path)
+    driver.put(NAME, b"1", if_etag=None)
+    shutil.rmtree(tmp_path / gone)
+    with pytest.raises(StoreUnavailableError, match="anew"):
+        driver.put(NAME, b"2", if_etag=None)
+    driver.check()
+    driver.put(NAME, b"2", if_etag=None)
+    assert driver.delete(NAME, if_etag=None)
+
+
+def test_a_delete_is_on_disk_also_where_another_began_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(StoreUnavailableError):
+            driver.delete(NAME, if_etag=None)
+    fsync = Mock(side_effect=os.fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert driver.delete(NAME, if_etag=None) is None
+    assert fsync.called
 
 
 def test_a_lock_is_not_waited_for_without_end(

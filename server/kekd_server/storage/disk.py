@@ -72,11 +72,10 @@ class DiskDriver:
         self._locks = root / "_kekd" / "locks"
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
-        self._translated = _Translated(root)
+        self._translated = _Translated(root, self._records)
         self._listings: dict[str, Sequence[str]] = {}
         self._listings_lock = threading.Lock()
         self._own = _OwnFolder(self._temporary, count())
-        self._is_open = False
 
     def open(self) -> None:
         """Raises `StoreUnusableError` if the folder can't be made."""
@@ -84,7 +83,6 @@ class DiskDriver:
             for folder in (self._records, self._temporary, self._locks):
                 durable.make_folder(folder)
             _remove_stale(self._temporary)
-        self._is_open = True
 
     def check(self) -> None:
         """A look at the folder, which the kernel may answer from memory: of a disk that fails it
@@ -92,7 +90,8 @@ class DiskDriver:
         """
         with self._translated:
             os.stat(self._records)
-        if not self._is_open:
+        # They may be gone: where a copy of the keystore took its place, or since a failed start.
+        if not (self._temporary.is_dir() and self._locks.is_dir()):
             self.open()
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:
@@ -128,6 +127,8 @@ class DiskDriver:
         with self._translated, self._locked(name):
             stored = self._read(name)
             if stored is None:
+                # A delete before may have been cut short, or failed, before it was on disk.
+                durable.sync_folder(self._records)
                 return None
             if if_etag is not None:
                 self._check_etag(name, stored, if_etag)
@@ -241,14 +242,12 @@ class _OwnFolder(threading.local):
 
     def __init__(self, temporary: Path, numbers: Iterator[int]) -> None:
         self._folder = temporary / str(next(numbers))
-        self._is_made = False
 
     @property
     def folder(self) -> Path:
-        if not self._is_made:
-            # Not those above it: where they are gone, something else is, and has to be told.
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            self._is_made = True
+        # Each time, as it may be gone. Not those above it: then something else is, and has to be
+        # told.
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         return self._folder
 
 
@@ -267,8 +266,9 @@ class _Translated:
     the rest of a get.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, records: Path) -> None:
         self._root = root
+        self._records = records
 
     def __enter__(self) -> None:
         pass
@@ -276,6 +276,11 @@ class _Translated:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        if isinstance(error, FileNotFoundError) and self._records.is_dir():
+            raise StoreUnavailableError(
+                f"The folder {self._root / '_kekd'} is gone: kekd makes it anew within seconds, so"
+                " try again."
+            ) from error
         if isinstance(error, FileNotFoundError):
             raise StoreUnusableError(
                 f"The folder {self._root} is not there: is its volume mounted?"

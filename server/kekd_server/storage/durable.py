@@ -25,7 +25,7 @@ def create(path: Path, content: bytes, temporary_folder: Path) -> None:
         os.link(temporary, path)
     finally:
         os.unlink(temporary)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def replace(path: Path, content: bytes, temporary_folder: Path) -> None:
@@ -36,13 +36,13 @@ def replace(path: Path, content: bytes, temporary_folder: Path) -> None:
     except OSError:
         os.unlink(temporary)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove(path: Path) -> None:
     """Removes a file. Raises FileNotFoundError if there is none."""
     os.unlink(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -53,7 +53,7 @@ def make_folder(path: Path) -> None:
     # Another process may be just as far.
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _write_temporary(content: bytes, folder: Path) -> str:
@@ -72,7 +72,7 @@ def _write_temporary(content: bytes, folder: Path) -> str:
     return path
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

@@ -3,6 +3,7 @@
 [PREFIX/]_catalog/config/<key>    the records, where CyborgDB 0.18 has them
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -41,6 +42,9 @@ _PROBE: Final = "kekd-probe"
 """What no envelope is kept under, as it hasn't the ending of their keys."""
 _MARK: Final = "kekd-write"
 """Object metadata that names the call which wrote the object."""
+
+_SENDABLE: Final = re.compile(r"[!-~]*")
+"""What a header can carry of an etag; S3 gives no other."""
 
 _PRECONDITION_FAILED: Final = 412
 _CONFLICT: Final = 409
@@ -156,6 +160,8 @@ class S3Driver:
         with self._translated():
             if if_etag is None:
                 return Written(self._write(name, record), None)
+            if not _SENDABLE.fullmatch(if_etag):
+                raise EtagMismatchError(name.value)
             try:
                 etag = self._write(name, record, IfMatch=_quoted(if_etag))
                 return Written(etag, if_etag)
