@@ -20,7 +20,7 @@ Create = Callable[[str], object]
 """Makes the envelope, or the file, of this name."""
 
 _ENGINES: tuple[EngineName, ...] = ("grpcio", "native")
-_CALLERS = (1, 32)
+_CALLERS = (1, 16, 32)
 _LEAST_SHARE = 0.7
 """Of what the bare system calls make, with the last engine and the most callers."""
 _CPU_HEADER = ("daemon's CPU a create, µs", "client's CPU a create, µs")

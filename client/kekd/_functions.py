@@ -84,4 +84,10 @@ def list_index_kms(
 
 
 def _client() -> Client:
-    return _shared or connect()
+    global _shared  # noqa: PLW0603
+    client = _shared
+    if client is None:
+        # Threads that come first together may make one each. The last one stays, and none is closed
+        # while another calls by it.
+        client = _shared = Client()
+    return client

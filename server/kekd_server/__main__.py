@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,6 @@ def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
             return
         with log.configured(loaded.settings.log_format):
             _serve(loaded.settings, loaded.policy_file)
-        sys.stdout.flush()
         # What is left has had its grace and isn't waited for: the thread of a store that hangs, the
         # remains of a call that was cut off, a pipe that nobody reads.
         os._exit(0)
@@ -114,7 +114,9 @@ def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
 
 def _serve(settings: Settings, policy_file: Path | None) -> None:
     def greet() -> None:
-        _greet(settings)
+        # Callers are served also where nobody takes it: a full disk, a pipe without a reader.
+        with suppress(OSError):
+            _greet(settings)
 
     if settings.workers > 1:
         asyncio.run(supervisor.run(settings, policy_file, serving=greet))

@@ -330,6 +330,29 @@ def test_a_damaged_document_is_refused_without_showing_it(
     assert "x" not in client.list_index_kms()
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("get nothere >&-", 3),
+        ("push -f - <&-", 2),
+        ("--help >/dev/full", 1),
+        ("--version >/dev/full", 1),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_is_no_traceback(
+    daemon: Daemon, command: str, code: int
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{BIN}/kekctl {command}"],
+        env=clean_environment() | {"KEKD_ADDRESS": daemon.address},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_wait_returns_at_once_from_a_daemon_that_serves(kekctl: Kekctl) -> None:
     assert kekctl("wait", "--for", "0").stdout == ""
     assert kekctl("wait", "--for", "0", "--service", "").stdout == ""

@@ -1,5 +1,6 @@
 """A daemon whose standard error is a pipe that nobody reads, and which has a lot to say."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ import pytest
 import kekd
 from tests.fixtures.daemon import BIN, clean_environment
 
+DAMAGED = 200
+
 
 @pytest.fixture
 def unread(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Over a keystore with a good envelope, and one that is damaged."""
+    """Over a keystore with a good envelope, and damaged ones, each of which it says a lot of."""
     keystore = tmp_path / "keystore"
     command = [str(BIN / "kekd"), "--listen", f"unix:{tmp_path}/kekd.sock", "--disk", str(keystore)]
     with subprocess.Popen(
@@ -28,22 +31,40 @@ def client(unread: "subprocess.Popen[bytes]", tmp_path: Path) -> Iterator[kekd.C
     with kekd.Client(f"unix:{tmp_path}/kekd.sock") as client:
         client.wait()
         client.create_index_kms(None, "good", kekd.KMSBlob(provider="none"))
-        (tmp_path / "keystore" / "_catalog" / "config" / "bad.kms.cat").write_bytes(b"\0")
+        for number in range(DAMAGED):
+            (tmp_path / f"keystore/_catalog/config/bad-{number}.kms.cat").write_bytes(b"\0")
         yield client
 
 
-def complain(client: kekd.Client, times: int) -> None:
-    for _ in range(times):
+def complain(client: kekd.Client) -> None:
+    for number in range(DAMAGED):
         with pytest.raises(kekd.CorruptEnvelopeError):
-            client.get_index_kms(None, "bad")
+            client.get_index_kms(None, f"bad-{number}")
 
 
 def test_it_goes_on_and_stops_when_told(
     unread: "subprocess.Popen[bytes]", client: kekd.Client
 ) -> None:
-    complain(client, 200)
+    complain(client)
     assert client.get_index_kms(None, "good", timeout=5).provider == "none"
     unread.send_signal(signal.SIGTERM)
     assert unread.wait(timeout=10) == 0
     assert unread.stderr
-    assert unread.stderr.read().count(b"WARNING") < 200
+    assert unread.stderr.read().count(b"WARNING") < DAMAGED
+
+
+@pytest.mark.parametrize("output", [">/dev/full", "| true", ">&-"])
+def test_a_greeting_that_nobody_takes_keeps_nobody_from_being_served(
+    tmp_path: Path, output: str
+) -> None:
+    address, log = f"unix:{tmp_path}/kekd.sock", tmp_path / "log"
+    script = f"{BIN}/kekd --listen {address} --memory 2>{log} & echo $! >{tmp_path}/pid; wait $!"
+    command = f"({script}; echo $? >{tmp_path}/code) {output}"
+    with subprocess.Popen(["bash", "-c", command], env=clean_environment()) as shell:
+        with kekd.Client(address) as client:
+            client.wait()
+            assert list(client.list_index_kms()) == []
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+        shell.wait(timeout=30)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert "Traceback" not in log.read_text()

@@ -5,7 +5,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -119,24 +120,46 @@ _PEM: Final = click.Path(exists=True, dir_okay=False)
 
 
 class _Group(click.Group):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        _open_streams()
+        return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _system_errors():  # --help and --version write already here
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()  # here, where a failure is told, however the command ends
+            with _system_errors():
+                try:
+                    return super().invoke(ctx)
+                finally:
+                    sys.stdout.flush()  # here, where a failure is told, however the command ends
         except (kekd.EnvelopeError, KekError, DocumentError, UnicodeDecodeError) as error:
             for text in _texts(error):
                 click.echo(f"kekctl: {printable(text)}", err=True)
             ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
-        except BrokenPipeError:  # which click ends in silence, as whoever read has had enough
-            raise
-        except OSError as error:
-            what = error.filename or "the output can't be written"  # which has no name
-            if not error.filename:
-                # What is left of it would fail once more as Python ends.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise click.ClickException(f"{what}: {error.strerror}") from None
+
+
+def _open_streams() -> None:
+    """A stream that was closed, as by `>&-`, is as if it were /dev/null."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (for good)
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # which click ends in silence, as whoever read has had enough
+        raise
+    except OSError as error:
+        what = error.filename or "the output can't be written"  # which has no name
+        if not error.filename:
+            # What is left of it would fail once more as Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise click.ClickException(f"{what}: {error.strerror}") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)

@@ -1,0 +1,28 @@
+"""The client that the module functions share."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kekd import _functions
+
+
+class Client:
+    both = threading.Barrier(2)
+    closed = 0
+
+    def __init__(self) -> None:
+        self.both.wait(10)
+
+    def close(self) -> None:
+        Client.closed += 1
+
+
+def test_threads_that_come_first_together_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_functions, "_shared", None)
+    monkeypatch.setattr(_functions, "Client", Client)
+    with ThreadPoolExecutor(2) as threads:
+        clients = list(threads.map(lambda _: _functions._client(), range(2)))
+    assert not Client.closed
+    assert _functions._client() in clients
