@@ -59,17 +59,17 @@ class TcpListener:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """While it lasts, no other daemon gets a port that is shared; with any other there is
-        nothing to claim, as the kernel itself refuses one that is taken. Raises `ListenError`.
+        """While it lasts, no other daemon gets a port that is shared. Any other is only looked at:
+        the kernel refuses one that is taken, but gRPC is content with one of the addresses that a
+        name stands for, and callers would reach another daemon by the other. Raises `ListenError`.
         """
-        if not self.shared:
-            yield
-            return
         with ExitStack() as claim:
             try:
                 claim.enter_context(ports.held(self.host, self.port))
             except OSError as error:
                 raise self._taken() from error
+            if not self.shared:
+                claim.close()
             yield
 
     def bind(self, add_port: "AddPort") -> None:
@@ -155,6 +155,7 @@ class UnixListener:
         if not self.path.is_socket():
             raise ListenError(f"{self}: there is something else than a socket: move it away.")
         with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(0)  # one whose backlog is full would be waited for without end
             try:
                 probe.connect(str(self.path))
             except ConnectionRefusedError:

@@ -138,6 +138,15 @@ def test_the_socket_of_another_program_is_refused(tmp_path: Path) -> None:
         assert path.is_socket()
 
 
+def test_a_program_that_takes_no_connections_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
+        other.bind(str(path))
+        other.listen(0)
+        waiting.connect(str(path))
+        assert "another daemon is listening there" in refused("--listen", f"unix:{path}")
+
+
 def test_a_socket_that_another_is_about_to_make_is_refused(tmp_path: Path) -> None:
     listener = UnixListener(tmp_path / "kekd.sock")
     with (
@@ -192,6 +201,13 @@ def test_a_taken_port_is_refused(start_daemon: StartDaemon, engine: EngineName) 
     address = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", address)
     said = refused("--listen", address, engine=engine)
+    assert f"kekd: {address}: can't be bound: is the port taken?" in said
+
+
+def test_a_name_of_which_one_address_is_taken_is_refused(engine: EngineName) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"localhost:{other.getsockname()[1]}"
+        said = refused("--memory", "--listen", address, engine=engine)
     assert f"kekd: {address}: can't be bound: is the port taken?" in said
 
 
