@@ -235,7 +235,7 @@ class AsyncClient:
                 operation.request, timeout=seconds, wait_for_ready=operation.wait_for_ready
             )
         except grpc.RpcError as error:
-            raise _rpc.translated(error, self.address) from None
+            raise _rpc.translated(error, self.address, operation) from None
         except asyncio.CancelledError:  # also gRPC's word for a channel that was closed meanwhile
             if (task := asyncio.current_task()) and task.cancelling():
                 raise

@@ -289,7 +289,7 @@ class Client:
                 operation.request, timeout=seconds, wait_for_ready=operation.wait_for_ready
             )
         except grpc.RpcError as error:
-            raise _rpc.translated(error, self.address) from None
+            raise _rpc.translated(error, self.address, operation) from None
         except ValueError:  # gRPC's word for a channel that was closed meanwhile
             raise UnavailableError(_rpc.CLOSED) from None
         finally:

@@ -233,7 +233,9 @@ class Begun(Generic[Result]):
         self._call.cancel()
 
 
-def translated(error: grpc.RpcError, address: str) -> errors.EnvelopeError:
+def translated(
+    error: grpc.RpcError, address: str, operation: Operation[Any]
+) -> errors.EnvelopeError:
     """The exception that a failed call ends with."""
     # Imported here, as they take long and most programs never need them.
     from google.rpc import error_details_pb2, status_pb2  # noqa: PLC0415
@@ -256,10 +258,11 @@ def translated(error: grpc.RpcError, address: str) -> errors.EnvelopeError:
     if code == "UNAVAILABLE":
         text = f"kekd at {address} can't be reached: {_advice(address, text)} ({text})"
     elif code == "DEADLINE_EXCEEDED":
-        text = (
-            f"kekd at {address} didn't answer in time: is it running there?"
-            " A write may have been done or not."
-        )
+        text = f"kekd at {address} didn't answer in time: {_IS_IT_RUNNING}"
+        if operation.writes:
+            text += " It may have been done or not."
+    elif code == "NOT_FOUND":  # gRPC's health service has no words for it
+        text = f"kekd at {address} has no service or store of that name: its log names its stores."
     return _kind(code)(f"{text} [{code}]")
 
 

@@ -55,7 +55,7 @@ def events(
     except grpc.RpcError as error:
         if silence.lasted:
             raise UnavailableError(_silent(address)) from None
-        raise _rpc.translated(error, address) from None
+        raise _rpc.translated(error, address, operation) from None
     finally:
         silence.close()
         call.cancel()
@@ -68,21 +68,21 @@ async def events_async(
     call = connection.stream(operation)
     try:
         while True:
-            answer = await _next(call, patience, address)
+            answer = await _next(call, patience, address, operation)
             yield operation.result(answer)
             patience = _patience(answer, patience)
     finally:
         call.cancel()
 
 
-async def _next(call: Any, patience: float, address: str) -> Any:
+async def _next(call: Any, patience: float, address: str, operation: Operation[Any]) -> Any:
     try:
         async with asyncio.timeout(patience):
             answer = await call.read()
     except TimeoutError:
         trouble = _silent(address)
     except grpc.RpcError as error:
-        raise _rpc.translated(error, address) from None
+        raise _rpc.translated(error, address, operation) from None
     except asyncio.CancelledError:  # also gRPC's word for a channel that was closed meanwhile
         if (task := asyncio.current_task()) and task.cancelling():
             raise

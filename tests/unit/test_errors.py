@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 import kekd
+from kekd import _operations as operations
 from kekd import _rpc
 from kekd import errors as client_errors
 from kekd_proto.reasons import STATUS, Reason
@@ -80,6 +81,13 @@ class FailedCall(grpc.RpcError):
 
 @pytest.mark.parametrize("code", grpc.StatusCode)
 def test_a_call_that_grpc_ended_is_an_envelope_error_of_its_status(code: grpc.StatusCode) -> None:
-    error = _rpc.translated(FailedCall(code), "unix:/x")
+    error = _rpc.translated(FailedCall(code), "unix:/x", operations.get(None, "i"))
     assert isinstance(error, client_errors.BY_STATUS.get(code.name, kekd.EnvelopeError))
     assert code.name in str(error)
+
+
+def test_of_writes_alone_it_is_said_that_they_may_have_been_done() -> None:
+    late = FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED)
+    read, write = operations.get(None, "i"), operations.delete(None, "i", None)
+    assert "may have been done" in str(_rpc.translated(late, "unix:/x", write))
+    assert "may have been done" not in str(_rpc.translated(late, "unix:/x", read))

@@ -106,6 +106,11 @@ def test_a_wait_of_nothing_looks_once(
     assert time.monotonic() - start < 1
 
 
+def test_a_wait_for_what_the_daemon_has_not_says_where_the_names_are(client: kekd.Client) -> None:
+    with pytest.raises(kekd.EnvelopeNotFoundError, match="its log names its stores"):
+        client.wait(service="disk:/typo")
+
+
 def test_a_wait_ends_when_the_daemon_serves(
     open_client: OpenClient, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
