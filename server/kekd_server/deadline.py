@@ -16,16 +16,14 @@ left: Final[ContextVar[Callable[[], float | None]]] = ContextVar("left", default
 """What says how many seconds; None is for ever."""
 
 
-async def in_time(work: Awaitable[T], store: str) -> T:
+async def in_time(work: Awaitable[T], store: str, *, writes: bool = False) -> T:
     """What a store answers, or `StoreSilentError` shortly before the caller would hear nothing."""
     seconds = left.get()()
     try:
         async with asyncio.timeout(None if seconds is None else seconds * _SHARE):
             return await work
     except TimeoutError:
-        error = StoreSilentError(
-            "The store hasn't answered for as long as the caller waits: is it up? A write may have"
-            " been done or not."
-        )
+        silence = "The store hasn't answered for as long as the caller waits: is it up?"
+        error = StoreSilentError(f"{silence} It may have been done or not." if writes else silence)
         error.store = store
         raise error from None

@@ -122,11 +122,11 @@ class Guard:
             return await work()
         store = deeds[0].store
         if self._audit is None:
-            return await in_time(work(), store)
+            return await in_time(work(), store, writes=True)
         await _begin(self._audit, deeds, must=self._must_for_writes)
         ending = asyncio.ensure_future(_recorded(self._audit, deeds, work, must=False))
         ending.add_done_callback(_seen)
-        return await in_time(asyncio.shield(ending), store)
+        return await in_time(asyncio.shield(ending), store, writes=True)
 
     def _count(self, *deeds: Deed) -> None:
         for it in deeds:

@@ -4,7 +4,6 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -123,12 +122,27 @@ def test_a_call_under_way_runs_and_one_given_up_is_cancelled(
     start_scraped: StartScraped, slow_s3: SlowS3
 ) -> None:
     scraped = start_scraped(*slow_s3.flags, env=CREDENTIALS)
-    with kekd.Client(scraped.daemon.address) as client, suppress(kekd.DeadlineExceededError):
-        client.get_index_kms(None, "i", timeout=3)
-        pytest.fail("it was answered")
-    assert slow_s3.asked.is_set()
-    eventually(lambda: calls(scraped, method="GetEnvelope", code="CANCELLED") == 1)
+    with grpc.insecure_channel(scraped.daemon.address) as channel:
+        get: Any = EnvelopeServiceStub(channel).GetEnvelope
+        call = get.future(pb.GetEnvelopeRequest(index_name="i"))
+        assert slow_s3.asked.wait(30)
+        eventually(lambda: scraped.total("kekd_calls_running") == 1)
+        call.cancel()
+        eventually(lambda: calls(scraped, method="GetEnvelope", code="CANCELLED") == 1)
     eventually(lambda: scraped.total("kekd_calls_running") == 0)
+
+
+@both_engines
+def test_a_call_that_the_store_left_waiting_counts_by_its_deadline(
+    start_scraped: StartScraped, slow_s3: SlowS3
+) -> None:
+    scraped = start_scraped(*slow_s3.flags, env=CREDENTIALS)
+    with (
+        kekd.Client(scraped.daemon.address) as client,
+        pytest.raises(kekd.UnavailableError, match="is it up"),
+    ):
+        client.get_index_kms(None, "i", timeout=3)
+    assert calls(scraped, method="GetEnvelope", code="DEADLINE_EXCEEDED") == 1
 
 
 @both_engines
