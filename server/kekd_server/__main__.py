@@ -81,7 +81,8 @@ from kekd_server.settings import Settings, SettingsError, load
 )
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     envvar="KEKD_CONFIG",
     help="YAML file with the same settings: log_format for --log-format, and so on.",
 )

@@ -20,6 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -32,7 +33,7 @@ from kekd_policy import DocumentError, Policy, contents
 from kekd_proto.address import DEFAULT_TCP_PORT, default_socket
 from kekd_server.guard import OnFailure
 from kekd_server.listen import EngineName, Listener, TcpListener, TlsFiles, exposed, parse
-from kekd_server.settings_tls import FilePath, TlsSettings
+from kekd_server.settings_tls import INCOMPLETE, FilePath, TlsSettings
 from kekd_server.storage.location import (
     DiskLocation,
     Location,
@@ -161,13 +162,22 @@ class S3Settings(BaseModel):
         return f"{self.bucket}/{self.prefix}"
 
 
+def _protected(listen: ListenSettings, info: ValidationInfo) -> ListenSettings:
+    if not TlsSettings.model_fields.keys() <= info.data.keys():  # that is told already
+        return listen
+    tls = TlsSettings(**{it: info.data[it] for it in TlsSettings.model_fields}).tls
+    if problem := exposed(listen.listener("auto", tls)):
+        raise PydanticCustomError(INCOMPLETE, "{problem}", {"problem": problem})
+    return listen
+
+
 def _audit(value: object) -> object:
     """A file, in the place of a mapping."""
     return {"file": value} if isinstance(value, str) else value
 
 
 Audit = Annotated[AuditSettings, BeforeValidator(_audit)]
-Listen = Annotated[ListenSettings, BeforeValidator(_listen)]
+Listen = Annotated[ListenSettings, BeforeValidator(_listen), AfterValidator(_protected)]
 Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
 
 
@@ -228,18 +238,11 @@ class Settings(TlsSettings, BaseSettings):
     # Each on a field, as those after are told together with whatever else is wrong.
     @field_validator("listen")
     @classmethod
-    def _is_protected(
+    def _has_a_port_for_tls(
         cls, listen: list[ListenSettings], info: ValidationInfo
     ) -> list[ListenSettings]:
-        if not TlsSettings.model_fields.keys() <= info.data.keys():  # that is told already
-            return listen
-        tls = TlsSettings(**{it: info.data[it] for it in TlsSettings.model_fields}).tls
-        listeners = [it.listener("auto", tls) for it in listen]
-        problems = [problem for listener in listeners if (problem := exposed(listener))]
-        if tls and not any(isinstance(listener, TcpListener) for listener in listeners):
-            problems.append("no HOST:PORT to speak TLS on: a Unix socket has none")
-        if problems:
-            raise ValueError("; ".join(problems))
+        if info.data.get("tls_cert") and all(it.address.startswith("unix:") for it in listen):
+            raise ValueError("no HOST:PORT to speak TLS on: a Unix socket has none")
         return listen
 
     @field_validator("workers")
@@ -325,26 +328,25 @@ class Loaded(NamedTuple):
 def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
     """Raises `SettingsError` with all that is wrong, wherever it was set."""
     variables = EnvSettingsSource(Settings)()
-    written = _read(file) if file else {}
+    written: dict[str, Any] = {}
+    problems = []
+    try:
+        written = contents(file) if file else {}
+    except DocumentError as error:
+        problems.append(str(error))
     origins = dict.fromkeys(Settings.model_fields, "default")
     origins |= {name: str(file) for name in written}
     origins |= {name: f"KEKD_{name.upper()}" for name in variables}
     origins |= {name: f"--{name.replace('_', '-')}" for name in flags}
     try:
         settings = Settings(**{**written, **variables, **flags})
-        policy_file = None if "policy" in variables else file
-        return Loaded(settings, policy_file, origins)
     except ValidationError as error:
-        raise SettingsError(
-            [_problem(origins, *e["loc"], text=e["msg"]) for e in error.errors()]
-        ) from None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return contents(file)
-    except DocumentError as error:
-        raise SettingsError([str(error)]) from error
+        # What one setting lacks may be in the file, if that couldn't be read.
+        told = [it for it in error.errors() if not problems or it["type"] != INCOMPLETE]
+        problems += [_problem(origins, *it["loc"], text=it["msg"]) for it in told]
+    if problems:
+        raise SettingsError(problems)
+    return Loaded(settings, None if "policy" in variables else file, origins)
 
 
 def _problem(origins: Mapping[str, str], *where: int | str, text: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import (
     AfterValidator,
@@ -13,8 +13,12 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from kekd_server.listen import TlsFiles
+
+INCOMPLETE: Final = "incomplete"
+"""The kind of problem that another setting, wherever it is, would put an end to."""
 
 
 def _named(value: object) -> object:
@@ -46,16 +50,16 @@ class TlsSettings(BaseModel):
     def _is_of_a_pair(cls, key: Path | None, info: ValidationInfo) -> Path | None:
         cert = info.data.get("tls_cert", key)
         if cert and not key:
-            raise ValueError("tls_cert needs it: give both")
+            raise PydanticCustomError(INCOMPLETE, "tls_cert needs it: give both")
         if key and not cert:
-            raise ValueError("it needs tls_cert: give both")
+            raise PydanticCustomError(INCOMPLETE, "it needs tls_cert: give both")
         return key
 
     @field_validator("tls_client_ca")
     @classmethod
     def _has_a_pair(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
         if client_ca and "tls_cert" in info.data and not info.data["tls_cert"]:
-            raise ValueError("it needs tls_cert and tls_key: give all three")
+            raise PydanticCustomError(INCOMPLETE, "it needs tls_cert and tls_key: give all three")
         return client_ca
 
     @property

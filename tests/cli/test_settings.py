@@ -266,13 +266,27 @@ def test_all_problems_are_told_together_each_with_its_origin(
 
 
 def test_a_wrong_flag_hides_no_other_problem(print_config: PrintConfig) -> None:
-    flags = ("--log-format=xml", "--shutdown-grace=long", "--listen=0.0.0.0:1")
-    told = "\n".join(problems(print_config(*flags)))
-    assert [flag for flag in ("--log-format", "--shutdown-grace", "--listen") if flag in told] == [
-        "--log-format",
-        "--shutdown-grace",
-        "--listen",
+    flags = ("--listen=0.0.0.0:1", "--listen=foo", "--log-format=xml", "--shutdown-grace=long")
+    assert [problem.partition(": ")[0] for problem in problems(print_config(*flags))] == [
+        "listen.0 (from --listen)",
+        "listen.1 (from --listen)",
+        "log_format (from --log-format)",
+        "shutdown_grace (from --shutdown-grace)",
     ]
+
+
+@pytest.mark.parametrize("content", [None, "listen: ["])
+def test_a_file_that_cant_be_read_hides_no_other_problem(
+    print_config: PrintConfig, file: Path, content: str | None
+) -> None:
+    if content:
+        file.write_text(content)
+    # What --listen and --tls-cert lack may be in the file.
+    flags = ("--listen=0.0.0.0:1", "--listen=foo", "--tls-cert=/c", "--workers=0")
+    assert [
+        problem.partition(": ")[0]
+        for problem in problems(print_config("--config", str(file), *flags))
+    ] == [str(file), "listen.1 (from --listen)", "workers (from --workers)"]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +334,7 @@ def test_a_file_that_is_not_there_is_refused_by_its_name(
 def test_an_address_beyond_this_machine_is_refused(print_config: PrintConfig, address: str) -> None:
     (problem,) = problems(print_config("--listen", address))
     assert problem == (
-        f"listen (from --listen): '{address}' is not a loopback address, and there is no TLS to"
+        f"listen.0 (from --listen): '{address}' is not a loopback address, and there is no TLS to"
         " protect it: give --tls-cert, --tls-key and --tls-client-ca, or listen on a Unix socket or"
         " on 127.0.0.1"
     )
@@ -416,5 +430,5 @@ def test_the_command_ends_with_2_and_makes_nothing(tmp_path: Path) -> None:
         timeout=30,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("kekd: listen (from --listen): '0.0.0.0:1' is not a loopback")
+    assert done.stderr.startswith("kekd: listen.1 (from --listen): '0.0.0.0:1' is not a loopback")
     assert list(tmp_path.iterdir()) == []

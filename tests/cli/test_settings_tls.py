@@ -26,7 +26,7 @@ def test_an_address_beyond_this_machine_is_taken_with_client_certificates(
 def test_tls_alone_lets_nobody_in_from_elsewhere(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config(OUTSIDE, *PAIR))
     assert problem == (
-        "listen (from --listen): '0.0.0.0:7535' is not a loopback address, and without client"
+        "listen.0 (from --listen): '0.0.0.0:7535' is not a loopback address, and without client"
         " certificates whoever reaches it could call it: give --tls-client-ca, the CA of those who"
         " may"
     )
