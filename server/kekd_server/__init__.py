@@ -1,10 +1,13 @@
 """The daemon. Nothing in here is a library: run `kekd`, and call it through `import kekd`."""
 
+import signal
 import sys
 
 
 def main() -> None:
     """The `kekd` command, or what to install where it is not."""
+    # Until it listens for them, Ctrl-C ends it as SIGTERM does, and not with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from kekd_server.__main__ import main as command  # noqa: PLC0415
     except ModuleNotFoundError as error:

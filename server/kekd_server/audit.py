@@ -8,6 +8,7 @@ docs/operations.md says what each field means.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import sys
@@ -59,7 +60,7 @@ class AuditLog:
         self._name = file or "standard output"
         self._lines = metrics.audit_lines
         self._failures = metrics.audit_failures
-        self._output = self._open() if file else sys.stdout.fileno()
+        self._output = self._open()
         self._looked = time.monotonic()
         self._torn = False
         self._trouble = ""
@@ -183,6 +184,10 @@ class AuditLog:
             return False
 
     def _open(self) -> int:
+        if not self._file:
+            if sys.stdout is None:  # it was closed, as by `>&-`
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            return sys.stdout.fileno()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         return os.open(str(self._file), flags, 0o600)
 

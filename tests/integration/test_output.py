@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -54,3 +55,16 @@ def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: 
     assert lines[1]["reason"] == "STORE_UNUSABLE"
     assert lines[1]["store"] == f"disk:{keystore}"
     assert all(line["asctime"] for line in lines)
+
+
+def test_ctrl_c_ends_it_at_once_and_without_a_word_while_it_starts(tmp_path: Path) -> None:
+    config = tmp_path / "kekd.yaml"
+    os.mkfifo(config)
+    command = [BIN / "kekd", "--config", config]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment()) as process,
+        config.open("w"),  # once it reads there
+    ):
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (-signal.SIGINT, b"")

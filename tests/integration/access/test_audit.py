@@ -331,6 +331,11 @@ def test_an_output_that_cannot_be_is_told_at_the_start(
     assert problem in refusal(BIN / "kekd", *listen, "--disk", str(tmp_path / "k"), *flags)
 
 
+def test_a_standard_output_that_was_closed_is_told_at_the_start(tmp_path: Path) -> None:
+    kekd_of = f"{BIN}/kekd --listen unix:{tmp_path}/run/kekd.sock --memory --audit - >&-"
+    assert "audit -: can't be written: Bad file" in refusal("bash", "-c", kekd_of)
+
+
 def test_entries_of_a_shutdown_are_written(start_daemon: StartDaemon, file: Path) -> None:
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address) as client:
