@@ -139,6 +139,21 @@ def test_a_damaged_record_is_data_loss_on_the_wire(served: Served) -> None:
     assert info.metadata == {"index_name": "i", "store": f"disk:{served.root}"}
 
 
+def test_a_link_to_nowhere_is_a_damaged_record(served: Served) -> None:
+    client, record = served.client, served.folder / "i.kms.cat"
+    record.symlink_to("nowhere")
+    with pytest.raises(kekd.CorruptEnvelopeError):
+        client.get_index_kms(None, "i")
+    with pytest.raises(kekd.EnvelopeExistsError):
+        client.create_index_kms(None, "i", BLOB)
+    assert client.delete_index_kms(None, "i")
+    assert not record.is_symlink()
+    record.symlink_to("nowhere")
+    client.push_index_kms(None, "i", BLOB)
+    assert client.get_index_kms(None, "i") == BLOB
+    assert not record.is_symlink()
+
+
 @pytest.fixture
 def folder_in_place(served: Served) -> Iterator[Path]:
     """Somebody made a folder, with something in it, where the envelope of "i" would be."""

@@ -192,7 +192,8 @@ class DiskDriver:
         except FileNotFoundError:
             # No envelope, or no folder any more? Only the first is "not found".
             os.stat(self._records)
-            return None
+            # A link to nowhere takes the place too, and is no record.
+            return Stored(b"", etag_of(b"")) if os.path.islink(path) else None
 
     def _etag(self, name: IndexName) -> str | None:
         """None also for what can't be read: a push is how it's mended."""
