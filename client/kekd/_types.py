@@ -90,8 +90,8 @@ class StorageConfig:
     ) -> "StorageConfig":
         """A bucket, or a prefix in one.
 
-        Region and endpoint must be the daemon's where they are given, and need only be given where
-        several of its stores have this bucket and prefix. The credentials stay here.
+        Region and endpoint needn't be given; where they are, they must be the daemon's. The
+        credentials stay here.
         """
         return cls("s3", bucket=bucket, prefix=prefix, region=region, endpoint=endpoint)
 

@@ -1,7 +1,17 @@
 """Who may do what. The daemon decides by it, and `kekctl policy check` tells how it would."""
 
 from kekd_policy.document import DocumentError, contents
-from kekd_policy.policy import METHODS, Method, Policy, PolicyError, Rule, applying, decide, read
+from kekd_policy.policy import (
+    METHODS,
+    Method,
+    Policy,
+    PolicyError,
+    Rule,
+    applying,
+    covering,
+    decide,
+    read,
+)
 
 __all__ = [
     "METHODS",
@@ -12,6 +22,7 @@ __all__ = [
     "Rule",
     "applying",
     "contents",
+    "covering",
     "decide",
     "read",
 ]

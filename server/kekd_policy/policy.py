@@ -1,6 +1,6 @@
-"""The rules of a policy, and the one function that decides by them."""
+"""The rules of a policy, and what decides by them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, get_args
@@ -111,8 +111,7 @@ def decide(
 
     None stands for any store, or any index: whether there may be one.
     """
-    rules = applying(policy, identity, method, store)
-    return next((it for it in rules if index is None or it.covers(index)), None)
+    return covering(applying(policy, identity, method, store), index)
 
 
 def applying(
@@ -120,6 +119,11 @@ def applying(
 ) -> tuple[Rule, ...]:
     """The rules of which only the index is to be seen yet."""
     return tuple(it for it in policy if it.lets(identity, method, store))
+
+
+def covering(rules: Iterable[Rule], index: str | None) -> Rule | None:
+    """The first of those rules that covers it."""
+    return next((it for it in rules if index is None or it.covers(index)), None)
 
 
 def _fits(name: str, globs: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from typing import Any, Final, Literal, TypeVar
 
-from kekd_policy import METHODS, Method, Rule, applying
+from kekd_policy import METHODS, Method, Rule, applying, covering
 from kekd_server.audit import AuditLog
 from kekd_server.caller import Caller
 from kekd_server.deadline import in_time
@@ -50,10 +50,11 @@ class Guard:
     def replace(self, policy: Sequence[Rule] | None) -> None:
         # Of the same few callers it is asked again and again, though of many indexes.
         self._applying = lru_cache(_MOST_CALLERS)(partial(_applying, policy))
+        self._known = lru_cache(_MOST_CALLERS)(partial(_known, policy))
 
     def deed(self, caller: Caller, method: Method, store: str, index: str) -> Deed:
         rules = self._rules(caller, method, store)
-        deed = Deed(caller, method, store, index, _covering(rules, index))
+        deed = _deed(caller, method, store, index, rules)
         self._count(deed)
         return deed
 
@@ -62,7 +63,7 @@ class Guard:
     ) -> list[Deed]:
         """One for each index."""
         rules = self._rules(caller, method, store)
-        deeds = [Deed(caller, method, store, it, _covering(rules, it)) for it in indexes]
+        deeds = [_deed(caller, method, store, it, rules) for it in indexes]
         self._count(*deeds)
         return deeds
 
@@ -79,11 +80,16 @@ class Guard:
         """What says of an index whether it is one of those."""
         to_sweep = self._rules(sweep.caller, sweep.method, sweep.store)
         to_read = self._rules(sweep.caller, "read", sweep.store)
-        return lambda it: _covering(to_sweep, it) is not None and _covering(to_read, it) is not None
+        return lambda it: bool(covering(to_sweep, it) and covering(to_read, it))
 
     def knows(self, caller: Caller, store: str) -> bool:
         """Whether he may do anything in a store."""
-        return any(self._rules(caller, it, store) for it in METHODS)
+        return self._known(caller.identity, caller.is_local, store)
+
+    def deny(self, deed: Deed) -> None:
+        """Records one that isn't even begun, as it may not happen."""
+        if self._audit and deed.refusal:
+            _post_failed(self._audit, [deed], deed.refusal)
 
     def again(self, sweep: Deed) -> None:
         """Raises `AccessDeniedError` if it isn't allowed any more, and `UnauthenticatedError`."""
@@ -192,9 +198,15 @@ def _applying(
     return applying(policy, identity, method, store)
 
 
-def _covering(rules: Iterable[Rule], index: str) -> str | None:
-    """The name of the first of them that covers it."""
-    for rule in rules:
-        if rule.covers(index):
-            return rule.name
-    return None
+def _known(
+    policy: Sequence[Rule] | None,
+    identity: str,
+    is_local: bool,  # noqa: FBT001
+    store: str,
+) -> bool:
+    return any(_applying(policy, identity, is_local, it, store) for it in METHODS)
+
+
+def _deed(caller: Caller, method: Method, store: str, index: str, rules: Iterable[Rule]) -> Deed:
+    rule = covering(rules, index)
+    return Deed(caller, method, store, index, rule.name if rule else None)

@@ -258,17 +258,24 @@ class EnvelopeService:
     def _select(
         self, caller: Caller, method: Method, location: Location | None, index: str
     ) -> Store:
-        """Raises `AccessDeniedError` for a store that isn't there as for one that is, if there is
-        none of that name in which the caller may do anything.
+        """Raises `AccessDeniedError` for a store in which the caller may do nothing as for one that
+        isn't there, and by the name that he asked for, so that nobody finds out which there are.
         """
+        asked = str(location or "")
         try:
-            return self._stores.select(location)
+            store = self._stores.select(location)
         except StoreNotConfiguredError:
-            if not self._guard.knows(caller, str(location)):
-                denied = AccessDeniedError(caller.identity, method, index)
-                denied.store = str(location)[:_MOST_SHOWN]
-                raise denied from None
-            raise
+            if self._guard.knows(caller, asked):
+                raise
+            name = asked
+        else:
+            if self._guard.knows(caller, store.name):
+                return store
+            name = store.name
+        self._guard.deny(self._guard.deed(caller, method, name, index))
+        denied = AccessDeniedError(caller.identity, method, index)
+        denied.store = asked[:_MOST_SHOWN]
+        raise denied
 
 
 def _checked(push: Push | KekdError) -> Push | KekdError:

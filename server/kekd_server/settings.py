@@ -279,6 +279,15 @@ class Settings(TlsSettings, BaseSettings):
             raise ValueError("engine native can't: leave the engine to be chosen")
         return seconds
 
+    @field_validator("disk")
+    @classmethod
+    def _is_a_folder_each(cls, disk: list[Path]) -> list[Path]:
+        folders: dict[str, Path] = {}
+        for path in disk:
+            if (other := folders.setdefault(os.path.realpath(path), path)) != path:
+                raise ValueError(f"given twice: {path} leads to the same folder as {other}")
+        return disk
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if not (self.disk or self.memory or self.s3):
@@ -286,7 +295,6 @@ class Settings(TlsSettings, BaseSettings):
         for bucket in self.s3:
             bucket.region = bucket.region or self.s3_region
             bucket.endpoint = bucket.endpoint or self.s3_endpoint
-        _distinct(self.locations)
         return self
 
     @property

@@ -26,7 +26,7 @@ class Stores:
         return iter(self._stores)
 
     def select(self, asked: Location | None) -> Store:
-        """Raises `StoreNotConfiguredError` unless exactly one store is meant."""
+        """Raises `StoreNotConfiguredError` unless one of them is meant."""
         store = self._stores[0] if asked is None else self._found(asked)
         selected.set(store.name)
         return store
@@ -40,15 +40,10 @@ class Stores:
             store.close()
 
     def _found(self, asked: Location) -> Store:
-        found = [store for store in self._stores if store.location.admits(asked)]
-        if len(found) > 1:
-            raise StoreNotConfiguredError(
-                f"config_location {asked!s:.200} matches {len(found)} of the daemon's stores:"
-                " give its region and endpoint too."
-            )
-        if not found:
-            raise StoreNotConfiguredError(
-                f"config_location {asked!s:.200} matches none of the daemon's stores:"
-                " leave it out for the default store, or have the daemon configured with it."
-            )
-        return found[0]
+        for store in self._stores:
+            if store.location.admits(asked):
+                return store
+        raise StoreNotConfiguredError(
+            f"config_location {asked!s:.200} matches none of the daemon's stores: leave it out for"
+            " the default store, or have the daemon configured with it."
+        )

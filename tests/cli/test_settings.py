@@ -387,6 +387,17 @@ def test_what_is_given_twice_is_refused(print_config: PrintConfig, flags: list[s
     assert re.match(r"\w+ \(from --\w+\): given twice: ", problem)
 
 
+def test_a_folder_that_is_given_twice_by_a_link_is_refused(
+    print_config: PrintConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to("real")
+    (problem,) = problems(print_config(f"--disk={tmp_path}/real", f"--disk={tmp_path}/link"))
+    assert problem == (
+        f"disk (from --disk): given twice: {tmp_path}/link leads to the same folder as"
+        f" {tmp_path}/real"
+    )
+
+
 @pytest.mark.parametrize("grace", ["-1", "3601", "nan"])
 def test_the_grace_is_at_most_an_hour(print_config: PrintConfig, grace: str) -> None:
     (problem,) = problems(print_config("--shutdown-grace", grace))

@@ -60,7 +60,7 @@ def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: 
 def test_ctrl_c_ends_it_at_once_and_without_a_word_while_it_starts(tmp_path: Path) -> None:
     config = tmp_path / "kekd.yaml"
     os.mkfifo(config)
-    command = [BIN / "kekd", "--config", config]
+    command = [str(BIN / "kekd"), "--config", str(config)]
     with (
         subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment()) as process,
         config.open("w"),  # once it reads there

@@ -42,7 +42,7 @@ def check(
 ) -> None:
     """Say which rule decides, by the daemon's own function. No daemon is asked.
 
-    Exit code 0 if it is allowed, 7 if it is denied.
+    Exit code 0 if it is allowed, 7 if it is denied, and 2 if there is no policy to tell.
     """
     try:
         from kekd_policy import PolicyError, decide, read  # noqa: PLC0415  (of the daemon's extra)
@@ -56,8 +56,8 @@ def check(
         raise click.UsageError(str(error)) from None
     if rules is None:
         click.echo("no policy: local listeners allow everything, others nothing")
-        if not identity.startswith("listener:"):
-            click.get_current_context().exit(DENIED)
+        if not identity.startswith("listener:"):  # a certificate is shown to either
+            click.get_current_context().exit(2)
         return
     rule = decide(rules, identity, method, store, index)
     if rule:

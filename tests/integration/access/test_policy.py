@@ -14,6 +14,7 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.audit import recorded
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
@@ -184,16 +185,35 @@ def test_a_store_that_is_not_there_is_denied_as_one_that_is(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     rule = EVERYTHING | {"stores": "memory"}
-    folders = [str(tmp_path / "keystore"), str(tmp_path / "nowhere")]
-    daemon = start_daemon("--memory", "--disk", folders[0], config={"policy": [rule]})
-    told = []
+    real, audit = tmp_path / "keystore", tmp_path / "audit"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    daemon = start_daemon(
+        *("--memory", "--disk", str(tmp_path / "link"), "--audit", str(audit)),
+        config={"policy": [rule]},
+    )
+    spelt = [f"{tmp_path}/{it}" for it in ("link", ".//link", "keystore", "nowhere", ".//nowhere")]
+    asked = [None, *map(kekd.StorageConfig.disk, spelt)]
+    calls: list[Callable[[kekd.Client, Any], Any]] = [
+        lambda client, store: client.get_index_kms(store, "i"),
+        lambda client, store: list(client.get_many_index_kms(store, ["i"])),
+        lambda client, store: list(client.list_index_kms(store)),
+        lambda client, store: client.push_index_kms(store, "i", BLOB),
+    ]
     with kekd.Client(daemon.address) as client:
-        for folder in folders:
-            with pytest.raises(kekd.PermissionDeniedError) as error:
-                client.get_index_kms(kekd.StorageConfig.disk(folder), "i")
-            told.append((error.value.reason, str(error.value), error.value.store))
-    assert told[0][:2] == told[1][:2]
-    assert [it[2] for it in told] == [f"disk:{folder}" for folder in folders]
+        for call in calls:
+            told = set()
+            for store in asked:
+                with pytest.raises(kekd.PermissionDeniedError) as error:
+                    call(client, store)
+                assert error.value.store == (str(store) if store else "")
+                told.add((error.value.reason, str(error.value)))
+            assert len(told) == 1
+    eventually(lambda: len(recorded(audit)) == len(asked) * len(calls))
+    assert {it["decision"] for it in recorded(audit)} == {"denied"}
+    assert {it["store"] for it in recorded(audit)} == {
+        f"disk:{it}" for it in (tmp_path / "link", tmp_path / "nowhere", spelt[-1])
+    }
 
 
 @pytest.mark.engines("grpcio")
