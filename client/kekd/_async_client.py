@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import grpc
 
+from kekd import _fork, _rpc, _watch
 from kekd import _operations as operations
-from kekd import _rpc, _watch
 from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._caches import Caches
 from kekd._feed import TaskFeed
@@ -21,6 +21,11 @@ from kekd._tls import Tls
 from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd.errors import EnvelopeError, UnavailableError
 
+_FORKED: Final = (
+    "This process was forked while an AsyncClient was open, which gRPC doesn't survive: close it"
+    " before, or have processes started by spawn or forkserver."
+)
+
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
@@ -28,7 +33,9 @@ Item = TypeVar("Item")
 class AsyncClient:
     """`Client` for asyncio: the same calls with the same meaning, to be awaited.
 
-    It belongs to the event loop that first calls it.
+    It belongs to the event loop that first calls it. A process that was forked while that loop had
+    it open can have no other: every call is an `UnavailableError` there, as gRPC doesn't survive
+    such a fork.
     """
 
     caches: Caches[TaskFeed] | None = None
@@ -221,8 +228,18 @@ class AsyncClient:
             yield item
 
     def _connected(self) -> _rpc.Connection:
+        if not _fork.can_await:
+            raise UnavailableError(_FORKED)
+        if not self._connection:
+            self._loop = asyncio.get_running_loop()
+            _fork.forget_after_fork(self)
         self._connection = self._dialer.dial_async(self._connection)
         return self._connection
+
+    def forget(self) -> None:
+        """In a forked child, which has none of the threads that served this one."""
+        if self._connection and not self._loop.is_closed():
+            _fork.can_await = False
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)

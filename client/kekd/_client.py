@@ -34,8 +34,8 @@ class Client:
     HOST:PORT over TLS. Files that can't be used are a ValueError; so is TLS with a Unix socket.
 
     `timeout` is how many seconds a call may take, its retries included; each method takes another
-    for one call. A call that fails because the daemon or its store can't be reached is retried, at
-    growing intervals with jitter, up to five times.
+    for one call. A call that fails because the daemon or its store can't be reached is tried up to
+    five times, at growing intervals with jitter: for some three seconds.
 
     With `cache`, `get_index_kms` answers from memory what it read before, while the client watches
     the store that it came from: a change that the same daemon acknowledged to anyone is seen as
@@ -43,8 +43,9 @@ class Client:
     without a word from the daemon, it is asked again. docs/caching.md has the whole contract.
 
     Threads may share a client. So may a process and those forked from it, if no other thread is in
-    a call at the moment of the fork, and if kekd was imported before grpc or the variable
-    GRPC_ENABLE_FORK_SUPPORT is 1. Close it, or use it in a `with`, to close the connection.
+    a call and no `AsyncClient` is open at the moment of the fork, and if kekd was imported before
+    grpc or the variable GRPC_ENABLE_FORK_SUPPORT is 1. Close it, or use it in a `with`, to close
+    the connection.
 
     Every method raises `EnvelopeError`, by the class that `kekd.errors` draws. An argument of the
     wrong type is a TypeError, as it is to cyborgdb_core, and a timeout that isn't more than 0 and

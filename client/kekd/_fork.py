@@ -16,6 +16,9 @@ class Stopping(Protocol):
         """Ends what can't be forked in the midst of, and waits for its end."""
 
 
+can_await = True
+"""Whether this process may call gRPC from an event loop: not if it was forked while another did."""
+
 _owners: "weakref.WeakSet[Forgetting]" = weakref.WeakSet()
 _runners: "weakref.WeakSet[Stopping]" = weakref.WeakSet()
 

@@ -84,6 +84,44 @@ def test_forked_children_and_their_parent_all_use_the_client(
     assert sorted(output.strip().split(",")) == sorted(names)
 
 
+FORK_OF_A_LOOP = """
+import asyncio, os
+import kekd
+
+def forked(expected):
+    if child := os.fork():
+        return os.waitpid(child, 0)[1]
+    asyncio.events._set_running_loop(None)
+    with kekd.Client() as client:
+        client.push_index_kms(None, "child", kekd.KMSBlob(provider="none"))
+    try:
+        asyncio.run(kekd.AsyncClient().get_index_kms(None, "child"))
+        told = "nothing"
+    except kekd.UnavailableError as error:
+        told = str(error)
+    os._exit(expected not in told)
+
+async def parent():
+    async with kekd.AsyncClient() as client:
+        await client.push_index_kms(None, "parent", kekd.KMSBlob(provider="none"))
+        open_ = forked("spawn or forkserver")
+        await client.get_index_kms(None, "parent")
+    return open_, forked("nothing")
+
+assert asyncio.run(parent()) == (0, 0)
+asyncio.run(kekd.AsyncClient().get_index_kms(None, "parent"))
+assert forked("nothing") == 0
+"""
+
+
+def test_a_child_of_an_open_async_client_is_told_what_it_cant_do(
+    start_daemon: StartDaemon, start_script: StartScript
+) -> None:
+    script = start_script(FORK_OF_A_LOOP, start_daemon("--memory").address)
+    _, errors = script.communicate(timeout=60)
+    assert script.returncode == 0, errors
+
+
 @pytest.mark.parametrize(
     "script",
     [
