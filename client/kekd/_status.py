@@ -34,7 +34,7 @@ class DaemonStatus:
     """`grpcio` or `native`: what speaks HTTP/2 at the address that was called."""
     workers: int
     stores: tuple[StoreStatus, ...]
-    """The default store first."""
+    """Those in which the caller may do anything, the default store first if it is one of them."""
     certificates: tuple[CertificateStatus, ...]
 
     def clock_lead(self, asked: datetime, answered: datetime) -> timedelta:

@@ -59,6 +59,16 @@ def backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
     return file
 
 
+def test_a_default_store_that_is_hidden_has_to_be_named_by_another(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    rule = {"name": "r", "identities": "*", "methods": "*", "stores": "memory"}
+    flags = ("--disk", str(tmp_path / "keystore"), "--memory")
+    daemon = start_daemon(*flags, config={"policy": [rule]})
+    assert "name another with --store" in export(daemon, code=2).stderr
+    assert '"store": "memory"' in export(daemon, "--store", "memory").stdout
+
+
 def export(daemon: Daemon, *arguments: object, code: int = 0) -> Done:
     return kekctl("--address", daemon.address, "export", *arguments, code=code)
 

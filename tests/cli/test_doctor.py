@@ -64,6 +64,14 @@ def listed(daemon: Daemon) -> list[str]:
         return list(client.list_index_kms())
 
 
+def test_a_daemon_that_shows_no_store(start_daemon: StartDaemon, tmp_path: Path, aws: Aws) -> None:
+    slots = registry(tmp_path, {"prod": slot(aws, aws.new_key())})
+    daemon = start_daemon("--memory", config={"policy": []})
+    findings = doctor(daemon.address, "--slots", slots, code=1)
+    assert [it["check"] for it in failures(findings)] == ["stores"]
+    assert [level for level, _ in found(findings, "slot prod")] == ["ok"]
+
+
 def test_a_daemon_that_is_well(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--memory")

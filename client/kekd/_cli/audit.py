@@ -15,10 +15,9 @@ import click
 from kekd import _audit_files
 from kekd._audit import AuditError, Entry, Query, decisions
 from kekd._audit_files import Line
-from kekd._cli.group import STOPPED, main, output_option, printable
+from kekd._cli.group import FAILED, STOPPED, main, output_option, printable
 from kekd._cli.status import moment
 
-_FAILED: Final = 1
 _LOOK_SECONDS: Final = 0.2
 _STDIN: Final = Path("-")
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
@@ -98,7 +97,7 @@ def search(context: click.Context, /, files: tuple[Path, ...], output: str, **qu
     wanted = Query(**query)
     _show((entry for entry in found if wanted.matches(entry)), output)
     if unread:
-        context.exit(_FAILED)
+        context.exit(FAILED)
 
 
 def _follow(file: Path, count: int, output: str) -> None:

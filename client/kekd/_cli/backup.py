@@ -7,21 +7,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Final, get_args
+from typing import IO, get_args
 
 import click
 
 import kekd
 from kekd import _backup
-from kekd._cli.group import STOPPED, main, printable, store_option
+from kekd._cli.group import FAILED, STOPPED, main, prefix_option, printable, store_option
 from kekd._document import Document
 from kekd._restore import Outcome, Restored, restore
 
-_FAILED: Final = 1
-
 
 @main.command()
-@click.option("--prefix", default="", help="Only indexes whose name starts with this.")
+@prefix_option
 @click.option(
     "--file",
     "-f",
@@ -52,7 +50,7 @@ def export(
     else:
         sys.stdout.writelines(lines)
     if unread:
-        context.exit(_FAILED)
+        context.exit(FAILED)
 
 
 @main.command("import")
@@ -94,11 +92,14 @@ def import_(
         finally:
             _sum_up(counts, dry_run=dry_run)
     if counts["failed"] or counts["refused"]:
-        context.exit(_FAILED)
+        context.exit(FAILED)
 
 
 def _default(client: kekd.Client) -> str:
-    return next(it.name for it in client.status().stores if it.is_default)
+    for it in client.status().stores:
+        if it.is_default:
+            return it.name
+    raise click.UsageError("The daemon shows you no default store: name another with --store.")
 
 
 def _documents(

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import click
 
 import kekd
-from kekd._cli.group import STOPPED, main, output_option, printable, store_option
+from kekd._cli.group import FAILED, STOPPED, main, output_option, printable, store_option
 from kekd._doctor import address, certificate, clock, slots, store
 from kekd._doctor.finding import Finding, failure, ok
-
-_FAILED: Final = 1
 
 
 @main.command()
@@ -50,7 +47,7 @@ def doctor(
     except KeyboardInterrupt:
         context.exit(STOPPED)
     if failed:
-        context.exit(_FAILED)
+        context.exit(FAILED)
 
 
 def _findings(
@@ -73,7 +70,7 @@ def _findings(
             yield certificate.check("certificate", it.file, it.expires_at, status.now)
         yield from _stores(client, status, asked)
     if registry_file:
-        name = status.stores[0].name if status else "none"
+        name = status.stores[0].name if status and status.stores else "none"
         yield from slots.check(registry_file, store.scratch_name(), name)
 
 

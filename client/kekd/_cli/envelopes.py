@@ -10,7 +10,15 @@ import click
 import kekd
 from kekd import _operations as operations
 from kekd import _rpc
-from kekd._cli.group import STOPPED, Seconds, main, output_option, printable, store_option
+from kekd._cli.group import (
+    STOPPED,
+    Seconds,
+    main,
+    output_option,
+    prefix_option,
+    printable,
+    store_option,
+)
 from kekd._document import Document
 
 _file = click.option(
@@ -37,7 +45,7 @@ def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, outpu
 
 
 @main.command("list")
-@click.option("--prefix", default="", help="Only indexes whose name starts with this.")
+@prefix_option
 @store_option
 @output_option
 @click.pass_obj
@@ -49,7 +57,7 @@ def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 
 
 @main.command()
-@click.option("--prefix", default="", help="Only indexes whose name starts with this.")
+@prefix_option
 @store_option
 @output_option
 @click.pass_obj

@@ -51,6 +51,7 @@ EXIT_CODES: Final = (
 )
 """The first class that fits decides. README.md has the table."""
 
+FAILED: Final = 1
 DENIED: Final = 7
 
 STOPPED: Final = 128 + signal.SIGINT
@@ -110,6 +111,9 @@ store_option = click.option(
     type=_Store(),
     metavar="STORE",
     help="memory, disk:PATH or s3:BUCKET[/PREFIX], as the daemon's log has it. Default: its first.",
+)
+prefix_option = click.option(
+    "--prefix", default="", help="Only indexes whose name starts with this."
 )
 output_option = click.option(
     "--output", "-o", type=click.Choice(["table", "json"]), default="table"

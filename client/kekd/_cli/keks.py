@@ -12,7 +12,17 @@ from typing import Any
 import click
 
 import kekd
-from kekd._cli.group import STOPPED, Name, Number, main, output_option, printable, store_option
+from kekd._cli.group import (
+    FAILED,
+    STOPPED,
+    Name,
+    Number,
+    main,
+    output_option,
+    prefix_option,
+    printable,
+    store_option,
+)
 from kekd.kek import Failure, Registry, Rotation, rotate_all
 from kekd.kek.errors import KekError, ProviderUnavailableError
 from kekd.kek.provider import scrub
@@ -155,11 +165,11 @@ def rotate(  # noqa: PLR0913
         # Those under way may wait long for their turns, and lose nothing if they are cut off.
         os._exit(STOPPED)
     if failed:
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(FAILED)
 
 
 @main.command()
-@click.option("--prefix", default="", help="Only indexes whose name starts with this.")
+@prefix_option
 @click.option("--slot", type=Name(), metavar="SLOT", help="Compare with this one instead.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there is any drift.")
 @_registry
@@ -203,7 +213,7 @@ def drift(  # noqa: PLR0913
         else:
             click.echo(f"{printable(index)}: {printable(text)}")
     if failing:
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(FAILED)
 
 
 @main.group()
