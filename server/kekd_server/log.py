@@ -31,8 +31,9 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
     handler.setFormatter(
         JsonFormatter("{asctime}{levelname}{name}{message}", style="{", static_fields=field)
         if form == "json"
-        else logging.Formatter(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
+        else _Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
     )
+    handler.addFilter(_is_due)
     lines: Queue[Any] = Queue(_MOST_WAITING)
     logging.basicConfig(level=logging.INFO, handlers=[_Unblocking(lines)], force=True)
     logging.captureWarnings(capture=True)
@@ -59,6 +60,36 @@ class Seldom:
             self._told.clear()
         self._told[line] = now
         return True
+
+
+class _Text(logging.Formatter):
+    """Shows what isn't printable by its escape, as names are of their callers' choosing: none makes
+    a line of its own, or steers a terminal.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(map(_printable, super().formatException(ei).split("\n")))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)
+
+
+_engines: Final = Seldom()
+
+
+def _is_due(record: logging.LogRecord) -> bool:
+    """What the engines say of a call that isn't kekd's own has a traceback, which any caller could
+    cause at will.
+    """
+    engine = record.name.startswith(("grpc", "pygrpc_native"))
+    return not engine or _engines.is_due(record.getMessage())
 
 
 class _Unblocking(QueueHandler):

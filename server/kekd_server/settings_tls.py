@@ -28,8 +28,17 @@ def _named(value: object) -> object:
 
 
 def _absolute(path: Path) -> Path:
+    try:
+        full = path.expanduser().absolute()
+    except (RuntimeError, FileNotFoundError) as error:  # no such user, or no folder to start from
+        raise ValueError(f"{str(path)!r} leads nowhere: write it from / on") from error
     # Normalised as text, as the paths in requests are.
-    return Path(os.path.normpath(path.expanduser().absolute()))
+    plain = Path(os.path.normpath(full))
+    if not str(plain).isprintable():
+        raise ValueError(f"{str(plain)!r} can't be written as text: take another path")
+    if os.path.realpath(plain) != (real := os.path.realpath(full)):
+        raise ValueError(f"{str(path)!r} leads past a link and back: write {real}")
+    return plain
 
 
 FilePath = Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)]

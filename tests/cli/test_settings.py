@@ -387,6 +387,27 @@ def test_what_is_given_twice_is_refused(print_config: PrintConfig, flags: list[s
     assert re.match(r"\w+ \(from --\w+\): given twice: ", problem)
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("~nobody-of-that-name/x", "'~nobody-of-that-name/x' leads nowhere: write it from / on"),
+        ("/k\udcff", r"'/k\udcff' can't be written as text: take another path"),
+        ("/a\nb", r"'/a\nb' can't be written as text: take another path"),
+    ],
+)
+def test_a_path_that_is_none_is_refused(print_config: PrintConfig, path: str, says: str) -> None:
+    assert problems(print_config(f"--disk={path}")) == [f"disk.0 (from --disk): {says}"]
+
+
+def test_a_path_past_a_link_and_back_is_refused(print_config: PrintConfig, tmp_path: Path) -> None:
+    (tmp_path / "mnt" / "v2").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("mnt/v2")
+    path = f"{tmp_path}/current/../keystore"
+    assert problems(print_config(f"--disk={path}")) == [
+        f"disk.0 (from --disk): '{path}' leads past a link and back: write {tmp_path}/mnt/keystore"
+    ]
+
+
 def test_a_folder_that_is_given_twice_by_a_link_is_refused(
     print_config: PrintConfig, tmp_path: Path
 ) -> None:

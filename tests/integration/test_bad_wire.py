@@ -3,8 +3,10 @@
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -19,6 +21,11 @@ from tests.fixtures.wire import CONTINUATION, DATA, HEADERS, OPENING, PREFACE, f
 
 pytestmark = both_engines
 
+UNREADABLE = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+]
 Connect = Callable[[], socket.socket]
 
 CANARY = b"canary"
@@ -199,3 +206,15 @@ def test_metadata_over_16_kib_is_refused(
         )
     expected = natives_code if engine == "native" else grpc.StatusCode.RESOURCE_EXHAUSTED
     assert failed.value.code() is expected
+
+
+@pytest.mark.parametrize("method", UNREADABLE)
+def test_what_health_and_reflection_cant_read_is_logged_seldom(daemon: Daemon, method: str) -> None:
+    before = daemon.read_log().count("Traceback")
+    with grpc.insecure_channel(daemon.address) as channel:
+        call: Any = channel.stream_stream(method)
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError):
+                next(call(iter([b"\xff\xff"]), timeout=10))
+    time.sleep(0.5)  # the log has a thread of its own
+    assert daemon.read_log().count("Traceback") - before <= 1

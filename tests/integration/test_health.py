@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
@@ -55,6 +56,18 @@ def health(behind: Behind) -> Iterator[Health]:
     with health_of(behind.scraped.daemon) as health:
         eventually(lambda: health.serves(behind.s3))
         yield health
+
+
+def test_a_list_leaves_out_the_stores(start_daemon: StartDaemon) -> None:
+    messages: Any = health_pb2  # the stubs don't have those of List
+    with grpc.insecure_channel(start_daemon("--memory").address) as channel:
+        stub: Any = HealthStub(channel)
+        answer = stub.List(messages.HealthListRequest(), timeout=10)
+    serving = health_pb2.HealthCheckResponse.SERVING
+    assert {it: said.status for it, said in answer.statuses.items()} == {
+        ALIVE: serving,
+        READY: serving,
+    }
 
 
 def test_a_daemon_that_is_well_says_so_of_each(behind: Behind, health: Health) -> None:

@@ -57,7 +57,9 @@ def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: 
     assert all(line["asctime"] for line in lines)
 
 
-def test_ctrl_c_ends_it_at_once_and_without_a_word_while_it_starts(tmp_path: Path) -> None:
+def test_while_it_starts_ctrl_c_ends_it_without_a_word_and_a_hangup_does_nothing(
+    tmp_path: Path,
+) -> None:
     config = tmp_path / "kekd.yaml"
     os.mkfifo(config)
     command = [str(BIN / "kekd"), "--config", str(config)]
@@ -65,6 +67,9 @@ def test_ctrl_c_ends_it_at_once_and_without_a_word_while_it_starts(tmp_path: Pat
         subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment()) as process,
         config.open("w"),  # once it reads there
     ):
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (-signal.SIGINT, b"")

@@ -1,4 +1,5 @@
 import logging
+import sys
 from queue import Queue
 from types import SimpleNamespace
 from typing import Any
@@ -6,7 +7,7 @@ from typing import Any
 import pytest
 
 from kekd_server import log
-from kekd_server.log import Seldom, _Unblocking
+from kekd_server.log import Seldom, _Text, _Unblocking
 
 
 @pytest.fixture
@@ -36,6 +37,19 @@ def test_lines_that_find_no_room_are_left_out_and_counted(
     assert messages(lines) == ["3 lines were left out of the log", "line 5"]
     logger.error("line 6")
     assert messages(lines) == ["line 6"]
+
+
+def test_a_name_makes_no_line_of_its_own() -> None:
+    name = "x\n2026-01-01 INFO forged \x1b[31mred\u2028\udcff é"
+    try:
+        open(name)  # noqa: PTH123, SIM115
+    except OSError:
+        caught = sys.exc_info()
+    record = logging.LogRecord("kekd", logging.INFO, __file__, 0, "of %s", (name,), caught)
+    shown = _Text("{message}", style="{").format(record).split("\n")
+    escaped = r"x\n2026-01-01 INFO forged \x1b[31mred\u2028\udcff é"
+    assert (shown[0], shown[1]) == (f"of {escaped}", "Traceback (most recent call last):")
+    assert all(line.isprintable() for line in shown)
 
 
 def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
