@@ -41,8 +41,8 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     """The store can't be reached just now; try again."""
     STORE_SILENT = "STORE_SILENT"
-    """The store hasn't answered for as long as the caller waits; a write may have been done or
-    not."""
+    """The store hasn't answered for as long as the caller waits, or a few seconds where another
+    process holds it; a write may have been done or not."""
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
     """The caller read a watch more slowly than changes came; it has to begin anew."""
     TOO_MANY_CALLS = "TOO_MANY_CALLS"

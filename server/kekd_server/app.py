@@ -5,6 +5,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -300,9 +301,11 @@ def _make_store(
             # Imported here, as most daemons have no S3 store and boto3 is slow to import.
             from kekd_server.storage import s3, s3_source  # noqa: PLC0415
 
-            s3_driver = s3.S3Driver(s3.connect(location), location, retried=measures.retried)
+            client = s3.connect(location)
+            s3_driver = s3.S3Driver(client, location, retried=measures.retried)
             store = Store(
-                location,
+                # With the region of AWS's chain, which callers may name.
+                replace(location, region=client.meta.region_name),
                 measured(s3_driver),
                 threads=s3.CONNECTIONS,
                 gets_a_thread=1,

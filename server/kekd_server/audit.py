@@ -159,7 +159,8 @@ class AuditLog:
         return True
 
     def _say(self, trouble: str) -> None:
-        if trouble and trouble != self._trouble:
+        """Once of each trouble, whatever comes of it meanwhile."""
+        if trouble and not self._trouble:
             _log.error("the audit can't be written: %s", trouble)
         if self._trouble and not trouble:
             _log.warning("the audit is written again")

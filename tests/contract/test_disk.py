@@ -154,6 +154,18 @@ def test_listings_that_nobody_ends_are_kept_up_to_a_bound(
     assert list(driver._listings) == ["19", "17", "20"], "the least lately continued goes first"
 
 
+def test_listings_of_few_keys_are_bounded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "_MOST_LISTINGS", 3)
+    driver = opened(tmp_path)
+    for name in names(2):
+        driver.create(name, b"1")
+    for number in range(20):
+        driver.list(ALL, None, 1, listing=f"{number}")
+    assert list(driver._listings) == ["17", "18", "19"]
+
+
 def test_the_youngest_listing_is_kept_however_long_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ from tests.fixtures.proxy import (
     s3_error,
     say_nothing,
 )
-from tests.fixtures.s3 import CREDENTIALS, REGION, free_port, make_bucket
+from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
 
 pytestmark = both_engines
 
@@ -132,6 +132,21 @@ def test_missing_credentials_are_told(start_daemon: StartDaemon, tmp_path: Path)
     ):
         client.get_index_kms(None, "i")
     assert caught.value.store == f"s3:{BUCKET}"
+
+
+def test_the_region_that_the_daemon_has_from_aws_may_be_named(
+    start_daemon: StartDaemon, bucket: Bucket
+) -> None:
+    flags = ("--s3", bucket.name, "--s3-endpoint", bucket.endpoint)
+    daemon = start_daemon(*flags, env=CREDENTIALS | {"AWS_DEFAULT_REGION": REGION})
+    with kekd.Client(daemon.address) as client:
+        for region in (None, REGION):
+            store = kekd.StorageConfig.s3(
+                bucket.name, region=region, endpoint=f"{bucket.endpoint}/"
+            )
+            client.push_index_kms(store, "i", BLOB)
+        with pytest.raises(kekd.PermissionDeniedError):
+            client.push_index_kms(kekd.StorageConfig.s3(bucket.name, region="other"), "i", BLOB)
 
 
 # S3 that is down, slow or flaky

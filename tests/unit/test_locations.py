@@ -27,6 +27,7 @@ S3 = S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000")
         (S3, S3Location("bucket", "a/b"), True),
         (S3, S3Location("bucket", "/a//b/"), True),
         (S3, S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000"), True),
+        (S3, S3Location("bucket", "a/b", None, "http://127.0.0.1:9000/"), True),
         (S3, S3Location("bucket", "a/b", "us-east-1"), False),
         (S3, S3Location("bucket", "a/b", None, "http://127.0.0.1:9001"), False),
         (S3, S3Location("bucket", "a"), False),

@@ -40,6 +40,8 @@ _LOCK_PAUSE_SECONDS: Final = 0.002
 _STALE_TEMPORARY_SECONDS: Final = 3600
 _MOST_KEYS: Final = 2_000_000
 """How many keys of listings are kept, at some 80 MB a million."""
+_MOST_LISTINGS: Final = 1000
+"""As each has a price of its own, also in a small store."""
 
 _PASSING: Final = {
     errno.EAGAIN,
@@ -90,9 +92,9 @@ class DiskDriver:
         """
         with self._translated:
             os.stat(self._records)
-        # They may be gone: where a copy of the keystore took its place, or since a failed start.
-        if not (self._temporary.is_dir() and self._locks.is_dir()):
-            self.open()
+            # Gone where a copy of the keystore took its place, or never there if a start failed.
+            for folder in (self._temporary, self._locks):
+                durable.make_folder(folder)
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:
         with self._translated:
@@ -216,7 +218,10 @@ class DiskDriver:
                 keys = sorted(os.listdir(self._records))
         with self._listings_lock:
             self._listings[listing] = keys  # the youngest
-            while sum(map(len, self._listings.values())) > _MOST_KEYS and len(self._listings) > 1:
+            while len(self._listings) > 1 and (
+                len(self._listings) > _MOST_LISTINGS
+                or sum(map(len, self._listings.values())) > _MOST_KEYS
+            ):
                 del self._listings[next(iter(self._listings))]
         return keys
 

@@ -34,7 +34,8 @@ class Driver(Protocol):
     records, but for what `list` says.
 
     Every method raises `StoreUnavailableError` when trying again may help and `StoreUnusableError`
-    when it can't; after the former a change may have happened or not.
+    when it can't; after the former a change may have happened or not. `StoreSilentError` is for
+    what was waited for in vain already, so that it isn't tried again.
     """
 
     def open(self) -> None:

@@ -40,6 +40,7 @@ class S3Location:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", clean_prefix(self.prefix))
+        object.__setattr__(self, "endpoint", self.endpoint and self.endpoint.rstrip("/"))
 
     def __str__(self) -> str:
         return f"s3:{self.bucket}/{self.prefix}".rstrip("/")
