@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
 
 ROOT = Path(__file__).parents[2]
+RUNTIME = ("server", "aws", "native", "otel")
 README = (ROOT / "README.md").read_text()
 ACCESS = (ROOT / "docs" / "access.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -194,3 +196,13 @@ def helps() -> str:
 def test_flags_in_the_documents_exist(document: Path, helps: str) -> None:
     for flag in re.findall(r"(?<![\w`-])`?(--[a-z][\w-]+)", document.read_text()):
         assert re.search(rf"{flag}\b", helps), flag
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *(it for name in RUNTIME for it in extras[name])]
+    page = (ROOT / "docs/decisions/0004-dependencies.md").read_text()
+    given = set(", ".join(re.findall(r"^\| (.+?) \|", page, re.MULTILINE)).split(", "))
+    names = {re.split(r"[<>=\[]", it)[0] for it in needed}
+    assert names - given == set()
