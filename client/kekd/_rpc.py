@@ -237,33 +237,52 @@ def translated(
     error: grpc.RpcError, address: str, operation: Operation[Any]
 ) -> errors.EnvelopeError:
     """The exception that a failed call ends with."""
+    code, text = error.code().name, error.details() or ""
+    if info := _info(error):
+        return _kind(code, info.reason)(
+            text,
+            reason=info.reason,
+            index_name=info.metadata["index_name"],
+            store=info.metadata["store"],
+        )
+    if code == "CANCELLED" and text == "Channel closed!":  # gRPC's words
+        return errors.UnavailableError(CLOSED)
+    text = _told(code, text, address)
+    if operation.writes and code in ("CANCELLED", "DEADLINE_EXCEEDED"):
+        text += " It may have been done or not."
+    return _kind(code)(f"{text} [{code}]")
+
+
+def _info(error: grpc.RpcError) -> Any:
+    """What the daemon says besides, if it was the daemon that said it."""
     # Imported here, as they take long and most programs never need them.
     from google.rpc import error_details_pb2, status_pb2  # noqa: PLC0415
 
-    code, text = error.code().name, error.details() or ""
     trailers: Any = error.trailing_metadata() or ()
     for key, value in trailers:
         if key == "grpc-status-details-bin":
             info = error_details_pb2.ErrorInfo()
             for detail in status_pb2.Status.FromString(value).details:
                 if detail.Unpack(info) and info.domain == DOMAIN:
-                    return _kind(code, info.reason)(
-                        text,
-                        reason=info.reason,
-                        index_name=info.metadata["index_name"],
-                        store=info.metadata["store"],
-                    )
-    if code == "CANCELLED" and text == "Channel closed!":  # gRPC's words
-        return errors.UnavailableError(CLOSED)
-    if code == "UNAVAILABLE":
-        text = f"kekd at {address} can't be reached: {_advice(address, text)} ({text})"
-    elif code == "DEADLINE_EXCEEDED":
-        text = f"kekd at {address} didn't answer in time: {_IS_IT_RUNNING}"
-        if operation.writes:
-            text += " It may have been done or not."
-    elif code == "NOT_FOUND":  # gRPC's health service has no words for it
-        text = f"kekd at {address} has no service or store of that name: its log names its stores."
-    return _kind(code)(f"{text} [{code}]")
+                    return info
+    return None
+
+
+def _told(code: str, text: str, address: str) -> str:
+    """What gRPC means, and what to do."""
+    match code:
+        case "UNAVAILABLE":
+            return f"kekd at {address} can't be reached: {_advice(address, text)} ({text})"
+        case "DEADLINE_EXCEEDED":
+            return f"kekd at {address} didn't answer in time: {_IS_IT_RUNNING}"
+        case "CANCELLED":  # the daemon's word, also where its clock runs before ours
+            return f"kekd at {address} gave the call up: it shuts down, or was out of time for it."
+        case "NOT_FOUND":  # gRPC's health service has no words for it
+            return (
+                f"kekd at {address} has no service or store of that name: its log names its stores."
+            )
+        case _:
+            return text
 
 
 def _advice(address: str, text: str) -> str:

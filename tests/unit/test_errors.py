@@ -86,8 +86,18 @@ def test_a_call_that_grpc_ended_is_an_envelope_error_of_its_status(code: grpc.St
     assert code.name in str(error)
 
 
-def test_of_writes_alone_it_is_said_that_they_may_have_been_done() -> None:
-    late = FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED)
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "didn't answer in time"),
+        (grpc.StatusCode.CANCELLED, "gave the call up"),
+    ],
+)
+def test_of_writes_alone_it_is_said_that_they_may_have_been_done(
+    code: grpc.StatusCode, says: str
+) -> None:
+    late = FailedCall(code)
     read, write = operations.get(None, "i"), operations.delete(None, "i", None)
     assert "may have been done" in str(_rpc.translated(late, "unix:/x", write))
     assert "may have been done" not in str(_rpc.translated(late, "unix:/x", read))
+    assert says in str(_rpc.translated(late, "unix:/x", read))
