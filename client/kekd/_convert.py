@@ -15,7 +15,7 @@ _KINDS: Final[dict[int, Literal["created", "pushed", "deleted"]]] = {
     pb.Change.KIND_DELETED: "deleted",
 }
 
-_FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
+FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
 
 
 def location(config: StorageConfig | None) -> pb.StorageConfig | None:
@@ -79,7 +79,7 @@ def set_blob(message: Any, blob: EnvelopeLike) -> None:
             f"blob must have the attributes of a KMSBlob: {given} lacks {', '.join(missing)}."
         )
     problems = []
-    for name in _FIELDS:
+    for name in FIELDS:
         try:
             setattr(message, name, getattr(blob, name, ""))
         except (TypeError, ValueError):
@@ -141,8 +141,12 @@ def status(answer: daemon_pb2.GetStatusResponse) -> DaemonStatus:
     )
 
 
+def blob_of(message: pb.KMSBlob) -> KMSBlob:
+    return KMSBlob(**{name: getattr(message, name) for name in FIELDS})
+
+
 def _read(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
-    blob = KMSBlob(**{name: getattr(message, name) for name in _FIELDS})
+    blob = blob_of(message)
     blob.etag, blob.store = etag, store
     return blob
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from google.protobuf import json_format
 
+from kekd._convert import FIELDS, blob_of
 from kekd._types import KMSBlob
 from kekd_proto.v1 import envelope_pb2 as pb
 
 _KEYS: Final = ("index_name", "blob", "etag")
-_FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
 _SPELLINGS: Final = {field.json_name: field.name for field in pb.KMSBlob.DESCRIPTOR.fields}
 """protobuf takes either, grpcurl prints the one, and kekctl the other."""
 
@@ -36,7 +36,7 @@ class Document:
     @property
     def content(self) -> dict[str, Any]:
         """What JSON can hold."""
-        message = pb.KMSBlob(**{name: getattr(self.blob, name) for name in _FIELDS})
+        message = pb.KMSBlob(**{name: getattr(self.blob, name) for name in FIELDS})
         blob = json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
@@ -80,8 +80,8 @@ def _blob(content: dict[str, Any]) -> KMSBlob:
     fields = {_SPELLINGS.get(key, key): value for key, value in content.items()}
     if len(fields) < len(content):
         raise DocumentError("blob: a key is there in two spellings")
-    if not fields.keys() <= set(_FIELDS):
-        raise DocumentError(f"blob: an unknown key: its keys are {', '.join(_FIELDS)}")
+    if not fields.keys() <= set(FIELDS):
+        raise DocumentError(f"blob: an unknown key: its keys are {', '.join(FIELDS)}")
     message = pb.KMSBlob()
     for name, value in fields.items():
         try:
@@ -94,4 +94,4 @@ def _blob(content: dict[str, Any]) -> KMSBlob:
             raise DocumentError(f"blob: {name}: not a value that it can have") from None
     if not message.HasField("version"):
         message.version = 1
-    return KMSBlob(**{name: getattr(message, name) for name in _FIELDS})
+    return blob_of(message)

@@ -43,3 +43,11 @@ class DaemonStatus:
         between them.
         """
         return max(self.now - answered, timedelta()) + min(self.now - asked, timedelta())
+
+
+def apart(lead: timedelta) -> str:
+    """Such a lead in words."""
+    if not lead:
+        return "as ours"
+    seconds = lead.total_seconds()
+    return f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} ours"

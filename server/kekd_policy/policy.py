@@ -123,7 +123,10 @@ def applying(
 
 def covering(rules: Iterable[Rule], index: str | None) -> Rule | None:
     """The first of those rules that covers it."""
-    return next((it for it in rules if index is None or it.covers(index)), None)
+    for rule in rules:  # a generator takes twice as long, for each get
+        if index is None or rule.covers(index):
+            return rule
+    return None
 
 
 def _fits(name: str, globs: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ import click
 
 import kekd
 from kekd._cli.group import main, output_option, printable
+from kekd._status import apart
 
 
 @main.command()
@@ -33,13 +34,6 @@ def status(client: kekd.Client, output: str) -> None:
 
 def moment(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
-
-
-def apart(lead: timedelta) -> str:
-    if not lead:
-        return "as ours"
-    seconds = lead.total_seconds()
-    return f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} ours"
 
 
 def _rows(found: kekd.DaemonStatus, lead: timedelta) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from kekd._doctor.finding import Finding, failure, ok, warning
+from kekd._status import apart
 
 _APART: Final = timedelta(seconds=5)
 """Synchronised clocks are far closer."""
@@ -13,11 +14,11 @@ _TOO_FAR: Final = timedelta(minutes=5)
 
 
 def check(lead: timedelta) -> Finding:
-    seconds = abs(lead).total_seconds()
-    text = f"the daemon's is {seconds:.1f} s {'ahead of' if lead > timedelta() else 'behind'} ours"
+    text = f"the daemon's is {apart(lead)}"
     advice = "set both by NTP: AWS refuses requests of a clock that is 5 minutes off"
     if abs(lead) > _TOO_FAR:
         return failure("clock", text, advice)
     if abs(lead) > _APART:
         return warning("clock", text, advice)
-    return ok("clock", f"the daemon's and ours are within {max(seconds, 0.1):.1f} s")
+    seconds = max(abs(lead).total_seconds(), 0.1)
+    return ok("clock", f"the daemon's and ours are within {seconds:.1f} s")

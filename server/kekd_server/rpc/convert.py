@@ -146,7 +146,7 @@ def list_response(
 
 def _list(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError) -> None:
     if isinstance(result, KekdError):
-        listed.failure.reason, listed.failure.message = result.reason, str(result)
+        _fail(listed, result)
     else:
         listed.etag = result.etag
         _fill(listed.blob, result.envelope)
@@ -159,10 +159,14 @@ def pushed_response(
     for sent, result in zip(request.pushes, pushed.results, strict=True):
         entry = response.envelopes.add(index_name=sent.index_name)
         if isinstance(result, KekdError):
-            entry.failure.reason, entry.failure.message = result.reason, str(result)
+            _fail(entry, result)
         else:
             entry.etag = result.etag
     return response
+
+
+def _fail(entry: pb.ListedEnvelope | pb.PushedEnvelope, error: KekdError) -> None:
+    entry.failure.reason, entry.failure.message = error.reason, str(error)
 
 
 def _fill(blob: pb.KMSBlob, envelope: Envelope) -> None:
