@@ -34,7 +34,7 @@ def answering(
 
     async def call(request: Any, context: Context) -> Any:
         caller = None
-        deadline.left.set(context.time_remaining)
+        left = deadline.left.set(context.time_remaining)
         with calls:
             try:
                 with observed(context):
@@ -53,5 +53,8 @@ def answering(
                 await abort_known(error, request, context)
             except Exception:  # noqa: BLE001  (the boundary: nothing may pass it untranslated)
                 await abort_unknown(context, caller)
+            finally:
+                # Else the call and its task would hold each other, until there is a collection.
+                deadline.left.reset(left)
 
     return call

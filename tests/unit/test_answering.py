@@ -1,0 +1,50 @@
+"""What surrounds every call."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kekd_server import deadline
+from kekd_server.rpc.answering import answering
+from kekd_server.rpc.calls import Calls
+
+
+class Call:
+    """As an engine's: it knows its task."""
+
+    task: "asyncio.Future[Any]"
+
+    def time_remaining(self) -> float:
+        return 7.0
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_a_call_knows_its_deadline_and_is_gone_when_it_is_over() -> None:
+    async def method(*_: object) -> float | None:
+        return deadline.left.get()()
+
+    def observed(_: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    any_may: Any = SimpleNamespace(check_calls=lambda _: None, check_rate=lambda _: None)
+    nobody: Any = SimpleNamespace(of=lambda _: SimpleNamespace(identity="a"))
+    handler = answering(method, calls=Calls(), callers=nobody, limits=any_may, observed=observed)
+    call: Any = Call()
+    call.task = asyncio.ensure_future(handler(None, call))
+    assert await call.task == 7.0
+    gone = weakref.ref(call)
+    del call
+    assert gone() is None
