@@ -5,6 +5,8 @@ import pytest
 
 from kekd_server.storage.page_cache import open_if_cached, read_if_cached
 
+PAGE = 4096
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -17,7 +19,27 @@ def test_what_is_in_memory_is_read(path: Path) -> None:
     file = open_if_cached(str(path))
     assert file is not None
     assert read_if_cached(file, 100) == b"content"
-    assert read_if_cached(file, 3) == b"con"
+    os.close(file)
+
+
+def test_file_longer_than_the_buffer_is_not_known(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    assert read_if_cached(file, 7) == b"content"
+    assert read_if_cached(file, 6) is None
+    os.close(file)
+
+
+def test_file_of_which_only_a_part_is_in_memory_is_not_known(path: Path) -> None:
+    size = 8 * PAGE
+    with path.open("wb", buffering=0) as written:
+        for _ in range(8):  # each alone, as the kernel forgets the pages of a large write together
+            written.write(b"\1" * PAGE)
+        os.fsync(written)
+    file = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(file, 4 * PAGE, 0, os.POSIX_FADV_DONTNEED)
+    assert 0 < os.preadv(file, [bytearray(size)], 0, os.RWF_NOWAIT) < size
+    assert read_if_cached(file, size) is None
+    assert os.read(file, size) == read_if_cached(file, size) == b"\1" * size
     os.close(file)
 
 

@@ -1,11 +1,13 @@
 """The cache against other writers, which never tell it anything."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -45,14 +47,14 @@ while time.monotonic() < end:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows with every read of a file."""
-    read = os.read
+    open_file = os.open
     reads: list[int] = []
 
-    def counted(file: int, most: int) -> bytes:
-        reads.append(file)
-        return read(file, most)
+    def counted(path: str, flags: int) -> int:
+        reads.append(file := open_file(path, flags))
+        return file
 
-    monkeypatch.setattr(os, "read", counted)
+    monkeypatch.setattr(os, "open", counted)
     return reads
 
 
@@ -86,6 +88,29 @@ def test_a_file_that_is_no_record_is_not_read_to_its_end(tmp_path: Path) -> None
     path = tmp_path / "record"
     path.write_bytes(bytes(MOST_BYTES + 1))
     assert len(RecordCache().read(str(path)).record) == MOST_BYTES
+
+
+def test_read_that_stops_early_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel's does before a page that can't be read now."""
+    path, record = tmp_path / "record", os.urandom(5000)
+    path.write_bytes(record)
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, most: read(file, min(most, 4096)))
+    assert RecordCache().read(str(path)).record == record
+    assert RecordCache().read_past(str(path)).record == record
+
+
+def test_page_that_the_disk_fails_to_deliver_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record"
+    path.write_bytes(bytes(5000))
+    parts: list[bytes | OSError] = [bytes(4096), OSError(errno.EIO, "Input/output error")]
+    monkeypatch.setattr(os, "read", Mock(side_effect=parts))
+    with pytest.raises(OSError, match="Input/output error"):
+        RecordCache().read(str(path))
 
 
 def test_a_file_that_changed_just_now_is_not_kept(path: Path, reads: list[int]) -> None:

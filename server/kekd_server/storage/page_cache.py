@@ -34,12 +34,15 @@ def open_if_cached(path: str) -> int | None:
     return None if file < 0 else file
 
 
-def read_if_cached(file: int, size: int) -> bytes | None:
-    """Up to `size` bytes from the start; None unless they are in the kernel's memory (preadv2(2),
-    RWF_NOWAIT).
+def read_if_cached(file: int, max_bytes: int) -> bytes | None:
+    """The whole file, without waiting for its disk (preadv2(2), RWF_NOWAIT). None if that can't be
+    done, or the file has more than `max_bytes`.
+
+    The kernel stops at the first page that isn't in memory, so what it returns may be a part only.
     """
-    content = bytearray(size)
+    content = bytearray(max_bytes)
     try:
-        return bytes(content[: os.preadv(file, [content], 0, os.RWF_NOWAIT)])
+        length = os.preadv(file, [content], 0, os.RWF_NOWAIT)
+        return bytes(content[:length]) if length == os.fstat(file).st_size else None
     except OSError:
         return None

@@ -12,7 +12,7 @@ _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """Not blocking, as opening a FIFO would."""
 _RACY_NS: Final = 2_000_000_000
 """The coarsest clock by which a filesystem stamps its files, FAT's."""
-_FIRST_BYTES: Final = 16 * 1024
+_CHUNK_BYTES: Final = 16 * 1024
 """Nearly every record is shorter. To make room for the longest takes several times as long as the
 reading, where it is mapped and unmapped each time."""
 _MOST_RECORDS: Final = 8192
@@ -64,8 +64,8 @@ class RecordCache:
         if file is None:
             return None
         try:
-            record = read_if_cached(file, _FIRST_BYTES)
-            if record is None or len(record) == _FIRST_BYTES:
+            record = read_if_cached(file, _CHUNK_BYTES)
+            if record is None:
                 return None
             return self._keep(path, file, Stored(record, etag_of(record)), now)
         finally:
@@ -123,10 +123,13 @@ def _stamp(stat: os.stat_result) -> tuple[int, ...]:
 
 
 def _read(file: int) -> Stored:
+    """Reads to the end of the file, as read(2) may stop before: at a page that the disk fails to
+    deliver it returns those before, and the error only at the next call.
+    """
+    record = b""
     try:
-        record = os.read(file, _FIRST_BYTES)
-        if len(record) == _FIRST_BYTES:
-            record += os.read(file, MOST_BYTES - _FIRST_BYTES)
+        while len(record) < MOST_BYTES and (part := os.read(file, _CHUNK_BYTES)):
+            record += part
     except IsADirectoryError:
-        record = b""  # there is something, and it is no record
+        pass  # there is something, and it is no record
     return Stored(record, etag_of(record))
