@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeAlias
@@ -107,8 +107,10 @@ class UnixListener:
         try:
             yield
         finally:
-            self.path.unlink(missing_ok=True)
-            os.close(lock)
+            # What can't be removed is taken over at the next start, and hides no other error.
+            with suppress(OSError):
+                self.path.unlink()
+            durable.close_quietly(lock)
 
     def bind(self, add_port: "AddPort") -> None:
         """Makes the socket with its mode from the first moment, in place of one that a killed

@@ -193,31 +193,51 @@ def test_a_listing_whose_keys_were_dropped_goes_on(
     assert listed == names(10)
 
 
+def test_start_removes_what_a_killed_daemon_left(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.put(NAME, b"1", if_etag=None)
+    (folder,) = (tmp_path / "_kekd" / "tmp").iterdir()
+    (folder / "left").write_bytes(b"2")
+    opened(tmp_path)
+    assert not list(folder.iterdir())
+    driver.put(NAME, b"2", if_etag=None)
+
+
+def test_start_goes_on_where_nothing_can_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a disk that may only be read."""
+    driver = opened(tmp_path)
+    driver.put(NAME, b"1", if_etag=None)
+    (folder,) = (tmp_path / "_kekd" / "tmp").iterdir()
+    (folder / "left").touch()
+    monkeypatch.setattr(os, "unlink", Mock(side_effect=OSError(errno.EROFS, "Read-only")))
+    assert opened(tmp_path).get(NAME).record == b"1"
+    assert f"{folder} can't be removed: Read-only" in caplog.text
+
+
 OTHERS_AT_WORK = """
-import os, sys
+import sys
 from pathlib import Path
-folder, number = Path(sys.argv[1]), 0
+from kekd_server.names import IndexName
+from tests.fixtures.disk import opened
+
+driver, number = opened(Path(sys.argv[1])), 0
 print("at work", flush=True)
 while True:
     number += 1
-    files = [folder / f"{number}-{at}" for at in range(50)]
-    for file in files:
-        file.touch()
-    for file in files[::2]:
-        os.utime(file, (0, 0))
-    for file in files:
-        file.unlink(missing_ok=True)
+    name = IndexName(str(number % 10))
+    driver.put(name, b"1", if_etag=None)
+    driver.delete(name, if_etag=None)
+    driver.create(name, b"2")
 """
-"""Every other file is so old that a daemon which starts removes it as well."""
 
 
 @pytest.fixture
 def others_at_work(tmp_path: Path) -> Iterator[Path]:
-    """A keystore that another process makes and removes temporary files in, all the time."""
-    temporary = tmp_path / "_kekd" / "tmp" / "0"
-    temporary.mkdir(parents=True)
+    """A keystore that another process writes to all the time, and without an error."""
     with subprocess.Popen(
-        [sys.executable, "-c", OTHERS_AT_WORK, temporary], stdout=subprocess.PIPE
+        [sys.executable, "-c", OTHERS_AT_WORK, tmp_path], stdout=subprocess.PIPE
     ) as others:
         assert others.stdout
         others.stdout.readline()
@@ -226,6 +246,6 @@ def others_at_work(tmp_path: Path) -> Iterator[Path]:
         others.kill()
 
 
-def test_a_start_outlives_what_others_do_with_their_temporary_files(others_at_work: Path) -> None:
-    for _ in range(200):
+def test_a_start_leaves_alone_what_others_are_writing(others_at_work: Path) -> None:
+    for _ in range(300):
         opened(others_at_work)

@@ -7,13 +7,14 @@ PATH/_kekd/locks/             one of these is held while a record is replaced or
 
 import errno
 import fcntl
+import logging
 import os
 import random
 import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +38,6 @@ from kekd_server.storage.record_cache import RecordCache
 _LOCKS: Final = 256
 _LOCK_SECONDS: Final = 5.0
 _LOCK_PAUSE_SECONDS: Final = 0.002
-_STALE_TEMPORARY_SECONDS: Final = 3600
 _MOST_KEYS: Final = 2_000_000
 """How many keys of listings are kept, at some 80 MB a million."""
 _MOST_LISTINGS: Final = 1000
@@ -55,6 +55,8 @@ _PASSING: Final = {
     errno.ETIMEDOUT,
 }
 """Errors that may be gone at the next try; any other needs the operator."""
+
+_log = logging.getLogger(__name__)
 
 
 class DiskDriver:
@@ -84,7 +86,7 @@ class DiskDriver:
         with self._translated:
             for folder in (self._records, self._temporary, self._locks):
                 durable.make_folder(folder)
-            _remove_stale(self._temporary)
+            _remove_abandoned(self._temporary)
 
     def check(self) -> None:
         """A look at the folder, which the kernel may answer from memory: of a disk that fails it
@@ -238,7 +240,7 @@ class DiskDriver:
             self._take(lock, path)
             yield
         finally:
-            os.close(lock)
+            durable.close_quietly(lock)
 
 
 class _OwnFolder(threading.local):
@@ -257,14 +259,13 @@ class _OwnFolder(threading.local):
         return self._folder
 
 
-def _remove_stale(temporary: Path) -> None:
-    """Removes what a daemon left when it was killed; what is being written is younger."""
-    oldest = time.time() - _STALE_TEMPORARY_SECONDS
-    for file in temporary.glob("*/*"):
-        # Another daemon may be done with it, or remove it just now.
-        with suppress(FileNotFoundError):
-            if file.stat().st_mtime < oldest:
-                file.unlink()
+def _remove_abandoned(temporary: Path) -> None:
+    """What can't be removed is no reason not to start."""
+    for folder in temporary.iterdir():
+        try:
+            durable.remove_abandoned(folder)
+        except OSError as error:
+            _log.warning("temporary files in %s can't be removed: %s", folder, error.strerror)
 
 
 class _Translated:

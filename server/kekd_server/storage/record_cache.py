@@ -5,6 +5,7 @@ import time
 from typing import Final, NamedTuple
 
 from kekd_server.storage.driver import MOST_BYTES, Stored
+from kekd_server.storage.durable import close_quietly
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.page_cache import open_if_cached, read_if_cached
 
@@ -69,7 +70,7 @@ class RecordCache:
                 return None
             return self._keep(path, file, Stored(record, etag_of(record)), now)
         finally:
-            os.close(file)
+            close_quietly(file)
 
     def read(self, path: str) -> Stored:
         """What is in the file; nothing, if it is a folder. Raises OSError."""
@@ -80,7 +81,7 @@ class RecordCache:
         try:
             return self._keep(path, file, _read(file), now)
         finally:
-            os.close(file)
+            close_quietly(file)
 
     def read_past(self, path: str) -> Stored:
         """`read`, without keeping it: one that reads them all would leave nothing else kept."""
@@ -88,7 +89,7 @@ class RecordCache:
         try:
             return _read(file)
         finally:
-            os.close(file)
+            close_quietly(file)
 
     def _known(self, path: str) -> Stored | None:
         """What stat(2) asks for is in the kernel's memory, as it was asked for before."""
