@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.fixtures.broken_disk",
     "tests.fixtures.daemon",
+    "tests.fixtures.dns",
     "tests.fixtures.forgetful_s3",
     "tests.fixtures.proxy",
     "tests.fixtures.s3",

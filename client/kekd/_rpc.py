@@ -58,9 +58,20 @@ _OPTIONS: Final = (
     # A page of a thousand of the largest envelopes that the daemon takes.
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # Despite its name the time that one attempt to connect may take, TLS included.
+    ("grpc.min_reconnect_backoff_ms", 5000),
+    # A host may get another IP address at any time; 30 s are gRPC's own.
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
+    # Without it, a new client would get the dead connection of another one to the same address.
+    ("grpc.use_local_subchannel_pool", 1),
 )
+_KEEPALIVE_INTERVAL: Final = 10.0
+"""Seconds without a word from the daemon, after which the client pings it. A kekd daemon permits a
+ping every 5 s, also without a call."""
+_KEEPALIVE_TIMEOUT: Final = 5.0
+"""Seconds that the daemon, or its kernel for what was sent to it, has to acknowledge anything.
+Then the connection counts as dead, and the next attempt of a call opens another."""
 
 
 _IS_IT_RUNNING: Final = "is it running there?"
@@ -168,14 +179,28 @@ class Dialer:
 
     def _channel(self, kind: Any, material: Material | None) -> Any:
         target = grpc_target(self.address)
+        options = _OPTIONS + _keepalive_options()
         if material is None:
-            return kind.insecure_channel(target, options=_OPTIONS)
+            return kind.insecure_channel(target, options=options)
         name = (("grpc.ssl_target_name_override", material.server_name),)
         return kind.secure_channel(
             target,
             grpc.ssl_channel_credentials(material.ca, material.key, material.cert),
-            options=_OPTIONS + (name if material.server_name else ()),
+            options=options + (name if material.server_name else ()),
         )
+
+
+def _keepalive_options() -> tuple[tuple[str, int], ...]:
+    timeout = round(_KEEPALIVE_TIMEOUT * 1000)
+    return (
+        ("grpc.keepalive_time_ms", round(_KEEPALIVE_INTERVAL * 1000)),
+        ("grpc.keepalive_timeout_ms", timeout),
+        # gRPC measures bandwidth by pings as well. Where such a one was lost, no other is sent, and
+        # the connection would last for gRPC's own 60 s.
+        ("grpc.http2.ping_timeout_ms", timeout),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+    )
 
 
 class Connection:
