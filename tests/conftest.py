@@ -1,5 +1,10 @@
 """Where the fixtures are; each file there has those of one thing."""
 
+from hypothesis import settings
+
+settings.register_profile("kekd", deadline=None)  # a busy machine is no reason to fail
+settings.load_profile("kekd")
+
 pytest_plugins = [
     "tests.fixtures.broken_disk",
     "tests.fixtures.daemon",
