@@ -136,7 +136,8 @@ def status(answer: daemon_pb2.GetStatusResponse) -> DaemonStatus:
             StoreStatus(it.name, it.is_default, it.healthy, it.trouble) for it in answer.stores
         ),
         certificates=tuple(
-            CertificateStatus(it.file, it.expires_at.ToDatetime(UTC)) for it in answer.certificates
+            CertificateStatus(it.file, it.expires_at.ToDatetime(UTC), it.error)
+            for it in answer.certificates
         ),
     )
 

@@ -21,6 +21,8 @@ class CertificateStatus:
     file: str
     """Where the daemon reads it."""
     expires_at: datetime
+    error: str = ""
+    """Why the files that are there now aren't in use; empty if they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, TypeAlias
 
+from kekd_proto import pem
+
 CA_VARIABLE: Final = "KEKD_CA"
 CERT_VARIABLE: Final = "KEKD_CERT"
 KEY_VARIABLE: Final = "KEKD_KEY"
@@ -115,16 +117,19 @@ def _read(tls: Tls) -> Material:
     # Imported here, as it takes long and most programs never need it.
     import ssl  # noqa: PLC0415
 
-    ca = _contents(tls.ca)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    written = _contents(tls.ca)
     try:
+        ca = pem.normalized(written, pem.CERTIFICATE)
         context.load_verify_locations(cadata=ca.decode())
-    except (ssl.SSLError, UnicodeDecodeError, ValueError):
+    except (ssl.SSLError, ValueError):
         raise ValueError(f"{tls.ca}: no certificates in PEM.") from None
     if not (tls.cert and tls.key):
         return Material(ca, None, None, tls.server_name)
     cert, key = _contents(tls.cert), _contents(tls.key)
     try:
+        # In the form that gRPC reads, which is stricter than what Python's ssl checks here.
+        cert, key = pem.normalized(cert, pem.CERTIFICATE), pem.normalized(key, pem.PRIVATE_KEY)
         context.load_cert_chain(tls.cert, tls.key, password="")
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(

@@ -171,12 +171,13 @@ def _read_certificates(listeners: list[Listener]) -> "dict[TlsFiles, Certificate
     if not every:
         return {}
     # Imported here, as it needs cryptography, which is slow to import.
+    from kekd_server.rpc.handshake import try_handshake  # noqa: PLC0415
     from kekd_server.tls import Certificates, TlsError  # noqa: PLC0415
 
     certificates, problems = {}, []
     for files in every:
         try:
-            certificates[files] = Certificates(files)
+            certificates[files] = Certificates(files, try_handshake)
         except TlsError as error:
             problems.append(str(error))
     if problems:
@@ -186,8 +187,11 @@ def _read_certificates(listeners: list[Listener]) -> "dict[TlsFiles, Certificate
 
 def _expiries(certificates: "Mapping[TlsFiles, Certificates]") -> list[CertificateStatus]:
     """By their files, which listeners may share with different client CAs."""
-    ends = {str(files.cert): it.current.not_after for files, it in certificates.items()}
-    return [CertificateStatus(file, ends[file]) for file in sorted(ends)]
+    found = {str(files.cert): it for files, it in certificates.items()}
+    return [
+        CertificateStatus(file, it.current.not_after, "; ".join(it.load_error.splitlines()))
+        for file, it in sorted(found.items())
+    ]
 
 
 async def _renew(reloaded: Iterable[Reloaded[Any]], asked: asyncio.Event) -> None:

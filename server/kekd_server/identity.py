@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
+from kekd_server.certificate_strength import key_weakness, signature_weakness
 from kekd_server.errors import UnauthenticatedError
+from kekd_server.spiffe import SpiffeIdError, spiffe_id
+
+_UNREADABLE: Final = (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm)
+"""What cryptography raises of certificates that BoringSSL accepts, for a bad extension say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +41,17 @@ class CertifiedIdentity:
 
 @lru_cache(maxsize=1024)
 def certified(pem: bytes) -> CertifiedIdentity:
-    """Of a certificate that the handshake has verified. Raises `UnauthenticatedError`."""
-    certificate = x509.load_pem_x509_certificate(pem)
-    if name := _alternative_name(certificate) or _common_name(certificate):
+    """Of a certificate that the handshake has verified. Raises `UnauthenticatedError`.
+
+    The handshake accepts weaker keys and signatures than this does.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        _check_strength(certificate)
+        name = _alternative_name(certificate) or _common_name(certificate)
+    except _UNREADABLE as error:
+        raise UnauthenticatedError(f"The client certificate can't be read: {error}.") from error
+    if name:
         return CertifiedIdentity(name, certificate.not_valid_after_utc)
     raise UnauthenticatedError(
         "The client certificate names nobody: it needs a SPIFFE ID, a DNS name, an e-mail address"
@@ -44,18 +59,43 @@ def certified(pem: bytes) -> CertifiedIdentity:
     )
 
 
+def _check_strength(certificate: x509.Certificate) -> None:
+    if weakness := key_weakness(certificate) or signature_weakness(certificate):
+        raise UnauthenticatedError(f"The client certificate is too weak: {weakness}.")
+
+
 def _alternative_name(certificate: x509.Certificate) -> str | None:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return None
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if spiffe := _spiffe_id(names):
+        _check_leaf(certificate)
+        return spiffe
     found = [
-        *(uri for uri in uris if uri.startswith("spiffe://")),
         *(f"dns:{name}" for name in names.get_values_for_type(x509.DNSName)),
         *(f"email:{name}" for name in names.get_values_for_type(x509.RFC822Name)),
     ]
     return found[0] if found else None
+
+
+def _spiffe_id(names: x509.SubjectAlternativeName) -> str | None:
+    try:
+        return spiffe_id(names.get_values_for_type(x509.UniformResourceIdentifier))
+    except SpiffeIdError as error:
+        raise UnauthenticatedError(f"The client certificate can't be used: {error}.") from None
+
+
+def _check_leaf(certificate: x509.Certificate) -> None:
+    """A SPIFFE certificate that may sign others is nobody's identity."""
+    for extension in certificate.extensions:
+        value = extension.value
+        if (isinstance(value, x509.BasicConstraints) and value.ca) or (
+            isinstance(value, x509.KeyUsage) and (value.key_cert_sign or value.crl_sign)
+        ):
+            raise UnauthenticatedError(
+                "The client certificate can't be used: it has a SPIFFE ID and may sign others."
+            )
 
 
 def _common_name(certificate: x509.Certificate) -> str | None:

@@ -32,6 +32,11 @@ class Reloaded(ABC, Generic[T]):
         self.refusals = 0
         """How often new files weren't taken."""
 
+    @property
+    def load_error(self) -> str:
+        """Why what is in the files isn't in use; empty if it is."""
+        return self._trouble
+
     def look(self, *, asked: bool = False) -> None:
         """Reads the files if they changed, or are bad and may have become good, or if `asked`.
 

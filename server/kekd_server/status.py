@@ -12,6 +12,8 @@ from kekd_server.health import StoreHealth
 class CertificateStatus:
     file: str
     expires_at: datetime
+    error: str
+    """Why the files that are there now aren't in use; empty if they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,18 @@ def test_a_client_that_cannot_use_its_files_says_which(
             kekd.Client(tls_daemon.address, tls=tls)
 
 
+def test_a_ca_with_a_comment_is_used_and_so_are_glued_certificates(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    written = tls_daemon.authority.cert.read_bytes()
+    for number, text in enumerate(["# für kekd\n".encode() + written, written.rstrip() + written]):
+        ca = tmp_path / f"{number}.crt"
+        ca.write_bytes(text)
+        tls = kekd.Tls(ca=ca, cert=tls_daemon.client.cert, key=tls_daemon.client.key)
+        with kekd.Client(tls_daemon.address, tls=tls) as client:
+            assert list(client.list_index_kms()) == []
+
+
 def test_a_cert_needs_a_key() -> None:
     with pytest.raises(ValueError, match="A cert needs its key, and a key its cert: give both"):
         kekd.Tls(ca="ca", cert="cert")

@@ -114,7 +114,7 @@ def test_half_a_pair_is_not_taken_and_told_once(tls_daemon: TlsDaemon, tmp_path:
     ("what", "problem"),
     [
         ("empty", "not certificates in PEM, or not all of them"),
-        ("cut off", "not certificates in PEM, or not all of them"),
+        ("cut off", "not PEM: a block has no end: the file was cut off"),
         ("gone", "can't be read: No such file or directory"),
         ("expired", " expired "),
         ("early", " begins "),
@@ -143,6 +143,37 @@ def test_what_cannot_be_used_is_not_taken(
     serial = new.serial
     tls_daemon.server.replace(new)
     eventually(lambda: tls_daemon.serial() == serial)
+
+
+def test_glued_certificates_are_in_use_and_not_only_said_to_be(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    new = renewed(tls_daemon, tmp_path / "new")
+    serial = new.serial
+    new.cert.write_bytes(new.cert.read_bytes().rstrip() + tls_daemon.authority.cert.read_bytes())
+    tls_daemon.server.replace(new)
+    eventually(lambda: tls_daemon.logged("now in use") == 1)
+    assert tls_daemon.serial() == serial
+
+
+def test_a_key_that_grpc_cannot_use_is_refused_and_reported(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
+    old = tls_daemon.serial()
+    tls_daemon.server.replace(tls_daemon.authority.issue_ed25519(tmp_path / "new"))
+    eventually(lambda: tls_daemon.logged(REFUSED) == 1)
+    assert tls_daemon.logged("Ed25519 key") == 1
+    assert tls_daemon.serial() == old
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        (certificate,) = client.status().certificates
+    assert "no TLS handshake succeeds" in certificate.error
+    good = renewed(tls_daemon, tmp_path / "good")
+    serial = good.serial
+    tls_daemon.server.replace(good)
+    eventually(lambda: tls_daemon.serial() == serial)
+    with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
+        (certificate,) = client.status().certificates
+    assert certificate.error == ""
 
 
 def test_a_client_ca_that_was_replaced_lets_its_old_clients_make_no_new_connection(

@@ -6,6 +6,7 @@ import pytest
 
 from kekd_server.listen import TlsFiles
 from kekd_server.reloaded import Reloaded
+from kekd_server.rpc.handshake import try_handshake
 from kekd_server.tls import Certificates, Material
 from tests.fixtures.tls import Authority
 
@@ -104,7 +105,7 @@ def test_certificates_that_are_replaced_as_they_are_first_read_are_seen(
         return material
 
     monkeypatch.setattr(Material, "read", read_and_replace)
-    certificates = Certificates(TlsFiles(first.cert, first.key, None))
+    certificates = Certificates(TlsFiles(first.cert, first.key, None), try_handshake)
     assert certificates.current.serial != serial
     certificates.look()
     assert certificates.current.serial == serial

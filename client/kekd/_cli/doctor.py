@@ -68,6 +68,8 @@ def _findings(
         yield clock.check(lead)
         for it in status.certificates:
             yield certificate.check("certificate", it.file, it.expires_at, status.now)
+            if it.error:
+                yield certificate.refused(it.error)
         yield from _stores(client, status, asked)
     if registry_file:
         name = status.stores[0].name if status and status.stores else "none"

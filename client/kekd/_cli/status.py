@@ -46,4 +46,6 @@ def _rows(found: kekd.DaemonStatus, lead: timedelta) -> Iterator[tuple[str, str]
         default = " (default)" if store.is_default else ""
         yield "store", f"{store.name}{default}: {store.trouble or 'healthy'}"
     for certificate in found.certificates:
-        yield "certificate", f"{certificate.file}: expires {moment(certificate.expires_at)}"
+        refused = f"; the renewed one is refused: {certificate.error}" if certificate.error else ""
+        expiry = f"expires {moment(certificate.expires_at)}"
+        yield "certificate", f"{certificate.file}: {expiry}{refused}"

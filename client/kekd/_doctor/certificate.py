@@ -18,6 +18,12 @@ def check(name: str, file: str, expires_at: datetime, now: datetime) -> Finding:
     return warning(name, text, _RENEW) if left < _EARLY else ok(name, text)
 
 
+def refused(error: str) -> Finding:
+    """What the daemon says of new files that it doesn't take into use."""
+    advice = "correct the files: until then the daemon keeps the certificate from before"
+    return failure("certificate", f"the renewed one is refused: {error}", advice)
+
+
 def check_own(file: Path) -> Finding:
     """The one that this client shows to the daemon."""
     name = "own certificate"

@@ -44,9 +44,11 @@ class StoreStatus(_message.Message):
     def __init__(self, name: _Optional[str] = ..., is_default: _Optional[bool] = ..., healthy: _Optional[bool] = ..., trouble: _Optional[str] = ...) -> None: ...
 
 class CertificateStatus(_message.Message):
-    __slots__ = ("file", "expires_at")
+    __slots__ = ("file", "expires_at", "error")
     FILE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
     file: str
     expires_at: _timestamp_pb2.Timestamp
-    def __init__(self, file: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    error: str
+    def __init__(self, file: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...

@@ -35,7 +35,7 @@ class DaemonServicer:
                 for it in status.stores(caller)
             ],
             certificates=[
-                pb.CertificateStatus(file=it.file, expires_at=it.expires_at)
+                pb.CertificateStatus(file=it.file, expires_at=it.expires_at, error=it.error)
                 for it in status.certificates()
             ],
         )

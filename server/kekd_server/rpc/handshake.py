@@ -1,0 +1,81 @@
+"""A TLS handshake in this process, between a gRPC server and a gRPC client.
+
+BoringSSL, which gRPC has built in, reads less than OpenSSL does, and agrees on fewer kinds of keys.
+So nothing but gRPC itself can say whether callers will get through.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from kekd_server.tls import HandshakeError
+
+if TYPE_CHECKING:
+    from kekd_server.tls import Material
+
+_TIMEOUT: Final = 30.0
+"""A handshake takes some milliseconds; a machine under load may take longer."""
+_ANY_PORT: Final = "127.0.0.1:0"
+_NO_METHOD: Final = "/kekd.v1.Handshake/Try"
+_NAME_REFUSED: Final = "Hostname Verification Check failed"
+"""What gRPC's client says once a handshake is done, of a certificate that names no host."""
+
+
+def try_handshake(material: "Material") -> None:
+    """Raises `HandshakeError` if gRPC's client doesn't accept what gRPC's server makes of it."""
+    with _serving(material) as address, _channel(address, material) as channel:
+        try:
+            channel.unary_unary(_NO_METHOD)(b"", timeout=_TIMEOUT)  # type: ignore[arg-type]
+        except grpc.RpcError as error:
+            _check(error)
+
+
+@contextmanager
+def _serving(material: "Material") -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="handshake"))
+    configuration = grpc.ssl_server_certificate_configuration(
+        [(material.key, material.cert)], material.client_ca
+    )
+    credentials = grpc.dynamic_ssl_server_credentials(
+        configuration,
+        lambda: None,  # type: ignore[arg-type, return-value]  # the stubs don't know of None
+        require_client_authentication=False,
+    )
+    address = _address()
+    try:
+        try:
+            port = server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise HandshakeError("gRPC's TLS library can't use it") from error
+        server.start()
+        yield address if address != _ANY_PORT else f"127.0.0.1:{port}"
+    finally:
+        server.stop(None)
+
+
+def _channel(address: str, material: "Material") -> grpc.Channel:
+    return grpc.secure_channel(
+        address,
+        # The certificate vouches for itself: who issued it is the clients' affair.
+        grpc.ssl_channel_credentials(material.cert),
+        [("grpc.ssl_target_name_override", material.host or "kekd")],
+    )
+
+
+def _address() -> str:
+    """No file, and no port of the network, where the platform has something else."""
+    if os.uname().sysname == "Linux":
+        return f"unix-abstract:kekd-{secrets.token_hex(16)}"
+    return _ANY_PORT
+
+
+def _check(error: grpc.RpcError) -> None:
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNIMPLEMENTED or _NAME_REFUSED in details:
+        return
+    raise HandshakeError(f"{code.name}: {details}") from error
