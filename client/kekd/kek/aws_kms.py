@@ -53,8 +53,10 @@ class AwsKms:
         """`timeout` is the seconds in which a request may be repeated. Without a client, one is
         made for the slot.
 
-        Raises `RegionMismatchError` if the slot's key is an ARN of another region than the slot's.
+        Raises `KeyNotAllowedError`, and `RegionMismatchError` if the slot's key is an ARN of
+        another region than the slot's.
         """
+        slot.check_key()
         slot.check_region(slot.key_id)
         self.slot = slot
         self._request = aws.Requests(slot, timeout, pace or Pace(None))

@@ -1,6 +1,7 @@
 """The providers of slots, with as few clients as they need."""
 
 from typing import Any
+from weakref import WeakValueDictionary
 
 from kekd.kek import aws
 from kekd.kek.aws_kms import AwsKms
@@ -15,7 +16,8 @@ class AwsProviders:
     def __init__(self, timeout: float, pace: Pace) -> None:
         self._timeout = timeout
         self._pace = pace
-        self._clients: dict[tuple[str, ...], Any] = {}
+        self._clients: WeakValueDictionary[tuple[str, ...], Any] = WeakValueDictionary()
+        """Each is kept by the providers that use it."""
 
     def __call__(self, slot: Slot) -> Provider:
         if slot.provider == "aws-kms":

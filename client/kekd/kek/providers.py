@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final
 
 from kekd.kek.errors import MissingDependencyError
@@ -14,35 +15,50 @@ from kekd.kek.slot import Slot
 _ALIAS_SECONDS: Final = 5.0
 """How long an alias is believed to stand for the same key, while many are compared with it."""
 
+MAX_PROVIDERS: Final = 1024
+"""Kept of keys that are reached as one of the registry's slots is. They share its client."""
+MAX_FOREIGN_PROVIDERS: Final = 4
+"""Kept of others: each has a client of its own, for a region that only an envelope names."""
+
 
 class Providers:
-    """Makes one for each slot, when it is first needed. Threads may share them."""
+    """Makes one for each slot, when it is first needed. Threads may share them.
+
+    Envelopes name keys and regions, and anybody may have written them: so few providers are kept,
+    and AWS is asked for nothing that a slot can be seen not to allow.
+    """
 
     def __init__(
-        self, make: Callable[[Slot], Provider] | None, timeout: float, max_rate: float | None
+        self,
+        make: Callable[[Slot], Provider] | None,
+        timeout: float,
+        max_rate: float | None,
+        slots: Callable[[], Collection[Slot]],
     ) -> None:
-        """Without a `make`, those for AWS."""
+        """Without a `make`, those for AWS. `slots` are those of the registry."""
         self._make = make
         self._timeout = timeout
         self._max_rate = max_rate
+        self._slots = slots
         self.forget()
 
     def forget(self) -> None:
         """A forked child would read its parent's answers from the connections they share."""
         self._aws: Callable[[Slot], Provider] | None = None
-        self._made: dict[Slot, Provider] = {}
+        self._made = lru_cache(MAX_PROVIDERS)(self._new)
+        self._foreign = lru_cache(MAX_FOREIGN_PROVIDERS)(self._new)
         self._key_arns: dict[Slot, tuple[str, float]] = {}
         self._pace = Pace(self._max_rate)
         self._lock = threading.Lock()
 
     def of(self, slot: Slot) -> Provider:
-        """Raises `MissingDependencyError`, and what making a client of AWS fails with."""
+        """Raises `KeyNotAllowedError`, `MissingDependencyError`, and what making a client of AWS
+        fails with.
+        """
+        slot.check_key()
+        is_foreign = all(slot.access != known.access for known in self._slots())
         with self._lock:
-            found = self._made.get(slot)
-            if found is None:
-                with needing_the_extra():
-                    found = self._made[slot] = (self._make or self._for_aws())(slot)
-            return found
+            return (self._foreign if is_foreign else self._made)(slot)
 
     def key_arn(self, slot: Slot) -> str:
         """Of the key that a slot's alias stands for."""
@@ -51,6 +67,10 @@ class Providers:
             arn = self.of(slot).describe().arn
             self._key_arns[slot] = arn, time.monotonic()
         return arn
+
+    def _new(self, slot: Slot) -> Provider:
+        with needing_the_extra():
+            return (self._make or self._for_aws())(slot)
 
     def _for_aws(self) -> Callable[[Slot], Provider]:
         if self._aws is None:

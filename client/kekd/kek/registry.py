@@ -75,7 +75,7 @@ class Registry:
                 f" most {_MAX}."
             )
         self.slots = dict(slots)
-        self._providers = Providers(provider, timeout, max_rate)
+        self._providers = Providers(provider, timeout, max_rate, self.slots.values)
         forget_after_fork(self._providers)
 
     @classmethod
@@ -295,12 +295,21 @@ class Registry:
                 key_id=envelope.key_id,
             )
         key_arn = getattr(envelope, "key_arn", "")
-        return replace(
+        snapshot = replace(
             access,
             provider=cast("ProviderName", envelope.provider),
             key_id=envelope.key_id,
             region=envelope.region or region_of(envelope.key_id) or region_of(key_arn),
         )
+        if snapshot.provider != access.provider and not access.allowed_key_arns:
+            raise errors.KeyNotAllowedError(
+                f"The envelope's provider is '{snapshot.provider}', its slot's is"
+                f" '{access.provider}': if the slot was changed, name the keys of both in its"
+                " allowed_key_arns.",
+                slot=access.name,
+                key_id=envelope.key_id,
+            )
+        return snapshot
 
 
 def _envelope(slot: Slot, wrapped: Wrapped, binding: Binding | None) -> KMSBlob:

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 from kekd.kek.errors import KeyNotAllowedError, RegionMismatchError
+from kekd.kek.key_pattern import is_arn, is_key_arn, may_match, partial_arn
 
 ProviderName: TypeAlias = Literal["aws", "aws-kms"]
 
@@ -60,12 +61,27 @@ class Slot:
     def allowed(self, key_arn: str) -> str:
         """Raises `KeyNotAllowedError`."""
         if not self.allows(key_arn):
-            raise KeyNotAllowedError(
-                "This isn't among the slot's allowed_key_arns: add it there, if it may be used.",
-                slot=self.name,
-                key_id=key_arn,
-            )
+            raise self._not_allowed(key_arn)
         return key_arn
+
+    def check_key(self) -> None:
+        """Raises `KeyNotAllowedError` if the text of `key_id` already says that AWS needn't be
+        asked: `allowed` decides once the ARN is known.
+        """
+        key, patterns = self.key_id, self.allowed_key_arns
+        if is_key_arn(key):
+            self.allowed(key)
+        elif patterns:
+            arn = partial_arn(self.provider, key, self.region)
+            if not any(may_match(arn, pattern) for pattern in patterns):
+                raise self._not_allowed(key)
+
+    def _not_allowed(self, key: str) -> KeyNotAllowedError:
+        return KeyNotAllowedError(
+            "This isn't among the slot's allowed_key_arns: add it there, if it may be used.",
+            slot=self.name,
+            key_id=key,
+        )
 
     def check_region(self, key: str) -> None:
         """Raises `RegionMismatchError` if a key or secret is an ARN of another region."""
@@ -84,5 +100,4 @@ def region_of(key_id: str) -> str:
     arn:partition:service:region:account:resource
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html)
     """
-    parts = key_id.split(":")
-    return parts[3] if parts[0] == "arn" and len(parts) > 5 else ""  # noqa: PLR2004
+    return key_id.split(":")[3] if is_arn(key_id) else ""

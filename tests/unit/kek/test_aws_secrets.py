@@ -229,7 +229,8 @@ def test_the_secret_is_read_anew_each_time(aws: Aws, provider: Provider) -> None
 def test_a_secret_that_is_not_allowed_wraps_and_opens_nothing(aws: Aws, provider: Provider) -> None:
     name = aws.new_secret()
     open_to_any = provider(name)
-    slot = replace(open_to_any.slot, allowed_key_arns=("arn:aws:secretsmanager:*:secret:other-*",))
+    another_of_its_name = f"arn:aws:secretsmanager:*:secret:{name}-------"
+    slot = replace(open_to_any.slot, allowed_key_arns=(another_of_its_name,))
     strict = AwsSecrets(slot, timeout=5, client=aws.secrets)
     with pytest.raises(KeyNotAllowedError):
         strict.wrap(KEK, None)
