@@ -30,7 +30,7 @@ ALLOWED = {
     "kekd_server": ["kekd_server"],
     "kekd_policy": ["kekd/_cli/policy.py", "kekd_policy", "kekd_server"],
     "kekd_schema": ["kekd_schema", "kekd_server"],
-    "kekd_proto": ["kekd", "kekd_proto", "kekd_server"],
+    "kekd_proto": ["kekd", "kekd_policy/document.py", "kekd_proto", "kekd_server"],
     "grpc": [
         "kekd/_rpc.py",
         "kekd/_client.py",

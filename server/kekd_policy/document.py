@@ -1,32 +1,21 @@
 """The daemon's configuration file, as YAML that says what it seems to say."""
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from kekd_proto.strict_yaml import StrictLoader
 
 
 class DocumentError(Exception):
     """The file can't be read; the text says which and why."""
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is written twice: of two policies YAML would take the last, in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  (yaml's)
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if doubled := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"'{doubled[0]}' is written twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
 def contents(path: Path) -> dict[str, Any]:
     """Raises `DocumentError`."""
     try:
-        found = yaml.load(path.read_text(), _Loader)  # noqa: S506  (a SafeLoader)
+        found = yaml.load(path.read_text(), StrictLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
         raise DocumentError(f"{path}: can't be read: {error.strerror}") from error
     # Bytes that are no text, a date that no calendar has, a number that is none: PyYAML lets

@@ -31,6 +31,7 @@ from pydantic import (
 
 from kekd.kek.errors import RegistryError
 from kekd.kek.slot import ProviderName, Slot, region_of
+from kekd_proto.strict_yaml import StrictLoader, StrictYamlError
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 
@@ -81,18 +82,6 @@ class _Entry(BaseModel):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice: YAML forbids it, and PyYAML takes the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if doubled := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"'{doubled[0]}' is there twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
 def read(path: Path) -> dict[str, Slot]:
     """Raises `RegistryError`, naming every problem of the file, each with its slot."""
     slots: dict[str, Slot] = {}
@@ -121,18 +110,25 @@ def read(path: Path) -> dict[str, Slot]:
 
 def _entries(path: Path) -> dict[Any, Any]:
     try:
-        content = yaml.load(path.read_bytes(), _Loader)  # noqa: S506  (a SafeLoader)
+        content, problem = _content(path)
     except OSError as error:
         raise _error(path, [f"can't be read: {error.strerror}"]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        # Its own text quotes the line, which may hold a secret of another section.
-        raise _error(path, [f"is not YAML, or has a key twice{line}"]) from None
     match content:
         case {"kms": {"registry": dict(entries)}}:
             return entries
-    raise _error(path, ["has no kms.registry with a mapping of slots"])
+    raise _error(path, [problem or "has no kms.registry with a mapping of slots"])
+
+
+def _content(path: Path) -> tuple[Any, str]:
+    """The file's content, or what is wrong with it. Nothing is raised here, as YAML's own error
+    quotes the line, which may hold a secret of another section.
+    """
+    try:
+        return yaml.load(path.read_bytes(), StrictLoader), ""  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = error.problem if isinstance(error, StrictYamlError) else "is not YAML"
+        where = getattr(error, "problem_mark", None)
+        return None, f"{problem} at line {where.line + 1}" if where else f"{problem}"
 
 
 def _error(path: Path, problems: Sequence[str]) -> RegistryError:

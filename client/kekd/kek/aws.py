@@ -17,7 +17,6 @@ from botocore.exceptions import (
     HTTPClientError,
     NoCredentialsError,
     NoRegionError,
-    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
 )
@@ -37,6 +36,16 @@ _SERVER_ERROR: Final = 500
 _TOO_MANY_REQUESTS: Final = 429
 _CONNECT_SECONDS: Final = 2.0
 _READ_SECONDS: Final = 5.0
+
+_KINDS: Final[Mapping[str, type]] = {
+    "ARN": str,
+    "CiphertextBlob": bytes,
+    "KeyId": str,
+    "KeyMetadata": dict,
+    "Plaintext": bytes,
+    "SourceKeyId": str,
+}
+"""Of the parts of answers, which botocore takes as they come."""
 
 _STATES: Final = {"DisabledException", "InvalidRequestException", "KMSInvalidStateException"}
 """Codes that also stand for a key or secret that is to be deleted; only the text tells."""
@@ -180,17 +189,10 @@ class Requests:
         def attempt() -> Answer:
             nonlocal waited
             waited += self._pace.wait()
-            try:
-                answer = function(**arguments)
-            except (ClientError, BotoCoreError, RuntimeError) as error:
-                # What botocore says of a wrong argument may quote it.
-                cause = None if isinstance(error, ParamValidationError) else error
-                raise self._translated(error, arguments) from cause
-            except (ResponseParserError, ValueError, TypeError, KeyError, AttributeError):
-                raise self._not_aws() from None  # its text quotes the answer
-            if any(key not in cast("Any", answer) for key in wanted):
-                raise self._not_aws()
-            return answer
+            outcome = self._asked(function, wanted, arguments)
+            if isinstance(outcome, KekError):
+                raise outcome
+            return outcome
 
         def is_over(state: tenacity.RetryCallState) -> bool:
             tried = (state.seconds_since_start or 0.0) - waited
@@ -203,9 +205,30 @@ class Requests:
             reraise=True,
         )(attempt)
 
+    def _asked(
+        self,
+        function: Callable[..., Answer],
+        wanted: Sequence[str],
+        arguments: Mapping[str, Any],
+    ) -> Answer | KekError:
+        """A failure is returned, as one that is raised where botocore's is handled keeps that for
+        ever, with what AWS answered and what it was asked.
+        """
+        try:
+            answer = function(**arguments)
+        except (ClientError, BotoCoreError, RuntimeError) as error:
+            return self._translated(error, arguments)
+        except (ResponseParserError, ValueError, TypeError, KeyError, AttributeError):
+            return self._not_aws()
+        found = cast("Mapping[str, Any]", answer)
+        is_aws = all(isinstance(found.get(key), _KINDS[key]) for key in wanted)
+        return answer if is_aws else self._not_aws()
+
     def _translated(self, error: Exception, arguments: Mapping[str, Any]) -> KekError:
         translated = _translated(error, self._slot)
         translated.key_id = arguments.get("KeyId") or translated.key_id
+        if isinstance(error, ClientError):  # which holds AWS's refusal, and no key
+            translated.__cause__ = error.with_traceback(None)
         return translated
 
     def _not_aws(self) -> KekError:

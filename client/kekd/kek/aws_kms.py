@@ -15,7 +15,7 @@ from kekd.kek.errors import (
     WrongKeyError,
 )
 from kekd.kek.pace import Pace
-from kekd.kek.provider import KEK_BYTES, KeyDescription, Provider, Wrapped, checked
+from kekd.kek.provider import KEK_BYTES, KeyDescription, Provider, Wrapped, checked, scrub
 from kekd.kek.slot import Slot
 
 if TYPE_CHECKING:
@@ -87,6 +87,26 @@ class AwsKms:
                 raise error from None
 
     def _decrypted(self, key: str, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+        key_arn, opened = self._decrypt(key, wrapped, binding)
+        try:
+            self.slot.allowed(key_arn)
+            if len(opened) != KEK_BYTES:
+                raise UnwrapError(
+                    f"What was wrapped hasn't a KEK's {KEK_BYTES} bytes: restore the envelope.",
+                    slot=self.slot.name,
+                    key_id=key,
+                )
+        except KekError:
+            scrub(opened)
+            raise
+        return opened
+
+    def _decrypt(
+        self, key: str, wrapped: Wrapped, binding: Binding | None
+    ) -> tuple[str, bytearray]:
+        """Which key opened it, and what was in it. Checks nothing, so that no failure's traceback
+        holds the answer.
+        """
         answer = self._request(
             self._kms.decrypt,
             "KeyId",
@@ -95,14 +115,7 @@ class AwsKms:
             CiphertextBlob=wrapped.wrapped_kek,
             EncryptionContext=_context(binding),
         )
-        self.slot.allowed(answer["KeyId"])
-        if len(answer["Plaintext"]) != KEK_BYTES:
-            raise UnwrapError(
-                f"What was wrapped hasn't the {KEK_BYTES} bytes of a KEK: restore the envelope.",
-                slot=self.slot.name,
-                key_id=key,
-            )
-        return bytearray(answer["Plaintext"])
+        return answer["KeyId"], bytearray(answer["Plaintext"])
 
     def rewrap(
         self, wrapped: Wrapped, binding: Binding | None, target: Provider, bound_to: Binding | None

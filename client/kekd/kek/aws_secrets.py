@@ -86,24 +86,23 @@ class AwsSecrets:
         return answer["ARN"]
 
     def _cipher(self) -> AESGCM:
-        answer = self._request(self._secrets.get_secret_value, "ARN", SecretId=self.slot.key_id)
-        self.slot.allowed(answer["ARN"])
-        return AESGCM(self._key(answer))
-
-    def _key(self, answer: "GetSecretValueResponseTypeDef") -> bytes:
-        try:
-            key = answer.get("SecretBinary") or base64.b64decode(
-                answer["SecretString"], validate=True
-            )
-        except (KeyError, ValueError, binascii.Error):
-            key = b""
-        if len(key) != SECRET_BYTES:
+        arn, cipher = self._read()
+        self.slot.allowed(arn)
+        if cipher is None:
             raise InvalidSecretError(
                 f"The secret's value must be {SECRET_BYTES} bytes, or those in base64.",
                 slot=self.slot.name,
                 key_id=self.slot.key_id,
             )
-        return key
+        return cipher
+
+    def _read(self) -> tuple[str, AESGCM | None]:
+        """The secret's ARN and, if it can be one, its key. Checks nothing, so that no failure's
+        traceback holds the answer.
+        """
+        answer = self._request(self._secrets.get_secret_value, "ARN", SecretId=self.slot.key_id)
+        key = _key(answer)
+        return answer["ARN"], AESGCM(key) if len(key) == SECRET_BYTES else None
 
     def _tampered(self) -> TamperedError:
         return TamperedError(
@@ -116,3 +115,11 @@ class AwsSecrets:
 
 def _additional_data(binding: Binding | None) -> bytes | None:
     return str(binding).encode() if binding else None
+
+
+def _key(answer: "GetSecretValueResponseTypeDef") -> bytes:
+    """Empty if it isn't written as a key is."""
+    try:
+        return answer.get("SecretBinary") or base64.b64decode(answer["SecretString"], validate=True)
+    except (KeyError, ValueError, binascii.Error):
+        return b""

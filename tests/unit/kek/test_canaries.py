@@ -16,6 +16,7 @@ from kekd.kek.binding import Binding
 from kekd.kek.errors import InvalidKekError, KekError
 from kekd.kek.provider import checked, scrub
 from tests.fixtures.kms import Aws
+from tests.unit.kek.chains import chain
 
 KEK = b"plaintext-kek-canary-0123456789a"
 SECRET = b"secret-value-canary-0123456789ab"
@@ -160,7 +161,8 @@ def test_no_failure_tells_it(
         fail(aws)
     error = caught.value
     told = "".join(traceback.format_exception(error))
-    assert holds_no_canary(f"{told}{error!r}{error.__dict__}{log.text}")
+    kept = "".join(f"{it!r}{it.args}{vars(it)}" for it in chain(error))
+    assert holds_no_canary(f"{told}{kept}{log.text}")
 
 
 @pytest.mark.parametrize("size", [0, 1, 16, 31, 33, 64])

@@ -1,7 +1,10 @@
-"""What answers where AWS should, and isn't AWS."""
+"""What answers where AWS should, and isn't AWS, or goes wrong afterwards: no error keeps it."""
 
+import base64
+import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -10,8 +13,15 @@ import pytest
 from kekd.kek import Slot
 from kekd.kek.aws_kms import AwsKms
 from kekd.kek.aws_secrets import AwsSecrets
-from kekd.kek.errors import ProviderUnavailableError
+from kekd.kek.errors import (
+    InvalidSecretError,
+    KekError,
+    KeyNotAllowedError,
+    ProviderUnavailableError,
+    UnwrapError,
+)
 from kekd.kek.provider import Wrapped
+from tests.unit.kek.chains import held_by
 
 ANSWERS = {
     "a page of a proxy": b"<html>Please log in with SECRET</html>",
@@ -37,23 +47,31 @@ def kms(url: str, **more: Any) -> AwsKms:
     return AwsKms(slot(url, **more), timeout=0.1)
 
 
-@pytest.fixture(params=list(ANSWERS.values()), ids=list(ANSWERS))
-def foreign(request: pytest.FixtureRequest) -> Iterator[str]:
+@contextmanager
+def answering(content: bytes, length: int) -> Iterator[str]:
+    """Where everything is answered so; what the header says of the length may be a lie."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
-            self.send_header("Content-Length", str(len(request.param)))
+            self.send_header("Content-Length", str(length))
             self.end_headers()
-            self.wfile.write(request.param)
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture(params=list(ANSWERS.values()), ids=list(ANSWERS))
+def foreign(request: pytest.FixtureRequest) -> Iterator[str]:
+    with answering(request.param, len(request.param)) as url:
+        yield url
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
@@ -62,7 +80,64 @@ def test_it_is_told_and_not_shown(
 ) -> None:
     with pytest.raises(ProviderUnavailableError) as caught:
         use(foreign)
-    error: BaseException | None = caught.value
-    while error:
-        assert "SECRET" not in str(error)
-        error = error.__cause__
+    assert "SECRET" not in held_by(caught.value)
+
+
+PLAINTEXT = b"plaintext-kek-canary-0123456789a"
+IN_BASE64 = base64.b64encode(PLAINTEXT).decode()
+IN_TWO_PARTS = base64.b64encode(PLAINTEXT * 2).decode()
+OTHER_KEY = "arn:aws:kms:us-east-1:666655554444:key/other"
+OTHER_SECRET = "arn:aws:secretsmanager:us-east-1:666655554444:secret:other-AbCdEf"
+ALLOWED = ("arn:aws:*:us-east-1:111122223333:*",)
+
+
+def opened_by_kms(url: str) -> None:
+    kms(url, allowed_key_arns=ALLOWED).unwrap(Wrapped(b"1"), None)
+
+
+def wrapped_by_secret(url: str) -> None:
+    it = Slot("prod", "aws", "key", "us-east-1", endpoint_url=url, allowed_key_arns=ALLOWED)
+    AwsSecrets(it, timeout=0.1).wrap(bytes(32), None)
+
+
+@pytest.mark.parametrize(
+    ("use", "answer", "kind"),
+    [
+        (opened_by_kms, {"KeyId": OTHER_KEY, "Plaintext": IN_BASE64}, KeyNotAllowedError),
+        (
+            opened_by_kms,
+            {"KeyId": "arn:aws:kms:us-east-1:111122223333:key/a", "Plaintext": IN_TWO_PARTS},
+            UnwrapError,
+        ),
+        (opened_by_kms, {"Plaintext": IN_BASE64}, ProviderUnavailableError),
+        (opened_by_kms, {"KeyId": 1, "Plaintext": IN_BASE64}, ProviderUnavailableError),
+        (opened_by_kms, {"KeyId": "a", "Plaintext": IN_BASE64[:-2]}, ProviderUnavailableError),
+        (wrapped_by_secret, {"ARN": [1], "SecretBinary": IN_BASE64}, ProviderUnavailableError),
+        (wrapped_by_secret, {"ARN": OTHER_SECRET, "SecretBinary": IN_BASE64}, KeyNotAllowedError),
+        (wrapped_by_secret, {"SecretBinary": IN_BASE64}, ProviderUnavailableError),
+        (
+            wrapped_by_secret,
+            {
+                "ARN": "arn:aws:secretsmanager:us-east-1:111122223333:secret:key-AbCdEf",
+                "SecretString": PLAINTEXT.decode(),
+            },
+            InvalidSecretError,
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_cut_off", [False, True], ids=["whole", "cut off"])
+def test_answer_that_fails_a_check_is_kept_by_no_error(
+    aws_credentials: dict[str, str],
+    use: Callable[[str], None],
+    answer: dict[str, Any],
+    kind: type[KekError],
+    is_cut_off: bool,
+) -> None:
+    body = json.dumps(answer).encode()
+    sent = body[:-5] if is_cut_off else body
+    with answering(sent, len(body)) as url, pytest.raises(KekError) as caught:
+        use(url)
+    assert isinstance(caught.value, ProviderUnavailableError if is_cut_off else kind)
+    held = held_by(caught.value)
+    for canary in (IN_BASE64[:12], repr(PLAINTEXT)[2:14], PLAINTEXT.hex()[:16]):
+        assert canary not in held

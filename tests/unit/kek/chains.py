@@ -1,0 +1,29 @@
+"""What an exception keeps alive: those it came from, and what was in the hands of their callers."""
+
+import traceback
+from collections.abc import Iterator
+
+from kekd.kek.errors import KekError
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and all that it was raised from or while handling, shown or not."""
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        this = left.pop()
+        if this is not None and id(this) not in seen:
+            seen.add(id(this))
+            yield this
+            left += [this.__cause__, this.__context__]
+
+
+def held_by(error: KekError) -> str:
+    """All of it as text: messages, attributes, and the variables of frames but the tests' own."""
+    texts: list[str] = []
+    for this in chain(error):
+        texts += [str(this), repr(this), repr(vars(this))]
+        for frame, _ in traceback.walk_tb(this.__traceback__):
+            if "/tests/" not in frame.f_code.co_filename:
+                texts += [f"{name}={value!r}" for name, value in frame.f_locals.items()]
+    return "\n".join(texts)

@@ -1,0 +1,65 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from kekd_proto.strict_yaml import MAX_ALIASED_VALUES, StrictLoader, StrictYamlError
+
+
+def load(text: str) -> Any:
+    return yaml.load(text, StrictLoader)
+
+
+def lines_that_double(first: str, line: str, count: int = 30) -> str:
+    """Each line holds the one before twice, so that the last stands for 2 ** count of the first."""
+    return first + "".join(line.format(number, number - 1) for number in range(1, count + 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lines_that_double("a0: &a0 [1]\n", "a{0}: &a{0} [*a{1}, *a{1}]\n"),
+        lines_that_double("a0: &a0 {k: 1}\n", "a{0}: &a{0} {{x: *a{1}, y: *a{1}}}\n"),
+        lines_that_double("a0: &a0 {k: 1}\n", "a{0}: &a{0} {{<<: [*a{1}, *a{1}]}}\n"),
+    ],
+    ids=["lists", "mappings", "merges"],
+)
+def test_aliases_that_stand_for_too_much_are_refused_at_once(text: str) -> None:
+    with pytest.raises(StrictYamlError, match="write it out"):
+        load(text)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "&a {k: *a}", "&a {k: [{<<: *a}]}"])
+def test_alias_that_holds_itself_is_refused(text: str) -> None:
+    with pytest.raises(StrictYamlError, match="holds itself"):
+        load(text)
+
+
+def test_aliases_are_read() -> None:
+    text = "a: &a {x: 1, y: 2}\nb: *a\nc: {<<: *a, y: 3}\nd: {<<: [*a, {z: 4}]}\n"
+    a = {"x": 1, "y": 2}
+    assert load(text) == {"a": a, "b": a, "c": {"x": 1, "y": 3}, "d": a | {"z": 4}}
+
+
+def test_merged_mapping_that_comes_later_holds_no_key_twice() -> None:
+    text = "base: &base {k: 1}\nx: {y: {z: &a {<<: *base, k: 2}}}\nb: {<<: *a}\n"
+    assert load(text)["x"] == {"y": {"z": {"k": 2}}}
+
+
+def test_long_file_without_aliases_is_read() -> None:
+    assert len(load("[" + "1," * (MAX_ALIASED_VALUES + 1) + "]")) == MAX_ALIASED_VALUES + 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a: 1, a: 1}",
+        "{a: 1, 'a': 1}",
+        "{1: 1, 0x1: 1}",
+        "{true: 1, yes: 1}",
+        "[{k: {a: 1, a: 2}}]",
+    ],
+)
+def test_key_that_is_written_twice_is_refused(text: str) -> None:
+    with pytest.raises(StrictYamlError, match="is written twice"):
+        load(text)
