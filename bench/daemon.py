@@ -45,7 +45,7 @@ def _daemon(keystore: Path, address: str, engine: EngineName, workers: int = 1) 
     config = Path(f"{name}.yaml")
     config.write_text(yaml.safe_dump({"policy": _POLICY}))
     command = [
-        *(kekd_command, "--listen", address, "--disk", str(keystore)),
+        *(kekd_command, "--listen", address, "--disk", str(keystore), "--create-stores"),
         *("--engine", engine, "--workers", str(workers), "--config", str(config)),
         *("--audit", f"{name}.audit", "--metrics", f"127.0.0.1:{free_port()}"),
     ]

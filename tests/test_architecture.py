@@ -41,7 +41,11 @@ ALLOWED = {
     "grpc_health": ["kekd/_operations.py", "kekd_server/rpc"],
     "grpc_reflection": ["kekd_server/rpc"],
     "boto3": ["kekd_server/storage/s3.py", "kekd/kek/aws.py"],
-    "botocore": ["kekd_server/storage/s3.py", "kekd/kek/aws.py"],
+    "botocore": [
+        "kekd_server/storage/s3.py",
+        "kekd_server/storage/s3_keystore.py",
+        "kekd/kek/aws.py",
+    ],
     "asyncinotify": ["kekd_server/storage/disk_source.py"],
     "cryptography": [
         "kekd/_doctor/certificate.py",

@@ -5,7 +5,8 @@ import os
 import shlex
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kekd_server.listen import ListenError, TcpListener
 from kekd_server.settings import Settings, SettingsError, load
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--listen",
     metavar="ADDRESS",
@@ -39,6 +40,11 @@ from kekd_server.settings import Settings, SettingsError, load
     metavar="PATH",
     multiple=True,
     help="A CyborgDB keystore folder; repeatable. The first is the default store.",
+)
+@click.option(
+    "--create-stores/--no-create-stores",
+    default=None,
+    help="At a start, make the keystores that are missing. Default: no, see 'kekd init'.",
 )
 @click.option(
     "--memory/--no-memory", default=None, help="A store in memory, gone when the daemon ends."
@@ -90,16 +96,20 @@ from kekd_server.settings import Settings, SettingsError, load
     "--print-config", is_flag=True, help="Print the settings and where each came from, then exit."
 )
 @click.version_option(package_name="kekd")
-def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
+@click.pass_context
+def main(
+    context: click.Context, /, config: Path | None, *, print_config: bool, **flags: Any
+) -> None:
     """Key-envelope daemon for CyborgDB keystores.
 
     Every setting is also a variable, KEKD_LISTEN for --listen and so on, with commas between the
     values of a list. Flag over variable over file over default.
     """
-    try:
-        loaded = load(
-            {name: value for name, value in flags.items() if value not in (None, ())}, config
-        )
+    if context.invoked_subcommand:
+        context.obj = config, flags
+        return
+    with _problems_reported():
+        loaded = load(_given(flags), config)
         if print_config:
             click.echo(loaded, nl=False)
             return
@@ -108,6 +118,41 @@ def main(config: Path | None, *, print_config: bool, **flags: Any) -> None:
         # What is left has had its grace and isn't waited for: the thread of a store that hangs, the
         # remains of a call that was cut off, a pipe that nobody reads.
         os._exit(0)
+
+
+@main.command()
+@click.option("--disk", metavar="PATH", multiple=True, help="A folder; repeatable.")
+@click.option("--s3", metavar="BUCKET[/PREFIX]", multiple=True, help="An S3 bucket; repeatable.")
+@click.option("--s3-region", metavar="REGION", help="Region of the bucket.")
+@click.option("--s3-endpoint", metavar="URL", help="Endpoint of an S3-compatible server.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", help="The daemon's YAML file."
+)
+@click.pass_obj
+def init(outer: tuple[Path | None, dict[str, Any]], /, config: Path | None, **flags: Any) -> None:
+    """Make a keystore for each store that has none.
+
+    A daemon makes none by itself: a folder without a keystore may be the mount point of a volume
+    that isn't mounted. What is there already stays as it is. Without any store in the settings
+    this is about the user's default store.
+    """
+    outer_config, outer_flags = outer
+    with _problems_reported():
+        settings = load(_given(outer_flags) | _given(flags), config or outer_config).settings
+        # Imported here, as it takes long.
+        from kekd_server import app  # noqa: PLC0415
+
+        asyncio.run(app.make_keystores(settings, click.echo))
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value not in (None, ())}
+
+
+@contextmanager
+def _problems_reported() -> Iterator[None]:
+    try:
+        yield
     except (SettingsError, ListenError) as error:
         click.echo(f"kekd: {error}", err=True)
         sys.exit(2)

@@ -52,6 +52,7 @@ _LOOK_SECONDS: Final = 1.0
 """How often the files of certificates are looked at, and what is measured by looking."""
 _OPENING_SECONDS: Final = 5.0
 """A store that takes longer may come later: it is asked again and again whether it answers."""
+_INITIALIZED: Final = {True: "made a keystore", False: "there is one already"}
 _PAGE_OBJECTS: Final = 50_000
 _LAST_SECONDS: Final = 2.0
 """For the traces that weren't sent yet."""
@@ -255,23 +256,49 @@ async def _open_stores(settings: Settings, metrics: Metrics, tracing: Tracing | 
     """Raises `SettingsError` for what can't be used as it is. A store that is down is no reason to
     stay down as well.
     """
+    stores = _make_stores(settings, metrics, tracing)
+    opening = (_opened(it, create=settings.create_stores) for it in stores)
+    if problems := list(filter(None, await asyncio.gather(*opening))):
+        raise SettingsError(problems)
+    return Stores(stores)
+
+
+async def make_keystores(settings: Settings, report: Callable[[str], None]) -> None:
+    """Makes a keystore for each store on disk or S3 that has none, and reports a line about each.
+    Raises `SettingsError`.
+    """
+    problems = []
+    for store in _make_stores(settings, Metrics(), None):
+        if isinstance(store.location, MemoryLocation):
+            continue
+        try:
+            is_new = await store.open(create=True)
+        except KekdError as error:
+            problems.append(str(error))
+        else:
+            report(f"{store.name}: {_INITIALIZED[is_new]}")
+    if problems:
+        raise SettingsError(problems)
+
+
+def _make_stores(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> list[Store]:
     stores, problems = [], []
     for location in settings.locations:
         try:
             stores.append(_make_store(location, settings.s3_poll, metrics, tracing))
         except KekdError as error:
             problems.append(str(error))
-    problems += filter(None, await asyncio.gather(*map(_opened, stores)))
     if problems:
         raise SettingsError(problems)
-    return Stores(stores)
+    return stores
 
 
-async def _opened(store: Store) -> str:
+async def _opened(store: Store, *, create: bool) -> str:
     """What is wrong with it, if that needs the operator."""
     try:
         async with asyncio.timeout(_OPENING_SECONDS):
-            await store.open()
+            if await store.open(create=create):
+                _log.info("%s: made a keystore", store.name)
     except StoreUnusableError as error:
         return str(error)
     except (KekdError, TimeoutError):

@@ -12,6 +12,7 @@ KekdError
 ├── UnauthenticatedError
 ├── CorruptEnvelopeError
 ├── StoreUnusableError
+│   └── NoKeystoreError
 ├── StoreUnavailableError
 ├── StoreSilentError
 ├── WatchFellBehindError
@@ -114,6 +115,10 @@ class StoreUnusableError(KekdError):
     """Trying again doesn't help before an operator did something."""
 
     reason = Reason.STORE_UNUSABLE
+
+
+class NoKeystoreError(StoreUnusableError):
+    """The place is there, and nothing of a keystore is in it."""
 
 
 class StoreUnavailableError(KekdError):

@@ -198,6 +198,10 @@ class Settings(TlsSettings, BaseSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve the TCP addresses; the first alone serves the sockets."""
     disk: Several[FilePath] = []
+    create_stores: bool = False
+    """At a start, where there is no keystore, which may as well be a volume that isn't mounted. By
+    default only the store that a daemon without any in its settings has.
+    """
     memory: bool = False
     s3: Several[Bucket] = []
     s3_region: str | None = None
@@ -292,6 +296,9 @@ class Settings(TlsSettings, BaseSettings):
     def _complete(self) -> Self:
         if not (self.disk or self.memory or self.s3):
             self.disk = [platformdirs.user_state_path("kekd") / "keystore"]
+            # One to try kekd with. It is on no volume of its own, and nobody chose its place.
+            if "create_stores" not in self.model_fields_set:
+                self.create_stores = True
         for bucket in self.s3:
             bucket.region = bucket.region or self.s3_region
             bucket.endpoint = bucket.endpoint or self.s3_endpoint

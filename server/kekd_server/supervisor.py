@@ -170,8 +170,12 @@ class _Worker:
         """Gives it the settings, and returns what keeps it from serving."""
         stdin = cast("asyncio.StreamWriter", process.stdin)
         stdout = cast("asyncio.StreamReader", process.stdout)
+        settings = self._settings.model_dump(mode="json")
+        if self.started.done():
+            # There was a keystore, which may be on a volume that isn't mounted any more.
+            settings["create_stores"] = False
         given = {
-            "settings": self._settings.model_dump(mode="json"),
+            "settings": settings,
             "policy_file": self._policy_file and str(self._policy_file),
         }
         stdin.write(json.dumps(given).encode() + b"\n")

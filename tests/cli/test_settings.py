@@ -50,6 +50,13 @@ EXAMPLES = {
         ["--disk", "/flag", "--disk", "/with,comma"],
         ["/flag", "/with,comma"],
     ),
+    "create_stores": Example(
+        in_file=True,
+        variable="false",
+        from_variable=False,
+        flags=["--create-stores"],
+        from_flags=True,
+    ),
     "memory": Example(
         in_file=True, variable="false", from_variable=False, flags=["--memory"], from_flags=True
     ),
@@ -143,6 +150,7 @@ def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
         "engine": "auto",
         "workers": 1,
         "disk": ["/state/kekd/keystore"],
+        "create_stores": True,
         "memory": False,
         "s3": [],
         "s3_poll": 30.0,
@@ -153,12 +161,19 @@ def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
     }
 
 
+def test_only_the_default_store_is_made_by_default(print_config: PrintConfig) -> None:
+    assert values(print_config("--disk=/k"))["create_stores"] is False
+    assert values(print_config("--memory"))["create_stores"] is False
+    assert values(print_config("--no-create-stores"))["create_stores"] is False
+    assert values(print_config())["create_stores"] is True
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_flag_beats_variable_beats_file_beats_default(
     print_config: PrintConfig, file: Path, name: str
 ) -> None:
     example, variable = EXAMPLES[name], f"KEKD_{name.upper()}"
-    default = values(print_config()).get(name)
+    default = values(print_config("--disk=/default")).get(name)
     file.write_text(yaml.safe_dump({name: example.in_file}))
     config, env = ("--config", str(file)), {variable: example.variable}
     results = (
@@ -182,6 +197,7 @@ def test_settings_of_different_origins_add_up(print_config: PrintConfig, file: P
         "engine": "default",
         "workers": "default",
         "disk": "--disk",
+        "create_stores": "default",
         "memory": str(file),
         "s3": "default",
         "s3_poll": "default",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -70,6 +71,37 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
             with pytest.raises(StoreUnusableError, match="mounted"):
                 thread.submit(write, NAME, b"1").result()
     assert not (tmp_path / "keystore").exists()
+
+
+def test_check_makes_nothing_where_a_volume_was(tmp_path: Path) -> None:
+    keystore = tmp_path / "keystore"
+    driver = opened(keystore)
+    keystore.rename(tmp_path / "elsewhere")
+    keystore.mkdir()
+    for call in (driver.check, partial(driver.put, NAME, b"1", if_etag=None)):
+        with pytest.raises(StoreUnusableError, match="mounted"):
+            call()
+    assert not list(keystore.iterdir())
+
+
+def test_check_makes_nothing_in_a_mount_point_that_shows_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keystore = tmp_path / "keystore"
+    driver = opened(keystore)
+    shutil.rmtree(keystore / "_kekd")
+    mkdir = os.mkdir
+
+    def mkdir_after_the_unmount(*arguments: Any, **keywords: Any) -> None:
+        if not (tmp_path / "elsewhere").exists():
+            keystore.rename(tmp_path / "elsewhere")
+            mkdir(keystore)
+        mkdir(*arguments, **keywords)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_after_the_unmount)
+    driver.check()
+    assert not list(keystore.iterdir())
+    assert (tmp_path / "elsewhere" / "_kekd" / "locks").is_dir()
 
 
 @pytest.mark.parametrize("gone", ["_kekd", "_kekd/tmp", "_kekd/locks"])

@@ -12,6 +12,7 @@ class S3Harness(Harness):
     def __init__(self, bucket: Bucket, prefix: str) -> None:
         location = S3Location(bucket.name, prefix, REGION, bucket.endpoint)
         self.driver = S3Driver(connect(location), location)
+        self.driver.open(create=True)
         self._bucket = bucket
         self._folder = f"{prefix}/_catalog/config/".lstrip("/")
 
@@ -54,3 +55,51 @@ def test_of_an_object_that_can_be_no_record_only_a_part_is_read(bucket: Bucket) 
 def test_what_no_client_can_be_made_for_is_told(location: S3Location) -> None:
     with pytest.raises(StoreUnusableError, match="The store s3:bucket can't be used"):
         connect(location)
+
+
+def driver_of(bucket: Bucket, prefix: str = "") -> S3Driver:
+    location = S3Location(bucket.name, prefix, REGION, bucket.endpoint)
+    return S3Driver(connect(location), location)
+
+
+def empty(bucket: Bucket) -> None:
+    for item in bucket.s3.list_objects_v2(Bucket=bucket.name).get("Contents", []):
+        bucket.s3.delete_object(Bucket=bucket.name, Key=item["Key"])
+
+
+def test_keystore_without_envelopes_is_known_by_its_mark(bucket: Bucket) -> None:
+    with pytest.raises(StoreUnusableError, match=f"no keystore in s3://{bucket.name}/a/b: "):
+        driver_of(bucket, "a/b").open()
+    assert driver_of(bucket, "a/b").open(create=True)
+    assert not driver_of(bucket, "a/b").open()
+    with pytest.raises(StoreUnusableError):
+        driver_of(bucket, "a").open()
+
+
+def test_keystore_of_cyborgdb_is_one_and_may_get_empty(bucket: Bucket) -> None:
+    key = f"_catalog/config/{NAME.key}"
+    bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"1")
+    assert not driver_of(bucket).open()
+    bucket.s3.delete_object(Bucket=bucket.name, Key=key)
+    assert not driver_of(bucket).open()
+
+
+def test_prefix_that_was_emptied_is_no_keystore_and_not_made_again(bucket: Bucket) -> None:
+    driver = driver_of(bucket)
+    driver.open(create=True)
+    driver.create(NAME, b"1")
+    empty(bucket)
+    with pytest.raises(StoreUnusableError, match="no keystore"):
+        driver.check()
+    for call in (
+        lambda: driver.get(NAME),
+        lambda: driver.create(NAME, b"1"),
+        lambda: driver.put(NAME, b"1", if_etag=None),
+        lambda: driver.delete(NAME, if_etag=None),
+        lambda: driver.list(ALL, None, 10, listing="l"),
+    ):
+        with pytest.raises(StoreUnusableError, match="no keystore"):
+            call()
+    bucket.s3.put_object(Bucket=bucket.name, Key=f"_catalog/config/{NAME.key}", Body=b"1")
+    assert driver.get(NAME).record == b"1"
+    driver.put(NAME, b"2", if_etag=None)

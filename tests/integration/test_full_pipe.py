@@ -18,7 +18,10 @@ DAMAGED = 200
 def unread(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Over a keystore with a good envelope, and damaged ones, each of which it says a lot of."""
     keystore = tmp_path / "keystore"
-    command = [str(BIN / "kekd"), "--listen", f"unix:{tmp_path}/kekd.sock", "--disk", str(keystore)]
+    command = [
+        *(str(BIN / "kekd"), "--listen", f"unix:{tmp_path}/kekd.sock"),
+        *("--disk", str(keystore), "--create-stores"),
+    ]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=clean_environment()
     ) as process:

@@ -49,7 +49,8 @@ def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: 
     with kekd.Client(daemon.address) as client, pytest.raises(kekd.StoreUnusableError):
         client.get_index_kms(None, "x")
     daemon.stop()
-    lines = [json.loads(line) for line in daemon.read_log().splitlines()]
+    made, *lines = [json.loads(line) for line in daemon.read_log().splitlines()]
+    assert made["message"] == f"disk:{keystore}: made a keystore"
     assert [line["levelname"] for line in lines] == ["INFO", "WARNING", "INFO", "INFO"]
     assert lines[0]["message"] == f"serving disk:{keystore} on {daemon.address}"
     assert lines[1]["reason"] == "STORE_UNUSABLE"

@@ -39,7 +39,7 @@ class StuckDriver(DiskDriver):
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[StuckDriver]:
     driver = StuckDriver(tmp_path)
-    driver.open()
+    driver.open(create=True)
     yield driver
     driver.go_on.set()
 

@@ -30,7 +30,7 @@ from kekd_server.errors import (
     StoreUnusableError,
 )
 from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage import durable
+from kekd_server.storage import disk_layout, durable
 from kekd_server.storage.driver import Stored, Written
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.record_cache import RecordCache
@@ -71,9 +71,9 @@ class DiskDriver:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._records = root / "_catalog" / "config"
-        self._temporary = root / "_kekd" / "tmp"
-        self._locks = root / "_kekd" / "locks"
+        self._records = root / disk_layout.RECORDS
+        self._temporary = root / disk_layout.TEMPORARY
+        self._locks = root / disk_layout.LOCKS
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
         self._translated = _Translated(root, self._records)
@@ -81,12 +81,11 @@ class DiskDriver:
         self._listings_lock = threading.Lock()
         self._own = _OwnFolder(self._temporary, count())
 
-    def open(self) -> None:
-        """Raises `StoreUnusableError` if the folder can't be made."""
+    def open(self, *, create: bool = False) -> bool:
         with self._translated:
-            for folder in (self._records, self._temporary, self._locks):
-                durable.make_folder(folder)
+            is_new = disk_layout.open_keystore(self._root, create=create)
             _remove_abandoned(self._temporary)
+        return is_new
 
     def check(self) -> None:
         """A look at the folder, which the kernel may answer from memory: of a disk that fails it
@@ -94,9 +93,8 @@ class DiskDriver:
         """
         with self._translated:
             os.stat(self._records)
-            # Gone where a copy of the keystore took its place, or never there if a start failed.
-            for folder in (self._temporary, self._locks):
-                durable.make_folder(folder)
+            # Gone where a copy of the keystore took its place.
+            disk_layout.restore(self._root)
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:
         with self._translated:

@@ -38,14 +38,17 @@ class Driver(Protocol):
     what was waited for in vain already, so that it isn't tried again.
     """
 
-    def open(self) -> None:
-        """Makes what a keystore needs to begin with, where there is none. Called once, at a start,
-        and the others may be called before it has returned.
+    def open(self, *, create: bool = False) -> bool:
+        """Makes ready the keystore that is there; if there is none, a new one if it may `create`
+        that. Whether it did. Called once, at a start, and the others may be called before it has
+        returned.
+
+        Raises `StoreUnusableError` if there is none: its volume may not be mounted.
         """
 
     def check(self) -> None:
-        """Asks the store for as little as tells that it answers. It never makes a keystore: what
-        isn't there any more may come back.
+        """Asks the store for as little as tells that it answers. It never makes a keystore in the
+        place of one that was there, as that may come back.
         """
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:

@@ -66,8 +66,9 @@ def make_folder(path: Path) -> None:
         sync_folder(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as folder:
+def sync_folder(path: Path, *, within: int | None = None) -> None:
+    """`within`: the descriptor of the folder that a relative path starts from."""
+    with _opened(path, os.O_RDONLY | os.O_DIRECTORY, within=within) as folder:
         os.fsync(folder)
 
 
@@ -119,11 +120,11 @@ def _remove_if_abandoned(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path, flags: int) -> Iterator[int]:
+def _opened(path: str | Path, flags: int, *, within: int | None = None) -> Iterator[int]:
     """An error of close(2) counts, as a network filesystem may report a write's there; but not if
     something else failed before, which says more.
     """
-    file = os.open(path, flags | os.O_CLOEXEC)
+    file = os.open(path, flags | os.O_CLOEXEC, dir_fd=within)
     try:
         yield file
     except BaseException:

@@ -28,9 +28,9 @@ class MeasuredDriver:
         self.peek = driver.peek
         self.close = driver.close
 
-    def open(self) -> None:
+    def open(self, *, create: bool = False) -> bool:
         with self._operation("open"):
-            self._driver.open()
+            return self._driver.open(create=create)
 
     def check(self) -> None:
         with self._operation("check"):

@@ -18,8 +18,9 @@ class MemoryDriver:
         self._records: dict[str, bytes] = {}
         self._keys: list[str] = []
 
-    def open(self) -> None:
+    def open(self, *, create: bool = False) -> bool:  # noqa: ARG002
         """There is nothing to make."""
+        return False
 
     def check(self) -> None:
         """It answers."""

@@ -1,6 +1,7 @@
 """Envelopes in an S3 bucket, or in any store that speaks S3 with conditional writes.
 
 [PREFIX/]_catalog/config/<key>    the records, where CyborgDB 0.18 has them
+[PREFIX/]_kekd/keystore           what marks a keystore (`S3Keystore`)
 """
 
 import re
@@ -25,12 +26,14 @@ from kekd_server.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
+    NoKeystoreError,
     StoreUnavailableError,
     StoreUnusableError,
 )
 from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.driver import MOST_BYTES, Stored, Written
 from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3_keystore import S3Keystore
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -38,8 +41,6 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 32
 _ATTEMPTS: Final = 2
 """Few, as callers retry too: an S3 that is down is told as such within their default timeout."""
-_PROBE: Final = "kekd-probe"
-"""What no envelope is kept under, as it hasn't the ending of their keys."""
 _MARK: Final = "kekd-write"
 """Object metadata that names the call which wrote the object."""
 
@@ -116,22 +117,31 @@ class S3Driver:
         self._use(client)
         self._bucket = location.bucket
         self._folder = "/".join(filter(None, (location.prefix, "_catalog/config/")))
+        self._keystore = S3Keystore(location)
+        self._may_create = False
+        self._in_doubt = False
+        """Whether there may be no keystore, so that an envelope isn't missing but all of them."""
 
-    def open(self) -> None:
-        """There is nothing to make: a bucket is the operator's."""
+    def open(self, *, create: bool = False) -> bool:
+        self._may_create, self._in_doubt = create, True
+        try:
+            with self._translated():
+                return self._find_keystore()
+        except NoKeystoreError:
+            raise
+        except StoreUnusableError as error:
+            # Credentials, permissions and buckets may come later; `check` reports them until then.
+            raise StoreUnavailableError(str(error)) from error
 
     def check(self) -> None:
-        """A get of what isn't there."""
+        """A get of the object that marks a keystore."""
         with self._translated():
             try:
-                self._s3.get_object(Bucket=self._bucket, Key=self._folder + _PROBE)
+                self._find_keystore()
             except NoCredentialsError:
                 # A client looks for them only when it is made.
                 self._use(connect(self._location))
                 raise
-            except ClientError as error:
-                if _code(error) != "NoSuchKey":
-                    raise
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:  # noqa: ARG002
         with self._translated():
@@ -141,6 +151,7 @@ class S3Driver:
                     return Stored(body.read(MOST_BYTES), _opened(answer["ETag"]))
             except ClientError as error:
                 if _code(error) == "NoSuchKey":
+                    self._require_keystore()
                     raise EnvelopeNotFoundError(name.value) from None
                 raise
 
@@ -149,6 +160,7 @@ class S3Driver:
 
     def create(self, name: IndexName, record: bytes) -> str:
         with self._translated():
+            self._require_keystore()
             try:
                 return self._write(name, record, IfNoneMatch="*")
             except ClientError as error:
@@ -158,6 +170,7 @@ class S3Driver:
 
     def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
         with self._translated():
+            self._require_keystore()
             if if_etag is None:
                 return Written(self._write(name, record), None)
             if not _SENDABLE.fullmatch(if_etag):
@@ -201,6 +214,7 @@ class S3Driver:
         """Asks S3 for no more keys than it answers with, in S3's own order, which is ours."""
         names: list[IndexName] = []
         with self._translated():
+            self._require_keystore()
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket,
                 Prefix=self._folder + prefix.key,
@@ -229,6 +243,37 @@ class S3Driver:
 
     def close(self) -> None:
         self._s3.close()
+
+    def _require_keystore(self) -> None:
+        """Costs a request only while there is a doubt."""
+        if self._in_doubt:
+            self._find_keystore()
+
+    def _find_keystore(self) -> bool:
+        """Whether it made a new one, which it does once at most. Raises `NoKeystoreError` if
+        there is none.
+        """
+        is_new = False
+        if not self._keystore.is_marked(self._s3):
+            is_new = not self._has_envelopes()
+            if is_new and not self._may_create:
+                self._in_doubt = True
+                raise self._keystore.missing()
+            self._mark(is_new=is_new)
+        self._may_create = self._in_doubt = False
+        return is_new
+
+    def _mark(self, *, is_new: bool) -> None:
+        """One that CyborgDB made too, so that it may get empty; if kekd may write there."""
+        try:
+            self._keystore.mark(self._s3)
+        except ClientError:
+            if is_new:
+                raise
+
+    def _has_envelopes(self) -> bool:
+        answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._folder, MaxKeys=1)
+        return "Contents" in answer
 
     def _use(self, client: "S3Client") -> None:
         client.meta.events.register("request-created.s3", self._count_repeated)

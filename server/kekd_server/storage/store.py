@@ -78,10 +78,10 @@ class Store:
         self.corrupt = 0
         """How many records were read that are no envelopes."""
 
-    async def open(self) -> None:
-        """To be called once, at a start."""
+    async def open(self, *, create: bool = False) -> bool:
+        """To be called once, at a start. Whether it made a new keystore, which it may `create`."""
         with self._named:
-            await self._in_thread(self._driver.open)
+            return await self._in_thread(lambda: self._driver.open(create=create))
 
     async def check(self) -> None:
         """Raises what keeps the store from answering."""

@@ -1,0 +1,106 @@
+"""Keystores are made by `kekd init` or where the settings say so, and never in their place."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment, refusal
+from tests.fixtures.s3 import CREDENTIALS, Bucket
+
+STRICT = {"KEKD_CREATE_STORES": "false"}
+
+
+def init(*flags: str, env: dict[str, str] | None = None, code: int = 0) -> str:
+    """What it prints."""
+    done = subprocess.run(
+        [BIN / "kekd", "init", *flags],
+        env=clean_environment() | (env or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+@pytest.fixture
+def keystore(tmp_path: Path) -> Path:
+    return tmp_path / "keystore"
+
+
+def test_keystore_made_by_init_is_served(start_daemon: StartDaemon, keystore: Path) -> None:
+    assert init("--disk", str(keystore)) == f"disk:{keystore}: made a keystore\n"
+    daemon = start_daemon("--disk", str(keystore), env=STRICT)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", BLOB)
+    assert init("--disk", str(keystore)) == f"disk:{keystore}: there is one already\n"
+    with kekd.Client(daemon.address) as client:
+        assert client.get_index_kms(None, "i") == BLOB
+
+
+def test_init_takes_the_daemons_settings(tmp_path: Path) -> None:
+    file = tmp_path / "kekd.yaml"
+    file.write_text(f"disk: [{tmp_path}/one, {tmp_path}/two]\nmemory: true\n")
+    made = [f"disk:{tmp_path}/{it}: made a keystore" for it in ("one", "two")]
+    assert init("--config", str(file)).splitlines() == made
+    again = init(env={"KEKD_CONFIG": str(file), "KEKD_DISK": f"{tmp_path}/three"})
+    assert again == f"disk:{tmp_path}/three: made a keystore\n"
+
+
+def test_init_makes_what_it_can_and_reports_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    flags = ("--disk", f"{tmp_path}/file", "--disk", f"{tmp_path}/keystore")
+    assert init(*flags, code=2).startswith(f"kekd: The store at {tmp_path}/file failed: ")
+    assert (tmp_path / "keystore" / "_catalog" / "config").is_dir()
+
+
+@pytest.mark.parametrize("mount_point", [False, True], ids=["nothing", "empty mount point"])
+def test_daemon_makes_no_keystore_unless_it_is_asked_to(
+    tmp_path: Path, keystore: Path, mount_point: bool
+) -> None:
+    if mount_point:
+        (keystore / "lost+found").mkdir(parents=True)
+    said = refusal(BIN / "kekd", "--listen", f"unix:{tmp_path}/s", "--disk", keystore)
+    assert said == (
+        f"kekd: There is no keystore in {keystore}: is its volume mounted? To make a new one there,"
+        " run 'kekd init', or start kekd with --create-stores.\n"
+    )
+    assert [it.name for it in keystore.rglob("*")] == (["lost+found"] if mount_point else [])
+
+
+@pytest.mark.parametrize("mark", ["_catalog/config", "_kekd"])
+def test_folder_with_the_marks_of_a_keystore_is_served(
+    start_daemon: StartDaemon, keystore: Path, mark: str
+) -> None:
+    (keystore / mark).mkdir(parents=True)
+    daemon = start_daemon("--disk", str(keystore), env=STRICT)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", BLOB)
+
+
+def test_daemon_makes_keystores_if_its_settings_say_so(
+    start_daemon: StartDaemon, keystore: Path
+) -> None:
+    daemon = start_daemon("--disk", str(keystore), "--create-stores", env=STRICT)
+    assert f"disk:{keystore}: made a keystore" in daemon.read_log()
+
+
+def test_prefix_made_by_init_is_served(start_daemon: StartDaemon, bucket: Bucket) -> None:
+    assert init(*bucket.flags, env=CREDENTIALS) == f"s3:{bucket.name}: made a keystore\n"
+    daemon = start_daemon(*bucket.flags, env=CREDENTIALS | STRICT)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", BLOB)
+        assert client.delete_index_kms(None, "i")
+    assert init(*bucket.flags, env=CREDENTIALS) == f"s3:{bucket.name}: there is one already\n"
+
+
+def test_empty_prefix_is_no_keystore(tmp_path: Path, bucket: Bucket) -> None:
+    daemon = Daemon(tmp_path / "daemon", *bucket.flags, env=CREDENTIALS | STRICT)
+    assert daemon.process.wait(timeout=60) == 2
+    said = f"There is no keystore in s3://{bucket.name}: is that the right bucket and prefix? "
+    assert said in daemon.read_log()
+    assert "Contents" not in bucket.s3.list_objects_v2(Bucket=bucket.name)
