@@ -95,7 +95,7 @@ class AsyncClient:
         if kept is not None:
             return kept
         operation = operations.get(config_location, index_name)
-        with self.caches.at(config_location).reading(operation.index_name) as keep:
+        with self.caches.reading(config_location, operation.index_name) as keep:
             return keep(await self._call(operation, timeout))
 
     async def delete_index_kms(
@@ -130,7 +130,7 @@ class AsyncClient:
         """See `Client.get_many_index_kms`."""
         for batch in operations.batches(config_location, index_names):
             for found in await self._call(batch, timeout):
-                yield found
+                yield self._observed(found)
 
     async def push_many_index_kms(
         self,
@@ -154,7 +154,7 @@ class AsyncClient:
         """See `Client.scan_index_kms`."""
         page = partial(operations.full_page, config_location, prefix)
         async for found in self._pages(page, timeout):
-            yield found
+            yield self._observed(found)
 
     async def watch_index_kms(
         self,
@@ -170,7 +170,7 @@ class AsyncClient:
         async with aclosing(events):
             async for event in events:
                 if event is not None:
-                    yield event
+                    yield self.caches.observe_event(event) if self.caches else event
 
     async def status(self, *, timeout: float | None = None) -> DaemonStatus:  # noqa: ASYNC109
         """See `Client.status`."""
@@ -226,6 +226,10 @@ class AsyncClient:
                 ahead.cancel()
         for item in items:
             yield item
+
+    def _observed(self, found: Found) -> Found:
+        """See `Client._observed`."""
+        return self.caches.observe(found) if self.caches else found
 
     def _connected(self) -> _rpc.Connection:
         if not _fork.can_await:

@@ -14,6 +14,14 @@ MAX_ENTRIES: Final = 65_536
 _new: Final = object.__new__
 
 
+class _Token:
+    """Shared by the reads of one envelope that are under way."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, str] = {}
+        """By store, the etag that a caller was answered with meanwhile."""
+
+
 class Cache:
     """What was read since a watch began, less what was changed since it was read.
 
@@ -42,7 +50,7 @@ class Cache:
         self._fresh_until = float("-inf")
         self._entries: dict[str, KMSBlob] = {}
         """The one that was read longest ago is the first."""
-        self._tokens: dict[str, object] = {}
+        self._tokens: dict[str, _Token] = {}
         """Of the reads under way, which all that read the same envelope share."""
         # One that a finalizer may take again: the collector may run in the midst of anything.
         self._lock = threading.RLock()
@@ -57,10 +65,10 @@ class Cache:
     @contextmanager
     def reading(self, index_name: str) -> Iterator[Callable[[KMSBlob], KMSBlob]]:
         """For the time of a read. It gets the function that keeps what was read, if that may be."""
-        token: object = None
+        token: _Token | None = None
         with self._lock:
             if self._watched:
-                token = self._tokens.setdefault(index_name, object())
+                token = self._tokens.setdefault(index_name, _Token())
 
         def keep(blob: KMSBlob) -> KMSBlob:
             with self._lock:
@@ -74,6 +82,22 @@ class Cache:
             with self._lock:
                 if token and self._tokens.get(index_name) is token:
                     del self._tokens[index_name]
+
+    def observe(self, index_name: str, store: str, etag: str) -> None:
+        """Drops what differs from an answer that a caller is about to get, of any call. An empty
+        etag says that there is no envelope.
+        """
+        with self._lock:
+            kept, token = self._entries.get(index_name), self._tokens.get(index_name)
+            differs = kept is not None and kept.store == store and kept.etag != etag
+            if differs or (token and token.seen.setdefault(store, etag) != etag):
+                self.change(index_name)
+
+    def drop_all(self) -> None:
+        """Any envelope may have been changed. The watch goes on."""
+        with self._lock:
+            self._entries = {}
+            self._tokens = {}
 
     def change(self, index_name: str) -> None:
         """An envelope was changed, or may have been."""
@@ -96,8 +120,7 @@ class Cache:
     def _start_over(self, *, watched: bool) -> None:
         with self._lock:
             self._watched = watched
-            self._entries = {}
-            self._tokens = {}
+            self.drop_all()
 
     def _insert(self, index_name: str, blob: KMSBlob) -> None:
         self._entries.pop(index_name, None)

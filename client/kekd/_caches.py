@@ -2,13 +2,15 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from kekd._cache import Cache
 from kekd._fork import forget_after_fork
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import Change, Event, Found, KMSBlob, StorageConfig
+from kekd.errors import CorruptEnvelopeError, EnvelopeError, EnvelopeNotFoundError
 
 _MAX_SECONDS: Final = 10**9
 
@@ -88,15 +90,52 @@ class Caches(Generic[FeedT]):
             self._last = location, opened[0]
             return opened[0]
 
+    @contextmanager
+    def reading(
+        self, location: StorageConfig | None, index_name: str
+    ) -> Iterator[Callable[[KMSBlob], KMSBlob]]:
+        """As `Cache.reading`, for a read that missed."""
+        with self.at(location).reading(index_name) as keep:
+
+            def observe_and_keep(blob: KMSBlob) -> KMSBlob:
+                self.observe((index_name, blob))
+                return keep(blob)
+
+            try:
+                yield observe_and_keep
+            except EnvelopeError as error:
+                self.observe((index_name, error))
+                raise
+
+    def observe(self, found: Found) -> Found:
+        """Drops what differs from an answer that a caller is about to get, in every cache, as two
+        locations may mean the same store. Returns the answer.
+        """
+        index_name, envelope = found
+        if isinstance(envelope, (KMSBlob, EnvelopeNotFoundError, CorruptEnvelopeError)):
+            etag = envelope.etag if isinstance(envelope, KMSBlob) else ""
+            for cache in self._caches():
+                cache.observe(index_name, envelope.store, etag)
+        return found
+
+    def observe_event(self, event: Event) -> Event:
+        """As `observe`, of an event of a watch that the caller reads. Returns the event."""
+        if isinstance(event, Change):
+            self.change([event.index_name])
+        else:
+            for cache in self._caches():
+                cache.drop_all()
+        return event
+
     def change(self, index_names: Iterable[str]) -> None:
         """The client wrote these envelopes, or may have: of whichever store, as two locations may
         mean the same one.
         """
         with self._lock:
-            opened = list(self._opened.values())
             locations = list(self._listeners)
+        caches = self._caches()
         for index_name in index_names:
-            for cache, _ in opened:
+            for cache in caches:
                 cache.change(index_name)
             for location in locations:
                 self._tell(location, index_name)
@@ -126,6 +165,10 @@ class Caches(Generic[FeedT]):
         """A forked child has none of the threads that feed its parent's caches."""
         self._lock = threading.RLock()
         self._start_over()
+
+    def _caches(self) -> list[Cache]:
+        with self._lock:
+            return [cache for cache, _ in self._opened.values()]
 
     def _start_over(self) -> None:
         self._opened = {}

@@ -123,7 +123,7 @@ class Client:
         if kept is not None:
             return kept
         operation = operations.get(config_location, index_name)
-        with self.caches.at(config_location).reading(operation.index_name) as keep:
+        with self.caches.reading(config_location, operation.index_name) as keep:
             return keep(self._call(operation, timeout))
 
     def delete_index_kms(
@@ -166,7 +166,8 @@ class Client:
         Read up to a thousand at a time; the timeout is for each such call.
         """
         for batch in operations.batches(config_location, index_names):
-            yield from self._call(batch, timeout)
+            found = self._call(batch, timeout)
+            yield from self._observed(found)
 
     def push_many_index_kms(
         self,
@@ -196,7 +197,8 @@ class Client:
         timeout: float | None = None,
     ) -> Iterator[Found]:
         """Like `list_index_kms`, each name with its envelope, or with why it can't be read."""
-        return self._pages(partial(operations.full_page, config_location, prefix), timeout)
+        page = partial(operations.full_page, config_location, prefix)
+        return self._observed(self._pages(page, timeout))
 
     def watch_index_kms(
         self,
@@ -218,7 +220,8 @@ class Client:
         seconds = self._seconds(timeout)
         operation = operations.watch(config_location, prefix)
         events = _watch.events(self._connected(), operation, seconds, self.address)
-        return (event for event in events if event is not None)
+        observe = self.caches.observe_event if self.caches else _unchanged
+        return (observe(event) for event in events if event is not None)
 
     def status(self, *, timeout: float | None = None) -> DaemonStatus:
         """What the daemon tells of itself, its stores and its certificates."""
@@ -274,6 +277,10 @@ class Client:
                 ahead.cancel()
         yield from items
 
+    def _observed(self, found: Iterable[Found]) -> Iterator[Found]:
+        """What a caller sees here, it doesn't see older from memory."""
+        return map(self.caches.observe, found) if self.caches else iter(found)
+
     def _connected(self) -> _rpc.Connection:
         # Two threads may both come here first: then one connection serves one call only.
         connection = self._connection = self._dialer.dial(self._connection)
@@ -297,3 +304,7 @@ class Client:
             if self.caches:
                 self.caches.change(operation.writes)
         return operation.result(answer)
+
+
+def _unchanged(event: Event) -> Event:
+    return event

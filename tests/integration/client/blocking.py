@@ -30,6 +30,12 @@ class BlockingAsyncClient:
     def list_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
         return self._each(self._client.list_index_kms(*args, **options))
 
+    def scan_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
+        return self._each(self._client.scan_index_kms(*args, **options))
+
+    def get_many_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
+        return self._each(self._client.get_many_index_kms(*args, **options))
+
     def push_many_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
         return self._each(self._client.push_many_index_kms(*args, **options))
 

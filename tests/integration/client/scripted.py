@@ -92,6 +92,17 @@ class Scripted:
         self._fail(context)
         return pb.GetEnvelopeResponse(blob=blob, etag=f"etag {blob.version}", store="memory")
 
+    def _get_many(
+        self, request: pb.BatchGetEnvelopesRequest, _: Any
+    ) -> pb.BatchGetEnvelopesResponse:
+        return pb.BatchGetEnvelopesResponse(
+            envelopes=[self._listed(name) for name in request.index_names], store="memory"
+        )
+
+    def _listed(self, name: str) -> pb.ListedEnvelope:
+        blob = pb.KMSBlob(provider="none", version=self.version)
+        return pb.ListedEnvelope(index_name=name, blob=blob, etag=f"etag {self.version}")
+
     def _list(self, request: pb.ListEnvelopesRequest, context: Any) -> pb.ListEnvelopesResponse:
         self.pages.append(request.page_token)
         context.add_callback(partial(self.pages_ended.append, request.page_token))
@@ -99,7 +110,8 @@ class Scripted:
         self._fail(context)
         number = int(request.page_token or 1)
         return pb.ListEnvelopesResponse(
-            envelopes=[pb.ListedEnvelope(index_name=f"name {number}")],
+            envelopes=[self._listed(f"name {number}")],
+            store="memory",
             next_page_token=str(number + 1) if number < PAGES else "",
         )
 
@@ -134,6 +146,7 @@ class Scripted:
     def _handler(self) -> grpc.GenericRpcHandler:
         handlers = {
             "GetEnvelope": _unary(self._get, pb.GetEnvelopeRequest),
+            "BatchGetEnvelopes": _unary(self._get_many, pb.BatchGetEnvelopesRequest),
             "CreateEnvelope": _unary(self._write, pb.CreateEnvelopeRequest),
             "PushEnvelope": _unary(self._write, pb.PushEnvelopeRequest),
             "BatchPushEnvelopes": _unary(self._write_many, pb.BatchPushEnvelopesRequest),

@@ -98,6 +98,39 @@ def test_a_change_that_is_told_is_seen(watching: kekd.Client, scripted: Scripted
     assert is_served(watching, scripted, "j")
 
 
+OTHER_READS: list[Callable[[kekd.Client], Any]] = [
+    lambda client: list(client.get_many_index_kms(None, ["name 1"])),
+    lambda client: list(client.scan_index_kms(None)),
+]
+
+
+@pytest.mark.parametrize("read_otherwise", OTHER_READS, ids=["get_many", "scan"])
+def test_what_another_call_has_shown_is_not_older_in_a_get(
+    watching: kekd.Client, scripted: Scripted, read_otherwise: Callable[[kekd.Client], Any]
+) -> None:
+    read(watching, scripted, "name 1")
+    read_otherwise(watching)
+    assert is_served(watching, scripted, "name 1")
+    scripted.version = 2
+    read_otherwise(watching)
+    assert version_of(watching, "name 1") == 2
+
+
+def test_what_a_watch_of_the_caller_announces_is_not_older_in_a_get(
+    watching: kekd.Client, scripted: Scripted
+) -> None:
+    events = watching.watch_index_kms()
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(next, events)
+        scripted.watch(1).begin(100)
+        first.result()
+    read(watching, scripted)
+    scripted.version = 2
+    scripted.watch(1).change("i")
+    assert next(events) == kekd.Change("i", "pushed", "told")
+    assert version_of(watching) == 2
+
+
 def test_a_callers_changes_to_its_answer_are_its_own(
     watching: kekd.Client, scripted: Scripted
 ) -> None:

@@ -1,0 +1,177 @@
+"""Readers that share a cache never go back to an older envelope, before any change is announced."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+import kekd
+from kekd import EnvelopeNotFoundError, KMSBlob, StorageConfig
+from kekd._cache import Cache
+from kekd._caches import Caches
+
+MEMORY = StorageConfig.memory()
+
+
+class Feed:
+    """A watch that has begun and announces nothing."""
+
+    def __init__(
+        self, _location: StorageConfig | None, cache: Cache, _told: Callable[[str], None]
+    ) -> None:
+        cache.begin()
+        cache.hear()
+
+    def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+
+def envelope(version: int, store: str = "memory") -> KMSBlob:
+    blob = KMSBlob(version=version)
+    blob.etag, blob.store = f"etag {version}", store
+    return blob
+
+
+OLD, NEW = envelope(1), envelope(2)
+GONE = EnvelopeNotFoundError("", index_name="i", store="memory")
+
+
+class Get:
+    """A get of one envelope, in steps."""
+
+    met: KMSBlob | EnvelopeNotFoundError
+
+    def __init__(self, caches: Caches[Feed], location: StorageConfig | None = None) -> None:
+        self._context: AbstractContextManager[Callable[[KMSBlob], KMSBlob]] = caches.reading(
+            location, "i"
+        )
+        self._keep = self._context.__enter__()
+
+    def answer(self) -> KMSBlob | EnvelopeNotFoundError:
+        if isinstance(self.met, KMSBlob):
+            self._keep(self.met)
+            self._context.__exit__(None, None, None)
+        else:
+            assert not self._context.__exit__(type(self.met), self.met, None)
+        return self.met
+
+
+@pytest.fixture
+def caches() -> Caches[Feed]:
+    return Caches(10.0, Feed)
+
+
+def orders(*sequences: list[str]) -> Iterator[tuple[str, ...]]:
+    """Every order of the steps that keeps the order of each sequence."""
+    for order in itertools.permutations(itertools.chain(*sequences)):
+        if all([step for step in order if step in steps] == steps for steps in sequences):
+            yield order
+
+
+GETS = [["begin a", "meet a", "answer a"], ["begin b", "meet b", "answer b"]]
+BATCH = ["meet batch", "answer batch"]
+
+
+@pytest.mark.parametrize("written", [NEW, GONE], ids=["push", "delete"])
+def test_no_order_of_answers_brings_back_an_older_envelope(
+    written: KMSBlob | EnvelopeNotFoundError,
+) -> None:
+    tried = 0
+    for order in orders(*GETS, ["write"]):
+        caches = Caches(10.0, Feed)
+        gets: dict[str, Get] = {}
+        stored: KMSBlob | EnvelopeNotFoundError = OLD
+        seen: list[object] = []
+        for step in order:
+            match step.split():
+                case ["write"]:
+                    stored = written
+                case ["begin", name]:
+                    gets[name] = Get(caches)
+                case ["meet", name]:
+                    gets[name].met = stored
+                case ["answer", name]:
+                    seen.append(gets[name].answer())
+            assert written not in seen or caches.get(None, "i") in (None, written), order
+        tried += 1
+    assert tried == 140
+
+
+def test_batch_does_not_show_newer_than_what_memory_serves_after_it() -> None:
+    for order in orders(GETS[0], BATCH, ["write"]):
+        caches = Caches(10.0, Feed)
+        stored, batch = OLD, OLD
+        seen: list[object] = []
+        for step in order:
+            match step:
+                case "write":
+                    stored = NEW
+                case "begin a":
+                    get = Get(caches)
+                case "meet a":
+                    get.met = stored
+                case "answer a":
+                    seen.append(get.answer())
+                case "meet batch":
+                    batch = stored
+                case "answer batch":
+                    caches.observe(("i", batch))
+                    seen.append(batch)
+            assert NEW not in seen or caches.get(None, "i") in (None, NEW), order
+
+
+def fill(caches: Caches[Feed], blob: KMSBlob, location: StorageConfig | None = None) -> None:
+    get = Get(caches, location)
+    get.met = blob
+    get.answer()
+
+
+def test_answer_by_another_name_of_the_store_evicts(caches: Caches[Feed]) -> None:
+    fill(caches, OLD)
+    fill(caches, NEW, MEMORY)
+    assert caches.get(None, "i") is None
+    assert caches.get(MEMORY, "i") == NEW
+
+
+def test_answer_of_another_store_evicts_nothing(caches: Caches[Feed]) -> None:
+    fill(caches, OLD)
+    fill(caches, envelope(2, "disk:/x"), StorageConfig.disk("/x"))
+    assert caches.get(None, "i") == OLD
+
+
+def test_failure_that_says_nothing_of_the_envelope_evicts_nothing(caches: Caches[Feed]) -> None:
+    fill(caches, OLD)
+    caches.observe(("i", kekd.UnavailableError("", store="memory")))
+    assert caches.get(None, "i") == OLD
+
+
+def test_equal_answers_stay(caches: Caches[Feed]) -> None:
+    fill(caches, OLD)
+    assert caches.observe(("i", OLD)) == ("i", OLD)
+    assert caches.get(None, "i") == OLD
+
+
+def test_watch_of_the_caller_is_not_ahead_of_memory(caches: Caches[Feed]) -> None:
+    fill(caches, OLD)
+    caches.observe_event(kekd.Change("other", "pushed", "etag 2"))
+    assert caches.get(None, "i") == OLD
+    caches.observe_event(kekd.Change("i", "pushed", "etag 2"))
+    assert caches.get(None, "i") is None
+    fill(caches, OLD)
+    caches.observe_event(kekd.Resync())
+    assert caches.get(None, "i") is None
+
+
+@pytest.mark.parametrize("event", [kekd.Resync(), kekd.Change("i", "pushed", "etag 2")])
+def test_get_that_began_before_an_event_is_not_kept(
+    caches: Caches[Feed], event: kekd.Change | kekd.Resync
+) -> None:
+    get = Get(caches)
+    get.met = OLD
+    caches.observe_event(event)
+    get.answer()
+    assert caches.get(None, "i") is None
