@@ -183,7 +183,7 @@ class AsyncClient:
         service: str = operations.SERVICE,
     ) -> None:
         """See `Client.wait`."""
-        for seconds, tolerated in _rpc.looks(timeout):
+        for seconds, tolerated in _rpc.looks(timeout, self._timeout):
             with suppress(*tolerated):
                 await self._call(operations.serving(self.address, service), seconds)
                 return

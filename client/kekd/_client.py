@@ -235,9 +235,10 @@ class Client:
         do, and a store's name for that store.
 
         Raises what the last look failed with, `UnavailableError` or `DeadlineExceededError`, if it
-        doesn't within `timeout` seconds. A timeout of 0 is for one look.
+        doesn't within `timeout` seconds. A timeout of 0 is for one look, which may take as long as
+        any call of this client.
         """
-        for seconds, tolerated in _rpc.looks(timeout):
+        for seconds, tolerated in _rpc.looks(timeout, self._timeout):
             with suppress(*tolerated):
                 self._call(operations.serving(self.address, service), seconds)
                 return

@@ -27,6 +27,9 @@ MAX_TIMEOUT: Final = 10**9
 WAIT_TIMEOUT: Final = 30.0
 WAIT_INTERVAL: Final = 0.1
 """Seconds between two looks at a daemon that is starting."""
+LAST_LOOK_TIMEOUT: Final = 1.0
+"""Seconds beyond the end of a wait, for a daemon that is far away or slow to say why it doesn't
+serve."""
 CLOSED: Final = "The client was closed while it was called."
 
 _HOST_PORT: Final = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
@@ -126,15 +129,21 @@ def checked_timeout(seconds: float) -> float:
     return seconds
 
 
-def looks(timeout: float) -> Iterator[tuple[float, tuple[type[errors.EnvelopeError], ...]]]:
-    """The looks at a daemon that is starting, until `timeout` seconds are over; 0 is for one look.
+def looks(
+    timeout: float, call_timeout: float
+) -> Iterator[tuple[float, tuple[type[errors.EnvelopeError], ...]]]:
+    """The looks at a daemon that is starting, until `timeout` seconds are over; 0 is for one look,
+    which has `call_timeout` seconds as any call has.
 
     Each is how many seconds it may take and which failures lead to another: none, for the last one.
     """
-    end = time.monotonic() + (timeout and checked_timeout(timeout))
+    if not timeout:
+        yield call_timeout, ()
+        return
+    end = time.monotonic() + checked_timeout(timeout)
     while (remaining := end - time.monotonic()) > 0:
         yield max(remaining, WAIT_INTERVAL), (errors.UnavailableError, errors.DeadlineExceededError)
-    yield WAIT_INTERVAL, ()
+    yield min(LAST_LOOK_TIMEOUT, call_timeout), ()
 
 
 class Dialer:

@@ -93,6 +93,15 @@ def test_each_probe_succeeds_while_kekd_serves_and_fails_without_it(
     assert [code(daemon.address), code(f"unix:{tmp_path}/none")] == [0, 6]
 
 
+def test_each_probe_has_time_for_its_start_and_its_look(manifests: dict[str, Manifest]) -> None:
+    start = 0.3 / 0.1  # seconds of a core, at a limit of 100m
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        found = kekd(manifests)[probe]
+        command = found["exec"]["command"]
+        look = float(command[command.index("--timeout") + 1])
+        assert found["timeoutSeconds"] > start + look
+
+
 def test_nothing_is_restarted_for_a_store_that_is_down(manifests: dict[str, Manifest]) -> None:
     probes = {it: kekd(manifests)[it]["exec"]["command"] for it in kekd(manifests) if "Probe" in it}
     assert {it for it, command in probes.items() if command[-2:] == ["--service", ""]} == {

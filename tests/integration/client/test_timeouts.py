@@ -1,6 +1,7 @@
 """How long a call, and a wait for the daemon, may take."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,13 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 import kekd
+from kekd import _rpc
 from kekd._operations import SERVICE
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
-from tests.fixtures.proxy import Proxy, refuse, say_nothing
+from tests.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, each_call
+from tests.integration.client.scripted import SOON
 
 pytestmark = both_engines
 
@@ -151,6 +154,77 @@ def test_a_daemon_that_listens_is_alive_before_it_serves(
         client.wait(0, service="")
         with pytest.raises(kekd.UnavailableError):
             client.wait(0)
+
+
+class LateHealth(health.HealthServicer):
+    """Answers no look before it is allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+
+    def Check(self, request: Any, context: Any) -> Any:
+        self.asked.set()
+        assert self.may_answer.wait(SOON)
+        return super().Check(request, context)
+
+
+@pytest.fixture
+def late() -> Iterator[tuple[str, LateHealth]]:
+    """A daemon that serves, and its health."""
+    with ThreadPoolExecutor() as threads:
+        server, servicer = grpc.server(threads), LateHealth()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        server.start()
+        yield f"127.0.0.1:{port}", servicer
+        servicer.may_answer.set()
+        server.stop(None).wait()
+
+
+def test_one_look_waits_for_a_late_answer(
+    open_client: OpenClient, late: tuple[str, LateHealth]
+) -> None:
+    address, servicer = late
+    with open_client(address, timeout=SOON) as client, ThreadPoolExecutor() as threads:
+        looking = threads.submit(client.wait, 0)
+        assert servicer.asked.wait(SOON)
+        with pytest.raises(TimeoutError):
+            looking.result(timeout=0.3)
+        servicer.may_answer.set()
+        looking.result(timeout=SOON)
+
+
+def test_one_look_ends_with_the_timeout_of_a_call(
+    open_client: OpenClient, late: tuple[str, LateHealth]
+) -> None:
+    with (
+        open_client(late[0], timeout=0.2) as client,
+        pytest.raises(kekd.DeadlineExceededError),
+    ):
+        client.wait(0)
+
+
+def test_one_look_reaches_a_distant_daemon(distant: kekd.Client, proxy: Proxy) -> None:
+    proxy.tell(then=delay(0.06))
+    distant.wait(0)
+
+
+def test_wait_for_a_distant_daemon_ends_with_what_the_daemon_says(
+    open_client: OpenClient,
+    starting: tuple[str, health.HealthServicer],
+    start_proxy: StartProxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_rpc, "LAST_LOOK_TIMEOUT", SOON)
+    proxy = start_proxy(starting[0])
+    proxy.tell(then=delay(0.06))
+    with (
+        open_client(proxy.address) as client,
+        pytest.raises(kekd.UnavailableError, match="doesn't serve yet"),
+    ):
+        client.wait(0.01)
 
 
 def test_a_daemon_that_listens_is_waited_for_until_it_serves(
