@@ -12,17 +12,21 @@ from kekd_policy.policy import (
     decide,
     read,
 )
+from kekd_policy.ranges import IndexRange, common_ranges, index_ranges
 
 __all__ = [
     "METHODS",
     "DocumentError",
+    "IndexRange",
     "Method",
     "Policy",
     "PolicyError",
     "Rule",
     "applying",
+    "common_ranges",
     "contents",
     "covering",
     "decide",
+    "index_ranges",
     "read",
 ]

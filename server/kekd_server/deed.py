@@ -5,16 +5,24 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import sha256
 from json.encoder import encode_basestring_ascii
 from typing import Final, Literal
 
 from kekd_policy import Method
+from kekd_server.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.caller import Caller
 from kekd_server.errors import AccessDeniedError, status_of
 
 Event = Literal["begin", "end"]
 
+MAX_FIELD_CHARACTERS: Final = 512
+_DIGEST_DIGITS: Final = 16
+_MAX_QUOTED_BYTES: Final = 8 * 2**20
 _NULL: Final = "null"
+_known: Final = BoundedCache[tuple[str, str, str, str, str | None], str](
+    max_bytes=_MAX_QUOTED_BYTES
+)
 
 
 class Deed:
@@ -83,18 +91,25 @@ def lines(deeds: Iterable[Deed], event: Event) -> list[str]:
     return [it.line(event, now, clock) for it in deeds]
 
 
-@lru_cache(maxsize=4096)
 def _quoted(identity: str, peer: str, method: str, store: str, rule: str | None) -> str:
-    """What is the same for many, as the inside of an object."""
-    fields = {
-        "identity": identity,
-        "peer": peer,
-        "method": method,
-        "store": store,
-        "decision": _decision(rule),
-        "rule": rule,
-    }
-    return json.dumps(fields)[1:-1]
+    """What is the same for many, as the inside of an object. Kept of what was allowed: what was
+    denied may name any store.
+    """
+    key = (identity, peer, method, store, rule)
+    quoted = _known.get(key)
+    if quoted is None:
+        fields = {
+            "identity": shortened(identity),
+            "peer": shortened(peer),
+            "method": method,
+            "store": shortened(store),
+            "decision": _decision(rule),
+            "rule": None if rule is None else shortened(rule),
+        }
+        quoted = json.dumps(fields)[1:-1]
+        if rule is not None:
+            _known.put(key, quoted, size=entry_bytes(identity, peer, quoted))
+    return quoted
 
 
 def _decision(rule: str | None) -> str:
@@ -102,7 +117,18 @@ def _decision(rule: str | None) -> str:
 
 
 def _text(text: str | None) -> str:
-    return _NULL if text is None else encode_basestring_ascii(text)
+    return _NULL if text is None else encode_basestring_ascii(shortened(text))
+
+
+def shortened(text: str) -> str:
+    """With at most `MAX_FIELD_CHARACTERS`: of a longer text its beginning, its length, and a digest
+    that tells it from others with the same beginning.
+    """
+    if len(text) <= MAX_FIELD_CHARACTERS:
+        return text
+    digest = sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
+    cut = f"...[{len(text)} characters, sha256 {digest}]"
+    return text[: MAX_FIELD_CHARACTERS - len(cut)] + cut
 
 
 def _now() -> str:

@@ -136,10 +136,9 @@ class StoreSilentError(KekdError):
 class WatchFellBehindError(KekdError):
     reason = Reason.WATCH_FELL_BEHIND
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "changes came faster than they were read") -> None:
         super().__init__(
-            "The watch fell behind: changes came faster than they were read. Watch anew, and take"
-            " what was read before for old."
+            f"The watch fell behind: {why}. Watch anew, and take what was read before for old."
         )
 
 

@@ -4,22 +4,18 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from functools import lru_cache, partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from kekd_policy import METHODS, Method, Rule, applying, covering
+from kekd_policy import IndexRange, Method, Rule, covering
 from kekd_server.audit import AuditLog
 from kekd_server.caller import Caller
+from kekd_server.caller_rules import CallerRules
 from kekd_server.deadline import in_time
 from kekd_server.deed import Deed, lines
 from kekd_server.metrics import Metrics
 
 T = TypeVar("T")
 OnFailure = Literal["deny", "allow"]
-
-_MOST_CALLERS: Final = 16_384
-_LOCAL: Final = (Rule(name="local", identities=("*",), methods=("*",)),)
-"""Where there is no policy: whoever reaches a local listener may do anything."""
 
 
 class Guard:
@@ -48,12 +44,10 @@ class Guard:
         self._must_for_reads = on_failure == "deny"
 
     def replace(self, policy: Sequence[Rule] | None) -> None:
-        # Of the same few callers it is asked again and again, though of many indexes.
-        self._applying = lru_cache(_MOST_CALLERS)(partial(_applying, policy))
-        self._known = lru_cache(_MOST_CALLERS)(partial(_known, policy))
+        self._rules = CallerRules(policy)
 
     def deed(self, caller: Caller, method: Method, store: str, index: str) -> Deed:
-        rules = self._rules(caller, method, store)
+        rules = self._rules.applying(caller, method, store)
         deed = _deed(caller, method, store, index, rules)
         self._count(deed)
         return deed
@@ -62,7 +56,7 @@ class Guard:
         self, caller: Caller, method: Method, store: str, indexes: Iterable[str]
     ) -> list[Deed]:
         """One for each index."""
-        rules = self._rules(caller, method, store)
+        rules = self._rules.applying(caller, method, store)
         deeds = [_deed(caller, method, store, it, rules) for it in indexes]
         self._count(*deeds)
         return deeds
@@ -71,30 +65,40 @@ class Guard:
         """What is done to all those indexes with a prefix to which the caller may do it, and which
         he may read. It is denied if there can't be any.
         """
-        rules = self._rules(caller, method, store)
+        rules = self._rules.applying(caller, method, store)
         deed = Deed(caller, method, store, f"{prefix}*", rules[0].name if rules else None)
         self._count(deed)
         return deed
 
     def shown(self, sweep: Deed) -> Callable[[str], bool]:
         """What says of an index whether it is one of those."""
-        to_sweep = self._rules(sweep.caller, sweep.method, sweep.store)
-        to_read = self._rules(sweep.caller, "read", sweep.store)
+        to_sweep = self._rules.applying(sweep.caller, sweep.method, sweep.store)
+        to_read = self._rules.applying(sweep.caller, "read", sweep.store)
         return lambda it: bool(covering(to_sweep, it) and covering(to_read, it))
 
-    def knows(self, caller: Caller, store: str) -> bool:
-        """Whether he may do anything in a store."""
-        return self._known(caller.identity, caller.is_local, store)
+    def visible_ranges(self, sweep: Deed) -> Sequence[IndexRange]:
+        """Where those indexes are, so that no others have to be looked through for them."""
+        return self._rules.visible_ranges(sweep.caller, sweep.method, sweep.store)
 
-    def deny(self, deed: Deed) -> None:
-        """Records one that isn't even begun, as it may not happen."""
+    def knows(self, caller: Caller, store: str) -> bool:
+        """Whether the caller may do anything in a configured store."""
+        return self._rules.can_access(caller, store)
+
+    def could_know(self, caller: Caller, store: str) -> bool:
+        """The same of a store that a request names and that isn't configured."""
+        return self._rules.could_access(caller, store)
+
+    def deny(self, caller: Caller, method: Method, store: str, index: str) -> None:
+        """Records what isn't even begun, as the caller may do nothing in that store."""
+        deed = Deed(caller, method, store, index, None)
+        self._count(deed)
         if self._audit and deed.refusal:
             _post_failed(self._audit, [deed], deed.refusal)
 
     def again(self, sweep: Deed) -> None:
         """Raises `AccessDeniedError` if it isn't allowed any more, and `UnauthenticatedError`."""
         sweep.caller.check()
-        if not self._rules(sweep.caller, sweep.method, sweep.store):
+        if not self._rules.applying(sweep.caller, sweep.method, sweep.store):
             sweep.deny()
             self._count(sweep)
             sweep.check()
@@ -138,10 +142,6 @@ class Guard:
         for it in deeds:
             self._decisions[it.method, it.decision] += 1
 
-    def _rules(self, caller: Caller, method: Method, store: str) -> tuple[Rule, ...]:
-        """Those that let it happen, if they cover the index."""
-        return self._applying(caller.identity, caller.is_local, method, store)
-
 
 async def _begin(audit: AuditLog, deeds: Sequence[Deed], *, must: bool) -> None:
     begun = lines((it for it in deeds if not it.refusal), "begin")
@@ -184,27 +184,6 @@ def _seen(ending: asyncio.Future[Any]) -> None:
     """Of one whose caller is gone: asyncio would log that nobody looked at how it ended."""
     if not ending.cancelled():
         ending.exception()
-
-
-def _applying(
-    policy: Sequence[Rule] | None,
-    identity: str,
-    is_local: bool,  # noqa: FBT001  (lru_cache takes positions faster)
-    method: Method,
-    store: str,
-) -> tuple[Rule, ...]:
-    if policy is None:
-        return _LOCAL if is_local else ()
-    return applying(policy, identity, method, store)
-
-
-def _known(
-    policy: Sequence[Rule] | None,
-    identity: str,
-    is_local: bool,  # noqa: FBT001
-    store: str,
-) -> bool:
-    return any(_applying(policy, identity, is_local, it, store) for it in METHODS)
 
 
 def _deed(caller: Caller, method: Method, store: str, index: str, rules: Iterable[Rule]) -> Deed:

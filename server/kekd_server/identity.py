@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
+from kekd_server.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.certificate_strength import key_weakness, signature_weakness
 from kekd_server.errors import UnauthenticatedError
 from kekd_server.spiffe import SpiffeIdError, spiffe_id
 
 _UNREADABLE: Final = (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm)
 """What cryptography raises of certificates that BoringSSL accepts, for a bad extension say."""
+
+_MAX_KNOWN_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,22 @@ class CertifiedIdentity:
             )
 
 
-@lru_cache(maxsize=1024)
+_known: Final = BoundedCache[bytes, CertifiedIdentity](max_bytes=_MAX_KNOWN_BYTES)
+
+
 def certified(pem: bytes) -> CertifiedIdentity:
     """Of a certificate that the handshake has verified. Raises `UnauthenticatedError`.
 
     The handshake accepts weaker keys and signatures than this does.
     """
+    identity = _known.get(pem)
+    if identity is None:
+        identity = _read(pem)
+        _known.put(pem, identity, size=entry_bytes(pem, identity.name))
+    return identity
+
+
+def _read(pem: bytes) -> CertifiedIdentity:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         _check_strength(certificate)

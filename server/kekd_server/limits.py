@@ -4,13 +4,15 @@ import logging
 import time
 from typing import Final
 
+from kekd_server.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.errors import RateLimitedError, TooManyCallsError
 from kekd_server.log import Seldom
 from kekd_server.metrics import Metrics
 
 _CALLS: Final = "calls"
 _RATE: Final = "rate"
-_MOST_REMEMBERED: Final = 10_000
+_MAX_DUE_BYTES: Final = 4 * 2**20
+"""Of some 8,000 identities; one that is dropped has paused for longer than all others."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Limits:
             self._shed.labels(reason)
         self._interval = 1 / rate if rate else 0.0
         self._ahead = (burst - 1) * self._interval
-        self._due: dict[str, float] = {}
+        self._due = BoundedCache[str, float](max_bytes=_MAX_DUE_BYTES)
         self._seldom = Seldom()
 
     def check_calls(self, running: int) -> None:
@@ -51,6 +53,4 @@ class Limits:
             if self._seldom.is_due(identity):  # or a caller that loops would fill the log
                 _log.warning("%s makes more calls than it may (max_rate)", identity)
             raise RateLimitedError(early)
-        self._due[identity] = due + self._interval
-        if len(self._due) > _MOST_REMEMBERED:
-            self._due = {it: due for it, due in self._due.items() if due > now}
+        self._due.put(identity, due + self._interval, size=entry_bytes(identity))

@@ -49,16 +49,17 @@ class Seldom:
     """Keeps what may come at every call from filling the log: the same is due once a minute."""
 
     def __init__(self) -> None:
-        self._told: dict[Hashable, float] = {}
+        self._told: dict[int, float] = {}
+        """By their hashes, as lines may be long and of a caller's choosing."""
 
     def is_due(self, line: Hashable) -> bool:
         """And isn't any more then: to be called by who logs it."""
-        now = time.monotonic()
-        if now < self._told.get(line, -_SELDOM_SECONDS) + _SELDOM_SECONDS:
+        now, key = time.monotonic(), hash(line)
+        if now < self._told.get(key, -_SELDOM_SECONDS) + _SELDOM_SECONDS:
             return False
         if len(self._told) >= _MOST_REMEMBERED:
             self._told.clear()
-        self._told[line] = now
+        self._told[key] = now
         return True
 
 

@@ -64,6 +64,14 @@ class NamePrefix:
             raise InvalidIndexNameError(f"prefix is longer than any index name: {len(key)} bytes.")
         object.__setattr__(self, "key", key)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (self.key,)
+
+    @property
+    def is_exact(self) -> bool:
+        return False
+
     def name_of(self, key: str) -> IndexName | None:
         """The name whose key this is, if it is one and has the prefix."""
         name = IndexName.from_key(key)

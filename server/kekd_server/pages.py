@@ -2,12 +2,17 @@
 
 import base64
 import json
+import re
 import secrets
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from kekd_server.errors import InvalidRequestError, KekdError
 from kekd_server.names import IndexName
+
+_LISTING_BYTES: Final = 8
+_LISTING: Final = re.compile("[0-9a-f]{16}")
+"""Stores keep what they read for a listing by this, so that it has to be short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class PageToken:
     @classmethod
     def first(cls, prefix: str) -> Self:
         """Before the first page."""
-        return cls(prefix, secrets.token_hex(8), None)
+        return cls(prefix, secrets.token_hex(_LISTING_BYTES), None)
 
     def __str__(self) -> str:
         after = self.after.value if self.after else None
@@ -34,7 +39,7 @@ class PageToken:
         """Raises `InvalidRequestError` if the token isn't one of ours, or of another prefix."""
         try:
             match json.loads(base64.b64decode(token, altchars=b"-_", validate=True)):
-                case [str(of_prefix), str(listing), str(after)]:
+                case [str(of_prefix), str(listing), str(after)] if _LISTING.fullmatch(listing):
                     parsed = cls(of_prefix, listing, IndexName(after))
                 case _:
                     raise ValueError("another shape")  # noqa: TRY301

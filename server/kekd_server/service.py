@@ -20,8 +20,10 @@ from kekd_server.errors import (
     InvalidEnvelopeError,
     KekdError,
     StoreNotConfiguredError,
+    WatchFellBehindError,
 )
 from kekd_server.guard import Guard
+from kekd_server.key_ranges import with_prefix
 from kekd_server.names import IndexName, NamePrefix
 from kekd_server.pages import PageToken
 from kekd_server.storage.change import Change, Signal
@@ -60,10 +62,19 @@ class Page(NamedTuple):
 class Watch:
     """The changes that a caller may know of."""
 
-    def __init__(self, subscription: Subscription, deed: Deed, guard: Guard) -> None:
+    def __init__(
+        self,
+        subscription: Subscription,
+        deed: Deed,
+        guard: Guard,
+        *,
+        idle_prefix: NamePrefix | None,
+    ) -> None:
+        """`idle_prefix`: what was asked for, if there was nothing of it that the caller may see."""
         self._subscription = subscription
         self._deed = deed
         self._guard = guard
+        self._idle_prefix = idle_prefix
 
     @property
     def store(self) -> str:
@@ -78,8 +89,16 @@ class Watch:
         while True:
             event = await self._subscription.next(max(0.0, end - time.monotonic()))
             self._guard.again(self._deed)
+            self._check_idle()
             if not isinstance(event, Change) or self._guard.shown(self._deed)(event.name.value):
                 return event
+
+    def _check_idle(self) -> None:
+        """Raises `WatchFellBehindError` if there is something to see by now, in another policy."""
+        if self._idle_prefix is None:
+            return
+        if with_prefix(self._guard.visible_ranges(self._deed), self._idle_prefix).keys:
+            raise WatchFellBehindError("the daemon's policy changed")
 
 
 class EnvelopeService:
@@ -222,12 +241,13 @@ class EnvelopeService:
         async def list_shown() -> list[IndexName]:
             deed.check()
             shown = self._guard.shown(deed)
+            keys = with_prefix(self._guard.visible_ranges(deed), wanted)
             names: list[IndexName] = []
             after, asked = position.after, size + 1
             # One more than asked for tells whether there is a next page, of what may be shown.
-            while len(names) <= size:
-                found = await store.list(wanted, after, asked, listing=position.listing)
-                names += (it for it in found if shown(it.value))
+            while keys.keys and len(names) <= size:
+                found = await store.list(keys, after, asked, listing=position.listing)
+                names += (it for it in found if it.value.startswith(prefix) and shown(it.value))
                 if len(found) < asked:
                     break
                 after, asked = found[-1], max(asked, _SEARCHED)
@@ -248,8 +268,14 @@ class EnvelopeService:
         deed = self._guard.sweep(caller, "watch", store.name, prefix)
         async with self._guard.watched(deed):
             deed.check()
-            async with store.watch(wanted) as subscription:
-                yield Watch(subscription, deed, self._guard)
+            is_idle = not with_prefix(self._guard.visible_ranges(deed), wanted).keys
+
+            def is_visible(name: str) -> bool:
+                return self._guard.shown(deed)(name)
+
+            async with store.watch(wanted, is_visible, is_idle=is_idle) as subscription:
+                idle_prefix = wanted if is_idle else None
+                yield Watch(subscription, deed, self._guard, idle_prefix=idle_prefix)
 
     def end_watches(self) -> None:
         """Each says None next."""
@@ -265,14 +291,14 @@ class EnvelopeService:
         try:
             store = self._stores.select(location)
         except StoreNotConfiguredError:
-            if self._guard.knows(caller, asked):
+            if self._guard.could_know(caller, asked):
                 raise
             name = asked
         else:
             if self._guard.knows(caller, store.name):
                 return store
             name = store.name
-        self._guard.deny(self._guard.deed(caller, method, name, index))
+        self._guard.deny(caller, method, name, index)
         denied = AccessDeniedError(caller.identity, method, index)
         denied.store = asked[:_MOST_SHOWN]
         raise denied

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from kekd_policy import IndexRange
 from kekd_server.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
 )
+from kekd_server.key_ranges import KeyRanges
 from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.driver import Driver
 
@@ -187,6 +189,24 @@ class DriverContract:
             assert [name.value for name in names] == expected
         after = IndexName("a/1")
         assert harness.driver.list(NamePrefix("a/"), after, 10, listing="a/") == [IndexName("a/2")]
+
+    @pytest.mark.parametrize("size", [1, 2, 7])
+    def test_list_by_ranges_has_each_name_once_and_in_order(
+        self, harness: Harness, size: int
+    ) -> None:
+        for name in ("a", "a.b", "a.kms.cat", "a/1", "b", "b/1", "c", "é1", "éa"):
+            harness.write(IndexName(name).key, b"1")
+        wanted = KeyRanges.of(
+            [
+                *(IndexRange(it, is_exact=True) for it in ("a", "b", "never", "n" * 256)),
+                *(IndexRange(it) for it in ("a.", "a/", "é", "p" * 256)),
+            ]
+        )
+        names = harness.driver.list(wanted, None, size, listing="l")
+        while more := harness.driver.list(wanted, names[-1], size, listing="l"):
+            names += more
+        expected = ["a.b", "a", "a.kms.cat", "a/1", "b", "é1", "éa"]
+        assert names == sorted(map(IndexName, expected), key=lambda name: name.key)
 
     def test_list_goes_on_after_a_name_that_is_gone(self, harness: Harness) -> None:
         for name in ("a", "b", "c"):

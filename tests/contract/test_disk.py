@@ -14,9 +14,12 @@ from unittest.mock import Mock
 
 import pytest
 
+from kekd_policy import IndexRange
 from kekd_server.errors import StoreSilentError, StoreUnavailableError, StoreUnusableError
+from kekd_server.key_ranges import KeyRanges
 from kekd_server.names import IndexName
 from kekd_server.storage import disk
+from kekd_server.storage.disk import DiskDriver
 from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
 from tests.fixtures.disk import opened
 
@@ -171,57 +174,49 @@ def names(count: int) -> list[IndexName]:
     return [IndexName(f"{number:02}") for number in range(count)]
 
 
-def test_listings_that_nobody_ends_are_kept_up_to_a_bound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk, "_MOST_KEYS", 35)
+def listed_by(driver: DiskDriver) -> list[str]:
+    """The listings of which the keys are kept, the oldest first."""
+    return [listing for listing, _ in driver._listings._values]
+
+
+def bound_listings(driver: DiskDriver, most: int) -> None:
+    """To the bytes of so many that have ten keys each."""
+    driver.list(ALL, None, 3, listing="0")
+    driver._listings._max_bytes = round(driver._listings.size * (most + 0.5))
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> DiskDriver:
     driver = opened(tmp_path)
     for name in names(10):
         driver.create(name, b"1")
+    return driver
+
+
+def test_listings_that_nobody_ends_are_kept_up_to_a_bound(ten: DiskDriver) -> None:
+    bound_listings(ten, 3)
     for number in range(20):
-        driver.list(ALL, None, 3, listing=f"{number}")
-    assert list(driver._listings) == ["17", "18", "19"]
-    driver.list(ALL, None, 3, listing="17")
-    driver.list(ALL, None, 3, listing="20")
-    assert list(driver._listings) == ["19", "17", "20"], "the least lately continued goes first"
+        ten.list(ALL, None, 3, listing=f"{number}")
+    assert listed_by(ten) == ["17", "18", "19"]
+    ten.list(ALL, None, 3, listing="17")
+    ten.list(ALL, None, 3, listing="20")
+    assert listed_by(ten) == ["19", "17", "20"], "the least lately continued goes first"
 
 
-def test_listings_of_few_keys_are_bounded_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk, "_MOST_LISTINGS", 3)
-    driver = opened(tmp_path)
-    for name in names(2):
-        driver.create(name, b"1")
-    for number in range(20):
-        driver.list(ALL, None, 1, listing=f"{number}")
-    assert list(driver._listings) == ["17", "18", "19"]
-
-
-def test_the_youngest_listing_is_kept_however_long_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk, "_MOST_KEYS", 5)
-    driver = opened(tmp_path)
-    for name in names(10):
-        driver.create(name, b"1")
+def test_the_youngest_listing_is_kept_however_long_it_is(ten: DiskDriver) -> None:
+    bound_listings(ten, 0)
     for listing in ("older", "younger"):
-        driver.list(ALL, None, 3, listing=listing)
-    assert list(driver._listings) == ["younger"]
+        ten.list(ALL, None, 3, listing=listing)
+    assert listed_by(ten) == ["younger"]
 
 
-def test_a_listing_whose_keys_were_dropped_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk, "_MOST_KEYS", 0)
-    driver = opened(tmp_path)
-    for name in names(10):
-        driver.create(name, b"1")
-    listed = driver.list(ALL, None, 3, listing="dropped")
+def test_a_listing_whose_keys_were_dropped_goes_on(ten: DiskDriver) -> None:
+    bound_listings(ten, 0)
+    listed = ten.list(ALL, None, 3, listing="dropped")
     for _ in range(3):
-        driver.list(ALL, None, 3, listing="younger")
-        assert "dropped" not in driver._listings
-        listed += driver.list(ALL, listed[-1], 3, listing="dropped")
+        ten.list(ALL, None, 3, listing="younger")
+        assert "dropped" not in listed_by(ten)
+        listed += ten.list(ALL, listed[-1], 3, listing="dropped")
     assert listed == names(10)
 
 
@@ -246,6 +241,22 @@ def test_start_goes_on_where_nothing_can_be_removed(
     monkeypatch.setattr(os, "unlink", Mock(side_effect=OSError(errno.EROFS, "Read-only")))
     assert opened(tmp_path).get(NAME).record == b"1"
     assert f"{folder} can't be removed: Read-only" in caplog.text
+
+
+def test_a_listing_of_single_names_does_not_read_the_folder(
+    ten: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = KeyRanges.of([IndexRange("01", is_exact=True), IndexRange("never", is_exact=True)])
+    monkeypatch.setattr(os, "listdir", None)
+    assert ten.list(wanted, None, 10, listing="l") == [IndexName("01")]
+
+
+def test_a_listing_keeps_no_more_keys_than_it_can_show(ten: DiskDriver) -> None:
+    ten.list(KeyRanges.of([IndexRange("0")]), None, 1, listing="l")
+    (kept,) = ten._listings._values.values()
+    assert len(kept.keys) == 10
+    ten.list(KeyRanges.of([IndexRange("07")]), None, 1, listing="m")
+    assert [len(it.keys) for it in ten._listings._values.values()] == [10, 1]
 
 
 OTHERS_AT_WORK = """

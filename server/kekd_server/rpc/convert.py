@@ -40,10 +40,17 @@ _KINDS = {
 
 
 def location(request: Addressed) -> Location | None:
-    """The store that the request names; None for the default one."""
+    """The store that the request names; None for the default one. Raises `InvalidRequestError` for
+    one that can't exist, before anything else is done with what was sent.
+    """
     if not request.HasField("config_location"):
         return None
-    asked = request.config_location
+    named = _location(request.config_location)
+    named.check_lengths()
+    return named
+
+
+def _location(asked: pb.StorageConfig) -> Location:
     match asked.WhichOneof("location"):
         case "memory":
             return MemoryLocation()
@@ -85,6 +92,7 @@ def envelope(
 
 
 # A get asks for the same few names again and again; encoding one takes as long as opening its file.
+# What isn't a name raises and isn't kept, so that these take 10 MB at most.
 index_name = lru_cache(maxsize=8192)(IndexName)
 
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -64,15 +64,18 @@ class Changes:
         self._name = name
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name} changes")
         self._subscriptions: set[Subscription] = set()
+        self._idle: set[Subscription] = set()
         self._listening: asyncio.Future[None] | None = None
         self._relay: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def subscribed(self, prefix: NamePrefix) -> AsyncIterator[Subscription]:
+    async def subscribed(
+        self, prefix: NamePrefix, is_visible: Callable[[str], bool] = lambda _: True
+    ) -> AsyncIterator[Subscription]:
         """Every change that is made after entering it is told. Raises a `KekdError` if the source
         can't be listened to.
         """
-        subscription = Subscription(prefix)
+        subscription = Subscription(prefix, is_visible)
         self._subscriptions.add(subscription)
         try:
             if self._source:
@@ -82,6 +85,16 @@ class Changes:
             self._subscriptions.discard(subscription)
             if not self._subscriptions:
                 self._stop_listening()
+
+    @contextmanager
+    def unsubscribed(self) -> Iterator[Subscription]:
+        """Gets nothing but heartbeats and the daemon's end. It costs the source nothing."""
+        subscription = Subscription(NamePrefix(""))
+        self._idle.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._idle.discard(subscription)
 
     @property
     def watched(self) -> bool:
@@ -96,6 +109,9 @@ class Changes:
         """Ends what every watcher gets."""
         for subscription in self._subscriptions:
             subscription.end(error)
+        if error is None:
+            for subscription in self._idle:
+                subscription.end()
 
     def close(self) -> None:
         """Doesn't wait for a look that is stuck."""

@@ -12,15 +12,15 @@ import os
 import random
 import threading
 import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
+from kekd_server.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
@@ -29,19 +29,20 @@ from kekd_server.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from kekd_server.names import IndexName, NamePrefix
+from kekd_server.names import IndexName
 from kekd_server.storage import disk_layout, durable
-from kekd_server.storage.driver import Stored, Written
+from kekd_server.storage.driver import NameRange, Stored, Written
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.record_cache import RecordCache
+from kekd_server.storage.sorted_keys import names_in_order
 
 _LOCKS: Final = 256
 _LOCK_SECONDS: Final = 5.0
 _LOCK_PAUSE_SECONDS: Final = 0.002
-_MOST_KEYS: Final = 2_000_000
-"""How many keys of listings are kept, at some 80 MB a million."""
-_MOST_LISTINGS: Final = 1000
-"""As each has a price of its own, also in a small store."""
+_KEY_BYTES: Final = 60
+"""Of a kept key, apart from its text."""
+_MAX_LISTING_BYTES: Final = 192 * 2**20
+"""Of the keys of listings under way: those of two million envelopes, or of fewer listings."""
 
 _PASSING: Final = {
     errno.EAGAIN,
@@ -77,7 +78,9 @@ class DiskDriver:
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
         self._translated = _Translated(root, self._records)
-        self._listings: dict[str, Sequence[str]] = {}
+        self._listings = BoundedCache[tuple[str, tuple[str, ...]], _Listing](
+            max_bytes=_MAX_LISTING_BYTES
+        )
         self._listings_lock = threading.Lock()
         self._own = _OwnFolder(self._temporary, count())
 
@@ -138,24 +141,20 @@ class DiskDriver:
         return stored.etag
 
     def list(
-        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
+        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
-        """Reads and sorts the whole folder once for a listing, and cuts its pages from that.
+        """Reads the folder once for a listing, keeps what is in the range, and cuts pages from it.
 
-        So a first page costs more the more envelopes there are. What was read is kept until the
-        last page, or until too many other listings were begun or continued since; after that, and
-        at another daemon, the folder is read again.
+        So a first page costs some 0.5 s a million envelopes, whatever is wanted of them, unless
+        these are single names. What was read is kept until the last page, or until too many other
+        listings were begun or continued since; after that, and at another daemon, the folder is
+        read again.
         """
-        keys = self._keys(listing)
-        first = bisect_right(keys, after.key) if after else bisect_left(keys, prefix.key)
-        names: list[IndexName] = []
-        for at in range(first, len(keys)):
-            if len(names) == limit or not keys[at].startswith(prefix.key):
-                break
-            if name := prefix.name_of(keys[at]):
-                names.append(name)
+        keys = self._keys(listing, wanted)
+        names = list(islice(names_in_order(keys, wanted, after), limit))
         if len(names) < limit:
-            self._forget(listing)
+            with self._listings_lock:
+                self._listings.drop((listing, wanted.keys))
         return names
 
     @property
@@ -164,7 +163,7 @@ class DiskDriver:
         return self._records
 
     def close(self) -> None:
-        self._listings.clear()
+        self._listings = BoundedCache(max_bytes=0)
 
     def _path(self, name: IndexName) -> Path:
         return self._records / name.key
@@ -210,24 +209,22 @@ class DiskDriver:
         if stored is None or stored.etag != if_etag:
             raise EtagMismatchError(name.value)
 
-    def _keys(self, listing: str) -> Sequence[str]:
-        with self._listings_lock:
-            keys = self._listings.pop(listing, None)
-        if keys is None:
+    def _keys(self, listing: str, wanted: NameRange) -> Sequence[str]:
+        kept = self._listings.get((listing, wanted.keys))
+        if kept is None:
             with self._translated:
-                keys = sorted(os.listdir(self._records))
+                keys = self._read_keys(wanted)
+            texts = (listing, *wanted.keys, *keys)
+            kept = _Listing(keys, entry_bytes() + sum(map(len, texts)) + _KEY_BYTES * len(texts))
         with self._listings_lock:
-            self._listings[listing] = keys  # the youngest
-            while len(self._listings) > 1 and (
-                len(self._listings) > _MOST_LISTINGS
-                or sum(map(len, self._listings.values())) > _MOST_KEYS
-            ):
-                del self._listings[next(iter(self._listings))]
-        return keys
+            self._listings.put((listing, wanted.keys), kept, size=kept.size)  # as the youngest
+        return kept.keys
 
-    def _forget(self, listing: str) -> None:
-        with self._listings_lock:
-            self._listings.pop(listing, None)
+    def _read_keys(self, wanted: NameRange) -> Sequence[str]:
+        if wanted.is_exact:
+            os.stat(self._records)  # or a folder that is gone would have none
+            return [key for key in wanted.keys if os.path.lexists(self._prefix + key)]
+        return sorted(key for key in os.listdir(self._records) if key.startswith(wanted.keys))
 
     @contextmanager
     def _locked(self, name: IndexName) -> Iterator[None]:
@@ -239,6 +236,11 @@ class DiskDriver:
             yield
         finally:
             durable.close_quietly(lock)
+
+
+class _Listing(NamedTuple):
+    keys: Sequence[str]
+    size: int
 
 
 class _OwnFolder(threading.local):

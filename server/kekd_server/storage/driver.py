@@ -1,9 +1,13 @@
 """What a store driver must do. The conformance suite in tests/contract holds each one to it."""
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
+from kekd_server.key_ranges import KeyRanges
 from kekd_server.names import IndexName, NamePrefix
+
+NameRange: TypeAlias = NamePrefix | KeyRanges
+"""Has `keys`, which the keys of its names start with or `is_exact`, and `name_of` for each."""
 
 MOST_BYTES: Final = 128 * 1024
 """Twice the largest request: what is longer isn't an envelope, and isn't read to its end."""
@@ -82,10 +86,10 @@ class Driver(Protocol):
         """
 
     def list(
-        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
+        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
-        """The first `limit` names with the prefix whose keys come after that of `after`,
-        sorted by key. A name that is there from the first page to the last is on exactly one.
+        """The first `limit` names of the range whose keys come after that of `after`, sorted by
+        key. A name that is there from the first page to the last is on exactly one.
 
         `listing` is the same for all pages of one listing, and for no other; a page may come to
         another driver on the same store than the one before did.

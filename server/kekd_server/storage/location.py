@@ -2,12 +2,26 @@
 
 import os.path
 from dataclasses import dataclass, field
+from typing import Final
+
+from kekd_server.errors import InvalidRequestError
+
+MAX_PATH_BYTES: Final = 4096
+"""As PATH_MAX of Linux."""
+MAX_BUCKET_BYTES: Final = 255
+MAX_PREFIX_BYTES: Final = 1024
+"""As S3's keys."""
+MAX_REGION_BYTES: Final = 255
+MAX_ENDPOINT_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLocation:
     def __str__(self) -> str:
         return "memory"
+
+    def check_lengths(self) -> None:
+        """It has none."""
 
     def admits(self, asked: "Location") -> bool:
         return isinstance(asked, MemoryLocation)
@@ -21,6 +35,10 @@ class DiskLocation:
 
     def __str__(self) -> str:
         return f"disk:{self.path}"
+
+    def check_lengths(self) -> None:
+        """Raises `InvalidRequestError` for a path that no system takes."""
+        _check_length("disk.path", self.path, MAX_PATH_BYTES)
 
     def admits(self, asked: "Location") -> bool:
         """Compares text alone: a path that a caller chose never reaches the filesystem."""
@@ -45,12 +63,27 @@ class S3Location:
     def __str__(self) -> str:
         return f"s3:{self.bucket}/{self.prefix}".rstrip("/")
 
+    def check_lengths(self) -> None:
+        """Raises `InvalidRequestError` for what no bucket, key or URL can be."""
+        _check_length("s3.bucket", self.bucket, MAX_BUCKET_BYTES)
+        _check_length("s3.prefix", self.prefix, MAX_PREFIX_BYTES)
+        _check_length("s3.region", self.region or "", MAX_REGION_BYTES)
+        _check_length("s3.endpoint", self.endpoint or "", MAX_ENDPOINT_BYTES)
+
     def admits(self, asked: "Location") -> bool:
         return (
             isinstance(asked, S3Location)
             and (asked.bucket, asked.prefix) == (self.bucket, self.prefix)
             and asked.region in (None, self.region)
             and asked.endpoint in (None, self.endpoint)
+        )
+
+
+def _check_length(what: str, text: str, most: int) -> None:
+    if (size := len(text.encode())) > most:
+        raise InvalidRequestError(
+            f"config_location can't exist: {what} has {size} bytes, and {most} is the most; name a"
+            " store that the daemon has, or leave config_location out."
         )
 
 

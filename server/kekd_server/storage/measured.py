@@ -8,8 +8,8 @@ from types import TracebackType
 from kekd_proto.reasons import Reason
 from kekd_server.errors import KekdError
 from kekd_server.metrics import StoreMetrics
-from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.driver import Driver, Stored, Written
+from kekd_server.names import IndexName
+from kekd_server.storage.driver import Driver, NameRange, Stored, Written
 from kekd_server.tracing import Tracing
 
 
@@ -62,10 +62,10 @@ class MeasuredDriver:
             return self._driver.delete(name, if_etag=if_etag)
 
     def list(
-        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
+        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
         with self._operation("list"):
-            return self._driver.list(prefix, after, limit, listing=listing)
+            return self._driver.list(wanted, after, limit, listing=listing)
 
     def _operation(self, name: str) -> AbstractContextManager[None]:
         timed = _Timed(name, self._metrics)

@@ -1,13 +1,14 @@
 """Envelopes in this process's memory: for tests and for a try-out."""
 
 import threading
-from bisect import bisect_left, bisect_right, insort
-from itertools import islice, takewhile
+from bisect import bisect_left, insort
+from itertools import islice
 
 from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
-from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.driver import Stored, Written
+from kekd_server.names import IndexName
+from kekd_server.storage.driver import NameRange, Stored, Written
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.sorted_keys import names_in_order
 
 
 class MemoryDriver:
@@ -61,23 +62,14 @@ class MemoryDriver:
 
     def list(
         self,
-        prefix: NamePrefix,
+        wanted: NameRange,
         after: IndexName | None,
         limit: int,
         *,
         listing: str,  # noqa: ARG002
     ) -> list[IndexName]:
         with self._lock:
-            first = (
-                bisect_right(self._keys, after.key)
-                if after
-                else bisect_left(self._keys, prefix.key)
-            )
-            keys = takewhile(
-                lambda key: key.startswith(prefix.key), islice(self._keys, first, None)
-            )
-            names = (name for key in keys if (name := prefix.name_of(key)))
-            return list(islice(names, limit))
+            return list(islice(names_in_order(self._keys, wanted, after), limit))
 
     def close(self) -> None:
         self._records.clear()

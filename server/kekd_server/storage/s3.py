@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -30,8 +30,8 @@ from kekd_server.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.driver import MOST_BYTES, Stored, Written
+from kekd_server.names import IndexName
+from kekd_server.storage.driver import MOST_BYTES, NameRange, Stored, Written
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3_keystore import S3Keystore
 
@@ -205,7 +205,7 @@ class S3Driver:
 
     def list(
         self,
-        prefix: NamePrefix,
+        wanted: NameRange,
         after: IndexName | None,
         limit: int,
         *,
@@ -215,20 +215,24 @@ class S3Driver:
         names: list[IndexName] = []
         with self._translated():
             self._require_keystore()
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket,
-                Prefix=self._folder + prefix.key,
-                PaginationConfig={"PageSize": limit},
-                StartAfter=self._key(after) if after else "",
-            )
-            for page in pages:
-                for item in page.get("Contents", []):
-                    key = item["Key"].removeprefix(self._folder)
-                    if name := prefix.name_of(key):
-                        names.append(name)
-                if len(names) >= limit:
-                    break
-        return names[:limit]
+            for first in wanted.keys:
+                if after and first < after.key and not after.key.startswith(first):
+                    continue  # all of them come before
+                for keys in self._pages(first, after, limit - len(names)):
+                    names += filter(None, map(wanted.name_of, keys))
+                    if len(names) >= limit:
+                        return names[:limit]
+        return names
+
+    def _pages(self, first: str, after: IndexName | None, size: int) -> Iterator[Sequence[str]]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket,
+            Prefix=self._folder + first,
+            PaginationConfig={"PageSize": size},
+            StartAfter=self._key(after) if after else "",
+        )
+        for page in pages:
+            yield [it["Key"].removeprefix(self._folder) for it in page.get("Contents", [])]
 
     def stamps(self) -> Iterator[tuple[str, str, datetime]]:
         """Of every object in the folder: its key, its etag, and when it was written."""

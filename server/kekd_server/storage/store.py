@@ -22,7 +22,7 @@ from kekd_server.errors import (
 from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.change import Change, Kind
 from kekd_server.storage.changes import Changes, Source
-from kekd_server.storage.driver import Driver, Stored, Written
+from kekd_server.storage.driver import Driver, NameRange, Stored, Written
 from kekd_server.storage.location import Location
 from kekd_server.storage.subscription import Subscription
 
@@ -150,18 +150,26 @@ class Store:
             return written.before if written else None
 
     async def list(
-        self, prefix: NamePrefix, after: IndexName | None, limit: int, *, listing: str
+        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
         with self._named:
             return await self._read(
-                lambda: self._driver.list(prefix, after, limit, listing=listing)
+                lambda: self._driver.list(wanted, after, limit, listing=listing)
             )
 
     @asynccontextmanager
-    async def watch(self, prefix: NamePrefix) -> AsyncIterator[Subscription]:
-        """To every change from when it is entered. One that was answered to anybody is told."""
+    async def watch(
+        self,
+        prefix: NamePrefix,
+        is_visible: Callable[[str], bool] = lambda _: True,
+        *,
+        is_idle: bool = False,
+    ) -> AsyncIterator[Subscription]:
+        """To every change to what is visible, from when it is entered. One that was answered to
+        anybody is told. One that `is_idle` is told of none, and doesn't have the store looked at.
+        """
         with self._named:
-            async with self._changes.subscribed(prefix) as subscription:
+            async with self._subscribed(prefix, is_visible, is_idle=is_idle) as subscription:
                 self.watchers += 1
                 try:
                     yield subscription
@@ -170,6 +178,17 @@ class Store:
                     raise
                 finally:
                     self.watchers -= 1
+
+    @asynccontextmanager
+    async def _subscribed(
+        self, prefix: NamePrefix, is_visible: Callable[[str], bool], *, is_idle: bool
+    ) -> AsyncIterator[Subscription]:
+        if is_idle:
+            with self._changes.unsubscribed() as subscription:
+                yield subscription
+        else:
+            async with self._changes.subscribed(prefix, is_visible) as subscription:
+                yield subscription
 
     def end_watches(self) -> None:
         self._changes.end()

@@ -1,6 +1,7 @@
 """What one watcher has yet to be told."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -14,8 +15,14 @@ MOST_PENDING: Final = 10_000
 class Subscription:
     """Bounded: who takes it more slowly than it comes is cut off."""
 
-    def __init__(self, prefix: NamePrefix) -> None:
+    def __init__(
+        self, prefix: NamePrefix, is_visible: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """`is_visible`: whether the watcher may know of a change to that index, now. What it may
+        not takes none of the room for what it may.
+        """
         self._prefix = prefix.value
+        self._is_visible = is_visible
         self._pending: dict[str, Change] = {}
         self._resync = False
         self._over = False
@@ -53,6 +60,8 @@ class Subscription:
     def tell(self, change: Change) -> None:
         """Instead of an older change to the same envelope, if that is still pending."""
         if self._over or not change.name.value.startswith(self._prefix):
+            return
+        if not self._is_visible(change.name.value):
             return
         self._pending.pop(change.name.key, None)
         self._pending[change.name.key] = change

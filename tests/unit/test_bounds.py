@@ -1,0 +1,155 @@
+"""What callers send takes a bounded part of the daemon's memory, whatever they send."""
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import pytest
+
+from kekd_policy import Rule
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server import deed
+from kekd_server.bounded_cache import BoundedCache, entry_bytes
+from kekd_server.caller import Caller
+from kekd_server.errors import AccessDeniedError, InvalidRequestError, StoreNotConfiguredError
+from kekd_server.guard import Guard
+from kekd_server.log import Seldom
+from kekd_server.metrics import Metrics
+from kekd_server.names import IndexName
+from kekd_server.pages import PageToken
+from kekd_server.rpc import convert
+from kekd_server.service import EnvelopeService
+from kekd_server.storage.location import DiskLocation, MemoryLocation
+from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.store import Store
+from kekd_server.stores import Stores
+from tests.unit.test_guard import Memory
+
+CALLER = Caller("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
+
+
+def test_cache_drops_the_oldest_beyond_its_bytes() -> None:
+    cache = BoundedCache[str, int](max_bytes=10)
+    for number, key in enumerate("abc"):
+        cache.put(key, number, size=4)
+    assert [cache.get(it) for it in "abc"] == [None, 1, 2]
+    cache.put("b", 3, size=9)
+    assert (cache.get("b"), cache.get("c"), cache.size, len(cache)) == (3, None, 9, 1)
+
+
+def test_cache_keeps_the_youngest_whatever_its_size() -> None:
+    cache = BoundedCache[str, int](max_bytes=10)
+    for key in "ab":
+        cache.put(key, 1, size=100)
+    assert (cache.get("a"), cache.get("b"), cache.size) == (None, 1, 100)
+
+
+def test_size_of_an_entry_grows_with_its_texts() -> None:
+    assert entry_bytes("x" * 10_000, b"y" * 10_000, None) > 20_000
+
+
+@pytest.fixture(params=["no rule", "other stores"])
+def service(request: pytest.FixtureRequest) -> Iterator[EnvelopeService]:
+    """To whom the caller is unknown, or known in stores of other names."""
+    rule = {"name": "r", "identities": "*", "methods": "*", "stores": "disk:/x*"}
+    policy = [] if request.param == "no rule" else [Rule.model_validate(rule)]
+    store = Store(MemoryLocation(), MemoryDriver(), threads=1)
+    with closing(Stores([store])) as stores:
+        yield EnvelopeService(stores, Guard(policy, Metrics(), Memory()))
+
+
+async def test_stores_that_are_not_configured_leave_nothing_behind(
+    service: EnvelopeService,
+) -> None:
+    def kept() -> int:
+        audit = service._guard._audit
+        assert isinstance(audit, Memory)
+        audit.entries.clear()
+        return tracemalloc.get_traced_memory()[0]
+
+    async def call(number: int) -> None:
+        location = DiskLocation(f"/x{number:04}".ljust(4096, "x"))
+        with suppress(AccessDeniedError, StoreNotConfiguredError):
+            await service.get(CALLER, location, IndexName("i"))
+
+    tracemalloc.start()
+    try:
+        for number in range(50):  # whatever is made once
+            await call(number)
+        before = kept()
+        for number in range(50, 550):
+            await call(number)
+        assert kept() - before < 100 * 4096
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_was_denied_is_not_kept_for_later_lines() -> None:
+    before = len(deed._known)
+    for number in range(100):
+        denied = deed.Deed(CALLER, "read", f"disk:/{number}", "i", None)
+        deed.lines([denied], "end")
+    assert len(deed._known) == before
+
+
+@pytest.mark.parametrize(
+    ("location", "field"),
+    [
+        (pb.StorageConfig(disk=pb.DiskStorage(path="/" + "é" * 2048)), "disk.path has 4097"),
+        (pb.StorageConfig(s3=pb.S3Storage(bucket="b" * 256)), "s3.bucket has 256"),
+        (pb.StorageConfig(s3=pb.S3Storage(bucket="b", prefix="p" * 1025)), "s3.prefix has 1025"),
+        (pb.StorageConfig(s3=pb.S3Storage(bucket="b", region="r" * 256)), "s3.region has 256"),
+        (pb.StorageConfig(s3=pb.S3Storage(bucket="b", endpoint="e" * 1025)), "s3.endpoint has"),
+    ],
+)
+def test_location_that_cannot_exist_is_refused(location: pb.StorageConfig, field: str) -> None:
+    with pytest.raises(InvalidRequestError, match=field):
+        convert.location(pb.GetEnvelopeRequest(config_location=location))
+
+
+def test_location_as_long_as_can_be_is_taken() -> None:
+    longest = pb.S3Storage(
+        bucket="b" * 255, prefix="p" * 1024, region="r" * 255, endpoint="e" * 1024
+    )
+    for location in (
+        pb.StorageConfig(disk=pb.DiskStorage(path="/" * 4096)),
+        pb.StorageConfig(s3=longest),
+    ):
+        assert convert.location(pb.GetEnvelopeRequest(config_location=location))
+
+
+def test_throttle_of_the_log_keeps_no_lines() -> None:
+    seldom = Seldom()
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            assert seldom.is_due(f"{number}" * 10_000)
+            assert not seldom.is_due(f"{number}" * 10_000)
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_page_token_of_a_long_listing_is_refused() -> None:
+    token = PageToken("", "l" * 10_000, IndexName("i"))
+    with pytest.raises(InvalidRequestError):
+        PageToken.parse(str(token), "")
+
+
+@pytest.mark.parametrize("text", ["x" * 65_536, "日" * 21_845, "🗝" * 16_384])
+def test_fields_of_an_audit_line_are_cut_and_told_apart(text: str) -> None:
+    caller = Caller("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
+    cut = [
+        deed.lines([deed.Deed(caller, "read", f"disk:/{it}", it, None)], "end")[0]
+        for it in (text, text + "y")
+    ]
+    assert all(len(line) < 16_384 for line in cut)
+    assert f"[{len(text)} characters, sha256 " in cut[0]
+    shown = [deed.shortened(it) for it in (text, text[:-1] + "y")]
+    assert shown[0] != shown[1]
+    assert {len(it) for it in shown} == {deed.MAX_FIELD_CHARACTERS}
+
+
+def test_fields_that_can_exist_are_not_cut() -> None:
+    for text in ("n" * 247, "disk:/" + "x" * 500):
+        assert deed.shortened(text) == text

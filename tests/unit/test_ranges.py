@@ -1,0 +1,195 @@
+"""A listing or watch looks at no more of a store than the caller's rules can match."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kekd_policy import IndexRange, Rule, common_ranges, decide, index_ranges
+from kekd_schema import Envelope
+from kekd_server.caller import Caller
+from kekd_server.errors import AccessDeniedError, WatchFellBehindError
+from kekd_server.guard import Guard
+from kekd_server.metrics import Metrics
+from kekd_server.names import IndexName
+from kekd_server.service import EnvelopeService
+from kekd_server.storage.change import Change, Signal
+from kekd_server.storage.location import MemoryLocation
+from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.store import Store
+from kekd_server.stores import Stores
+
+CALLER = Caller("dns:a", is_local=False, peer="")
+text = st.text(alphabet="ab.é~", max_size=4)
+glob = st.text(alphabet="ab.é~*?[]", min_size=1, max_size=5)
+methods = st.lists(st.sampled_from(["read", "list", "*"]), min_size=1, max_size=2)
+rules = st.lists(
+    st.builds(
+        lambda methods, indexes: {"methods": methods, "indexes": indexes},
+        methods,
+        st.lists(glob, min_size=1, max_size=3),
+    ),
+    max_size=4,
+)
+
+
+def policy_of(described: Sequence[dict[str, Any]]) -> list[Rule]:
+    return [
+        Rule.model_validate({"name": f"{number}", "identities": "dns:a", **it})
+        for number, it in enumerate(described)
+    ]
+
+
+class Recorded(MemoryDriver):
+    """Notes what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked_at: set[str] = set()
+        self.listings = 0
+
+    def list(self, wanted: Any, *arguments: Any, **keywords: Any) -> Any:
+        self.listings += 1
+        found = super().list(wanted, *arguments, **keywords)
+        self.looked_at |= {it for it in self._keys if it.startswith(wanted.keys)}
+        return found
+
+
+async def listed(service: EnvelopeService, prefix: str, size: int) -> list[str]:
+    names: list[str] = []
+    token = ""
+    while True:
+        page = await service.list(CALLER, None, prefix, size, token)
+        assert len(page.names) == size or not page.next_token
+        names += [it.value for it in page.names]
+        if not (token := page.next_token):
+            return names
+
+
+@settings(max_examples=150, deadline=None)
+@given(rules, st.sets(text.filter(bool), max_size=20), text, st.integers(1, 4))
+def test_listing_shows_what_the_naive_filter_shows(
+    described: Sequence[dict[str, Any]], names: set[str], prefix: str, size: int
+) -> None:
+    policy, driver = policy_of(described), Recorded()
+    for name in names:
+        driver.create(IndexName(name), b"1")
+    expected = [
+        name
+        for name in sorted(names, key=lambda it: IndexName(it).key)
+        if name.startswith(prefix)
+        and decide(policy, CALLER.identity, "list", "memory", name)
+        and decide(policy, CALLER.identity, "read", "memory", name)
+    ]
+    store = Store(MemoryLocation(), driver, threads=1)
+    with closing(Stores([store])) as stores:
+        service = EnvelopeService(stores, Guard(policy, Metrics()))
+        try:
+            assert asyncio.run(listed(service, prefix, size)) == expected
+        except AccessDeniedError:
+            assert not decide(policy, CALLER.identity, "list", "memory", None)
+            assert not driver.listings
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(glob, max_size=4), st.lists(glob, max_size=4), text)
+def test_what_two_sets_of_rules_cover_is_in_their_common_ranges(
+    one: list[str], other: list[str], name: str
+) -> None:
+    def made(globs: list[str]) -> list[Rule]:
+        return policy_of([{"methods": "*", "indexes": it} for it in globs])
+
+    ranges = common_ranges(index_ranges(made(one)), index_ranges(made(other)))
+    if any(it.covers(name) for it in made(one)) and any(it.covers(name) for it in made(other)):
+        assert any(it.covers(IndexRange(name, is_exact=True)) for it in ranges)
+
+
+def service_of(driver: MemoryDriver, **methods_of: Any) -> tuple[EnvelopeService, Guard]:
+    described = [{"methods": [it], "indexes": indexes} for it, indexes in methods_of.items()]
+    guard = Guard(policy_of(described), Metrics())
+    store = Store(MemoryLocation(), driver, threads=1)
+    return EnvelopeService(Stores([store]), guard), guard
+
+
+@pytest.mark.parametrize(
+    ("rules_of", "prefix"),
+    [
+        ({"list": "a-*", "read": "b-*"}, ""),
+        ({"list": "a-*", "read": "*"}, "other"),
+        ({"list": "a-1", "read": "a-?"}, "a-12"),
+    ],
+)
+async def test_listing_of_what_no_rule_can_match_does_not_reach_the_store(
+    rules_of: dict[str, str], prefix: str
+) -> None:
+    driver = Recorded()
+    driver.create(IndexName("other-1"), b"1")
+    service, _ = service_of(driver, **rules_of)
+    assert await listed(service, prefix, 10) == []
+    assert driver.listings == 0
+
+
+async def test_listing_looks_at_no_names_that_the_rules_cannot_match() -> None:
+    driver = Recorded()
+    for name in ("a-1", "a-2", "b-1", "c"):
+        driver.create(IndexName(name), b"1")
+    service, _ = service_of(driver, list=["a-*", "c"], read=["a-1*", "b-*", "c"])
+    assert await listed(service, "", 10) == ["a-1", "c"]
+    assert driver.looked_at == {IndexName(it).key for it in ("a-1", "c")}
+
+
+class Source:
+    """Says whether it was listened to."""
+
+    patience = 60.0
+
+    def __init__(self) -> None:
+        self.listened = False
+
+    async def batches(self, _: Any) -> Any:
+        self.listened = True
+        yield []
+        await asyncio.Event().wait()
+
+
+async def test_watch_of_what_no_rule_can_match_has_the_store_not_looked_at() -> None:
+    source = Source()
+    store = Store(MemoryLocation(), MemoryDriver(), threads=1, source=source)
+    described: list[dict[str, Any]] = [{"methods": ["watch", "read"], "indexes": "a-*"}]
+    guard = Guard(policy_of(described), Metrics())
+    service = EnvelopeService(Stores([store]), guard)
+    async with service.watch(CALLER, None, "b") as watch:
+        assert await watch.next(0.001) is Signal.HEARTBEAT
+        assert not source.listened
+        assert store.watchers == 1
+        service.end_watches()
+        assert await watch.next(60) is None
+    async with service.watch(CALLER, None, "a"):
+        assert source.listened
+
+
+async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> None:
+    service, guard = service_of(MemoryDriver(), watch="a-*", read="a-*")
+    async with service.watch(CALLER, None, "b") as watch:
+        assert await watch.next(0.001) is Signal.HEARTBEAT
+        guard.replace(policy_of([{"methods": "*", "indexes": "*"}]))
+        with pytest.raises(WatchFellBehindError, match="policy changed"):
+            await watch.next(0.001)
+
+
+async def test_changes_that_a_watcher_may_not_see_do_not_cut_it_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kekd_server.storage.subscription.MOST_PENDING", 3)
+    service, _ = service_of(MemoryDriver(), watch="a-*", read="a-*")
+    async with service.watch(CALLER, None, "") as watch:
+        store = service._stores.select(None)
+        for name in ("b-1", "b-2", "b-3", "b-4", "a-1"):
+            await store.put(IndexName(name), Envelope(provider="none"), if_etag=None)
+        event = await watch.next(60)
+        assert isinstance(event, Change)
+        assert event.name == IndexName("a-1")
