@@ -1,15 +1,15 @@
 """The daemon. Nothing in here is a library: run `kekd`, and call it through `import kekd`."""
 
-import signal
 import sys
+
+from kekd_server import first_signals
 
 
 def main() -> None:
     """The `kekd` command, or what to install where it is not."""
-    # Until it listens for them: Ctrl-C ends it as SIGTERM does, and not with a traceback, and there
-    # is nothing yet to read anew.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Before the imports below, which take most of the start.
+    first_signals.end_at_once()
+    first_signals.ignore_hangup()
     try:
         from kekd_server.__main__ import main as command  # noqa: PLC0415
     except ModuleNotFoundError as error:

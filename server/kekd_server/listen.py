@@ -4,6 +4,7 @@ import fcntl
 import os
 import socket
 import stat
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from kekd_proto.address import grpc_target, is_loopback
 from kekd_server import ports
 from kekd_server.storage import durable
 
-_SOCKET_UMASK: Final = 0o117
-"""What is left is 0660: the daemon's user and group."""
+_SOCKET_MODE: Final = 0o660
+"""For the daemon's user and group."""
 _MAX_SOCKET_PATH: Final = 107
 """sun_path of unix(7), less its terminator."""
+_UNNAMED: Final = "s"
+"""The socket until its mode is set, in a folder that nobody else can enter."""
 
 
 class ListenError(Exception):
@@ -114,16 +117,23 @@ class UnixListener:
 
     def bind(self, add_port: "AddPort") -> None:
         """Makes the socket with its mode from the first moment, in place of one that a killed
-        worker left, which either engine removes. To be called while it is claimed. Raises
-        `ListenError`.
+        worker left. To be called while it is claimed. Raises `ListenError`.
+
+        It is made where nobody else can reach it and renamed, because a umask would apply to what
+        other threads make meanwhile.
         """
-        umask = os.umask(_SOCKET_UMASK)
+        folder = _private_folder(self.path)
         try:
-            add_port(grpc_target(str(self)))
-        except RuntimeError as error:
+            _remove_private(self.path)  # of a worker that was killed here
+            folder.mkdir(mode=0o700)
+            try:
+                add_port(grpc_target(f"unix:{folder / _UNNAMED}"))
+                (folder / _UNNAMED).chmod(_SOCKET_MODE)
+                (folder / _UNNAMED).rename(self.path)
+            finally:
+                _remove_private(self.path)
+        except (OSError, RuntimeError) as error:
             raise ListenError(f"{self}: can't be bound: may the folder be written?") from error
-        finally:
-            os.umask(umask)
 
     def _claim(self) -> int:
         """The lock, without which two daemons that start at once would both find the other's socket
@@ -231,6 +241,23 @@ def exposed(listener: Listener) -> str | None:
     return None
 
 
+def _bytes(path: Path) -> int:
+    return len(os.fsencode(path))
+
+
+def _private_folder(path: Path) -> Path:
+    """Beside a socket and its own alone, with a name that is hardly longer."""
+    return path.with_name(f".{zlib.crc32(os.fsencode(path.name)) & 0xFFFF:04x}")
+
+
+def _remove_private(path: Path) -> None:
+    folder = _private_folder(path)
+    with suppress(FileNotFoundError):
+        (folder / _UNNAMED).unlink()
+    with suppress(FileNotFoundError):
+        folder.rmdir()
+
+
 def _unix(path: str, engine: EngineName, role: str) -> UnixListener:
     path = path.removeprefix("//")
     if not path:
@@ -238,7 +265,8 @@ def _unix(path: str, engine: EngineName, role: str) -> UnixListener:
     if "," in path or not path.isprintable():
         raise ValueError(f"{path!r} has a comma or a control character: gRPC can't connect to it")
     absolute = Path(path).absolute()
-    if len(os.fsencode(absolute)) > _MAX_SOCKET_PATH:
+    longest = max(absolute, _private_folder(absolute) / _UNNAMED, key=_bytes)
+    if _bytes(longest) > _MAX_SOCKET_PATH:
         raise ValueError(
             f"'unix:{path}' is too long for a socket: the kernel takes {_MAX_SOCKET_PATH} bytes"
         )

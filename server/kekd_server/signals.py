@@ -3,9 +3,8 @@
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Final
 
-_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+from kekd_server.first_signals import STOPPING, end_at_once
 
 
 def stop_signal() -> asyncio.Event:
@@ -15,11 +14,11 @@ def stop_signal() -> asyncio.Event:
 
     def stop() -> None:
         signalled.set()
-        for number in _STOPPING:
+        for number in STOPPING:
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+        end_at_once()
 
-    for number in _STOPPING:
+    for number in STOPPING:
         loop.add_signal_handler(number, stop)
     return signalled
 
@@ -30,7 +29,7 @@ def patient_stop_signal() -> asyncio.Event:
     supervisor.
     """
     signalled = asyncio.Event()
-    for number in _STOPPING:
+    for number in STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
     return signalled
 

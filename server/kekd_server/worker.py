@@ -15,6 +15,7 @@ from typing import Final
 
 from kekd_server import app, log
 from kekd_server.listen import ListenError
+from kekd_server.process_hardening import forbid_dumps
 from kekd_server.settings import Settings, SettingsError
 
 _STDIN: Final = 0
@@ -29,6 +30,7 @@ def main() -> None:
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     try:
         with log.configured(settings.log_format, worker=number):
+            forbid_dumps()
             serving = app.run_worker(settings, policy_file, number, serving=lambda: _answer([]))
             asyncio.Runner(loop_factory=app.event_loop(settings)).run(serving)
     except (SettingsError, ListenError) as error:

@@ -123,6 +123,7 @@ def test_the_pod_is_restricted(manifests: dict[str, Manifest]) -> None:
         }
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert container["resources"]["limits"].keys() == {"memory"}
+    assert kekd(manifests)["resources"]["limits"] == {"memory": "512Mi"}
     kinds = [volume.keys() - {"name"} for volume in pod(manifests)["volumes"]]
     assert set[str]().union(*kinds) <= {"configMap", "emptyDir"}
 

@@ -28,6 +28,11 @@ def test_the_unit_is_hardened() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_what_others_can_make_it_take_is_bounded() -> None:
+    lines = UNIT.read_text().splitlines()
+    assert {"MemoryMax=1G", "MemorySwapMax=0", "TasksMax=512", "LimitCORE=0"} <= set(lines)
+
+
 def test_the_example_is_understood() -> None:
     settings = load({}, SYSTEMD / "kekd.yaml").settings
     assert [str(it) for it in settings.listeners] == ["unix:/run/kekd/kekd.sock", "0.0.0.0:7535"]
@@ -116,6 +121,7 @@ def test_nobody_else_reads_the_settings_and_the_key(installed: Machine) -> None:
 def test_it_serves_as_soon_as_it_has_started(running: Machine) -> None:
     running.run(*KEKCTL, "wait", "--for", "0")
     assert shown(running, "StatusText", "ActiveState") == ["serving", "active"]
+    assert shown(running, "MemoryMax", "TasksMax", "LimitCORE") == [str(2**30), "512", "0"]
 
 
 def test_whoever_is_in_the_group_may_call_and_nobody_else(running: Machine) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import kekd
-from kekd_server.listen import EngineName, ListenError, UnixListener
+from kekd_server.listen import EngineName, ListenError, UnixListener, _private_folder
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
 
@@ -55,18 +55,39 @@ def no_umask() -> Iterator[None]:
 @pytest.mark.usefixtures("no_umask")
 def test_the_socket_has_its_mode_from_the_first_moment(tmp_path: Path) -> None:
     listener = UnixListener(tmp_path / "folder" / "kekd.sock")
-    modes = []
+    modes = {}
     with listener.claimed(), socket.socket(socket.AF_UNIX) as server:
 
         def add_port(address: str) -> int:
-            server.bind(address.removeprefix("unix:"))
-            modes.append(mode(listener.path))
+            path = Path(address.removeprefix("unix:"))
+            server.bind(str(path))
+            with ThreadPoolExecutor() as threads:
+                threads.submit((tmp_path / "other").mkdir).result()
+            modes["folder"], modes["another thread's"] = mode(path.parent), mode(tmp_path / "other")
             return 1
 
         listener.bind(add_port)
-        (tmp_path / "later").touch()
-    assert modes == [0o660]
-    assert mode(tmp_path / "later") == 0o666
+        assert mode(listener.path) == 0o660
+    assert modes == {"folder": 0o700, "another thread's": 0o777}
+    assert list(listener.path.parent.iterdir()) == [Path(f"{listener.path}.lock")]
+
+
+def test_what_a_worker_left_that_was_killed_while_it_bound_is_removed(tmp_path: Path) -> None:
+    listener = UnixListener(tmp_path / "folder" / "kekd.sock")
+
+    def bind(address: str) -> int:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(address.removeprefix("unix:"))
+        return 1
+
+    with listener.claimed():
+        listener.bind(bind)
+        private = _private_folder(listener.path)
+        private.mkdir()
+        bind(f"unix:{private}/s")
+        listener.bind(bind)
+        assert listener.path.is_socket()
+        assert not private.exists()
 
 
 @pytest.mark.usefixtures("no_umask")

@@ -1,0 +1,41 @@
+"""No memory of the daemon reaches a core file or another process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fixtures.daemon import Daemon
+from tests.fixtures.workers import Crew, StartCrew
+
+DUMPABLE = """
+import ctypes, resource
+from kekd_server.process_hardening import forbid_dumps
+get_dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+before = get_dumpable()
+forbid_dumps()
+open("/proc/self/maps").close()
+print(before, get_dumpable(), resource.getrlimit(resource.RLIMIT_CORE))
+"""
+
+
+def core_limit(pid: int) -> list[str]:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    (limit,) = (line.split() for line in lines if line.startswith("Max core file size"))
+    return limit[4:6]
+
+
+def test_the_process_is_not_dumpable_and_still_reads_of_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DUMPABLE], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1 0 (0, 0)\n"
+
+
+def test_a_daemon_writes_no_core_file(daemon: Daemon) -> None:
+    assert core_limit(daemon.process.pid) == ["0", "0"]
+
+
+def test_neither_do_workers_and_their_supervisor(start_crew: StartCrew) -> None:
+    crew: Crew = start_crew()
+    for pid in (crew.process.pid, *crew.pids.values()):
+        assert core_limit(pid) == ["0", "0"]
