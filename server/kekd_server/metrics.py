@@ -67,6 +67,12 @@ class Metrics:
         )
         self.store_up = gauge(
             "kekd_store_up",
+            "1 if the store answers, and can be written.",
+            ["store"],
+            multiprocess_mode="livemin",
+        )
+        self.store_readable = gauge(
+            "kekd_store_readable",
             "1 if the store answers.",
             ["store"],
             multiprocess_mode="livemin",
@@ -179,6 +185,7 @@ class StoreMetrics:
         self._lookups = partial(metrics.record_cache_lookups.labels, name)
         self._retries = metrics.store_retries.labels(name)
         self._up = metrics.store_up.labels(name)
+        self._readable = metrics.store_readable.labels(name)
         self._watchers = metrics.watchers.labels(name)
         self._cut = metrics.watches_cut.labels(name)
         self._corrupt = metrics.corrupt_records.labels(name)
@@ -197,8 +204,9 @@ class StoreMetrics:
     def retried(self) -> None:
         self._retries.inc()
 
-    def is_up(self, up: bool) -> None:  # noqa: FBT001  (what is said)
+    def is_up(self, up: bool, *, readable: bool) -> None:  # noqa: FBT001  (what is said)
         self._up.set(up)
+        self._readable.set(readable)
 
     def follow_lookups(self, hits: Callable[[], int], misses: Callable[[], int]) -> None:
         self._metrics.follow(hits, self._lookups("hit"))

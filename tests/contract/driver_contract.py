@@ -74,6 +74,11 @@ class DriverContract:
         harness.write(IndexName(name).key, b"\0\xff record")
         assert harness.driver.get(IndexName(name)).record == b"\0\xff record"
 
+    def test_probe_leaves_no_record(self, harness: Harness) -> None:
+        harness.driver.check_writes()
+        harness.driver.probe()
+        assert harness.driver.list(ALL, None, 10, listing="l") == []
+
     def test_get_of_what_is_not_there_says_so(self, harness: Harness) -> None:
         with pytest.raises(EnvelopeNotFoundError):
             harness.driver.get(NAME)

@@ -13,10 +13,16 @@ ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yaml"
 OPERATIONS = ALERTS.parents[2] / "docs" / "operations.md"
 
 # As promtool writes a series: its value at each minute, and so an hour of them.
+OPERATIONS_OF_MEMORY = 'kekd_store_operations_total{store="memory",'
 GOOD_DAY = {
     'up{job="kekd"}': "1x60",
     'kekd_build_info{version="1"}': "1x60",
     'kekd_store_up{store="memory"}': "1x60",
+    'kekd_store_readable{store="memory"}': "1x60",
+    OPERATIONS_OF_MEMORY + 'operation="put",outcome="ok"}': "0+600x60",
+    OPERATIONS_OF_MEMORY + 'operation="put",outcome="ETAG_MISMATCH"}': "0+60x60",
+    OPERATIONS_OF_MEMORY + 'operation="put",outcome="STORE_SILENT"}': "0+1x60",
+    OPERATIONS_OF_MEMORY + 'operation="check",outcome="STORE_SILENT"}': "0+6x60",
     'kekd_calls_total{method="GetEnvelope",store="memory",code="OK"}': "0+600x60",
     'kekd_calls_total{method="GetEnvelope",store="memory",code="NOT_FOUND"}': "0+60x60",
     'kekd_calls_total{method="GetEnvelope",store="memory",code="UNAVAILABLE"}': "0+1x60",
@@ -36,7 +42,14 @@ GOOD_DAY = {
 }
 BAD_DAYS = {
     "KekdDown": {'up{job="kekd"}': "1x50 0x10"},
-    "KekdStoreDown": {'kekd_store_up{store="memory"}': "1x50 0x10"},
+    "KekdStoreDown": {
+        'kekd_store_up{store="memory"}': "1x50 0x10",
+        'kekd_store_readable{store="memory"}': "1x50 0x10",
+    },
+    "KekdStoreNotWritable": {'kekd_store_up{store="memory"}': "1x50 0x10"},
+    "KekdStoreFails": {
+        OPERATIONS_OF_MEMORY + 'operation="put",outcome="STORE_UNUSABLE"}': "0+60x60"
+    },
     "KekdErrors": {
         'kekd_calls_total{method="GetEnvelope",store="memory",code="INTERNAL"}': "0+100x60"
     },

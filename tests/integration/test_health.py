@@ -17,7 +17,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
-from tests.fixtures.health import READY, Health, health_of, watch_health
+from tests.fixtures.health import READS, READY, Health, health_of, watch_health
 from tests.fixtures.metrics import Scraped, StartScraped
 from tests.fixtures.proxy import Proxy, StartProxy, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, Bucket
@@ -67,6 +67,7 @@ def test_a_list_leaves_out_the_stores(start_daemon: StartDaemon) -> None:
     assert {it: said.status for it, said in answer.statuses.items()} == {
         ALIVE: serving,
         READY: serving,
+        READS: serving,
     }
 
 

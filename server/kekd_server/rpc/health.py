@@ -1,8 +1,10 @@
-"""The standard health service, which has three kinds of answers.
+"""The standard health service, which has four kinds of answers.
 
-""                          the process is alive: SERVING for as long as it can say so
-kekd.v1.EnvelopeService     it is ready: it isn't draining, and one of its stores at least answers
-the name of a store         that store answers
+""                               the process is alive: SERVING for as long as it can say so
+kekd.v1.EnvelopeService          it isn't draining, and one of its stores at least is healthy: it
+                                 answers and can be written
+kekd.v1.EnvelopeService.reads    it isn't draining, and one of its stores at least answers
+the name of a store              that store is healthy
 """
 
 import asyncio
@@ -15,13 +17,14 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.health import Health
 
 _READY: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
+_READS: Final = f"{_READY}.reads"
 
 
 class _Servicer(health.aio.HealthServicer):
     async def List(self, _request: Any, context: Any) -> Any:
         """Without the stores: whoever asks for one has to know it."""
         messages: Any = health_pb2  # the stubs don't have those of List yet
-        asked = {it: messages.HealthCheckRequest(service=it) for it in ("", _READY)}
+        asked = {it: messages.HealthCheckRequest(service=it) for it in ("", _READY, _READS)}
         said = {it: await self.Check(request, context) for it, request in asked.items()}
         return messages.HealthListResponse(statuses=said)
 
@@ -52,6 +55,7 @@ class HealthService:
     async def _report(self) -> None:
         stores = self._health.stores()
         await self._set(_READY, any(store.healthy for store in stores))
+        await self._set(_READS, any(store.readable for store in stores))
         for store in stores:
             await self._set(store.name, store.healthy)
 

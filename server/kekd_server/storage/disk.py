@@ -31,7 +31,7 @@ from kekd_server.errors import (
 )
 from kekd_server.names import IndexName
 from kekd_server.storage import disk_layout, durable
-from kekd_server.storage.driver import NameRange, Stored, Written
+from kekd_server.storage.driver import PROBE_BYTES, NameRange, Stored, Written
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.record_cache import RecordCache
 from kekd_server.storage.sorted_keys import names_in_order
@@ -98,6 +98,24 @@ class DiskDriver:
             os.stat(self._records)
             # Gone where a copy of the keystore took its place.
             disk_layout.restore(self._root)
+
+    def check_writes(self) -> None:
+        """A disk without room for a record is tried, whether or not anybody wrote to it."""
+        with self._translated:
+            disk = os.statvfs(self._root)
+            if disk.f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            for folder in (self._records, self._temporary):
+                if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+                    os.stat(folder)
+                    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        # Some filesystems count no inodes.
+        if disk.f_bavail * disk.f_frsize < PROBE_BYTES or (disk.f_files and not disk.f_favail):
+            self.probe()
+
+    def probe(self) -> None:
+        with self._translated:
+            durable.probe(self._own.folder, PROBE_BYTES)
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:
         with self._translated:

@@ -12,6 +12,9 @@ NameRange: TypeAlias = NamePrefix | KeyRanges
 MOST_BYTES: Final = 128 * 1024
 """Twice the largest request: what is longer isn't an envelope, and isn't read to its end."""
 
+PROBE_BYTES: Final = MOST_BYTES // 2
+"""As long as a request, which no record exceeds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -54,6 +57,12 @@ class Driver(Protocol):
         """Asks the store for as little as tells that it answers. It never makes a keystore in the
         place of one that was there, as that may come back.
         """
+
+    def check_writes(self) -> None:
+        """Raises what keeps the store from being written, if that is known without a write."""
+
+    def probe(self) -> None:
+        """Writes something as long as the longest record, and leaves no record of it."""
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:
         """The record of `name`. Raises `EnvelopeNotFoundError` if there is none.

@@ -49,6 +49,13 @@ def remove_abandoned(temporary_folder: Path) -> None:
             _remove_if_abandoned(path)
 
 
+def probe(temporary_folder: Path, length: int) -> None:
+    """Writes that many bytes as `replace` does, and removes them. Raises OSError if that fails."""
+    with _temporary(bytes(length), temporary_folder) as temporary:
+        os.unlink(temporary)
+    sync_folder(temporary_folder)
+
+
 def remove(path: Path) -> None:
     """Removes a file. Raises FileNotFoundError if there is none."""
     os.unlink(path)

@@ -4,13 +4,18 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from types import TracebackType
+from typing import Final
 
 from kekd_proto.reasons import Reason
 from kekd_server.errors import KekdError
 from kekd_server.metrics import StoreMetrics
 from kekd_server.names import IndexName
 from kekd_server.storage.driver import Driver, NameRange, Stored, Written
+from kekd_server.storage.write_monitor import WriteMonitor
 from kekd_server.tracing import Tracing
+
+_WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False}
+"""The operations that write, and whether they store something."""
 
 
 class MeasuredDriver:
@@ -23,6 +28,7 @@ class MeasuredDriver:
         self._store = store
         self._metrics = metrics
         self._tracing = tracing
+        self._writes = WriteMonitor()
         self._read_once = 0
         metrics.follow_gets(lambda: self._read_once)
         self.peek = driver.peek
@@ -35,6 +41,17 @@ class MeasuredDriver:
     def check(self) -> None:
         with self._operation("check"):
             self._driver.check()
+
+    def check_writes(self) -> None:
+        """Tries one where the last have failed."""
+        if self._writes.is_suspect():
+            self.probe()
+        else:
+            self._driver.check_writes()
+
+    def probe(self) -> None:
+        with self._operation("probe"):
+            self._driver.probe()
 
     def get(self, name: IndexName, *, once: bool = False) -> Stored:
         """One of many is only counted: to time it would take half as long as to read it."""
@@ -68,7 +85,7 @@ class MeasuredDriver:
             return self._driver.list(wanted, after, limit, listing=listing)
 
     def _operation(self, name: str) -> AbstractContextManager[None]:
-        timed = _Timed(name, self._metrics)
+        timed = _Timed(name, self._metrics, self._writes)
         if self._tracing is None:
             return timed
         return self._traced(self._tracing, name, timed)
@@ -82,11 +99,14 @@ class MeasuredDriver:
 class _Timed:
     """A class, as a generator takes longer."""
 
-    def __init__(self, operation: str, metrics: StoreMetrics) -> None:
+    def __init__(self, operation: str, metrics: StoreMetrics, writes: WriteMonitor) -> None:
         self._operation = operation
         self._metrics = metrics
+        self._writes = writes if operation in _WRITES else None
 
     def __enter__(self) -> None:
+        if self._writes:
+            self._writes.begin()
         self._begun = perf_counter()
 
     def __exit__(
@@ -94,3 +114,5 @@ class _Timed:
     ) -> None:
         outcome = "ok" if error is None else getattr(error, "reason", Reason.INTERNAL)
         self._metrics.operated(self._operation, outcome, perf_counter() - self._begun)
+        if self._writes:
+            self._writes.end(error, stores_something=_WRITES[self._operation])

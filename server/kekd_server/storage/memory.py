@@ -26,6 +26,12 @@ class MemoryDriver:
     def check(self) -> None:
         """It answers."""
 
+    def check_writes(self) -> None:
+        """It can."""
+
+    def probe(self) -> None:
+        """There is nothing that could fail."""
+
     def get(self, name: IndexName, *, once: bool = False) -> Stored:  # noqa: ARG002
         stored = self.peek(name)
         if stored is None:

@@ -88,6 +88,11 @@ class Store:
         with self._named:
             await self._in_thread(self._driver.check)
 
+    async def check_writes(self) -> None:
+        """Raises what keeps the store from being written."""
+        with self._named:
+            await self._in_thread(self._driver.check_writes)
+
     async def get(self, name: IndexName) -> StoredEnvelope:
         """Handing it to a thread takes as long as all the rest: only what may block is."""
         with self._named:

@@ -1,0 +1,166 @@
+"""Stores that can be read and not written: reported wherever an operator looks, and served."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import kekd
+from tests.fixtures.calls import BLOB
+from tests.fixtures.health import READS, READY, Health, health_of
+from tests.fixtures.kekctl import kekctl
+from tests.fixtures.metrics import Scraped, StartScraped
+from tests.fixtures.workers import eventually
+from tests.integration.test_disk_faults import Disk, no_powers_of_root
+
+FAULTY = """
+import os, time
+
+how = os.environ["FAULTY_FSYNC"]
+really_fsync = os.fsync
+
+
+def fsync(file):
+    while os.path.exists(how):
+        with open(how) as said:
+            code = said.read()
+        if code != "hangs":
+            raise OSError(int(code), os.strerror(int(code)))
+        time.sleep(0.05)
+    return really_fsync(file)
+
+
+os.fsync = fsync
+"""
+
+
+class Faulty:
+    """A disk whose writes fail for the daemon, while a file says how."""
+
+    def __init__(self, folder: Path) -> None:
+        self.how = folder / "how"
+        (folder / "site").mkdir(parents=True)
+        (folder / "site" / "sitecustomize.py").write_text(FAULTY)
+        self.env = {"FAULTY_FSYNC": str(self.how), "PYTHONPATH": str(folder / "site")}
+
+    def fails(self, code: int) -> None:
+        self.how.write_text(str(code))
+
+    def hangs(self) -> None:
+        self.how.write_text("hangs")
+
+    def works(self) -> None:
+        self.how.unlink()
+
+
+class Running(NamedTuple):
+    scraped: Scraped
+    faulty: Faulty
+    health: Health
+    client: kekd.Client
+    store: str
+
+    def is_reported(self, trouble: str) -> None:
+        """Waits for it everywhere, and that reads are served all the same."""
+        eventually(lambda: not self.health.serves(self.store))
+        assert not self.health.serves(READY)
+        assert self.health.serves(READS)
+        (status,) = self.client.status().stores
+        assert not status.healthy
+        assert status.trouble == f"it can be read and not written: {trouble}"
+        assert self.scraped.total("kekd_store_up", store=self.store) == 0
+        assert self.scraped.total("kekd_store_readable", store=self.store) == 1
+        kekctl("--address", self.client.address, "wait", "--for", "0", code=6)
+        kekctl("--address", self.client.address, "wait", "--for", "0", "--service", READS)
+        assert self.client.get_index_kms(None, "kept") == BLOB
+
+    def is_well_again(self) -> None:
+        eventually(lambda: self.health.serves(self.store) and self.health.serves(READY))
+        assert self.client.status().stores[0].healthy
+        eventually(lambda: self.scraped.total("kekd_store_up", store=self.store) == 1)
+        kekctl("--address", self.client.address, "wait", "--for", "0")
+        log = self.scraped.daemon.read_log()
+        assert log.count(f"ERROR {self.store} can't be written: ") == 1
+        assert log.count(f"{self.store} can be written again") == 1
+        assert "doesn't answer" not in log
+
+
+@pytest.fixture
+def running(start_scraped: StartScraped, tmp_path: Path) -> Iterator[Running]:
+    faulty = Faulty(tmp_path / "faulty")
+    keystore = tmp_path / "keystore"
+    scraped = start_scraped("--disk", str(keystore), env=faulty.env)
+    with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
+        client.create_index_kms(None, "kept", BLOB)
+        yield Running(scraped, faulty, health, client, f"disk:{keystore}")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [(errno.EDQUOT, "STORE_UNUSABLE"), (errno.EIO, "STORE_UNAVAILABLE")],
+    ids=["EDQUOT", "EIO"],
+)
+def test_writes_that_fail_are_reported_until_one_succeeds(
+    running: Running, code: int, outcome: str
+) -> None:
+    running.faulty.fails(code)
+    with pytest.raises(kekd.EnvelopeError):
+        running.client.push_index_kms(None, "kept", BLOB, timeout=1)
+    folder = running.store.removeprefix("disk:")
+    running.is_reported(f"The store at {folder} failed: {os.strerror(code)}.")
+    failed = {"operation": "put", "outcome": outcome, "store": running.store}
+    assert running.scraped.total("kekd_store_operations_total", **failed) > 0
+    running.faulty.works()
+    running.is_well_again()
+
+
+def test_writes_that_hang_are_reported_until_they_end(running: Running) -> None:
+    running.faulty.hangs()
+    with pytest.raises(kekd.EnvelopeError):
+        running.client.push_index_kms(None, "kept", BLOB, timeout=1)
+    running.is_reported("no answer in 4 s")
+    running.faulty.works()
+    running.is_well_again()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path / "disk")
+    yield disk
+    disk.set_writable(True)
+    disk.close()
+
+
+@pytest.fixture
+def on_disk(disk: Disk, start_scraped: StartScraped, tmp_path: Path) -> Iterator[Running]:
+    with nullcontext() if disk.mounted else no_powers_of_root():
+        scraped = start_scraped("--disk", str(disk.path))
+    with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
+        client.create_index_kms(None, "kept", BLOB)
+        faulty = Faulty(tmp_path / "unused")
+        yield Running(scraped, faulty, health, client, f"disk:{disk.path}")
+    scraped.daemon.kill()
+
+
+def test_read_only_disk_is_reported_before_anybody_writes(on_disk: Running, disk: Disk) -> None:
+    disk.set_writable(False)
+    why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
+    on_disk.is_reported(f"The store at {disk.path} failed: {why}.")
+    disk.set_writable(True)
+    on_disk.is_well_again()
+
+
+def test_full_disk_is_reported_until_there_is_room(on_disk: Running, disk: Disk) -> None:
+    disk.fill(on_disk.scraped.daemon)
+    large = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
+    with pytest.raises(kekd.StoreUnusableError):
+        on_disk.client.create_index_kms(None, "new", large)
+    why = os.strerror(errno.ENOSPC if disk.mounted else errno.EFBIG)
+    on_disk.is_reported(f"The store at {disk.path} failed: {why}.")
+    (disk.path / "ballast").unlink(missing_ok=True)
+    disk.has_room(on_disk.scraped.daemon)
+    on_disk.is_well_again()

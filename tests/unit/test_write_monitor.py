@@ -1,0 +1,67 @@
+import threading
+
+import pytest
+
+from kekd_server.errors import (
+    EnvelopeExistsError,
+    EtagMismatchError,
+    KekdError,
+    StoreSilentError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
+from kekd_server.storage import write_monitor
+from kekd_server.storage.write_monitor import WriteMonitor
+
+
+def write(monitor: WriteMonitor, error: KekdError | None, *, stores_something: bool = True) -> None:
+    monitor.begin()
+    monitor.end(error, stores_something=stores_something)
+
+
+@pytest.mark.parametrize("kind", [StoreSilentError, StoreUnavailableError, StoreUnusableError])
+def test_failed_write_makes_suspect_until_one_succeeds(kind: type[KekdError]) -> None:
+    monitor = WriteMonitor()
+    assert not monitor.is_suspect()
+    write(monitor, kind("full"))
+    assert monitor.is_suspect()
+    write(monitor, None)
+    assert not monitor.is_suspect()
+
+
+@pytest.mark.parametrize("error", [EnvelopeExistsError("i"), EtagMismatchError("i")])
+def test_conflict_says_nothing(error: KekdError) -> None:
+    monitor = WriteMonitor()
+    write(monitor, error)
+    assert not monitor.is_suspect()
+    write(monitor, StoreUnusableError("full"))
+    write(monitor, error)
+    assert monitor.is_suspect()
+
+
+def test_removal_says_nothing_of_room() -> None:
+    monitor = WriteMonitor()
+    write(monitor, StoreUnusableError("full"))
+    write(monitor, None, stores_something=False)
+    assert monitor.is_suspect()
+
+
+def test_write_that_hangs_makes_suspect_for_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor, done = WriteMonitor(), threading.Event()
+    began = threading.Event()
+
+    def hang() -> None:
+        monitor.begin()
+        began.set()
+        done.wait(30)
+        monitor.end(None, stores_something=True)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    began.wait(30)
+    assert not monitor.is_suspect()
+    monkeypatch.setattr(write_monitor, "_HANG_SECONDS", 0)
+    assert monitor.is_suspect()
+    done.set()
+    thread.join()
+    assert not monitor.is_suspect()
