@@ -2,6 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# An older one would have pip look for packages that it can install, for a quarter of an hour.
+IS_SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
+SUITABLE_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: give one, as in 'make run PYTHON=python3.12', after 'make clean'
 PROTO_OUT ?= protos
 SCHEMA_OUT ?= schema/kekd_schema
 
@@ -35,6 +39,7 @@ clean:
 
 $(VENV)/run $(VENV)/dev $(VENV)/bench: $(VENV)/%: pyproject.toml
 	@echo "installing kekd[$*] into $(VENV)"
+	$(if $(shell "$(SUITABLE_PYTHON)" -c '$(IS_SUITABLE)' 2>/dev/null && echo yes),,$(error $(UNSUITABLE)))
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[$*]'
 	@touch $@

@@ -14,8 +14,9 @@ import grpc.aio
 
 from kekd import errors
 from kekd._operations import SERVICE, STATUS_SERVICE, Operation
+from kekd._reachability import accepts_connections
 from kekd._tls import Files, Material, Tls
-from kekd_proto.address import default_socket, grpc_target
+from kekd_proto.address import default_socket, grpc_target, socket_path
 from kekd_proto.reasons import DOMAIN
 
 Result = TypeVar("Result")
@@ -78,7 +79,15 @@ Then the connection counts as dead, and the next attempt of a call opens another
 
 
 _IS_IT_RUNNING: Final = "is it running there?"
-_ADVICE: Final = (
+_IS_SILENT: Final = "accepts connections and doesn't answer: it is stopped or overloaded"
+_FELL_SILENT: Final = "it fell silent: is it stopped, or the network interrupted?"
+_NO_PERMISSION: Final = "Permission denied"
+_NO_SETTINGS: Final = "before receiving SETTINGS frame"
+TIMEOUT_ADVICE: Final = "timeout= gives it longer."
+"""What to do where a timeout was too short. kekctl has a flag in its place."""
+
+_ADVICE: Final = (("ping timeout", _FELL_SILENT), ("keepalive timeout", _FELL_SILENT))
+_TLS_ADVICE: Final = (
     ("certificate has expired", "its certificate has expired: renew it, where the daemon is."),
     (
         "CERTIFICATE_VERIFY_FAILED",
@@ -97,20 +106,21 @@ _ADVICE: Final = (
         "it hung up: does it speak TLS there, with a client CA that issued cert and key?",
     ),
 )
-"""What gRPC says of a failed handshake, in its words of 1.85, and what to check. A daemon that
+"""What gRPC says of a failed connection, in its words of 1.85, and what to check. A daemon that
 refuses a client's certificate only hangs up: with TLS 1.3 the client is through by then."""
 
 
 def resolve(address: str | None) -> str:
     """The address to call: the one given, else `KEKD_ADDRESS`, else the per-user socket.
 
-    `unix:PATH`, `unix:///PATH`, `HOST:PORT` and `[IPV6]:PORT` are understood. Raises ValueError.
+    `unix:PATH`, `unix:///PATH`, `HOST:PORT` and `[IPV6]:PORT` are understood, and `~` in a path.
+    Raises ValueError.
     """
     address = address or os.environ.get(ADDRESS_VARIABLE) or f"unix:{default_socket()}"
     if address.startswith("unix:"):
         path = address.removeprefix("unix:").removeprefix("//")
         if path and "," not in path and path.isprintable():
-            return f"unix:{Path(path).absolute()}"
+            return f"unix:{socket_path(address)}"
     elif (parts := _HOST_PORT.fullmatch(address)) and 0 < int(parts["port"]) <= _MAX_PORT:
         return address
     raise ValueError(
@@ -281,6 +291,8 @@ def translated(
         )
     if code == "CANCELLED" and text == "Channel closed!":  # gRPC's words
         return errors.UnavailableError(CLOSED)
+    if code == "UNAVAILABLE" and _NO_PERMISSION in text and address.startswith("unix:"):
+        return errors.PermissionDeniedError(_forbidden(address))
     text = _told(code, text, address)
     if operation.writes and code in ("CANCELLED", "DEADLINE_EXCEEDED"):
         text += " It may have been done or not."
@@ -306,9 +318,9 @@ def _told(code: str, text: str, address: str) -> str:
     """What gRPC means, and what to do."""
     match code:
         case "UNAVAILABLE":
-            return f"kekd at {address} can't be reached: {_advice(address, text)} ({text})"
+            return f"kekd at {address} {_failure_to_connect(address, text)} ({text})"
         case "DEADLINE_EXCEEDED":
-            return f"kekd at {address} didn't answer in time: {_IS_IT_RUNNING}"
+            return f"kekd at {address} {_failure_to_answer(address)}"
         case "CANCELLED":  # the daemon's word, also where its clock runs before ours
             return f"kekd at {address} gave the call up: it shuts down, or was out of time for it."
         case "NOT_FOUND":  # gRPC's health service has no words for it
@@ -319,11 +331,28 @@ def _told(code: str, text: str, address: str) -> str:
             return text
 
 
-def _advice(address: str, text: str) -> str:
+def _failure_to_connect(address: str, text: str) -> str:
     """What to check, by gRPC's own words."""
-    if address.startswith("unix:"):
-        return _IS_IT_RUNNING
-    return next((advice for words, advice in _ADVICE if words in text), _IS_IT_RUNNING)
+    if _NO_SETTINGS in text:
+        return _IS_SILENT
+    advices = _ADVICE if address.startswith("unix:") else (*_ADVICE, *_TLS_ADVICE)
+    advice = next((advice for words, advice in advices if words in text), _IS_IT_RUNNING)
+    return f"can't be reached: {advice}"
+
+
+def _failure_to_answer(address: str) -> str:
+    if accepts_connections(address):
+        return f"{_IS_SILENT}; {TIMEOUT_ADVICE}"
+    return f"didn't answer in time: {_IS_IT_RUNNING} If so, {TIMEOUT_ADVICE}"
+
+
+def _forbidden(address: str) -> str:
+    path = Path(address.removeprefix("unix:"))
+    try:
+        advice = f"join the group '{path.group()}', or ask its owner"
+    except (OSError, KeyError):  # its folder is closed as well, or the group has no name here
+        advice = "ask its owner to let you in"
+    return f"kekd at {address} can't be called: you may not use this socket: {advice}"
 
 
 def _kind(code: str, reason: str = "") -> type[errors.EnvelopeError]:

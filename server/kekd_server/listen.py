@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, Literal, TypeAlias
 
-from kekd_proto.address import grpc_target, is_loopback
+from kekd_proto.address import grpc_target, is_loopback, socket_path
 from kekd_server import ports
 from kekd_server.storage import durable
 
@@ -213,7 +213,7 @@ def parse(
     socket has no use for TLS.
     """
     if address.startswith("unix:"):
-        return _unix(address.removeprefix("unix:"), engine, role or "unix")
+        return _unix(address, engine, role or "unix")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(
@@ -258,16 +258,11 @@ def _remove_private(path: Path) -> None:
         folder.rmdir()
 
 
-def _unix(path: str, engine: EngineName, role: str) -> UnixListener:
-    path = path.removeprefix("//")
-    if not path:
-        raise ValueError("'unix:' names no path: write unix:PATH")
-    if "," in path or not path.isprintable():
-        raise ValueError(f"{path!r} has a comma or a control character: gRPC can't connect to it")
-    absolute = Path(path).absolute()
-    longest = max(absolute, _private_folder(absolute) / _UNNAMED, key=_bytes)
+def _unix(address: str, engine: EngineName, role: str) -> UnixListener:
+    path = socket_path(address)
+    longest = max(path, _private_folder(path) / _UNNAMED, key=_bytes)
     if _bytes(longest) > _MAX_SOCKET_PATH:
         raise ValueError(
-            f"'unix:{path}' is too long for a socket: the kernel takes {_MAX_SOCKET_PATH} bytes"
+            f"'{address}' is too long for a socket: the kernel takes {_MAX_SOCKET_PATH} bytes"
         )
-    return UnixListener(absolute, engine, role)
+    return UnixListener(path, engine, role)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-import platformdirs
 import yaml
 from pydantic import (
     AfterValidator,
@@ -30,7 +29,13 @@ from pydantic_settings import (
 )
 
 from kekd_policy import DocumentError, Policy, contents
-from kekd_proto.address import DEFAULT_TCP_PORT, default_socket
+from kekd_proto.address import (
+    DEFAULT_TCP_PORT,
+    NOT_EXPANDED,
+    UNEXPANDED,
+    default_socket,
+    state_folder,
+)
 from kekd_server.guard import OnFailure
 from kekd_server.listen import EngineName, Listener, TcpListener, TlsFiles, exposed, parse
 from kekd_server.settings_tls import INCOMPLETE, FilePath, TlsSettings
@@ -73,6 +78,12 @@ def _port(value: str) -> str:
     return _address(value)
 
 
+def _expanded(value: str) -> str:
+    if UNEXPANDED in value:
+        raise ValueError(f"'{value}': {NOT_EXPANDED}")
+    return value
+
+
 def _listen(value: object) -> object:
     """An address, in the place of a mapping."""
     return {"address": value} if isinstance(value, str) else value
@@ -89,6 +100,7 @@ def _bucket(value: object) -> object:
 Value = TypeVar("Value")
 Several = Annotated[list[Value], NoDecode, BeforeValidator(_split), AfterValidator(_distinct)]
 Address = Annotated[str, AfterValidator(_address)]
+Expanded = Annotated[str, AfterValidator(_expanded)]
 Port = Annotated[str, AfterValidator(_port)]
 Endpoint = Annotated[str, Field(pattern="^https?://[^/]+/?$")]
 
@@ -154,8 +166,8 @@ class S3Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     bucket: str = Field(pattern=r"^[a-zA-Z0-9._-]{3,255}$")
-    prefix: Annotated[str, AfterValidator(clean_prefix)] = ""
-    region: str | None = None
+    prefix: Annotated[Expanded, AfterValidator(clean_prefix)] = ""
+    region: Expanded | None = None
     endpoint: Endpoint | None = None
 
     def __str__(self) -> str:
@@ -204,7 +216,7 @@ class Settings(TlsSettings, BaseSettings):
     """
     memory: bool = False
     s3: Several[Bucket] = []
-    s3_region: str | None = None
+    s3_region: Expanded | None = None
     """For every bucket that names no region of its own; likewise the endpoint."""
     s3_endpoint: Endpoint | None = None
     s3_poll: Annotated[float, Field(gt=0, le=86400)] = 30.0
@@ -295,7 +307,7 @@ class Settings(TlsSettings, BaseSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if not (self.disk or self.memory or self.s3):
-            self.disk = [platformdirs.user_state_path("kekd") / "keystore"]
+            self.disk = [state_folder() / "keystore"]
             # One to try kekd with. It is on no volume of its own, and nobody chose its place.
             if "create_stores" not in self.model_fields_set:
                 self.create_stores = True
@@ -359,6 +371,8 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
         # What one setting lacks may be in the file, if that couldn't be read.
         told = [it for it in error.errors() if not problems or it["type"] != INCOMPLETE]
         problems += [_problem(origins, *it["loc"], text=it["msg"]) for it in told]
+    except ValueError as error:  # of the default address, for a user without a home folder
+        problems.append(str(error))
     if problems:
         raise SettingsError(problems)
     return Loaded(settings, None if "policy" in variables else file, origins)

@@ -1,6 +1,7 @@
 """kekctl as its users meet it: a command, what it prints and its exit code."""
 
 import base64
+import ctypes
 import json
 import shutil
 import signal
@@ -17,6 +18,8 @@ import kekd
 from kekd._cli import EXIT_CODES
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
+
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 
 Kekctl = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -253,7 +256,83 @@ def test_a_daemon_that_does_not_answer_is_too_slow(kekctl: Kekctl) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         failed = kekctl("--address", address, "--timeout", "0.2", "list", code=6)
-    assert failed.stderr.startswith(f"kekctl: kekd at {address} didn't answer in time")
+    assert failed.stderr == (
+        f"kekctl: kekd at {address} accepts connections and doesn't answer: it is stopped or"
+        " overloaded; --timeout gives it longer. [DEADLINE_EXCEEDED]\n"
+    )
+
+
+def test_daemon_that_is_stopped_accepts_and_does_not_answer(
+    kekctl: Kekctl, start_daemon: StartDaemon
+) -> None:
+    stopped = start_daemon("--memory")
+    stopped.process.send_signal(signal.SIGSTOP)
+    failed = kekctl("--address", stopped.address, "--timeout", "0.3", "list", code=6)
+    assert f"kekd at {stopped.address} accepts connections and doesn't answer" in failed.stderr
+
+
+def drop_override() -> None:
+    """So that the permissions of a file count for root too: see capabilities(7)."""
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+def test_socket_without_permission_is_denied(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--memory")
+    daemon.socket.chmod(0)
+    failed = subprocess.run(
+        [BIN / "kekctl", "--address", daemon.address, "list"],
+        env=clean_environment(),
+        preexec_fn=drop_override,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert failed.returncode == 7
+    assert failed.stderr.startswith(
+        f"kekctl: kekd at {daemon.address} can't be called: you may not use this socket: join the"
+        f" group '{daemon.socket.group()}'"
+    )
+
+
+# A user who has no home folder: neither a variable nor an entry in passwd names one.
+NO_HOME = """
+import os, pwd, sys
+
+def getpwuid(uid):
+    raise KeyError(uid)
+
+pwd.getpwuid = getpwuid
+for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "KEKD_ADDRESS"):
+    os.environ.pop(name, None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "says"),
+    [
+        ("from kekd._cli import main", ["list"], "Error: user "),
+        ("from kekd._cli import main", ["doctor"], "Error: user "),
+        ("from kekd_server import main", [], "kekd: user "),
+        ("from kekd_server import main", ["--listen", "unix:/tmp/s"], "kekd: user "),
+        ("from kekd_server import main", ["--memory", "--listen", "unix:~/s"], "leads nowhere"),
+        ("import kekd; main = kekd.list_index_kms", [], "ValueError: user "),
+    ],
+)
+def test_user_without_home_folder_is_told_what_to_set(
+    program: str, arguments: list[str], says: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{NO_HOME}\n{program}\nmain()", *arguments],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert says in done.stderr
+    assert done.returncode == (1 if "ValueError" in says else 2)
+    assert ("Traceback" in done.stderr) is ("ValueError" in says)
 
 
 def test_the_help_has_every_exit_code(kekctl: Kekctl) -> None:

@@ -66,14 +66,15 @@ def test_the_documented_table_is_the_table() -> None:
 class FailedCall(grpc.RpcError):
     """What gRPC raises, without a call."""
 
-    def __init__(self, code: grpc.StatusCode) -> None:
+    def __init__(self, code: grpc.StatusCode, details: str = "told by gRPC") -> None:
         self._code = code
+        self._details = details
 
     def code(self) -> grpc.StatusCode:
         return self._code
 
     def details(self) -> str:
-        return "told by gRPC"
+        return self._details
 
     def trailing_metadata(self) -> tuple[Any, ...]:
         return ()
@@ -101,3 +102,38 @@ def test_of_writes_alone_it_is_said_that_they_may_have_been_done(
     assert "may have been done" in str(_rpc.translated(late, "unix:/x", write))
     assert "may have been done" not in str(_rpc.translated(late, "unix:/x", read))
     assert says in str(_rpc.translated(late, "unix:/x", read))
+
+
+NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
+
+
+@pytest.mark.parametrize(
+    ("address", "details", "says"),
+    [
+        (
+            "10.0.0.1:7535",
+            "connection attempt timed out before receiving SETTINGS frame",
+            "kekd at 10.0.0.1:7535 accepts connections and doesn't answer: it is stopped or",
+        ),
+        ("unix:/x", "ping timeout", "it fell silent: is it stopped, or the network interrupted?"),
+        ("unix:/x", "No such file or directory", "can't be reached: is it running there?"),
+        ("10.0.0.1:7535", "Permission denied", "can't be reached: is it running there?"),
+    ],
+)
+def test_lost_connection_says_what_to_check(address: str, details: str, says: str) -> None:
+    call = FailedCall(grpc.StatusCode.UNAVAILABLE, NO_CONNECTION + details)
+    error = _rpc.translated(call, address, operations.get(None, "i"))
+    assert isinstance(error, kekd.UnavailableError)
+    assert says in str(error)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_socket_without_permission_says_so(tmp_path: Path, exists: bool) -> None:
+    path = tmp_path / "kekd.sock"
+    if exists:
+        path.touch()
+    call = FailedCall(grpc.StatusCode.UNAVAILABLE, f"{NO_CONNECTION}{path}: Permission denied")
+    error = _rpc.translated(call, f"unix:{path}", operations.get(None, "i"))
+    assert isinstance(error, kekd.PermissionDeniedError)
+    assert "you may not use this socket" in str(error)
+    assert (f"join the group '{path.parent.group()}'" in str(error)) is exists

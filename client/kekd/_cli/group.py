@@ -220,7 +220,11 @@ def main(context: click.Context, /, address: str | None, timeout: float, **tls: 
 def _texts(error: Exception) -> Sequence[str]:
     if isinstance(error, (errors.RegistryError, BackupError)):
         return error.problems
-    return ["the file is not UTF-8" if isinstance(error, UnicodeError) else str(error)]
+    if isinstance(error, UnicodeError):
+        return ["the file is not UTF-8"]
+    if isinstance(error, kekd.DeadlineExceededError) and not error.reason:
+        return [str(error).replace(_rpc.TIMEOUT_ADVICE, "--timeout gives it longer.")]
+    return [str(error)]
 
 
 def printable(text: str) -> str:
