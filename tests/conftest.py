@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.daemon",
     "tests.fixtures.dns",
     "tests.fixtures.forgetful_s3",
+    "tests.fixtures.credentials",
     "tests.fixtures.proxy",
     "tests.fixtures.s3",
     "tests.fixtures.kms",

@@ -42,7 +42,9 @@ ALLOWED = {
     "grpc_reflection": ["kekd_server/rpc"],
     "boto3": ["kekd_server/storage/s3.py", "kekd/kek/aws.py"],
     "botocore": [
+        "kekd_proto/aws_credentials.py",
         "kekd_server/storage/s3.py",
+        "kekd_server/storage/s3_errors.py",
         "kekd_server/storage/s3_keystore.py",
         "kekd/kek/aws.py",
     ],

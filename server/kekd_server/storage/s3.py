@@ -6,22 +6,19 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import boto3
+import botocore.session
 import tenacity
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-)
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
 
+from kekd_proto.aws_credentials import RenewableCredentials
 from kekd_server.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
@@ -33,6 +30,9 @@ from kekd_server.errors import (
 from kekd_server.names import IndexName
 from kekd_server.storage.driver import MOST_BYTES, NameRange, Stored, Written
 from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3_errors import CONFLICT, translated
+from kekd_server.storage.s3_errors import code_of as _code
+from kekd_server.storage.s3_errors import status_of as _status
 from kekd_server.storage.s3_keystore import S3Keystore
 
 if TYPE_CHECKING:
@@ -48,27 +48,15 @@ _SENDABLE: Final = re.compile(r"[!-~]*")
 """What a header can carry of an etag; S3 gives no other."""
 
 _PRECONDITION_FAILED: Final = 412
-_CONFLICT: Final = 409
 _NOT_FOUND: Final = 404
-_SERVER_ERROR: Final = 500
-_UNUSABLE: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
-_PASSING: Final = {
-    "RequestLimitExceeded",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-}
-"""Codes below 500 that may be gone at the next try."""
 
 
 def connect(location: S3Location) -> "S3Client":
     """A client whose calls end within half a minute whatever the endpoint does.
 
-    Credentials come from AWS's default chain. 5xx answers, throttling and broken connections are
-    retried with jitter by botocore's standard mode
+    Credentials come from AWS's default chain, which is looked through again where it had none, and
+    when S3 says that they have ended. 5xx answers, throttling and broken connections are retried
+    with jitter by botocore's standard mode
     (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html).
     Raises `StoreUnusableError` if there is no such region, profile or endpoint.
     """
@@ -82,12 +70,26 @@ def connect(location: S3Location) -> "S3Client":
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if location.endpoint else "auto"},
     )
+    credentials = RenewableCredentials(lambda: _find_credentials(location.region))
     try:
-        return boto3.client(
+        session: Any = botocore.session.Session()
+        # There is no public way to give a session credentials that renew themselves.
+        session._credentials = credentials  # noqa: SLF001
+        client: S3Client = boto3.Session(botocore_session=session).client(
             "s3", region_name=location.region, endpoint_url=location.endpoint, config=config
         )
     except (BotoCoreError, ValueError) as error:
         raise StoreUnusableError(f"The store {location} can't be used: {error}.") from error
+    credentials.attach(client)
+    return client
+
+
+def _find_credentials(region: str | None) -> Credentials | None:
+    """By a session of their own, as one remembers what it read."""
+    session = botocore.session.Session()
+    if region:
+        session.set_config_variable("region", region)  # where STS is asked for a role
+    return session.get_credentials()
 
 
 class S3Driver:
@@ -111,7 +113,6 @@ class S3Driver:
         retried: Callable[[], None] = lambda: None,
     ) -> None:
         """`retried` is called at each request that repeats another."""
-        self._location = location
         self._retried = retried
         self._patient = _PATIENT.copy(before_sleep=lambda _: retried())
         self._use(client)
@@ -136,12 +137,7 @@ class S3Driver:
     def check(self) -> None:
         """A get of the object that marks a keystore."""
         with self._translated():
-            try:
-                self._find_keystore()
-            except NoCredentialsError:
-                # A client looks for them only when it is made.
-                self._use(connect(self._location))
-                raise
+            self._find_keystore()
 
     def check_writes(self) -> None:
         """Only a write tells."""
@@ -329,47 +325,19 @@ class S3Driver:
             raise  # nobody knows whose it is
         return _opened(found["ETag"]) if found["Metadata"].get(_MARK) == mark else None
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        where = f"The store s3://{self._bucket}"
-        try:
-            yield
-        except ClientError as error:
-            code = _code(error)
-            if _status(error) >= _SERVER_ERROR or code in _PASSING or _status(error) == _CONFLICT:
-                raise StoreUnavailableError(f"{where} answered {code}: try again.") from error
-            raise StoreUnusableError(
-                f"{where} answered {code}: check that the bucket exists and that the daemon's"
-                " credentials may read, write and list it."
-            ) from error
-        except _UNUSABLE as error:
-            raise StoreUnusableError(
-                f"{where} can't be used ({type(error).__name__}): check its name and the daemon's"
-                " AWS credentials (environment, profile or instance role)."
-            ) from error
-        except BotoCoreError as error:
-            raise StoreUnavailableError(
-                f"{where} can't be reached ({type(error).__name__}): try again."
-            ) from error
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(f"The store s3://{self._bucket} ({self._s3.meta.endpoint_url})")
 
 
 _PATIENT: Final = tenacity.Retrying(
     # S3 answers so when two conditional writes of one key cross; botocore doesn't retry it.
     retry=tenacity.retry_if_exception(
-        lambda e: isinstance(e, ClientError) and _status(e) == _CONFLICT
+        lambda e: isinstance(e, ClientError) and _status(e) == CONFLICT
     ),
     wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
     stop=tenacity.stop_after_attempt(5),
     reraise=True,
 )
-
-
-def _code(error: ClientError) -> str:
-    return error.response["Error"].get("Code", "")
-
-
-def _status(error: ClientError) -> int:
-    return error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
 
 
 def _opened(etag: str) -> str:

@@ -1,0 +1,234 @@
+"""The S3 driver's credentials: renewed, late, unreadable or refused, without a restart."""
+
+import hashlib
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from botocore.tokens import SSOTokenProvider
+
+from kekd_proto import aws_credentials
+from kekd_server.errors import (
+    EnvelopeNotFoundError,
+    KekdError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3 import S3Driver, connect
+from tests.contract.driver_contract import ALL, NAME
+from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
+from tests.fixtures.s3 import REGION, make_bucket
+from tests.fixtures.tls import Authority
+
+RECORD = b"record"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws_credentials, "RENEWAL_INTERVAL", 0.0)
+
+
+@pytest.fixture
+def make_driver(picky_s3: PickyS3, s3_endpoint: str) -> Callable[[], S3Driver]:
+    """On a bucket of its own behind the picky server."""
+    bucket = make_bucket(s3_endpoint)
+
+    def make() -> S3Driver:
+        location = S3Location(bucket.name, "", REGION, picky_s3.endpoint)
+        return S3Driver(connect(location), location)
+
+    return make
+
+
+MakeDriver = Callable[[], S3Driver]
+
+OPERATIONS: dict[str, Callable[[S3Driver], object]] = {
+    "check": lambda driver: driver.check(),
+    "get": lambda driver: driver.get(NAME),
+    "create": lambda driver: driver.create(NAME, RECORD),
+    "put": lambda driver: driver.put(NAME, RECORD, if_etag=None),
+    "delete": lambda driver: driver.delete(NAME, if_etag=None),
+    "list": lambda driver: driver.list(ALL, None, 10, listing="l"),
+    "stamps": lambda driver: list(driver.stamps()),
+}
+each_operation = pytest.mark.parametrize("operate", OPERATIONS.values(), ids=OPERATIONS)
+
+
+@each_operation
+def test_credentials_that_ended_early_are_renewed_within_the_call(
+    make_driver: MakeDriver,
+    picky_s3: PickyS3,
+    credential_endpoint: CredentialEndpoint,
+    operate: Callable[[S3Driver], object],
+) -> None:
+    driver = make_driver()
+    driver.check()
+    credential_endpoint.access_key = picky_s3.accepted = "second"
+    with suppress(EnvelopeNotFoundError):
+        operate(driver)
+    assert picky_s3.refused == 1
+    driver.put(NAME, RECORD, if_etag=None)
+    assert driver.get(NAME).record == RECORD
+    assert picky_s3.refused == 1
+
+
+def test_credentials_in_a_file_are_read_again(
+    make_driver: MakeDriver, picky_s3: PickyS3, no_credentials: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_credentials(tmp_path, "first")
+    driver = make_driver()
+    driver.check()
+    picky_s3.accepted = "second"
+    with pytest.raises(StoreUnusableError, match="answered ExpiredToken: renew"):
+        driver.check()
+    assert picky_s3.refused == 2  # it was tried with what the file has now
+    write_credentials(tmp_path, "second")
+    driver.check()
+
+
+def test_credentials_are_renewed_at_most_once_in_an_interval(
+    make_driver: MakeDriver,
+    picky_s3: PickyS3,
+    no_credentials: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_credentials(tmp_path, "first")
+    monkeypatch.setattr(aws_credentials, "RENEWAL_INTERVAL", 3600.0)
+    driver = make_driver()
+    picky_s3.accepted = "second"
+    for refused in (1, 2, 3):
+        with pytest.raises(StoreUnusableError):
+            driver.check()
+        assert picky_s3.refused == refused
+
+
+def test_credentials_that_come_late_are_found(
+    make_driver: MakeDriver, no_credentials: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver = make_driver()
+    with pytest.raises(StoreUnusableError, match="Unable to locate credentials"):
+        driver.get(NAME)
+    write_credentials(tmp_path, "first")
+    driver.create(NAME, RECORD)
+
+
+def test_credential_service_that_is_down_may_come_back(
+    make_driver: MakeDriver, credential_endpoint: CredentialEndpoint
+) -> None:
+    credential_endpoint.is_down = True
+    driver = make_driver()
+    with pytest.raises(StoreUnavailableError, match="container-role") as caught:
+        driver.check()
+    assert "500" in str(caught.value)
+    credential_endpoint.is_down = False
+    driver.check()
+
+
+@pytest.fixture
+def web_identity(aws_endpoint: str, no_credentials: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file of a token that STS takes; a test writes it."""
+    token = tmp_path / "token"
+    no_credentials.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    no_credentials.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/kekd")
+    no_credentials.setenv("AWS_ENDPOINT_URL_STS", aws_endpoint)
+    return token
+
+
+def test_web_identity_token_that_cannot_be_read_is_named_and_read_later(
+    make_driver: MakeDriver, picky_s3: PickyS3, web_identity: Path
+) -> None:
+    driver = make_driver()
+    with pytest.raises(StoreUnusableError) as caught:
+        driver.check()
+    assert str(web_identity) in str(caught.value)
+    assert "No such file or directory" in str(caught.value)
+    assert "this process may read it" in str(caught.value)
+    web_identity.write_text("token")
+    with pytest.raises(StoreUnusableError, match="ExpiredToken"):
+        driver.check()  # with STS's own, which the picky server doesn't know
+
+
+SSO = """
+sso_session = session
+sso_account_id = 123456789012
+sso_role_name = kekd
+
+[sso-session session]
+sso_region = us-east-1
+sso_start_url = https://127.0.0.1:1/start
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "sentence"),
+    [
+        ("credential_process = sh -c 'echo out of paper >&2; exit 3'", "out of paper"),
+        ("credential_process = echo 1: not JSON", "isn't JSON"),
+        (SSO, "Token has expired and refresh failed"),
+    ],
+    ids=["failing process", "no JSON", "SSO"],
+)
+def test_source_that_fails_says_so_in_botocores_words(
+    make_driver: MakeDriver,
+    picky_s3: PickyS3,
+    no_credentials: pytest.MonkeyPatch,
+    tmp_path: Path,
+    profile: str,
+    sentence: str,
+) -> None:
+    (tmp_path / "config").write_text(f"[profile chosen]\n{profile}\n")
+    token = json.dumps({"accessToken": "canary", "expiresAt": "2020-01-01T00:00:00Z"})
+    (tmp_path / f"{hashlib.sha1(b'session').hexdigest()}.json").write_text(token)
+    no_credentials.setattr(SSOTokenProvider, "_SSO_TOKEN_CACHE_DIR", str(tmp_path))
+    no_credentials.setenv("AWS_PROFILE", "chosen")
+    driver = make_driver()
+    with pytest.raises((StoreUnusableError, StoreUnavailableError)) as caught:
+        driver.check()
+    assert sentence in str(caught.value)
+    assert picky_s3.endpoint in str(caught.value)
+
+
+def test_profile_that_is_not_there_is_named(no_credentials: pytest.MonkeyPatch) -> None:
+    no_credentials.setenv("AWS_PROFILE", "nowhere")
+    with pytest.raises(StoreUnusableError, match=r"The config profile \(nowhere\) could not be"):
+        connect(S3Location("bucket", "", REGION))
+
+
+@pytest.fixture
+def private_https(tmp_path: Path) -> Iterator[str]:
+    """An HTTPS server with a certificate of a CA that nobody knows."""
+    issued = Authority(tmp_path / "ca").issue(tmp_path / "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(issued.cert, issued.key)
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"https://localhost:{server.server_port}"
+        server.shutdown()
+
+
+def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
+    private_https: str, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    location = S3Location("bucket", "", REGION, private_https)
+    with pytest.raises(StoreUnusableError, match="AWS_CA_BUNDLE") as caught:
+        S3Driver(connect(location), location).check()
+    assert private_https in str(caught.value)
+
+
+def test_every_error_names_the_endpoint(picky_s3: PickyS3, aws_credentials: dict[str, str]) -> None:
+    picky_s3.accepted = "test"
+    location = S3Location("no-such-bucket", "", REGION, picky_s3.endpoint)
+    driver = S3Driver(connect(location), location)
+    with pytest.raises(KekdError) as caught:
+        driver.get(NAME)
+    assert "NoSuchBucket" in str(caught.value)
+    assert picky_s3.endpoint in str(caught.value)

@@ -1,0 +1,226 @@
+"""Credentials that come late, end early, or can't be had for a while."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    ProfileNotFound,
+    UnauthorizedSSOTokenError,
+)
+
+from kekd_proto import aws_credentials
+from kekd_proto.aws_credentials import RENEWAL_INTERVAL as INTERVAL
+from kekd_proto.aws_credentials import CredentialSourceError, RenewableCredentials, sentence
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Source:
+    """What is found, or fails, when it is looked for."""
+
+    def __init__(self) -> None:
+        self.found: Credentials | Exception | None = None
+        self.searches = 0
+
+    def __call__(self) -> Credentials | None:
+        self.searches += 1
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+
+class Failing(Credentials):
+    """Credentials that are to be renewed and can't be."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("old", "secret")
+        self.error = error
+
+    def get_frozen_credentials(self) -> Any:
+        raise self.error
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(aws_credentials, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def credentials(source: Source, clock: Clock) -> RenewableCredentials:
+    return RenewableCredentials(source)
+
+
+def key_of(credentials: RenewableCredentials) -> str | None:
+    frozen = credentials.get_frozen_credentials()
+    return frozen.access_key if frozen else None
+
+
+def refused(code: str = "ExpiredToken") -> ClientError:
+    return ClientError({"Error": {"Code": code}}, "AssumeRole")
+
+
+def test_nothing_is_looked_for_before_the_first_request(
+    source: Source, credentials: RenewableCredentials
+) -> None:
+    assert source.searches == 0
+
+
+def test_credentials_that_are_there_are_found_once(
+    source: Source, clock: Clock, credentials: RenewableCredentials
+) -> None:
+    source.found = Credentials("a", "s")
+    for _ in range(3):
+        assert key_of(credentials) == "a"
+        clock.now += INTERVAL
+    assert source.searches == 1
+
+
+def test_credentials_that_were_not_there_are_found_later(
+    source: Source, clock: Clock, credentials: RenewableCredentials
+) -> None:
+    assert key_of(credentials) is None
+    source.found = Credentials("a", "s")
+    assert key_of(credentials) is None  # it isn't looked for at each request
+    clock.now += INTERVAL
+    assert key_of(credentials) == "a"
+    assert source.searches == 2
+
+
+@pytest.mark.parametrize(
+    "error", [CredentialRetrievalError(provider="p", error_msg="m"), OSError(2, "gone", "/file")]
+)
+def test_source_that_fails_is_asked_again_later(
+    source: Source, clock: Clock, credentials: RenewableCredentials, error: Exception
+) -> None:
+    source.found = error
+    for _ in range(3):
+        with pytest.raises(CredentialSourceError):
+            credentials.get_frozen_credentials()
+    assert source.searches == 1
+    source.found = Credentials("a", "s")
+    clock.now += INTERVAL
+    assert key_of(credentials) == "a"
+
+
+def test_credentials_that_cannot_be_renewed_are_looked_for_again(
+    source: Source, clock: Clock, credentials: RenewableCredentials
+) -> None:
+    source.found = Failing(CredentialRetrievalError(provider="container-role", error_msg="down"))
+    with pytest.raises(CredentialSourceError, match="container-role: down"):
+        credentials.get_frozen_credentials()
+    clock.now += INTERVAL
+    source.found = Credentials("new", "s")
+    assert key_of(credentials) == "new"
+
+
+def test_renewing_finds_others_and_not_too_often(
+    source: Source, clock: Clock, credentials: RenewableCredentials
+) -> None:
+    source.found = Credentials("old", "s")
+    assert key_of(credentials) == "old"
+    source.found = Credentials("new", "s")
+    assert not credentials.renew(1)
+    clock.now += INTERVAL
+    assert credentials.renew(1)
+    assert key_of(credentials) == "new"
+    assert credentials.renew(1)  # another thread had the old ones too
+    assert source.searches == 2
+
+
+def test_renewal_that_finds_nothing_keeps_what_there_is(
+    source: Source, clock: Clock, credentials: RenewableCredentials
+) -> None:
+    source.found = Credentials("old", "s")
+    assert key_of(credentials) == "old"
+    source.found = None
+    clock.now += INTERVAL
+    assert not credentials.renew(1)
+    assert key_of(credentials) == "old"
+
+
+def test_threads_that_are_refused_together_look_once(
+    source: Source, clock: Clock, credentials: RenewableCredentials
+) -> None:
+    source.found = Credentials("old", "s")
+    assert key_of(credentials) == "old"
+    clock.now += INTERVAL
+    source.found = Credentials("new", "s")
+    start = threading.Barrier(10)
+
+    def renew(_: int) -> bool:
+        start.wait()
+        return credentials.renew(1)
+
+    with ThreadPoolExecutor(10) as threads:
+        assert all(threads.map(renew, range(10)))
+    assert source.searches == 2
+
+
+def test_role_that_is_refused_for_stale_credentials_is_asked_for_once_more(
+    source: Source, clock: Clock, credentials: RenewableCredentials
+) -> None:
+    source.found = Failing(refused())
+    with pytest.raises(ClientError):
+        credentials.get_frozen_credentials()
+    source.found = Credentials("new", "s")
+    clock.now += INTERVAL
+    assert key_of(credentials) == "new"
+
+
+@pytest.mark.parametrize(
+    "error", [refused("AccessDenied"), EndpointConnectionError(endpoint_url="u")]
+)
+def test_what_aws_says_or_does_not_is_left_as_it_is(
+    source: Source, credentials: RenewableCredentials, error: Exception
+) -> None:
+    source.found = Failing(error)
+    with pytest.raises(type(error)):
+        credentials.get_frozen_credentials()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "/run/token"), "/run/token can't be used: Perm"),
+        (UnauthorizedSSOTokenError(), "aws sso login"),
+        (ProfileNotFound(profile="nowhere"), "The config profile (nowhere) could not be found"),
+        (json.JSONDecodeError("m", "canary", 0), "isn't JSON"),
+    ],
+)
+def test_failure_says_what_botocore_says(
+    source: Source, credentials: RenewableCredentials, error: Exception, told: str
+) -> None:
+    source.found = error
+    with pytest.raises(CredentialSourceError) as caught:
+        credentials.get_frozen_credentials()
+    assert told in str(caught.value)
+    assert caught.value.code == type(error).__name__
+    assert "canary" not in repr(vars(caught.value))
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a\n  b.", "a b"), ("\x1b[2Ja", "?[2Ja"), ("x" * 10_000, "x" * 500)]
+)
+def test_sentence_is_one_line_that_can_be_shown(text: str, shown: str) -> None:
+    assert sentence(Exception(text)) == shown
