@@ -61,6 +61,12 @@ from kekd_server.settings import Settings, SettingsError, load
 )
 @click.option("--s3-endpoint", metavar="URL", help="Endpoint of an S3-compatible server.")
 @click.option(
+    "--s3-addressing-style",
+    metavar="auto|path|virtual",
+    help="Whether requests name the bucket in the path or the host. Default: auto, the path at an"
+    " endpoint.",
+)
+@click.option(
     "--s3-poll",
     metavar="SECONDS",
     help="How often to look for others' changes, for those who watch. Default: 30.",

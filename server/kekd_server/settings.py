@@ -40,6 +40,7 @@ from kekd_server.guard import OnFailure
 from kekd_server.listen import EngineName, Listener, TcpListener, TlsFiles, exposed, parse
 from kekd_server.settings_tls import INCOMPLETE, FilePath, TlsSettings
 from kekd_server.storage.location import (
+    AddressingStyle,
     DiskLocation,
     Location,
     MemoryLocation,
@@ -102,7 +103,7 @@ Several = Annotated[list[Value], NoDecode, BeforeValidator(_split), AfterValidat
 Address = Annotated[str, AfterValidator(_address)]
 Expanded = Annotated[str, AfterValidator(_expanded)]
 Port = Annotated[str, AfterValidator(_port)]
-Endpoint = Annotated[str, Field(pattern="^https?://[^/]+/?$")]
+Endpoint = Annotated[str, Field(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
 
 
 class ListenSettings(TlsSettings):
@@ -169,6 +170,7 @@ class S3Settings(BaseModel):
     prefix: Annotated[Expanded, AfterValidator(clean_prefix)] = ""
     region: Expanded | None = None
     endpoint: Endpoint | None = None
+    addressing_style: AddressingStyle | None = None
 
     def __str__(self) -> str:
         return f"{self.bucket}/{self.prefix}"
@@ -219,6 +221,8 @@ class Settings(TlsSettings, BaseSettings):
     s3_region: Expanded | None = None
     """For every bucket that names no region of its own; likewise the endpoint."""
     s3_endpoint: Endpoint | None = None
+    s3_addressing_style: AddressingStyle = "auto"
+    """Where requests name the bucket, for every bucket that has no style of its own."""
     s3_poll: Annotated[float, Field(gt=0, le=86400)] = 30.0
     """Seconds from one look for others' changes to the next, while somebody watches for them."""
     policy: Policy | None = None
@@ -331,9 +335,13 @@ class Settings(TlsSettings, BaseSettings):
         """Of the stores, the default one first: disk before S3 before memory, each as given."""
         return [
             *(DiskLocation(str(path), os.path.realpath(path)) for path in self.disk),
-            *(S3Location(s3.bucket, s3.prefix, s3.region, s3.endpoint) for s3 in self.s3),
+            *(self._s3_location(s3) for s3 in self.s3),
             *([MemoryLocation()] if self.memory else []),
         ]
+
+    def _s3_location(self, s3: S3Settings) -> S3Location:
+        style = s3.addressing_style or self.s3_addressing_style
+        return S3Location(s3.bucket, s3.prefix, s3.region, s3.endpoint, style)
 
 
 class Loaded(NamedTuple):

@@ -75,6 +75,9 @@ EXAMPLES = {
         ["--s3-endpoint", "http://flag"],
         "http://flag",
     ),
+    "s3_addressing_style": Example(
+        "path", "virtual", "virtual", ["--s3-addressing-style", "path"], "path"
+    ),
     "s3_poll": Example(1.5, "2.5", 2.5, ["--s3-poll", "60"], 60.0),
     "audit": Example("/file", "/variable", "/variable", ["--audit", "-"], "-"),
     "max_calls": Example(1, "2", 2, ["--max-calls", "3"], 3),
@@ -153,6 +156,7 @@ def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
         "create_stores": True,
         "memory": False,
         "s3": [],
+        "s3_addressing_style": "auto",
         "s3_poll": 30.0,
         "max_calls": 1000,
         "max_burst": 100,
@@ -200,6 +204,7 @@ def test_settings_of_different_origins_add_up(print_config: PrintConfig, file: P
         "create_stores": "default",
         "memory": str(file),
         "s3": "default",
+        "s3_addressing_style": "default",
         "s3_poll": "default",
         "max_calls": "default",
         "max_burst": "default",

@@ -21,6 +21,7 @@ from kekd_server.errors import (
 )
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import S3Driver, connect
+from kekd_server.storage.s3_keystore import S3Keystore
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
 from tests.fixtures.s3 import REGION, make_bucket
@@ -38,9 +39,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_driver(picky_s3: PickyS3, s3_endpoint: str) -> Callable[[], S3Driver]:
     """On a bucket of its own behind the picky server."""
     bucket = make_bucket(s3_endpoint)
+    location = S3Location(bucket.name, "", REGION, picky_s3.endpoint)
+    S3Keystore(location).mark(bucket.s3)
 
     def make() -> S3Driver:
-        location = S3Location(bucket.name, "", REGION, picky_s3.endpoint)
         return S3Driver(connect(location), location)
 
     return make

@@ -2,7 +2,7 @@
 
 import os.path
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from kekd_server.errors import InvalidRequestError
 
@@ -13,6 +13,11 @@ MAX_PREFIX_BYTES: Final = 1024
 """As S3's keys."""
 MAX_REGION_BYTES: Final = 255
 MAX_ENDPOINT_BYTES: Final = 1024
+
+AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
+"""Where a request names its bucket: in the path, or as part of the host; `auto` is the path at an
+endpoint that was given, and botocore's choice at AWS.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class S3Location:
     """Cleaned of slashes that mean nothing."""
     region: str | None = None
     endpoint: str | None = None
+    addressing_style: AddressingStyle = field(default="auto", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", clean_prefix(self.prefix))

@@ -29,7 +29,7 @@ from kekd_server.errors import (
 )
 from kekd_server.names import IndexName
 from kekd_server.storage.driver import MOST_BYTES, NameRange, Stored, Written
-from kekd_server.storage.location import S3Location
+from kekd_server.storage.location import AddressingStyle, S3Location
 from kekd_server.storage.s3_errors import CONFLICT, translated
 from kekd_server.storage.s3_errors import code_of as _code
 from kekd_server.storage.s3_errors import status_of as _status
@@ -68,7 +68,7 @@ def connect(location: S3Location) -> "S3Client":
         # What AWS adds of its own accord since 2025, other servers may not know.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": "path" if location.endpoint else "auto"},
+        s3={"addressing_style": _addressing_style(location)},
     )
     credentials = RenewableCredentials(lambda: _find_credentials(location.region))
     try:
@@ -82,6 +82,12 @@ def connect(location: S3Location) -> "S3Client":
         raise StoreUnusableError(f"The store {location} can't be used: {error}.") from error
     credentials.attach(client)
     return client
+
+
+def _addressing_style(location: S3Location) -> AddressingStyle:
+    # botocore's own choice would be a host that few servers beside AWS's have a name for.
+    is_auto = location.addressing_style == "auto"
+    return "path" if is_auto and location.endpoint else location.addressing_style
 
 
 def _find_credentials(region: str | None) -> Credentials | None:
