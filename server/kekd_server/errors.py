@@ -15,8 +15,10 @@ KekdError
 │   └── NoKeystoreError
 ├── StoreUnavailableError
 ├── StoreSilentError
+│   └── CallAbandonedError
 ├── WatchFellBehindError
 ├── TooManyCallsError
+├── ShareTakenError
 ├── RateLimitedError
 └── AuditUnavailableError
 """
@@ -133,6 +135,13 @@ class StoreSilentError(KekdError):
     reason = Reason.STORE_SILENT
 
 
+class CallAbandonedError(StoreSilentError):
+    """The caller was gone before it was begun."""
+
+    def __init__(self) -> None:
+        super().__init__("It was not begun: the caller doesn't wait for it any more.")
+
+
 class WatchFellBehindError(KekdError):
     reason = Reason.WATCH_FELL_BEHIND
 
@@ -145,10 +154,20 @@ class WatchFellBehindError(KekdError):
 class TooManyCallsError(KekdError):
     reason = Reason.TOO_MANY_CALLS
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, what: str = "calls") -> None:
         super().__init__(
-            f"The daemon has its {most} calls to do: try again later, or have it given more"
+            f"The daemon has its {most} {what} to do: try again later, or have it given more"
             " (max_calls)."
+        )
+
+
+class ShareTakenError(KekdError):
+    reason = Reason.TOO_MANY_CALLS
+
+    def __init__(self, most: int, what: str) -> None:
+        super().__init__(
+            f"This caller has as many {what} under way as one identity may of the daemon's {most}:"
+            " end some, try again later, or have the daemon given more (max_calls)."
         )
 
 
@@ -178,6 +197,8 @@ def status_of(error: BaseException) -> str:
     and so is the end of a stream that nobody reads any more.
     """
     match error:
+        case CallAbandonedError():
+            return "CANCELLED"
         case KekdError():
             return STATUS[error.reason]
         case asyncio.CancelledError() | GeneratorExit():

@@ -4,23 +4,25 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final
 
-_RESERVED_SHARE: Final = 4
-"""One thread of so many is for others than the owner that has all the rest."""
+_TIMES_FREE: Final = 3
+"""An owner may have so many times as many threads as are free: alone 12 of 16, and with another who
+wants as many, 7."""
 
 
 class FairExecutor:
     """Runs calls in threads. Owners with calls waiting take turns, whatever the number of each.
 
-    One owner has at most three quarters of the threads at once, so that others find one free even
-    while every call of that owner hangs.
+    None has all threads, so that others find one free even while every call of one owner hangs.
     """
 
     def __init__(self, threads: int, *, name: str) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self.share: Final = threads - threads // _RESERVED_SHARE
+        self.share: Final = threads - threads // (_TIMES_FREE + 1)
         """How many threads one owner has at most."""
+        self._free = threads
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[Future[Any], Callable[[], Any]]] = {}
         """By owner, whose turn is the sooner the nearer to the front."""
@@ -50,11 +52,14 @@ class FairExecutor:
             future.cancel()
 
     def _work(self) -> None:
-        """Until nothing is left that may be begun now. What is left waits for a thread that runs a
-        call of the same owner, and is begun by it afterwards.
+        """Until nothing is left that may be begun now. What is left waits for a thread that is busy
+        now, and is begun by it afterwards.
         """
         while (turn := self._next()) is not None:
             owner, future, call = turn
+            if self._waiting:  # more may be begun than this thread alone can
+                with suppress(RuntimeError):  # after the shutdown
+                    self._pool.submit(self._work)
             try:
                 _run(future, call)
             finally:
@@ -64,9 +69,10 @@ class FairExecutor:
     def _next(self) -> tuple[str, Future[Any], Callable[[], Any]] | None:
         with self._lock:
             for owner, calls in self._waiting.items():
-                if self._running[owner] < self.share:
+                if self._running[owner] < _TIMES_FREE * self._free:
                     future = next(iter(calls))
                     self._running[owner] += 1
+                    self._free -= 1
                     call = calls.pop(future)
                     del self._waiting[owner]
                     if calls:
@@ -75,6 +81,7 @@ class FairExecutor:
         return None
 
     def _finish(self, owner: str) -> None:
+        self._free += 1
         self._running[owner] -= 1
         if not self._running[owner]:
             del self._running[owner]

@@ -130,13 +130,19 @@ class Guard:
         """
         if not deeds:
             return await work()
-        store = deeds[0].store
         if self._audit is None:
-            return await in_time(work(), store, writes=True)
-        await _begin(self._audit, deeds, must=self._must_for_writes)
-        ending = asyncio.ensure_future(_recorded(self._audit, deeds, work, must=False))
+            ending = asyncio.ensure_future(work())
+        else:
+            await _begin(self._audit, deeds, must=self._must_for_writes)
+            ending = asyncio.ensure_future(_recorded(self._audit, deeds, work, must=False))
+        lease = deeds[0].caller.lease
+        lease.hold()  # also while nobody waits for it any more
+        ending.add_done_callback(lambda _: lease.release())
         ending.add_done_callback(_seen)
-        return await in_time(asyncio.shield(ending), store, writes=True)
+        try:
+            return await in_time(asyncio.shield(ending), deeds[0].store, writes=True)
+        finally:
+            deeds[0].caller.is_gone = not ending.done()
 
     def _count(self, *deeds: Deed) -> None:
         for it in deeds:

@@ -5,12 +5,21 @@ import time
 from typing import Final
 
 from kekd_server.bounded_cache import BoundedCache, entry_bytes
-from kekd_server.errors import RateLimitedError, TooManyCallsError
+from kekd_server.errors import RateLimitedError, ShareTakenError, TooManyCallsError
+from kekd_server.fair_share import FairShare
+from kekd_server.lease import Lease
 from kekd_server.log import Seldom
 from kekd_server.metrics import Metrics
 
 _CALLS: Final = "calls"
 _RATE: Final = "rate"
+_SHARE: Final = "share"
+_CALLS_TIMES_FREE: Final = 16
+"""Calls are over soon, so that a sixteenth is enough for others."""
+_TIMES_FREE: Final = 3
+_ENTRIES_A_CALL: Final = 10
+_MIN_ENTRIES: Final = 4000
+"""So that one identity has three of the largest batches, and another still one."""
 _MAX_DUE_BYTES: Final = 4 * 2**20
 """Of some 8,000 identities; one that is dropped has paused for longer than all others."""
 
@@ -24,9 +33,16 @@ class Limits:
         """`calls` may run at once. `rate` is how many calls a second an identity may make in the
         long run, without a limit if None, and `burst` how many it may make at once after a pause.
         """
-        self._calls = calls
+        self._calls = FairShare(calls, times_free=_CALLS_TIMES_FREE)
+        self._watches = FairShare(calls, times_free=_TIMES_FREE)
+        places = max(_MIN_ENTRIES, calls * _ENTRIES_A_CALL)
+        self._entries = FairShare(places, times_free=_TIMES_FREE)
         self._shed = metrics.calls_shed
-        for reason in (_CALLS, _RATE):  # they begin at 0, as a rate can be had only of what grows
+        for reason in (
+            _CALLS,
+            _RATE,
+            _SHARE,
+        ):  # they begin at 0, as a rate can be had only of what grows
             self._shed.labels(reason)
         self._interval = 1 / rate if rate else 0.0
         self._ahead = (burst - 1) * self._interval
@@ -35,9 +51,29 @@ class Limits:
 
     def check_calls(self, running: int) -> None:
         """Raises `TooManyCallsError`."""
-        if running > self._calls:
+        if running > self._calls.places:
             self._shed.labels(_CALLS).inc()
-            raise TooManyCallsError(self._calls)
+            raise TooManyCallsError(self._calls.places)
+
+    def begin(self, identity: str, *, is_watch: bool) -> Lease:
+        """Raises `TooManyCallsError` if this one has as many calls, or watches, as it may."""
+        share, what = (self._watches, "watches") if is_watch else (self._calls, "calls")
+        self._take(share, what, identity, 1)
+        return Lease(identity, share, self._take_entries)
+
+    def _take_entries(self, identity: str, count: int) -> FairShare:
+        self._take(self._entries, "entries of batches", identity, count)
+        self._charge(identity, count - 1)  # as the call itself was charged
+        return self._entries
+
+    def _take(self, share: FairShare, what: str, identity: str, count: int) -> None:
+        if share.take(identity, count):
+            return
+        if share.is_full:
+            self._shed.labels(_CALLS).inc()
+            raise TooManyCallsError(share.places, what)
+        self._shed.labels(_SHARE).inc()
+        raise ShareTakenError(share.places, what)
 
     def check_rate(self, identity: str) -> None:
         """Raises `RateLimitedError`. A token bucket, kept as the moment when it is full again: the
@@ -54,3 +90,11 @@ class Limits:
                 _log.warning("%s makes more calls than it may (max_rate)", identity)
             raise RateLimitedError(early)
         self._due.put(identity, due + self._interval, size=entry_bytes(identity))
+
+    def _charge(self, identity: str, calls: int) -> None:
+        """For calls that are made together with one that was let pass. What they are too many of
+        has the next ones wait.
+        """
+        if self._interval and calls > 0:
+            due = max(self._due.get(identity) or 0.0, time.monotonic())
+            self._due.put(identity, due + calls * self._interval, size=entry_bytes(identity))

@@ -131,7 +131,7 @@ class EnvelopeService:
 
         async def create() -> str:
             deed.check()
-            deed.etag_after = await _created(store, name, envelope, retried=retried)
+            deed.etag_after = await _created(store, caller, name, envelope, retried=retried)
             return deed.etag_after
 
         return await self._guard.write([deed], create)
@@ -151,7 +151,7 @@ class EnvelopeService:
 
         async def replace() -> str:
             deed.check()
-            deed.etag_after, deed.etag_before = await _pushed(store, push, retried=retried)
+            deed.etag_after, deed.etag_before = await _pushed(store, caller, push, retried=retried)
             return deed.etag_after
 
         return await self._guard.write([deed], replace)
@@ -168,6 +168,7 @@ class EnvelopeService:
         first place stays the failure that it is.
         """
         store = self._select(caller, "push", location, "")
+        caller.lease.add_entries(len(pushes))
         checked = [_checked(it) for it in pushes]
         sound = [it for it in checked if isinstance(it, Push)]
         names = (it.name.value for it in sound)
@@ -175,9 +176,11 @@ class EnvelopeService:
 
         async def replace() -> list[Written | KekdError]:
             let = [push for push, deed in zip(sound, deeds, strict=True) if not deed.refusal]
-            stored = await store.put_many(let)
+            stored = await store.put_many(
+                let, owner=caller.identity, is_abandoned=lambda: caller.is_gone
+            )
             if retried:
-                own = (_or_own_work(store, *pair) for pair in zip(let, stored, strict=True))
+                own = (_or_own_work(store, caller, *pair) for pair in zip(let, stored, strict=True))
                 stored = await asyncio.gather(*own)
             return _merged(deeds, stored)
 
@@ -192,7 +195,7 @@ class EnvelopeService:
 
         async def get() -> StoredEnvelope:
             deed.check()
-            stored = await store.get(name)
+            stored = await store.get(name, owner=caller.identity)
             deed.etag_after = stored.etag
             return stored
 
@@ -205,12 +208,13 @@ class EnvelopeService:
         the failure that it is.
         """
         store = self._select(caller, "read", location, "")
+        caller.lease.add_entries(len(names))
         sound = [it for it in names if isinstance(it, IndexName)]
         deeds = self._guard.deeds(caller, "read", store.name, (it.value for it in sound))
 
         async def get() -> list[StoredEnvelope | KekdError]:
             let = [name for name, deed in zip(sound, deeds, strict=True) if not deed.refusal]
-            return _merged(deeds, await store.get_many(let))
+            return _merged(deeds, await store.get_many(let, owner=caller.identity))
 
         return Found(store.name, _placed(names, await self._guard.read(deeds, get)))
 
@@ -224,7 +228,7 @@ class EnvelopeService:
 
         async def delete() -> bool:
             deed.check()
-            deed.etag_before = await store.delete(name, if_etag=if_etag)
+            deed.etag_before = await store.delete(name, if_etag=if_etag, owner=caller.identity)
             return deed.etag_before is not None
 
         return await self._guard.write([deed], delete)
@@ -246,7 +250,9 @@ class EnvelopeService:
             after, asked = position.after, size + 1
             # One more than asked for tells whether there is a next page, of what may be shown.
             while keys.keys and len(names) <= size:
-                found = await store.list(keys, after, asked, listing=position.listing)
+                found = await store.list(
+                    keys, after, asked, listing=position.listing, owner=caller.identity
+                )
                 names += (it for it in found if it.value.startswith(prefix) and shown(it.value))
                 if len(found) < asked:
                     break
@@ -336,40 +342,46 @@ def _placed(
     return [it if isinstance(it, KekdError) else next(left) for it in asked]
 
 
-async def _created(store: Store, name: IndexName, envelope: Envelope, *, retried: bool) -> str:
+async def _created(
+    store: Store, caller: Caller, name: IndexName, envelope: Envelope, *, retried: bool
+) -> str:
     try:
-        return await store.create(name, envelope)
+        return await store.create(name, envelope, owner=caller.identity)
     except EnvelopeExistsError:
-        if retried and (own := await _own_work(store, name, envelope)):
+        if retried and (own := await _own_work(store, caller, name, envelope)):
             return own.etag
         raise
 
 
-async def _pushed(store: Store, push: Push, *, retried: bool) -> Written:
+async def _pushed(store: Store, caller: Caller, push: Push, *, retried: bool) -> Written:
     try:
-        return await store.put(push.name, push.envelope, if_etag=push.if_etag)
+        return await store.put(
+            push.name, push.envelope, if_etag=push.if_etag, owner=caller.identity
+        )
     except EtagMismatchError:
-        if retried and (own := await _own_work(store, push.name, push.envelope)):
+        if retried and (own := await _own_work(store, caller, push.name, push.envelope)):
             return own
         raise
 
 
 async def _or_own_work(
-    store: Store, push: Push, result: Written | KekdError
+    store: Store, caller: Caller, push: Push, result: Written | KekdError
 ) -> Written | KekdError:
     """The result of a retried push, or what its earlier attempt wrote."""
     if isinstance(result, EtagMismatchError):
-        return await _own_work(store, push.name, push.envelope) or result
+        return await _own_work(store, caller, push.name, push.envelope) or result
     return result
 
 
-async def _own_work(store: Store, name: IndexName, envelope: Envelope) -> Written | None:
+async def _own_work(
+    store: Store, caller: Caller, name: IndexName, envelope: Envelope
+) -> Written | None:
     """The stored envelope, if it is equal to this one, and not before it is durable."""
     try:
-        stored = await store.get(name)
+        stored = await store.get(name, owner=caller.identity)
         if stored.envelope != envelope:
             return None
         # The first attempt may have been cut short between writing it and syncing it.
-        return await store.put(name, envelope, if_etag=stored.etag)
+        return await store.put(name, envelope, if_etag=stored.etag, owner=caller.identity)
     except (EnvelopeNotFoundError, EtagMismatchError):
         return None

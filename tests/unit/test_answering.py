@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from kekd_server import deadline
+from kekd_server.caller import Caller
+from kekd_server.limits import Limits
+from kekd_server.metrics import Metrics
 from kekd_server.rpc.answering import answering
 from kekd_server.rpc.calls import Calls
 
@@ -39,9 +42,9 @@ async def test_a_call_knows_its_deadline_and_is_gone_when_it_is_over() -> None:
     def observed(_: object) -> AbstractContextManager[None]:
         return nullcontext()
 
-    any_may: Any = SimpleNamespace(check_calls=lambda _: None, check_rate=lambda _: None)
-    nobody: Any = SimpleNamespace(of=lambda _: SimpleNamespace(identity="a"))
-    handler = answering(method, calls=Calls(), callers=nobody, limits=any_may, observed=observed)
+    limits = Limits(calls=1, rate=None, burst=1, metrics=Metrics())
+    nobody: Any = SimpleNamespace(of=lambda _: Caller("a", is_local=True, peer=""))
+    handler = answering(method, calls=Calls(), callers=nobody, limits=limits, observed=observed)
     call: Any = Call()
     call.task = asyncio.ensure_future(handler(None, call))
     assert await call.task == 7.0

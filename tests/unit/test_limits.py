@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from kekd_server import limits
-from kekd_server.errors import RateLimitedError, TooManyCallsError
+from kekd_server.errors import RateLimitedError, ShareTakenError, TooManyCallsError
 from kekd_server.limits import Limits
 from kekd_server.metrics import Metrics
 
@@ -92,3 +92,40 @@ def test_as_many_calls_as_allowed_run_at_once() -> None:
         kept.check_calls(4)
     shed = metrics.registry.get_sample_value("kekd_calls_shed_total", {"reason": "calls"})
     assert shed == 1
+
+
+def test_entries_of_a_batch_are_paid_for_by_the_calls_after_it(clock: Clock) -> None:
+    kept = Limits(metrics=Metrics(), calls=1000, rate=10, burst=5)
+    kept.check_rate("a")
+    kept.begin("a", is_watch=False).add_entries(100)
+    assert passed(kept) == 0
+    assert passed(kept, "b") == 5
+    clock.now += 9.4
+    assert passed(kept) == 0
+    clock.now += 0.2001
+    assert passed(kept) == 1
+
+
+def test_one_identity_leaves_room_for_the_watches_and_calls_of_others() -> None:
+    metrics = Metrics()
+    kept = Limits(metrics=metrics, calls=1000, rate=None, burst=1)
+    for is_watch, most in ((True, 750), (False, 942)):
+        for _ in range(most):
+            kept.begin("hog", is_watch=is_watch)
+        with pytest.raises(ShareTakenError, match="of the daemon's 1000"):
+            kept.begin("hog", is_watch=is_watch)
+        for number in range(50):
+            kept.begin(f"other {number}", is_watch=is_watch)
+    shed = metrics.registry.get_sample_value("kekd_calls_shed_total", {"reason": "share"})
+    assert shed == 2
+
+
+def test_what_is_released_can_be_taken_again() -> None:
+    kept = Limits(metrics=Metrics(), calls=1, rate=None, burst=1)
+    for _ in range(3):
+        lease = kept.begin("a", is_watch=False)
+        lease.hold()
+        lease.release()
+        with pytest.raises(TooManyCallsError):
+            kept.begin("b", is_watch=False)
+        lease.release()

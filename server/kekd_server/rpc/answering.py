@@ -24,8 +24,14 @@ Method = Callable[[Any, Context, Caller], Awaitable[Any]]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
-def answering(
-    method: Method, *, calls: Calls, callers: Callers, limits: Limits, observed: Observed
+def answering(  # noqa: PLR0913
+    method: Method,
+    *,
+    calls: Calls,
+    callers: Callers,
+    limits: Limits,
+    observed: Observed,
+    is_watch: bool = False,
 ) -> Handler:
     """A method whose `KekdError` becomes its reason's status, and any other exception INTERNAL.
 
@@ -33,7 +39,7 @@ def answering(
     """
 
     async def call(request: Any, context: Context) -> Any:
-        caller = None
+        caller: Caller | None = None
         left = deadline.left.set(context.time_remaining)
         with calls:
             try:
@@ -42,6 +48,7 @@ def answering(
                         raise ShuttingDownError  # noqa: TRY301
                     limits.check_calls(calls.running)
                     caller = callers.of(context)
+                    caller.lease = limits.begin(caller.identity, is_watch=is_watch)
                     limits.check_rate(caller.identity)
                     if isinstance(request, DecodeError):
                         raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
@@ -56,5 +63,7 @@ def answering(
             finally:
                 # Else the call and its task would hold each other, until there is a collection.
                 deadline.left.reset(left)
+                if caller:
+                    caller.lease.release()
 
     return call

@@ -177,6 +177,7 @@ class Server:
                 calls=self._streams if streams else self._calls,
                 callers=callers,
                 limits=self._limits,
+                is_watch=streams,
                 observed=Observing(described, self._metrics, self._tracing).call,
             ),
             request_deserializer=parser(GetMessageClass(described.input_type)),

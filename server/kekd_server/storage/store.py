@@ -7,24 +7,32 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
+from math import ceil
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
 from kekd_server.deadline import in_time
 from kekd_server.errors import (
+    CallAbandonedError,
     CorruptEnvelopeError,
     KekdError,
     StoreUnavailableError,
     StoreUnusableError,
     WatchFellBehindError,
 )
+from kekd_server.fair_executor import FairExecutor
 from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.change import Change, Kind
 from kekd_server.storage.changes import Changes, Source
 from kekd_server.storage.driver import Driver, NameRange, Stored, Written
 from kekd_server.storage.location import Location
 from kekd_server.storage.subscription import Subscription
+
+_GETS_A_TURN: Final = 100
+"""Entries of a batch that are read before it is another owner's turn: some milliseconds."""
+_PUTS_A_TURN: Final = 8
+"""The same of those that are written, of which each waits for the disk."""
 
 T = TypeVar("T")
 W = TypeVar("W", Written, Written | None)
@@ -47,7 +55,9 @@ class Store:
     """What the service calls. Every failure leaves it with the store's name on it.
 
     Drivers block, so their calls run in threads: each store has its own, so that one which hangs
-    holds up no other. A call that was begun is finished, even if its caller has gone away.
+    holds up no other. `owner` is whose work a call is: owners take turns with the threads, and a
+    batch takes a turn for each few of its entries. A call that was begun is finished, even if its
+    caller has gone away.
     """
 
     def __init__(  # noqa: PLR0913
@@ -67,7 +77,9 @@ class Store:
         self.location = location
         self.name = str(location)
         self._driver = driver
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=self.name)
+        self._threads = FairExecutor(threads, name=self.name)
+        # One of its own, so that a store which is busy isn't taken for one that is down.
+        self._check_thread = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name} check")
         self._gets_a_thread = gets_a_thread
         self._pushing_threads = pushing_threads
         self._named = _Named(self.name)
@@ -81,53 +93,73 @@ class Store:
     async def open(self, *, create: bool = False) -> bool:
         """To be called once, at a start. Whether it made a new keystore, which it may `create`."""
         with self._named:
-            return await self._in_thread(lambda: self._driver.open(create=create))
+            return await self._in_check_thread(lambda: self._driver.open(create=create))
 
     async def check(self) -> None:
         """Raises what keeps the store from answering."""
         with self._named:
-            await self._in_thread(self._driver.check)
+            await self._in_check_thread(self._driver.check)
 
     async def check_writes(self) -> None:
         """Raises what keeps the store from being written."""
         with self._named:
-            await self._in_thread(self._driver.check_writes)
+            await self._in_check_thread(self._driver.check_writes)
 
-    async def get(self, name: IndexName) -> StoredEnvelope:
+    async def get(self, name: IndexName, *, owner: str = "") -> StoredEnvelope:
         """Handing it to a thread takes as long as all the rest: only what may block is."""
         with self._named:
             stored = self._driver.peek(name)
             if stored is None:
-                stored = await self._read(lambda: self._driver.get(name))
+                stored = await self._read(lambda: self._driver.get(name), owner)
             return self._decoded(name, stored)
 
-    async def get_many(self, names: Sequence[IndexName]) -> list[StoredEnvelope | KekdError]:
+    async def get_many(
+        self, names: Sequence[IndexName], *, owner: str = ""
+    ) -> list[StoredEnvelope | KekdError]:
         """For each name what `get` answers with or raises."""
-        parts = [
-            names[start : start + self._gets_a_thread]
-            for start in range(0, len(names), self._gets_a_thread)
-        ]
-        reading = asyncio.gather(*(self._apart(partial(self._got, it)) for it in parts))
-        found = await in_time(reading, self.name)
-        return list(chain.from_iterable(found))
+        size = min(self._gets_a_thread, _GETS_A_TURN)
+        turns = enumerate(names[at : at + size] for at in range(0, len(names), size))
+        found: dict[int, Sequence[StoredEnvelope | KekdError]] = {}
 
-    async def create(self, name: IndexName, envelope: Envelope) -> str:
+        async def take_turns() -> None:
+            for number, turn in turns:
+                found[number] = await self._apart(partial(self._got, turn), owner)
+
+        at_once = min(ceil(len(names) / self._gets_a_thread), self._threads.share)
+        await in_time(asyncio.gather(*(take_turns() for _ in range(at_once))), self.name)
+        return list(chain.from_iterable(found[number] for number in sorted(found)))
+
+    async def create(self, name: IndexName, envelope: Envelope, *, owner: str = "") -> str:
         record = encode(envelope)
         with self._named:
             written = await self._written(
-                Kind.CREATED, name, lambda: Written(self._driver.create(name, record), None)
+                Kind.CREATED,
+                name,
+                lambda: Written(self._driver.create(name, record), None),
+                owner,
             )
             return written.etag
 
-    async def put(self, name: IndexName, envelope: Envelope, *, if_etag: str | None) -> Written:
+    async def put(
+        self, name: IndexName, envelope: Envelope, *, if_etag: str | None, owner: str = ""
+    ) -> Written:
         record = encode(envelope)
         with self._named:
             return await self._written(
-                Kind.PUSHED, name, lambda: self._driver.put(name, record, if_etag=if_etag)
+                Kind.PUSHED, name, lambda: self._driver.put(name, record, if_etag=if_etag), owner
             )
 
-    async def put_many(self, pushes: Sequence[Push]) -> list[Written | KekdError]:
-        """For each what `put` answers with or raises. Those of one name are done in their order."""
+    async def put_many(
+        self,
+        pushes: Sequence[Push],
+        *,
+        owner: str = "",
+        is_abandoned: Callable[[], bool] = lambda: False,
+    ) -> list[Written | KekdError]:
+        """For each what `put` answers with or raises. Those of one name are done in their order.
+
+        Once it `is_abandoned`, no more are begun; each of these is a `CallAbandonedError`.
+        """
         loop = asyncio.get_running_loop()
         parts: list[list[int]] = [[] for _ in range(self._pushing_threads)]
         turns: dict[str, int] = {}
@@ -140,10 +172,17 @@ class Store:
             for number in part:
                 results[number] = self._put(loop, pushes[number])
 
-        await asyncio.gather(*(self._apart(partial(put, it)) for it in parts if it))
-        return [results[number] for number in range(len(pushes))]
+        async def take_turns(part: Sequence[int]) -> None:
+            for at in range(0, len(part), _PUTS_A_TURN):
+                if is_abandoned():
+                    return
+                await self._apart(partial(put, part[at : at + _PUTS_A_TURN]), owner)
 
-    async def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
+        await asyncio.gather(*map(take_turns, parts))
+        abandoned = CallAbandonedError()
+        return [results.get(number, abandoned) for number in range(len(pushes))]
+
+    async def delete(self, name: IndexName, *, if_etag: str | None, owner: str = "") -> str | None:
         """The etag of what was removed; None if there was nothing."""
 
         def delete() -> Written | None:
@@ -151,15 +190,21 @@ class Store:
             return None if before is None else Written("", before)
 
         with self._named:
-            written = await self._written(Kind.DELETED, name, delete)
+            written = await self._written(Kind.DELETED, name, delete, owner)
             return written.before if written else None
 
     async def list(
-        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
+        self,
+        wanted: NameRange,
+        after: IndexName | None,
+        limit: int,
+        *,
+        listing: str,
+        owner: str = "",
     ) -> list[IndexName]:
         with self._named:
             return await self._read(
-                lambda: self._driver.list(wanted, after, limit, listing=listing)
+                lambda: self._driver.list(wanted, after, limit, listing=listing), owner
             )
 
     @asynccontextmanager
@@ -200,7 +245,8 @@ class Store:
 
     def close(self) -> None:
         """Doesn't wait for a call that the driver is still in, and which nobody waits for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
+        self._check_thread.shutdown(wait=False, cancel_futures=True)
         self._changes.close()
         self._driver.close()
 
@@ -221,7 +267,7 @@ class Store:
             self.corrupt += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
 
-    async def _written(self, kind: Kind, name: IndexName, write: Callable[[], W]) -> W:
+    async def _written(self, kind: Kind, name: IndexName, write: Callable[[], W], owner: str) -> W:
         """Does a write, which answers with None if there was no change.
 
         The thread that does it has it told, before its answer comes: the caller may be gone by
@@ -235,7 +281,7 @@ class Store:
                 self._tell(loop, Change(kind, name, written.etag))
             return written
 
-        return await self._in_thread(write_and_tell)
+        return await self._in_thread(write_and_tell, owner)
 
     def _put(self, loop: asyncio.AbstractEventLoop, push: Push) -> Written | KekdError:
         name, envelope, if_etag = push
@@ -251,16 +297,19 @@ class Store:
         if self._changes.watched:
             loop.call_soon_threadsafe(self._changes.publish, change)
 
-    async def _read(self, call: Callable[[], T]) -> T:
-        return await in_time(self._in_thread(call), self.name)
+    async def _read(self, call: Callable[[], T], owner: str) -> T:
+        return await in_time(self._in_thread(call, owner), self.name)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def _in_thread(self, call: Callable[[], T], owner: str) -> T:
         """In the context of the call that it is for, which a trace has its place in."""
-        return await self._apart(partial(contextvars.copy_context().run, call))
+        return await self._apart(partial(contextvars.copy_context().run, call), owner)
 
-    async def _apart(self, call: Callable[[], T]) -> T:
+    async def _apart(self, call: Callable[[], T], owner: str) -> T:
         """In no context: of what a batch does, nobody wants a thousand spans."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await asyncio.wrap_future(self._threads.submit(owner, call))
+
+    async def _in_check_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._check_thread, call)
 
 
 class _Named:

@@ -1,0 +1,116 @@
+"""Owners of work share the threads of a store, whatever the amount of each one's work."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, wait
+from functools import partial
+from typing import Any
+
+import pytest
+
+from kekd_server.fair_executor import FairExecutor
+
+PATIENCE = 60.0
+
+
+class Gate:
+    """Calls that wait in it until it opens."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._entered = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self._entered.release()
+        assert self._open.wait(PATIENCE)
+
+    def wait_entered(self, count: int) -> None:
+        for _ in range(count):
+            assert self._entered.acquire(timeout=PATIENCE)
+
+    def nobody_else_entered(self) -> bool:
+        return not self._entered.acquire(blocking=False)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def done(future: Future[Any]) -> Any:
+    return future.result(timeout=PATIENCE)
+
+
+def test_call_returns_its_result_and_raises_its_error() -> None:
+    executor = FairExecutor(1, name="t")
+    assert done(executor.submit("a", lambda: 1)) == 1
+    with pytest.raises(ZeroDivisionError):
+        done(executor.submit("a", lambda: 1 // 0))
+
+
+def test_owner_whose_calls_all_hang_leaves_threads_to_others(gate: Gate) -> None:
+    executor = FairExecutor(16, name="t")
+    for _ in range(1000):
+        executor.submit("hog", gate)
+    gate.wait_entered(12)
+    assert [done(executor.submit(f"other {it}", lambda: 1)) for it in range(100)] == [1] * 100
+    assert gate.nobody_else_entered()
+    assert executor.waiting == 988
+
+
+def test_several_owners_whose_calls_all_hang_leave_a_thread_to_others(gate: Gate) -> None:
+    executor = FairExecutor(16, name="t")
+    for _ in range(100):
+        for owner in ("a", "b", "c"):
+            executor.submit(owner, gate)
+    gate.wait_entered(12)
+    assert done(executor.submit("other", lambda: 1)) == 1
+
+
+def test_owners_take_turns_whatever_was_queued_first(gate: Gate) -> None:
+    executor = FairExecutor(1, name="t")
+    order: list[str] = []
+    executor.submit("hog", gate)
+    gate.wait_entered(1)
+    calls = [executor.submit("hog", lambda: order.append("hog")) for _ in range(100)]
+    calls += [executor.submit("other", lambda: order.append("other")) for _ in range(3)]
+    gate.open()
+    wait(calls, timeout=PATIENCE)
+    assert order == ["hog", "other"] * 3 + ["hog"] * 97
+
+
+def test_every_call_of_many_owners_is_done() -> None:
+    executor = FairExecutor(4, name="t")
+    calls = [executor.submit(f"{it % 7}", partial(int, it)) for it in range(5000)]
+    assert [done(it) for it in calls] == list(range(5000))
+    assert executor.waiting == 0
+    assert not executor._running
+
+
+def test_call_that_is_cancelled_before_it_begins_is_not_kept(gate: Gate) -> None:
+    executor = FairExecutor(1, name="t")
+    executor.submit("a", gate)
+    gate.wait_entered(1)
+    waiting = [executor.submit("a", gate) for _ in range(100)]
+    assert all(it.cancel() for it in waiting)
+    assert executor.waiting == 0
+    gate.open()
+    assert done(executor.submit("a", lambda: 1)) == 1
+    assert gate.nobody_else_entered()
+
+
+def test_shutdown_cancels_what_waits(gate: Gate) -> None:
+    executor = FairExecutor(1, name="t")
+    executor.submit("a", gate)
+    gate.wait_entered(1)
+    waiting = executor.submit("a", lambda: 1)
+    executor.shutdown()
+    with pytest.raises(CancelledError):
+        done(waiting)
+    with pytest.raises(RuntimeError):
+        executor.submit("a", lambda: 1)

@@ -1,0 +1,173 @@
+"""What one identity has the daemon do, or leaves behind, doesn't hold up the others."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from kekd_policy import Rule
+from kekd_schema import Envelope
+from kekd_server.caller import Caller
+from kekd_server.errors import KekdError, ShareTakenError, TooManyCallsError
+from kekd_server.guard import Guard
+from kekd_server.limits import Limits
+from kekd_server.metrics import Metrics
+from kekd_server.names import IndexName
+from kekd_server.service import EnvelopeService
+from kekd_server.storage.location import MemoryLocation
+from kekd_server.storage.store import Push, Store
+from kekd_server.stores import Stores
+from tests.fixtures.held_driver import HeldDriver
+from tests.unit.test_guard import Memory
+
+ANY = Rule(name="any", identities=("*",), methods=("*",))
+ENVELOPE = Envelope(provider="none", version=1)
+BATCHES, ENTRIES = 60, 1000
+
+
+def caller(identity: str, limits: Limits | None = None) -> Caller:
+    caller = Caller(identity, is_local=False, peer="")
+    if limits:
+        caller.lease = limits.begin(identity, is_watch=False)
+    return caller
+
+
+async def reached(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110  (of what threads do)
+            await asyncio.sleep(0)
+
+
+class Brief(Memory):
+    """Keeps no more than how each entry ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: Counter[str] = Counter()
+
+    def post(self, lines: Sequence[str]) -> None:
+        self.codes.update(line.partition('"code": ')[2].partition(",")[0] for line in lines)
+
+    @property
+    def ends(self) -> int:
+        return self.codes.total() - self.codes["null"]
+
+
+class Daemon:
+    """A service over a store of which a hog's names hang."""
+
+    def __init__(self) -> None:
+        self.driver = HeldDriver()
+        self.store = Store(MemoryLocation(), self.driver, threads=16, pushing_threads=4)
+        self.audit = Brief()
+        self.service = EnvelopeService(Stores([self.store]), Guard([ANY], Metrics(), self.audit))
+        self._calls: list[asyncio.Task[Any]] = []
+
+    def begin(self, call: Awaitable[Any]) -> asyncio.Task[Any]:
+        async def made() -> Any:
+            return await call
+
+        self._calls.append(asyncio.create_task(made()))
+        return self._calls[-1]
+
+    def push_many(self, owner: Caller, count: int = ENTRIES) -> asyncio.Task[Any]:
+        pushes = [Push(IndexName(f"held-{it}"), ENVELOPE, None) for it in range(count)]
+        return self.begin(self.service.push_many(owner, None, pushes, retried=False))
+
+    async def close(self) -> None:
+        self.driver.go_on.set()
+        for call in self._calls:
+            call.cancel()
+            with suppress(asyncio.CancelledError, KekdError):
+                await call
+        self.store.close()
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    daemon = Daemon()
+    yield daemon
+    await daemon.close()
+
+
+async def test_others_go_on_while_the_batches_of_one_identity_hang(daemon: Daemon) -> None:
+    for _ in range(BATCHES):
+        daemon.push_many(caller("hog"))
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    other = caller("other")
+    for number in range(20):
+        name = IndexName(f"mine-{number}")
+        await daemon.service.create(other, None, name, ENVELOPE, retried=False)
+        assert (await daemon.service.get(other, None, name)).envelope == ENVELOPE
+    page = await daemon.service.list(other, None, "mine", 100, "")
+    assert len(page.names) == 20
+    await daemon.store.check()
+    assert len(daemon.driver.begun) == daemon.store._threads.share
+
+
+async def test_reads_of_a_batch_leave_threads_to_others(daemon: Daemon) -> None:
+    names = [IndexName(f"held-{it}") for it in range(ENTRIES)]
+    for _ in range(BATCHES):
+        daemon.begin(daemon.service.get_many(caller("hog"), None, names))
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    await daemon.service.create(caller("other"), None, IndexName("i"), ENVELOPE, retried=False)
+
+
+async def test_the_same_identity_waits_for_a_turn_of_each_batch_and_not_for_their_end(
+    daemon: Daemon,
+) -> None:
+    for _ in range(BATCHES):
+        daemon.push_many(caller("hog"))
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    created = daemon.begin(
+        daemon.service.create(caller("hog"), None, IndexName("i"), ENVELOPE, retried=False)
+    )
+    daemon.driver.go_on.set()
+    await created
+    assert len(daemon.driver.begun) < BATCHES * ENTRIES / 5
+
+
+async def test_what_is_left_of_a_batch_is_not_begun_once_its_caller_is_gone(
+    daemon: Daemon,
+) -> None:
+    call = daemon.push_many(caller("hog"))
+    await reached(lambda: len(daemon.driver.begun) == 4)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    daemon.driver.go_on.set()
+    await reached(lambda: daemon.audit.ends == ENTRIES)
+    assert daemon.audit.codes.keys() == {"null", '"OK"', '"CANCELLED"'}
+    assert daemon.audit.codes['"OK"'] == len(daemon.driver.begun) <= 4 * 8
+
+
+async def test_work_of_a_caller_that_is_gone_counts_until_it_ends(daemon: Daemon) -> None:
+    limits = Limits(calls=1, rate=None, burst=1, metrics=Metrics())
+    owner = caller("hog", limits)
+    call = daemon.push_many(owner, 4)
+    await reached(lambda: len(daemon.driver.begun) == 4)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    owner.lease.release()  # as its call does at its end
+    with pytest.raises(TooManyCallsError):
+        caller("other", limits)
+    daemon.driver.go_on.set()
+    await reached(lambda: not limits._calls.is_full)
+    caller("other", limits).lease.release()
+    assert not limits._entries._taken
+
+
+async def test_each_entry_of_a_batch_counts(daemon: Daemon) -> None:
+    limits = Limits(calls=100, rate=None, burst=1, metrics=Metrics())
+    owners = [caller("hog", limits) for _ in range(4)]
+    daemon.push_many(owners[0])
+    for owner in owners[1:3]:
+        daemon.push_many(owner)
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    with pytest.raises(ShareTakenError, match="entries of batches"):
+        await daemon.push_many(owners[3])
+    caller("other", limits).lease.add_entries(ENTRIES)
