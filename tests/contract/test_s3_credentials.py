@@ -2,11 +2,8 @@
 
 import hashlib
 import json
-import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -25,7 +22,6 @@ from kekd_server.storage.s3_keystore import S3Keystore
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
 from tests.fixtures.s3 import REGION, make_bucket
-from tests.fixtures.tls import Authority
 
 RECORD = b"record"
 
@@ -201,19 +197,6 @@ def test_profile_that_is_not_there_is_named(no_credentials: pytest.MonkeyPatch) 
     no_credentials.setenv("AWS_PROFILE", "nowhere")
     with pytest.raises(StoreUnusableError, match=r"The config profile \(nowhere\) could not be"):
         connect(S3Location("bucket", "", REGION))
-
-
-@pytest.fixture
-def private_https(tmp_path: Path) -> Iterator[str]:
-    """An HTTPS server with a certificate of a CA that nobody knows."""
-    issued = Authority(tmp_path / "ca").issue(tmp_path / "server")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(issued.cert, issued.key)
-    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"https://localhost:{server.server_port}"
-        server.shutdown()
 
 
 def test_ca_that_is_not_known_is_told_with_the_setting_for_it(

@@ -8,7 +8,11 @@ import botocore.loaders
 import botocore.session
 import tenacity
 from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    Credentials,
+    DeferredRefreshableCredentials,
+)
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -19,6 +23,7 @@ from botocore.exceptions import (
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
 )
 from botocore.parsers import ResponseParserError
 
@@ -26,6 +31,7 @@ from kekd.kek import errors
 from kekd.kek.errors import KekError
 from kekd.kek.pace import Pace
 from kekd.kek.slot import Slot, region_of
+from kekd_proto.aws_credentials import CredentialSourceError, RenewableCredentials, sentence
 
 Answer = TypeVar("Answer")
 
@@ -103,6 +109,9 @@ _ADVICE: Final[Mapping[type[KekError], str]] = {
     errors.CredentialsError: (
         "AWS needs valid credentials: set them in the environment, a profile or an instance role."
     ),
+    errors.CredentialsUnavailableError: (
+        "No AWS credentials can be had: set them in the environment, a profile or an instance role."
+    ),
     errors.ExpiredCredentialsError: "The AWS credentials have expired: renew them.",
     errors.KeyDisabledError: "The key is disabled, or not ready for use: see to it in KMS.",
     errors.KeyNotFoundError: (
@@ -126,16 +135,20 @@ _ADVICE: Final[Mapping[type[KekError], str]] = {
     errors.WrongKeyError: "Another key wrapped this KEK: restore the envelope's own key.",
 }
 
+_WITH_DETAILS: Final = {errors.AccessDeniedError, errors.CredentialsUnavailableError}
+"""Which tell who may not do what, or where credentials were looked for."""
+
 _BY_EXCEPTION: Final[Sequence[tuple[tuple[type[Exception], ...], type[KekError]]]] = (
     ((NoRegionError,), errors.RegionMismatchError),
     (
         (
             CredentialRetrievalError,
+            CredentialSourceError,
             NoCredentialsError,
             PartialCredentialsError,
             ProfileNotFound,
         ),
-        errors.CredentialsError,
+        errors.CredentialsUnavailableError,
     ),
     # Of credentials that are over when they come: a clock is wrong.
     ((RuntimeError,), errors.ExpiredCredentialsError),
@@ -151,7 +164,6 @@ def connect(service: str, slot: Slot, timeout: float) -> Any:
 
     It makes one attempt at a time, in at most `timeout` seconds: `Requests` makes the others.
     """
-    region = slot.region or region_of(slot.key_id) or None
     config = Config(
         connect_timeout=min(_CONNECT_SECONDS, timeout),
         read_timeout=min(_READ_SECONDS, timeout),
@@ -159,16 +171,41 @@ def connect(service: str, slot: Slot, timeout: float) -> Any:
         max_pool_connections=64,
     )
     where: dict[str, Any] = {"endpoint_url": slot.endpoint_url or None, "config": config}
+    credentials = RenewableCredentials(lambda: _find_credentials(slot, where))
     try:
-        session = botocore.session.Session()
-        session.register_component("data_loader", _LOADER)
-        session.set_config_variable("region", region)
-        if slot.role_arn:
-            # There is no public way to give a session credentials that renew themselves.
-            cast("Any", session)._credentials = _assumed(session, slot, where)  # noqa: SLF001
-        return cast("Any", boto3.Session(botocore_session=session)).client(service, **where)
+        session = _session(slot)
+        # There is no public way to give a session credentials that renew themselves.
+        cast("Any", session)._credentials = credentials  # noqa: SLF001
+        client = cast("Any", boto3.Session(botocore_session=session)).client(service, **where)
     except (BotoCoreError, ValueError) as error:
         raise _translated(error, slot) from error
+    credentials.attach(client)
+    return client
+
+
+def _session(slot: Slot) -> botocore.session.Session:
+    session = botocore.session.Session()
+    session.register_component("data_loader", _LOADER)
+    session.set_config_variable("region", slot.region or region_of(slot.key_id) or None)
+    return session
+
+
+def _find_credentials(slot: Slot, where: dict[str, Any]) -> Credentials | None:
+    """By a session of their own, as one remembers what it read."""
+    session = _session(slot)
+    own = session.get_credentials()
+    if own is None or not slot.role_arn:
+        return own
+    extra = {"RoleSessionName": slot.session_name}
+    if slot.external_id:
+        extra["ExternalId"] = slot.external_id
+    fetcher = AssumeRoleCredentialFetcher(
+        lambda service, **credentials: session.create_client(service, **where, **credentials),
+        own,
+        slot.role_arn,
+        extra_args=extra,
+    )
+    return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
 
 
 class Requests:
@@ -217,57 +254,50 @@ class Requests:
         try:
             answer = function(**arguments)
         except (ClientError, BotoCoreError, RuntimeError) as error:
-            return self._translated(error, arguments)
+            return self._translated(error, arguments, _endpoint(function))
         except (ResponseParserError, ValueError, TypeError, KeyError, AttributeError):
-            return self._not_aws()
+            return self._not_aws(_endpoint(function))
         found = cast("Mapping[str, Any]", answer)
         is_aws = all(isinstance(found.get(key), _KINDS[key]) for key in wanted)
-        return answer if is_aws else self._not_aws()
+        return answer if is_aws else self._not_aws(_endpoint(function))
 
-    def _translated(self, error: Exception, arguments: Mapping[str, Any]) -> KekError:
-        translated = _translated(error, self._slot)
+    def _translated(
+        self, error: Exception, arguments: Mapping[str, Any], endpoint: str
+    ) -> KekError:
+        translated = _translated(error, self._slot, endpoint)
         translated.key_id = arguments.get("KeyId") or translated.key_id
         if isinstance(error, ClientError):  # which holds AWS's refusal, and no key
             translated.__cause__ = error.with_traceback(None)
         return translated
 
-    def _not_aws(self) -> KekError:
+    def _not_aws(self, endpoint: str) -> KekError:
         return errors.ProviderUnavailableError(
             "What answered isn't AWS: check the slot's endpoint_url, and any proxy between.",
             slot=self._slot.name,
             key_id=self._slot.key_id,
+            endpoint=endpoint,
         )
 
 
-def _assumed(
-    session: botocore.session.Session, slot: Slot, where: dict[str, Any]
-) -> DeferredRefreshableCredentials:
-    own = session.get_credentials()
-    if own is None:
-        raise NoCredentialsError
-    extra = {"RoleSessionName": slot.session_name}
-    if slot.external_id:
-        extra["ExternalId"] = slot.external_id
-    fetcher = AssumeRoleCredentialFetcher(
-        lambda service, **credentials: session.create_client(service, **where, **credentials),
-        own,
-        slot.role_arn,
-        extra_args=extra,
-    )
-    return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+def _endpoint(function: Callable[..., Any]) -> str:
+    """Where a method of a client asks."""
+    url: str = cast("Any", function).__self__.meta.endpoint_url
+    return url
 
 
-def _translated(error: Exception, slot: Slot) -> KekError:
+def _translated(error: Exception, slot: Slot, endpoint: str = "") -> KekError:
     if isinstance(error, ClientError):
         code = error.response["Error"].get("Code", "")
         kind = _kind(error, code)
     else:
-        code = type(error).__name__
+        code = error.code if isinstance(error, CredentialSourceError) else type(error).__name__
         kind = next((kind for kinds, kind in _BY_EXCEPTION if isinstance(error, kinds)), KekError)
     text = _ADVICE[kind]
-    if isinstance(error, (ConnectionError, HTTPClientError)) or kind is errors.AccessDeniedError:
-        text = f"{text} ({error})"  # which endpoint, and who may not do what
-    return kind(text, slot=slot.name, key_id=slot.key_id, code=code)
+    if isinstance(error, (ConnectionError, HTTPClientError)) or kind in _WITH_DETAILS:
+        text = f"{text} ({sentence(error)})"
+    if isinstance(error, SSLError):
+        text += " If a CA of your own issued its certificate, name that CA's file in AWS_CA_BUNDLE."
+    return kind(text, slot=slot.name, key_id=slot.key_id, code=code, endpoint=endpoint)
 
 
 def _kind(error: ClientError, code: str) -> type[KekError]:

@@ -8,6 +8,7 @@
     ├── KekNotAcceptedError         the caller brought a KEK where a provider has it
     ├── AccessDeniedError           this caller may not use the key, the secret or the role
     ├── CredentialsError            there are no AWS credentials, or AWS doesn't know them
+    │   ├── CredentialsUnavailableError  their source has none, or can't be asked; try again
     │   └── ExpiredCredentialsError
     ├── KeyNotFoundError            there is no such KMS key or alias
     ├── KeyNotAllowedError          the key isn't among the slot's allowed_key_arns
@@ -32,7 +33,7 @@ No message holds key bytes, wrapped or not. What a daemon answers is under `kekd
 class KekError(Exception):
     """Any failure to do with a KEK. The message says what to do."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         message: str,
         *,
@@ -40,6 +41,7 @@ class KekError(Exception):
         slot: str = "",
         key_id: str = "",
         code: str = "",
+        endpoint: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -49,6 +51,8 @@ class KekError(Exception):
         self.key_id = key_id
         self.code = code
         """AWS's own, such as `AccessDeniedException`; empty where AWS wasn't asked."""
+        self.endpoint = endpoint
+        """The URL that was asked, if any was."""
 
     def __str__(self) -> str:
         where = {
@@ -56,6 +60,7 @@ class KekError(Exception):
             "slot": self.slot,
             "key": self.key_id,
             "AWS": self.code,
+            "endpoint": self.endpoint,
         }
         known = ", ".join(f"{name} {value!r}" for name, value in where.items() if value)
         return f"{self.message} ({known})" if known else self.message
@@ -88,6 +93,10 @@ class AccessDeniedError(KekError):
 
 
 class CredentialsError(KekError):
+    pass
+
+
+class CredentialsUnavailableError(CredentialsError):
     pass
 
 

@@ -17,7 +17,11 @@ from kekd.errors import (
     StoreUnusableError,
     UnavailableError,
 )
-from kekd.kek.errors import ProviderUnavailableError
+from kekd.kek.errors import (
+    CredentialsUnavailableError,
+    ExpiredCredentialsError,
+    ProviderUnavailableError,
+)
 from kekd.kek.provider import scrub
 from kekd.kek.registry import Registry
 
@@ -38,7 +42,9 @@ _LOADERS: Final = 16
 _MAX_SECONDS: Final = 10**9
 
 _DOWN: Final = (
+    CredentialsUnavailableError,
     DeadlineExceededError,
+    ExpiredCredentialsError,
     InternalError,
     ProviderUnavailableError,
     ResourceExhaustedError,
@@ -268,9 +274,10 @@ class Keyring(_Keyring):
     they end, so that nobody waits. However many ask at once for a KEK that isn't there, one of them
     loads it. At most `max_entries` are kept.
 
-    While the daemon or AWS is down or silent, a KEK is served for at most `max_stale` seconds more:
-    by default none. Any other failure to renew it says that it may not be used any more, and it is
-    dropped at once. Failures aren't kept. A KEK is overwritten when it can't be served any more.
+    While the daemon, AWS or the source of its credentials is down or silent, a KEK is served for at
+    most `max_stale` seconds more: by default none. Any other failure to renew it says that it may
+    not be used any more, and it is dropped at once. Failures aren't kept. A KEK is overwritten when
+    it can't be served any more.
 
     If the client caches, a KEK is dropped as soon as the client is told that its envelope was
     changed. When changes may have been missed, as the daemon was restarted, KEKs stay until their

@@ -30,6 +30,9 @@ class Relay(ThreadingHTTPServer):
         """The arguments of each sts.AssumeRole."""
         self.requests: list[str] = []
         """The access key that signed each request to another service."""
+        self.accepted = ""
+        """The only access key that isn't refused as one that has expired; empty for any."""
+        self.refused = 0
         self.lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -56,8 +59,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(403, relay.refusal)
                 return
         else:
+            key = access_key.rpartition("=")[2]
             with relay.lock:
-                relay.requests.append(access_key.rpartition("=")[2])
+                relay.requests.append(key)
+                relay.refused += relay.accepted not in {"", key}
+            if relay.accepted not in {"", key}:
+                self._answer(400, b'{"__type": "ExpiredTokenException", "message": "expired"}')
+                return
         upstream = HTTPConnection(relay.target)
         upstream.request("POST", self.path, body, dict(self.headers.items()))
         answer = upstream.getresponse()

@@ -18,6 +18,9 @@ from kekd.errors import (
 from kekd.kek import Keyring
 from kekd.kek.errors import (
     AccessDeniedError,
+    CredentialsError,
+    CredentialsUnavailableError,
+    ExpiredCredentialsError,
     KekError,
     KekRequiredError,
     KeyDisabledError,
@@ -43,7 +46,9 @@ MAX_STALE = 30.0
 each_outage = pytest.mark.parametrize(
     "outage",
     [
+        CredentialsUnavailableError,
         DeadlineExceededError,
+        ExpiredCredentialsError,
         InternalError,
         ProviderUnavailableError,
         StoreUnusableError,
@@ -56,6 +61,7 @@ each_refusal = pytest.mark.parametrize(
     [
         AccessDeniedError,
         CorruptEnvelopeError,
+        CredentialsError,
         EnvelopeNotFoundError,
         KekRequiredError,
         KeyDisabledError,

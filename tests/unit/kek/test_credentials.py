@@ -1,0 +1,151 @@
+"""Credentials of the process that opens KEKs: renewed, late, or not to be had for a while."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+import kekd
+from kekd.kek import Keyring, Registry, Slot, Wrapped
+from kekd.kek.aws_kms import AwsKms
+from kekd.kek.errors import (
+    CredentialsUnavailableError,
+    ExpiredCredentialsError,
+    ProviderUnavailableError,
+)
+from kekd_proto import aws_credentials
+from tests.fixtures.credentials import CredentialEndpoint, write_credentials
+from tests.fixtures.s3 import REGION
+from tests.unit.kek.relay import Relay
+from tests.unit.kek_keyring.fakes import Backend
+
+KEK = bytes(range(32))
+ROLE = "arn:aws:iam::123456789012:role/kekd"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws_credentials, "RENEWAL_INTERVAL", 0.0)
+
+
+@pytest.fixture
+def relay(aws_endpoint: str) -> Iterator[Relay]:
+    with Relay(aws_endpoint) as relay:
+        yield relay
+
+
+@pytest.fixture
+def slot(relay: Relay, aws_endpoint: str) -> Slot:
+    own: dict[str, Any] = {"aws_access_key_id": "owner", "aws_secret_access_key": "secret"}
+    kms = boto3.client("kms", endpoint_url=aws_endpoint, region_name=REGION, **own)
+    key_arn = kms.create_key()["KeyMetadata"]["Arn"]
+    return Slot("prod", "aws-kms", key_arn, REGION, endpoint_url=relay.endpoint)
+
+
+def test_credentials_that_ended_early_are_renewed_within_the_request(
+    relay: Relay, slot: Slot, credential_endpoint: CredentialEndpoint
+) -> None:
+    kms = AwsKms(slot, timeout=5)
+    wrapped = kms.wrap(KEK, None)
+    credential_endpoint.access_key = relay.accepted = "second"
+    assert kms.unwrap(wrapped, None) == KEK
+    assert (relay.refused, relay.requests) == (1, ["first", "first", "second"])
+
+
+def test_credentials_of_a_role_are_renewed_within_the_request(
+    relay: Relay, slot: Slot, credential_endpoint: CredentialEndpoint
+) -> None:
+    kms = AwsKms(
+        Slot("prod", "aws-kms", slot.key_id, REGION, ROLE, endpoint_url=relay.endpoint), timeout=5
+    )
+    wrapped = kms.wrap(KEK, None)
+    relay.accepted = "none of them"
+    with pytest.raises(ExpiredCredentialsError):
+        kms.unwrap(wrapped, None)
+    relay.accepted = ""
+    assert kms.unwrap(wrapped, None) == KEK
+    assert len(relay.roles) == 2
+    assert relay.requests[1] != relay.requests[2]
+
+
+def test_credentials_in_a_file_are_read_again(
+    relay: Relay, slot: Slot, no_credentials: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_credentials(tmp_path, "first")
+    kms = AwsKms(slot, timeout=5)
+    wrapped = kms.wrap(KEK, None)
+    relay.accepted = "second"
+    with pytest.raises(ExpiredCredentialsError):
+        kms.unwrap(wrapped, None)
+    write_credentials(tmp_path, "second")
+    assert kms.unwrap(wrapped, None) == KEK
+
+
+def test_registry_looks_again_after_it_found_none(
+    slot: Slot, no_credentials: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    registry = Registry({"prod": slot})
+    envelope = kekd.KMSBlob("prod", "aws-kms", slot.key_id, REGION, b"wrapped")
+    with pytest.raises(CredentialsUnavailableError):
+        registry.unwrap("i", envelope)
+    write_credentials(tmp_path, "first")
+    envelope.wrapped_kek = AwsKms(slot, timeout=5).wrap(KEK, None).wrapped_kek
+    assert registry.unwrap("i", envelope) == KEK
+
+
+@pytest.mark.parametrize("role_arn", ["", ROLE])
+def test_keyring_outlasts_a_credential_service_that_is_down(
+    slot: Slot, credential_endpoint: CredentialEndpoint, role_arn: str
+) -> None:
+    slot = Slot("prod", "aws-kms", slot.key_id, REGION, role_arn, endpoint_url=slot.endpoint_url)
+    registry = Registry({"prod": slot}, timeout=1)
+    envelope = kekd.KMSBlob("prod", "aws-kms", slot.key_id, REGION)
+    envelope.wrapped_kek = registry._providers.of(slot).wrap(KEK, None).wrapped_kek
+    backend = Backend()
+    backend.get_index_kms = lambda *_: envelope  # type: ignore[method-assign]
+    keyring = Keyring(registry, backend.client, ttl=0.001, max_stale=3600)
+    assert keyring.kek("i") == KEK
+    registry._providers.forget()  # as if what it has had come to its end
+    credential_endpoint.is_down = True
+    with pytest.raises(CredentialsUnavailableError, match="container-role"):
+        registry.unwrap("i", envelope)
+    for _ in range(5):
+        time.sleep(0.001)
+        assert keyring.kek("i") == KEK
+
+
+@pytest.mark.parametrize(
+    ("profile", "sentence"),
+    [
+        ("credential_process = sh -c 'echo out of paper >&2; exit 3'", "out of paper"),
+        (f"role_arn = {ROLE}\nweb_identity_token_file = /nowhere/token", "/nowhere/token"),
+    ],
+    ids=["failing process", "unreadable token"],
+)
+def test_source_that_fails_says_so_in_botocores_words(
+    relay: Relay,
+    slot: Slot,
+    no_credentials: pytest.MonkeyPatch,
+    tmp_path: Path,
+    profile: str,
+    sentence: str,
+) -> None:
+    (tmp_path / "config").write_text(f"[profile chosen]\n{profile}\n")
+    no_credentials.setenv("AWS_PROFILE", "chosen")
+    with pytest.raises(CredentialsUnavailableError) as caught:
+        AwsKms(slot, timeout=5).wrap(KEK, None)
+    assert sentence in str(caught.value)
+    assert relay.endpoint in str(caught.value)
+
+
+def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
+    private_https: str, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    kms = AwsKms(Slot("prod", "aws-kms", "key", REGION, endpoint_url=private_https), timeout=0.1)
+    with pytest.raises(ProviderUnavailableError, match="AWS_CA_BUNDLE") as caught:
+        kms.unwrap(Wrapped(b"1"), None)
+    assert private_https in str(caught.value)
