@@ -6,7 +6,7 @@ A write has a line "begin" before it is done, and one "end" with its outcome; a 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -99,21 +99,31 @@ def _values(content: dict[str, Any]) -> dict[str, Any]:
     texts = {it.name: content.get(it.name) for it in fields(Entry) if it.type is str}
     if not all(isinstance(it, str | None) for it in texts.values()):
         raise AuditError("a value is of the wrong type")
-    duration = content.get("duration_ms")
-    if not isinstance(duration, int | float | None):
-        raise AuditError("a value is of the wrong type")
     return {
         **{name: text or "" for name, text in texts.items()},
         "time": _time(content["time"]),
-        "duration_ms": duration,
+        "duration_ms": _duration(content.get("duration_ms")),
     }
 
 
+def _duration(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float):
+        raise AuditError("a value is of the wrong type")
+    try:
+        return float(value)
+    except OverflowError:
+        raise AuditError("its duration is no number of milliseconds") from None
+
+
 def _time(text: str) -> datetime:
+    """In UTC, which a time at either end of the calendar may not have."""
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        utc = time.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
         raise AuditError("its time isn't one") from None
     if time.tzinfo is None:
         raise AuditError("its time has no zone")
-    return time
+    return utc

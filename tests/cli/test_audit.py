@@ -64,6 +64,12 @@ def seconds(output: str) -> list[int]:
     return [int(line.partition("index-")[2].partition(":")[0]) for line in output.splitlines()]
 
 
+def test_a_damaged_archive_is_reported_by_tail(tmp_path: Path) -> None:
+    file = tmp_path / "audit.log.gz"
+    file.write_bytes(gzip.compress(text(*(entry(it) for it in range(200))).encode())[:-200])
+    assert "damaged, or cut off" in kekctl("audit", "tail", file, code=1).stderr
+
+
 def test_a_decision_is_a_line(log: Path) -> None:
     denied = entry(1, decision="denied", rule="", index="", code="PERMISSION_DENIED")
     log.write_text(text(*write(0, index="my_index"), denied))

@@ -69,7 +69,10 @@ def tail(context: click.Context, file: Path, *, follow: bool, count: int, output
         if follow:
             _follow(file, count, output)
         else:
-            _show(deque(_chosen(_entries(file, _lines(file)), output), count), output)
+            unread: list[Path] = []
+            _show(deque(_chosen(_every([file], unread), output), count), output)
+            if unread:
+                context.exit(FAILED)
     except KeyboardInterrupt:  # how following ends
         context.exit(STOPPED)
 
@@ -121,7 +124,7 @@ def _every(files: Iterable[Path], unread: list[Path]) -> Iterator[Entry]:
     """Adds those that can't be read to `unread`."""
     for file in files:
         try:
-            yield from _entries(file, _audit_files.lines(file))
+            yield from _entries(file, _lines(file))
         except (OSError, EOFError, zlib.error) as error:
             unread.append(file)
             why = (isinstance(error, OSError) and error.strerror) or "damaged, or cut off"
@@ -146,7 +149,16 @@ def _chosen(entries: Iterable[Entry], output: str) -> Iterable[Entry]:
 
 def _show(entries: Iterable[Entry], output: str) -> None:
     for entry in entries:
-        click.echo(json.dumps(entry.content) if output == "json" else _line(entry))
+        if text := _json(entry) if output == "json" else _line(entry):
+            click.echo(text)
+
+
+def _json(entry: Entry) -> str:
+    try:
+        return json.dumps(entry.content)
+    except RecursionError:  # it was read with a few frames more to spare
+        _complain("a line is nested too deeply: passed over")
+        return ""
 
 
 def _line(entry: Entry) -> str:
@@ -155,7 +167,7 @@ def _line(entry: Entry) -> str:
     duration = f" {entry.duration_ms:g} ms" if entry.duration_ms is not None else ""
     rule = f" by {_word(entry.rule)}" if entry.rule else ""
     called = " ".join(map(_word, words))
-    time = moment(entry.time.astimezone(UTC))
+    time = moment(entry.time)
     return f"{time} {_word(entry.decision)}{rule}: {called}: {printable(outcome)}{duration}"
 
 
