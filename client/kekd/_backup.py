@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, BinaryIO, Final
 
-from kekd._document import Document, DocumentError
+from kekd._document import Document, DocumentError, content_of
 
 _FORMAT: Final = "kekd-backup"
 _VERSION: Final = 1
@@ -51,8 +51,8 @@ def lines(store: str, prefix: str, documents: Iterable[Document]) -> Iterator[st
     yield json.dumps({"count": count, _SUM: digest.hexdigest()}) + "\n"
 
 
-def check(file: BinaryIO) -> None:
-    """Reads a backup to its end. Raises `BackupError`."""
+def check(file: BinaryIO) -> set[str]:
+    """Reads a backup to its end, and returns the names of its indexes. Raises `BackupError`."""
     checking = _Checking()
     for number, line in enumerate(file, 1):
         checking.take(number, line)
@@ -61,6 +61,15 @@ def check(file: BinaryIO) -> None:
     checking.end()
     if checking.problems:
         raise BackupError(checking.problems)
+    return checking.names
+
+
+def parse(text: str) -> Document:
+    """An envelope from `kekctl get`, or a line of a backup. Raises `DocumentError`."""
+    content = content_of(text)
+    if isinstance(content, dict) and _SUM in content:
+        return _document(content)
+    return Document.of(content)
 
 
 def documents(file: BinaryIO) -> Iterator[Document]:

@@ -43,21 +43,6 @@ class Document:
         return {"index_name": self.index_name, "blob": blob, "etag": self.blob.etag}
 
     @classmethod
-    def parse(cls, text: str) -> "Document":
-        """Raises `DocumentError`."""
-        try:
-            content = json.loads(text, object_pairs_hook=_object)
-        except DocumentError:
-            raise
-        except json.JSONDecodeError as error:
-            raise DocumentError(f"line {error.lineno}: not JSON: {error.msg}") from None
-        except (ValueError, RecursionError):
-            raise DocumentError(
-                "not JSON that an envelope could be: too deep or too long"
-            ) from None
-        return cls.of(content)
-
-    @classmethod
     def of(cls, content: Any) -> "Document":
         """From such a content. Raises `DocumentError`."""
         match content:
@@ -66,6 +51,18 @@ class Document:
                     raise DocumentError(f"an unknown key: its keys are {', '.join(_KEYS)}")
                 return cls(index_name, _blob(blob))
         raise DocumentError('not an envelope: {"index_name": "…", "blob": {…}} is expected')
+
+
+def content_of(text: str) -> Any:
+    """JSON, read strictly. Raises `DocumentError`."""
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except DocumentError:
+        raise
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"line {error.lineno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError):
+        raise DocumentError("not JSON that an envelope could be: too deep or too long") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

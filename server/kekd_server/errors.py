@@ -108,7 +108,7 @@ class CorruptEnvelopeError(KekdError):
     def __init__(self, index_name: str, damage: str) -> None:
         super().__init__(
             f"The stored envelope of index '{index_name}' is corrupt ({damage}): restore it from a"
-            " backup with a push, or delete it."
+            " backup (kekctl import --index), and keep the damaged record until then."
         )
         self.index_name = index_name
 

@@ -255,6 +255,48 @@ def test_a_file_that_is_not_whole_is_refused_before_anything_is_stored(
 # Restoring
 
 
+def test_one_index_of_a_backup_is_restored(
+    daemon: Daemon, client: kekd.Client, backup: Path
+) -> None:
+    for name in ("b", "c"):
+        client.push_index_kms(None, name, envelope(9))
+    done = restore(daemon, backup, "--index", "b", "--overwrite")
+    assert counts(done) == NOTHING | {"overwritten": 1}
+    found = [client.get_index_kms(None, name).created_at for name in ("b", "c")]
+    assert found == [1, 9]
+
+
+def test_a_corrupt_record_is_restored_from_a_backup(
+    daemon: Daemon, client: kekd.Client, backup: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "keystore/_catalog/config/b.kms.cat").write_bytes(CANARY)
+    restore(daemon, backup, "--index", "b", "--overwrite")
+    assert client.get_index_kms(None, "b") == envelope(1)
+
+
+def test_an_index_that_the_backup_lacks_is_refused_before_anything_is_stored(
+    other: Daemon, backup: Path
+) -> None:
+    refused = restore(other, backup, "--index", "b", "--index", "nowhere", code=2)
+    assert refused.stderr == "kekctl: the backup has no index 'nowhere'\n"
+    with kekd.Client(other.address) as client:
+        assert list(client.list_index_kms()) == []
+
+
+@pytest.mark.parametrize("command", ["push", "create"])
+def test_a_line_of_a_backup_is_an_envelope(other: Daemon, backup: Path, command: str) -> None:
+    line = backup.read_text().splitlines()[2]
+    kekctl("--address", other.address, command, "-f", "-", stdin=line)
+    with kekd.Client(other.address) as client:
+        assert client.get_index_kms(None, "b") == envelope(1)
+
+
+def test_a_line_of_a_backup_that_was_changed_is_refused(other: Daemon, backup: Path) -> None:
+    line = changed(backup.read_text().splitlines()[2], index_name="elsewhere")
+    refused = kekctl("--address", other.address, "push", "-f", "-", stdin=line, code=2)
+    assert "its checksum is of something else: it was changed" in refused.stderr
+
+
 def test_what_differs_is_refused_unless_it_is_to_be_overwritten(
     daemon: Daemon, client: kekd.Client, backup: Path
 ) -> None:

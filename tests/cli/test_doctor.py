@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 import kekd
-from kekd._doctor import address, certificate, store
+from kekd._doctor import address, certificate, records, store
 from kekd_proto.v1 import daemon_pb2 as pb
 from kekd_proto.v1.daemon_pb2_grpc import DaemonServiceServicer, add_DaemonServiceServicer_to_server
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
@@ -81,6 +81,57 @@ def test_a_daemon_that_is_well(start_daemon: StartDaemon, tmp_path: Path) -> Non
         assert found(findings, check) == [("ok", promise) for promise in PROMISES]
     assert {it["check"] for it in findings} >= {"socket's folder", "socket", "daemon", "clock"}
     assert listed(daemon) == []
+
+
+def records_of(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [it for it in findings if it["check"].startswith("records of ")]
+
+
+def test_a_corrupt_record_is_found_and_restoring_it_is_the_advice(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    keystore = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(keystore))
+    with kekd.Client(daemon.address) as client:
+        for name in ("a", "it's bad", "c"):
+            client.create_index_kms(None, name, kekd.KMSBlob(provider="none"))
+    (corrupt,) = (keystore / "_catalog/config").glob("it*")
+    corrupt.write_bytes(b"damaged")
+    found, total = records_of(doctor(daemon.address, code=1))
+    assert (found["level"], total["level"]) == ("failure", "failure")
+    assert "index 'it's bad' is corrupt" in found["text"]
+    assert "delete" not in found["text"] + found["advice"]
+    command = f"kekctl import BACKUP --index 'it'\"'\"'s bad' --overwrite --store disk:{keystore}"
+    assert found["advice"].endswith(command)
+    assert total["text"] == "1 corrupt, 0 couldn't be read, 2 are whole"
+
+
+def test_only_as_many_records_are_read_as_asked_for(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"))
+    with kekd.Client(daemon.address) as client:
+        for number in range(5):
+            client.create_index_kms(None, str(number), kekd.KMSBlob(provider="none"))
+    for asked, text in ((("--records", "3"), "3 were read"), ((), "5 were read")):
+        (total,) = records_of(doctor(daemon.address, *asked))
+        assert (total["level"], total["text"]) == ("ok", f"{text}, and each is whole")
+    assert records_of(doctor(daemon.address, "--records", "0")) == []
+
+
+def test_a_sample_has_any_name() -> None:
+    names = [str(number) for number in range(20)]
+    seen = {name for _ in range(500) for name in records.sample(names, 3)}
+    assert seen == set(names)
+    assert records.sample(names, 100) == names
+
+
+def test_a_caller_who_may_not_list_is_warned(start_daemon: StartDaemon) -> None:
+    rule = {"name": "r", "identities": "*", "indexes": "kekd-doctor-*"}
+    methods = ["read", "create", "push", "delete"]
+    daemon = start_daemon("--memory", config={"policy": [{**rule, "methods": methods}]})
+    (found,) = records_of(doctor(daemon.address))
+    assert (found["level"], found["advice"]) == ("warning", "let this caller list and read")
 
 
 def test_a_line_has_the_level_and_what_to_do(daemon: Daemon) -> None:
@@ -208,10 +259,9 @@ def test_a_store_that_cannot_be_written(start_daemon: StartDaemon, tmp_path: Pat
     daemon = start_daemon("--disk", str(keystore), "--memory")
     keystore.rename(tmp_path / "moved")
     findings = doctor(daemon.address, code=1)
-    (failure,) = failures(findings)
-    assert failure["text"] == (
-        f"a create failed: The folder {keystore} is not there: is its volume mounted?"
-    )
+    problem = f"failed: The folder {keystore} is not there: is its volume mounted?"
+    texts = [it["text"] for it in failures(findings)]
+    assert texts == [f"a create {problem}", f"reading them {problem}"]
     assert len(found(findings, "store memory")) == len(PROMISES)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import kekd
-from kekd._cli import EXIT_CODES
+from kekd._cli import EXIT_CODES, main
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
 
@@ -412,7 +412,13 @@ def test_a_damaged_document_is_refused_without_showing_it(
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        ("get nothere >&-", 3),
+        ("get nothere >&-", 1),
+        ("list >&-", 1),
+        ("export >&-", 1),
+        ("status >&-", 1),
+        ("wait --for 0 >&-", 1),
+        ("--help >&-", 1),
+        ("--version >&-", 1),
         ("push -f - <&-", 2),
         ("--help >/dev/full", 1),
         ("--version >/dev/full", 1),
@@ -430,6 +436,14 @@ def test_a_stream_that_is_closed_or_full_is_no_traceback(
     )
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_command_succeeds_whose_output_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    for command in main.commands:
+        with pytest.raises(SystemExit) as ended:
+            main.main([command])
+        assert ended.value.code == 1
 
 
 def test_wait_returns_at_once_from_a_daemon_that_serves(kekctl: Kekctl) -> None:

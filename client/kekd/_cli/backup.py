@@ -13,7 +13,8 @@ import click
 
 import kekd
 from kekd import _backup
-from kekd._cli.group import FAILED, STOPPED, main, prefix_option, printable, store_option
+from kekd._backup import BackupError
+from kekd._cli.group import FAILED, STOPPED, Name, main, prefix_option, printable, store_option
 from kekd._document import Document
 from kekd._restore import Outcome, Restored, restore
 
@@ -55,14 +56,23 @@ def export(
 
 @main.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--index",
+    "indexes",
+    type=Name(),
+    multiple=True,
+    metavar="NAME",
+    help="Store only the envelope of this index; repeatable.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace envelopes that differ.")
 @click.option("--dry-run", is_flag=True, help="Do everything but store.")
 @store_option
 @click.pass_context
-def import_(
+def import_(  # noqa: PLR0913  (options)
     context: click.Context,
     file: Path,
     store: kekd.StorageConfig | None,
+    indexes: tuple[str, ...],
     *,
     overwrite: bool,
     dry_run: bool,
@@ -77,11 +87,14 @@ def import_(
     with file.open("rb") as backup:
         if not backup.seekable():
             raise click.UsageError("FILE is read twice, to check it first: give one on a disk.")
-        _backup.check(backup)
+        names = _backup.check(backup)
+        if missing := [name for name in indexes if name not in names]:
+            raise BackupError([f"the backup has no index '{name}'" for name in missing])
         backup.seek(0)
-        restored = restore(
-            context.obj, store, _backup.documents(backup), overwrite=overwrite, dry_run=dry_run
+        documents = (
+            it for it in _backup.documents(backup) if not indexes or it.index_name in indexes
         )
+        restored = restore(context.obj, store, documents, overwrite=overwrite, dry_run=dry_run)
         try:
             with closing(restored):
                 for it in restored:

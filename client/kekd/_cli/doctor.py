@@ -12,7 +12,7 @@ import click
 
 import kekd
 from kekd._cli.group import FAILED, STOPPED, main, output_option, printable, store_option
-from kekd._doctor import address, certificate, clock, slots, store
+from kekd._doctor import address, certificate, clock, records, slots, store
 from kekd._doctor.finding import Finding, failure, ok
 
 
@@ -24,24 +24,31 @@ from kekd._doctor.finding import Finding, failure, ok
     metavar="FILE",
     help="Wrap and unwrap under each slot of this registry, the file of CyborgDB Service.",
 )
+@click.option(
+    "--records",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Read only N records of each store, chosen at random. Default: all.",
+)
 @store_option
 @output_option
 @click.pass_context
 def doctor(
     context: click.Context,
     registry_file: Path | None,
+    records: int | None,
     store: kekd.StorageConfig | None,
     output: str,
 ) -> None:
     """Try the daemon, its stores, certificates and clock; say what is wrong and what to do.
 
     Each store, or the one given, is written to, under a name of its own that begins with
-    kekd-doctor- and is removed at the end. A line each is ok, warning or failure. The exit code is
-    1 if there is any failure, and 0 otherwise.
+    kekd-doctor- and is removed at the end. Then its records are read. A line each is ok, warning
+    or failure. The exit code is 1 if there is any failure, and 0 otherwise.
     """
     failed = False
     try:
-        for finding in _findings(context, registry_file, store):
+        for finding in _findings(context, registry_file, store, records):
             failed |= finding.level == "failure"
             click.echo(_json(finding) if output == "json" else _line(finding))
     except KeyboardInterrupt:
@@ -51,7 +58,10 @@ def doctor(
 
 
 def _findings(
-    context: click.Context, registry_file: Path | None, asked: kekd.StorageConfig | None
+    context: click.Context,
+    registry_file: Path | None,
+    asked: kekd.StorageConfig | None,
+    count: int | None,
 ) -> Iterator[Finding]:
     client: kekd.Client = context.obj
     files = context.find_root().params
@@ -70,7 +80,7 @@ def _findings(
             yield certificate.check("certificate", it.file, it.expires_at, status.now)
             if it.error:
                 yield certificate.refused(it.error)
-        yield from _stores(client, status, asked)
+        yield from _stores(client, status, asked, count)
     if registry_file:
         name = status.stores[0].name if status and status.stores else "none"
         yield from slots.check(registry_file, store.scratch_name(), name)
@@ -85,7 +95,10 @@ def _asked(client: kekd.Client) -> tuple[kekd.DaemonStatus, timedelta]:
 
 
 def _stores(
-    client: kekd.Client, status: kekd.DaemonStatus, asked: kekd.StorageConfig | None
+    client: kekd.Client,
+    status: kekd.DaemonStatus,
+    asked: kekd.StorageConfig | None,
+    count: int | None,
 ) -> Iterator[Finding]:
     if not status.stores:
         yield failure(
@@ -106,6 +119,7 @@ def _stores(
         yield from found
         if interrupted():
             raise KeyboardInterrupt
+        yield from records.check(client, it.name, count)
 
 
 @contextmanager

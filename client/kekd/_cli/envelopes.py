@@ -8,8 +8,8 @@ from typing import TextIO
 import click
 
 import kekd
+from kekd import _backup, _rpc
 from kekd import _operations as operations
-from kekd import _rpc
 from kekd._cli.group import (
     STOPPED,
     Seconds,
@@ -26,7 +26,7 @@ _file = click.option(
     "-f",
     type=click.File(),
     required=True,
-    help="JSON as 'get --output json' prints it; - for standard input.",
+    help="JSON as 'get --output json' prints it, or a line of a backup; - for standard input.",
 )
 _if_etag = click.option(
     "--if-etag", metavar="ETAG", help="Only if the stored envelope has this etag."
@@ -80,7 +80,7 @@ def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 @click.pass_obj
 def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) -> None:
     """Store the envelope of an index that has none; print its etag."""
-    document = Document.parse(file.read())
+    document = _backup.parse(file.read())
     click.echo(client.create_index_kms(store, document.index_name, document.blob))
 
 
@@ -96,7 +96,7 @@ def push(
 
     The etag in the file is not looked at: pass it as --if-etag to replace only what you got.
     """
-    document = Document.parse(file.read())
+    document = _backup.parse(file.read())
     click.echo(client.push_index_kms(store, document.index_name, document.blob, if_etag=if_etag))
 
 

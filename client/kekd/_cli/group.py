@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -125,6 +125,8 @@ _PEM: Final = click.Path(exists=True, dir_okay=False)
 
 class _Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        if sys.stdout is None:
+            _end_without_output()
         _open_streams()
         return super().main(*args, **kwargs)
 
@@ -145,9 +147,16 @@ class _Group(click.Group):
             ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
 
 
+def _end_without_output() -> NoReturn:
+    """A command that wrote nothing to an output that is closed, as by `>&-`, hasn't succeeded."""
+    if sys.stderr is not None:
+        sys.stderr.write("kekctl: standard output is closed: give it a file, or /dev/null\n")
+    sys.exit(FAILED)
+
+
 def _open_streams() -> None:
-    """A stream that was closed, as by `>&-`, is as if it were /dev/null."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    """An input or an error output that was closed is as if it were /dev/null."""
+    for name, mode in (("stdin", "r"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (for good)
 
