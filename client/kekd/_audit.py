@@ -1,6 +1,7 @@
 """The daemon's audit, read: a JSON object a line, one or two for each decision.
 
 A write has a line "begin" before it is done, and one "end" with its outcome; a read has "end" only.
+Denials beyond a rate have one "denials" for many.
 """
 
 import json
@@ -32,7 +33,10 @@ class Entry:
     decision: str
     rule: str
     code: str
+    reason: str
     duration_ms: float | None
+    count: int
+    """How many denials it stands for; that of a batch, or those that have no line of their own."""
     content: dict[str, Any] = field(repr=False)
     """The whole line, with what a newer daemon may say."""
 
@@ -44,7 +48,12 @@ class Entry:
         except (ValueError, RecursionError):
             raise AuditError("not JSON") from None
         match content:
-            case {"time": str(), "event": "begin" | "end", "method": str(), "decision": str()}:
+            case {
+                "time": str(),
+                "event": "begin" | "end" | "denials",
+                "method": str(),
+                "decision": str(),
+            }:
                 return cls(**_values(content), content=content)
         raise AuditError("not a line of the audit")
 
@@ -63,12 +72,13 @@ class Query:
     index: str | None = None
     store: str | None = None
     code: str | None = None
+    reason: str | None = None
     denied: bool = False
     since: datetime | None = None
     until: datetime | None = None
 
     def matches(self, entry: Entry) -> bool:
-        globs = ("identity", "method", "index", "store", "code")
+        globs = ("identity", "method", "index", "store", "code", "reason")
         return (
             all(_matches(getattr(entry, it), getattr(self, it)) for it in globs)
             and (not self.denied or entry.decision == "denied")
@@ -99,10 +109,14 @@ def _values(content: dict[str, Any]) -> dict[str, Any]:
     texts = {it.name: content.get(it.name) for it in fields(Entry) if it.type is str}
     if not all(isinstance(it, str | None) for it in texts.values()):
         raise AuditError("a value is of the wrong type")
+    count = content.get("count", 1)
+    if not isinstance(count, int):
+        raise AuditError("a value is of the wrong type")
     return {
         **{name: text or "" for name, text in texts.items()},
         "time": _time(content["time"]),
         "duration_ms": _duration(content.get("duration_ms")),
+        "count": count,
     }
 
 

@@ -159,6 +159,7 @@ async def _serve(  # noqa: PLR0913
     _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
     await server.stop(settings.shutdown_grace)
     stores.close()
+    guard.flush()
     if audit:
         audit.close()
     if tracing:

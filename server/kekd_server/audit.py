@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import os
+import stat
 import sys
 import threading
 import time
@@ -60,6 +61,8 @@ class AuditLog:
         self._name = file or "standard output"
         self._lines = metrics.audit_lines
         self._failures = metrics.audit_failures
+        self._bytes = metrics.audit_bytes
+        self._free_bytes = metrics.audit_free_bytes
         self._output = self._open()
         self._looked = time.monotonic()
         self._torn = False
@@ -92,6 +95,11 @@ class AuditLog:
         except TimeoutError:
             self._say(f"{self._name}: not written in {_PATIENCE_SECONDS:g} s")
         raise AuditUnavailableError
+
+    @property
+    def error(self) -> str:
+        """Why lines can't be written just now; empty if they can."""
+        return self._trouble
 
     def reopen(self) -> None:
         """Goes on in a new file, if the old one was moved away."""
@@ -134,7 +142,9 @@ class AuditLog:
             self._write(batch)
 
     def _write(self, batch: _Batch) -> None:
-        well = self._written("".join(batch.lines).encode())
+        content = "".join(batch.lines).encode()
+        well = self._written(content)
+        self._bytes.inc(len(content) * well)
         with self._counting:
             self._room += sum(map(len, batch.lines))
         (self._lines if well else self._failures).inc(len(batch.lines))
@@ -174,9 +184,17 @@ class AuditLog:
             return
         self._reopen.clear()
         self._looked = now
+        self._measure()
         if not self._is_there(self._file):
             output, self._output = self._output, self._open()
             os.close(output)
+
+    def _measure(self) -> None:
+        """How much room there is for more."""
+        if stat.S_ISREG(os.fstat(self._output).st_mode):
+            system = os.fstatvfs(self._output)
+            free = system.f_bavail * system.f_frsize
+            self._free_bytes.labels(str(self._file)).set(free)
 
     def _is_there(self, file: Path) -> bool:
         try:

@@ -12,9 +12,9 @@ from typing import Final, Literal
 from kekd_policy import Method
 from kekd_server.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.caller import Caller
-from kekd_server.errors import AccessDeniedError, status_of
+from kekd_server.errors import AccessDeniedError, reason_of, status_of
 
-Event = Literal["begin", "end"]
+Event = Literal["begin", "end", "denials"]
 
 MAX_FIELD_CHARACTERS: Final = 512
 _DIGEST_DIGITS: Final = 16
@@ -28,7 +28,7 @@ _known: Final = BoundedCache[tuple[str, str, str, str, str | None], str](
 class Deed:
     __slots__ = (
         *("caller", "method", "store", "etag_before", "etag_after"),
-        *("_index", "_rule", "_began", "_code"),
+        *("count", "_index", "_rule", "_began", "_code", "_reason"),
     )
 
     def __init__(
@@ -42,12 +42,19 @@ class Deed:
         self._rule = rule
         self._began = time.monotonic()
         self._code = "OK"
+        self._reason: str | None = None
+        self.count = 1
+        """How many denials its line stands for."""
         self.etag_before: str | None = None
         self.etag_after: str | None = None
 
     @property
     def decision(self) -> str:
         return _decision(self._rule)
+
+    @property
+    def is_denied(self) -> bool:
+        return self._rule is None
 
     @property
     def refusal(self) -> AccessDeniedError | None:
@@ -68,21 +75,26 @@ class Deed:
 
     def failed(self, error: BaseException) -> None:
         self._code = status_of(error)
+        self._reason = reason_of(error)
 
     def line(self, event: Event, now: str, clock: float) -> str:
         """A JSON object, put together by hand as json takes as long as a get."""
         caller = self.caller
         who = _quoted(caller.identity, caller.peer, self.method, self.store, self._rule)
-        code, duration = _NULL, _NULL
-        if event == "end":
+        code, reason, duration = _NULL, _NULL, _NULL
+        if event != "begin":
             code = f'"{self._code}"'
+            reason = f'"{self._reason}"' if self._reason else _NULL
             duration = f"{(clock - self._began) * 1e3:.3f}"
         return (
             f'{{"time": "{now}", "event": "{event}", "request_id": "{caller.request_id}", {who},'
             f' "index": {_text(self._index)}, "etag_before": {_text(self.etag_before)},'
-            f' "etag_after": {_text(self.etag_after)}, "code": {code},'
-            f' "duration_ms": {duration}}}\n'
+            f' "etag_after": {_text(self.etag_after)}, "code": {code}, "reason": {reason},'
+            f' "duration_ms": {duration}{self._counted(event)}}}\n'
         )
+
+    def _counted(self, event: Event) -> str:
+        return f', "count": {self.count}' if self.count > 1 or event == "denials" else ""
 
 
 def lines(deeds: Iterable[Deed], event: Event) -> list[str]:

@@ -24,9 +24,12 @@ KekdError
 """
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from kekd_proto.reasons import STATUS, Reason
+
+CALLER_GONE: Final = "CALLER_GONE"
+"""In the place of a `Reason`, which nobody is there to be told of."""
 
 
 class KekdError(Exception):
@@ -190,6 +193,17 @@ class AuditUnavailableError(KekdError):
             "The daemon can't write its audit, so this isn't done: its log says why. Try again"
             " when its operator has seen to it."
         )
+
+
+def reason_of(error: BaseException) -> str:
+    """Why it failed, for the audit: a `Reason`, or that the caller had gone away."""
+    match error:
+        case CallAbandonedError() | asyncio.CancelledError() | GeneratorExit():
+            return CALLER_GONE
+        case KekdError():
+            return error.reason
+        case _:
+            return Reason.INTERNAL
 
 
 def status_of(error: BaseException) -> str:

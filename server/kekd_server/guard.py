@@ -12,6 +12,8 @@ from kekd_server.caller import Caller
 from kekd_server.caller_rules import CallerRules
 from kekd_server.deadline import in_time
 from kekd_server.deed import Deed, lines
+from kekd_server.denials import DenialThrottle
+from kekd_server.errors import KekdError
 from kekd_server.metrics import Metrics
 
 T = TypeVar("T")
@@ -40,6 +42,7 @@ class Guard:
         self._decisions: Counter[tuple[str, str]] = Counter()
         metrics.follow_decisions(self._decisions)
         self._audit = audit
+        self._denials = DenialThrottle(audit.post) if audit else None
         self._must_for_writes = on_failure != "allow"
         self._must_for_reads = on_failure == "deny"
 
@@ -88,12 +91,24 @@ class Guard:
         """The same of a store that a request names and that isn't configured."""
         return self._rules.could_access(caller, store)
 
-    def deny(self, caller: Caller, method: Method, store: str, index: str) -> None:
-        """Records what isn't even begun, as the caller may do nothing in that store."""
+    def deny(
+        self,
+        caller: Caller,
+        method: Method,
+        store: str,
+        index: str,
+        error: KekdError | None = None,
+    ) -> None:
+        """Records what isn't even begun: the caller may do nothing in that store, or `error`."""
         deed = Deed(caller, method, store, index, None)
         self._count(deed)
-        if self._audit and deed.refusal:
-            _post_failed(self._audit, [deed], deed.refusal)
+        if failure := error or deed.refusal:
+            self._post_failed([deed], failure)
+
+    def flush(self) -> None:
+        """Records what is only counted yet."""
+        if self._denials:
+            self._denials.flush()
 
     def again(self, sweep: Deed) -> None:
         """Raises `AccessDeniedError` if it isn't allowed any more, and `UnauthenticatedError`."""
@@ -107,7 +122,7 @@ class Guard:
         """Does what changes nothing. Raises what the work does, and `AuditUnavailableError`."""
         if self._audit is None or not deeds:
             return await work()
-        return await _recorded(self._audit, deeds, work, must=self._must_for_reads)
+        return await self._recorded(self._audit, deeds, work, must=self._must_for_reads)
 
     @asynccontextmanager
     async def watched(self, deed: Deed) -> AsyncIterator[None]:
@@ -115,11 +130,11 @@ class Guard:
         if self._audit is None:
             yield
             return
-        await _begin(self._audit, [deed], must=self._must_for_reads)
+        await self._begin(self._audit, [deed], must=self._must_for_reads)
         try:
             yield
         except BaseException as error:
-            _post_failed(self._audit, [deed], error)
+            self._post_failed([deed], error)
             raise
         self._audit.post(lines([deed], "end"))
 
@@ -133,8 +148,8 @@ class Guard:
         if self._audit is None:
             ending = asyncio.ensure_future(work())
         else:
-            await _begin(self._audit, deeds, must=self._must_for_writes)
-            ending = asyncio.ensure_future(_recorded(self._audit, deeds, work, must=False))
+            await self._begin(self._audit, deeds, must=self._must_for_writes)
+            ending = asyncio.ensure_future(self._recorded(self._audit, deeds, work, must=False))
         lease = deeds[0].caller.lease
         lease.hold()  # also while nobody waits for it any more
         ending.add_done_callback(lambda _: lease.release())
@@ -148,42 +163,56 @@ class Guard:
         for it in deeds:
             self._decisions[it.method, it.decision] += 1
 
+    async def _begin(self, audit: AuditLog, deeds: Sequence[Deed], *, must: bool) -> None:
+        begun = lines((it for it in deeds if not it.refusal), "begin")
+        if not begun or not must:
+            audit.post(begun)
+            return
+        try:
+            await audit.write(begun)
+        except BaseException as error:
+            self._post_failed(deeds, error)
+            raise
 
-async def _begin(audit: AuditLog, deeds: Sequence[Deed], *, must: bool) -> None:
-    begun = lines((it for it in deeds if not it.refusal), "begin")
-    if not begun or not must:
-        audit.post(begun)
-        return
-    try:
-        await audit.write(begun)
-    except BaseException as error:
-        _post_failed(audit, deeds, error)
-        raise
+    async def _recorded(
+        self,
+        audit: AuditLog,
+        deeds: Sequence[Deed],
+        work: Callable[[], Awaitable[T]],
+        *,
+        must: bool,
+    ) -> T:
+        """Does it, and records how it ended, which `must` be written before the result is given
+        away or may be late.
+        """
+        try:
+            result = await work()
+        except BaseException as error:
+            self._post_failed(deeds, error)
+            raise
+        ended = self._ends(deeds)
+        if must and ended:
+            await audit.write(ended)
+        else:
+            audit.post(ended)
+        return result
 
+    def _post_failed(self, deeds: Sequence[Deed], error: BaseException) -> None:
+        if self._audit is None:
+            return
+        for it in deeds:
+            it.failed(error)
+        self._audit.post(self._ends(deeds))
 
-async def _recorded(
-    audit: AuditLog, deeds: Sequence[Deed], work: Callable[[], Awaitable[T]], *, must: bool
-) -> T:
-    """Does it, and records how it ended, which `must` be written before the result is given away or
-    may be late.
-    """
-    try:
-        result = await work()
-    except BaseException as error:
-        _post_failed(audit, deeds, error)
-        raise
-    ended = lines(deeds, "end")
-    if must:
-        await audit.write(ended)
-    else:
-        audit.post(ended)
-    return result
-
-
-def _post_failed(audit: AuditLog, deeds: Sequence[Deed], error: BaseException) -> None:
-    for it in deeds:
-        it.failed(error)
-    audit.post(lines(deeds, "end"))
+    def _ends(self, deeds: Sequence[Deed]) -> list[str]:
+        """A batch that is denied as a whole has one line, and denials beyond a rate have none."""
+        if len(deeds) > 1 and all(it.is_denied for it in deeds):
+            deeds[0].count = len(deeds)
+            deeds = deeds[:1]
+        throttle = self._denials
+        return lines(
+            (it for it in deeds if not it.is_denied or (throttle and throttle.is_due(it))), "end"
+        )
 
 
 def _seen(ending: asyncio.Future[Any]) -> None:

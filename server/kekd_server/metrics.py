@@ -95,6 +95,13 @@ class Metrics:
 
         self.audit_lines = counter("kekd_audit_lines", "Lines that were written.")
         self.audit_failures = counter("kekd_audit_failures", "Lines that couldn't be written.")
+        self.audit_bytes = counter("kekd_audit_bytes", "What was written of the audit.")
+        self.audit_free_bytes = gauge(
+            "kekd_audit_free_bytes",
+            "Room for more, where the audit's file is.",
+            ["file"],
+            multiprocess_mode="livemin",
+        )
         self.certificate_expiry = gauge(
             "kekd_certificate_expiry_timestamp_seconds",
             "When the certificates in use of a file end, in seconds since 1970.",

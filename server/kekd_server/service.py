@@ -296,15 +296,14 @@ class EnvelopeService:
         asked = str(location or "")
         try:
             store = self._stores.select(location)
-        except StoreNotConfiguredError:
+        except StoreNotConfiguredError as error:
+            self._guard.deny(caller, method, asked, index, error)
             if self._guard.could_know(caller, asked):
                 raise
-            name = asked
         else:
             if self._guard.knows(caller, store.name):
                 return store
-            name = store.name
-        self._guard.deny(caller, method, name, index)
+            self._guard.deny(caller, method, store.name, index)
         denied = AccessDeniedError(caller.identity, method, index)
         denied.store = asked[:_MOST_SHOWN]
         raise denied

@@ -130,3 +130,25 @@ async def test_a_line_that_was_cut_off_is_ended_before_the_next(
         await log.write(["first\n"])
     await log.write(["second\n"])
     assert content(file) == text
+
+
+async def test_what_is_written_and_the_room_for_more_are_measured(
+    log: Held, file: Path, metrics: Metrics
+) -> None:
+    log.go_on.set()
+    log.reopen()  # which has it look at its file
+    await log.write(["line\n"] * 3)
+    value = metrics.registry.get_sample_value
+    assert value("kekd_audit_bytes_total") == 15
+    assert (value("kekd_audit_free_bytes", {"file": str(file)}) or 0) > 0
+
+
+async def test_log_knows_why_it_cannot_be_written(tmp_path: Path, metrics: Metrics) -> None:
+    file = tmp_path / "full"
+    file.symlink_to("/dev/full")
+    log = AuditLog(file, metrics)
+    assert log.error == ""
+    with pytest.raises(AuditUnavailableError):
+        await log.write(["line\n"])
+    assert log.error == f"{file}: No space left on device"
+    log.close()

@@ -84,6 +84,7 @@ def tail(context: click.Context, file: Path, *, follow: bool, count: int, output
 @click.option("--index", metavar="GLOB")
 @click.option("--store", metavar="GLOB", help="As the daemon's log has it.")
 @click.option("--code", metavar="GLOB", help="gRPC's name for the outcome, such as NOT_FOUND.")
+@click.option("--reason", metavar="GLOB", help="kekd's own, such as ENVELOPE_NOT_FOUND.")
 @click.option("--denied", is_flag=True, help="Only what was denied.")
 @click.option("--since", type=_Time(), metavar="TIME", help="ISO 8601; UTC unless it says another.")
 @click.option("--until", type=_Time(), metavar="TIME", help="The first that is too late.")
@@ -113,7 +114,7 @@ def _follow(file: Path, count: int, output: str) -> None:
             is_caught_up = True
             time.sleep(_LOOK_SECONDS)
             continue
-        entries = (it for it in _entries(file, [line]) if output == "json" or it.event == "end")
+        entries = (it for it in _entries(file, [line]) if output == "json" or it.event != "begin")
         if is_caught_up or file == _STDIN:
             _show(entries, output)
         else:
@@ -163,12 +164,25 @@ def _json(entry: Entry) -> str:
 
 def _line(entry: Entry) -> str:
     words = (entry.identity, entry.method, entry.store, entry.index)
-    outcome = entry.code if entry.event == "end" else "has no end"
+    outcome = _outcome(entry)
     duration = f" {entry.duration_ms:g} ms" if entry.duration_ms is not None else ""
     rule = f" by {_word(entry.rule)}" if entry.rule else ""
     called = " ".join(map(_word, words))
     time = moment(entry.time)
     return f"{time} {_word(entry.decision)}{rule}: {called}: {printable(outcome)}{duration}"
+
+
+def _outcome(entry: Entry) -> str:
+    if entry.event == "begin":
+        return "has no end"
+    words = [entry.code]
+    if entry.reason and entry.reason != entry.code:
+        words.append(f"({entry.reason})")
+    if entry.event == "denials":
+        words.append(f"and {entry.count - 1} more denials since the last line")
+    elif entry.count > 1:
+        words.append(f"for all {entry.count} of a batch")
+    return " ".join(words)
 
 
 def _word(text: str) -> str:

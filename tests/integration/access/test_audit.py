@@ -19,7 +19,7 @@ from tests.fixtures.workers import eventually
 
 FIELDS = {
     *("time", "event", "request_id", "identity", "peer", "method", "store", "index"),
-    *("etag_before", "etag_after", "decision", "rule", "code", "duration_ms"),
+    *("etag_before", "etag_after", "decision", "rule", "code", "reason", "duration_ms"),
 }
 READ_ONLY = {
     "name": "reader",
@@ -72,11 +72,9 @@ def test_a_read_is_recorded_before_its_answer(daemon: Daemon, file: Path) -> Non
     found, missing = recorded(file)[2:]
     assert found["event"] == missing["event"] == "end"
     assert (found["index"], found["etag_after"], found["code"]) == ("i", etag, "OK")
-    assert (missing["index"], missing["etag_after"], missing["code"]) == (
-        "never",
-        None,
-        "NOT_FOUND",
-    )
+    assert (missing["index"], missing["etag_after"]) == ("never", None)
+    assert (missing["code"], missing["reason"]) == ("NOT_FOUND", "ENVELOPE_NOT_FOUND")
+    assert found["reason"] is None
     assert found["store"] == "memory"
     assert found["identity"] == "listener:unix"
     assert (found["decision"], found["rule"]) == ("allowed", "local")
@@ -98,6 +96,39 @@ def test_what_is_denied_is_recorded_with_who_wanted_it(
     assert entry["peer"].startswith("ipv4:127.0.0.1:")
     assert (entry["event"], entry["decision"], entry["rule"]) == ("end", "denied", None)
     assert (entry["method"], entry["code"]) == ("push", "PERMISSION_DENIED")
+    assert entry["reason"] == "ACCESS_DENIED"
+
+
+@both_engines
+def test_a_stranger_leaves_little_in_the_audit_whatever_is_sent(
+    start_daemon: StartDaemon, file: Path
+) -> None:
+    daemon = start_daemon("--memory", "--audit", str(file), config={"policy": []})
+    store = kekd.StorageConfig.disk("/" + "é" * 2000)
+    with kekd.Client(daemon.address) as client:
+        for _ in range(150):
+            with pytest.raises(kekd.PermissionDeniedError):
+                list(client.get_many_index_kms(store, [f"{it}" for it in range(100)]))
+    assert daemon.stop() == 0  # which writes what was only counted
+    *single, rest = recorded(file)
+    assert len(single) == 100
+    assert {it["event"] for it in single} == {"end"}
+    assert (rest["event"], rest["count"], rest["reason"]) == ("denials", 50, "STORE_NOT_CONFIGURED")
+    assert file.stat().st_size < 101 * 4096
+
+
+def test_a_batch_that_is_denied_has_one_line(start_daemon: StartDaemon, file: Path) -> None:
+    daemon = start_daemon("--memory", "--audit", str(file), config={"policy": [READ_ONLY]})
+    names = [f"other-{it}" for it in range(1000)]
+    with kekd.Client(daemon.address) as client:
+        list(client.get_many_index_kms(None, names))
+        list(client.get_many_index_kms(None, [*names[1:], "mine"]))
+    assert daemon.stop() == 0
+    whole, *part = recorded(file)
+    assert (whole["index"], whole["count"], whole["reason"]) == ("other-0", 1000, "ACCESS_DENIED")
+    assert len(part) == 99 + 1 + 1
+    assert [it["decision"] for it in part].count("allowed") == 1
+    assert (part[-1]["event"], part[-1]["count"]) == ("denials", 900)
 
 
 def test_each_of_a_batch_has_its_entry(start_daemon: StartDaemon, file: Path) -> None:

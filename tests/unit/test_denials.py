@@ -1,0 +1,107 @@
+"""How much a caller without rights can write into the audit, with a clock that the test sets."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from kekd_server import denials
+from kekd_server.caller import Caller
+from kekd_server.deed import Deed
+from kekd_server.denials import BURST, LINE_INTERVAL, MAX_IDENTITIES, DenialThrottle
+from kekd_server.errors import (
+    AccessDeniedError,
+    CallAbandonedError,
+    EtagMismatchError,
+    StoreNotConfiguredError,
+    reason_of,
+)
+from kekd_server.guard import Guard
+from kekd_server.metrics import Metrics
+from tests.unit.test_guard import Memory
+from tests.unit.test_limits import Clock
+
+
+class Posted:
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def __call__(self, lines: Sequence[str]) -> None:
+        self.entries += map(json.loads, lines)
+
+
+def denied(identity: str = "a", index: str = "i") -> Deed:
+    return Deed(Caller(identity, is_local=False, peer=""), "read", "memory", index, None)
+
+
+@pytest.fixture
+def clock() -> Any:
+    clock = Clock()
+    with patch.object(denials, "time", clock):
+        yield clock
+
+
+async def test_burst_has_lines_and_the_rest_one_with_its_count(clock: Clock) -> None:
+    posted = Posted()
+    throttle = DenialThrottle(posted)
+    due = [throttle.is_due(denied(index=f"{number}")) for number in range(BURST + 50)]
+    assert due == [True] * BURST + [False] * 50
+    assert throttle.is_due(denied("b"))
+    throttle.flush()
+    (entry,) = posted.entries
+    assert (entry["event"], entry["identity"], entry["count"]) == ("denials", "a", 50)
+    assert entry["index"] == f"{BURST + 49}"
+    throttle.flush()
+    assert len(posted.entries) == 1
+    clock.now += LINE_INTERVAL
+    assert [throttle.is_due(denied()) for _ in range(2)] == [True, False]
+
+
+async def test_rest_is_written_without_another_denial(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(denials, "SUMMARY_INTERVAL", 0.001)
+    written = asyncio.Event()
+    throttle = DenialThrottle(lambda _: written.set())
+    for _ in range(BURST + 1):
+        throttle.is_due(denied())
+    async with asyncio.timeout(60):
+        await written.wait()
+
+
+async def test_identities_are_bounded_and_none_of_their_denials_is_lost(clock: Clock) -> None:
+    posted = Posted()
+    throttle = DenialThrottle(posted)
+    for _ in range(BURST + 7):
+        throttle.is_due(denied())
+    for number in range(MAX_IDENTITIES):
+        throttle.is_due(denied(f"{number}"))
+    assert len(throttle._identities) == MAX_IDENTITIES
+    assert [it["count"] for it in posted.entries] == [7]
+
+
+async def test_line_says_why(clock: Clock) -> None:
+    audit = Memory()
+    guard = Guard([], Metrics(), audit)
+    caller = Caller("a", is_local=False, peer="")
+    guard.deny(caller, "read", "disk:/x", "i", StoreNotConfiguredError("no such store"))
+    guard.deny(caller, "read", "memory", "i")
+    told = [(it["code"], it["reason"]) for it in audit.entries]
+    assert told == [
+        ("PERMISSION_DENIED", "STORE_NOT_CONFIGURED"),
+        ("PERMISSION_DENIED", "ACCESS_DENIED"),
+    ]
+
+
+def test_reason_of_what_failed() -> None:
+    reasons = {
+        AccessDeniedError("a", "read", "i"): "ACCESS_DENIED",
+        EtagMismatchError("i"): "ETAG_MISMATCH",
+        CallAbandonedError(): "CALLER_GONE",
+        asyncio.CancelledError(): "CALLER_GONE",
+        ZeroDivisionError(): "INTERNAL",
+    }
+    assert {error: reason_of(error) for error in reasons} == reasons
