@@ -16,6 +16,7 @@ import grpc
 from bench import load
 from bench.process import Server, free_port, python, running
 from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server.descriptors import MAX_CONNECTIONS
 from kekd_server.listen import EngineName, Listener, parse
 from kekd_server.rpc.engines import Lasting, make_server
 
@@ -33,7 +34,7 @@ def on_loopback(folder: Path, engine: EngineName = "grpcio") -> Iterator[Server]
 
 async def serve(listener: Listener, behavior: Behavior) -> None:
     """Serves GetEnvelope until SIGTERM."""
-    server = make_server(listener, Lasting())
+    server = make_server(listener, Lasting(), max_connections=MAX_CONNECTIONS)
     _, service, method = load.METHOD.split("/")
     handlers = {method: _handler(behavior)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from kekd_server import log, supervisor
+from kekd_server.descriptors import raise_limit
 from kekd_server.listen import ListenError, TcpListener
 from kekd_server.process_hardening import forbid_dumps
 from kekd_server.settings import Settings, SettingsError, load
@@ -122,6 +123,7 @@ def main(
             return
         with log.configured(loaded.settings.log_format):
             forbid_dumps()
+            raise_limit()
             _serve(loaded.settings, loaded.policy_file)
         # What is left has had its grace and isn't waited for: the thread of a store that hangs, the
         # remains of a call that was cut off, a pipe that nobody reads.

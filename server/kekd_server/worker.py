@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from kekd_server import app, log
+from kekd_server.descriptors import raise_limit
 from kekd_server.listen import ListenError
 from kekd_server.process_hardening import forbid_dumps
 from kekd_server.settings import Settings, SettingsError
@@ -31,6 +32,7 @@ def main() -> None:
     try:
         with log.configured(settings.log_format, worker=number):
             forbid_dumps()
+            raise_limit()
             serving = app.run_worker(settings, policy_file, number, serving=lambda: _answer([]))
             asyncio.Runner(loop_factory=app.event_loop(settings)).run(serving)
     except (SettingsError, ListenError) as error:

@@ -1,7 +1,8 @@
 """What surrounds every call: who makes it, whether it isn't too much, and what it ends with."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -35,35 +36,42 @@ def answering(  # noqa: PLR0913
 ) -> Handler:
     """A method whose `KekdError` becomes its reason's status, and any other exception INTERNAL.
 
-    Each call counts among `calls` while it lasts, and is observed.
+    Each call is observed while it is answered. Until its task is done it counts among `calls`, and
+    against the limits of its caller: on grpcio, until its answer was read or terminated.
     """
 
     async def call(request: Any, context: Context) -> Any:
         caller: Caller | None = None
+
+        def end(_: object) -> None:
+            calls.end()
+            if caller:
+                caller.lease.release()
+
+        calls.begin()
+        # Not the context's own callbacks: grpcio keeps them in a cycle, and the call with it.
+        cast("asyncio.Task[Any]", asyncio.current_task()).add_done_callback(end)
         left = deadline.left.set(context.time_remaining)
-        with calls:
-            try:
-                with observed(context):
-                    if calls.refused:
-                        raise ShuttingDownError  # noqa: TRY301
-                    limits.check_calls(calls.running)
-                    caller = callers.of(context)
-                    caller.lease = limits.begin(caller.identity, is_watch=is_watch)
-                    limits.check_rate(caller.identity)
-                    if isinstance(request, DecodeError):
-                        raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
-                    return await method(request, context, caller)
-            except ShuttingDownError:
-                # As gRPC words it; clients try again, elsewhere or when there is a daemon again.
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down")
-            except KekdError as error:
-                await abort_known(error, request, context)
-            except Exception:  # noqa: BLE001  (the boundary: nothing may pass it untranslated)
-                await abort_unknown(context, caller)
-            finally:
-                # Else the call and its task would hold each other, until there is a collection.
-                deadline.left.reset(left)
-                if caller:
-                    caller.lease.release()
+        try:
+            with observed(context):
+                if calls.refused:
+                    raise ShuttingDownError  # noqa: TRY301
+                limits.check_calls(calls.running)
+                caller = callers.of(context)
+                caller.lease = limits.begin(caller.identity, is_watch=is_watch)
+                limits.check_rate(caller.identity)
+                if isinstance(request, DecodeError):
+                    raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
+                return await method(request, context, caller)
+        except ShuttingDownError:
+            # As gRPC words it; clients try again, elsewhere or when there is a daemon again.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down")
+        except KekdError as error:
+            await abort_known(error, request, context)
+        except Exception:  # noqa: BLE001  (the boundary: nothing may pass it untranslated)
+            await abort_unknown(context, caller)
+        finally:
+            # Else the call and its task would hold each other, until there is a collection.
+            deadline.left.reset(left)
 
     return call

@@ -1,14 +1,13 @@
-"""The calls in flight, so that a shutdown can wait for them."""
+"""The calls in flight: a limit counts them, and a shutdown waits for them."""
 
 import asyncio
 import logging
-from types import TracebackType
 
 _log = logging.getLogger(__name__)
 
 
 class Calls:
-    """Counts what is done while it is entered."""
+    """Counts each call from its `begin` to its `end`."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -21,12 +20,10 @@ class Calls:
         if not self.running:
             self._idle.set()
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         self.running += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
         self.running -= 1
         if self.refused and not self.running:
             self._idle.set()

@@ -9,18 +9,33 @@ is read or the stream is cut off. docs/decisions/0007-engines.md says why `auto`
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import grpc.aio
 
 from kekd_server.listen import Listener, ListenError, TcpListener
+from kekd_server.rpc import grpcio_server
+
+_log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES: Final = 64 * 1024
 
+MAX_STREAMS: Final = 100
+"""Calls and watches at once on one connection; more wait in the client. So a connection that begins
+calls without end, to reset them or not, leaves the others their share."""
+
 _MAX_METADATA_BYTES: Final = 16 * 1024
+
+_MIN_PING_INTERVAL: Final = 1.0
+"""Seconds between two pings of a client, with calls or without. kekd's own pings every 10 s; gRPC's
+default of 5 minutes would cut off any client that looks for dead connections."""
+
+_HANDSHAKE_TIMEOUT: Final = 5.0
+"""Seconds from a connection to its first HTTP/2 frame, TLS included."""
 
 _ANSWER_SECONDS: Final = 20.0
 """How long the other side may take to say that it's there."""
@@ -46,7 +61,7 @@ class Lasting(NamedTuple):
     """Seconds without a word, after which the other side is asked whether it's there."""
 
 
-def make_server(listener: Listener, lasting: Lasting) -> grpc.aio.Server:
+def make_server(listener: Listener, lasting: Lasting, *, max_connections: int) -> grpc.aio.Server:
     """A server for one listener, without services or ports. Raises `ListenError`."""
     shared = isinstance(listener, TcpListener) and listener.shared
     options = (
@@ -55,10 +70,21 @@ def make_server(listener: Listener, lasting: Lasting) -> grpc.aio.Server:
         ("grpc.so_reuseport", int(shared)),
         # Of all headers of a call; beyond it gRPC refuses the call.
         ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        # It counts streams that are over but not yet freed, and so refuses calls of a client that
+        # keeps to the limit. The limit alone holds up floods as well as both do.
+        ("grpc.http.overload_protection", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(_MIN_PING_INTERVAL * 1e3)),
+        ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_TIMEOUT * 1e3)),
+        # Of its own pings, and of those of clients.
+        ("grpc.keepalive_permit_without_calls", 1),
         *_lasting(lasting),
     )
     if listener.engine != "native":
-        return grpc.aio.server(options=options)
+        # Beyond it, a connection is closed as soon as it is made.
+        return _grpcio_server(
+            (*options, ("grpc.max_allowed_incoming_connections", max_connections))
+        )
     if isinstance(listener, TcpListener) and listener.tls:
         raise ListenError(
             f"{listener}: engine native has no TLS: leave the engine to be chosen, or take native"
@@ -74,6 +100,16 @@ def make_server(listener: Listener, lasting: Lasting) -> grpc.aio.Server:
     threads = ThreadPoolExecutor(_WAITING_WRITES, thread_name_prefix="writes")
     asyncio.get_running_loop().set_default_executor(threads)
     return pygrpc_native.aio.server(options=options)
+
+
+def _grpcio_server(options: grpcio_server.Options) -> grpc.aio.Server:
+    if grpcio_server.is_supported():
+        return cast("grpc.aio.Server", grpcio_server.GrpcioServer(options))
+    _log.warning(
+        "this version of grpcio is unknown to kekd: it serves, but a call to a path that is not"
+        " UTF-8 cuts off every caller, and answers that nobody reads are kept"
+    )
+    return grpc.aio.server(options=options)
 
 
 async def stop(server: grpc.aio.Server, finished: Awaitable[None]) -> None:
@@ -101,5 +137,3 @@ def _lasting(lasting: Lasting) -> Iterator[tuple[str, int]]:
     if lasting.keepalive:
         yield "grpc.keepalive_time_ms", round(lasting.keepalive * 1e3)
         yield "grpc.keepalive_timeout_ms", round(_ANSWER_SECONDS * 1e3)
-        # Also where no call is under way, as that is when nobody else would notice.
-        yield "grpc.keepalive_permit_without_calls", 1

@@ -27,8 +27,9 @@ def add_reflection(server: grpc.aio.Server, *services: str) -> None:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    v1 = grpc.method_handlers_generic_handler(_SERVICE_V1, {"ServerReflectionInfo": handler})
-    server.add_generic_rpc_handlers((v1,))
+    methods = {"ServerReflectionInfo": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_V1, methods),))
+    server.add_registered_method_handlers(_SERVICE_V1, methods)
 
 
 def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:

@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
+from kekd_server.descriptors import connections_per_listener
 from kekd_server.health import Health
 from kekd_server.limits import Limits
 from kekd_server.listen import AddPort, Listener, ListenError, TcpListener, TlsFiles
@@ -71,11 +72,13 @@ class Server:
         self._tracing = tracing
         self._servicer = EnvelopeServicer(service)
         self._health = HealthService(health)
+        self._max_connections = 0
         self._servers: dict[Listener, grpc.aio.Server] = {}
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self, listeners: Sequence[Listener]) -> None:
         """To be called while they are claimed. Raises `ListenError`."""
+        self._max_connections = connections_per_listener(len(listeners))
         for listener in listeners:
             self._servers[listener] = self._bound(listener)
         await self._health.start()
@@ -107,7 +110,7 @@ class Server:
         await asyncio.gather(self._calls.finished(grace), streams)
 
     def _bound(self, listener: Listener) -> grpc.aio.Server:
-        server = make_server(listener, self._lasting)
+        server = make_server(listener, self._lasting, max_connections=self._max_connections)
         self._add_services(server, listener)
         listener.bind(self._add_port(server, listener))
         return server

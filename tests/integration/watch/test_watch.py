@@ -10,6 +10,7 @@ import pytest
 
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server.rpc.engines import MAX_STREAMS
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.watch import OpenWatch, Told
@@ -70,7 +71,7 @@ def test_silence_is_filled_with_heartbeats(daemon: Daemon, open_watch: OpenWatch
 def test_many_watchers_are_all_told(
     daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
 ) -> None:
-    watches = [open_watch(daemon) for _ in range(200)]
+    watches = [open_watch(daemon) for _ in range(MAX_STREAMS)]
     names = [f"i-{number}" for number in range(20)]
     for name in names:
         client.create_index_kms(None, name, BLOB)

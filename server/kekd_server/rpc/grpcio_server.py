@@ -1,0 +1,169 @@
+"""grpcio's asyncio server, with an accept loop of kekd's own.
+
+grpcio's own loop has two faults that its options and interceptors can't reach. It ends the whole
+server at a call to an unknown method whose path isn't UTF-8. And it keeps an answer that the caller
+doesn't read for as long as the connection lasts.
+
+This module uses names that grpcio doesn't document. `is_supported` looks for them, so that a grpcio
+without them serves by its own loop.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from grpc._cython import cygrpc
+from grpc.aio import _server
+
+from kekd_server.log import Seldom
+
+UNREAD_TIMEOUT: Final = 10.0
+"""Seconds that a caller has to read an answer."""
+
+_FUNCTIONS: Final = ("_handle_rpc", "_schedule_rpc_coro")
+_METHODS: Final = (
+    "_make_request_call_future",
+    "_request_call",
+    "_request_registered_call",
+    "add_registered_method_handlers",
+)
+_SWEEPS: Final = 10
+"""How many times in the timeout unread answers are looked through."""
+
+Options = Sequence[tuple[str, Any]]
+Handler = Any
+"""grpcio's named tuple, which its stubs don't show as one."""
+
+_log = logging.getLogger(__name__)
+
+
+def is_supported() -> bool:
+    return all(hasattr(cygrpc, name) for name in _FUNCTIONS) and all(
+        hasattr(cygrpc.AioServer, name) for name in _METHODS
+    )
+
+
+class GrpcioServer(_server.Server):
+    """Serves methods that are registered; any other is UNIMPLEMENTED.
+
+    The task of a call lasts until its answer was read, or nobody can read it any more. An answer
+    that isn't read within `unread_timeout` is terminated, with its stream.
+    """
+
+    def __init__(self, options: Options, *, unread_timeout: float = UNREAD_TIMEOUT) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._server = _Acceptor(self._loop, None, (), None, options, None)
+        self._server.unread = _Unread(unread_timeout)
+
+
+class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types for its core
+    """What grpcio's own loop does for each call is done here; it only waits, and ends with these
+    tasks.
+    """
+
+    unread: "_Unread"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._handlers: dict[str, Handler] = {}
+        self._running: set[_Call] = set()
+
+    def add_registered_method_handlers(self, handlers: Mapping[str, Handler]) -> None:
+        super().add_registered_method_handlers(handlers)
+        self._handlers.update(handlers)
+
+    def _make_request_call_future(self, path: bytes | None) -> "asyncio.Task[None]":
+        """None stands for every method that isn't registered."""
+        return asyncio.create_task(self._accept(path))
+
+    async def _accept(self, path: bytes | None) -> None:
+        """Raises grpcio's own error when the server is stopped."""
+        name = path.decode() if path else "unknown"
+        next_call = partial(self._request_registered_call, path) if path else self._request_call
+        while True:
+            call = _Call(self._handlers.get(name), self.unread, self._running)
+            # Not kept in a variable: a call lives for as long as something refers to its state.
+            call.begin(name, await next_call())
+
+
+class _Call:
+    """From its acceptance until its answer is read or terminated."""
+
+    _answering: "asyncio.Task[Any] | None" = None
+    _closing: "asyncio.Task[None]"
+
+    def __init__(self, handler: Handler | None, unread: "_Unread", running: "set[_Call]") -> None:
+        self._handler = handler
+        self._unread = unread
+        self._running = running
+
+    def begin(self, name: str, state: Any) -> None:
+        loop = asyncio.get_running_loop()
+        # As the resolver of its own handler, as that is asked for in the task that answers.
+        answering = cygrpc._handle_rpc(name, self, (), state, loop, False)  # noqa: FBT003, SLF001
+        closing = cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
+        self._closing = loop.create_task(closing)
+        self._running.add(self)
+        self._closing.add_done_callback(self._end)
+
+    def _end(self, _: object) -> None:
+        self._running.discard(self)
+        self._unread.remove(self)
+
+    def resolve_handler(self, _: object) -> Handler | None:
+        self._answering = asyncio.current_task()
+        handler = self._handler
+        if handler and handler.unary_unary:
+            return handler._replace(unary_unary=partial(self._answer, handler.unary_unary))
+        if handler and asyncio.iscoroutinefunction(handler.unary_stream):
+            return handler._replace(unary_stream=partial(self._answer, handler.unary_stream))
+        return handler
+
+    async def _answer(self, behavior: Any, request: Any, context: Any) -> Any:
+        try:
+            return await behavior(request, context)
+        finally:
+            self._unread.add(self)
+
+    def terminate(self) -> None:
+        """Both tasks hold the call, and gRPC resets its stream when nobody does."""
+        if self._answering:
+            self._answering.cancel()
+        self._closing.cancel()
+
+
+class _Unread:
+    """Answers that were handed to gRPC, from the oldest to the newest."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._since: dict[_Call, float] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._seldom = Seldom()
+
+    def add(self, call: _Call) -> None:
+        self._since[call] = time.monotonic()
+        if not self._sweeper:
+            self._sweep()
+
+    def remove(self, call: _Call) -> None:
+        self._since.pop(call, None)
+
+    def _sweep(self) -> None:
+        too_old = time.monotonic() - self._timeout
+        for call, since in list(self._since.items()):
+            if since > too_old:
+                break
+            self._terminate(call)
+        pause = self._timeout / _SWEEPS
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(pause, self._sweep) if self._since else None
+
+    def _terminate(self, call: _Call) -> None:
+        self.remove(call)
+        call.terminate()
+        if self._seldom.is_due(None):
+            _log.warning("terminated an answer that its caller did not read in %g s", self._timeout)

@@ -1,0 +1,41 @@
+"""Clients may look for dead connections by pings."""
+
+import asyncio
+
+import pytest
+
+from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.wire import GOAWAY, OPENING, PING, frame, read_frame
+
+ACK = 1
+PERMITTED_STRIKES = 2
+"""Of gRPC: pings that may come too early."""
+
+
+async def answer(reader: asyncio.StreamReader) -> int:
+    """PING or GOAWAY, past all else."""
+    while (got := await read_frame(reader)).kind != GOAWAY:
+        if got.kind == PING and got.flags == ACK:
+            break
+    return got.kind
+
+
+@both_engines
+async def test_a_client_may_ping_without_calls(daemon: Daemon) -> None:
+    reader, writer = await asyncio.open_unix_connection(daemon.socket)
+    writer.write(OPENING)
+    # The first is no strike, and gRPC answers the one that is too many before it hangs up.
+    for number in range(PERMITTED_STRIKES + 3):
+        await asyncio.sleep(1.1 if number else 0)
+        writer.write(frame(PING, 0, bytes(8)))
+        assert await answer(reader) == PING
+    writer.close()
+
+
+@pytest.mark.engines("grpcio")  # native answers any number, in threads of its own
+async def test_pings_without_end_cost_the_client_its_connection(daemon: Daemon) -> None:
+    reader, writer = await asyncio.open_unix_connection(daemon.socket)
+    writer.write(OPENING + frame(PING, 0, bytes(8)) * 100)
+    while await answer(reader) != GOAWAY:
+        pass
+    writer.close()

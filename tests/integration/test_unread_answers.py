@@ -1,0 +1,127 @@
+"""An answer counts as a call until it is read, and isn't kept for a caller that doesn't read it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import pytest
+
+from kekd_server.rpc.grpcio_server import GrpcioServer, is_supported
+from tests.fixtures.wire import DEAF_OPENING, RST_STREAM, call_frames, read_frame
+
+ECHO, FAIL = b"/test.Service/Echo", b"/test.Service/Fail"
+
+
+class Served:
+    """A server in this process whose calls are counted until they are over."""
+
+    def __init__(self, socket: Path, unread_timeout: float) -> None:
+        self.socket = socket
+        self.answered = self.ended = 0
+        self.server = GrpcioServer((), unread_timeout=unread_timeout)
+        methods: dict[str, Any] = {
+            "Echo": grpc.unary_unary_rpc_method_handler(self.echo),
+            "Fail": grpc.unary_unary_rpc_method_handler(self.fail),
+        }
+        self.server.add_registered_method_handlers("test.Service", methods)
+        self.server.add_insecure_port(f"unix:{socket}")
+
+    async def echo(self, request: bytes, _: object) -> bytes:
+        self.count()
+        return request
+
+    async def fail(self, _: bytes, context: Any) -> None:
+        self.count()
+        await context.abort(grpc.StatusCode.ABORTED, "failed")
+
+    def count(self) -> None:
+        self.answered += 1
+        cast("asyncio.Task[Any]", asyncio.current_task()).add_done_callback(self.end)
+
+    def end(self, _: object) -> None:
+        self.ended += 1
+
+
+@pytest.fixture
+async def deaf(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[Served, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A server, and a connection to it that has no room for answers."""
+    served = Served(tmp_path / "socket", getattr(request, "param", 60.0))
+    await served.server.start()
+    reader, writer = await asyncio.open_unix_connection(served.socket)
+    writer.write(DEAF_OPENING)
+    yield served, reader, writer
+    writer.close()
+    await served.server.stop(None)
+
+
+def test_the_installed_grpcio_has_what_the_server_builds_on() -> None:
+    assert is_supported()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  (of the server, which has no event for it)
+        await asyncio.sleep(0.01)
+
+
+async def echo(channel: grpc.aio.Channel, message: bytes) -> bytes:
+    call: Any = channel.unary_unary(ECHO.decode())
+    answer: bytes = await call(message)
+    return answer
+
+
+@pytest.mark.parametrize("deaf", [0.2], indirect=True)
+async def test_an_answer_that_nobody_reads_is_terminated(deaf: Any) -> None:
+    served, reader, writer = deaf
+    writer.write(call_frames(1, ECHO, bytes(10_000)))
+    while (frame := await read_frame(reader)).kind != RST_STREAM:
+        pass
+    assert frame.stream == 1
+    await until(lambda: served.ended == 1)
+
+
+async def test_a_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
+    served, _, writer = deaf
+    writer.write(call_frames(1, ECHO, bytes(10_000)))
+    await until(lambda: served.answered == 1)
+    async with grpc.aio.insecure_channel(f"unix:{served.socket}") as channel:
+        await echo(channel, b"read")
+        await until(lambda: served.ended == 1)
+        assert served.answered == 2
+    writer.write(b"\0\0\4\x08\0\0\0\0\1" + (20_000).to_bytes(4))  # a WINDOW_UPDATE of its stream
+    await until(lambda: served.ended == 2)
+
+
+async def test_a_call_lasts_until_its_caller_is_gone(deaf: Any) -> None:
+    served, _, writer = deaf
+    writer.write(call_frames(1, ECHO, bytes(10_000)))
+    await until(lambda: served.answered == 1)
+    writer.close()
+    await until(lambda: served.ended == 1)
+
+
+async def test_a_failure_needs_no_room(deaf: Any) -> None:
+    served, _, writer = deaf
+    writer.write(call_frames(1, FAIL, b""))
+    await until(lambda: served.ended == 1)
+
+
+async def test_a_stop_ends_what_nobody_reads(deaf: Any) -> None:
+    served, _, writer = deaf
+    writer.write(call_frames(1, ECHO, bytes(10_000)))
+    await until(lambda: served.answered == 1)
+    await served.server.stop(0.1)
+    await until(lambda: served.ended == 1)
+
+
+async def test_a_path_that_is_no_text_is_unimplemented(deaf: Any) -> None:
+    served, reader, writer = deaf
+    writer.write(call_frames(1, b"/\xff", b""))
+    while b"Method not found!" not in (await read_frame(reader)).payload:
+        pass
+    async with grpc.aio.insecure_channel(f"unix:{served.socket}") as channel:
+        assert await echo(channel, b"served") == b"served"
