@@ -16,6 +16,7 @@ from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._caches import Caches
 from kekd._feed import TaskFeed
 from kekd._operations import Operation, Page
+from kekd._retries import Retries
 from kekd._status import DaemonStatus
 from kekd._tls import Tls
 from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
@@ -185,7 +186,7 @@ class AsyncClient:
         """See `Client.wait`."""
         for seconds, tolerated in _rpc.looks(timeout, self._timeout):
             with suppress(*tolerated):
-                await self._call(operations.serving(self.address, service), seconds)
+                await self._look(operations.serving(self.address, service), seconds)
                 return
             await asyncio.sleep(_rpc.WAIT_INTERVAL)
 
@@ -249,22 +250,36 @@ class AsyncClient:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
 
     async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
-        seconds = self._seconds(timeout)
-        connection = self._connected()  # held while the call lasts
+        retries = Retries(operation, self._seconds(timeout), self._dialer)
         try:
-            answer = await connection.method(operation)(
-                operation.request, timeout=seconds, wait_for_ready=operation.wait_for_ready
-            )
+            while True:
+                try:
+                    return operation.result(await self._attempt(operation, retries.remaining))
+                except grpc.RpcError as error:
+                    delay = retries.delay_after(error)
+                    if delay is None:
+                        raise retries.exception(error) from None
+                await asyncio.sleep(delay)
+        finally:
+            if self.caches:
+                self.caches.change(operation.writes)
+
+    async def _look(self, operation: Operation[None], seconds: float) -> None:
+        try:
+            operation.result(await self._attempt(operation, seconds))
         except grpc.RpcError as error:
             raise _rpc.translated(error, self.address, operation) from None
+
+    async def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
+        connection = self._connected()  # held while the attempt lasts
+        try:
+            answer = await connection.method(operation)(operation.request, timeout=seconds)
         except asyncio.CancelledError:  # also gRPC's word for a channel that was closed meanwhile
             if (task := asyncio.current_task()) and task.cancelling():
                 raise
         else:
-            return operation.result(answer)
-        finally:
-            if self.caches:
-                self.caches.change(operation.writes)
+            self._dialer.has_connected = True
+            return answer
         # Out here, where no traceback keeps the call: gRPC would report its end to a loop that may
         # be over by then.
         raise UnavailableError(_rpc.CLOSED)

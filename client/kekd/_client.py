@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -15,6 +15,7 @@ from kekd import _rpc, _watch
 from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._feed import ThreadCaches
 from kekd._operations import Operation, Page
+from kekd._retries import Retries
 from kekd._status import DaemonStatus
 from kekd._tls import Tls
 from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
@@ -34,8 +35,9 @@ class Client:
     HOST:PORT over TLS. Files that can't be used are a ValueError; so is TLS with a Unix socket.
 
     `timeout` is how many seconds a call may take, its retries included; each method takes another
-    for one call. A call that fails because the daemon or its store can't be reached is tried up to
-    five times, at growing intervals with jitter: for some three seconds.
+    for one call. A call that fails because the daemon or its store can't be reached is tried again,
+    at growing intervals with jitter, until its timeout; by a client that never reached its daemon,
+    five times, which takes some three seconds. A write that is tried again is applied once.
 
     With `cache`, `get_index_kms` answers from memory what it read before, while the client watches
     the store that it came from: a change that the same daemon acknowledged to anyone is seen as
@@ -83,10 +85,9 @@ class Client:
     ) -> str:
         """Stores the envelope of an index that has none; its etag.
 
-        Raises `EnvelopeExistsError` if there is one. When the daemon's answer was lost and the call
-        was retried, an envelope equal to this one counts as stored by it. So as to know the one
-        from the other, a create waits for its connection: without a daemon it takes its whole
-        timeout, and raises `DeadlineExceededError`. A push with `if_etag` does likewise.
+        Raises `EnvelopeExistsError` if there is one. Every write carries an idempotency key, so
+        that the client can repeat it when its answer was lost. Raises `OutcomeUnknownError` if an
+        attempt may have been applied, and the daemon can't tell any more.
         """
         return self._call(operations.create(config_location, index_name, blob), timeout)
 
@@ -240,7 +241,7 @@ class Client:
         """
         for seconds, tolerated in _rpc.looks(timeout, self._timeout):
             with suppress(*tolerated):
-                self._call(operations.serving(self.address, service), seconds)
+                self._look(operations.serving(self.address, service), seconds)
                 return
             time.sleep(_rpc.WAIT_INTERVAL)
 
@@ -291,20 +292,35 @@ class Client:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
 
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
-        seconds = self._seconds(timeout)
-        connection = self._connected()  # held while the call lasts
+        retries = Retries(operation, self._seconds(timeout), self._dialer)
         try:
-            answer = connection.method(operation)(
-                operation.request, timeout=seconds, wait_for_ready=operation.wait_for_ready
-            )
-        except grpc.RpcError as error:
-            raise _rpc.translated(error, self.address, operation) from None
-        except ValueError:  # gRPC's word for a channel that was closed meanwhile
-            raise UnavailableError(_rpc.CLOSED) from None
+            while True:
+                try:
+                    return operation.result(self._attempt(operation, retries.remaining))
+                except grpc.RpcError as error:
+                    delay = retries.delay_after(error)
+                    if delay is None:
+                        raise retries.exception(error) from None
+                time.sleep(delay)
         finally:
             if self.caches:
                 self.caches.change(operation.writes)
-        return operation.result(answer)
+
+    def _look(self, operation: Operation[None], seconds: float) -> None:
+        """A call of one attempt."""
+        try:
+            operation.result(self._attempt(operation, seconds))
+        except grpc.RpcError as error:
+            raise _rpc.translated(error, self.address, operation) from None
+
+    def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
+        connection = self._connected()  # held while the attempt lasts
+        try:
+            answer = connection.method(operation)(operation.request, timeout=seconds)
+        except ValueError:  # gRPC's word for a channel that was closed meanwhile
+            raise UnavailableError(_rpc.CLOSED) from None
+        self._dialer.has_connected = True
+        return answer
 
 
 def _unchanged(event: Event) -> Event:

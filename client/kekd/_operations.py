@@ -1,5 +1,6 @@
 """What each method sends and what it makes of the answer, for both kinds of client."""
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -38,9 +39,6 @@ class Operation(Generic[Result]):
     request: Message = field(repr=False)
     answer: type[Message]
     result: Callable[[Any], Result]
-    wait_for_ready: bool = False
-    """Whether to wait for a connection rather than to retry. A write of which one wins must not be
-    taken for a repeated one just because there was nobody to connect to at first."""
     index_name: str = ""
     """As the daemon is sent it, where the call is about one index."""
     writes: Sequence[str] = ()
@@ -73,7 +71,9 @@ def _of_valid_text(
 def create(
     config_location: StorageConfig | None, index_name: str, blob: EnvelopeLike
 ) -> Operation[str]:
-    request = pb.CreateEnvelopeRequest(config_location=convert.location(config_location))
+    request = pb.CreateEnvelopeRequest(
+        config_location=convert.location(config_location), idempotency_key=_new_key()
+    )
     convert.set_name(request, index_name=index_name)
     convert.set_blob(request.blob, blob)
     return Operation(
@@ -81,7 +81,6 @@ def create(
         request,
         pb.CreateEnvelopeResponse,
         convert.etag,
-        wait_for_ready=True,
         index_name=request.index_name,
         writes=(request.index_name,),
     )
@@ -94,7 +93,9 @@ def push(
     blob: EnvelopeLike,
     if_etag: str | None,
 ) -> Operation[str]:
-    request = pb.PushEnvelopeRequest(config_location=convert.location(config_location))
+    request = pb.PushEnvelopeRequest(
+        config_location=convert.location(config_location), idempotency_key=_new_key()
+    )
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
     convert.set_blob(request.blob, blob)
@@ -103,7 +104,6 @@ def push(
         request,
         pb.PushEnvelopeResponse,
         convert.etag,
-        wait_for_ready=if_etag is not None,
         index_name=request.index_name,
         writes=(request.index_name,),
     )
@@ -126,7 +126,9 @@ def get(config_location: StorageConfig | None, index_name: str) -> Operation[KMS
 def delete(
     config_location: StorageConfig | None, index_name: str, if_etag: str | None
 ) -> Operation[bool]:
-    request = pb.DeleteEnvelopeRequest(config_location=convert.location(config_location))
+    request = pb.DeleteEnvelopeRequest(
+        config_location=convert.location(config_location), idempotency_key=_new_key()
+    )
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
     return Operation(
@@ -232,10 +234,11 @@ def _batch_push(
 ) -> Operation[list[Pushed]]:
     return Operation(
         f"/{SERVICE}/BatchPushEnvelopes",
-        pb.BatchPushEnvelopesRequest(config_location=location, pushes=batch),
+        pb.BatchPushEnvelopesRequest(
+            config_location=location, pushes=batch, idempotency_key=_new_key()
+        ),
         pb.BatchPushEnvelopesResponse,
         convert.pushed,
-        wait_for_ready=any(it.HasField("if_etag") for it in batch),
         writes=[it.index_name for it in batch],
     )
 
@@ -248,6 +251,10 @@ def watch(config_location: StorageConfig | None, prefix: str = "") -> Operation[
     return Operation(
         f"/{SERVICE}/WatchEnvelopes", request, pb.WatchEnvelopesResponse, convert.event
     )
+
+
+def _new_key() -> str:
+    return secrets.token_hex(16)
 
 
 def _page_request(

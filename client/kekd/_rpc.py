@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from kekd import errors
-from kekd._operations import SERVICE, STATUS_SERVICE, Operation
+from kekd._operations import SERVICE, Operation
 from kekd._reachability import accepts_connections
 from kekd._tls import Files, Material, Tls
 from kekd_proto.address import default_socket, grpc_target, socket_path
@@ -36,20 +36,17 @@ CLOSED: Final = "The client was closed while it was called."
 _HOST_PORT: Final = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
 _MAX_PORT: Final = 2**16 - 1
 
-# gRPC's own retries (https://github.com/grpc/proposal/blob/master/A6-client-retries.md): with
-# jitter, within the call's deadline, and told to the daemon, so that it knows a repeated create.
-# The waits add up to some three seconds, in which a daemon restarts; five attempts are the most
-# that gRPC makes.
+# gRPC's own retries (https://github.com/grpc/proposal/blob/master/A6-client-retries.md), for the
+# start of a stream. All other calls have those of `_retries`.
 _SERVICE_CONFIG: Final = {
     "methodConfig": [
         {
-            "name": [{"service": SERVICE}, {"service": STATUS_SERVICE}],
+            "name": [{"service": SERVICE, "method": "WatchEnvelopes"}],
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 3,
-                # CANCELLED is what a daemon that shuts down ends calls with that it hasn't begun.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
@@ -171,6 +168,8 @@ class Dialer:
                 " cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY)."
             )
         self._files = Files(tls) if tls else None
+        self.has_connected = False
+        """Whether a daemon answered at this address before."""
 
     def dial(self, before: "Connection | None" = None) -> "Connection":
         """The connection from before, or another: if there was none, or if certificates were
@@ -260,9 +259,7 @@ class Begun(Generic[Result]):
         self._connection = connection  # held while the call lasts
         self._operation = operation
         try:
-            self._call = connection.method(operation).future(
-                operation.request, timeout=timeout, wait_for_ready=operation.wait_for_ready
-            )
+            self._call = connection.method(operation).future(operation.request, timeout=timeout)
         except ValueError:
             raise errors.UnavailableError(CLOSED) from None
 
@@ -278,9 +275,11 @@ class Begun(Generic[Result]):
 
 
 def translated(
-    error: grpc.RpcError, address: str, operation: Operation[Any]
+    error: grpc.RpcError, address: str, operation: Operation[Any], *, may_be_applied: bool = True
 ) -> errors.EnvelopeError:
-    """The exception that a failed call ends with."""
+    """The exception that a failed call ends with. `may_be_applied`: whether a daemon may have
+    begun it, in any of its attempts.
+    """
     code, text = error.code().name, error.details() or ""
     if info := _info(error):
         return _kind(code, info.reason)(
@@ -294,7 +293,7 @@ def translated(
     if code == "UNAVAILABLE" and _NO_PERMISSION in text and address.startswith("unix:"):
         return errors.PermissionDeniedError(_forbidden(address))
     text = _told(code, text, address)
-    if operation.writes and code in ("CANCELLED", "DEADLINE_EXCEEDED"):
+    if operation.writes and may_be_applied:
         text += " It may have been done or not."
     return _kind(code)(f"{text} [{code}]")
 

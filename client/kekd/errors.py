@@ -6,7 +6,8 @@
     ├── InvalidArgumentError       the request breaks a rule
     │   ├── InvalidIndexNameError
     │   └── InvalidEnvelopeError
-    ├── EtagMismatchError          somebody else wrote since if_etag was read
+    ├── EtagMismatchError          another caller wrote since if_etag was read
+    ├── OutcomeUnknownError        the write may have been applied, and replaced since
     ├── CorruptEnvelopeError       the stored record is damaged
     ├── PermissionDeniedError      this caller, or this config_location, isn't served
     ├── UnauthenticatedError       the daemon doesn't know who is calling
@@ -65,6 +66,10 @@ class EtagMismatchError(EnvelopeError):
     pass
 
 
+class OutcomeUnknownError(EnvelopeError):
+    pass
+
+
 class CorruptEnvelopeError(EnvelopeError):
     pass
 
@@ -109,6 +114,8 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.ENVELOPE_INVALID: InvalidEnvelopeError,
         Reason.REQUEST_INVALID: InvalidArgumentError,
         Reason.ETAG_MISMATCH: EtagMismatchError,
+        Reason.OUTCOME_UNKNOWN: OutcomeUnknownError,
+        Reason.SHUTTING_DOWN: UnavailableError,
         Reason.STORE_NOT_CONFIGURED: PermissionDeniedError,
         Reason.ACCESS_DENIED: PermissionDeniedError,
         Reason.CALLER_UNKNOWN: UnauthenticatedError,
@@ -126,6 +133,7 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
 
 BY_STATUS: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
     {
+        "ABORTED": OutcomeUnknownError,
         "ALREADY_EXISTS": EnvelopeExistsError,
         "CANCELLED": UnavailableError,
         "DATA_LOSS": CorruptEnvelopeError,

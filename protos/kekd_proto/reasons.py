@@ -27,6 +27,10 @@ class Reason(StrEnum):
     """Another field of the request is out of its range."""
     ETAG_MISMATCH = "ETAG_MISMATCH"
     """The stored envelope isn't the one that if_etag names; somebody else wrote it meanwhile."""
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    """An earlier attempt of this write may have been applied, and nothing that is left shows it."""
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    """The daemon is shutting down and did not begin this call."""
     STORE_NOT_CONFIGURED = "STORE_NOT_CONFIGURED"
     """config_location matches none, or several, of the daemon's stores."""
     ACCESS_DENIED = "ACCESS_DENIED"
@@ -64,6 +68,9 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.ENVELOPE_INVALID: "INVALID_ARGUMENT",
         Reason.REQUEST_INVALID: "INVALID_ARGUMENT",
         Reason.ETAG_MISMATCH: "FAILED_PRECONDITION",
+        # The standard code for "read again, and start over at a higher level".
+        Reason.OUTCOME_UNKNOWN: "ABORTED",
+        Reason.SHUTTING_DOWN: "UNAVAILABLE",
         Reason.STORE_NOT_CONFIGURED: "PERMISSION_DENIED",
         Reason.ACCESS_DENIED: "PERMISSION_DENIED",
         Reason.CALLER_UNKNOWN: "UNAUTHENTICATED",

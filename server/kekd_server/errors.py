@@ -7,6 +7,8 @@ KekdError
 ├── InvalidEnvelopeError
 ├── InvalidRequestError
 ├── EtagMismatchError
+├── OutcomeUnknownError
+├── ShuttingDownError
 ├── StoreNotConfiguredError
 ├── AccessDeniedError
 ├── UnauthenticatedError
@@ -82,6 +84,24 @@ class EtagMismatchError(KekdError):
             " and decide again."
         )
         self.index_name = index_name
+
+
+class OutcomeUnknownError(KekdError):
+    reason = Reason.OUTCOME_UNKNOWN
+
+    def __init__(self, index_name: str) -> None:
+        super().__init__(
+            f"the write of index '{index_name}' has an unknown outcome: an earlier attempt of it"
+            " may have been applied, and replaced since; get the envelope and decide again."
+        )
+        self.index_name = index_name
+
+
+class ShuttingDownError(KekdError):
+    reason = Reason.SHUTTING_DOWN
+
+    def __init__(self) -> None:
+        super().__init__("the daemon is shutting down: try again, there or at another daemon.")
 
 
 class StoreNotConfiguredError(KekdError):

@@ -1,6 +1,5 @@
 """What the daemon does, whoever asks and however: no gRPC and no storage API in here."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,9 +13,6 @@ from kekd_server.caller import Caller
 from kekd_server.deed import Deed
 from kekd_server.errors import (
     AccessDeniedError,
-    EnvelopeExistsError,
-    EnvelopeNotFoundError,
-    EtagMismatchError,
     InvalidEnvelopeError,
     KekdError,
     StoreNotConfiguredError,
@@ -31,6 +27,7 @@ from kekd_server.storage.driver import Written
 from kekd_server.storage.location import Location
 from kekd_server.storage.store import Push, Store, StoredEnvelope
 from kekd_server.storage.subscription import Subscription
+from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.stores import Stores
 
 _MOST_SHOWN: Final = 255
@@ -118,12 +115,12 @@ class EnvelopeService:
         name: IndexName,
         envelope: Envelope,
         *,
-        retried: bool,
+        attempt: WriteAttempt | None = None,
     ) -> str:
         """Strict insert; the etag.
 
-        `retried` says that the caller sent this very call before and lost the answer. Then an
-        envelope equal to this one is taken for that call's own work, and any other for a rival's.
+        With an `attempt`, the write is applied once, and each of its attempts gets the outcome of
+        that. Raises `OutcomeUnknownError` where an earlier attempt may have been applied.
         """
         rules.check(envelope)
         store = self._select(caller, "create", location, name.value)
@@ -131,7 +128,9 @@ class EnvelopeService:
 
         async def create() -> str:
             deed.check()
-            deed.etag_after = await _created(store, caller, name, envelope, retried=retried)
+            deed.etag_after = await store.create(
+                name, envelope, owner=caller.identity, attempt=attempt
+            )
             return deed.etag_after
 
         return await self._guard.write([deed], create)
@@ -142,16 +141,22 @@ class EnvelopeService:
         location: Location | None,
         push: Push,
         *,
-        retried: bool,
+        attempt: WriteAttempt | None = None,
     ) -> str:
-        """Upsert, conditional if it has an `if_etag`; the new etag. `retried` as for `create`."""
+        """Upsert, conditional if it has an `if_etag`; the new etag. `attempt` as for `create`."""
         rules.check(push.envelope)
         store = self._select(caller, "push", location, push.name.value)
         deed = self._guard.deed(caller, "push", store.name, push.name.value)
 
         async def replace() -> str:
             deed.check()
-            deed.etag_after, deed.etag_before = await _pushed(store, caller, push, retried=retried)
+            deed.etag_after, deed.etag_before = await store.put(
+                push.name,
+                push.envelope,
+                if_etag=push.if_etag,
+                owner=caller.identity,
+                attempt=attempt,
+            )
             return deed.etag_after
 
         return await self._guard.write([deed], replace)
@@ -162,7 +167,7 @@ class EnvelopeService:
         location: Location | None,
         pushes: Sequence[Push | KekdError],
         *,
-        retried: bool,
+        attempt: WriteAttempt | None = None,
     ) -> Pushed:
         """For each, in their order, what `push` answers with or raises; what can't be pushed in the
         first place stays the failure that it is.
@@ -177,11 +182,11 @@ class EnvelopeService:
         async def replace() -> list[Written | KekdError]:
             let = [push for push, deed in zip(sound, deeds, strict=True) if not deed.refusal]
             stored = await store.put_many(
-                let, owner=caller.identity, is_abandoned=lambda: caller.is_gone
+                let,
+                owner=caller.identity,
+                is_abandoned=lambda: caller.is_gone,
+                attempt=attempt,
             )
-            if retried:
-                own = (_or_own_work(store, caller, *pair) for pair in zip(let, stored, strict=True))
-                stored = await asyncio.gather(*own)
             return _merged(deeds, stored)
 
         results = await self._guard.write(deeds, replace)
@@ -219,16 +224,24 @@ class EnvelopeService:
         return Found(store.name, _placed(names, await self._guard.read(deeds, get)))
 
     async def delete(
-        self, caller: Caller, location: Location | None, name: IndexName, *, if_etag: str | None
+        self,
+        caller: Caller,
+        location: Location | None,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
     ) -> bool:
-        """Idempotent; whether there was an envelope."""
+        """Idempotent; whether there was an envelope. `attempt` as for `create`."""
         method: Method = "destroy" if if_etag is None else "delete"
         store = self._select(caller, method, location, name.value)
         deed = self._guard.deed(caller, method, store.name, name.value)
 
         async def delete() -> bool:
             deed.check()
-            deed.etag_before = await store.delete(name, if_etag=if_etag, owner=caller.identity)
+            deed.etag_before = await store.delete(
+                name, if_etag=if_etag, owner=caller.identity, attempt=attempt
+            )
             return deed.etag_before is not None
 
         return await self._guard.write([deed], delete)
@@ -339,48 +352,3 @@ def _placed(
     """The results of what could be asked for, and in their places the failures of what couldn't."""
     left = iter(results)
     return [it if isinstance(it, KekdError) else next(left) for it in asked]
-
-
-async def _created(
-    store: Store, caller: Caller, name: IndexName, envelope: Envelope, *, retried: bool
-) -> str:
-    try:
-        return await store.create(name, envelope, owner=caller.identity)
-    except EnvelopeExistsError:
-        if retried and (own := await _own_work(store, caller, name, envelope)):
-            return own.etag
-        raise
-
-
-async def _pushed(store: Store, caller: Caller, push: Push, *, retried: bool) -> Written:
-    try:
-        return await store.put(
-            push.name, push.envelope, if_etag=push.if_etag, owner=caller.identity
-        )
-    except EtagMismatchError:
-        if retried and (own := await _own_work(store, caller, push.name, push.envelope)):
-            return own
-        raise
-
-
-async def _or_own_work(
-    store: Store, caller: Caller, push: Push, result: Written | KekdError
-) -> Written | KekdError:
-    """The result of a retried push, or what its earlier attempt wrote."""
-    if isinstance(result, EtagMismatchError):
-        return await _own_work(store, caller, push.name, push.envelope) or result
-    return result
-
-
-async def _own_work(
-    store: Store, caller: Caller, name: IndexName, envelope: Envelope
-) -> Written | None:
-    """The stored envelope, if it is equal to this one, and not before it is durable."""
-    try:
-        stored = await store.get(name, owner=caller.identity)
-        if stored.envelope != envelope:
-            return None
-        # The first attempt may have been cut short between writing it and syncing it.
-        return await store.put(name, envelope, if_etag=stored.etag, owner=caller.identity)
-    except (EnvelopeNotFoundError, EtagMismatchError):
-        return None

@@ -7,6 +7,7 @@ and what it reads was written raw, so that a bug of the one can't hide a bug of 
 import threading
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -15,10 +16,12 @@ from kekd_server.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
+    OutcomeUnknownError,
 )
 from kekd_server.key_ranges import KeyRanges
 from kekd_server.names import IndexName, NamePrefix
 from kekd_server.storage.driver import Driver
+from kekd_server.storage.write_attempt import WriteAttempt
 
 NAMES = [
     "plain",
@@ -41,6 +44,8 @@ NAMES = [
     "é" * 41,
 ]
 NAME = IndexName("my_index")
+FIRST = WriteAttempt("0123456789abcdef" * 2)
+RETRY = FIRST._replace(is_retry=True)
 ALL = NamePrefix("")
 
 
@@ -60,9 +65,6 @@ class Harness:
 
 class DriverContract:
     """To be inherited by a class with a `harness` fixture."""
-
-    tells_what_was_replaced = True
-    """Also by a put without a condition."""
 
     @pytest.mark.parametrize("name", NAMES)
     def test_create_stores_the_very_bytes_under_the_key(self, harness: Harness, name: str) -> None:
@@ -109,13 +111,11 @@ class DriverContract:
         assert replaced == harness.driver.get(NAME).etag
         assert len({created, pushed, replaced}) == 3
 
-    def test_a_write_tells_what_it_replaced_as_far_as_the_store_does(
-        self, harness: Harness
-    ) -> None:
+    def test_write_answers_with_the_etag_that_it_replaced(self, harness: Harness) -> None:
         assert harness.driver.put(NAME, b"1", if_etag=None).before is None
         first = harness.driver.get(NAME).etag
         second, before = harness.driver.put(NAME, b"2", if_etag=None)
-        assert before == (first if self.tells_what_was_replaced else None)
+        assert before == first
         assert harness.driver.put(NAME, b"3", if_etag=second).before == second
 
     def test_a_foreign_write_changes_the_etag(self, harness: Harness) -> None:
@@ -261,3 +261,45 @@ class DriverContract:
             winners = [it for it in threads.map(put, range(8)) if it is not None]
         assert len(winners) == 1
         assert harness.read(NAME.key) == f"record {winners[0]}".encode()
+
+
+class AttemptContract:
+    """For drivers that recognise attempts. To be inherited beside `DriverContract`."""
+
+    def test_repeated_create_answers_the_same(self, harness: Harness) -> None:
+        etag = harness.driver.create(NAME, b"mine", attempt=FIRST)
+        assert harness.driver.create(NAME, b"mine", attempt=RETRY) == etag
+
+    def test_repeated_conditional_put_answers_the_same(self, harness: Harness) -> None:
+        old = harness.driver.create(NAME, b"old")
+        etag = harness.driver.put(NAME, b"mine", if_etag=old, attempt=FIRST).etag
+        assert harness.driver.put(NAME, b"mine", if_etag=old, attempt=RETRY).etag == etag
+
+    def test_create_of_another_attempt_is_refused_over_an_equal_record(
+        self, harness: Harness
+    ) -> None:
+        harness.driver.create(NAME, b"mine", attempt=FIRST)
+        with pytest.raises(EnvelopeExistsError):
+            harness.driver.create(NAME, b"mine", attempt=WriteAttempt("ff" * 16))
+
+    def test_repeated_create_never_brings_its_record_back(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"mine", attempt=FIRST)
+        harness.driver.delete(NAME, if_etag=None)
+        with suppress(OutcomeUnknownError):
+            harness.driver.create(NAME, b"mine", attempt=RETRY)
+        assert harness.read(NAME.key) is None
+
+    def test_repeated_put_never_undoes_a_later_one(self, harness: Harness) -> None:
+        etag = harness.driver.put(NAME, b"mine", if_etag=None, attempt=FIRST).etag
+        harness.driver.put(NAME, b"theirs", if_etag=etag)
+        with suppress(OutcomeUnknownError):
+            harness.driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+        assert harness.read(NAME.key) == b"theirs"
+
+    def test_repeated_delete_never_removes_a_later_record(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"old")
+        harness.driver.delete(NAME, if_etag=None, attempt=FIRST)
+        harness.driver.create(NAME, b"theirs")
+        with suppress(OutcomeUnknownError):
+            harness.driver.delete(NAME, if_etag=None, attempt=RETRY)
+        assert harness.read(NAME.key) == b"theirs"

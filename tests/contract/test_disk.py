@@ -15,12 +15,26 @@ from unittest.mock import Mock
 import pytest
 
 from kekd_policy import IndexRange
-from kekd_server.errors import StoreSilentError, StoreUnavailableError, StoreUnusableError
+from kekd_server.errors import (
+    EtagMismatchError,
+    OutcomeUnknownError,
+    StoreSilentError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
 from kekd_server.key_ranges import KeyRanges
 from kekd_server.names import IndexName
 from kekd_server.storage import disk
 from kekd_server.storage.disk import DiskDriver
-from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
+from tests.contract.driver_contract import (
+    ALL,
+    FIRST,
+    NAME,
+    RETRY,
+    AttemptContract,
+    DriverContract,
+    Harness,
+)
 from tests.fixtures.disk import opened
 
 
@@ -37,7 +51,7 @@ class DiskHarness(Harness):
         (self._folder / key).write_bytes(record)
 
 
-class TestDiskDriver(DriverContract):
+class TestDiskDriver(DriverContract, AttemptContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:
         return DiskHarness(tmp_path)
@@ -292,3 +306,69 @@ def others_at_work(tmp_path: Path) -> Iterator[Path]:
 def test_a_start_leaves_alone_what_others_are_writing(others_at_work: Path) -> None:
     for _ in range(300):
         opened(others_at_work)
+
+
+def test_attempt_that_another_daemon_applied_gets_its_result(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    written = one.put(NAME, b"mine", if_etag=None, attempt=FIRST)
+    one.put(NAME, b"theirs", if_etag=None)
+    assert other.put(NAME, b"mine", if_etag=None, attempt=RETRY) == written
+
+
+def test_attempt_that_is_late_is_not_applied_after_its_retry(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    written = one.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+    one.put(NAME, b"theirs", if_etag=None)
+    assert other.put(NAME, b"mine", if_etag=None, attempt=FIRST) == written
+    assert one.get(NAME).record == b"theirs"
+
+
+def test_attempt_that_is_late_is_not_applied_after_its_retry_was_refused(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    etag = one.create(NAME, b"old")
+    one.put(NAME, b"new", if_etag=None)
+    with pytest.raises(EtagMismatchError):
+        one.put(NAME, b"mine", if_etag=etag, attempt=RETRY)
+    one.put(NAME, b"old", if_etag=None)
+    with pytest.raises(EtagMismatchError):
+        other.put(NAME, b"mine", if_etag=etag, attempt=FIRST)
+
+
+def test_delete_that_is_late_is_not_applied_after_its_retry_found_nothing(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    assert one.delete(NAME, if_etag=None, attempt=RETRY) is None
+    one.create(NAME, b"theirs")
+    assert other.delete(NAME, if_etag=None, attempt=FIRST) is None
+    assert one.get(NAME).record == b"theirs"
+
+
+@pytest.mark.parametrize("is_applied", [True, False])
+def test_retry_of_a_write_at_which_a_daemon_died_finds_it_or_says_that_it_cannot_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_applied: bool
+) -> None:
+    driver, really_rename = opened(tmp_path), os.rename
+
+    def die(source: str, target: Path) -> None:
+        if is_applied:
+            really_rename(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", die)
+    with pytest.raises(KeyboardInterrupt):
+        driver.put(NAME, b"mine", if_etag=None, attempt=FIRST)
+    monkeypatch.setattr(os, "rename", really_rename)
+    if is_applied:
+        assert driver.put(NAME, b"mine", if_etag=None, attempt=RETRY).etag
+    else:
+        with pytest.raises(OutcomeUnknownError):
+            driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+
+
+def test_retry_is_durable_before_it_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.put(NAME, b"mine", if_etag=None, attempt=FIRST)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "not synced")))
+    with pytest.raises(StoreUnavailableError):
+        driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)

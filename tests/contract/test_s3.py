@@ -4,7 +4,13 @@ from kekd_server.errors import StoreUnusableError
 from kekd_server.storage.driver import MOST_BYTES
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import S3Driver, connect
-from tests.contract.driver_contract import ALL, NAME, DriverContract, Harness
+from tests.contract.driver_contract import (
+    ALL,
+    NAME,
+    AttemptContract,
+    DriverContract,
+    Harness,
+)
 from tests.fixtures.s3 import REGION, Bucket
 
 
@@ -27,9 +33,7 @@ class S3Harness(Harness):
         self._bucket.s3.put_object(Bucket=self._bucket.name, Key=self._folder + key, Body=record)
 
 
-class TestS3Driver(DriverContract):
-    tells_what_was_replaced = False
-
+class TestS3Driver(DriverContract, AttemptContract):
     @pytest.fixture(params=["", "some/prefix"])
     def harness(self, bucket: Bucket, request: pytest.FixtureRequest) -> Harness:
         return S3Harness(bucket, request.param)

@@ -2,6 +2,7 @@
 suffers, and no answer is a wrong one.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -205,20 +206,22 @@ def test_the_daemon_tries_a_failing_endpoint_a_few_times(
     assert faulty.proxy.connections == ATTEMPTS
 
 
-@pytest.mark.parametrize("name", ["create", "push", "list"])
-def test_the_daemon_outlives_a_503(faulty: Faulty, once: Callable[[str], Any], name: str) -> None:
+@pytest.mark.parametrize(("name", "requests"), [("create", 1), ("push", 2), ("list", 1)])
+def test_request_that_s3_turns_away_is_sent_again(
+    faulty: Faulty, once: Callable[[str], Any], name: str, requests: int
+) -> None:
     faulty.proxy.tell(s3_error(503, "ServiceUnavailable"))
     once(name)
-    assert faulty.proxy.connections == 2
+    assert faulty.proxy.connections == requests + 1
 
 
-@pytest.mark.parametrize("name", ["create", "push"])
-def test_the_daemon_outlives_a_conflict(
-    faulty: Faulty, once: Callable[[str], Any], name: str
+@pytest.mark.parametrize(("name", "before"), [("create", []), ("push", [relay])])
+def test_write_that_crosses_another_is_sent_again(
+    faulty: Faulty, once: Callable[[str], Any], name: str, before: list[Fault]
 ) -> None:
-    faulty.proxy.tell(s3_error(409, "ConditionalRequestConflict"))
+    faulty.proxy.tell(*before, s3_error(409, "ConditionalRequestConflict"))
     once(name)
-    assert faulty.proxy.connections == 2
+    assert faulty.proxy.connections == len(before) + 2
     assert faulty.client.get_index_kms(S3, "i") == OTHER
 
 
@@ -252,29 +255,60 @@ def test_the_caller_of_a_silent_endpoint_is_told_which_store_it_is(
 def test_a_create_whose_answer_was_lost_is_the_callers_own(faulty: Faulty) -> None:
     faulty.proxy.tell(lose_answer)
     etag = faulty.client.create_index_kms(S3, "i", BLOB)
-    assert faulty.proxy.connections == 3  # the write, its repetition, and a look at whose it is
+    assert faulty.proxy.connections == 2  # the write, and a read that finds its mark
     stored = faulty.client.get_index_kms(S3, "i")
     assert (stored, stored.etag) == (BLOB, etag)
 
 
-def test_a_rivals_create_is_refused_even_if_an_answer_was_lost(faulty: Faulty) -> None:
+def test_create_whose_refusal_was_lost_has_an_unknown_outcome(faulty: Faulty) -> None:
     faulty.client.create_index_kms(S3, "i", BLOB)
     faulty.proxy.tell(lose_answer)
-    with pytest.raises(kekd.EnvelopeExistsError):
+    with pytest.raises(kekd.OutcomeUnknownError):
         faulty.client.create_index_kms(S3, "i", BLOB)  # equal, but not this call's
+    assert faulty.client.get_index_kms(S3, "i") == BLOB
 
 
-def test_a_conditional_push_whose_answer_was_lost_is_the_callers_own(faulty: Faulty) -> None:
+def test_create_that_never_reached_s3_has_an_unknown_outcome(faulty: Faulty) -> None:
+    faulty.proxy.tell(refuse)
+    with pytest.raises(kekd.OutcomeUnknownError):
+        faulty.client.create_index_kms(S3, "i", BLOB)
+    with pytest.raises(kekd.EnvelopeNotFoundError):
+        faulty.client.get_index_kms(S3, "i")
+
+
+def test_push_that_never_reached_s3_is_sent_again(faulty: Faulty) -> None:
+    faulty.client.create_index_kms(S3, "i", OTHER)
+    faulty.proxy.tell(relay, refuse)
+    faulty.client.push_index_kms(S3, "i", BLOB)
+    assert faulty.client.get_index_kms(S3, "i") == BLOB
+
+
+@pytest.mark.parametrize("condition", ["etag", "none"])
+def test_push_whose_answer_was_lost_is_the_callers_own(faulty: Faulty, condition: str) -> None:
     old = faulty.client.create_index_kms(S3, "i", OTHER)
-    faulty.proxy.tell(lose_answer)
-    new = faulty.client.push_index_kms(S3, "i", BLOB, if_etag=old)
+    faulty.proxy.tell(relay, lose_answer)
+    new = faulty.client.push_index_kms(S3, "i", BLOB, if_etag=old if condition == "etag" else None)
     stored = faulty.client.get_index_kms(S3, "i")
     assert (stored, stored.etag) == (BLOB, new)
 
 
-def test_a_conditional_push_that_a_rival_outran_is_refused_even_if_an_answer_was_lost(
-    faulty: Faulty,
-) -> None:
+def test_push_whose_answer_was_lost_does_not_undo_a_later_one(faulty: Faulty) -> None:
+    """Between the lost answer and the daemon's next request, a rival replaces the envelope."""
+    faulty.client.create_index_kms(S3, "i", OTHER)
+    third = kekd.KMSBlob(provider="none", version=3)
+
+    def lose_and_replace(client: socket.socket, server: socket.socket) -> None:
+        faulty.proxy.tell()
+        lose_answer(client, server)
+        faulty.client.push_index_kms(S3, "i", third)
+
+    faulty.proxy.tell(relay, lose_and_replace)
+    with pytest.raises(kekd.OutcomeUnknownError):
+        faulty.client.push_index_kms(S3, "i", BLOB)
+    assert faulty.client.get_index_kms(S3, "i") == third
+
+
+def test_conditional_push_that_a_rival_outran_is_refused(faulty: Faulty) -> None:
     stale = faulty.client.create_index_kms(S3, "i", OTHER)
     faulty.client.push_index_kms(S3, "i", BLOB)
     faulty.proxy.tell(lose_answer)
@@ -282,14 +316,14 @@ def test_a_conditional_push_that_a_rival_outran_is_refused_even_if_an_answer_was
         faulty.client.push_index_kms(S3, "i", BLOB, if_etag=stale)
 
 
-def test_a_create_is_not_refused_while_nobody_knows_whose_the_object_is(faulty: Faulty) -> None:
+def test_create_is_decided_once_s3_can_be_read_again(faulty: Faulty) -> None:
     unavailable = s3_error(503, "ServiceUnavailable")
-    faulty.proxy.tell(lose_answer, relay, *[unavailable] * ATTEMPTS)
+    faulty.proxy.tell(lose_answer, *[unavailable] * ATTEMPTS)
     faulty.client.create_index_kms(S3, "i", BLOB, timeout=30)
     assert faulty.client.get_index_kms(S3, "i") == BLOB
 
 
-def test_an_unconditional_delete_whose_answer_was_lost_is_done(faulty: Faulty) -> None:
+def test_delete_whose_answer_was_lost_is_done(faulty: Faulty) -> None:
     faulty.client.create_index_kms(S3, "i", BLOB)
     faulty.proxy.tell(relay, lose_answer)
     assert faulty.client.delete_index_kms(S3, "i")

@@ -21,6 +21,7 @@ from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.storage.subscription import MOST_PENDING, Subscription
+from kekd_server.storage.write_attempt import WriteAttempt
 
 ALL = NamePrefix("")
 ONE, OTHER = IndexName("i"), IndexName("j")
@@ -212,10 +213,12 @@ async def test_a_write_is_told_even_if_its_caller_has_gone_away() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     class SlowDriver(MemoryDriver):
-        def create(self, name: IndexName, record: bytes) -> str:
+        def create(
+            self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None
+        ) -> str:
             begun.set()
             go_on.wait(5)
-            return super().create(name, record)
+            return super().create(name, record, attempt=attempt)
 
     store = Store(MemoryLocation(), SlowDriver(), threads=1)
     with closing(store):

@@ -20,6 +20,7 @@ from kekd_server.storage.disk_source import DiskSource, _Folder
 from kekd_server.storage.driver import Written
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
+from kekd_server.storage.write_attempt import WriteAttempt
 
 ONE, OTHER = IndexName("i"), IndexName("j")
 
@@ -31,9 +32,16 @@ class StuckDriver(DiskDriver):
         super().__init__(root)
         self.go_on = threading.Event()
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
+    def put(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
+    ) -> Written:
         self.go_on.wait(30)
-        return super().put(name, record, if_etag=if_etag)
+        return super().put(name, record, if_etag=if_etag, attempt=attempt)
 
 
 @pytest.fixture

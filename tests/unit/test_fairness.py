@@ -75,7 +75,7 @@ class Daemon:
 
     def push_many(self, owner: Caller, count: int = ENTRIES) -> asyncio.Task[Any]:
         pushes = [Push(IndexName(f"held-{it}"), ENVELOPE, None) for it in range(count)]
-        return self.begin(self.service.push_many(owner, None, pushes, retried=False))
+        return self.begin(self.service.push_many(owner, None, pushes))
 
     async def close(self) -> None:
         self.driver.go_on.set()
@@ -100,7 +100,7 @@ async def test_others_go_on_while_the_batches_of_one_identity_hang(daemon: Daemo
     other = caller("other")
     for number in range(20):
         name = IndexName(f"mine-{number}")
-        await daemon.service.create(other, None, name, ENVELOPE, retried=False)
+        await daemon.service.create(other, None, name, ENVELOPE)
         assert (await daemon.service.get(other, None, name)).envelope == ENVELOPE
     page = await daemon.service.list(other, None, "mine", 100, "")
     assert len(page.names) == 20
@@ -113,7 +113,7 @@ async def test_reads_of_a_batch_leave_threads_to_others(daemon: Daemon) -> None:
     for _ in range(BATCHES):
         daemon.begin(daemon.service.get_many(caller("hog"), None, names))
     await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
-    await daemon.service.create(caller("other"), None, IndexName("i"), ENVELOPE, retried=False)
+    await daemon.service.create(caller("other"), None, IndexName("i"), ENVELOPE)
 
 
 async def test_the_same_identity_waits_for_a_turn_of_each_batch_and_not_for_their_end(
@@ -122,9 +122,7 @@ async def test_the_same_identity_waits_for_a_turn_of_each_batch_and_not_for_thei
     for _ in range(BATCHES):
         daemon.push_many(caller("hog"))
     await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
-    created = daemon.begin(
-        daemon.service.create(caller("hog"), None, IndexName("i"), ENVELOPE, retried=False)
-    )
+    created = daemon.begin(daemon.service.create(caller("hog"), None, IndexName("i"), ENVELOPE))
     daemon.driver.go_on.set()
     await created
     assert len(daemon.driver.begun) < BATCHES * ENTRIES / 5

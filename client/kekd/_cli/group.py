@@ -22,6 +22,7 @@ EXIT_CODES: Final = (
     (kekd.EnvelopeNotFoundError, 3),
     (kekd.EnvelopeExistsError, 4),
     (kekd.EtagMismatchError, 5),
+    (kekd.OutcomeUnknownError, 5),
     (kekd.UnavailableError, 6),
     (kekd.DeadlineExceededError, 6),
     (kekd.PermissionDeniedError, 7),
@@ -59,7 +60,7 @@ STOPPED: Final = 128 + signal.SIGINT
 
 EPILOG: Final = """\b
 Exit codes:
-  0  done                     5  conflict: somebody else wrote
+  0  done                     5  conflict with another write
   1  another failure          6  daemon or store unavailable, or too slow
   2  bad arguments or input   7  permission denied
   3  not found                8  the envelope is corrupt, or its KEK doesn't open

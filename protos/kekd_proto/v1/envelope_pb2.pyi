@@ -62,14 +62,18 @@ class KMSBlob(_message.Message):
     def __init__(self, kms_name: _Optional[str] = ..., provider: _Optional[str] = ..., key_id: _Optional[str] = ..., region: _Optional[str] = ..., wrapped_kek: _Optional[bytes] = ..., version: _Optional[int] = ..., created_at: _Optional[int] = ..., key_arn: _Optional[str] = ..., binding: _Optional[str] = ...) -> None: ...
 
 class CreateEnvelopeRequest(_message.Message):
-    __slots__ = ("config_location", "index_name", "blob")
+    __slots__ = ("config_location", "index_name", "blob", "idempotency_key", "is_retry")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_RETRY_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     index_name: str
     blob: KMSBlob
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ...) -> None: ...
+    idempotency_key: str
+    is_retry: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., idempotency_key: _Optional[str] = ..., is_retry: _Optional[bool] = ...) -> None: ...
 
 class CreateEnvelopeResponse(_message.Message):
     __slots__ = ("etag",)
@@ -78,16 +82,20 @@ class CreateEnvelopeResponse(_message.Message):
     def __init__(self, etag: _Optional[str] = ...) -> None: ...
 
 class PushEnvelopeRequest(_message.Message):
-    __slots__ = ("config_location", "index_name", "blob", "if_etag")
+    __slots__ = ("config_location", "index_name", "blob", "if_etag", "idempotency_key", "is_retry")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     IF_ETAG_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_RETRY_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     index_name: str
     blob: KMSBlob
     if_etag: str
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., if_etag: _Optional[str] = ...) -> None: ...
+    idempotency_key: str
+    is_retry: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., if_etag: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., is_retry: _Optional[bool] = ...) -> None: ...
 
 class PushEnvelopeResponse(_message.Message):
     __slots__ = ("etag",)
@@ -130,12 +138,16 @@ class BatchGetEnvelopesResponse(_message.Message):
     def __init__(self, envelopes: _Optional[_Iterable[_Union[ListedEnvelope, _Mapping]]] = ..., store: _Optional[str] = ...) -> None: ...
 
 class BatchPushEnvelopesRequest(_message.Message):
-    __slots__ = ("config_location", "pushes")
+    __slots__ = ("config_location", "pushes", "idempotency_key", "is_retry")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     PUSHES_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_RETRY_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     pushes: _containers.RepeatedCompositeFieldContainer[EnvelopePush]
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., pushes: _Optional[_Iterable[_Union[EnvelopePush, _Mapping]]] = ...) -> None: ...
+    idempotency_key: str
+    is_retry: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., pushes: _Optional[_Iterable[_Union[EnvelopePush, _Mapping]]] = ..., idempotency_key: _Optional[str] = ..., is_retry: _Optional[bool] = ...) -> None: ...
 
 class EnvelopePush(_message.Message):
     __slots__ = ("index_name", "blob", "if_etag")
@@ -166,14 +178,18 @@ class PushedEnvelope(_message.Message):
     def __init__(self, index_name: _Optional[str] = ..., etag: _Optional[str] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class DeleteEnvelopeRequest(_message.Message):
-    __slots__ = ("config_location", "index_name", "if_etag")
+    __slots__ = ("config_location", "index_name", "if_etag", "idempotency_key", "is_retry")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
     IF_ETAG_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_RETRY_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     index_name: str
     if_etag: str
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., if_etag: _Optional[str] = ...) -> None: ...
+    idempotency_key: str
+    is_retry: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., if_etag: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., is_retry: _Optional[bool] = ...) -> None: ...
 
 class DeleteEnvelopeResponse(_message.Message):
     __slots__ = ("existed",)

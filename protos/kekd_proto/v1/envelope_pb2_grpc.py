@@ -31,6 +31,10 @@ class EnvelopeServiceStub:
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
+
+    Writes that you may send again carry an idempotency_key. The daemon runs such a write once, however
+    many attempts arrive, and answers each attempt with the one outcome. If an earlier attempt may have
+    run and its outcome can't be known, the write ends with ABORTED (OUTCOME_UNKNOWN).
     """
 
     def __init__(self, channel):
@@ -87,12 +91,15 @@ class EnvelopeServiceServicer:
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
+
+    Writes that you may send again carry an idempotency_key. The daemon runs such a write once, however
+    many attempts arrive, and answers each attempt with the one outcome. If an earlier attempt may have
+    run and its outcome can't be known, the write ends with ABORTED (OUTCOME_UNKNOWN).
     """
 
     def CreateEnvelope(self, request, context):
         """Stores the envelope of an index that has none yet.
-        ALREADY_EXISTS if there is one. A call that gRPC retried (header grpc-previous-rpc-attempts)
-        succeeds where the stored envelope equals the one sent: the earlier attempt was the winner.
+        ALREADY_EXISTS if there is one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,6 +217,10 @@ class EnvelopeService:
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
+
+    Writes that you may send again carry an idempotency_key. The daemon runs such a write once, however
+    many attempts arrive, and answers each attempt with the one outcome. If an earlier attempt may have
+    run and its outcome can't be known, the write ends with ABORTED (OUTCOME_UNKNOWN).
     """
 
     @staticmethod

@@ -34,6 +34,10 @@ class EnvelopeServiceStub:
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
+
+    Writes that you may send again carry an idempotency_key. The daemon runs such a write once, however
+    many attempts arrive, and answers each attempt with the one outcome. If an earlier attempt may have
+    run and its outcome can't be known, the write ends with ABORTED (OUTCOME_UNKNOWN).
     """
 
     @_typing.overload
@@ -42,8 +46,7 @@ class EnvelopeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EnvelopeServiceAsyncStub: ...
     CreateEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.CreateEnvelopeRequest, _envelope_pb2.CreateEnvelopeResponse]
     """Stores the envelope of an index that has none yet.
-    ALREADY_EXISTS if there is one. A call that gRPC retried (header grpc-previous-rpc-attempts)
-    succeeds where the stored envelope equals the one sent: the earlier attempt was the winner.
+    ALREADY_EXISTS if there is one.
     """
     PushEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.PushEnvelopeRequest, _envelope_pb2.PushEnvelopeResponse]
     """Stores the envelope of an index, in the place of any that is there.
@@ -78,13 +81,16 @@ class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
+
+    Writes that you may send again carry an idempotency_key. The daemon runs such a write once, however
+    many attempts arrive, and answers each attempt with the one outcome. If an earlier attempt may have
+    run and its outcome can't be known, the write ends with ABORTED (OUTCOME_UNKNOWN).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.CreateEnvelopeRequest, _envelope_pb2.CreateEnvelopeResponse]  # type: ignore[assignment]
     """Stores the envelope of an index that has none yet.
-    ALREADY_EXISTS if there is one. A call that gRPC retried (header grpc-previous-rpc-attempts)
-    succeeds where the stored envelope equals the one sent: the earlier attempt was the winner.
+    ALREADY_EXISTS if there is one.
     """
     PushEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.PushEnvelopeRequest, _envelope_pb2.PushEnvelopeResponse]  # type: ignore[assignment]
     """Stores the envelope of an index, in the place of any that is there.
@@ -118,6 +124,10 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
+
+    Writes that you may send again carry an idempotency_key. The daemon runs such a write once, however
+    many attempts arrive, and answers each attempt with the one outcome. If an earlier attempt may have
+    run and its outcome can't be known, the write ends with ABORTED (OUTCOME_UNKNOWN).
     """
 
     @_abc_1.abstractmethod
@@ -127,8 +137,7 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_envelope_pb2.CreateEnvelopeResponse, _abc.Awaitable[_envelope_pb2.CreateEnvelopeResponse]]:
         """Stores the envelope of an index that has none yet.
-        ALREADY_EXISTS if there is one. A call that gRPC retried (header grpc-previous-rpc-attempts)
-        succeeds where the stored envelope equals the one sent: the earlier attempt was the winner.
+        ALREADY_EXISTS if there is one.
         """
 
     @_abc_1.abstractmethod

@@ -4,19 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from kekd_server import deadline
 from kekd_server.caller import Caller
-from kekd_server.errors import InvalidRequestError, KekdError
+from kekd_server.errors import InvalidRequestError, KekdError, ShuttingDownError
 from kekd_server.limits import Limits
 from kekd_server.rpc.callers import Callers
 from kekd_server.rpc.calls import Calls
 from kekd_server.rpc.errors import (
     Context,
     Observed,
-    ShuttingDownError,
     abort_known,
     abort_unknown,
 )
@@ -63,9 +61,6 @@ def answering(  # noqa: PLR0913
                 if isinstance(request, DecodeError):
                     raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
                 return await method(request, context, caller)
-        except ShuttingDownError:
-            # As gRPC words it; clients try again, elsewhere or when there is a daemon again.
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down")
         except KekdError as error:
             await abort_known(error, request, context)
         except Exception:  # noqa: BLE001  (the boundary: nothing may pass it untranslated)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
+from kekd_server.caller import Caller
 from kekd_server.errors import (
     EnvelopeNotFoundError,
     InvalidEnvelopeError,
@@ -16,10 +18,20 @@ from kekd_server.service import Found, Pushed
 from kekd_server.storage.change import Change, Kind, Signal
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.store import Push, StoredEnvelope
+from kekd_server.storage.write_attempt import WriteAttempt
 
 MAX_PAGE_SIZE = 1000
 _MAX_NAMES = 1000
 _MAX_PUSHES = 1000
+
+_MAX_KEY_BYTES: Final = 128
+
+Write = (
+    pb.CreateEnvelopeRequest
+    | pb.PushEnvelopeRequest
+    | pb.BatchPushEnvelopesRequest
+    | pb.DeleteEnvelopeRequest
+)
 
 Addressed = (
     pb.CreateEnvelopeRequest
@@ -218,6 +230,31 @@ def if_etag(
     if not request.if_etag:
         raise InvalidRequestError("if_etag is empty: leave it out for an unconditional call.")
     return request.if_etag
+
+
+def attempt(request: Write, caller: Caller, *, is_retry: bool) -> WriteAttempt | None:
+    """None for a write that its caller doesn't mean to send again. `is_retry` is for a call that
+    gRPC itself sends again, whose message can't say so.
+
+    The id covers the identity and the whole request. So nobody finds out about the writes of
+    others, and a key that is used for two different writes names each of them.
+    """
+    key = request.idempotency_key.encode()
+    is_retry = is_retry or request.is_retry
+    if not key:
+        if is_retry:
+            raise InvalidRequestError(
+                "this write was sent again without an idempotency_key, and an earlier attempt may"
+                " have been applied: get the envelope and decide again; set idempotency_key on"
+                " writes that are to be sent again."
+            )
+        return None
+    if len(key) > _MAX_KEY_BYTES:
+        raise InvalidRequestError(f"idempotency_key must have at most {_MAX_KEY_BYTES} bytes.")
+    request.is_retry = False  # so that the request is the same in each attempt
+    sent = request.SerializeToString(deterministic=True)
+    parts = (caller.identity.encode(), type(request).__name__.encode(), sent)
+    return WriteAttempt.derive(parts, is_retry=is_retry)
 
 
 def page_size(request: pb.ListEnvelopesRequest) -> int:

@@ -30,10 +30,6 @@ _MOST_SHOWN: Final = 255
 """Characters of a caller's name to send back: headers have a limit, and a bad name has none."""
 
 
-class ShuttingDownError(Exception):
-    """No more of this call."""
-
-
 async def abort_known(error: KekdError, request: Any, context: Context) -> None:
     index_name = (error.index_name or getattr(request, "index_name", ""))[:_MOST_SHOWN]
     metadata = {"index_name": index_name, "store": error.store}

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from kekd_server.errors import status_of
 from kekd_server.metrics import MethodMetrics, Metrics
-from kekd_server.rpc.errors import Context, ShuttingDownError
+from kekd_server.rpc.errors import Context
 from kekd_server.stores import selected
 from kekd_server.tracing import Tracing
 
@@ -58,5 +58,5 @@ class _Counted:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if error is not None:
-            self.code = "UNAVAILABLE" if isinstance(error, ShuttingDownError) else status_of(error)
+            self.code = status_of(error)
         self._metrics.ended(selected.get(), self.code, perf_counter() - self._begun)

@@ -7,10 +7,11 @@ from google.protobuf.message import Message
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.caller import Caller
-from kekd_server.errors import WatchFellBehindError
+from kekd_server.errors import ShuttingDownError, WatchFellBehindError
 from kekd_server.rpc import convert
-from kekd_server.rpc.errors import Context, ShuttingDownError, log_causes
+from kekd_server.rpc.errors import Context, log_causes
 from kekd_server.service import EnvelopeService
+from kekd_server.storage.write_attempt import WriteAttempt
 
 _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 """Sent by gRPC itself with a call that it retries
@@ -33,7 +34,7 @@ class EnvelopeServicer:
             convert.location(request),
             convert.index_name(request.index_name),
             convert.envelope(request),
-            retried=_retried(context),
+            attempt=_attempt(request, context, caller),
         )
         return pb.CreateEnvelopeResponse(etag=etag)
 
@@ -41,7 +42,10 @@ class EnvelopeServicer:
         self, request: pb.PushEnvelopeRequest, context: Context, caller: Caller
     ) -> pb.PushEnvelopeResponse:
         etag = await self._service.push(
-            caller, convert.location(request), convert.push(request), retried=_retried(context)
+            caller,
+            convert.location(request),
+            convert.push(request),
+            attempt=_attempt(request, context, caller),
         )
         return pb.PushEnvelopeResponse(etag=etag)
 
@@ -65,19 +69,23 @@ class EnvelopeServicer:
         self, request: pb.BatchPushEnvelopesRequest, context: Context, caller: Caller
     ) -> pb.BatchPushEnvelopesResponse:
         pushed = await self._service.push_many(
-            caller, convert.location(request), convert.pushes(request), retried=_retried(context)
+            caller,
+            convert.location(request),
+            convert.pushes(request),
+            attempt=_attempt(request, context, caller),
         )
         log_causes(pushed.results)
         return convert.pushed_response(request, pushed)
 
     async def DeleteEnvelope(
-        self, request: pb.DeleteEnvelopeRequest, _context: Context, caller: Caller
+        self, request: pb.DeleteEnvelopeRequest, context: Context, caller: Caller
     ) -> pb.DeleteEnvelopeResponse:
         existed = await self._service.delete(
             caller,
             convert.location(request),
             convert.index_name(request.index_name),
             if_etag=convert.if_etag(request),
+            attempt=_attempt(request, context, caller),
         )
         return pb.DeleteEnvelopeResponse(existed=existed)
 
@@ -121,5 +129,7 @@ async def _send(context: Context, message: Message) -> None:
     await asyncio.sleep(0)
 
 
-def _retried(context: Context) -> bool:
-    return any(key == _PREVIOUS_ATTEMPTS for key, _ in context.invocation_metadata() or ())
+def _attempt(request: convert.Write, context: Context, caller: Caller) -> WriteAttempt | None:
+    metadata = context.invocation_metadata() or ()
+    is_retry = any(key == _PREVIOUS_ATTEMPTS for key, _ in metadata)
+    return convert.attempt(request, caller, is_retry=is_retry)

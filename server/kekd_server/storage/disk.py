@@ -2,7 +2,8 @@
 
 PATH/_catalog/config/<key>    the records, where CyborgDB 0.18 has them
 PATH/_kekd/tmp/<number>/      files being written, in a folder for each thread that writes
-PATH/_kekd/locks/             one of these is held while a record is replaced or removed
+PATH/_kekd/locks/             one of these is held while a record is written or removed; it lists
+                              the writes of the last minute (write_ledger)
 """
 
 import errno
@@ -34,7 +35,9 @@ from kekd_server.storage import disk_layout, durable
 from kekd_server.storage.driver import PROBE_BYTES, NameRange, Stored, Written
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.record_cache import RecordCache
+from kekd_server.storage.recorded_write import RecordedWrite
 from kekd_server.storage.sorted_keys import names_in_order
+from kekd_server.storage.write_attempt import WriteAttempt
 
 _LOCKS: Final = 256
 _LOCK_SECONDS: Final = 5.0
@@ -64,11 +67,14 @@ class DiskDriver:
     """A folder with a file for each envelope, read and written by any number of processes.
 
     Between kekd daemons every method is atomic: create by link(2), which fails if the name is
-    taken; put and delete under a lock, so that nobody writes between looking at an etag and
-    replacing the file. CyborgDB itself takes no lock and creates by look-then-rename. So a write of
-    its own that falls into the few microseconds between those two steps of ours, or the other way
-    round, can be lost: let one of them do the writing.
+    taken; all writes under a lock, so that nobody writes between looking at an etag and replacing
+    the file, and so that every daemon recognises the attempts of one write. CyborgDB itself takes
+    no lock and creates by look-then-rename. So a write of its own that falls into the few
+    microseconds between those two steps of ours, or the other way round, can be lost: let one of
+    them do the writing.
     """
+
+    recognizes_attempts = True
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -130,32 +136,53 @@ class DiskDriver:
         except OSError:
             return None
 
-    def create(self, name: IndexName, record: bytes) -> str:
-        with self._translated:
+    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
+        written = Written(etag_of(record), None)
+        with self._translated, self._write(name, attempt) as write:
+            if earlier := write.find_earlier(written.etag, self._stored_etag):
+                durable.sync_folder(self._records)
+                return earlier.etag
             try:
-                durable.create(self._path(name), record, self._own.folder)
+                durable.create(self._path(name), record, self._own.folder, write.applying(written))
             except FileExistsError:
                 raise EnvelopeExistsError(name.value) from None
-        return etag_of(record)
+        return written.etag
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
-        with self._translated, self._locked(name):
+    def put(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
+    ) -> Written:
+        etag = etag_of(record)
+        with self._translated, self._write(name, attempt) as write:
+            if earlier := write.find_earlier(etag, self._stored_etag):
+                durable.sync_folder(self._records)
+                return earlier
             if if_etag is not None:
                 self._check_etag(name, self._read(name), if_etag)
-            before = if_etag or self._etag(name)
-            durable.replace(self._path(name), record, self._own.folder)
-        return Written(etag_of(record), before)
+            written = Written(etag, if_etag or self._etag(name))
+            durable.replace(self._path(name), record, self._own.folder, write.applying(written))
+        return written
 
-    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
-        with self._translated, self._locked(name):
-            stored = self._read(name)
+    def delete(
+        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+    ) -> str | None:
+        with self._translated, self._write(name, attempt) as write:
+            earlier = write.find_earlier("", self._stored_etag)
+            stored = None if earlier else self._read(name)
             if stored is None:
                 # A delete before may have been cut short, or failed, before it was on disk.
                 durable.sync_folder(self._records)
+                if earlier:
+                    return earlier.before
+                write.add_nothing()
                 return None
             if if_etag is not None:
                 self._check_etag(name, stored, if_etag)
-            durable.remove(self._path(name))
+            durable.remove(self._path(name), write.applying(Written("", stored.etag)))
         return stored.etag
 
     def list(
@@ -217,9 +244,12 @@ class DiskDriver:
     def _etag(self, name: IndexName) -> str | None:
         """None also for what can't be read: a push is how it's mended."""
         try:
-            stored = self._read(name)
+            return self._stored_etag(name)
         except OSError:
             return None
+
+    def _stored_etag(self, name: IndexName) -> str | None:
+        stored = self._read(name)
         return stored.etag if stored else None
 
     @staticmethod
@@ -245,13 +275,14 @@ class DiskDriver:
         return sorted(key for key in os.listdir(self._records) if key.startswith(wanted.keys))
 
     @contextmanager
-    def _locked(self, name: IndexName) -> Iterator[None]:
-        """Holds off every other kekd's put and delete of this name (and of a few others)."""
+    def _write(self, name: IndexName, attempt: WriteAttempt | None) -> Iterator[RecordedWrite]:
+        """Holds off every other kekd's writes of this name (and of a few others)."""
         path = self._locks / str(crc32(name.key.encode()) % _LOCKS)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._take(lock, path)
-            yield
+            with RecordedWrite(lock, name, attempt) as write:
+                yield write
         finally:
             durable.close_quietly(lock)
 

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from kekd_server.key_ranges import KeyRanges
 from kekd_server.names import IndexName, NamePrefix
+from kekd_server.storage.write_attempt import WriteAttempt
 
 NameRange: TypeAlias = NamePrefix | KeyRanges
 """Has `keys`, which the keys of its names start with or `is_exact`, and `name_of` for each."""
@@ -40,10 +41,17 @@ class Driver(Protocol):
     has reached stable storage, where the store has such. Cost doesn't grow with the number of
     records, but for what `list` says.
 
+    A write with an `attempt` is applied at most once for its id, by whichever process: where an
+    earlier attempt was applied, the answer is that one's. Raises `OutcomeUnknownError` where that
+    can't be known: if the attempt is a retry, and what it would leave isn't there. A driver whose
+    `recognizes_attempts` is false ignores attempts, as no other process writes there.
+
     Every method raises `StoreUnavailableError` when trying again may help and `StoreUnusableError`
     when it can't; after the former a change may have happened or not. `StoreSilentError` is for
     what was waited for in vain already, so that it isn't tried again.
     """
+
+    recognizes_attempts: bool
 
     def open(self, *, create: bool = False) -> bool:
         """Makes ready the keystore that is there; if there is none, a new one if it may `create`
@@ -75,20 +83,29 @@ class Driver(Protocol):
         Raises nothing.
         """
 
-    def create(self, name: IndexName, record: bytes) -> str:
+    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
         """Stores the record of a name that has none; the etag. Of several at once, one wins.
 
         Raises `EnvelopeExistsError` if the name has a record, whatever is in it.
         """
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
+    def put(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
+    ) -> Written:
         """Stores a record in place of any that is there.
 
         Raises `EtagMismatchError` if `if_etag` isn't None and isn't the etag of the stored record,
         or there is none.
         """
 
-    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
+    def delete(
+        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+    ) -> str | None:
         """Removes the record of `name`; the etag it had, or None if there was none.
 
         Raises `EtagMismatchError` if there is one and `if_etag` is neither None nor its etag.

@@ -23,20 +23,32 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Final
+
+Applying = AbstractContextManager[object]
+"""Entered around the one system call that makes a change visible."""
+
+NOT_RECORDED: Final[Applying] = nullcontext()
 
 
-def create(path: Path, content: bytes, temporary_folder: Path) -> None:
+def create(
+    path: Path, content: bytes, temporary_folder: Path, applying: Applying = NOT_RECORDED
+) -> None:
     """Makes a file that isn't there yet. Raises FileExistsError, atomically, if it is."""
     with _temporary(content, temporary_folder) as temporary:
-        os.link(temporary, path)
+        with applying:
+            os.link(temporary, path)
         _unlink_quietly(temporary)
     sync_folder(path.parent)
 
 
-def replace(path: Path, content: bytes, temporary_folder: Path) -> None:
+def replace(
+    path: Path, content: bytes, temporary_folder: Path, applying: Applying = NOT_RECORDED
+) -> None:
     """Makes a file, in place of any that is there."""
-    with _temporary(content, temporary_folder) as temporary:
+    with _temporary(content, temporary_folder) as temporary, applying:
         os.rename(temporary, path)
     sync_folder(path.parent)
 
@@ -56,9 +68,10 @@ def probe(temporary_folder: Path, length: int) -> None:
     sync_folder(temporary_folder)
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, applying: Applying = NOT_RECORDED) -> None:
     """Removes a file. Raises FileNotFoundError if there is none."""
-    os.unlink(path)
+    with applying:
+        os.unlink(path)
     sync_folder(path.parent)
 
 

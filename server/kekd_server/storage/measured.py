@@ -11,6 +11,7 @@ from kekd_server.errors import KekdError
 from kekd_server.metrics import StoreMetrics
 from kekd_server.names import IndexName
 from kekd_server.storage.driver import Driver, NameRange, Stored, Written
+from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_monitor import WriteMonitor
 from kekd_server.tracing import Tracing
 
@@ -31,6 +32,7 @@ class MeasuredDriver:
         self._writes = WriteMonitor()
         self._read_once = 0
         metrics.follow_gets(lambda: self._read_once)
+        self.recognizes_attempts = driver.recognizes_attempts
         self.peek = driver.peek
         self.close = driver.close
 
@@ -66,17 +68,26 @@ class MeasuredDriver:
         with self._operation("get"):
             return self._driver.get(name)
 
-    def create(self, name: IndexName, record: bytes) -> str:
+    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
         with self._operation("create"):
-            return self._driver.create(name, record)
+            return self._driver.create(name, record, attempt=attempt)
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
+    def put(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
+    ) -> Written:
         with self._operation("put"):
-            return self._driver.put(name, record, if_etag=if_etag)
+            return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
 
-    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
+    def delete(
+        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+    ) -> str | None:
         with self._operation("delete"):
-            return self._driver.delete(name, if_etag=if_etag)
+            return self._driver.delete(name, if_etag=if_etag, attempt=attempt)
 
     def list(
         self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str

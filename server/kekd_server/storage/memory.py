@@ -9,10 +9,13 @@ from kekd_server.names import IndexName
 from kekd_server.storage.driver import NameRange, Stored, Written
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.sorted_keys import names_in_order
+from kekd_server.storage.write_attempt import WriteAttempt
 
 
 class MemoryDriver:
     """A dict and its sorted keys under a lock. Nothing outlives the process."""
+
+    recognizes_attempts = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,20 +45,39 @@ class MemoryDriver:
         record = self._records.get(name.key)
         return None if record is None else Stored(record, etag_of(record))
 
-    def create(self, name: IndexName, record: bytes) -> str:
+    def create(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        attempt: WriteAttempt | None = None,  # noqa: ARG002
+    ) -> str:
         with self._lock:
             if name.key in self._records:
                 raise EnvelopeExistsError(name.value)
             return self._set(name, record)
 
-    def put(self, name: IndexName, record: bytes, *, if_etag: str | None) -> Written:
+    def put(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,  # noqa: ARG002
+    ) -> Written:
         with self._lock:
             before = self._etag(name)
             if if_etag is not None and if_etag != before:
                 raise EtagMismatchError(name.value)
             return Written(self._set(name, record), before)
 
-    def delete(self, name: IndexName, *, if_etag: str | None) -> str | None:
+    def delete(
+        self,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,  # noqa: ARG002
+    ) -> str | None:
         with self._lock:
             before = self._etag(name)
             if before is None:

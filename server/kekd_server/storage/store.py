@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,6 +17,7 @@ from kekd_server.errors import (
     CallAbandonedError,
     CorruptEnvelopeError,
     KekdError,
+    OutcomeUnknownError,
     StoreUnavailableError,
     StoreUnusableError,
     WatchFellBehindError,
@@ -28,6 +29,8 @@ from kekd_server.storage.changes import Changes, Source
 from kekd_server.storage.driver import Driver, NameRange, Stored, Written
 from kekd_server.storage.location import Location
 from kekd_server.storage.subscription import Subscription
+from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes
 
 _GETS_A_TURN: Final = 100
 """Entries of a batch that are read before it is another owner's turn: some milliseconds."""
@@ -36,6 +39,10 @@ _PUTS_A_TURN: Final = 8
 
 T = TypeVar("T")
 W = TypeVar("W", Written, Written | None)
+
+
+def _never() -> bool:
+    return False
 
 
 class StoredEnvelope(NamedTuple):
@@ -84,6 +91,7 @@ class Store:
         self._pushing_threads = pushing_threads
         self._named = _Named(self.name)
         self._changes = Changes(source, self.name)
+        self._outcomes = WriteOutcomes()
         self.watchers = 0
         self.watches_cut = 0
         """How many were ended for a reason of the store's or of who watched."""
@@ -129,37 +137,73 @@ class Store:
         await in_time(asyncio.gather(*(take_turns() for _ in range(at_once))), self.name)
         return list(chain.from_iterable(found[number] for number in sorted(found)))
 
-    async def create(self, name: IndexName, envelope: Envelope, *, owner: str = "") -> str:
+    async def create(
+        self,
+        name: IndexName,
+        envelope: Envelope,
+        *,
+        owner: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> str:
         record = encode(envelope)
-        with self._named:
-            written = await self._written(
-                Kind.CREATED,
-                name,
-                lambda: Written(self._driver.create(name, record), None),
-                owner,
-            )
-            return written.etag
+
+        def create(attempt: WriteAttempt | None) -> Written:
+            return Written(self._driver.create(name, record, attempt=attempt), None)
+
+        written = await self._once(
+            attempt, name, partial(self._written, Kind.CREATED, name, create, owner)
+        )
+        return written.etag
 
     async def put(
-        self, name: IndexName, envelope: Envelope, *, if_etag: str | None, owner: str = ""
+        self,
+        name: IndexName,
+        envelope: Envelope,
+        *,
+        if_etag: str | None,
+        owner: str = "",
+        attempt: WriteAttempt | None = None,
     ) -> Written:
         record = encode(envelope)
-        with self._named:
-            return await self._written(
-                Kind.PUSHED, name, lambda: self._driver.put(name, record, if_etag=if_etag), owner
-            )
+
+        def put(attempt: WriteAttempt | None) -> Written:
+            return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
+
+        return await self._once(
+            attempt, name, partial(self._written, Kind.PUSHED, name, put, owner)
+        )
 
     async def put_many(
         self,
         pushes: Sequence[Push],
         *,
         owner: str = "",
-        is_abandoned: Callable[[], bool] = lambda: False,
+        is_abandoned: IsAbandoned = _never,
+        attempt: WriteAttempt | None = None,
     ) -> list[Written | KekdError]:
         """For each what `put` answers with or raises. Those of one name are done in their order.
 
-        Once it `is_abandoned`, no more are begun; each of these is a `CallAbandonedError`.
+        Once it `is_abandoned`, no more are begun; each of these is a `CallAbandonedError`. An
+        attempt is abandoned when every caller who waits for it has gone. It isn't where the store
+        couldn't tell at a retry which entries were applied.
         """
+        if not pushes:
+            return []
+        if attempt is None:
+            return await self._put_many(pushes, owner, is_abandoned, None)
+        has_no_waiter = partial(self._outcomes.is_abandoned, attempt.id)
+        work = partial(self._put_many, pushes, owner, has_no_waiter)
+        if not self._driver.recognizes_attempts:
+            is_abandoned = _never
+        return await self._once(attempt, pushes[0].name, work, is_abandoned)
+
+    async def _put_many(
+        self,
+        pushes: Sequence[Push],
+        owner: str,
+        is_abandoned: IsAbandoned,
+        attempt: WriteAttempt | None,
+    ) -> list[Written | KekdError]:
         loop = asyncio.get_running_loop()
         parts: list[list[int]] = [[] for _ in range(self._pushing_threads)]
         turns: dict[str, int] = {}
@@ -170,7 +214,8 @@ class Store:
 
         def put(part: Sequence[int]) -> None:
             for number in part:
-                results[number] = self._put(loop, pushes[number])
+                entry = attempt.entry(number) if attempt else None
+                results[number] = self._put(loop, pushes[number], entry)
 
         async def take_turns(part: Sequence[int]) -> None:
             for at in range(0, len(part), _PUTS_A_TURN):
@@ -182,16 +227,24 @@ class Store:
         abandoned = CallAbandonedError()
         return [results.get(number, abandoned) for number in range(len(pushes))]
 
-    async def delete(self, name: IndexName, *, if_etag: str | None, owner: str = "") -> str | None:
+    async def delete(
+        self,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        owner: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> str | None:
         """The etag of what was removed; None if there was nothing."""
 
-        def delete() -> Written | None:
-            before = self._driver.delete(name, if_etag=if_etag)
+        def delete(attempt: WriteAttempt | None) -> Written | None:
+            before = self._driver.delete(name, if_etag=if_etag, attempt=attempt)
             return None if before is None else Written("", before)
 
-        with self._named:
-            written = await self._written(Kind.DELETED, name, delete, owner)
-            return written.before if written else None
+        written = await self._once(
+            attempt, name, partial(self._written, Kind.DELETED, name, delete, owner)
+        )
+        return written.before if written else None
 
     async def list(
         self,
@@ -267,7 +320,33 @@ class Store:
             self.corrupt += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
 
-    async def _written(self, kind: Kind, name: IndexName, write: Callable[[], W], owner: str) -> W:
+    async def _once(
+        self,
+        attempt: WriteAttempt | None,
+        name: IndexName,
+        work: Callable[[WriteAttempt | None], Awaitable[T]],
+        is_abandoned: IsAbandoned = _never,
+    ) -> T:
+        """The outcome of a write, from this attempt or from an earlier one."""
+        with self._named:
+            if attempt is None:
+                return await work(None)
+            if (
+                attempt.is_retry
+                and not self._driver.recognizes_attempts
+                and self._outcomes.may_have_forgotten(attempt)
+            ):
+                raise OutcomeUnknownError(name.value)
+            return await self._outcomes.run(attempt, work, is_abandoned)
+
+    async def _written(
+        self,
+        kind: Kind,
+        name: IndexName,
+        write: Callable[[WriteAttempt | None], W],
+        owner: str,
+        attempt: WriteAttempt | None,
+    ) -> W:
         """Does a write, which answers with None if there was no change.
 
         The thread that does it has it told, before its answer comes: the caller may be gone by
@@ -276,18 +355,20 @@ class Store:
         loop = asyncio.get_running_loop()
 
         def write_and_tell() -> W:
-            written = write()
+            written = write(attempt)
             if written is not None:
                 self._tell(loop, Change(kind, name, written.etag))
             return written
 
         return await self._in_thread(write_and_tell, owner)
 
-    def _put(self, loop: asyncio.AbstractEventLoop, push: Push) -> Written | KekdError:
+    def _put(
+        self, loop: asyncio.AbstractEventLoop, push: Push, attempt: WriteAttempt | None
+    ) -> Written | KekdError:
         name, envelope, if_etag = push
         try:
             with self._named:
-                written = self._driver.put(name, encode(envelope), if_etag=if_etag)
+                written = self._driver.put(name, encode(envelope), if_etag=if_etag, attempt=attempt)
         except KekdError as error:
             return error
         self._tell(loop, Change(Kind.PUSHED, name, written.etag))

@@ -61,6 +61,9 @@ class Scripted:
         self.gets: list[str] = []
         self.failure: grpc.StatusCode | None = None
         """What each call but a watch fails with."""
+        self.words = "told to"
+        self.writes: list[Any] = []
+        """Their requests."""
         self.pages: list[str] = []
         """The tokens that were listed by; each page has one name."""
         self.pages_ended: list[str] = []
@@ -115,7 +118,8 @@ class Scripted:
             next_page_token=str(number + 1) if number < PAGES else "",
         )
 
-    def _write(self, _: Any, context: Any) -> pb.PushEnvelopeResponse:
+    def _write(self, request: Any, context: Any) -> pb.PushEnvelopeResponse:
+        self.writes.append(request)
         self.version += 1
         self._fail(context)
         return pb.PushEnvelopeResponse(etag=f"etag {self.version}")
@@ -127,7 +131,8 @@ class Scripted:
         answers = [pb.PushedEnvelope(index_name=it.index_name, etag=etag) for it in request.pushes]
         return pb.BatchPushEnvelopesResponse(envelopes=answers)
 
-    def _delete(self, _: pb.DeleteEnvelopeRequest, context: Any) -> pb.DeleteEnvelopeResponse:
+    def _delete(self, request: pb.DeleteEnvelopeRequest, context: Any) -> pb.DeleteEnvelopeResponse:
+        self.writes.append(request)
         self.version += 1
         self._fail(context)
         return pb.DeleteEnvelopeResponse(existed=True)
@@ -141,7 +146,7 @@ class Scripted:
 
     def _fail(self, context: Any) -> None:
         if self.failure:
-            context.abort(self.failure, "told to")
+            context.abort(self.failure, self.words)
 
     def _handler(self) -> grpc.GenericRpcHandler:
         handlers = {

@@ -125,7 +125,7 @@ def test_a_watch_is_told_of_the_end_and_does_not_hold_it_up(
     for watch in watches:
         failure: Any = watch.failure()
         assert failure.code() is grpc.StatusCode.UNAVAILABLE
-        assert failure.details() == "the daemon is shutting down"
+        assert failure.details().startswith("the daemon is shutting down: ")
     assert "cutting off" not in daemon.read_log()
     assert "Traceback" not in daemon.read_log()
 

@@ -1,0 +1,97 @@
+"""Writes that are sent again, on the wire: applied once, and refused where that can't be known."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.caller import Caller
+from kekd_server.rpc import convert
+from tests.fixtures.daemon import StartDaemon, both_engines
+from tests.fixtures.wire import failure_of
+
+MINE = pb.KMSBlob(provider="none", version=1)
+OTHER = pb.KMSBlob(provider="none", version=2)
+RETRIED_BY_GRPC = (("grpc-previous-rpc-attempts", "1"),)
+
+
+def push(key: str, blob: pb.KMSBlob = MINE, *, is_retry: bool = False) -> pb.PushEnvelopeRequest:
+    return pb.PushEnvelopeRequest(index_name="i", blob=blob, idempotency_key=key, is_retry=is_retry)
+
+
+def caller(identity: str = "me") -> Caller:
+    return Caller(identity, is_local=True, peer="")
+
+
+def attempt(request: convert.Write, who: Caller) -> str:
+    found = convert.attempt(request, who, is_retry=False)
+    assert found
+    return found.id
+
+
+def test_attempts_of_one_write_have_one_id_and_other_writes_another() -> None:
+    one = attempt(push("key"), caller())
+    assert attempt(push("key", is_retry=True), caller()) == one
+    others = {
+        attempt(push("another"), caller()),
+        attempt(push("key"), caller("somebody else")),
+        attempt(push("key", OTHER), caller()),
+        attempt(pb.DeleteEnvelopeRequest(index_name="i", idempotency_key="key"), caller()),
+    }
+    assert len(others | {one}) == 5
+
+
+def test_write_without_a_key_is_no_attempt() -> None:
+    assert convert.attempt(push(""), caller(), is_retry=False) is None
+
+
+@both_engines
+def test_retry_without_a_key_is_refused_and_writes_nothing(stub: Any) -> None:
+    code, info = failure_of(stub.PushEnvelope, push("", is_retry=True))
+    assert (code, info.reason) == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+    code, info = failure_of(stub.GetEnvelope, pb.GetEnvelopeRequest(index_name="i"))
+    assert code == "NOT_FOUND"
+
+
+@both_engines
+def test_key_that_is_too_long_is_refused(stub: Any) -> None:
+    _, info = failure_of(stub.PushEnvelope, push("k" * 129))
+    assert info.reason == "REQUEST_INVALID"
+
+
+@both_engines
+def test_repeated_push_does_not_undo_a_later_one(stub: Any) -> None:
+    first = stub.PushEnvelope(push("key"))
+    stub.PushEnvelope(push("", OTHER))
+    assert stub.PushEnvelope(push("key", is_retry=True)) == first
+    assert stub.GetEnvelope(pb.GetEnvelopeRequest(index_name="i")).blob == OTHER
+
+
+def test_daemons_that_share_a_folder_apply_a_write_once(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemons = [start_daemon("--disk", str(tmp_path / "keystore")) for _ in range(2)]
+    channels = [grpc.insecure_channel(daemon.address) for daemon in daemons]
+    one, other = map(EnvelopeServiceStub, channels)
+    first = one.PushEnvelope(push("key"))
+    one.PushEnvelope(push("", OTHER))
+    assert other.PushEnvelope(push("key", is_retry=True)) == first
+    assert other.GetEnvelope(pb.GetEnvelopeRequest(index_name="i")).blob == OTHER
+    for channel in channels:
+        channel.close()
+
+
+def test_daemon_that_was_restarted_applies_a_write_once(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"))
+    with grpc.insecure_channel(daemon.address) as channel:
+        stub = EnvelopeServiceStub(channel)
+        first = stub.PushEnvelope(push("key"))
+        stub.PushEnvelope(push("", OTHER))
+    daemon.kill()
+    restarted = start_daemon("--disk", str(tmp_path / "keystore"))
+    with grpc.insecure_channel(restarted.address) as channel:
+        assert EnvelopeServiceStub(channel).PushEnvelope(push("key", is_retry=True)) == first

@@ -1,0 +1,132 @@
+"""The ledger in a lock's file: what it remembers, and that it knows when it may not."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kekd_server.storage import write_ledger
+from kekd_server.storage.driver import Written
+from kekd_server.storage.write_attempt import RETENTION
+from kekd_server.storage.write_ledger import MAX_ENTRIES, Outcome, WriteLedger
+
+ID = "0123456789abcdef" * 2
+PUSHED = Written("aa" * 16, "bb" * 16)
+DELETED = Written("", "cc" * 16)
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[int]:
+    file = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    yield file
+    os.close(file)
+
+
+@pytest.fixture
+def boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
+    """Has the machine booted for the nth time, so many seconds ago."""
+
+    def boot(number: int, seconds: float) -> None:
+        monkeypatch.setattr(write_ledger, "_boot_id", lambda: number.to_bytes(16))
+        monkeypatch.setattr(time, "monotonic", lambda: seconds)
+
+    return boot
+
+
+def apply(lock: int, attempt_id: str, written: Written = PUSHED) -> None:
+    with WriteLedger(lock).applying(attempt_id, written):
+        pass
+
+
+@pytest.mark.parametrize("written", [PUSHED, DELETED, Written("dd" * 16, None)])
+def test_applied_write_is_found_with_its_result(lock: int, written: Written) -> None:
+    apply(lock, "ff" * 16)
+    apply(lock, ID, written)
+    assert WriteLedger(lock).find(ID) == (Outcome.APPLIED, written)
+
+
+def test_unknown_write_is_not_found(lock: int) -> None:
+    apply(lock, "ff" * 16, Written(ID, ID))  # only etags, no id
+    assert WriteLedger(lock).find(ID) is None
+
+
+def test_write_of_a_process_that_died_while_applying_is_started(lock: int) -> None:
+    with pytest.raises(KeyboardInterrupt), WriteLedger(lock).applying(ID, PUSHED):
+        raise KeyboardInterrupt
+    assert WriteLedger(lock).find(ID) == (Outcome.STARTED, PUSHED)
+
+
+def test_failed_system_call_withdraws_the_entry(lock: int) -> None:
+    with pytest.raises(OSError, match="5"), WriteLedger(lock).applying(ID, PUSHED):
+        raise OSError(errno.EIO, "5")
+    assert WriteLedger(lock).find(ID) is None
+
+
+def test_new_ledger_is_complete_unless_the_machine_booted_just_now(
+    lock: int, boot: Callable[[int, float], None]
+) -> None:
+    boot(1, RETENTION)
+    assert WriteLedger(lock).is_complete
+    boot(1, RETENTION - 1)
+    assert not WriteLedger(lock).is_complete
+
+
+def test_ledger_of_another_boot_is_incomplete_for_the_retention(
+    lock: int, boot: Callable[[int, float], None]
+) -> None:
+    boot(1, 1000)
+    apply(lock, ID)
+    boot(2, 2000)
+    ledger = WriteLedger(lock)
+    assert ledger.find(ID) is None
+    assert not ledger.is_complete
+    apply(lock, "ff" * 16)
+    boot(2, 2000 + RETENTION - 1)
+    assert not WriteLedger(lock).is_complete
+    boot(2, 2000 + RETENTION)
+    assert WriteLedger(lock).is_complete
+
+
+def test_full_ledger_drops_its_older_half_and_is_incomplete_for_the_retention(
+    lock: int, boot: Callable[[int, float], None]
+) -> None:
+    boot(1, 1000)
+    for number in range(1, MAX_ENTRIES + 1):
+        apply(lock, f"{number:032x}")
+    assert WriteLedger(lock).is_complete
+    apply(lock, ID)
+    ledger = WriteLedger(lock)
+    assert ledger.find(f"{1:032x}") is None
+    assert ledger.find(f"{MAX_ENTRIES:032x}")
+    assert ledger.find(ID)
+    assert not ledger.is_complete
+    assert os.fstat(lock).st_size <= (MAX_ENTRIES + 1) * 64
+    boot(1, 1000 + RETENTION)
+    assert WriteLedger(lock).is_complete
+
+
+def test_ledger_on_a_full_disk_takes_the_room_of_older_entries(
+    lock: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 5):
+        apply(lock, f"{number:032x}")
+    size, really_write = os.fstat(lock).st_size, os.pwrite
+
+    def write_in_place(file: int, data: bytes, at: int) -> int:
+        if at + len(data) > size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really_write(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", write_in_place)
+    apply(lock, ID)
+    assert WriteLedger(lock).find(ID)
+
+
+def test_torn_tail_is_overwritten(lock: int) -> None:
+    apply(lock, "ff" * 16)
+    os.pwrite(lock, b"torn", os.fstat(lock).st_size)
+    apply(lock, ID)
+    assert WriteLedger(lock).find(ID) == (Outcome.APPLIED, PUSHED)

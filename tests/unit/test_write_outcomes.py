@@ -1,0 +1,126 @@
+"""The attempts of one write: joined, remembered, and forgotten in time."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from kekd_server.errors import CallAbandonedError, EnvelopeExistsError, StoreUnavailableError
+from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
+from kekd_server.storage.write_outcomes import WriteOutcomes
+
+FIRST = WriteAttempt("00" * 16)
+RETRY = FIRST._replace(is_retry=True)
+
+
+def attempt(number: int) -> WriteAttempt:
+    return WriteAttempt(f"{number:032x}")
+
+
+class Work:
+    """Counts its runs, and what each was given."""
+
+    def __init__(self, *results: object) -> None:
+        self.results = list(results)
+        self.attempts: list[WriteAttempt] = []
+
+    async def __call__(self, attempt: WriteAttempt) -> object:
+        self.attempts.append(attempt)
+        result = self.results.pop(0)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def go_on(seconds: float) -> None:
+        now[0] += seconds
+
+    return go_on
+
+
+async def test_attempt_joins_the_one_that_is_running() -> None:
+    outcomes, may_end = WriteOutcomes(), asyncio.Event()
+    runs = 0
+
+    async def work(_: WriteAttempt) -> str:
+        nonlocal runs
+        runs += 1
+        await may_end.wait()
+        return "etag"
+
+    first = asyncio.create_task(outcomes.run(FIRST, work))
+    second = asyncio.create_task(outcomes.run(RETRY, work))
+    await asyncio.sleep(0)
+    first.cancel()  # its caller has gone
+    may_end.set()
+    assert await second == "etag"
+    assert runs == 1
+
+
+async def test_write_is_abandoned_once_all_who_joined_it_have_gone() -> None:
+    outcomes, may_end = WriteOutcomes(), asyncio.Event()
+    gone = [True, False]
+
+    async def work(_: WriteAttempt) -> list[object]:
+        await may_end.wait()
+        return [CallAbandonedError()]
+
+    waiting = [
+        asyncio.create_task(outcomes.run(FIRST, work, partial(gone.__getitem__, number)))
+        for number in range(2)
+    ]
+    await asyncio.sleep(0)
+    assert not outcomes.is_abandoned(FIRST.id)
+    gone[1] = True
+    assert outcomes.is_abandoned(FIRST.id)
+    may_end.set()
+    await asyncio.gather(*waiting)
+    again = Work(["etag"])
+    assert await outcomes.run(RETRY, again) == ["etag"]  # a batch that was cut short isn't kept
+    assert again.attempts == [RETRY]
+
+
+async def test_result_is_remembered_for_the_retention(
+    pass_time: Callable[[float], None],
+) -> None:
+    outcomes, work = WriteOutcomes(), Work("etag", "another")
+    assert await outcomes.run(FIRST, work) == "etag"
+    pass_time(RETENTION - 1)
+    assert await outcomes.run(RETRY, work) == "etag"
+    pass_time(2)
+    assert await outcomes.run(RETRY, work) == "another"
+
+
+async def test_refused_write_runs_again_as_a_first_attempt() -> None:
+    outcomes, work = WriteOutcomes(), Work(EnvelopeExistsError("i"), "etag")
+    with pytest.raises(EnvelopeExistsError):
+        await outcomes.run(FIRST, work)
+    assert await outcomes.run(RETRY, work) == "etag"
+    assert work.attempts == [FIRST, FIRST]
+
+
+async def test_write_that_may_be_applied_runs_again_as_a_retry() -> None:
+    outcomes, work = WriteOutcomes(), Work(StoreUnavailableError("lost"), "etag")
+    with pytest.raises(StoreUnavailableError):
+        await outcomes.run(FIRST, work)
+    assert await outcomes.run(RETRY, work) == "etag"
+    assert work.attempts == [FIRST, RETRY]
+
+
+async def test_outcomes_beyond_the_bound_are_dropped_and_known_to_be(
+    pass_time: Callable[[float], None],
+) -> None:
+    outcomes = WriteOutcomes(max_outcomes=10)
+    await outcomes.run(attempt(0), Work("etag"))
+    assert not outcomes.may_have_forgotten(attempt(99))
+    await outcomes.run(attempt(1), Work(["one"] * 10))  # a batch counts by its entries
+    assert outcomes.may_have_forgotten(attempt(0))
+    assert not outcomes.may_have_forgotten(attempt(1))
+    pass_time(RETENTION)
+    assert not outcomes.may_have_forgotten(attempt(0))
