@@ -13,13 +13,10 @@ layout, and fills the values into a copy of that.
 from functools import lru_cache
 from typing import Final
 
-import flatbuffers
-
-from kekd_schema import kms_blob_generated as fbs
 from kekd_schema.envelope import Envelope
 from kekd_schema.layout import CorruptRecordError, Layout
 
-__all__ = ["CorruptRecordError", "decode", "encode"]
+__all__ = ["CorruptRecordError", "decode", "encode", "prepare_to_encode"]
 
 _MOST_LAYOUTS: Final = 1024
 """Some 5 MB; the envelopes of a keystore have a handful."""
@@ -42,6 +39,13 @@ def encode(envelope: Envelope) -> bytes:
     version, created_at = envelope.version, envelope.created_at
     layout = _built(tuple(map(len, values)), version != 0, created_at != 0)
     return layout.filled(values, version, created_at)
+
+
+def prepare_to_encode() -> None:
+    """Has the first `encode` take no longer than others: it imports flatbuffers, which imports
+    NumPy where that is installed. A daemon that starts serves gets before.
+    """
+    encode(Envelope())
 
 
 def decode(record: bytes) -> Envelope:
@@ -73,6 +77,11 @@ _remembered = lru_cache(maxsize=8192)(_decoded)
 @lru_cache(_MOST_LAYOUTS)
 def _built(lengths: tuple[int, ...], has_version: bool, has_created_at: bool) -> Layout:  # noqa: FBT001
     """The layout of records whose values have these lengths, as the generated code builds them."""
+    # Imported here, as it takes a fifth of a daemon's start.
+    import flatbuffers  # noqa: PLC0415
+
+    from kekd_schema import kms_blob_generated as fbs  # noqa: PLC0415
+
     builder = flatbuffers.Builder(256 + sum(lengths))
     kms_name, provider, key_id, region, wrapped_kek, key_arn, binding = map(bytes, lengths)
     at_kms_name = builder.CreateString(kms_name)

@@ -1,11 +1,10 @@
 """The daemon's configuration file, as YAML that says what it seems to say."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from kekd_proto.strict_yaml import StrictLoader
+if TYPE_CHECKING:
+    import yaml
 
 
 class DocumentError(Exception):
@@ -14,6 +13,11 @@ class DocumentError(Exception):
 
 def contents(path: Path) -> dict[str, Any]:
     """Raises `DocumentError`."""
+    # Imported here, as a daemon without a file starts without YAML.
+    import yaml  # noqa: PLC0415
+
+    from kekd_proto.strict_yaml import StrictLoader  # noqa: PLC0415
+
     try:
         found = yaml.load(path.read_text(), StrictLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
@@ -35,8 +39,8 @@ def contents(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in found.items()}
 
 
-def _short(error: yaml.YAMLError) -> str:
+def _short(error: "yaml.YAMLError") -> str:
     """In one line; its own text draws the place."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    if mark := getattr(error, "problem_mark", None):
+        return f"line {mark.line + 1}: {error.problem}"  # type: ignore[attr-defined]
     return str(error)

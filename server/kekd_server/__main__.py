@@ -1,6 +1,7 @@
 """The `kekd` command."""
 
 import asyncio
+import gc
 import os
 import shlex
 import shutil
@@ -175,6 +176,7 @@ def _serve(settings: Settings, policy_file: Path | None) -> None:
             _greet(settings)
 
     if settings.workers > 1:
+        gc.enable()
         asyncio.run(supervisor.run(settings, policy_file, serving=greet))
         return
     # Imported here, as a supervisor does without gRPC.

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kekd_policy import PolicyError
+from kekd_schema import prepare_to_encode
 from kekd_server import notify
 from kekd_server.audit import AuditLog
 from kekd_server.errors import KekdError, StoreUnusableError
@@ -144,10 +146,12 @@ async def _serve(  # noqa: PLR0913
     # what a page of a listing is made of, which is gone before long.
     gc.freeze()
     gc.set_threshold(_PAGE_OBJECTS)
+    gc.enable()
     _warn_of_closed(settings, listeners)
     _log.info("serving %s on %s", _listed(settings.locations), _listed(listeners))
     serving()
     notify.ready()
+    threading.Thread(target=_finish_start, name="start", daemon=True).start()
     keepers = [
         asyncio.create_task(_renew(reloaded, asked)),
         asyncio.create_task(_sample(metrics, certificates.values(), server)),
@@ -165,6 +169,12 @@ async def _serve(  # noqa: PLR0913
     if tracing:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.to_thread(tracing.close), _LAST_SECONDS)
+
+
+def _finish_start() -> None:
+    """What nobody who reads has to wait for."""
+    prepare_to_encode()
+    gc.freeze()
 
 
 def _read_certificates(listeners: list[Listener]) -> "dict[TlsFiles, Certificates]":

@@ -1,11 +1,11 @@
 """The daemon's settings: flag over KEKD_* environment over file over default."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,13 +20,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from kekd_policy import DocumentError, Policy, contents
 from kekd_proto.address import (
@@ -99,7 +92,7 @@ def _bucket(value: object) -> object:
 
 
 Value = TypeVar("Value")
-Several = Annotated[list[Value], NoDecode, BeforeValidator(_split), AfterValidator(_distinct)]
+Several = Annotated[list[Value], BeforeValidator(_split), AfterValidator(_distinct)]
 Address = Annotated[str, AfterValidator(_address)]
 Expanded = Annotated[str, AfterValidator(_expanded)]
 Port = Annotated[str, AfterValidator(_port)]
@@ -195,10 +188,10 @@ Listen = Annotated[ListenSettings, BeforeValidator(_listen), AfterValidator(_pro
 Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
 
 
-class Settings(TlsSettings, BaseSettings):
+class Settings(TlsSettings):
     """What the daemon runs with. Each field is a flag, a KEKD_ variable and a key of the file."""
 
-    model_config = SettingsConfigDict(env_prefix="KEKD_", env_ignore_empty=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid", validate_default=True)
 
     listen: Several[Listen] = Field(
         default_factory=lambda: [
@@ -211,13 +204,13 @@ class Settings(TlsSettings, BaseSettings):
     """For every address that names none of its own."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve the TCP addresses; the first alone serves the sockets."""
-    disk: Several[FilePath] = []
+    disk: Several[FilePath] = Field(default_factory=list)
     create_stores: bool = False
     """At a start, where there is no keystore, which may as well be a volume that isn't mounted. By
     default only the store that a daemon without any in its settings has.
     """
     memory: bool = False
-    s3: Several[Bucket] = []
+    s3: Several[Bucket] = Field(default_factory=list)
     s3_region: Expanded | None = None
     """For every bucket that names no region of its own; likewise the endpoint."""
     s3_endpoint: Endpoint | None = None
@@ -243,17 +236,6 @@ class Settings(TlsSettings, BaseSettings):
     log_format: Literal["text", "json"] = "text"
     shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """Seconds that calls in flight are given to finish."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  (the base class sets the signature)
-        init_settings: PydanticBaseSettingsSource,
-        *_: PydanticBaseSettingsSource,
-        **__: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load` has already merged the sources, as it also tells where each value came from."""
-        return (init_settings,)
 
     # Each on a field, as those after are told together with whatever else is wrong.
     @field_validator("listen")
@@ -344,6 +326,9 @@ class Settings(TlsSettings, BaseSettings):
         return S3Location(s3.bucket, s3.prefix, s3.region, s3.endpoint, style)
 
 
+_JSON_VARIABLES: Final = {"policy", "audit"}
+
+
 class Loaded(NamedTuple):
     settings: Settings
     policy_file: Path | None
@@ -353,6 +338,8 @@ class Loaded(NamedTuple):
 
     def __str__(self) -> str:
         """YAML that `--config` takes back."""
+        import yaml  # noqa: PLC0415  (rarely needed)
+
         values = self.settings.model_dump(mode="json", exclude_none=True)
         return "".join(
             f"# {self.origins[name]}\n{yaml.safe_dump({name: value}, allow_unicode=True)}"
@@ -362,7 +349,7 @@ class Loaded(NamedTuple):
 
 def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
     """Raises `SettingsError` with all that is wrong, wherever it was set."""
-    variables = EnvSettingsSource(Settings)()
+    variables = _variables(os.environ)
     written: dict[str, Any] = {}
     problems = []
     try:
@@ -384,6 +371,23 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
     if problems:
         raise SettingsError(problems)
     return Loaded(settings, None if "policy" in variables else file, origins)
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The settings among the variables, whose case doesn't matter. An empty one is as none."""
+    given = {name.upper(): value for name, value in environment.items() if value}
+    names = {name: f"KEKD_{name.upper()}" for name in Settings.model_fields}
+    return {name: _decoded(name, given[it]) for name, it in names.items() if it in given}
+
+
+def _decoded(name: str, value: str) -> Any:
+    """Rules and mappings may be written as JSON."""
+    if name not in _JSON_VARIABLES:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _problem(origins: Mapping[str, str], *where: int | str, text: str) -> str:

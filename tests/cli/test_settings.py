@@ -1,5 +1,6 @@
 """The daemon's settings as `kekd --print-config` shows and refuses them."""
 
+import json
 import os
 import re
 import subprocess
@@ -262,6 +263,26 @@ def test_the_variables_of_a_kubernetes_service_do_no_harm(print_config: PrintCon
         "KEKD_SERVICE_PORT": "7535",
     }
     assert print_config(env=service).stdout == print_config().stdout
+
+
+def test_rules_and_mappings_can_be_variables(print_config: PrintConfig) -> None:
+    rule = {
+        "name": "r",
+        "identities": ["listener:unix"],
+        "stores": ["*"],
+        "indexes": ["*"],
+        "methods": ["read"],
+    }
+    audit = {"file": "/a", "on_failure": "deny"}
+    shown = values(
+        print_config(env={"KEKD_POLICY": json.dumps([rule]), "KEKD_AUDIT": json.dumps(audit)})
+    )
+    assert shown["audit"] == audit
+    assert shown["policy"] == [rule]
+
+
+def test_the_case_of_a_variable_does_not_matter(print_config: PrintConfig) -> None:
+    assert values(print_config(env={"kekd_log_format": "json"}))["log_format"] == "json"
 
 
 def test_an_empty_variable_is_as_none(print_config: PrintConfig) -> None:

@@ -5,36 +5,58 @@ grpcio-reflection has only v1alpha. v1 is the same messages under another packag
 the v1alpha one and the same servicer answers both.
 """
 
-from typing import Final
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import Any, Final
 
 import grpc
 import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 _V1ALPHA: Final = "grpc.reflection.v1alpha"
 _V1: Final = "grpc.reflection.v1"
-_SERVICE_V1: Final = f"{_V1}.ServerReflection"
+_SERVICES: Final = (f"{_V1ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
 
 
 def add_reflection(server: grpc.aio.Server, *services: str) -> None:
     """Lets tools ask the server for `services` and their messages."""
-    _add_v1_descriptor(descriptor_pool.Default())
-    names = (*services, reflection.SERVICE_NAME, _SERVICE_V1)
-    reflection.enable_server_reflection(names, server)
-    handler = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    names = (*services, *_SERVICES)
+
+    async def info(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for answer in _servicer(names).ServerReflectionInfo(requests, context):
+            yield answer
+
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+        info,
+        request_deserializer=_request,
+        response_serializer=lambda answer: answer.SerializeToString(),
     )
     methods = {"ServerReflectionInfo": handler}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE_V1, methods),))
-    server.add_registered_method_handlers(_SERVICE_V1, methods)
+    for service in _SERVICES:
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        server.add_registered_method_handlers(service, methods)
 
 
-def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool) -> None:
+# Imported when somebody asks, as that is rare and the import takes a part of a daemon's start.
+
+
+@cache
+def _servicer(names: tuple[str, ...]) -> Any:
+    from grpc_reflection.v1alpha import reflection, reflection_pb2  # noqa: PLC0415
+
+    _add_v1_descriptor(descriptor_pool.Default(), reflection_pb2.DESCRIPTOR)
+    return reflection.aio.ReflectionServicer(names)
+
+
+def _request(message: bytes) -> Any:
+    from grpc_reflection.v1alpha import reflection_pb2  # noqa: PLC0415
+
+    return reflection_pb2.ServerReflectionRequest.FromString(message)
+
+
+def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool, v1alpha: Any) -> None:
     file = descriptor_pb2.FileDescriptorProto()
-    reflection_pb2.DESCRIPTOR.CopyToProto(file)
+    v1alpha.CopyToProto(file)
     file.name = file.name.replace("v1alpha", "v1")
     file.package = _V1
     methods = [method for service in file.service for method in service.method]

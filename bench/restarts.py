@@ -1,0 +1,150 @@
+"""Restarts of a daemon on a busy machine, and how many gets fail meanwhile.
+
+python -m bench.restarts [--restarts 50] [--load 10] [--engine native]
+
+Clients get envelopes without a pause, with the timeout and retries that they have by default, while
+the daemon is ended by SIGTERM and started again, over and over. As many processes as `--load` for
+each core compute meanwhile, so that a start takes about that many times longer. Exits with 1 if a
+get failed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import kekd
+from bench import keystore
+from bench.keystore import name_of
+from bench.tables import Goal, Table, count, milliseconds, of_goals
+from kekd_server.listen import EngineName
+
+_ENVELOPES = 100
+_GETTERS = 4
+_PAUSE_SECONDS = 0.5
+"""Between a daemon that serves and its end."""
+_SPIN = "while True: pass"
+
+
+@dataclass
+class Gets:
+    """What the clients met with."""
+
+    done: int = 0
+    slowest: float = 0.0
+    failed: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, address: str) -> None:
+        with kekd.Client(address) as client:
+            number = 0
+            while not self.over.is_set():
+                number += 1
+                begun = time.perf_counter()
+                try:
+                    client.get_index_kms(None, name_of(number % _ENVELOPES))
+                except kekd.EnvelopeError as error:
+                    self._note(begun, f"{type(error).__name__}: {error}")
+                else:
+                    self._note(begun)
+
+    def _note(self, begun: float, error: str = "") -> None:
+        with self.lock:
+            self.done += 1
+            self.slowest = max(self.slowest, time.perf_counter() - begun)
+            if error:
+                self.failed.append(error)
+
+
+class Daemon:
+    def __init__(self, folder: Path, engine: EngineName) -> None:
+        self.address = f"unix:{folder}/kekd.sock"
+        self._log = folder / "log"
+        self._command = [
+            *(str(Path(sys.executable).with_name("kekd")), "--listen", self.address),
+            *("--disk", str(keystore.fill(folder / "keystore", _ENVELOPES)), "--engine", engine),
+        ]
+        self._start()
+
+    def restart(self) -> float:
+        """Returns how long it was away."""
+        begun = time.perf_counter()
+        self.stop()
+        self._start()
+        return time.perf_counter() - begun
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=60)
+
+    def _start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        with kekd.Client(self.address) as client:
+            client.wait(120)
+
+
+@contextmanager
+def _busy(processes: int) -> Iterator[None]:
+    with ExitStack() as stack:
+        for _ in range(processes):
+            spinning = subprocess.Popen([sys.executable, "-c", _SPIN])
+            stack.callback(spinning.wait)
+            stack.callback(spinning.kill)
+        yield
+
+
+def measure(folder: Path, *, restarts: int, load: int, engine: EngineName) -> Table:
+    daemon, gets = Daemon(folder, engine), Gets()
+    threads = [threading.Thread(target=gets.run, args=[daemon.address]) for _ in range(_GETTERS)]
+    away = []
+    with _busy(load * (os.cpu_count() or 1)):
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(restarts):
+                time.sleep(_PAUSE_SECONDS)
+                away.append(daemon.restart())
+        finally:
+            gets.over.set()
+            for thread in threads:
+                thread.join()
+    daemon.stop()
+    for text in gets.failed[:5]:
+        print(text, file=sys.stderr)
+    rows = [
+        ("restarts", count(restarts)),
+        ("away, median ms", milliseconds(median(away))),
+        ("away at most, ms", milliseconds(max(away))),
+        ("gets", count(gets.done)),
+        ("slowest get, ms", milliseconds(gets.slowest)),
+        ("failed gets", count(len(gets.failed))),
+    ]
+    goal = Goal("failed gets", len(gets.failed), "at most", 0)
+    return Table(f"Restarts, {load} busy processes a core", ("", ""), rows, [goal])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.restarts", description=__doc__)
+    parser.add_argument("--restarts", type=int, default=50)
+    parser.add_argument("--load", type=int, default=10)
+    parser.add_argument("--engine", choices=("grpcio", "native"), default="grpcio")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kekd-bench-") as folder:
+        table = measure(Path(folder), restarts=asked.restarts, load=asked.load, engine=asked.engine)
+    print(table)
+    print(of_goals(table.goals))
+    sys.exit(not all(goal.met for goal in table.goals))
+
+
+if __name__ == "__main__":
+    main()

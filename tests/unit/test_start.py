@@ -1,0 +1,26 @@
+"""What a start doesn't wait for."""
+
+import subprocess
+import sys
+
+SLOW = [
+    "boto3",
+    "cryptography",
+    "flatbuffers",
+    "grpc_reflection.v1alpha",
+    "numpy",
+    "opentelemetry",
+    "platformdirs",
+    "yaml",
+]
+PROGRAM = f"""
+import sys, kekd_server.__main__, kekd_server.app
+print(*(name for name in {SLOW} if name in sys.modules))
+"""
+
+
+def test_start_imports_nothing_that_only_some_daemons_need() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
