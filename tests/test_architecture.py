@@ -65,7 +65,10 @@ ALLOWED = {
     "kekd_server.rpc": ["kekd_server/rpc", "kekd_server/app.py"],
     "kekd_server.app": ["kekd_server/__main__.py", "kekd_server/worker.py"],
     "kekd_server.settings": [
-        *(f"kekd_server/{name}.py" for name in ("__main__", "app", "supervisor", "worker"))
+        *(
+            f"kekd_server/{name}.py"
+            for name in ("__main__", "app", "exposed_files", "supervisor", "worker")
+        )
     ],
     "kekd_server.storage.disk": ["kekd_server/app.py", "kekd_server/storage/disk_source.py"],
     "kekd_server.storage.memory": ["kekd_server/app.py"],

@@ -139,6 +139,7 @@ def status(answer: daemon_pb2.GetStatusResponse) -> DaemonStatus:
             CertificateStatus(it.file, it.expires_at.ToDatetime(UTC), it.error)
             for it in answer.certificates
         ),
+        warnings=tuple(answer.warnings),
     )
 
 

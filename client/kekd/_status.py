@@ -38,6 +38,8 @@ class DaemonStatus:
     stores: tuple[StoreStatus, ...]
     """Those in which the caller may do anything, the default store first if it is one of them."""
     certificates: tuple[CertificateStatus, ...]
+    warnings: tuple[str, ...] = ()
+    """What the operator should mend. The daemon tells only callers on its own machine."""
 
     def clock_lead(self, asked: datetime, answered: datetime) -> timedelta:
         """How far, at least, the daemon's clock is ahead of the caller's, and if negative behind:

@@ -17,6 +17,7 @@ from kekd_schema import prepare_to_encode
 from kekd_server import notify
 from kekd_server.audit import AuditLog
 from kekd_server.errors import KekdError, StoreUnusableError
+from kekd_server.exposed_files import exposures
 from kekd_server.guard import Guard
 from kekd_server.health import Health
 from kekd_server.limits import Limits
@@ -104,6 +105,7 @@ async def _serve(  # noqa: PLR0913
     signalled: asyncio.Event,
 ) -> None:
     asked = asyncio.Event()
+    warnings = _check_files(settings, policy_file)
     audit = _open_audit(settings, metrics)
     on_hangup(asked.set, *([audit.reopen] if audit else []))
     certificates = _read_certificates(listeners)
@@ -128,6 +130,7 @@ async def _serve(  # noqa: PLR0913
             workers=settings.workers,
             stores=lambda caller: [it for it in health.stores() if guard.knows(caller, it.name)],
             certificates=lambda: _expiries(certificates),
+            warnings=warnings,
         ),
         certificates,
         health=health,
@@ -175,6 +178,17 @@ def _finish_start() -> None:
     """What nobody who reads has to wait for."""
     prepare_to_encode()
     gc.freeze()
+
+
+def _check_files(settings: Settings, policy_file: Path | None) -> list[str]:
+    """Warns of what other users could change. Raises `SettingsError` for what is refused."""
+    found = exposures(settings, policy_file)
+    if refused := [str(it) for it in found if it.is_refused]:
+        raise SettingsError(refused)
+    warnings = [str(it) for it in found]
+    for warning in warnings:
+        _log.warning("%s", warning)
+    return warnings
 
 
 def _read_certificates(listeners: list[Listener]) -> "dict[TlsFiles, Certificates]":

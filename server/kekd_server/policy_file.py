@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kekd_policy import PolicyError, Rule, read
+from kekd_server.file_trust import refusal
 from kekd_server.guard import Guard
 from kekd_server.reloaded import Reloaded
 
@@ -26,6 +27,8 @@ class PolicyFile(Reloaded[Policy]):
         self._take(self._read(), aloud=False)
 
     def _read(self) -> Policy:
+        if problem := refusal(self._file):
+            raise PolicyError([problem])
         policy = read(self._file)
         if policy is None and self.current is not None:
             raise PolicyError(

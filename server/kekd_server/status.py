@@ -25,3 +25,5 @@ class DaemonStatus:
     stores: Callable[[Caller], Sequence[StoreHealth]]
     """Those in which the caller may do anything."""
     certificates: Callable[[], Sequence[CertificateStatus]]
+    warnings: Sequence[str]
+    """What its operator should mend, as the start found it. For callers on this machine."""

@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kekd_proto import pem
 from kekd_server.certificate_strength import key_weakness
+from kekd_server.file_trust import refusal
 from kekd_server.listen import TlsFiles
 from kekd_server.reloaded import Reloaded
 
@@ -148,6 +149,8 @@ class Certificates(Reloaded[Material]):
 
 
 def _contents(path: Path) -> bytes:
+    if problem := refusal(path):
+        raise TlsError(problem)
     try:
         return path.read_bytes()
     except OSError as error:

@@ -13,7 +13,7 @@ import click
 import kekd
 from kekd._cli.group import FAILED, STOPPED, main, output_option, printable, store_option
 from kekd._doctor import address, certificate, clock, records, slots, store
-from kekd._doctor.finding import Finding, failure, ok
+from kekd._doctor.finding import Finding, failure, ok, warning
 
 
 @main.command()
@@ -75,6 +75,7 @@ def _findings(
         yield failure("daemon", str(error))
     else:
         yield ok("daemon", f"kekd {status.version} answers")
+        yield from (warning("daemon's files", it) for it in status.warnings)
         yield clock.check(lead)
         for it in status.certificates:
             yield certificate.check("certificate", it.file, it.expires_at, status.now)

@@ -49,3 +49,5 @@ def _rows(found: kekd.DaemonStatus, lead: timedelta) -> Iterator[tuple[str, str]
         refused = f"; the renewed one is refused: {certificate.error}" if certificate.error else ""
         expiry = f"expires {moment(certificate.expires_at)}"
         yield "certificate", f"{certificate.file}: {expiry}{refused}"
+    for warning in found.warnings:
+        yield "warning", warning

@@ -38,4 +38,5 @@ class DaemonServicer:
                 pb.CertificateStatus(file=it.file, expires_at=it.expires_at, error=it.error)
                 for it in status.certificates()
             ],
+            warnings=status.warnings if caller.is_local else [],
         )

@@ -1,0 +1,73 @@
+"""Whether other users could change the files that decide what kekd does, or read its key.
+
+A file that anyone may write is refused, as there is no good reason for one. Everything else is a
+warning: in containers, files often belong to users of the host, and folders to everyone.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    path: Path
+    problem: str
+    """What others could do, and how to prevent it."""
+    is_refused: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+def refusal(path: Path) -> str:
+    """Why a file can't be used, or nothing."""
+    found = file_exposures(path, os.geteuid())
+    return next((str(it) for it in found if it.is_refused), "")
+
+
+def file_exposures(path: Path, uid: int, *, is_secret: bool = False) -> Iterator[Exposure]:
+    """Those of a file that the user with this id uses. One that can't be looked at, or is a device
+    or a pipe, has none.
+    """
+    found = _stat(path)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return
+    if found.st_mode & stat.S_IWOTH:
+        yield Exposure(path, f"anyone may write it: chmod o-w {path}", is_refused=True)
+    if found.st_mode & stat.S_IWGRP:
+        yield Exposure(path, f"its group may write it: chmod g-w {path}")
+    if is_secret and found.st_mode & stat.S_IROTH:
+        yield Exposure(path, f"anyone may read this key: chmod o-r {path}")
+    yield from _ownership(path, found, uid)
+
+
+def folder_exposures(path: Path, uid: int) -> Iterator[Exposure]:
+    """Those of a folder in which the user with this id keeps something. In a folder with the sticky
+    bit, as /tmp has, nobody can replace what belongs to others.
+    """
+    found = _stat(path)
+    if found is None:
+        return
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        yield Exposure(path, f"anyone may replace what is in this folder: chmod o-w {path}")
+    yield from _ownership(path, found, uid)
+
+
+def _ownership(path: Path, found: os.stat_result, uid: int) -> Iterator[Exposure]:
+    if found.st_uid not in {_ROOT, uid}:
+        yield Exposure(
+            path, f"it belongs to user {found.st_uid}, who can change it: chown it to root or {uid}"
+        )
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:  # what uses it says so
+        return None

@@ -1,0 +1,89 @@
+"""Which files and folders other users could change, or read a key in."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kekd_server.file_trust import file_exposures, folder_exposures
+from kekd_server.listen import TlsFiles
+from kekd_server.tls import Material, TlsError
+from tests.fixtures.tls import Authority
+
+UID, OTHER, ROOT = 1000, 1001, 0
+
+
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch) -> "Look":
+    return Look(monkeypatch)
+
+
+class Look:
+    """What is found of something with a mode and an owner."""
+
+    path = Path("/etc/kekd/it")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def _stat(self, mode: int, uid: int) -> None:
+        found = os.stat_result((mode, 1, 1, 1, uid, 0, 0, 0, 0, 0))
+        self._monkeypatch.setattr(Path, "stat", lambda _: found)
+
+    def file(self, mode: int, uid: int = UID, *, is_secret: bool = False) -> list[tuple[bool, str]]:
+        self._stat(stat.S_IFREG | mode, uid)
+        found = file_exposures(self.path, UID, is_secret=is_secret)
+        return [(it.is_refused, it.problem.partition(":")[0]) for it in found]
+
+    def folder(self, mode: int, uid: int = UID) -> list[str]:
+        self._stat(stat.S_IFDIR | mode, uid)
+        found = list(folder_exposures(self.path, UID))
+        assert not any(it.is_refused for it in found)
+        return [it.problem.partition(":")[0] for it in found]
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid"), [(0o600, UID), (0o644, UID), (0o640, ROOT), (0o444, ROOT)]
+)
+def test_a_file_that_only_its_owner_may_write_is_trusted(look: Look, mode: int, uid: int) -> None:
+    assert look.file(mode, uid) == []
+
+
+def test_a_file_that_anyone_may_write_is_refused(look: Look) -> None:
+    assert look.file(0o602) == [(True, "anyone may write it")]
+
+
+def test_a_file_of_its_group_or_of_another_user_is_warned_of(look: Look) -> None:
+    assert look.file(0o660) == [(False, "its group may write it")]
+    assert look.file(0o600, OTHER) == [(False, f"it belongs to user {OTHER}, who can change it")]
+
+
+def test_a_key_that_anyone_may_read_is_warned_of(look: Look) -> None:
+    assert look.file(0o640, is_secret=True) == []
+    assert look.file(0o644, is_secret=True) == [(False, "anyone may read this key")]
+
+
+@pytest.mark.parametrize("path", [Path("/dev/null"), Path("/nowhere/at/all")])
+def test_a_device_and_a_file_that_is_not_there_are_not_judged(path: Path) -> None:
+    assert list(file_exposures(path, UID)) == []
+
+
+def test_a_folder_is_trusted_if_nobody_else_can_replace_what_is_in_it(look: Look) -> None:
+    for mode, uid in ((0o700, UID), (0o755, ROOT), (0o2775, ROOT), (0o1777, ROOT)):
+        assert look.folder(mode, uid) == []
+    assert look.folder(0o777) == ["anyone may replace what is in this folder"]
+    assert look.folder(0o755, OTHER) == [f"it belongs to user {OTHER}, who can change it"]
+
+
+@pytest.mark.parametrize("which", ["cert", "key", "client_ca"])
+def test_certificates_that_anyone_may_write_are_not_taken(
+    which: str, authority: Authority, tmp_path: Path
+) -> None:
+    pair = authority.issue(tmp_path / "pair")
+    files = TlsFiles(pair.cert, pair.key, authority.cert)
+    Material.read(files)
+    path = getattr(files, which)
+    path.chmod(0o606)
+    with pytest.raises(TlsError, match=f"{path}: anyone may write it: chmod o-w {path}"):
+        Material.read(files)
