@@ -1,6 +1,7 @@
 """kekctl's commands about keys, and the lines that the documents show of them."""
 
 import base64
+import dataclasses
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -23,8 +25,10 @@ from cyborgdb_service.kms.config import load_kms_registry  # type: ignore[import
 
 import kekd
 from kekd._cli import main
+from kekd._cli.group import Duration
 from kekd.kek import Registry
-from kekd.kek.errors import ProviderUnavailableError
+from kekd.kek.aws_kms import AwsKms
+from kekd.kek.errors import AccessDeniedError, ProviderUnavailableError
 from tests.fixtures.daemon import BIN, Daemon, clean_environment
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import CREDENTIALS, free_port
@@ -227,6 +231,105 @@ def test_drift_tells_what_differs(kekctl: Kekctl, client: kekd.Client, many: lis
         "next" in kekctl("drift", "--prefix", "1", "--slot", "next", "--exit-code", code=1).stdout
     )
     assert kekctl("drift", "--prefix", "1", "--exit-code").stdout == ""
+
+
+def test_all_are_opened_and_no_key_is_shown(
+    kekctl: Kekctl, client: kekd.Client, registry: Registry, many: list[str]
+) -> None:
+    client.create_index_kms(None, "own", kekd.KMSBlob(provider="none"))
+    shown = kekctl("unwrap", "--all", "--check", "--jobs", "4", code=1).stdout
+    lines = shown.splitlines()
+    assert lines[:11] == [*(f"opens {name}" for name in many[:-1]), "unchecked own", "failed torn"]
+    assert [line.split() for line in lines[11:14]] == [
+        ["opens", "9"],
+        ["unchecked", "1"],
+        ["failed", "1"],
+    ]
+    assert lines[14] == "failures:"
+    assert lines[15].startswith("torn: ")
+    stored = client.get_index_kms(None, "0")
+    for key in (bytes(registry.unwrap("0", stored)), stored.wrapped_kek):
+        assert base64.b64encode(key).decode() not in shown
+        assert key.hex() not in shown
+
+
+def test_opening_those_with_a_prefix_is_done_when_all_open(kekctl: Kekctl, many: list[str]) -> None:
+    shown = kekctl("unwrap", "--prefix", "1", "--check", "-o", "json").stdout
+    assert [json.loads(line) for line in shown.splitlines()] == [
+        {"index_name": "1", "outcome": "opens"}
+    ]
+    assert "Say which" in kekctl("unwrap", "1", "--all", "--check", code=2).stderr
+    assert "Say which" in kekctl("unwrap", "--check", code=2).stderr
+
+
+def test_key_with_new_material_is_drift_until_it_wraps_again(
+    kekctl: Kekctl, aws: Aws, client: kekd.Client, registry: Registry
+) -> None:
+    kekctl("provision", "i", "--slot", "prod")
+    old = client.get_index_kms(None, "i")
+    client.push_index_kms(None, "i", dataclasses.replace(old, created_at=old.created_at - 3600))
+    assert kekctl("drift").stdout == ""
+    aws.kms.rotate_key_on_demand(KeyId=old.key_arn.rpartition("/")[2])
+    told = kekctl("drift", code=1).stdout
+    assert told.startswith("i: was wrapped on 20")
+    assert "was rotated on 20" in told
+    assert kekctl("rotate", "--all", "--older-than", "2h").stdout.startswith("unchanged i\n")
+    assert kekctl("rotate", "--all", "--older-than", "30m").stdout.startswith("rotated i\n")
+    assert kekctl("drift").stdout == ""
+    assert kekctl("rotate", "--all", "--force").stdout.startswith("rotated i\n")
+
+
+def test_key_that_is_disabled_or_pending_deletion_is_told(
+    kekctl: Kekctl, aws: Aws, client: kekd.Client
+) -> None:
+    for index, slot in (("a", "prod"), ("b", "next")):
+        kekctl("provision", index, "--slot", slot)
+    key_of = {it: client.get_index_kms(None, it).key_arn.rpartition("/")[2] for it in "ab"}
+    aws.kms.disable_key(KeyId=key_of["a"])
+    aws.kms.schedule_key_deletion(KeyId=key_of["b"], PendingWindowInDays=7)
+    disabled, deleted = map(json.loads, kekctl("drift", "-o", "json", code=1).stdout.splitlines())
+    assert disabled["key"][0].endswith("is disabled: KEKs don't open until it is enabled")
+    assert "is pending deletion (20" in deleted["key"][0]
+
+
+def test_missing_permission_to_see_rotations_is_one_line(
+    daemon: Daemon,
+    client: kekd.Client,
+    registry: Registry,
+    registry_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for index in ("a", "b"):
+        registry.provision(index, "prod", client=client)
+
+    def refused(*_: Any) -> None:
+        raise AccessDeniedError("no")
+
+    monkeypatch.setattr(AwsKms, "last_rotation", refused)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, done.stdout) == (0, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("kekctl: can't see when these keys were rotated: allow kms:ListKeyRot")
+
+
+@pytest.mark.parametrize("duration", ["90", "d", "-1d", "1.5d", "1w", "", "1 d", "\u0661d"])
+def test_what_is_no_duration_is_refused(duration: str) -> None:
+    with pytest.raises(click.BadParameter, match="write 90d, 12h, 30m or 45s"):
+        Duration().convert(duration, None, None)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"), [("90d", 7_776_000), ("12h", 43_200), ("30m", 1800), ("0s", 0)]
+)
+def test_duration_is_in_seconds(duration: str, seconds: float) -> None:
+    assert Duration().convert(duration, None, None) == seconds
+
+
+def test_older_than_is_not_for_one_index(kekctl: Kekctl) -> None:
+    assert "--all" in kekctl("rotate", "i", "--older-than", "1d", code=2).stderr
 
 
 @pytest.fixture
@@ -499,6 +602,7 @@ def test_the_keys_page_has_every_permission() -> None:
         "kms:Encrypt",
         "kms:Decrypt",
         "kms:DescribeKey",
+        "kms:ListKeyRotations",
         "kms:ReEncryptFrom",
         "kms:ReEncryptTo",
         "secretsmanager:GetSecretValue",

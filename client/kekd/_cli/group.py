@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,8 @@ EXIT_CODES: Final = (
 FAILED: Final = 1
 DENIED: Final = 7
 
+_UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
 STOPPED: Final = 128 + signal.SIGINT
 """What a shell makes of a program that Ctrl-C ended."""
 
@@ -96,6 +99,18 @@ class Number(click.FloatRange):
 
 class Seconds(Number):
     name = "number of seconds"
+
+
+class Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """In seconds."""
+        if not (found := re.fullmatch(r"([0-9]{1,9})([dhms])", value, re.ASCII)):
+            self.fail(f"{value!r} is no duration: write 90d, 12h, 30m or 45s", param, ctx)
+        return float(int(found[1]) * _UNITS[found[2]])
 
 
 class Name(click.ParamType[str]):

@@ -1,11 +1,5 @@
 """Commands about KEKs: they are made, opened and wrapped in this process, never in the daemon."""
 
-import json
-import os
-import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +8,7 @@ import click
 import kekd
 from kekd._cli.group import (
     FAILED,
-    STOPPED,
+    Duration,
     Name,
     Number,
     main,
@@ -23,8 +17,9 @@ from kekd._cli.group import (
     printable,
     store_option,
 )
-from kekd.kek import Failure, Registry, Rotation, rotate_all
-from kekd.kek.errors import KekError, ProviderUnavailableError
+from kekd._cli.outcomes import line_of, show_all
+from kekd._cli.verdict import Judge
+from kekd.kek import Opening, Registry, open_all, rotate_all
 from kekd.kek.provider import scrub
 from kekd.kek.rotation import DEFAULT_JOBS, How
 
@@ -37,6 +32,26 @@ _registry = click.option(
     required=True,
     metavar="FILE",
     help="YAML with kms.registry, the file of CyborgDB Service.",
+)
+
+
+_every = click.option("--all", "every", is_flag=True, help="Every index of the store.")
+_some = click.option(
+    "--prefix", type=Name(), metavar="TEXT", help="Every index whose name starts with this."
+)
+_jobs = click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=DEFAULT_JOBS,
+    show_default=True,
+    metavar="N",
+    help="How many at once.",
+)
+_max_rate = click.option(
+    "--max-rate",
+    type=Number(0.001, 1_000_000),
+    metavar="N",
+    help="Requests to AWS a second, at most.",
 )
 
 
@@ -64,30 +79,53 @@ def provision(
 
 
 @main.command()
-@click.argument("index")
+@click.argument("index", required=False)
+@_every
+@_some
 @click.option("--check", is_flag=True, required=True, help="Tell whether it opens, and no more.")
+@_jobs
+@_max_rate
 @_registry
 @store_option
+@output_option
 @click.pass_obj
-def unwrap(
+def unwrap(  # noqa: PLR0913
     client: kekd.Client,
-    index: str,
-    check: bool,  # noqa: ARG001, FBT001  (there is nothing else it could do)
+    *,
+    index: str | None,
+    every: bool,
+    prefix: str | None,
+    check: bool,  # noqa: ARG001  (there is nothing else it could do)
+    jobs: int,
+    max_rate: float | None,
     registry_file: Path,
     store: kekd.StorageConfig | None,
+    output: str,
 ) -> None:
-    """Open the KEK of INDEX, to see that it can be."""
+    """Open the KEK of INDEX, or those of many, to see that they can be. No KEK is shown.
+
+    Indexes of provider none are "unchecked": their callers have the KEKs. The exit code is 0 only
+    if none failed.
+    """
+    _require_one(index, every=every, prefix=prefix)
+    registry = Registry.from_yaml(registry_file, max_rate=max_rate)
+    if index is None:
+        where: Any = {"client": client, "config_location": store}
+        outcomes = open_all(registry, prefix=prefix or "", jobs=jobs, **where)
+        show_all(outcomes, output, label="opening", always=["opens"])
+        return
     envelope = client.get_index_kms(store, index)
-    scrub(Registry.from_yaml(registry_file).unwrap(index, envelope))
-    click.echo(f"opens, by {envelope.provider} with {printable(envelope.key_id)}")
+    scrub(registry.unwrap(index, envelope))
+    if output == "json":
+        click.echo(line_of(Opening(index, "opens"), output))
+    else:
+        click.echo(f"opens, by {envelope.provider} with {printable(envelope.key_id)}")
 
 
 @main.command()
 @click.argument("index", required=False)
-@click.option("--all", "every", is_flag=True, help="Every index of the store.")
-@click.option(
-    "--prefix", type=Name(), metavar="TEXT", help="Every index whose name starts with this."
-)
+@_every
+@_some
 @click.option("--slot", type=Name(), metavar="SLOT", help="Slot to go to. Default: the one it has.")
 @click.option("--from-slot", type=Name(), metavar="SLOT", help="Only envelopes of this slot.")
 @click.option(
@@ -102,19 +140,16 @@ def unwrap(
     "--keep-version", is_flag=True, help="For a keystore that CyborgDB 0.18 itself reads."
 )
 @click.option(
-    "--jobs",
-    type=click.IntRange(1, 256),
-    default=DEFAULT_JOBS,
-    show_default=True,
-    metavar="N",
-    help="How many at once.",
+    "--force", is_flag=True, help="Also those that are as their slot would make them now."
 )
 @click.option(
-    "--max-rate",
-    type=Number(0.001, 1_000_000),
-    metavar="N",
-    help="Requests to AWS a second, at most.",
+    "--older-than",
+    type=Duration(),
+    metavar="DURATION",
+    help="Also those that were wrapped longer ago: 90d, 12h, 30m or 45s.",
 )
+@_jobs
+@_max_rate
 @_registry
 @store_option
 @output_option
@@ -130,6 +165,8 @@ def rotate(  # noqa: PLR0913
     from_store: str | None,
     dry_run: bool,
     keep_version: bool,
+    force: bool,
+    older_than: float | None,
     jobs: int,
     max_rate: float | None,
     registry_file: Path,
@@ -139,11 +176,15 @@ def rotate(  # noqa: PLR0913
     """Wrap the KEK of INDEX anew, or those of many, under a slot as it stands now.
 
     INDEX is wrapped anew in any case; of many, those that are as their slot would make them now are
-    left. One that fails keeps the envelope it has, and doesn't stop the others. Stop it when you
-    like: begun again, it does the rest. The exit code is 0 only if none failed.
+    left, unless --force or --older-than says otherwise. One that fails keeps the envelope it has,
+    and doesn't stop the others. Stop it when you like: begun again, it does the rest. The exit code
+    is 0 only if none failed.
     """
-    if [index is not None, every, prefix is not None].count(True) != 1:
-        raise click.UsageError("Say which: INDEX, --all or --prefix.")
+    _require_one(index, every=every, prefix=prefix)
+    if index is not None and older_than is not None:
+        raise click.UsageError(
+            "--older-than is for --all or --prefix: INDEX is wrapped in any case."
+        )
     registry = Registry.from_yaml(registry_file, max_rate=max_rate)
     if slot is not None:
         registry.slot(slot)  # now, and not once for each index
@@ -151,21 +192,20 @@ def rotate(  # noqa: PLR0913
         warning = f"no slot '{from_slot}' in the registry: only envelopes that name it are rotated"
         click.echo(f"kekctl: {printable(warning)}", err=True)
     how = How(
-        dry_run=dry_run, keep_version=keep_version, from_store=from_store or "", from_slot=from_slot
+        dry_run=dry_run,
+        keep_version=keep_version,
+        from_store=from_store or "",
+        from_slot=from_slot,
+        older_than=older_than,
     )
     where: Any = {"client": client, "config_location": store}
     if index is not None:
-        click.echo(_line(registry.rotate(index, slot, **where, **how), output))
+        click.echo(line_of(registry.rotate(index, slot, **where, **how), output))
         return
-    outcomes = rotate_all(registry, slot, prefix=prefix or "", jobs=jobs, **where, **how)
-    try:
-        failed = _show(outcomes, output)
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        # Those under way may wait long for their turns, and lose nothing if they are cut off.
-        os._exit(STOPPED)
-    if failed:
-        click.get_current_context().exit(FAILED)
+    outcomes = rotate_all(
+        registry, slot, prefix=prefix or "", jobs=jobs, force=force, **where, **how
+    )
+    show_all(outcomes, output, label="rotating", always=["rotated", "unchanged"])
 
 
 @main.command()
@@ -186,33 +226,26 @@ def drift(  # noqa: PLR0913
     store: kekd.StorageConfig | None,
     output: str,
 ) -> None:
-    """List the indexes whose envelope isn't as their slot, or another, would make it now.
+    """List the indexes whose envelope isn't as their slot, or another, would make it now, or whose
+    key isn't fit for use.
 
-    One that can't be judged is listed with the reason, and doesn't stop the others; then the exit
-    code is 1.
+    A key that is disabled, pending deletion or gone, and one that was rotated since it wrapped, end
+    in exit code 1, and so does an index that can't be judged: it is listed with the reason, and
+    doesn't stop the others.
     """
     registry = Registry.from_yaml(registry_file)
     if slot is not None:
         registry.slot(slot)
-    failing = False
-    down: dict[str, KekError] = {}
+    judge = Judge(registry, slot)
+    is_failing = False
     for index, found in client.scan_index_kms(store, prefix):
-        result = _judged(registry, index, found, slot, down)
-        if isinstance(result, Exception):
-            failing = True
-            told: dict[str, Any] = {"error": str(result)}
-            text = f"can't be judged: {result}"
-        elif result:
-            failing |= exit_code
-            told = {"drift": result}
-            text = "; ".join(result)
-        else:
-            continue
-        if output == "json":
-            click.echo(json.dumps({"index_name": index, **told}))
-        else:
-            click.echo(f"{printable(index)}: {printable(text)}")
-    if failing:
+        verdict = judge.judge(index, found)
+        is_failing |= verdict.is_failing or bool(exit_code and verdict.drift)
+        if verdict.lines:
+            click.echo(verdict.as_json(index) if output == "json" else verdict.as_text(index))
+    for line in judge.unseen:
+        click.echo(f"kekctl: {printable(line)}", err=True)
+    if is_failing:
         click.get_current_context().exit(FAILED)
 
 
@@ -229,67 +262,6 @@ def create_secret(slot: str, registry_file: Path) -> None:
     click.echo(Registry.from_yaml(registry_file).create_secret(slot))
 
 
-def _judged(
-    registry: Registry,
-    index: str,
-    found: kekd.KMSBlob | kekd.EnvelopeError,
-    slot: str | None,
-    down: dict[str, KekError],
-) -> list[str] | KekError | kekd.EnvelopeError:
-    """`down` remembers the slots whose AWS can't be reached: asking takes long to fail."""
-    if isinstance(found, kekd.EnvelopeError):
-        return found
-    name = slot or found.kms_name
-    if name in down and found.provider != "none":
-        return down[name]
-    try:
-        return registry.drift(index, found, slot)
-    except KekError as error:
-        if isinstance(error, ProviderUnavailableError):
-            down[name] = error
-        return error
-
-
-def _show(outcomes: Iterator[Rotation | Failure], output: str) -> int:
-    """Shows them as they come, and at the end counts and the failures; how many failed."""
-    counts: Counter[str] = Counter()
-    failures: list[Failure] = []
-    lines = output == "json" or not sys.stderr.isatty()
-    shown: AbstractContextManager[Iterable[Rotation | Failure]] = nullcontext(outcomes)
-    if not lines:
-        shown = click.progressbar(outcomes, label="rotating", show_pos=True, file=sys.stderr)
-    try:
-        with shown as each:
-            for outcome in each:
-                counts[_word(outcome)] += 1
-                if isinstance(outcome, Failure):
-                    failures.append(outcome)
-                if lines:
-                    click.echo(_line(outcome, output))
-    finally:
-        # Also when it is stopped midway.
-        if output != "json":
-            _sum_up(counts, failures)
-    return counts["failed"]
-
-
-def _sum_up(counts: Counter[str], failures: list[Failure]) -> None:
-    for word in ("rotated", "would rotate", "unchanged", "failed"):
-        if counts[word] or word != "would rotate":
-            click.echo(f"{word:<13}{counts[word]:>8}")
-    if failures:
-        click.echo("failures:")
-    for failure in failures:
-        click.echo(f"{printable(failure.index_name)}: {printable(str(failure.error))}")
-
-
-def _line(outcome: Rotation | Failure, output: str) -> str:
-    if output != "json":
-        return f"{_word(outcome)} {printable(outcome.index_name)}"
-    line = {"index_name": outcome.index_name, "outcome": _word(outcome)}
-    error = {"error": str(outcome.error)} if isinstance(outcome, Failure) else {}
-    return json.dumps(line | error)
-
-
-def _word(outcome: Rotation | Failure) -> str:
-    return "failed" if isinstance(outcome, Failure) else outcome.outcome
+def _require_one(index: str | None, *, every: bool, prefix: str | None) -> None:
+    if [index is not None, every, prefix is not None].count(True) != 1:
+        raise click.UsageError("Say which: INDEX, --all or --prefix.")

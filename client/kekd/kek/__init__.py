@@ -10,7 +10,9 @@ with Client() as client:
     keyring.kek("my_index")  # 32 bytes
 """
 
+from kekd.kek.key_state import KeyStates
 from kekd.kek.keyring import AsyncKeyring, Keyring
+from kekd.kek.opening import Opening, open_all
 from kekd.kek.provider import KeyDescription, Provider, Wrapped
 from kekd.kek.registry import Registry, Rotation
 from kekd.kek.rotation import Failure, rotate_all
@@ -20,11 +22,14 @@ __all__ = [
     "AsyncKeyring",
     "Failure",
     "KeyDescription",
+    "KeyStates",
     "Keyring",
+    "Opening",
     "Provider",
     "Registry",
     "Rotation",
     "Slot",
     "Wrapped",
+    "open_all",
     "rotate_all",
 ]

@@ -49,6 +49,7 @@ _KINDS: Final[Mapping[str, type]] = {
     "KeyId": str,
     "KeyMetadata": dict,
     "Plaintext": bytes,
+    "Rotations": list,
     "SourceKeyId": str,
 }
 """Of the parts of answers, which botocore takes as they come."""

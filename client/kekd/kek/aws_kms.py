@@ -145,7 +145,32 @@ class AwsKms:
     def describe(self) -> KeyDescription:
         answer = self._request(self._kms.describe_key, "KeyMetadata", KeyId=self.slot.key_id)
         key = answer["KeyMetadata"]
-        return KeyDescription(self.slot.allowed(key["Arn"]), key["Enabled"])
+        ends = key.get("DeletionDate")
+        return KeyDescription(
+            self.slot.allowed(key["Arn"]),
+            key["Enabled"],
+            key.get("KeyState", ""),
+            int(ends.timestamp()) if ends else None,
+        )
+
+    def last_rotation(self, key_arn: str) -> int | None:
+        """By kms.ListKeyRotations, which takes no alias."""
+        last: int | None = None
+        marker: dict[str, str] = {}
+        while True:
+            try:
+                answer = self._request(
+                    self._kms.list_key_rotations, "Rotations", KeyId=key_arn, **marker
+                )
+            except KekError as error:
+                if error.code == "UnsupportedOperationException":  # keys that can't be rotated
+                    return None
+                raise
+            dates = [int(each["RotationDate"].timestamp()) for each in answer["Rotations"]]
+            last = max([*dates, last or 0]) or None
+            if not answer.get("Truncated"):
+                return last
+            marker = {"Marker": answer["NextMarker"]}
 
     def _key_of(self, wrapped: Wrapped) -> str:
         """The key that wrapped it; not one that the slot doesn't allow, whatever KMS would say."""

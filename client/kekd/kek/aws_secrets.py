@@ -69,7 +69,13 @@ class AwsSecrets:
 
     def describe(self) -> KeyDescription:
         answer = self._request(self._secrets.describe_secret, "ARN", SecretId=self.slot.key_id)
-        return KeyDescription(self.slot.allowed(answer["ARN"]), "DeletedDate" not in answer)
+        ends = answer.get("DeletedDate")
+        return KeyDescription(
+            self.slot.allowed(answer["ARN"]),
+            ends is None,
+            "PendingDeletion" if ends else "Enabled",
+            int(ends.timestamp()) if ends else None,
+        )
 
     def create(self) -> str:
         """Makes the secret, of 32 random bytes, and returns its ARN.

@@ -25,6 +25,10 @@ class KeyDescription:
 
     arn: str
     enabled: bool
+    state: str = ""
+    """In the provider's own word, such as `PendingDeletion`."""
+    deletion_time: int | None = None
+    """When it is to be deleted, in seconds since 1970, if that is so and known."""
 
 
 class Provider(Protocol):
@@ -52,6 +56,14 @@ class Rewrapping(Protocol):
         self, wrapped: Wrapped, binding: Binding | None, target: Provider, bound_to: Binding | None
     ) -> Wrapped | None:
         """What `target` would have made of it; None where that takes unwrap and wrap."""
+
+
+@runtime_checkable
+class RotatedKey(Protocol):
+    """A provider whose key can get new material, and keep its ARN."""
+
+    def last_rotation(self, key_arn: str) -> int | None:
+        """When it got that, in seconds since 1970; None for never."""
 
 
 @runtime_checkable

@@ -1,6 +1,5 @@
 """The KMS registry: slots by name, and what can be done with a KEK."""
 
-import hmac
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +16,10 @@ from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
 from kekd.kek.binding import Binding
 from kekd.kek.errors import KekError
-from kekd.kek.provider import KEK_BYTES, Creating, Provider, Rewrapping, Wrapped, checked, scrub
+from kekd.kek.provider import KEK_BYTES, Creating, Provider, Rewrapping, checked, scrub
 from kekd.kek.providers import Providers, needing_the_extra
 from kekd.kek.slot import ProviderName, Slot, region_of
+from kekd.kek.wrapping import is_older, new_envelope, wrap_and_verify, wrapped_of
 
 if TYPE_CHECKING:
     from kekd._client import Client
@@ -141,7 +141,9 @@ class Registry:
             store = getattr(envelope, "store", "")
             recorded = getattr(envelope, "binding", "")
             binding = Binding.expected(index_name, [store] if store else [], recorded)
-            return self._providers.of(self._snapshot(envelope)).unwrap(_wrapped(envelope), binding)
+            return self._providers.of(self._snapshot(envelope)).unwrap(
+                wrapped_of(envelope), binding
+            )
 
     def rotate(  # noqa: PLR0913
         self,
@@ -155,6 +157,7 @@ class Registry:
         from_store: str = "",
         from_slot: str | None = None,
         only_drifted: bool = False,
+        older_than: float | None = None,
         envelope: KMSBlob | None = None,
     ) -> Rotation:
         """Wraps the KEK of an index anew, under the slot as it stands now.
@@ -165,11 +168,12 @@ class Registry:
         (kms.ReEncrypt, between two KMS keys that the same credentials reach).
 
         `from_slot` leaves an envelope of any other slot, and `only_drifted` one that is as its slot
-        would make it now. `dry_run` does everything but store. `keep_version` leaves the version as
-        it is, for a keystore that CyborgDB 0.18 itself reads: it only reads version 1. `from_store`
-        accepts an envelope that was bound to that store before its keystore was moved, and binds it
-        to the one it is in now. `envelope` is the one that was read of the index just before, and
-        spares a get. Indexes of provider `none` are unchanged.
+        would make it now, unless it was wrapped more than `older_than` seconds ago or doesn't say
+        when (created_at 0). `dry_run` does everything but store. `keep_version` leaves the version
+        as it is, for a keystore that CyborgDB 0.18 itself reads: it only reads version 1.
+        `from_store` accepts an envelope that was bound to that store before its keystore was moved,
+        and binds it to the one it is in now. `envelope` is the one that was read of the index just
+        before, and spares a get. Indexes of provider `none` are unchanged.
         """
         known = envelope
 
@@ -180,7 +184,8 @@ class Registry:
                 return Rotation(index_name, "unchanged", old)
             with _telling(index_name, old):
                 into = self.slot(slot or old.kms_name)
-                if only_drifted and not self.drift(index_name, old, into.name):
+                is_due = not only_drifted or is_older(old, older_than)
+                if not is_due and not self.drift(index_name, old, into.name):
                     return Rotation(index_name, "unchanged", old)
                 new = self._rewrapped(index_name, old, into, from_store)
             new.version = old.version if keep_version else old.version + 1
@@ -224,12 +229,21 @@ class Registry:
             if was != now
         ]
 
+    def key_slot(self, envelope: "EnvelopeLike") -> Slot:
+        """The key that wrapped an envelope's KEK, and its slot's way to it."""
+        key = self._snapshot(envelope)
+        return replace(key, key_id=getattr(envelope, "key_arn", "") or key.key_id)
+
+    def provider(self, slot: Slot) -> Provider:
+        """Of a slot of the registry, or of what `key_slot` returned."""
+        return self._providers.of(slot)
+
     def create_secret(self, slot: str) -> str:
         """Makes the secret that a slot of provider `aws` wraps with, of 32 random bytes; its ARN.
 
         Raises `SecretExistsError` if there is one, which stays as it is.
         """
-        provider = self._providers.of(self.slot(slot))
+        provider = self.provider(self.slot(slot))
         if not isinstance(provider, Creating):
             raise KekError("Only a slot of provider 'aws' has a secret.", slot=slot)
         return provider.create()
@@ -241,7 +255,7 @@ class Registry:
         """
         into = self.slot(name)
         binding = Binding(index_name, store) if into.bind else None
-        _wrapped_anew(bytearray(os.urandom(KEK_BYTES)), self._providers.of(into), binding)
+        wrap_and_verify(bytearray(os.urandom(KEK_BYTES)), self._providers.of(into), binding)
 
     def slot(self, name: str) -> Slot:
         """Raises `SlotNotFoundError`."""
@@ -266,7 +280,7 @@ class Registry:
             into = self.slot(slot)
             store = _store(client, config_location, index_name) if into.bind else ""
             binding = Binding(index_name, store) if into.bind else None
-            envelope = _envelope(into, self._providers.of(into).wrap(kek, binding), binding)
+            envelope = new_envelope(into, self._providers.of(into).wrap(kek, binding), binding)
         envelope.store = store
         return envelope
 
@@ -277,10 +291,10 @@ class Registry:
         source, target = self._providers.of(self._snapshot(old)), self._providers.of(into)
         wrapped = None
         if isinstance(source, Rewrapping):
-            wrapped = source.rewrap(_wrapped(old), binding, target, bound_to)
+            wrapped = source.rewrap(wrapped_of(old), binding, target, bound_to)
         if wrapped is None:
-            wrapped = _wrapped_anew(source.unwrap(_wrapped(old), binding), target, bound_to)
-        return _envelope(into, wrapped, bound_to)
+            wrapped = wrap_and_verify(source.unwrap(wrapped_of(old), binding), target, bound_to)
+        return new_envelope(into, wrapped, bound_to)
 
     def _snapshot(self, envelope: "EnvelopeLike") -> Slot:
         """The key that the envelope names, and its slot's way to it."""
@@ -310,36 +324,6 @@ class Registry:
                 key_id=envelope.key_id,
             )
         return snapshot
-
-
-def _envelope(slot: Slot, wrapped: Wrapped, binding: Binding | None) -> KMSBlob:
-    return KMSBlob(
-        kms_name=slot.name,
-        provider=slot.provider,
-        key_id=slot.key_id,
-        region=slot.region,
-        wrapped_kek=wrapped.wrapped_kek,
-        created_at=int(time.time()),
-        key_arn=wrapped.key_arn,
-        binding=str(binding) if binding else "",
-    )
-
-
-def _wrapped(envelope: "EnvelopeLike") -> Wrapped:
-    return Wrapped(envelope.wrapped_kek, getattr(envelope, "key_arn", ""))
-
-
-def _wrapped_anew(kek: bytearray, target: Provider, binding: Binding | None) -> Wrapped:
-    try:
-        wrapped = target.wrap(kek, binding)
-        again = target.unwrap(wrapped, binding)
-        same = hmac.compare_digest(kek, again)
-        scrub(again)
-    finally:
-        scrub(kek)
-    if not same:
-        raise errors.UnwrapError("The new wrap opens to another KEK, so nothing was stored.")
-    return wrapped
 
 
 def _store(client: "Client", config_location: StorageConfig | None, index_name: str) -> str:

@@ -25,6 +25,7 @@ class How(TypedDict, total=False):
     keep_version: bool
     from_store: str
     from_slot: str | None
+    older_than: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,16 @@ def rotate_all(  # noqa: PLR0913
     config_location: StorageConfig | None = None,
     prefix: str = "",
     jobs: int = DEFAULT_JOBS,
+    force: bool = False,
     **how: Unpack[How],
 ) -> Generator[Rotation | Failure, None, None]:
     """Rotates every index with the prefix that isn't yet as the slot would make it, `jobs` at once.
 
-    How is as for `Registry.rotate`. The outcomes come as they are known, in no order. It keeps no
-    state: begun again after it was stopped, it leaves what is done and does the rest. An index that
-    is deleted meanwhile has no outcome.
+    With `force` also those that are, as after KMS gave the key new material: an envelope doesn't
+    tell. How is as for `Registry.rotate`. The outcomes come as they are known, in no order.
+
+    It keeps no state: begun again after it was stopped, it leaves what is done and does the rest;
+    with `force` it does all once more. An index that is deleted meanwhile has no outcome.
 
     Raises `kekd.EnvelopeError` if the indexes can't be listed.
     """
@@ -67,7 +71,7 @@ def rotate_all(  # noqa: PLR0913
             slot,
             client=client,
             config_location=config_location,
-            only_drifted=True,
+            only_drifted=not force,
             envelope=envelope,
             **how,
         )

@@ -94,6 +94,37 @@ def test_what_is_as_the_slot_would_make_it_is_left_and_aws_is_not_asked(
     assert asked == []
 
 
+@each_provider
+def test_force_rotates_what_is_as_the_slot_would_make_it(
+    registry: Registry, client: kekd.Client, slot: str
+) -> None:
+    keks = provision(registry, client, slot, ["a", "b"])
+    before = etags(client)
+    assert {it.index_name for it in rotate_all(registry, client=client)} == {"a", "b"}
+    assert etags(client) == before
+    outcomes = list(rotate_all(registry, client=client, force=True))
+    assert {(it.index_name, getattr(it, "outcome", it)) for it in outcomes} == {
+        ("a", "rotated"),
+        ("b", "rotated"),
+    }
+    assert opened(registry, client, keks) == keks
+
+
+def test_older_than_rotates_what_was_wrapped_before_or_does_not_say_when(
+    registry: Registry, client: kekd.Client
+) -> None:
+    day = 24 * 3600
+    keks = provision(registry, client, "aws", ["new", "old", "unknown"])
+    for name, created_at in (("old", int(time.time()) - 91 * day), ("unknown", 0)):
+        envelope = client.get_index_kms(None, name)
+        client.push_index_kms(None, name, replace(envelope, created_at=created_at))
+    for expected in ("rotated", "unchanged"):  # begun again, it leaves what is done
+        outcomes = rotate_all(registry, client=client, older_than=90.0 * day)
+        found = {it.index_name: getattr(it, "outcome", it) for it in outcomes}
+        assert found == {"new": "unchanged", "old": expected, "unknown": expected}
+    assert opened(registry, client, keks) == keks
+
+
 def test_without_a_slot_only_what_drifted_from_its_own_is_rotated(
     registry: Registry, client: kekd.Client
 ) -> None:

@@ -1,7 +1,9 @@
 """Provider `aws-kms` on moto's KMS; how it reads AWS's errors is in test_aws_errors.py."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -335,3 +337,53 @@ class TestRewrap:
         calls = calls_of(aws.kms)
         assert source.rewrap(wrapped, None, target, None) is None
         assert calls == []
+
+
+class TestRotations:
+    """Of the key's material, by KMS."""
+
+    def test_key_that_was_never_rotated_has_none(self, aws: Aws, provider: Provider) -> None:
+        key_arn = aws.new_key()
+        assert provider(aws.slot("prod", "aws-kms", key_arn)).last_rotation(key_arn) is None
+
+    def test_rotation_on_demand_is_seen(self, aws: Aws, provider: Provider) -> None:
+        key_arn = aws.new_key()
+        before = int(time.time())
+        aws.kms.rotate_key_on_demand(KeyId=by_id(aws, key_arn))
+        rotated_at = provider(aws.slot("prod", "aws-kms", key_arn)).last_rotation(key_arn)
+        assert rotated_at
+        assert before <= rotated_at <= time.time()
+
+    def test_last_of_several_pages_counts(self, aws: Aws, provider: Provider) -> None:
+        key_arn = aws.new_key()
+        kms = provider(aws.slot("prod", "aws-kms", key_arn))
+        dates = [datetime(2026, month, 1, tzinfo=UTC) for month in (2, 3, 1)]
+        pages = [[{"KeyId": "k", "RotationDate": date}] for date in dates]
+        with Stubber(aws.kms) as stub:
+            for number, page in enumerate(pages):
+                is_last = number == len(pages) - 1
+                more = {} if is_last else {"NextMarker": str(number)}
+                asked = {"Marker": str(number - 1)} if number else {}
+                stub.add_response(
+                    "list_key_rotations",
+                    {"Rotations": page, "Truncated": not is_last, **more},
+                    {"KeyId": key_arn, **asked},
+                )
+            assert kms.last_rotation(key_arn) == dates[1].timestamp()
+            stub.assert_no_pending_responses()
+
+    def test_key_that_cannot_be_rotated_has_none(self, aws: Aws, provider: Provider) -> None:
+        kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
+        with Stubber(aws.kms) as stub:
+            stub.add_client_error(
+                "list_key_rotations", "UnsupportedOperationException", http_status_code=400
+            )
+            assert kms.last_rotation("key") is None
+
+    def test_deletion_that_is_pending_is_described(self, aws: Aws, provider: Provider) -> None:
+        key_arn = aws.new_key()
+        kms = provider(aws.slot("prod", "aws-kms", aws.new_alias(key_arn)))
+        answer = aws.kms.schedule_key_deletion(KeyId=by_id(aws, key_arn), PendingWindowInDays=7)
+        described = kms.describe()
+        assert (described.enabled, described.state) == (False, "PendingDeletion")
+        assert described.deletion_time == int(answer["DeletionDate"].timestamp())

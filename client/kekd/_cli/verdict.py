@@ -1,0 +1,68 @@
+"""What `kekctl drift` finds of an index."""
+
+import json
+from dataclasses import dataclass, field
+
+import kekd
+from kekd._cli.group import printable
+from kekd.kek import KeyStates, Registry
+from kekd.kek.errors import CredentialsError, KekError, ProviderUnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    drift: list[str] = field(default_factory=list)
+    """In what the envelope isn't as its slot would make it."""
+    key: list[str] = field(default_factory=list)
+    """What is wrong with the keys that it needs."""
+    error: str = ""
+    """Why it can't be judged."""
+
+    @property
+    def is_failing(self) -> bool:
+        return bool(self.key or self.error)
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"can't be judged: {self.error}"] if self.error else [*self.drift, *self.key]
+
+    def as_text(self, index_name: str) -> str:
+        return f"{printable(index_name)}: {printable('; '.join(self.lines))}"
+
+    def as_json(self, index_name: str) -> str:
+        found = {"drift": self.drift, "key": self.key, "error": self.error}
+        known = {name: value for name, value in found.items() if value}
+        return json.dumps({"index_name": index_name, **known})
+
+
+class Judge:
+    """Compares envelopes with their slots, or the one named, and looks at their keys."""
+
+    def __init__(self, registry: Registry, slot: str | None) -> None:
+        self._registry = registry
+        self._slot = slot
+        self._keys = KeyStates(registry)
+        self._down: dict[str, KekError] = {}
+        """Slots whose AWS can't be asked: that takes long to fail."""
+
+    @property
+    def unseen(self) -> list[str]:
+        return self._keys.unseen
+
+    def judge(self, index_name: str, found: kekd.KMSBlob | kekd.EnvelopeError) -> Verdict:
+        if isinstance(found, kekd.EnvelopeError):
+            return Verdict(error=str(found))
+        name = self._slot or found.kms_name
+        if name in self._down and found.provider != "none":
+            return Verdict(error=str(self._down[name]))
+        drift: list[str] = []
+        try:
+            drift = self._registry.drift(index_name, found, self._slot)
+            return Verdict(drift, self._keys.problems(found, self._slot))
+        except (CredentialsError, ProviderUnavailableError) as error:
+            self._down[name] = error
+            return Verdict(error=str(error))
+        except KekError as error:
+            if drift:  # which is known, whatever the key is
+                return Verdict(drift, [f"its key can't be judged: {error}"])
+            return Verdict(error=str(error))

@@ -1,0 +1,93 @@
+"""Opening every KEK there is, to see that they open."""
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from kekd._types import KMSBlob, StorageConfig
+from kekd.errors import EnvelopeError, EnvelopeNotFoundError
+from kekd.kek.errors import KekError
+from kekd.kek.provider import scrub
+from kekd.kek.registry import Registry
+from kekd.kek.rotation import DEFAULT_JOBS, Failure
+
+if TYPE_CHECKING:
+    from kekd._client import Client
+
+OpeningOutcome: TypeAlias = Literal["opens", "unchecked"]
+
+_QUEUED: Final = 2
+"""Envelopes held for each thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An index whose KEK opens, or of provider `none`, whose callers alone could tell."""
+
+    index_name: str
+    outcome: OpeningOutcome
+
+
+def open_all(
+    registry: Registry,
+    *,
+    client: "Client",
+    config_location: StorageConfig | None = None,
+    prefix: str = "",
+    jobs: int = DEFAULT_JOBS,
+) -> Generator[Opening | Failure, None, None]:
+    """Opens the KEK of every index with the prefix, `jobs` at once, and overwrites it.
+
+    The outcomes come in the order of the index names. An index that is deleted meanwhile has none.
+
+    Raises `kekd.EnvelopeError` if the indexes can't be listed.
+    """
+
+    def check(index_name: str, envelope: KMSBlob) -> Opening | Failure | None:
+        try:
+            return _open(registry, index_name, envelope)
+        except KekError as error:
+            failure = Failure(index_name, error)
+        # Somebody may have stored another since it was read, and removed the key of this one.
+        try:
+            current = client.get_index_kms(config_location, index_name)
+            return failure if current == envelope else _open(registry, index_name, current)
+        except EnvelopeNotFoundError:
+            return None
+        except (KekError, EnvelopeError) as error:
+            return Failure(index_name, error)
+
+    pending: deque[Future[Opening | Failure | None]] = deque()
+    threads = ThreadPoolExecutor(jobs)
+    try:
+        for index_name, found in client.scan_index_kms(config_location, prefix):
+            if isinstance(found, EnvelopeError):
+                pending.append(_done(Failure(index_name, found)))
+            else:
+                pending.append(threads.submit(check, index_name, found))
+            if len(pending) >= _QUEUED * jobs:
+                yield from _outcomes(pending.popleft())
+        while pending:
+            yield from _outcomes(pending.popleft())
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _open(registry: Registry, index_name: str, envelope: KMSBlob) -> Opening:
+    if envelope.provider == "none":
+        return Opening(index_name, "unchecked")
+    scrub(registry.unwrap(index_name, envelope))
+    return Opening(index_name, "opens")
+
+
+def _done(failure: Failure) -> Future[Opening | Failure | None]:
+    future: Future[Opening | Failure | None] = Future()
+    future.set_result(failure)
+    return future
+
+
+def _outcomes(future: Future[Opening | Failure | None]) -> list[Opening | Failure]:
+    outcome = future.result()
+    return [outcome] if outcome else []

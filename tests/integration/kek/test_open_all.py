@@ -1,0 +1,84 @@
+"""Every KEK is opened, to see that it can be."""
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import kekd
+from kekd.kek import Failure, Opening, Registry, open_all
+from kekd.kek.errors import TamperedError
+from tests.integration.kek.providers import observed
+
+
+def test_every_index_has_its_outcome(registry: Registry, client: kekd.Client) -> None:
+    _, envelope = registry.provision("a", "aws", client=client)
+    registry.provision("b", "aws-kms", client=client)
+    registry.provision("c", client=client, kek=bytes(32))
+    client.push_index_kms(None, "d", replace(envelope, wrapped_kek=envelope.wrapped_kek[:-1]))
+    *good, bad = open_all(registry, client=client)
+    assert good == [Opening("a", "opens"), Opening("b", "opens"), Opening("c", "unchecked")]
+    assert isinstance(bad, Failure)
+    assert (bad.index_name, type(bad.error)) == ("d", TamperedError)
+
+
+def test_only_those_with_a_prefix_are_opened(registry: Registry, client: kekd.Client) -> None:
+    for name in ("a-1", "a-2", "b-1"):
+        registry.provision(name, "aws", client=client)
+    assert [it.index_name for it in open_all(registry, client=client, prefix="a-")] == [
+        "a-1",
+        "a-2",
+    ]
+
+
+def test_keks_are_overwritten(
+    registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.provision("a", "aws", client=client)
+    keks: list[bytearray] = []
+    unwrap = registry.unwrap
+
+    def noted(*arguments: Any) -> bytearray:
+        keks.append(unwrap(*arguments))
+        return keks[-1]
+
+    monkeypatch.setattr(registry, "unwrap", noted)
+    assert list(open_all(registry, client=client)) == [Opening("a", "opens")]
+    assert keks == [bytearray(32)]
+
+
+def test_what_somebody_else_stored_meanwhile_counts(
+    registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, envelope = registry.provision("a", "aws", client=client)
+    torn = replace(envelope, wrapped_kek=b"torn")
+    monkeypatch.setattr(client, "scan_index_kms", lambda *_: iter([("a", torn), ("deleted", torn)]))
+    assert list(open_all(registry, client=client)) == [Opening("a", "opens")]
+
+
+def test_damaged_record_fails_and_the_others_go_on(
+    registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, envelope = registry.provision("b", "aws", client=client)
+    damaged = kekd.CorruptEnvelopeError("It is damaged.")
+    monkeypatch.setattr(
+        client, "scan_index_kms", lambda *_: iter([("a", damaged), ("b", envelope)])
+    )
+    assert list(open_all(registry, client=client)) == [
+        Failure("a", damaged),
+        Opening("b", "opens"),
+    ]
+
+
+def test_as_many_run_at_once_as_there_are_jobs(registry: Registry, client: kekd.Client) -> None:
+    _, envelope = registry.provision("0", "aws-kms", client=client)
+    for number in range(1, 8):
+        client.push_index_kms(None, str(number), envelope)
+    together = threading.Barrier(4)
+
+    def wait(_: str) -> None:
+        together.wait(timeout=30)
+
+    slow = observed(registry.slots, wait, only="Decrypt")
+    assert len(list(open_all(slow, client=client, jobs=4))) == 8

@@ -1,0 +1,173 @@
+"""What is told of the keys that envelopes need: moto's KMS and Secrets Manager."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import kekd
+from kekd.kek import KeyStates, Registry, Slot, Wrapped
+from kekd.kek.binding import Binding
+from kekd.kek.errors import AccessDeniedError, KekError, ProviderUnavailableError
+from kekd.kek.provider import KeyDescription
+from tests.fixtures.kms import Aws
+
+NOW = 1_790_000_000
+KEY = "arn:aws:kms:us-east-1:123456789012:key/a"
+OTHER = "arn:aws:kms:us-east-1:123456789012:key/b"
+
+
+class FakeKms:
+    """Answers or fails as a test says."""
+
+    def __init__(self, key_id: str) -> None:
+        self.description: KeyDescription | KekError = KeyDescription(key_id, enabled=True)
+        self.rotation: int | KekError | None = None
+        self.asked = 0
+
+    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+        raise NotImplementedError
+
+    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+        raise NotImplementedError
+
+    def describe(self) -> KeyDescription:
+        self.asked += 1
+        if isinstance(self.description, KekError):
+            raise self.description
+        return self.description
+
+    def last_rotation(self, _key_arn: str) -> int | None:
+        if isinstance(self.rotation, KekError):
+            raise self.rotation
+        return self.rotation
+
+
+class Keys:
+    """A registry with one slot, whose key is `KEY`, and the KMS behind it."""
+
+    def __init__(self) -> None:
+        self.kms: dict[str, FakeKms] = {}
+        slot = Slot("prod", "aws-kms", KEY, "us-east-1")
+        self.registry = Registry({"prod": slot}, provider=lambda slot: self.of(slot.key_id))
+        self.states = KeyStates(self.registry)
+
+    def of(self, key_id: str) -> FakeKms:
+        return self.kms.setdefault(key_id, FakeKms(key_id))
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys()
+
+
+def envelope(key_id: str = KEY, **more: Any) -> kekd.KMSBlob:
+    given: dict[str, Any] = {"created_at": NOW} | more
+    return kekd.KMSBlob("prod", "aws-kms", key_id, "us-east-1", b"wrapped", **given)
+
+
+def test_key_that_is_fit_for_use_has_no_problem(keys: Keys) -> None:
+    assert keys.states.problems(envelope()) == []
+    assert keys.states.unseen == []
+
+
+def test_each_key_is_asked_for_once(keys: Keys) -> None:
+    for _ in range(5):
+        keys.states.problems(envelope())
+        keys.states.problems(envelope(OTHER))
+    assert [kms.asked for kms in keys.kms.values()] == [1, 1]
+
+
+def test_key_that_is_disabled_is_told(keys: Keys) -> None:
+    keys.of(KEY).description = KeyDescription(KEY, enabled=False, state="Disabled")
+    (problem,) = keys.states.problems(envelope())
+    assert problem.startswith(f"its key {KEY} is disabled")
+
+
+def test_key_in_another_state_is_told_with_it(keys: Keys) -> None:
+    keys.of(KEY).description = KeyDescription(KEY, enabled=False, state="PendingImport")
+    assert "is in state PendingImport" in keys.states.problems(envelope())[0]
+
+
+def test_key_that_wrapped_is_told_though_the_slot_has_another(keys: Keys) -> None:
+    ends = 1_800_000_000
+    keys.of(OTHER).description = KeyDescription(
+        OTHER, enabled=False, state="PendingDeletion", deletion_time=ends
+    )
+    (problem,) = keys.states.problems(envelope(OTHER))
+    assert problem.startswith(f"its key {OTHER} is pending deletion (2027-01-15 08:00 UTC)")
+    (problem,) = keys.states.problems(envelope("alias/old", key_arn=OTHER))
+    assert problem.startswith(f"its key {OTHER} is pending deletion")
+
+
+def test_slots_key_is_told_though_another_wrapped(keys: Keys) -> None:
+    keys.of(KEY).description = KeyDescription(KEY, enabled=False, state="Disabled")
+    (problem,) = keys.states.problems(envelope(OTHER))
+    assert problem.startswith(f"its slot's key {KEY} is disabled")
+
+
+@pytest.mark.parametrize(
+    ("created_at", "is_told"), [(NOW, False), (NOW - 100, False), (NOW - 101, True), (0, True)]
+)
+def test_wrap_that_is_older_than_its_keys_rotation_is_told(
+    keys: Keys, created_at: int, is_told: bool
+) -> None:
+    keys.of(KEY).rotation = NOW - 100
+    problems = keys.states.problems(envelope(created_at=created_at))
+    assert bool(problems) == is_told
+    assert all("before its key" in problem and "--older-than" in problem for problem in problems)
+
+
+def test_wrap_of_unknown_time_is_told_only_if_its_key_was_rotated(keys: Keys) -> None:
+    assert keys.states.problems(envelope(created_at=0)) == []
+
+
+def test_missing_permissions_are_a_line_each_and_no_problem(keys: Keys) -> None:
+    keys.of(KEY).rotation = keys.of("third").rotation = AccessDeniedError("no")
+    keys.of(OTHER).description = AccessDeniedError("no")
+    for key in (KEY, OTHER, "third", KEY):
+        assert keys.states.problems(envelope(key)) == []
+    described, rotated = sorted(keys.states.unseen)[::-1]
+    assert described == (
+        "can't see whether these keys are disabled, pending deletion or rotated: allow"
+        f" kms:DescribeKey: {OTHER}"
+    )
+    assert rotated == (
+        f"can't see when these keys were rotated: allow kms:ListKeyRotations: {KEY}, third"
+    )
+
+
+def test_provider_that_is_down_is_no_verdict(keys: Keys) -> None:
+    keys.of(KEY).description = ProviderUnavailableError("down")
+    with pytest.raises(ProviderUnavailableError):
+        keys.states.problems(envelope())
+
+
+def test_index_whose_callers_bring_the_kek_has_no_key(keys: Keys) -> None:
+    assert keys.states.problems(kekd.KMSBlob(provider="none")) == []
+    assert keys.kms == {}
+
+
+def test_kms_itself_tells(aws: Aws) -> None:
+    old, new = aws.new_key(), aws.new_key()
+    slot = aws.slot("prod", "aws-kms", aws.new_alias(new))
+    states = KeyStates(Registry({"prod": slot}))
+    aws.kms.schedule_key_deletion(KeyId=old.rpartition("/")[2], PendingWindowInDays=7)
+    aws.kms.rotate_key_on_demand(KeyId=new.rpartition("/")[2])
+    (problem,) = states.problems(envelope(old))
+    assert f"its key {old} is pending deletion (20" in problem
+    (problem,) = states.problems(envelope(slot.key_id, key_arn=new, created_at=1))
+    assert problem.startswith("was wrapped on 1970-01-01")
+    gone = f"{new[:-4]}0000"
+    (problem,) = states.problems(envelope(gone))
+    assert problem == f"its key {gone} isn't there any more"
+
+
+def test_secret_that_is_to_be_deleted_is_told(aws: Aws) -> None:
+    name = aws.new_secret()
+    slot = aws.slot("prod", "aws", name)
+    blob = replace(envelope(name), provider="aws")
+    assert KeyStates(Registry({"prod": slot})).problems(blob) == []
+    aws.secrets.delete_secret(SecretId=name)
+    (problem,) = KeyStates(Registry({"prod": slot})).problems(blob)
+    assert "is pending deletion (20" in problem
