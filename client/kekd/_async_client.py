@@ -130,7 +130,9 @@ class AsyncClient:
     ) -> AsyncIterator[Found]:
         """See `Client.get_many_index_kms`."""
         for batch in operations.batches(config_location, index_names):
-            for found in await self._call(batch, timeout):
+            while operation := batch.next:
+                batch.take(await self._call(operation, timeout))
+            for found in batch.results():
                 yield self._observed(found)
 
     async def push_many_index_kms(

@@ -167,8 +167,9 @@ class Client:
         Read up to a thousand at a time; the timeout is for each such call.
         """
         for batch in operations.batches(config_location, index_names):
-            found = self._call(batch, timeout)
-            yield from self._observed(found)
+            while operation := batch.next:
+                batch.take(self._call(operation, timeout))
+            yield from self._observed(batch.results())
 
     def push_many_index_kms(
         self,

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
@@ -167,28 +168,60 @@ def full_page(
     )
 
 
+class Batch:
+    """Names that one request has room for, asked for until each is answered for: an answer has
+    less room than a request.
+    """
+
+    def __init__(self, location: pb.StorageConfig | None) -> None:
+        self._location = location
+        self.names: list[str] = []
+        self._found: dict[str, KMSBlob | EnvelopeError] = {}
+
+    @property
+    def next(self) -> Operation[list[Found]] | None:
+        names = [it for it in dict.fromkeys(self.names) if it not in self._found]
+        if not names:
+            return None
+        request = pb.BatchGetEnvelopesRequest(config_location=self._location, index_names=names)
+        method = f"/{SERVICE}/BatchGetEnvelopes"
+        return Operation(method, request, pb.BatchGetEnvelopesResponse, convert.found)
+
+    def take(self, answer: list[Found]) -> None:
+        found = dict(answer)
+        answered = {name: it for name, it in found.items() if not _had_no_room(it)}
+        self._found |= answered or found
+
+    def results(self) -> Iterator[Found]:
+        """In the order of the names. A name that is there twice has an envelope for each."""
+        given: set[str] = set()
+        for name in self.names:
+            found = self._found[name]
+            is_repeated = name in given and isinstance(found, KMSBlob)
+            yield name, copy(found) if is_repeated else found
+            given.add(name)
+
+
+def _had_no_room(found: KMSBlob | EnvelopeError) -> bool:
+    return isinstance(found, EnvelopeError) and found.reason == Reason.ANSWER_FULL
+
+
 @_of_valid_text
-def batches(
-    config_location: StorageConfig | None, index_names: Iterable[str]
-) -> list[Operation[list[Found]]]:
+def batches(config_location: StorageConfig | None, index_names: Iterable[str]) -> list[Batch]:
     """As many as it takes, as a request has room for so many names."""
-    requests: list[pb.BatchGetEnvelopesRequest] = []
+    location = convert.location(config_location)
+    made: list[Batch] = []
     room = 0
     for name in index_names:
         if not isinstance(name, str):
             raise TypeError(f"index_names must be of str, not {type(name).__name__}.")
         size = len(name.encode()) + _OVERHEAD
-        if size > room or len(requests[-1].index_names) == _MAX_BATCH:
-            requests.append(
-                pb.BatchGetEnvelopesRequest(config_location=convert.location(config_location))
-            )
+        if size > room or len(made[-1].names) == _MAX_BATCH:
+            made.append(Batch(location))
             room = _MAX_BATCH_BYTES
-        requests[-1].index_names.append(name)
+        made[-1].names.append(name)
         room -= size
-    return [
-        Operation(f"/{SERVICE}/BatchGetEnvelopes", it, pb.BatchGetEnvelopesResponse, convert.found)
-        for it in requests
-    ]
+    return made
 
 
 def push_batches(

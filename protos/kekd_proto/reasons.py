@@ -49,6 +49,8 @@ class Reason(StrEnum):
     process holds it; a write may have been done or not."""
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
     """The caller read a watch more slowly than changes came; it has to begin anew."""
+    ANSWER_FULL = "ANSWER_FULL"
+    """An answer to a batch has no room for this one; ask for it again, with fewer others."""
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
     """The daemon does as much at once as it may; try again later."""
     RATE_LIMITED = "RATE_LIMITED"
@@ -79,6 +81,7 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.STORE_UNAVAILABLE: "UNAVAILABLE",
         Reason.STORE_SILENT: "DEADLINE_EXCEEDED",
         Reason.WATCH_FELL_BEHIND: "RESOURCE_EXHAUSTED",
+        Reason.ANSWER_FULL: "RESOURCE_EXHAUSTED",
         Reason.TOO_MANY_CALLS: "RESOURCE_EXHAUSTED",
         Reason.RATE_LIMITED: "RESOURCE_EXHAUSTED",
         # Not UNAVAILABLE, at which gRPC tries again: a create that was tried before may have been

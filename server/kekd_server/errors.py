@@ -19,6 +19,7 @@ KekdError
 ├── StoreSilentError
 │   └── CallAbandonedError
 ├── WatchFellBehindError
+├── AnswerFullError
 ├── TooManyCallsError
 ├── ShareTakenError
 ├── RateLimitedError
@@ -172,6 +173,15 @@ class WatchFellBehindError(KekdError):
         super().__init__(
             f"The watch fell behind: {why}. Watch anew, and take what was read before for old."
         )
+
+
+class AnswerFullError(KekdError):
+    """Of an entry of a batch."""
+
+    reason = Reason.ANSWER_FULL
+
+    def __init__(self) -> None:
+        super().__init__("The answer has no room for this one: ask for it again, with fewer names.")
 
 
 class TooManyCallsError(KekdError):

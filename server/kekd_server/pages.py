@@ -3,7 +3,7 @@
 import base64
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from kekd_server.errors import InvalidRequestError, KekdError
@@ -32,6 +32,12 @@ class PageToken:
         after = self.after.value if self.after else None
         position = json.dumps([self.prefix, self.listing, after]).encode()
         return base64.urlsafe_b64encode(position).decode()
+
+    @classmethod
+    def ending_at(cls, name: IndexName, token: str, prefix: str) -> str:
+        """For a page that ends there already, of the listing of `token` if there is one."""
+        listing = cls.parse(token, prefix) if token else cls.first(prefix)
+        return str(replace(listing, after=name))
 
     @classmethod
     def parse(cls, token: str, prefix: str) -> Self:

@@ -11,6 +11,7 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from kekd_server.rpc.envelope_answer import MAX_ANSWER_BYTES
 from kekd_server.rules import MAX_TEXT_BYTES, MAX_WRAPPED_KEK_BYTES
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import Bucket
@@ -119,6 +120,61 @@ def test_a_page_of_the_largest_envelopes_is_read(client: kekd.Client) -> None:
         client.push_index_kms(None, name, large)
     assert [it for _, it in client.scan_index_kms()] == [large] * 1000
     assert [it for _, it in client.get_many_index_kms(None, names)] == [large] * 1000
+
+
+@pytest.fixture
+def stub(client: kekd.Client) -> Iterator[Any]:
+    """With gRPC's own limit on what it receives, which is 4 MiB."""
+    with grpc.insecure_channel(client.address) as channel:
+        yield EnvelopeServiceStub(channel)
+
+
+LARGE = kekd.KMSBlob("prod", "aws-kms", "k" * 4096, "", b"\1" * MAX_WRAPPED_KEK_BYTES)
+
+
+def test_a_name_that_is_asked_for_twice_is_answered_for_once(
+    client: kekd.Client, stub: Any
+) -> None:
+    client.push_index_kms(None, "a", BLOB)
+    names = [*["a"] * 500, "missing", *["a"] * 499]
+    answer = stub.BatchGetEnvelopes(pb.BatchGetEnvelopesRequest(index_names=names))
+    assert [it.index_name for it in answer.envelopes] == ["a", "missing"]
+    found = list(client.get_many_index_kms(None, names))
+    assert [name for name, _ in found] == names
+    first, second = found[0][1], found[1][1]
+    assert first == second == BLOB
+    assert first is not second
+
+
+def test_a_batch_answers_for_as_many_as_it_has_room_for(client: kekd.Client, stub: Any) -> None:
+    names = [f"{number:03}" for number in range(200)]
+    for name in names:
+        client.push_index_kms(None, name, LARGE)
+    answer = stub.BatchGetEnvelopes(pb.BatchGetEnvelopesRequest(index_names=names))
+    assert [it.index_name for it in answer.envelopes] == names
+    full = [it.failure.reason == "ANSWER_FULL" for it in answer.envelopes]
+    answered = full.count(False)
+    assert full == [False] * answered + [True] * (200 - answered)
+    assert MAX_ANSWER_BYTES * 0.9 < answer.ByteSize() < MAX_ANSWER_BYTES * 1.1
+    assert [it for _, it in client.get_many_index_kms(None, names)] == [LARGE] * 200
+
+
+@pytest.mark.parametrize("page_size", [0, 150])
+def test_a_full_page_ends_where_it_has_no_room(
+    client: kekd.Client, stub: Any, page_size: int
+) -> None:
+    names = [f"i-{number:03}" for number in range(200)]
+    for name in names:
+        client.push_index_kms(None, name, LARGE)
+    listed, request = [], pb.ListEnvelopesRequest(prefix="i-", full=True, page_size=page_size)
+    while True:
+        page = stub.ListEnvelopes(request)
+        assert page.ByteSize() < MAX_ANSWER_BYTES * 1.1
+        listed += [it.index_name for it in page.envelopes]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert listed == names
 
 
 def test_no_names_are_no_call(client: kekd.Client) -> None:

@@ -1,6 +1,5 @@
 """Messages to values and back. What a caller sends is checked here or as the value is made."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -8,13 +7,12 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
 from kekd_server.caller import Caller
 from kekd_server.errors import (
-    EnvelopeNotFoundError,
     InvalidEnvelopeError,
     InvalidRequestError,
     KekdError,
 )
 from kekd_server.names import IndexName
-from kekd_server.service import Found, Pushed
+from kekd_server.service import Pushed
 from kekd_server.storage.change import Change, Kind, Signal
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.store import Push, StoredEnvelope
@@ -108,11 +106,13 @@ def envelope(
 index_name = lru_cache(maxsize=8192)(IndexName)
 
 
-def index_names(request: pb.BatchGetEnvelopesRequest) -> list[IndexName | KekdError]:
-    """Each name, or why it is none. Raises `InvalidRequestError` for none or too many."""
+def index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | KekdError]:
+    """Each name once, with what it is or why it is none. Raises `InvalidRequestError` for none or
+    too many.
+    """
     if not 0 < len(request.index_names) <= _MAX_NAMES:
         raise InvalidRequestError(f"index_names must be 1 to {_MAX_NAMES} names.")
-    return [_name(it) for it in request.index_names]
+    return {sent: _name(sent) for sent in request.index_names}
 
 
 def _name(sent: str) -> IndexName | KekdError:
@@ -146,25 +146,7 @@ def get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
     return response
 
 
-def batch_response(names: Sequence[str], found: Found) -> pb.BatchGetEnvelopesResponse:
-    response = pb.BatchGetEnvelopesResponse(store=found.store)
-    for name, result in zip(names, found.results, strict=True):
-        _list(response.envelopes.add(index_name=name), result)
-    return response
-
-
-def list_response(
-    names: Sequence[IndexName], found: Found, next_token: str
-) -> pb.ListEnvelopesResponse:
-    """Without those that were deleted since they were listed."""
-    response = pb.ListEnvelopesResponse(next_page_token=next_token, store=found.store)
-    for name, result in zip(names, found.results, strict=True):
-        if not isinstance(result, EnvelopeNotFoundError):
-            _list(response.envelopes.add(index_name=name.value), result)
-    return response
-
-
-def _list(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError) -> None:
+def list_envelope(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError) -> None:
     if isinstance(result, KekdError):
         _fail(listed, result)
     else:

@@ -9,6 +9,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.caller import Caller
 from kekd_server.errors import ShuttingDownError, WatchFellBehindError
 from kekd_server.rpc import convert
+from kekd_server.rpc.envelope_answer import EnvelopeReader
 from kekd_server.rpc.errors import Context, log_causes
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -60,10 +61,8 @@ class EnvelopeServicer:
     async def BatchGetEnvelopes(
         self, request: pb.BatchGetEnvelopesRequest, _context: Context, caller: Caller
     ) -> pb.BatchGetEnvelopesResponse:
-        names = convert.index_names(request)
-        found = await self._service.get_many(caller, convert.location(request), names)
-        log_causes(found.results)
-        return convert.batch_response(request.index_names, found)
+        reader = EnvelopeReader(self._service, caller, convert.location(request))
+        return await reader.batch(convert.index_names(request))
 
     async def BatchPushEnvelopes(
         self, request: pb.BatchPushEnvelopesRequest, context: Context, caller: Caller
@@ -102,9 +101,8 @@ class EnvelopeServicer:
         if not request.full:
             listed = [pb.ListedEnvelope(index_name=name.value) for name in page.names]
             return pb.ListEnvelopesResponse(envelopes=listed, next_page_token=page.next_token)
-        found = await self._service.get_many(caller, convert.location(request), page.names)
-        log_causes(found.results)
-        return convert.list_response(page.names, found, page.next_token)
+        reader = EnvelopeReader(self._service, caller, convert.location(request))
+        return await reader.page(page, request)
 
     async def WatchEnvelopes(
         self, request: pb.WatchEnvelopesRequest, context: Context, caller: Caller
