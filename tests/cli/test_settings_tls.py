@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from kekd_server.listen import EngineName
 from tests.cli.test_settings import PrintConfig, file, print_config, problems, values
@@ -95,14 +96,18 @@ def test_all_files_that_cannot_be_used_are_told_at_the_start(
     authority: Authority, tmp_path: Path
 ) -> None:
     one, two = authority.issue(tmp_path / "one"), authority.issue(tmp_path / "two")
+    three = authority.issue_for(ed25519.Ed25519PrivateKey.generate(), tmp_path / "three")
     config = tmp_path / "kekd.yaml"
     config.write_text(
         f"""
         listen:
           - {{address: '127.0.0.1:1', tls_cert: {one.cert}, tls_key: {two.key}}}
           - {{address: '127.0.0.1:2', tls_cert: {tmp_path}/none, tls_key: {two.key}}}
+          - {{address: '127.0.0.1:3', tls_cert: {three.cert}, tls_key: {three.key}}}
         """
     )
     said = refused("--config", str(config))
     assert f"{two.key}: not the key of {one.cert}: are both from the same issue?" in said
     assert f"{tmp_path}/none: can't be read: No such file or directory" in said
+    assert f"{three.cert}: no TLS handshake succeeds with this certificate and its Ed25519" in said
+    assert "is the port taken?" not in said

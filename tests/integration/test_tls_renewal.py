@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import kekd
 from tests.fixtures.tls import DAY, Authority, Pair, StartTlsDaemon, TlsDaemon
@@ -160,7 +161,8 @@ def test_a_key_that_grpc_cannot_use_is_refused_and_reported(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     old = tls_daemon.serial()
-    tls_daemon.server.replace(tls_daemon.authority.issue_ed25519(tmp_path / "new"))
+    key = ed25519.Ed25519PrivateKey.generate()
+    tls_daemon.server.replace(tls_daemon.authority.issue_for(key, tmp_path / "new"))
     eventually(lambda: tls_daemon.logged(REFUSED) == 1)
     assert tls_daemon.logged("Ed25519 key") == 1
     assert tls_daemon.serial() == old

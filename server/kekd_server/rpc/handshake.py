@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT: Final = 30.0
 """A handshake takes some milliseconds; a machine under load may take longer."""
+_STOP_TIMEOUT: Final = 1.0
+"""Not none at all: the client would log that the server went away."""
 _ANY_PORT: Final = "127.0.0.1:0"
 _NO_METHOD: Final = "/kekd.v1.Handshake/Try"
 _NAME_REFUSED: Final = "Hostname Verification Check failed"
@@ -55,7 +57,7 @@ def _serving(material: "Material") -> Iterator[str]:
         server.start()
         yield address if address != _ANY_PORT else f"127.0.0.1:{port}"
     finally:
-        server.stop(None)
+        server.stop(_STOP_TIMEOUT).wait()
 
 
 def _channel(address: str, material: "Material") -> grpc.Channel:

@@ -63,6 +63,19 @@ def test_a_role_is_for_callers_without_a_certificate(
         client.create_index_kms(None, "i", BLOB)
 
 
+def test_a_certificate_that_the_handshake_accepts_may_still_be_refused(
+    start_tls_daemon: StartTlsDaemon, tmp_path: Path
+) -> None:
+    daemon = start_tls_daemon()
+    pair = daemon.authority.issue(tmp_path / "climbing", "spiffe://prod/ns/../sa/db")
+    with (
+        client_of(daemon, pair) as client,
+        pytest.raises(kekd.UnauthenticatedError, match=r"the segment '\.\.'") as refused,
+    ):
+        client.get_index_kms(None, "i")
+    assert refused.value.reason == "CALLER_UNKNOWN"
+
+
 def test_a_certificate_that_expires_during_a_connection_ends_what_it_may(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
