@@ -140,6 +140,8 @@ def status(answer: daemon_pb2.GetStatusResponse) -> DaemonStatus:
             for it in answer.certificates
         ),
         warnings=tuple(answer.warnings),
+        policy_error=answer.policy_error,
+        audit_error=answer.audit_error,
     )
 
 

@@ -40,6 +40,10 @@ class DaemonStatus:
     certificates: tuple[CertificateStatus, ...]
     warnings: tuple[str, ...] = ()
     """What the operator should mend. The daemon tells only callers on its own machine."""
+    policy_error: str = ""
+    """Why the policy file, as it is now, isn't in use; empty if it is. The former policy is."""
+    audit_error: str = ""
+    """Why the audit couldn't be written the last time; empty if it could."""
 
     def clock_lead(self, asked: datetime, answered: datetime) -> timedelta:
         """How far, at least, the daemon's clock is ahead of the caller's, and if negative behind:

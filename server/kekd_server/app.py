@@ -119,8 +119,8 @@ async def _serve(  # noqa: PLR0913
         settings.audit.on_failure if settings.audit else None,
     )
     reloaded: list[Reloaded[Any]] = [*certificates.values()]
-    if policy_file:
-        policy = _follow_policy(policy_file, settings, guard)
+    policy = _follow_policy(policy_file, settings, guard) if policy_file else None
+    if policy:
         metrics.follow(lambda: policy.refusals, metrics.reload_failures.labels("policy"))
         reloaded.append(policy)
     server = Server(
@@ -131,6 +131,8 @@ async def _serve(  # noqa: PLR0913
             stores=lambda caller: [it for it in health.stores() if guard.knows(caller, it.name)],
             certificates=lambda: _expiries(certificates),
             warnings=warnings,
+            policy_error=lambda: "; ".join(policy.load_error.splitlines()) if policy else "",
+            audit_error=lambda: audit.error if audit else "",
         ),
         certificates,
         health=health,

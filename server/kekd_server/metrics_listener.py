@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from socketserver import ThreadingTCPServer
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -19,6 +19,7 @@ from kekd_server.listen import ListenError, TcpListener
 
 _PATH: Final = "/metrics"
 _IDLE_SECONDS: Final = 10.0
+MAX_CONNECTIONS: Final = 16
 
 _log = logging.getLogger(__name__)
 
@@ -73,13 +74,46 @@ def shared(listener: TcpListener | None) -> Iterator[SharedMetrics | None]:
 
 
 class _Server(ThreadingTCPServer):
+    """Has a thread for each connection, up to `MAX_CONNECTIONS`. One more has the oldest cut off:
+    whoever only connects keeps nobody from scraping, which takes milliseconds.
+    """
+
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self, listener: TcpListener, handler: type[MetricsHandler]) -> None:
         address = (listener.host, listener.port)
         self.address_family, *_ = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+        self._places = threading.Semaphore(MAX_CONNECTIONS)
+        self._open: dict[Any, None] = {}
         super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self._cut_oldest()
+            self._places.acquire()
+        self._open[request] = None
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._release(request)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._release(request)
+
+    def _cut_oldest(self) -> None:
+        for oldest in list(self._open)[:1]:
+            with suppress(OSError):  # its thread may have just closed it
+                oldest.shutdown(socket.SHUT_RDWR)
+
+    def _release(self, request: Any) -> None:
+        self._open.pop(request, None)
+        self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """One that hangs up early isn't worth the traceback of the base class."""

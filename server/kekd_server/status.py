@@ -27,3 +27,7 @@ class DaemonStatus:
     certificates: Callable[[], Sequence[CertificateStatus]]
     warnings: Sequence[str]
     """What its operator should mend, as the start found it. For callers on this machine."""
+    policy_error: Callable[[], str]
+    """Why the policy file, as it is now, isn't in use; empty if it is."""
+    audit_error: Callable[[], str]
+    """Why the audit can't be written; empty if it can."""

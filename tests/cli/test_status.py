@@ -41,6 +41,36 @@ def test_the_client_is_told(daemon: Daemon, engine: str) -> None:
     )
 
 
+def break_policy(daemon: Daemon) -> None:
+    daemon.configure({"policy": [{"name": "a", "identities": "*", "methods": "reed"}]})
+
+
+@pytest.mark.parametrize(
+    ("methods", "shown"), [("*", "policy.0.methods"), ("", "the daemon's log")]
+)
+def test_a_refused_policy_and_a_failing_audit_are_reported(
+    start_daemon: StartDaemon, methods: str, shown: str
+) -> None:
+    rules = [{"name": "a", "identities": "*", "methods": methods}] if methods else []
+    daemon = start_daemon("--memory", "--audit", "/dev/full", config={"policy": rules})
+    with kekd.Client(daemon.address) as client:
+        found = client.status()
+        assert (found.policy_error, found.audit_error) == ("", "")
+        with pytest.raises(kekd.EnvelopeError):
+            client.push_index_kms(None, "i", kekd.KMSBlob(provider="none"))
+        break_policy(daemon)
+        eventually(lambda: shown in client.status().policy_error)
+        eventually(lambda: client.status().audit_error != "")
+        if methods:
+            assert "No space left" in client.status().audit_error
+    told = kekctl("--address", daemon.address, "status").stdout
+    assert "policy      the changed one is refused: " in told
+    assert "audit       can't be written: " in told
+    found_wrong = kekctl("--address", daemon.address, "doctor", code=1).stdout
+    assert "failure  policy: the changed policy is refused" in found_wrong
+    assert "failure  audit: the audit can't be written" in found_wrong
+
+
 async def test_the_async_client_is_told_the_same(daemon: Daemon) -> None:
     with kekd.Client(daemon.address) as client:
         told = client.status()

@@ -12,7 +12,7 @@ import click
 
 import kekd
 from kekd._cli.group import FAILED, STOPPED, main, output_option, printable, store_option
-from kekd._doctor import address, certificate, clock, records, slots, store
+from kekd._doctor import address, certificate, clock, daemon, records, slots, store
 from kekd._doctor.finding import Finding, failure, ok, warning
 
 
@@ -81,6 +81,7 @@ def _findings(
             yield certificate.check("certificate", it.file, it.expires_at, status.now)
             if it.error:
                 yield certificate.refused(it.error)
+        yield from daemon.check(status)
         yield from _stores(client, status, asked, count)
     if registry_file:
         name = status.stores[0].name if status and status.stores else "none"

@@ -51,3 +51,7 @@ def _rows(found: kekd.DaemonStatus, lead: timedelta) -> Iterator[tuple[str, str]
         yield "certificate", f"{certificate.file}: {expiry}{refused}"
     for warning in found.warnings:
         yield "warning", warning
+    if found.policy_error:
+        yield "policy", f"the changed one is refused: {found.policy_error}"
+    if found.audit_error:
+        yield "audit", f"can't be written: {found.audit_error}"

@@ -22,6 +22,10 @@ class DaemonServicer:
         self, _request: pb.GetStatusRequest, _context: Context, caller: Caller
     ) -> pb.GetStatusResponse:
         status = self._status
+        stores = status.stores(caller)
+        policy_error, audit_error = status.policy_error(), status.audit_error()
+        if not stores:  # what is wrong with a policy may say what is in it
+            policy_error, audit_error = _withheld(policy_error), _withheld(audit_error)
         return pb.GetStatusResponse(
             version=self._version,
             started_at=status.started_at,
@@ -32,11 +36,17 @@ class DaemonServicer:
                 pb.StoreStatus(
                     name=it.name, is_default=it.is_default, healthy=it.healthy, trouble=it.trouble
                 )
-                for it in status.stores(caller)
+                for it in stores
             ],
             certificates=[
                 pb.CertificateStatus(file=it.file, expires_at=it.expires_at, error=it.error)
                 for it in status.certificates()
             ],
             warnings=status.warnings if caller.is_local else [],
+            policy_error=policy_error,
+            audit_error=audit_error,
         )
+
+
+def _withheld(error: str) -> str:
+    return error and "the daemon's log says why"

@@ -85,8 +85,9 @@ class Store:
         self.name = str(location)
         self._driver = driver
         self._threads = FairExecutor(threads, name=self.name)
-        # One of its own, so that a store which is busy isn't taken for one that is down.
-        self._check_thread = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name} check")
+        # Their own, so that a store which is busy isn't taken for one that is down: one for its
+        # opening, one for looks at reads, and one for looks at writes.
+        self._check_threads = ThreadPoolExecutor(3, thread_name_prefix=f"{self.name} check")
         self._gets_a_thread = gets_a_thread
         self._pushing_threads = pushing_threads
         self._named = _Named(self.name)
@@ -299,7 +300,7 @@ class Store:
     def close(self) -> None:
         """Doesn't wait for a call that the driver is still in, and which nobody waits for."""
         self._threads.shutdown()
-        self._check_thread.shutdown(wait=False, cancel_futures=True)
+        self._check_threads.shutdown(wait=False, cancel_futures=True)
         self._changes.close()
         self._driver.close()
 
@@ -390,7 +391,7 @@ class Store:
         return await asyncio.wrap_future(self._threads.submit(owner, call))
 
     async def _in_check_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._check_thread, call)
+        return await asyncio.get_running_loop().run_in_executor(self._check_threads, call)
 
 
 class _Named:

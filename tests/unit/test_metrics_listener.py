@@ -1,0 +1,42 @@
+"""Who connects to the metrics' address takes a bounded part of the daemon."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from socket import create_connection, socket
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from kekd_server import metrics_listener
+from kekd_server.listen import TcpListener, parse
+from kekd_server.metrics_listener import MAX_CONNECTIONS, serve
+from tests.fixtures.s3 import free_port
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> TcpListener:
+    monkeypatch.setattr(metrics_listener._Handler, "timeout", 600.0)
+    listener = parse(f"127.0.0.1:{free_port()}")
+    assert isinstance(listener, TcpListener)
+    serve(listener, CollectorRegistry())
+    return listener
+
+
+@pytest.fixture
+def silent(listener: TcpListener) -> Iterator[list[socket]]:
+    """Three times as many connections as there may be, which say nothing."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(create_connection((listener.host, listener.port), timeout=30))
+            for _ in range(3 * MAX_CONNECTIONS)
+        ]
+
+
+def test_connections_that_say_nothing_keep_no_scrape_away(
+    listener: TcpListener, silent: list[socket]
+) -> None:
+    with urlopen(f"http://{listener}/metrics", timeout=60) as answer:
+        assert answer.status == 200
+    for oldest in silent[: 2 * MAX_CONNECTIONS]:
+        assert oldest.recv(1) == b""
