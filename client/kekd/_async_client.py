@@ -27,6 +27,11 @@ _FORKED: Final = (
     " before, or have processes started by spawn or forkserver."
 )
 
+_OTHER_LOOP: Final = (
+    "this AsyncClient belongs to an event loop that is still open: close the client or that loop"
+    " first, or make a client for each loop"
+)
+
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
@@ -34,12 +39,14 @@ Item = TypeVar("Item")
 class AsyncClient:
     """`Client` for asyncio: the same calls with the same meaning, to be awaited.
 
-    It belongs to the event loop that first calls it. A process that was forked while that loop had
+    It belongs to the event loop that first calls it. Once that loop is closed, another one may call
+    it; before, that is a RuntimeError. A process that was forked while that loop had
     it open can have no other: every call is an `UnavailableError` there, as gRPC doesn't survive
     such a fork.
     """
 
     caches: Caches[TaskFeed] | None = None
+    _loop: asyncio.AbstractEventLoop
 
     def __init__(
         self,
@@ -194,6 +201,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connection, and drops what was cached. A later call opens another."""
+        if self._connection and self._loop.is_closed():
+            self._leave_loop()
         for feed in self.caches.close() if self.caches else ():
             await feed.wait_closed()
         connection, self._connection = self._connection, None
@@ -237,11 +246,22 @@ class AsyncClient:
     def _connected(self) -> _rpc.Connection:
         if not _fork.can_await:
             raise UnavailableError(_FORKED)
+        loop = asyncio.get_running_loop()
+        if self._connection and self._loop is not loop:
+            self._leave_loop()
         if not self._connection:
-            self._loop = asyncio.get_running_loop()
+            self._loop = loop
             _fork.forget_after_fork(self)
         self._connection = self._dialer.dial_async(self._connection)
         return self._connection
+
+    def _leave_loop(self) -> None:
+        """Lets go of what belongs to a loop that is over, and so can't be awaited any more."""
+        if not self._loop.is_closed():
+            raise RuntimeError(_OTHER_LOOP)
+        if self.caches:
+            self.caches.close()
+        self._connection = None
 
     def forget(self) -> None:
         """In a forked child, which has none of the threads that served this one."""

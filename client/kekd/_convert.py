@@ -81,13 +81,27 @@ def set_blob(message: Any, blob: EnvelopeLike) -> None:
     problems = []
     for name in FIELDS:
         try:
-            setattr(message, name, getattr(blob, name, ""))
-        except (TypeError, ValueError):
+            value = getattr(blob, name, "")
+            setattr(message, name, _bytes_of(value) if name == "wrapped_kek" else value)
+        except (TypeError, ValueError, NotImplementedError):
             problems.append(f"{name} has a value of the wrong type or range")
     if problems:
         raise InvalidEnvelopeError(
             f"The envelope is not valid: {'; '.join(problems)}.", reason=Reason.ENVELOPE_INVALID
         )
+
+
+def _bytes_of(value: Any) -> Any:
+    """Whatever cyborgdb_core takes for bytes: a list or a buffer of numbers. Anything else stays as
+    it is, for protobuf to refuse.
+    """
+    if isinstance(value, (list, tuple)):
+        return bytes(value)
+    try:
+        view = memoryview(value)
+    except TypeError:
+        return value
+    return view.tobytes() if view.format == "B" else bytes(view.tolist())
 
 
 def etag(answer: pb.CreateEnvelopeResponse | pb.PushEnvelopeResponse) -> str:

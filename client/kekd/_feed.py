@@ -132,7 +132,8 @@ class TaskFeed(_Feed):
         self._task = asyncio.create_task(self._run())
 
     def close(self) -> None:
-        self._task.cancel()
+        if not self._loop.is_closed():
+            self._task.cancel()
 
     def abandon(self) -> None:
         with suppress(RuntimeError):  # the loop is over, and with it the task

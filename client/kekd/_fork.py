@@ -1,9 +1,13 @@
 """What mustn't go on across a fork."""
 
 import os
+import time
 import weakref
 from functools import cache
-from typing import Protocol
+from typing import Final, Protocol
+
+_SHUTDOWN_SECONDS: Final = 1.0
+"""How long gRPC's threads may go on after the last channel was closed. It takes milliseconds."""
 
 
 class Forgetting(Protocol):
@@ -19,6 +23,14 @@ class Stopping(Protocol):
 can_await = True
 """Whether this process may call gRPC from an event loop: not if it was forked while another did."""
 
+can_call = True
+"""Whether this process may call gRPC at all: not if it was forked without gRPC's support for that
+while gRPC's threads ran, of which the child has none."""
+
+_connections: "weakref.WeakSet[object]" = weakref.WeakSet()
+_last_end = float("-inf")
+"""When the last connection ended, by the monotonic clock."""
+
 _owners: "weakref.WeakSet[Forgetting]" = weakref.WeakSet()
 _runners: "weakref.WeakSet[Stopping]" = weakref.WeakSet()
 
@@ -27,6 +39,13 @@ def forget_after_fork(owner: Forgetting) -> None:
     """Makes an object forget, in every child that is forked while it lives."""
     _register_forgetting()
     _owners.add(owner)
+
+
+def use_grpc(connection: object) -> None:
+    """Notes that gRPC's threads run while this connection lives."""
+    _register_check()
+    _connections.add(connection)
+    weakref.finalize(connection, _note_end).atexit = False
 
 
 def stop_before_fork(runner: Stopping) -> None:
@@ -45,6 +64,11 @@ def _register_forgetting() -> None:
 
 
 @cache
+def _register_check() -> None:
+    os.register_at_fork(after_in_child=_check_support)
+
+
+@cache
 def _register_stopping() -> None:
     os.register_at_fork(before=_stop)
 
@@ -57,3 +81,18 @@ def _stop() -> None:
 def _forget() -> None:
     for owner in list(_owners):
         owner.forget()
+
+
+def _note_end() -> None:
+    global _last_end  # noqa: PLW0603  (of the process, as gRPC's threads are)
+    _last_end = time.monotonic()
+
+
+def _check_support() -> None:
+    # Imported here, as gRPC takes long; by now it is there.
+    from grpc._cython import cygrpc  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    global can_call  # noqa: PLW0603
+    has_threads = bool(_connections) or time.monotonic() < _last_end + _SHUTDOWN_SECONDS
+    if has_threads and not cygrpc.is_fork_support_enabled():
+        can_call = False

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 import grpc
 import grpc.aio
 
-from kekd import errors
+from kekd import _fork, errors
 from kekd._operations import SERVICE, Operation
 from kekd._reachability import accepts_connections
 from kekd._tls import Files, Material, Tls
@@ -31,6 +31,11 @@ WAIT_INTERVAL: Final = 0.1
 LAST_LOOK_TIMEOUT: Final = 1.0
 """Seconds beyond the end of a wait, for a daemon that is far away or slow to say why it doesn't
 serve."""
+_FORKED: Final = (
+    "this process was forked while gRPC was in use, and gRPC's support for forks is off: set"
+    " GRPC_ENABLE_FORK_SUPPORT=1, or import kekd before grpc, or close each client a"
+    " second before the fork"
+)
 CLOSED: Final = "The client was closed while it was called."
 
 _HOST_PORT: Final = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]+):(?P<port>\d{1,5})", re.ASCII)
@@ -175,6 +180,7 @@ class Dialer:
         """The connection from before, or another: if there was none, or if certificates were
         renewed since. Then the one from before ends when the last call lets go of it.
         """
+        _check_fork()
         material = self._material()
         if before and before.material is material:
             return before
@@ -187,6 +193,7 @@ class Dialer:
 
     def dial_async(self, before: "Connection | None" = None) -> "Connection":
         """`dial` for asyncio, whose channels close themselves when nobody holds them."""
+        _check_fork()
         material = self._material()
         if before and before.material is material:
             return before
@@ -206,6 +213,11 @@ class Dialer:
             grpc.ssl_channel_credentials(material.ca, material.key, material.cert),
             options=options + (name if material.server_name else ()),
         )
+
+
+def _check_fork() -> None:
+    if not _fork.can_call:
+        raise errors.UnavailableError(_FORKED)
 
 
 def _keepalive_options() -> tuple[tuple[str, int], ...]:
@@ -228,6 +240,7 @@ class Connection:
         self.channel = channel
         self.material = material
         self._methods: dict[str, Any] = {}
+        _fork.use_grpc(self)
 
     def method(self, operation: Operation[Any]) -> Any:
         """What takes a request and a timeout and makes the call."""

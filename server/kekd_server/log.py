@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
 from typing import Any, Final, Literal
@@ -29,7 +30,7 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
     field = {"worker": worker} if worker else {}
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonFormatter("{asctime}{levelname}{name}{message}", style="{", static_fields=field)
+        _Json("{asctime}{levelname}{name}{message}", style="{", static_fields=field)
         if form == "json"
         else _Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
     )
@@ -63,7 +64,18 @@ class Seldom:
         return True
 
 
-class _Text(logging.Formatter):
+class _UtcTime(logging.Formatter):
+    """Has the time as the audit has it, so that lines of both can be put in order."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+
+
+class _Json(_UtcTime, JsonFormatter):
+    pass
+
+
+class _Text(_UtcTime):
     """Shows what isn't printable by its escape, as names are of their callers' choosing: none makes
     a line of its own, or steers a terminal.
     """

@@ -1,5 +1,6 @@
 import logging
 import sys
+import time
 from queue import Queue
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from kekd_server import log
-from kekd_server.log import Seldom, _Text, _Unblocking
+from kekd_server.log import Seldom, _Json, _Text, _Unblocking
 
 
 @pytest.fixture
@@ -50,6 +51,19 @@ def test_a_name_makes_no_line_of_its_own() -> None:
     escaped = r"x\n2026-01-01 INFO forged \x1b[31mred\u2028\udcff é"
     assert (shown[0], shown[1]) == (f"of {escaped}", "Traceback (most recent call last):")
     assert all(line.isprintable() for line in shown)
+
+
+@pytest.mark.parametrize("formatter", [_Text, _Json])
+def test_time_of_a_line_is_utc_as_in_the_audit(
+    formatter: type[logging.Formatter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    record = logging.makeLogRecord({"created": 1_700_000_000.25, "msg": "x"})
+    shown = formatter("{asctime}{message}", style="{").format(record)
+    monkeypatch.undo()
+    time.tzset()
+    assert "2023-11-14T22:13:20.250000+00:00" in shown
 
 
 def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kekd._client import Client
 
 PREFIX: Final = "kekd-doctor-"
+_GET: Final = "a get"
 
 # docs/operations.md has the sources.
 _CONDITIONS: Final = (
@@ -67,6 +68,8 @@ class _Trial:
         self._etag = ""
         self._doing = ""
         self._is_uncertain = False
+        self._may_exist = False
+        """Whether the scratch index may have an envelope."""
         self._ignoring = _CONDITIONS if self._location.kind == "s3" else _FILESYSTEM
 
     def findings(self) -> Iterator[Finding]:
@@ -79,13 +82,17 @@ class _Trial:
 
     def failed(self, error: EnvelopeError) -> Finding:
         # It may be done later than it was waited for.
-        self._is_uncertain = isinstance(error, (DeadlineExceededError, UnavailableError))
+        is_unanswered = isinstance(error, (DeadlineExceededError, UnavailableError))
+        self._is_uncertain = is_unanswered and self._doing != _GET
+        self._may_exist |= self._is_uncertain
         advice = ""
         if isinstance(error, PermissionDeniedError) and error.reason != Reason.STORE_NOT_CONFIGURED:
             advice = f"let this caller read, create, push and delete the indexes {PREFIX}*"
         return failure(self.check, f"{self._doing} failed: {error}", advice)
 
     def clean_up(self) -> list[Finding]:
+        if not self._may_exist:  # nothing was written, or it is deleted
+            return []
         with suppress(EnvelopeError):
             # By the etag, which takes fewer rights, unless nobody knows which it has.
             if_etag = None if self._is_uncertain else self._etag or None
@@ -99,7 +106,8 @@ class _Trial:
         self._doing = "a create"
         envelope = self._next()
         self._etag = self._client.create_index_kms(self._location, self._index, envelope)
-        self._doing = "a get"
+        self._may_exist = True
+        self._doing = _GET
         read = self._client.get_index_kms(self._location, self._index)
         if (read, read.etag) != (envelope, self._etag):
             advice = "who else answers for it: a cache, or a replica that lags?"
@@ -135,6 +143,7 @@ class _Trial:
         except EtagMismatchError:
             self._doing = "a delete with the right etag"
             self._client.delete_index_kms(self._location, self._index, if_etag=self._etag)
+            self._may_exist = False
             return ok(self.check, "a delete with a stale etag is refused")
         return failure(self.check, "a delete with a stale etag was accepted", self._ignoring)
 
@@ -144,6 +153,7 @@ class _Trial:
             self._etag = self._push(self._etag)
         except EtagMismatchError:
             return ok(self.check, "a push with an etag onto nothing is refused")
+        self._may_exist = True
         return failure(self.check, "a push with an etag made what was deleted", self._ignoring)
 
     def _push(self, if_etag: str) -> str:

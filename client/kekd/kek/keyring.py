@@ -17,6 +17,7 @@ from kekd.errors import (
     StoreUnusableError,
     UnavailableError,
 )
+from kekd.kek.blocking import require_blocking
 from kekd.kek.errors import (
     CredentialsUnavailableError,
     ExpiredCredentialsError,
@@ -92,7 +93,10 @@ class _Keyring:
         max_stale: float = 0.0,
         max_entries: int = DEFAULT_MAX_ENTRIES,
     ) -> None:
-        """Raises ValueError for a time or a number that can't be."""
+        """Raises ValueError for a time or a number that can't be, and TypeError for an
+        `AsyncClient`.
+        """
+        require_blocking(client)
         if not (0 < ttl <= _MAX_SECONDS and 0 <= max_stale <= _MAX_SECONDS and max_entries >= 0):
             raise ValueError(
                 f"ttl={ttl}, max_stale={max_stale} and max_entries={max_entries} can't be: ttl is"

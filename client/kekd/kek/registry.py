@@ -15,6 +15,7 @@ from kekd._types import EnvelopeLike, KMSBlob, StorageConfig
 from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
 from kekd.kek.binding import Binding
+from kekd.kek.blocking import require_blocking
 from kekd.kek.errors import KekError
 from kekd.kek.provider import KEK_BYTES, Creating, Provider, Rewrapping, checked, scrub
 from kekd.kek.providers import Providers, needing_the_extra
@@ -108,6 +109,7 @@ class Registry:
         Without a slot, for provider `none`: `kek` is the caller's own, and nothing of it is stored.
         Raises `EnvelopeExistsError` if the index has an envelope.
         """
+        require_blocking(client)
         if slot is None:
             new = bytearray(checked(_brought(kek, index_name)))
         else:
@@ -175,6 +177,7 @@ class Registry:
         and binds it to the one it is in now. `envelope` is the one that was read of the index just
         before, and spares a get. Indexes of provider `none` are unchanged.
         """
+        require_blocking(client)
         known = envelope
 
         def attempt() -> Rotation:

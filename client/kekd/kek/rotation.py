@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
 
 from kekd._types import KMSBlob, Push, Pushed, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError, EtagMismatchError
+from kekd.kek.blocking import require_blocking
 from kekd.kek.errors import KekError
 from kekd.kek.registry import Registry, Rotation
 
@@ -64,6 +65,7 @@ def rotate_all(  # noqa: PLR0913
 
     Raises `kekd.EnvelopeError` if the indexes can't be listed.
     """
+    require_blocking(client)
 
     def rotate(index_name: str, envelope: KMSBlob | None, **how: Unpack[How]) -> Rotation:
         return registry.rotate(

@@ -133,3 +133,43 @@ async def test_a_call_ends_with_the_timeout_around_it(proxy: Proxy, index: str) 
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await client.get_index_kms(None, index)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_another_loop_may_use_an_async_client_after_the_first(
+    shared_daemon: Daemon, index: str, cache: bool
+) -> None:
+    client = kekd.AsyncClient(shared_daemon.address, cache=cache)
+    asyncio.run(client.push_index_kms(None, index, BLOB))
+    for _ in range(2):
+        assert asyncio.run(client.get_index_kms(None, index)) == BLOB
+    asyncio.run(client.close())
+    assert asyncio.run(client.get_index_kms(None, index)) == BLOB
+
+
+def test_cache_of_an_async_client_begins_again_in_another_loop(
+    shared_daemon: Daemon, index: str
+) -> None:
+    client = kekd.AsyncClient(shared_daemon.address, cache=True)
+
+    async def is_served_from_memory() -> bool:
+        await client.push_index_kms(None, index, BLOB)
+        for _ in range(1000):
+            await client.get_index_kms(None, index)
+            if client.caches and client.caches.get(None, index):
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    for _ in range(2):
+        assert asyncio.run(is_served_from_memory())
+
+
+def test_async_client_of_an_open_loop_says_whose_it_is(shared_daemon: Daemon, index: str) -> None:
+    client = kekd.AsyncClient(shared_daemon.address)
+    with asyncio.Runner() as runner:
+        runner.run(client.push_index_kms(None, index, BLOB))
+        with pytest.raises(RuntimeError, match="belongs to an event loop that is still open"):
+            asyncio.run(client.get_index_kms(None, index))
+        assert runner.run(client.get_index_kms(None, index)) == BLOB
+    assert asyncio.run(client.get_index_kms(None, index)) == BLOB

@@ -122,6 +122,60 @@ def test_a_child_of_an_open_async_client_is_told_what_it_cant_do(
     assert script.returncode == 0, errors
 
 
+FORK_WITHOUT_SUPPORT = """
+import os, sys, time
+PREPARE
+import asyncio
+import kekd
+
+BLOB = kekd.KMSBlob(provider="none")
+
+def forked(call):
+    if child := os.fork():
+        return os.waitpid(child, 0)[1]
+    try:
+        call()
+        told = "nothing"
+    except kekd.UnavailableError as error:
+        told = str(error)
+    os._exit("GRPC_ENABLE_FORK_SUPPORT=1" not in told)
+
+def use_an_async_client():
+    asyncio.run(kekd.AsyncClient(timeout=2).get_index_kms(None, "parent"))
+
+client = kekd.Client(timeout=2)
+client.push_index_kms(None, "parent", BLOB)
+assert forked(lambda: client.get_index_kms(None, "parent")) == 0
+assert forked(lambda: kekd.Client(timeout=2).get_index_kms(None, "parent")) == 0
+assert forked(use_an_async_client) == 0
+client.close()
+assert forked(lambda: client.get_index_kms(None, "parent")) == 0
+time.sleep(1.1)
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    os._exit(client.get_index_kms(None, "parent") != BLOB)
+assert client.get_index_kms(None, "parent") == BLOB
+"""
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        "os.environ['GRPC_ENABLE_FORK_SUPPORT'] = '0'",
+        "os.environ.pop('GRPC_ENABLE_FORK_SUPPORT', None); import grpc",
+    ],
+    ids=["off", "late"],
+)
+def test_child_that_grpc_does_not_support_is_told_what_to_set(
+    start_daemon: StartDaemon, start_script: StartScript, prepare: str
+) -> None:
+    script = FORK_WITHOUT_SUPPORT.replace("PREPARE", prepare)
+    caller = start_script(script, start_daemon("--memory").address)
+    _, errors = caller.communicate(timeout=60)
+    assert caller.returncode == 0, errors
+
+
 @pytest.mark.parametrize(
     "script",
     [

@@ -1,0 +1,31 @@
+"""An `AsyncClient` in the place of a blocking client is refused before anything is done."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kekd
+from kekd.kek import AsyncKeyring, Keyring, Registry, Slot, rotate_all
+
+
+def registry() -> Registry:
+    def no_provider(_: object) -> Any:
+        raise AssertionError("a provider was asked for")
+
+    return Registry({"prod": Slot("prod", "aws-kms", "key")}, provider=no_provider)
+
+
+USES: dict[str, Callable[[Any], Any]] = {
+    "Keyring": lambda client: Keyring(registry(), client),
+    "AsyncKeyring": lambda client: AsyncKeyring(registry(), client),
+    "provision": lambda client: registry().provision("i", "prod", client=client),
+    "rotate": lambda client: registry().rotate("i", client=client),
+    "rotate_all": lambda client: list(rotate_all(registry(), client=client)),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_async_client_is_refused_with_what_to_pass(use: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"must be a kekd\.Client, not AsyncClient: .* Pass kekd\."):
+        use(kekd.AsyncClient("unix:/nowhere"))

@@ -1,0 +1,81 @@
+"""Whether doctor leaves a scratch index behind, by what comes of its calls."""
+
+from typing import Any, cast
+
+import pytest
+
+import kekd
+from kekd._doctor import store
+
+STORE = kekd.StoreStatus("memory", is_default=True, healthy=True)
+LATE = kekd.DeadlineExceededError("too late")
+BROKEN = kekd.StoreUnusableError("it can't be written")
+
+
+class Store:
+    """Keeps its one envelope, and fails as told: the call with the number given, and any delete."""
+
+    def __init__(self, *, fails: tuple[int, kekd.EnvelopeError], keeps: bool) -> None:
+        self._fails = fails
+        self._keeps = keeps
+        self._calls = 0
+        self._blob: kekd.KMSBlob | None = None
+
+    def create_index_kms(self, _: Any, index: str, blob: kekd.KMSBlob) -> str:
+        self._call()
+        if self._blob:
+            raise kekd.EnvelopeExistsError(index)
+        return self._write(blob)
+
+    def get_index_kms(self, *_: Any) -> kekd.KMSBlob:
+        self._call()
+        assert self._blob
+        return self._blob
+
+    def push_index_kms(self, _: Any, __: str, blob: kekd.KMSBlob, *, if_etag: str) -> str:
+        self._call()
+        if self._blob is None or self._blob.etag != if_etag:
+            raise kekd.EtagMismatchError(if_etag)
+        return self._write(blob)
+
+    def delete_index_kms(self, *_: Any, if_etag: str | None) -> bool:
+        self._call()
+        if self._keeps:
+            raise BROKEN
+        if if_etag is not None and self._blob is not None and self._blob.etag != if_etag:
+            raise kekd.EtagMismatchError(if_etag)
+        existed, self._blob = self._blob is not None, None
+        return existed
+
+    def _call(self) -> None:
+        self._calls += 1
+        if self._calls == self._fails[0]:
+            raise self._fails[1]
+
+    def _write(self, blob: kekd.KMSBlob) -> str:
+        self._blob = blob
+        blob.etag = f"etag {self._calls}"
+        return blob.etag
+
+
+def is_left(tried: Store) -> bool:
+    findings = store.check(cast("kekd.Client", tried), STORE, lambda: False)
+    return any("may be left" in it.text for it in findings)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "keeps", "left"),
+    [
+        pytest.param(1, BROKEN, True, False, id="a create that failed wrote nothing"),
+        pytest.param(1, LATE, False, True, id="a late create may be done later"),
+        pytest.param(2, LATE, False, False, id="a late get writes nothing"),
+        pytest.param(2, LATE, True, True, id="what was created and can't be deleted"),
+        pytest.param(4, BROKEN, False, False, id="what is deleted"),
+        pytest.param(12, BROKEN, True, True, id="a delete that failed"),
+        pytest.param(0, BROKEN, False, False, id="nothing fails"),
+    ],
+)
+def test_scratch_index_is_reported_only_where_it_may_be_left(
+    call: int, error: kekd.EnvelopeError, keeps: bool, left: bool
+) -> None:
+    assert is_left(Store(fails=(call, error), keeps=keeps)) is left
