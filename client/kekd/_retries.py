@@ -42,6 +42,8 @@ class Retries:
         self._attempts = 0
         self._backoff = _INITIAL_BACKOFF
         self._may_be_applied = False
+        self._unreachable = ""
+        """Why the last attempt that no daemon has begun failed."""
 
     @property
     def remaining(self) -> float:
@@ -57,7 +59,9 @@ class Retries:
             self._dialer.has_connected = True
         delay = self._backoff * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  (no secret)
         self._may_be_applied |= is_sent and code in _AMBIGUOUS
-        if code not in _RETRYABLE or self._is_over(delay):
+        if not is_sent:
+            self._unreachable = text
+        if code not in _RETRYABLE or self._is_over(delay) or _rpc.is_forbidden(text):
             return None
         self._backoff = min(_MAX_BACKOFF, self._backoff * _BACKOFF_MULTIPLIER)
         if self._may_be_applied and self._operation.writes:
@@ -67,7 +71,11 @@ class Retries:
     def exception(self, error: grpc.RpcError) -> EnvelopeError:
         """What the call ends with after its last attempt."""
         return _rpc.translated(
-            error, self._dialer.address, self._operation, may_be_applied=self._may_be_applied
+            error,
+            self._dialer.address,
+            self._operation,
+            may_be_applied=self._may_be_applied,
+            unreachable=self._unreachable,
         )
 
     def _is_over(self, delay: float) -> bool:

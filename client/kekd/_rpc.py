@@ -288,10 +288,15 @@ class Begun(Generic[Result]):
 
 
 def translated(
-    error: grpc.RpcError, address: str, operation: Operation[Any], *, may_be_applied: bool = True
+    error: grpc.RpcError,
+    address: str,
+    operation: Operation[Any],
+    *,
+    may_be_applied: bool = True,
+    unreachable: str = "",
 ) -> errors.EnvelopeError:
     """The exception that a failed call ends with. `may_be_applied`: whether a daemon may have
-    begun it, in any of its attempts.
+    begun it, in any of its attempts. `unreachable`: what gRPC said of an attempt that none has.
     """
     code, text = error.code().name, error.details() or ""
     if info := _info(error):
@@ -303,9 +308,9 @@ def translated(
         )
     if code == "CANCELLED" and text == "Channel closed!":  # gRPC's words
         return errors.UnavailableError(CLOSED)
-    if code == "UNAVAILABLE" and _NO_PERMISSION in text and address.startswith("unix:"):
+    if code == "UNAVAILABLE" and is_forbidden(text):
         return errors.PermissionDeniedError(_forbidden(address))
-    text = _told(code, text, address)
+    text = _told(code, text, address, unreachable)
     if operation.writes and may_be_applied:
         text += " It may have been done or not."
     return _kind(code)(f"{text} [{code}]")
@@ -326,13 +331,18 @@ def _info(error: grpc.RpcError) -> Any:
     return None
 
 
-def _told(code: str, text: str, address: str) -> str:
+def is_forbidden(text: str) -> bool:
+    """Whether gRPC says that the caller may not use a socket."""
+    return text.startswith("failed to connect") and "unix:" in text and _NO_PERMISSION in text
+
+
+def _told(code: str, text: str, address: str, unreachable: str) -> str:
     """What gRPC means, and what to do."""
     match code:
         case "UNAVAILABLE":
             return f"kekd at {address} {_failure_to_connect(address, text)} ({text})"
         case "DEADLINE_EXCEEDED":
-            return f"kekd at {address} {_failure_to_answer(address)}"
+            return f"kekd at {address} {_failure_to_answer(address, unreachable)}"
         case "CANCELLED":  # the daemon's word, also where its clock runs before ours
             return f"kekd at {address} gave the call up: it shuts down, or was out of time for it."
         case "NOT_FOUND":  # gRPC's health service has no words for it
@@ -352,8 +362,8 @@ def _failure_to_connect(address: str, text: str) -> str:
     return f"can't be reached: {advice}"
 
 
-def _failure_to_answer(address: str) -> str:
-    if accepts_connections(address):
+def _failure_to_answer(address: str, unreachable: str) -> str:
+    if _NO_SETTINGS in unreachable or accepts_connections(address):
         return f"{_IS_SILENT}; {TIMEOUT_ADVICE}"
     return f"didn't answer in time: {_IS_IT_RUNNING} If so, {TIMEOUT_ADVICE}"
 

@@ -252,6 +252,16 @@ def test_a_daemon_that_is_not_there_is_unavailable(kekctl: Kekctl, tmp_path: Pat
     assert failed.stderr.startswith(f"kekctl: kekd at {address} can't be reached: is it running")
 
 
+@pytest.mark.parametrize("command", [("create",), ("push", "--if-etag", "etag")])
+def test_write_without_a_daemon_says_what_a_get_says(
+    kekctl: Kekctl, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    address = f"unix:{tmp_path}/nobody"
+    done = kekctl("--address", address, *command, "-f", "-", stdin=document("x"), code=6)
+    assert done.stderr == kekctl("--address", address, "get", "x", code=6).stderr
+    assert "can't be reached: is it running there?" in done.stderr
+
+
 def test_a_daemon_that_does_not_answer_is_too_slow(kekctl: Kekctl) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"

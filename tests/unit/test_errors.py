@@ -132,7 +132,7 @@ def test_socket_without_permission_says_so(tmp_path: Path, exists: bool) -> None
     path = tmp_path / "kekd.sock"
     if exists:
         path.touch()
-    call = FailedCall(grpc.StatusCode.UNAVAILABLE, f"{NO_CONNECTION}{path}: Permission denied")
+    call = FailedCall(grpc.StatusCode.UNAVAILABLE, f"{NO_CONNECTION}unix:{path}: Permission denied")
     error = _rpc.translated(call, f"unix:{path}", operations.get(None, "i"))
     assert isinstance(error, kekd.PermissionDeniedError)
     assert "you may not use this socket" in str(error)

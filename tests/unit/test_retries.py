@@ -1,0 +1,49 @@
+"""Which failures are worth another attempt, and what the last one says."""
+
+from typing import Any
+
+import grpc
+import pytest
+
+import kekd
+from kekd import _operations as operations
+from kekd import _rpc
+from kekd._retries import Retries
+
+NO_CONNECTION = "failed to connect to all addresses; last error: "
+
+
+class FailedCall(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code = code
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        return ()
+
+
+@pytest.fixture
+def retries() -> Retries:
+    dialer = _rpc.Dialer("10.0.0.1:7535", None)
+    return Retries(operations.get(None, "i"), 100, dialer)
+
+
+def test_socket_without_permission_is_not_tried_again(retries: Retries) -> None:
+    words = f"{NO_CONNECTION}unix:/x: Permission denied"
+    assert retries.delay_after(FailedCall(grpc.StatusCode.UNAVAILABLE, words)) is None
+
+
+def test_deadline_after_a_silent_connection_says_that_it_is_silent(retries: Retries) -> None:
+    words = f"{NO_CONNECTION}connection attempt timed out before receiving SETTINGS frame"
+    assert retries.delay_after(FailedCall(grpc.StatusCode.UNAVAILABLE, words)) is not None
+    late = FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    assert retries.delay_after(late) is None
+    error = retries.exception(late)
+    assert isinstance(error, kekd.DeadlineExceededError)
+    assert "accepts connections and doesn't answer" in str(error)
