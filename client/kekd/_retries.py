@@ -61,7 +61,8 @@ class Retries:
         self._may_be_applied |= is_sent and code in _AMBIGUOUS
         if not is_sent:
             self._unreachable = text
-        if code not in _RETRYABLE or self._is_over(delay) or _rpc.is_forbidden(text):
+        is_final = _rpc.is_closed(text) or _rpc.is_forbidden(text)
+        if is_final or code not in _RETRYABLE or self._is_over(delay):
             return None
         self._backoff = min(_MAX_BACKOFF, self._backoff * _BACKOFF_MULTIPLIER)
         if self._may_be_applied and self._operation.writes:

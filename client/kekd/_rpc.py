@@ -306,7 +306,7 @@ def translated(
             index_name=info.metadata["index_name"],
             store=info.metadata["store"],
         )
-    if code == "CANCELLED" and text == "Channel closed!":  # gRPC's words
+    if is_closed(text):
         return errors.UnavailableError(CLOSED)
     if code == "UNAVAILABLE" and is_forbidden(text):
         return errors.PermissionDeniedError(_forbidden(address))
@@ -329,6 +329,11 @@ def _info(error: grpc.RpcError) -> Any:
                 if detail.Unpack(info) and info.domain == DOMAIN:
                     return info
     return None
+
+
+def is_closed(text: str) -> bool:
+    """Whether gRPC says that the caller closed the channel."""
+    return text == "Channel closed!"
 
 
 def is_forbidden(text: str) -> bool:

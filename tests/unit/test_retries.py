@@ -39,6 +39,11 @@ def test_socket_without_permission_is_not_tried_again(retries: Retries) -> None:
     assert retries.delay_after(FailedCall(grpc.StatusCode.UNAVAILABLE, words)) is None
 
 
+def test_call_of_a_client_that_was_closed_is_not_tried_again(retries: Retries) -> None:
+    assert retries.delay_after(FailedCall(grpc.StatusCode.CANCELLED, "Channel closed!")) is None
+    assert retries.delay_after(FailedCall(grpc.StatusCode.CANCELLED, "CANCELLED")) is not None
+
+
 def test_deadline_after_a_silent_connection_says_that_it_is_silent(retries: Retries) -> None:
     words = f"{NO_CONNECTION}connection attempt timed out before receiving SETTINGS frame"
     assert retries.delay_after(FailedCall(grpc.StatusCode.UNAVAILABLE, words)) is not None
