@@ -3,7 +3,8 @@
 import os
 import time
 import weakref
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Final, Protocol
 
 _SHUTDOWN_SECONDS: Final = 1.0
@@ -41,9 +42,9 @@ def forget_after_fork(owner: Forgetting) -> None:
     _owners.add(owner)
 
 
-def use_grpc(connection: object) -> None:
-    """Notes that gRPC's threads run while this connection lives."""
-    _register_check()
+def use_grpc(connection: object, supports_forks: Callable[[], bool]) -> None:
+    """Notes that gRPC's threads run while this connection lives. `supports_forks` is gRPC's."""
+    _register_check(supports_forks)
     _connections.add(connection)
     weakref.finalize(connection, _note_end).atexit = False
 
@@ -64,8 +65,8 @@ def _register_forgetting() -> None:
 
 
 @cache
-def _register_check() -> None:
-    os.register_at_fork(after_in_child=_check_support)
+def _register_check(supports_forks: Callable[[], bool]) -> None:
+    os.register_at_fork(after_in_child=partial(_check_support, supports_forks))
 
 
 @cache
@@ -88,11 +89,8 @@ def _note_end() -> None:
     _last_end = time.monotonic()
 
 
-def _check_support() -> None:
-    # Imported here, as gRPC takes long; by now it is there.
-    from grpc._cython import cygrpc  # type: ignore[attr-defined]  # noqa: PLC0415
-
+def _check_support(supports_forks: Callable[[], bool]) -> None:
     global can_call  # noqa: PLW0603
     has_threads = bool(_connections) or time.monotonic() < _last_end + _SHUTDOWN_SECONDS
-    if has_threads and not cygrpc.is_fork_support_enabled():
+    if has_threads and not supports_forks():
         can_call = False

@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import grpc.aio
+from grpc._cython import cygrpc
 
 from kekd import _fork, errors
 from kekd._operations import SERVICE, Operation
@@ -240,7 +241,7 @@ class Connection:
         self.channel = channel
         self.material = material
         self._methods: dict[str, Any] = {}
-        _fork.use_grpc(self)
+        _fork.use_grpc(self, cygrpc.is_fork_support_enabled)
 
     def method(self, operation: Operation[Any]) -> Any:
         """What takes a request and a timeout and makes the call."""
