@@ -88,6 +88,11 @@ from kekd_server.settings import Settings, SettingsError, load
     help="Ask connections without traffic whether they live. Default: 7200.",
 )
 @click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus scrapes /metrics.")
+@click.option(
+    "--take-over/--no-take-over",
+    default=None,
+    help="End the daemon that serves the socket, once this one is ready. Default: no.",
+)
 @click.option("--log-format", metavar="text|json", help="Default: text.")
 @click.option(
     "--shutdown-grace",

@@ -4,8 +4,8 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kekd_policy import PolicyError
 from kekd_schema import prepare_to_encode
-from kekd_server import notify
+from kekd_server import notify, predecessor
 from kekd_server.audit import AuditLog
 from kekd_server.errors import KekdError, StoreUnusableError
 from kekd_server.exposed_files import exposures
@@ -68,14 +68,25 @@ async def run(settings: Settings, policy_file: Path | None, *, serving: Callable
     and the policy are read anew. Raises `SettingsError` and `ListenError`.
     """
     signalled, metrics = stop_signal(), Metrics()
-    with claimed(settings.listeners):
-        if settings.metrics_listener:
-            serve_metrics(settings.metrics_listener, metrics.registry)
+    with ExitStack() as claims:
+
+        def claim() -> None:
+            claims.enter_context(claimed(settings.listeners))
+            if settings.metrics_listener:
+                serve_metrics(settings.metrics_listener, metrics.registry)
+
+        async def take_over() -> None:
+            await predecessor.replace(settings.listeners)
+            claim()
+
+        if not settings.take_over:
+            claim()
         await _serve(
             settings,
             policy_file,
             settings.listeners,
             metrics,
+            take_over=take_over if settings.take_over else None,
             serving=serving,
             signalled=signalled,
         )
@@ -101,9 +112,11 @@ async def _serve(  # noqa: PLR0913
     listeners: list[Listener],
     metrics: Metrics,
     *,
+    take_over: Callable[[], Awaitable[None]] | None = None,
     serving: Callable[[], None],
     signalled: asyncio.Event,
 ) -> None:
+    """`take_over` is called when nothing but the addresses is missing, and claims them."""
     asked = asyncio.Event()
     warnings = _check_files(settings, policy_file)
     audit = _open_audit(settings, metrics)
@@ -146,6 +159,8 @@ async def _serve(  # noqa: PLR0913
         metrics=metrics,
         tracing=tracing,
     )
+    if take_over:
+        await take_over()
     await server.start(listeners)
     # What is there now stays: there is no use in looking through it again and again. Nor through
     # what a page of a listing is made of, which is gone before long.

@@ -233,6 +233,8 @@ class Settings(TlsSettings):
     """Seconds."""
     metrics: Port | None = None
     """Where Prometheus scrapes."""
+    take_over: bool = False
+    """Whether to end the daemon that serves one of the sockets, and to take its place."""
     log_format: Literal["text", "json"] = "text"
     shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """Seconds that calls in flight are given to finish."""
@@ -280,6 +282,13 @@ class Settings(TlsSettings):
         if seconds and any((it.engine or info.data.get("engine")) == "native" for it in listen):
             raise ValueError("engine native can't: leave the engine to be chosen")
         return seconds
+
+    @field_validator("take_over")
+    @classmethod
+    def _is_one_process(cls, take_over: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic's)
+        if take_over and info.data.get("workers", 1) > 1:
+            raise ValueError("workers start only when the addresses are free: take one worker")
+        return take_over
 
     @field_validator("disk")
     @classmethod

@@ -87,6 +87,9 @@ EXAMPLES = {
     "max_connection_age": Example(1.5, "2.5", 2.5, ["--max-connection-age", "3"], 3.0),
     "keepalive": Example(1.5, "2.5", 2.5, ["--keepalive", "3"], 3.0),
     "metrics": Example("[::1]:1", "host:2", "host:2", ["--metrics", "127.0.0.1:3"], "127.0.0.1:3"),
+    "take_over": Example(
+        in_file=True, variable="false", from_variable=False, flags=["--take-over"], from_flags=True
+    ),
     "log_format": Example("json", "text", "text", ["--log-format", "json"], "json"),
     "shutdown_grace": Example(1.5, "2.5", 2.5, ["--shutdown-grace", "0"], 0.0),
 }
@@ -161,6 +164,7 @@ def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
         "s3_poll": 30.0,
         "max_calls": 1000,
         "max_burst": 100,
+        "take_over": False,
         "log_format": "text",
         "shutdown_grace": 10.0,
     }
@@ -209,6 +213,7 @@ def test_settings_of_different_origins_add_up(print_config: PrintConfig, file: P
         "s3_poll": "default",
         "max_calls": "default",
         "max_burst": "default",
+        "take_over": "default",
         "log_format": str(file),
         "shutdown_grace": "KEKD_SHUTDOWN_GRACE",
     }
@@ -483,6 +488,11 @@ def test_workers_share_no_memory_which_is_told_with_all_other_problems(
         " another store"
     )
     assert log_format.startswith("log_format (from --log-format): ")
+
+
+def test_workers_take_nothing_over(print_config: PrintConfig) -> None:
+    (problem,) = problems(print_config("--workers=2", "--take-over"))
+    assert problem.startswith("take_over (from --take-over): workers start only when")
 
 
 def test_workers_need_a_port(print_config: PrintConfig) -> None:

@@ -1,0 +1,94 @@
+"""A daemon that takes the place of another."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.calls import BLOB
+from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.s3 import free_port
+from tests.fixtures.workers import StartCrew, eventually
+
+
+@contextmanager
+def reading(address: str) -> Iterator[list[kekd.EnvelopeError]]:
+    """Gets all the while; what failed."""
+    failed: list[kekd.EnvelopeError] = []
+    over = threading.Event()
+
+    def read() -> None:
+        with kekd.Client(address, timeout=60) as client:
+            while not over.is_set():
+                try:
+                    client.get_index_kms(None, "i")
+                except kekd.EnvelopeError as error:
+                    failed.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield failed
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@both_engines
+def test_daemons_that_follow_each_other_fail_no_get(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    port = free_port()
+    flags = ("--disk", str(tmp_path / "keystore"), "--listen", f"127.0.0.1:{port}")
+    metrics = ("--metrics", f"127.0.0.1:{free_port()}")
+    daemon = start_daemon(*flags, *metrics)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", BLOB)
+    with reading(daemon.address) as failed:
+        for _ in range(2):
+            before = daemon
+            daemon = start_daemon(*flags, *metrics, "--take-over")
+            assert before.process.wait(timeout=30) == 0
+    assert not failed
+    assert daemon.process.poll() is None
+
+
+def test_there_may_be_nobody_to_follow(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--memory", "--take-over")
+    assert daemon.stop() == 0
+
+
+def test_daemon_that_cannot_serve_leaves_the_other_alone(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--memory")
+    (tmp_path / "file").touch()
+    second = Daemon(tmp_path / "daemon", "--disk", f"{tmp_path}/file", "--take-over")
+    assert second.process.wait(timeout=30) == 2
+    with kekd.Client(daemon.address) as client:
+        client.push_index_kms(None, "i", BLOB)
+
+
+def test_daemon_with_workers_is_followed_as_a_whole(
+    start_crew: StartCrew, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    crew = start_crew()
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"), "--take-over")
+    assert daemon.address == crew.daemon.address
+    assert crew.process.wait(timeout=30) == 0
+    eventually(lambda: "waiting until it has drained" in daemon.read_log())
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-take-over",)])
+def test_second_daemon_is_refused_unless_it_is_to_take_over(
+    start_daemon: StartDaemon, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    start_daemon("--memory")
+    second = Daemon(tmp_path / "daemon", "--memory", *flags)
+    assert second.process.wait(timeout=30) == 2
+    assert "another daemon is listening there" in second.read_log()
