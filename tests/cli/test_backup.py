@@ -94,10 +94,10 @@ def test_from_disk_to_s3_and_back_every_record_is_the_same_to_the_byte(
 ) -> None:
     s3 = start_daemon(*bucket.flags, name="s3", env=CREDENTIALS)
     assert counts(restore(s3, backup)) == NOTHING | {"created": len(NAMES)}
-    stored = {}
-    for item in bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]:
+    stored, envelopes = {}, "_catalog/config/"
+    for item in bucket.s3.list_objects_v2(Bucket=bucket.name, Prefix=envelopes)["Contents"]:
         body = bucket.s3.get_object(Bucket=bucket.name, Key=item["Key"])["Body"].read()
-        stored[item["Key"].removeprefix("_catalog/config/")] = body
+        stored[item["Key"].removeprefix(envelopes)] = body
     assert stored == records(tmp_path / "keystore")
     again = start_daemon("--disk", str(tmp_path / "again"), name="again")
     (tmp_path / "from_s3").write_text(export(s3).stdout)

@@ -53,6 +53,15 @@ def test_compose_is_valid() -> None:
     said(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
+def test_what_a_caller_can_make_it_take_is_bounded() -> None:
+    kekd = services()["kekd"]
+    assert [kekd[it] for it in ("mem_limit", "memswap_limit", "pids_limit")] == [
+        "512m",
+        "512m",
+        256,
+    ]
+
+
 def test_the_image_has_nothing_but_what_is_copied_to_it() -> None:
     base, _, rest = DOCKERFILE.read_text().rpartition("\nFROM ")[2].partition("\n")
     assert base == "scratch"

@@ -2,7 +2,9 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from kekd._doctor.finding import Finding, failure, ok, warning
@@ -30,6 +32,9 @@ _CONDITIONS: Final = (
     " Google Cloud Storage, Apache Ozone before 2.2 and MinIO before RELEASE.2025-09-07; or look"
     " for a proxy on the way that drops the headers. Until then, run one daemon and one rotator"
 )
+_RIVALS: Final = 8
+_RACES: Final = 3
+"""One race may be won by a single push by chance."""
 _FILESYSTEM: Final = "use a filesystem with link(2) and flock(2) that hold for all who share it"
 
 
@@ -77,6 +82,7 @@ class _Trial:
         yield self._writable()
         yield self._strict_create()
         yield self._conditional_push()
+        yield self._simultaneous_pushes()
         yield self._conditional_delete()
         yield self._push_onto_nothing()
 
@@ -133,6 +139,30 @@ class _Trial:
                 return ok(self.check, "a push with a stale etag is refused")
             return failure(self.check, "a push that was refused changed something", self._ignoring)
         return failure(self.check, "a push with a stale etag was accepted", self._ignoring)
+
+    def _simultaneous_pushes(self) -> Finding:
+        """Whether the store compares: the daemon itself compares before it asks S3 to."""
+        self._doing = "several pushes at once with the same etag"
+        for _ in range(_RACES):
+            accepted = self._race()
+            self._etag = self._client.get_index_kms(self._location, self._index).etag
+            if not accepted:
+                return failure(self.check, "no push with the right etag was accepted")
+            if accepted > 1:
+                return failure(self.check, f"{self._doing} were accepted", self._ignoring)
+        return ok(self.check, "of several pushes at once with the same etag, one is accepted")
+
+    def _race(self) -> int:
+        """How many of several pushes with the same etag are accepted."""
+        push = partial(self._client.push_index_kms, self._location, self._index, if_etag=self._etag)
+        accepted = 0
+        with ThreadPoolExecutor(_RIVALS) as threads:
+            pushes = [threads.submit(push, blob=self._next()) for _ in range(_RIVALS)]
+            for pushed in pushes:
+                with suppress(EtagMismatchError):
+                    pushed.result()
+                    accepted += 1
+        return accepted
 
     def _conditional_delete(self) -> Finding:
         """Of S3 it only shows that the daemon looks: it compares etags before it asks S3 to."""
