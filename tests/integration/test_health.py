@@ -1,5 +1,6 @@
 """What the health service says of the process, of the daemon and of each store, and when."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -69,6 +70,50 @@ def test_a_list_leaves_out_the_stores(start_daemon: StartDaemon) -> None:
         READY: serving,
         READS: serving,
     }
+
+
+@both_engines
+def test_a_store_that_the_caller_may_not_use_is_as_unknown_as_one_that_is_not_there(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    rule = {"name": "memory", "identities": "*", "stores": "memory", "methods": "read"}
+    disk = tmp_path / "keystore"
+    daemon = start_daemon("--memory", "--disk", str(disk), config={"policy": [rule]})
+    with health_of(daemon) as health, grpc.insecure_channel(daemon.address) as channel:
+        eventually(lambda: health.serves("memory"))
+        stub: Any = HealthStub(channel)
+        for store in (f"disk:{disk}", "disk:/nobodys"):
+            with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
+                health.serves(store)
+            watch = stub.Watch(health_pb2.HealthCheckRequest(service=store))
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        watch_health(channel, "memory")
+
+
+@both_engines
+def test_watches_of_health_are_limited_and_checks_are_not(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--memory", "--max-calls", "4")
+    with health_of(daemon) as health, grpc.insecure_channel(daemon.address) as channel:
+        watches = [watch_health(channel) for _ in range(3)]
+        with pytest.raises(grpc.RpcError, match="as many watches under way"):
+            watch_health(channel)
+        assert health.serves()
+        watches[0].cancel()
+
+        def may_watch() -> bool:
+            with contextlib.suppress(grpc.RpcError):
+                return bool(watch_health(channel))
+            return False
+
+        eventually(may_watch)
+
+
+@both_engines
+def test_a_name_that_no_store_can_have_is_not_watched(start_daemon: StartDaemon) -> None:
+    with grpc.insecure_channel(start_daemon("--memory").address) as channel:
+        stub: Any = HealthStub(channel)
+        with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+            next(stub.Watch(health_pb2.HealthCheckRequest(service="x" * 40_000)))
 
 
 def test_a_daemon_that_is_well_says_so_of_each(behind: Behind, health: Health) -> None:

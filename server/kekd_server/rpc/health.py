@@ -4,45 +4,51 @@
 kekd.v1.EnvelopeService          it isn't draining, and one of its stores at least is healthy: it
                                  answers and can be written
 kekd.v1.EnvelopeService.reads    it isn't draining, and one of its stores at least answers
-the name of a store              that store is healthy
+the name of a store              that store is healthy. Where the caller may do nothing in it, it is
+                                 as unknown as one that isn't there
 """
 
 import asyncio
 from typing import Any, Final
 
+import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server.caller import Caller
+from kekd_server.errors import InvalidRequestError, KekdError, UnauthenticatedError
 from kekd_server.health import Health
+from kekd_server.limits import Limits
+from kekd_server.rpc.callers import Callers
+from kekd_server.rpc.errors import Context, abort_known
+from kekd_server.status import DaemonStatus
 
 _READY: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
 _READS: Final = f"{_READY}.reads"
+_MAX_NAME: Final = 8192
+"""Characters. No store has as many, and a watch keeps its request for as long as it lasts."""
 
-
-class _Servicer(health.aio.HealthServicer):
-    async def List(self, _request: Any, context: Any) -> Any:
-        """Without the stores: whoever asks for one has to know it."""
-        messages: Any = health_pb2  # the stubs don't have those of List yet
-        asked = {it: messages.HealthCheckRequest(service=it) for it in ("", _READY, _READS)}
-        said = {it: await self.Check(request, context) for it, request in asked.items()}
-        return messages.HealthListResponse(statuses=said)
+Response: Final[Any] = health_pb2.HealthCheckResponse
 
 
 class HealthService:
     """https://github.com/grpc/grpc/blob/master/doc/health-checking.md"""
 
-    def __init__(self, health_: Health) -> None:
-        self._health = health_
-        self._servicer = _Servicer()
+    def __init__(self, health: Health, status: DaemonStatus, limits: Limits) -> None:
+        self._health = health
+        self._status = status
+        self._limits = limits
         self._draining = False
         self._keeper: asyncio.Task[None] | None = None
+        self.changed = asyncio.Event()
+        """Set once at the next change; there is another by then."""
 
-    def add_to(self, server: grpc.aio.Server) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+    def add_to(self, server: grpc.aio.Server, callers: Callers) -> None:
+        servicer = _Servicer(self, callers, self._limits)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
     async def start(self) -> None:
-        await self._report()
         self._keeper = asyncio.create_task(self._health.keep_up(self._report))
 
     async def drain(self) -> None:
@@ -52,14 +58,77 @@ class HealthService:
             self._keeper.cancel()
         await self._report()
 
-    async def _report(self) -> None:
+    def of(self, service: str, caller: Caller | None) -> int | None:
+        """None of a service that there is not, for this caller."""
+        if service == "":
+            return int(Response.SERVING)
         stores = self._health.stores()
-        await self._set(_READY, any(store.healthy for store in stores))
-        await self._set(_READS, any(store.readable for store in stores))
-        for store in stores:
-            await self._set(store.name, store.healthy)
+        if service == _READY:
+            return self._serving(any(store.healthy for store in stores))
+        if service == _READS:
+            return self._serving(any(store.readable for store in stores))
+        visible = self._status.stores(caller) if caller else ()
+        for store in visible:
+            if store.name == service:
+                return self._serving(store.healthy)
+        return None
 
-    async def _set(self, service: str, serving: bool) -> None:  # noqa: FBT001  (what is said)
-        said = health_pb2.HealthCheckResponse
-        good = serving and not self._draining
-        await self._servicer.set(service, said.SERVING if good else said.NOT_SERVING)
+    def _serving(self, good: bool) -> int:  # noqa: FBT001
+        is_good = good and not self._draining
+        return int(Response.SERVING if is_good else Response.NOT_SERVING)
+
+    async def _report(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+
+class _Servicer(health_pb2_grpc.HealthServicer):
+    """Of one listener."""
+
+    def __init__(self, health: HealthService, callers: Callers, limits: Limits) -> None:
+        self._health = health
+        self._callers = callers
+        self._limits = limits
+
+    async def Check(self, request: Any, context: Context) -> Any:
+        status = self._health.of(request.service, self._caller(context))
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        return Response(status=status)
+
+    async def List(self, _request: Any, _context: Context) -> Any:
+        """Without the stores: whoever asks for one has to know it."""
+        messages: Any = health_pb2  # the stubs don't have those of List yet
+        said = {it: Response(status=self._health.of(it, None)) for it in ("", _READY, _READS)}
+        return messages.HealthListResponse(statuses=said)
+
+    async def Watch(self, request: Any, context: Context) -> None:
+        try:
+            if len(request.service) > _MAX_NAME:
+                raise InvalidRequestError(f"service has more than {_MAX_NAME} characters.")
+            caller = self._callers.of(context)
+            lease = self._limits.begin(caller.identity, is_watch=True)
+        except KekdError as error:
+            await abort_known(error, request, context)
+        try:
+            await self._tell(request.service, context)
+        finally:
+            lease.release()
+
+    async def _tell(self, service: str, context: Context) -> None:
+        """Every change of the status, for as long as the caller listens."""
+        told = None
+        while True:
+            changed = self._health.changed
+            status = self._health.of(service, self._caller(context))
+            status = Response.SERVICE_UNKNOWN if status is None else status
+            if status != told:
+                await context.write(Response(status=status))
+                told = status
+            await changed.wait()
+
+    def _caller(self, context: Context) -> Caller | None:
+        try:
+            return self._callers.of(context)
+        except UnauthenticatedError:
+            return None

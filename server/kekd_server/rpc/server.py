@@ -71,7 +71,7 @@ class Server:
         self._metrics = metrics
         self._tracing = tracing
         self._servicer = EnvelopeServicer(service)
-        self._health = HealthService(health)
+        self._health = HealthService(health, status, limits)
         self._max_connections = 0
         self._servers: dict[Listener, grpc.aio.Server] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -150,7 +150,7 @@ class Server:
         # First, as grpcio asks the handlers in turn, at each call.
         self._add(server, _SERVICE, self._servicer, callers)
         self._add(server, _STATUS, DaemonServicer(self._status, listener.engine), callers)
-        self._health.add_to(server)
+        self._health.add_to(server, callers)
         add_reflection(server, _SERVICE.full_name, _STATUS.full_name, HEALTH)
 
     def _add(
