@@ -4,13 +4,15 @@ import logging
 import sys
 import time
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
+
+from kekd_server import stray_output
 
 _MOST_WAITING: Final = 10_000
 _LAST_SECONDS: Final = 1.0
@@ -28,7 +30,8 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
     """
     name = f" worker {worker}:" if worker else ""
     field = {"worker": worker} if worker else {}
-    handler = logging.StreamHandler(sys.stderr)
+    stray = ExitStack()
+    handler = logging.StreamHandler(_open_for_json(stray) if form == "json" else sys.stderr)
     handler.setFormatter(
         _Json("{asctime}{levelname}{name}{message}", style="{", static_fields=field)
         if form == "json"
@@ -42,8 +45,14 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
     try:
         yield
     finally:
+        stray.close()
         with lines.all_tasks_done:
             lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _LAST_SECONDS)
+
+
+def _open_for_json(stray: ExitStack) -> TextIO:
+    """Standard error, of which no other line reaches what reads the JSON."""
+    return open(stray.enter_context(stray_output.logged()), "w", encoding="utf-8")  # noqa: PTH123
 
 
 class Seldom:

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from kekd_server import notify
+from kekd_server import notify, stray_output
 from kekd_server.listen import claimed
 from kekd_server.metrics_listener import SharedMetrics, shared
 from kekd_server.settings import Settings, SettingsError
@@ -148,6 +148,7 @@ class _Worker:
             *(sys.executable, "-P", "-m", "kekd_server.worker", str(self._number)),
             stdin=PIPE,
             stdout=PIPE,
+            stderr=stray_output.destination(),
             env=notify.unnoticed() | (self._metrics.environment if self._metrics else {}),
         )
         try:

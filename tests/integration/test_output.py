@@ -13,6 +13,7 @@ import pytest
 import kekd
 from tests.fixtures.daemon import BIN, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
+from tests.fixtures.workers import eventually
 
 BLOB = kekd.KMSBlob(provider="none")
 
@@ -56,6 +57,23 @@ def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: 
     assert lines[1]["reason"] == "STORE_UNUSABLE"
     assert lines[1]["store"] == f"disk:{keystore}"
     assert all(line["asctime"] for line in lines)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_grpc_itself_says_is_json_too(
+    start_daemon: StartDaemon, tmp_path: Path, workers: int
+) -> None:
+    listen = ("--listen", f"127.0.0.1:{free_port()}", "--workers", str(workers))
+    daemon = start_daemon(
+        *listen,
+        *("--disk", str(tmp_path / "keystore"), "--log-format", "json"),
+        env={"GRPC_VERBOSITY": "debug", "GRPC_TRACE": "http"},
+    )
+    eventually(lambda: daemon.read_log().count("serving disk:") == workers)
+    daemon.stop()
+    lines = [json.loads(line) for line in daemon.read_log().splitlines()]
+    assert any(line["name"] == "grpc.stderr" for line in lines)
+    assert {line.get("worker", 1) for line in lines} == set(range(1, workers + 1))
 
 
 def test_while_it_starts_ctrl_c_ends_it_without_a_word_and_a_hangup_does_nothing(

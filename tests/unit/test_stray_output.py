@@ -1,0 +1,46 @@
+"""What is written to standard error past the log."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kekd_server import stray_output
+
+SCRIPT = """
+import os, subprocess, sys
+from kekd_server import log
+with log.configured("json"):
+    os.write(2, b"E0000 00:00:1795835900.600244 1234 chttp2.cc:99] not JSON\\n")
+    os.write(2, b"E0000 00:00:1795835901.700000 1234 chttp2.cc:99] not JSON\\n")
+    subprocess.run(["sh", "-c", "echo of a child \\xff >&2"])
+    print("by print", file=sys.stderr)
+    os.write(2, b"x" * 10_000 + b"\\nno end of line")
+os.write(2, b"after the log\\n")
+"""
+
+
+def test_every_line_is_json_while_the_log_is() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], stderr=subprocess.PIPE, check=True)
+    *lines, last = done.stderr.decode().splitlines()
+    assert last == "after the log"
+    said = [json.loads(line)["message"] for line in lines]
+    assert said[:3] == ["chttp2.cc:99] not JSON", "of a child \xff", "by print"]
+    assert said[-1] == "no end of line"
+    assert max(map(len, said)) <= 4096
+
+
+def test_lines_are_logged_and_the_descriptor_is_given_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = os.fstat(2)
+    with caplog.at_level(logging.WARNING), stray_output.logged() as destination:
+        assert os.fstat(destination) == before
+        assert stray_output.destination() == destination
+        os.write(2, b"stray\n")
+    assert [it.getMessage() for it in caplog.records] == ["stray"]
+    assert os.fstat(2) == before
+    assert stray_output.destination() is None
