@@ -1,7 +1,9 @@
 """An answer counts as a call until it is read, and isn't kept for a caller that doesn't read it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import gc
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,6 +118,28 @@ async def test_a_stop_ends_what_nobody_reads(deaf: Any) -> None:
     await until(lambda: served.answered == 1)
     await served.server.stop(0.1)
     await until(lambda: served.ended == 1)
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_a_call_that_is_over_leaves_nothing_for_a_collection(deaf: Any) -> None:
+    served, _, _ = deaf
+    async with grpc.aio.insecure_channel(f"unix:{served.socket}") as channel:
+        fail: Any = channel.unary_unary(FAIL.decode())
+        for _ in range(50):
+            await echo(channel, b"read")
+            await asyncio.wait([asyncio.ensure_future(fail(b"").code())])
+    await until(lambda: served.ended == 100)
+    kept = Counter(type(it).__name__ for it in gc.get_objects())
+    assert kept["_Call"] + kept["_ServicerContext"] < 10
+    assert kept["RPCState"] < 10
 
 
 async def test_a_path_that_is_no_text_is_unimplemented(deaf: Any) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from grpc._cython import cygrpc
-from grpc.aio import _server
+from grpc.aio import AbortError, _server
 
 from kekd_server.log import Seldom
 
@@ -102,8 +102,8 @@ class _Call:
 
     def begin(self, name: str, state: Any) -> None:
         loop = asyncio.get_running_loop()
-        # As the resolver of its own handler, as that is asked for in the task that answers.
-        answering = cygrpc._handle_rpc(name, self, (), state, loop, False)  # noqa: FBT003, SLF001
+        resolver = _Resolver(self)
+        answering = cygrpc._handle_rpc(name, resolver, (), state, loop, False)  # noqa: FBT003, SLF001
         closing = cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
         self._closing = loop.create_task(closing)
         self._running.add(self)
@@ -113,7 +113,8 @@ class _Call:
         self._running.discard(self)
         self._unread.remove(self)
 
-    def resolve_handler(self, _: object) -> Handler | None:
+    def handler(self) -> Handler | None:
+        """To be asked for in the task that answers."""
         self._answering = asyncio.current_task()
         handler = self._handler
         if handler and handler.unary_unary:
@@ -123,8 +124,14 @@ class _Call:
         return handler
 
     async def _answer(self, behavior: Any, request: Any, context: Any) -> Any:
+        answer = behavior(request, context)
+        del request, context
         try:
-            return await behavior(request, context)
+            return await answer
+        except AbortError as error:
+            # grpcio keeps it with the call, and its frames would keep the call.
+            error.__context__ = None
+            raise error.with_traceback(None) from None
         finally:
             self._unread.add(self)
 
@@ -133,6 +140,19 @@ class _Call:
         if self._answering:
             self._answering.cancel()
         self._closing.cancel()
+
+
+class _Resolver:
+    """Gives a call its handler, once: grpcio keeps a resolver in a cycle, until a collection."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: _Call) -> None:
+        self._call: _Call | None = call
+
+    def resolve_handler(self, _: object) -> Handler | None:
+        call, self._call = self._call, None
+        return call.handler() if call else None
 
 
 class _Unread:

@@ -122,8 +122,8 @@ class Server:
         return server.add_insecure_port
 
     async def _keep_up(self, listener: Listener) -> None:
-        """Replaces a server that ended by itself: grpcio 1.85's does so for good at any call whose
-        path isn't UTF-8, and takes no more connections.
+        """Replaces a server that ended by itself. grpcio's own accept loop does so at any call
+        whose path isn't UTF-8.
         """
         while not self._calls.refused:
             try:
