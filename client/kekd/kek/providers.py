@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
@@ -15,14 +15,14 @@ from kekd.kek.slot import Slot
 _ALIAS_SECONDS: Final = 5.0
 """How long an alias is believed to stand for the same key, while many are compared with it."""
 
-MAX_PROVIDERS: Final = 1024
-"""Kept of keys that are reached as one of the registry's slots is. They share its client."""
+MAX_PROVIDERS: Final = 16
+"""Kept for each slot, of keys that are reached as it is. They share its client."""
 MAX_FOREIGN_PROVIDERS: Final = 4
-"""Kept of others: each has a client of its own, for a region that only an envelope names."""
+"""Kept for each slot, of regions that only envelopes name. Each has a client of its own."""
 
 
 class Providers:
-    """Makes one for each slot, when it is first needed. Threads may share them.
+    """Makes one for each key, when it is first needed. Threads may share them.
 
     Envelopes name keys and regions, and anybody may have written them: so few providers are kept,
     and AWS is asked for nothing that a slot can be seen not to allow.
@@ -33,9 +33,9 @@ class Providers:
         make: Callable[[Slot], Provider] | None,
         timeout: float,
         max_rate: float | None,
-        slots: Callable[[], Collection[Slot]],
+        slots: Mapping[str, Slot],
     ) -> None:
-        """Without a `make`, those for AWS. `slots` are those of the registry."""
+        """Without a `make`, those for AWS. `slots` are those of the registry, by name."""
         self._make = make
         self._timeout = timeout
         self._max_rate = max_rate
@@ -45,8 +45,7 @@ class Providers:
     def forget(self) -> None:
         """A forked child would read its parent's answers from the connections they share."""
         self._aws: Callable[[Slot], Provider] | None = None
-        self._made = lru_cache(MAX_PROVIDERS)(self._new)
-        self._foreign = lru_cache(MAX_FOREIGN_PROVIDERS)(self._new)
+        self._made: dict[tuple[str, bool], Callable[[Slot], Provider]] = {}
         self._key_arns: dict[Slot, tuple[str, float]] = {}
         self._pace = Pace(self._max_rate)
         self._lock = threading.Lock()
@@ -56,9 +55,14 @@ class Providers:
         fails with.
         """
         slot.check_key()
-        is_foreign = all(slot.access != known.access for known in self._slots())
+        known = self._slots.get(slot.name)
+        is_foreign = known is None or known.access != slot.access
         with self._lock:
-            return (self._foreign if is_foreign else self._made)(slot)
+            cache = self._made.get((slot.name, is_foreign))
+            if cache is None:
+                size = MAX_FOREIGN_PROVIDERS if is_foreign else MAX_PROVIDERS
+                cache = self._made[slot.name, is_foreign] = lru_cache(size)(self._new)
+            return cache(slot)
 
     def key_arn(self, slot: Slot) -> str:
         """Of the key that a slot's alias stands for."""

@@ -76,7 +76,7 @@ class Registry:
                 f" most {_MAX}."
             )
         self.slots = dict(slots)
-        self._providers = Providers(provider, timeout, max_rate, self.slots.values)
+        self._providers = Providers(provider, timeout, max_rate, self.slots)
         forget_after_fork(self._providers)
 
     @classmethod

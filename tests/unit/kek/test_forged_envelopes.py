@@ -161,10 +161,34 @@ def test_forged_key_ids_share_a_client_and_are_forgotten(
     registry = Registry({"prod": kms_slot(relay)})
     slots = [
         Slot("prod", "aws-kms", f"alias/{number}", REGION, endpoint_url=relay.endpoint)
-        for number in range(3000)
+        for number in range(300)
     ]
     made = [weakref.ref(registry._providers.of(slot)) for slot in slots]
     gc.collect()
     alive = [provider for provider in (it() for it in made) if provider is not None]
-    assert len(alive) <= 1024
+    assert len(alive) <= 16
     assert len({id(getattr(provider, "_kms")) for provider in alive}) == 1  # noqa: B009
+
+
+def test_many_slots_without_a_region_keep_a_client_each(
+    relay: Relay, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As their envelopes name the region, which the slots don't."""
+    made: list[str] = []
+    connect = aws.connect
+
+    def counted(service: str, slot: Slot, timeout: float) -> Any:
+        made.append(slot.name)
+        return connect(service, slot, timeout)
+
+    monkeypatch.setattr(aws, "connect", counted)
+    names = [f"tenant-{number}" for number in range(10)]
+    slots = {
+        name: Slot(name, "aws-kms", "alias/a", "", ROLE, endpoint_url=relay.endpoint)
+        for name in names
+    }
+    registry = Registry(slots, timeout=0.001)
+    for name in names * 3:
+        with pytest.raises(KekError):
+            registry.unwrap("i", kekd.KMSBlob(name, "aws-kms", "alias/a", REGION, b"1"))
+    assert sorted(made) == names
