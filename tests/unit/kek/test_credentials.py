@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 import kekd
-from kekd.kek import Keyring, Registry, Slot, Wrapped
+from kekd.kek import Keyring, Registry, Slot, Wrapped, aws
 from kekd.kek.aws_kms import AwsKms
 from kekd.kek.errors import (
     CredentialsUnavailableError,
@@ -101,7 +101,7 @@ def test_keyring_outlasts_a_credential_service_that_is_down(
     slot: Slot, credential_endpoint: CredentialEndpoint, role_arn: str
 ) -> None:
     slot = Slot("prod", "aws-kms", slot.key_id, REGION, role_arn, endpoint_url=slot.endpoint_url)
-    registry = Registry({"prod": slot}, timeout=1)
+    registry = Registry({"prod": slot})
     envelope = kekd.KMSBlob("prod", "aws-kms", slot.key_id, REGION)
     envelope.wrapped_kek = registry._providers.of(slot).wrap(KEK, None).wrapped_kek
     backend = Backend()
@@ -145,7 +145,8 @@ def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
     private_https: str, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
-    kms = AwsKms(Slot("prod", "aws-kms", "key", REGION, endpoint_url=private_https), timeout=0.1)
+    slot = Slot("prod", "aws-kms", "key", REGION, endpoint_url=private_https)
+    kms = AwsKms(slot, timeout=0, client=aws.connect("kms", slot, 5))
     with pytest.raises(ProviderUnavailableError, match="AWS_CA_BUNDLE") as caught:
         kms.unwrap(Wrapped(b"1"), None)
     assert private_https in str(caught.value)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kekd.kek import Slot
+from kekd.kek import Slot, aws
 from kekd.kek.aws_kms import AwsKms
 from kekd.kek.aws_secrets import AwsSecrets
 from kekd.kek.errors import (
@@ -34,7 +34,7 @@ USES: dict[str, Callable[[str], Any]] = {
     "wrap": lambda url: kms(url).wrap(bytes(32), None),
     "unwrap": lambda url: kms(url).unwrap(Wrapped(b"1"), None),
     "describe": lambda url: kms(url).describe(),
-    "secret": lambda url: AwsSecrets(slot(url), timeout=0.1).wrap(bytes(32), None),
+    "secret": lambda url: secrets(url).wrap(bytes(32), None),
     "role": lambda url: kms(url, role_arn="arn:aws:iam::222233334444:role/x").describe(),
 }
 
@@ -44,7 +44,15 @@ def slot(url: str, **more: Any) -> Slot:
 
 
 def kms(url: str, **more: Any) -> AwsKms:
-    return AwsKms(slot(url, **more), timeout=0.1)
+    """It makes one attempt, which has the time that it takes."""
+    its = slot(url, **more)
+    return AwsKms(its, timeout=0, client=aws.connect("kms", its, 5))
+
+
+def secrets(url: str, **more: Any) -> AwsSecrets:
+    """Likewise."""
+    its = Slot("prod", "aws", "key", "us-east-1", endpoint_url=url, **more)
+    return AwsSecrets(its, timeout=0, client=aws.connect("secretsmanager", its, 5))
 
 
 @contextmanager
@@ -96,8 +104,7 @@ def opened_by_kms(url: str) -> None:
 
 
 def wrapped_by_secret(url: str) -> None:
-    it = Slot("prod", "aws", "key", "us-east-1", endpoint_url=url, allowed_key_arns=ALLOWED)
-    AwsSecrets(it, timeout=0.1).wrap(bytes(32), None)
+    secrets(url, allowed_key_arns=ALLOWED).wrap(bytes(32), None)
 
 
 @pytest.mark.parametrize(
