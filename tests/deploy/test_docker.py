@@ -55,11 +55,8 @@ def test_compose_is_valid() -> None:
 
 def test_what_a_caller_can_make_it_take_is_bounded() -> None:
     kekd = services()["kekd"]
-    assert [kekd[it] for it in ("mem_limit", "memswap_limit", "pids_limit")] == [
-        "512m",
-        "512m",
-        256,
-    ]
+    bounds = [kekd[it] for it in ("mem_limit", "memswap_limit", "pids_limit")]
+    assert bounds == ["512m", "512m", 256]
 
 
 def test_the_image_has_nothing_but_what_is_copied_to_it() -> None:
