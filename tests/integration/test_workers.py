@@ -160,4 +160,4 @@ def test_workers_say_in_the_log_who_they_are(start_crew: StartCrew) -> None:
 
 
 def test_and_have_a_field_for_it_in_json(start_crew: StartCrew) -> None:
-    assert start_crew("--log-format", "json").logged('"worker": [12]') == 2
+    assert start_crew("--log-format", "json").logged('"serving .*"worker": [12]') == 2
