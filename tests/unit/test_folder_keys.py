@@ -1,0 +1,87 @@
+"""A folder that hasn't changed isn't read again, and one that has always is."""
+
+import os
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from kekd_server.storage import folder_keys
+from kekd_server.storage.folder_keys import FolderKeys
+
+EVERY = ("",)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    reads = Mock(side_effect=os.listdir)
+    monkeypatch.setattr(os, "listdir", reads)
+    return reads
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stamp is old enough, and on a disk of this machine."""
+    monkeypatch.setattr(folder_keys, "_RACY_NS", -(10**18))
+    monkeypatch.setattr(os, "major", lambda _: 8)
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).touch()
+
+
+@pytest.mark.usefixtures("settled")
+def test_folder_that_has_not_changed_is_read_once(tmp_path: Path, reads: Mock) -> None:
+    make(tmp_path, "b", "ab", "a", "é")
+    keys = FolderKeys(tmp_path)
+    assert keys.starting_with(EVERY) == ["a", "ab", "b", "é"]
+    assert keys.starting_with(("a",)) == ["a", "ab"]
+    assert keys.starting_with(("ab", "é")) == ["ab", "é"]
+    assert keys.starting_with(("c",)) == []
+    assert reads.call_count == 1
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("change", ["make", "rename", "remove"])
+def test_folder_that_has_changed_is_read_again(tmp_path: Path, reads: Mock, change: str) -> None:
+    make(tmp_path, "a", "b")
+    os.utime(tmp_path, ns=(1, 1))  # another stamp than that of the change, however coarse it is
+    keys = FolderKeys(tmp_path)
+    assert keys.starting_with(EVERY) == ["a", "b"]
+    match change:
+        case "make":
+            make(tmp_path, "c")
+        case "rename":
+            (tmp_path / "a").rename(tmp_path / "b")
+        case "remove":
+            (tmp_path / "a").unlink()
+    assert keys.starting_with(EVERY) == sorted(it.name for it in tmp_path.iterdir())
+
+
+def test_folder_that_changed_just_now_is_not_kept(tmp_path: Path, reads: Mock) -> None:
+    make(tmp_path, "a")
+    keys = FolderKeys(tmp_path)
+    for _ in range(2):
+        assert keys.starting_with(("a",)) == ["a"]
+    assert reads.call_count == 2
+
+
+@pytest.mark.usefixtures("settled")
+def test_folder_of_a_network_or_of_too_many_files_is_not_kept(
+    tmp_path: Path, reads: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "a")
+    keys = FolderKeys(tmp_path)
+    monkeypatch.setattr(folder_keys, "_MAX_KEPT_KEYS", 0)
+    keys.starting_with(EVERY)
+    monkeypatch.setattr(folder_keys, "_MAX_KEPT_KEYS", 1)
+    monkeypatch.setattr(os, "major", lambda _: 0)
+    keys.starting_with(EVERY)
+    keys.starting_with(EVERY)
+    assert reads.call_count == 3
+
+
+def test_folder_that_is_gone_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        FolderKeys(tmp_path / "none").starting_with(EVERY)
