@@ -32,7 +32,8 @@ class Client:
     variable KEKD_ADDRESS, else the socket where a daemon of the same user listens by default.
 
     With `tls`, or the variables KEKD_CA, KEKD_CERT, KEKD_KEY and KEKD_SERVER_NAME, it calls
-    HOST:PORT over TLS. Files that can't be used are a ValueError; so is TLS with a Unix socket.
+    HOST:PORT over TLS. Files that can't be used are a ValueError; so is TLS with a Unix socket. A
+    client that calls another machine without TLS warns of that once, through `warnings`.
 
     `timeout` is how many seconds a call may take, its retries included; each method takes another
     for one call. A call that fails because the daemon or its store can't be reached is tried again,

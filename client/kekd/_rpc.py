@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from kekd import _fork, errors
 from kekd._operations import SERVICE, Operation
 from kekd._reachability import accepts_connections
 from kekd._tls import Files, Material, Tls
-from kekd_proto.address import default_socket, grpc_target, socket_path
+from kekd_proto.address import default_socket, grpc_target, is_loopback, socket_path
 from kekd_proto.reasons import DOMAIN
 
 Result = TypeVar("Result")
@@ -36,6 +37,10 @@ _FORKED: Final = (
     "this process was forked while gRPC was in use, and gRPC's support for forks is off: set"
     " GRPC_ENABLE_FORK_SUPPORT=1, or import kekd before grpc, or close each client a"
     " second before the fork"
+)
+_PLAINTEXT: Final = (
+    "{address} is called without TLS: anyone on the way can read and change everything; give tls="
+    " (KEKD_CA, KEKD_CERT and KEKD_KEY)"
 )
 CLOSED: Final = "The client was closed while it was called."
 
@@ -159,6 +164,10 @@ def looks(
     yield min(LAST_LOOK_TIMEOUT, call_timeout), ()
 
 
+def _is_local(address: str) -> bool:
+    return address.startswith("unix:") or is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
 class Dialer:
     """Makes the connections to a daemon, and says which of them are still what a new one would be.
 
@@ -174,6 +183,7 @@ class Dialer:
                 " cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY)."
             )
         self._files = Files(tls) if tls else None
+        self._is_exposed = not tls and not _is_local(address)
         self.has_connected = False
         """Whether a daemon answered at this address before."""
 
@@ -206,6 +216,9 @@ class Dialer:
     def _channel(self, kind: Any, material: Material | None) -> Any:
         target = grpc_target(self.address)
         options = _OPTIONS + _keepalive_options()
+        if self._is_exposed:
+            self._is_exposed = False  # once is enough
+            warnings.warn(_PLAINTEXT.format(address=self.address), stacklevel=2)
         if material is None:
             return kind.insecure_channel(target, options=options)
         name = (("grpc.ssl_target_name_override", material.server_name),)

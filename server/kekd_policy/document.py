@@ -19,7 +19,7 @@ def contents(path: Path) -> dict[str, Any]:
     from kekd_proto.strict_yaml import StrictLoader  # noqa: PLC0415
 
     try:
-        found = yaml.load(path.read_text(), StrictLoader)  # noqa: S506  (a SafeLoader)
+        found = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
         raise DocumentError(f"{path}: can't be read: {error.strerror}") from error
     # Bytes that are no text, a date that no calendar has, a number that is none: PyYAML lets

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
+from kekd_proto.text import printable
 from kekd_server import stray_output
 
 _MOST_WAITING: Final = 10_000
@@ -90,17 +91,11 @@ class _Text(_UtcTime):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = _printable(record.message)
+        record.message = printable(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        return "\n".join(map(_printable, super().formatException(ei).split("\n")))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 _engines: Final = Seldom()

@@ -15,8 +15,9 @@ import click
 from kekd import _audit_files
 from kekd._audit import AuditError, Entry, Query, decisions
 from kekd._audit_files import Line
-from kekd._cli.group import FAILED, STOPPED, main, output_option, printable
+from kekd._cli.group import FAILED, STOPPED, main, output_option
 from kekd._cli.status import moment
+from kekd._cli.terminal import say
 
 _LOOK_SECONDS: Final = 0.2
 _STDIN: Final = Path("-")
@@ -151,7 +152,7 @@ def _chosen(entries: Iterable[Entry], output: str) -> Iterable[Entry]:
 def _show(entries: Iterable[Entry], output: str) -> None:
     for entry in entries:
         if text := _json(entry) if output == "json" else _line(entry):
-            click.echo(text)
+            say(text)
 
 
 def _json(entry: Entry) -> str:
@@ -169,7 +170,7 @@ def _line(entry: Entry) -> str:
     rule = f" by {_word(entry.rule)}" if entry.rule else ""
     called = " ".join(map(_word, words))
     time = moment(entry.time)
-    return f"{time} {_word(entry.decision)}{rule}: {called}: {printable(outcome)}{duration}"
+    return f"{time} {_word(entry.decision)}{rule}: {called}: {outcome}{duration}"
 
 
 def _outcome(entry: Entry) -> str:
@@ -187,8 +188,8 @@ def _outcome(entry: Entry) -> str:
 
 def _word(text: str) -> str:
     """As one word: quoted if it isn't."""
-    return printable(text) if text and " " not in text and '"' not in text else json.dumps(text)
+    return text if text and " " not in text and '"' not in text else json.dumps(text)
 
 
 def _complain(text: str) -> None:
-    click.echo(f"kekctl: {printable(text)}", err=True)
+    say(f"kekctl: {text}", error=True)

@@ -14,7 +14,8 @@ import click
 import kekd
 from kekd import _backup
 from kekd._backup import BackupError
-from kekd._cli.group import FAILED, STOPPED, Name, main, prefix_option, printable, store_option
+from kekd._cli.group import FAILED, STOPPED, Name, main, prefix_option, store_option
+from kekd._cli.terminal import say
 from kekd._document import Document
 from kekd._restore import Outcome, Restored, restore
 
@@ -124,7 +125,7 @@ def _documents(
             continue  # it was deleted since it was listed
         if isinstance(found, kekd.EnvelopeError):
             unread.append(name)
-            click.echo(f"kekctl: left out: {printable(str(found))}", err=True)
+            say(f"kekctl: left out: {found}", error=True)
         else:
             yield Document(name, found)
 
@@ -154,11 +155,11 @@ def _private(path: Path) -> Iterator[IO[str]]:
 def _tell(restored: Restored) -> None:
     if restored.reason:
         text = f"{restored.outcome}: index '{restored.index_name}': {restored.reason}"
-        click.echo(f"kekctl: {printable(text)}", err=True)
+        say(f"kekctl: {text}", error=True)
 
 
 def _sum_up(counts: Counter[Outcome], *, dry_run: bool) -> None:
     if dry_run:
-        click.echo("dry run: nothing was stored")
+        say("dry run: nothing was stored")
     for outcome in get_args(Outcome):
-        click.echo(f"{outcome:<13}{counts[outcome]:>8}")
+        say(f"{outcome:<13}{counts[outcome]:>8}")

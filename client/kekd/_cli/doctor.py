@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 import kekd
-from kekd._cli.group import FAILED, STOPPED, main, output_option, printable, store_option
+from kekd._cli.group import FAILED, STOPPED, main, output_option, store_option
+from kekd._cli.terminal import say
 from kekd._doctor import address, certificate, clock, daemon, records, slots, store
 from kekd._doctor.finding import Finding, failure, ok, warning
 
@@ -50,7 +51,7 @@ def doctor(
     try:
         for finding in _findings(context, registry_file, store, records):
             failed |= finding.level == "failure"
-            click.echo(_json(finding) if output == "json" else _line(finding))
+            say(_json(finding) if output == "json" else _line(finding))
     except KeyboardInterrupt:
         context.exit(STOPPED)
     if failed:
@@ -143,4 +144,4 @@ def _json(finding: Finding) -> str:
 
 def _line(finding: Finding) -> str:
     advice = f"; {finding.advice}" if finding.advice else ""
-    return f"{finding.level:<8} {finding.check}: {printable(finding.text + advice)}"
+    return f"{finding.level:<8} {finding.check}: {finding.text + advice}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -16,15 +17,15 @@ from kekd._cli.group import (
     main,
     output_option,
     prefix_option,
-    printable,
     store_option,
 )
+from kekd._cli.terminal import say
 from kekd._document import Document
 
 _file = click.option(
     "--file",
     "-f",
-    type=click.File(),
+    type=click.File(encoding="utf-8"),
     required=True,
     help="JSON as 'get --output json' prints it, or a line of a backup; - for standard input.",
 )
@@ -41,7 +42,7 @@ _if_etag = click.option(
 def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
     """Show the envelope of INDEX."""
     document = Document(index, client.get_index_kms(store, index))
-    click.echo(document if output == "json" else _table(document))
+    say(*str(document).split("\n") if output == "json" else _rows(document))
 
 
 @main.command("list")
@@ -52,8 +53,7 @@ def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, outpu
 def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
     """List the indexes that have an envelope, a line each."""
     for index in client.list_index_kms(store, prefix):
-        line = json.dumps({"index_name": index}) if output == "json" else printable(index)
-        click.echo(line)
+        say(json.dumps({"index_name": index}) if output == "json" else index)
 
 
 @main.command()
@@ -69,7 +69,7 @@ def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
     """
     try:
         for event in client.watch_index_kms(store, prefix):
-            click.echo(_json(event) if output == "json" else _text(event))
+            say(_json(event) if output == "json" else _text(event))
     except KeyboardInterrupt:  # how it is meant to end
         click.get_current_context().exit(STOPPED)
 
@@ -81,7 +81,7 @@ def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) -> None:
     """Store the envelope of an index that has none; print its etag."""
     document = _backup.parse(file.read())
-    click.echo(client.create_index_kms(store, document.index_name, document.blob))
+    say(client.create_index_kms(store, document.index_name, document.blob))
 
 
 @main.command()
@@ -97,7 +97,7 @@ def push(
     The etag in the file is not looked at: pass it as --if-etag to replace only what you got.
     """
     document = _backup.parse(file.read())
-    click.echo(client.push_index_kms(store, document.index_name, document.blob, if_etag=if_etag))
+    say(client.push_index_kms(store, document.index_name, document.blob, if_etag=if_etag))
 
 
 @main.command()
@@ -110,7 +110,7 @@ def delete(
 ) -> None:
     """Remove the envelope of INDEX. It is no error if there is none."""
     existed = client.delete_index_kms(store, index, if_etag=if_etag)
-    click.echo("deleted" if existed else "there was none")
+    say("deleted" if existed else "there was none")
 
 
 @main.command()
@@ -150,10 +150,10 @@ def _json(event: kekd.Change | kekd.Resync) -> str:
 def _text(event: kekd.Change | kekd.Resync) -> str:
     if isinstance(event, kekd.Resync):
         return "resync"
-    return f"{event.kind} {printable(event.index_name)} {printable(event.etag)}".rstrip()
+    return f"{event.kind} {event.index_name} {event.etag}".rstrip()
 
 
-def _table(document: Document) -> str:
+def _rows(document: Document) -> Iterator[str]:
     blob = document.blob
     rows = {
         "index": document.index_name,
@@ -168,7 +168,7 @@ def _table(document: Document) -> str:
         "binding": blob.binding,
         "etag": blob.etag,
     }
-    return "\n".join(f"{name:<12}{printable(value)}".rstrip() for name, value in rows.items())
+    return (f"{name:<12}{value}".rstrip() for name, value in rows.items())
 
 
 def _time(seconds: int) -> str:

@@ -1,11 +1,11 @@
 """What the commands of `kekctl` share: the daemon to call, options, exit codes."""
 
-import json
 import math
 import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
@@ -15,6 +15,7 @@ import click
 import kekd
 from kekd import _rpc, _tls
 from kekd._backup import BackupError
+from kekd._cli.terminal import Text, open_streams, read_texts_as_utf8, say
 from kekd._document import DocumentError
 from kekd.kek import errors
 from kekd.kek.errors import KekError
@@ -78,7 +79,7 @@ class _Store(click.ParamType[kekd.StorageConfig]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> kekd.StorageConfig:
         try:
-            return kekd.StorageConfig.named(value)
+            return kekd.StorageConfig.named(Text().convert(value, param, ctx))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -113,13 +114,15 @@ class Duration(click.ParamType[float]):
         return float(int(found[1]) * _UNITS[found[2]])
 
 
-class Name(click.ParamType[str]):
+class Name(Text):
     """An empty one is a variable that isn't set, and would mean something that nobody asked for."""
 
     name = "name"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return value or self.fail("it is empty: write it, or leave the flag out", param, ctx)
+        if not value:
+            self.fail("it is empty: write it, or leave the flag out", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 store_option = click.option(
@@ -143,7 +146,8 @@ class _Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         if sys.stdout is None:
             _end_without_output()
-        _open_streams()
+        open_streams()
+        read_texts_as_utf8(self)
         return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -159,7 +163,7 @@ class _Group(click.Group):
                     sys.stdout.flush()  # here, where a failure is told, however the command ends
         except (kekd.EnvelopeError, KekError, DocumentError, UnicodeDecodeError) as error:
             for text in _texts(error):
-                click.echo(f"kekctl: {printable(text)}", err=True)
+                say(f"kekctl: {text}", error=True)
             ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
 
 
@@ -168,13 +172,6 @@ def _end_without_output() -> NoReturn:
     if sys.stderr is not None:
         sys.stderr.write("kekctl: standard output is closed: give it a file, or /dev/null\n")
     sys.exit(FAILED)
-
-
-def _open_streams() -> None:
-    """An input or an error output that was closed is as if it were /dev/null."""
-    for name, mode in (("stdin", "r"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (for good)
 
 
 @contextmanager
@@ -240,6 +237,11 @@ def main(context: click.Context, /, address: str | None, timeout: float, **tls: 
     except ValueError as error:
         raise click.UsageError(str(error), context) from None
     context.obj = context.with_resource(client)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    say(f"kekctl: warning: {message}", error=True)
 
 
 def _texts(error: Exception) -> Sequence[str]:
@@ -250,8 +252,3 @@ def _texts(error: Exception) -> Sequence[str]:
     if isinstance(error, kekd.DeadlineExceededError) and not error.reason:
         return [str(error).replace(_rpc.TIMEOUT_ADVICE, "--timeout gives it longer.")]
     return [str(error)]
-
-
-def printable(text: str) -> str:
-    """Text that can't steer a terminal: anything unprintable as JSON escapes it."""
-    return text if text.isprintable() else json.dumps(text)

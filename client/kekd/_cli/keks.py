@@ -14,10 +14,10 @@ from kekd._cli.group import (
     main,
     output_option,
     prefix_option,
-    printable,
     store_option,
 )
 from kekd._cli.outcomes import line_of, show_all
+from kekd._cli.terminal import say
 from kekd._cli.verdict import Judge
 from kekd.kek import Opening, Registry, open_all, rotate_all
 from kekd.kek.provider import scrub
@@ -75,7 +75,7 @@ def provision(
     registry = Registry.from_yaml(registry_file)
     kek, envelope = registry.provision(index, slot, client=client, config_location=store)
     scrub(kek)
-    click.echo(envelope.etag)
+    say(envelope.etag)
 
 
 @main.command()
@@ -117,9 +117,9 @@ def unwrap(  # noqa: PLR0913
     envelope = client.get_index_kms(store, index)
     scrub(registry.unwrap(index, envelope))
     if output == "json":
-        click.echo(line_of(Opening(index, "opens"), output))
+        say(line_of(Opening(index, "opens"), output))
     else:
-        click.echo(f"opens, by {envelope.provider} with {printable(envelope.key_id)}")
+        say(f"opens, by {envelope.provider} with {envelope.key_id}")
 
 
 @main.command()
@@ -190,7 +190,7 @@ def rotate(  # noqa: PLR0913
         registry.slot(slot)  # now, and not once for each index
     if from_slot is not None and from_slot not in registry.slots:
         warning = f"no slot '{from_slot}' in the registry: only envelopes that name it are rotated"
-        click.echo(f"kekctl: {printable(warning)}", err=True)
+        say(f"kekctl: {warning}", error=True)
     how = How(
         dry_run=dry_run,
         keep_version=keep_version,
@@ -200,7 +200,7 @@ def rotate(  # noqa: PLR0913
     )
     where: Any = {"client": client, "config_location": store}
     if index is not None:
-        click.echo(line_of(registry.rotate(index, slot, **where, **how), output))
+        say(line_of(registry.rotate(index, slot, **where, **how), output))
         return
     outcomes = rotate_all(
         registry, slot, prefix=prefix or "", jobs=jobs, force=force, **where, **how
@@ -242,9 +242,9 @@ def drift(  # noqa: PLR0913
         verdict = judge.judge(index, found)
         is_failing |= verdict.is_failing or bool(exit_code and verdict.drift)
         if verdict.lines:
-            click.echo(verdict.as_json(index) if output == "json" else verdict.as_text(index))
+            say(verdict.as_json(index) if output == "json" else verdict.as_text(index))
     for line in judge.unseen:
-        click.echo(f"kekctl: {printable(line)}", err=True)
+        say(f"kekctl: {line}", error=True)
     if is_failing:
         click.get_current_context().exit(FAILED)
 
@@ -259,7 +259,7 @@ def kms() -> None:
 @_registry
 def create_secret(slot: str, registry_file: Path) -> None:
     """Make the secret of SLOT, which is of provider 'aws', and print its ARN."""
-    click.echo(Registry.from_yaml(registry_file).create_secret(slot))
+    say(Registry.from_yaml(registry_file).create_secret(slot))
 
 
 def _require_one(index: str | None, *, every: bool, prefix: str | None) -> None:

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from kekd._cli.group import FAILED, STOPPED, printable
+from kekd._cli.group import FAILED, STOPPED
+from kekd._cli.terminal import say
 from kekd.kek import Failure, Opening, Rotation
 
 Outcome = Rotation | Opening | Failure
@@ -33,7 +34,7 @@ def show_all(
 
 def line_of(outcome: Outcome, output: str) -> str:
     if output != "json":
-        return f"{_word(outcome)} {printable(outcome.index_name)}"
+        return f"{_word(outcome)} {outcome.index_name}"
     line = {"index_name": outcome.index_name, "outcome": _word(outcome)}
     error = {"error": str(outcome.error)} if isinstance(outcome, Failure) else {}
     return json.dumps(line | error)
@@ -53,7 +54,7 @@ def _show(outcomes: Iterator[Outcome], output: str, label: str, always: Sequence
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                 if lines:
-                    click.echo(line_of(outcome, output))
+                    say(line_of(outcome, output))
     finally:
         # Also when it is stopped midway.
         if output != "json":
@@ -65,11 +66,11 @@ def _sum_up(counts: Counter[str], failures: list[Failure]) -> None:
     failed = counts["failed"]
     others = [(word, count) for word, count in counts.items() if word != "failed"]
     for word, count in [*others, ("failed", failed)]:
-        click.echo(f"{word:<13}{count:>8}")
+        say(f"{word:<13}{count:>8}")
     if failures:
-        click.echo("failures:")
+        say("failures:")
     for failure in failures:
-        click.echo(f"{printable(failure.index_name)}: {printable(str(failure.error))}")
+        say(f"{failure.index_name}: {failure.error}")
 
 
 def _word(outcome: Outcome) -> str:

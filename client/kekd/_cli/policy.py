@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kekd._cli.group import DENIED, main, printable
+from kekd._cli.group import DENIED, main
+from kekd._cli.terminal import say
 
 if TYPE_CHECKING:
     from kekd_policy import Method
@@ -55,13 +56,13 @@ def check(
     except PolicyError as error:
         raise click.UsageError(str(error)) from None
     if rules is None:
-        click.echo("no policy: local listeners allow everything, others nothing")
+        say("no policy: local listeners allow everything, others nothing")
         if not identity.startswith("listener:"):  # a certificate is shown to either
             click.get_current_context().exit(2)
         return
     rule = decide(rules, identity, method, store, index)
     if rule:
-        click.echo(f"allowed by rule {printable(rule.name)}")
+        say(f"allowed by rule {rule.name}")
         return
-    click.echo(f"denied: none of the {len(rules)} rules allows it")
+    say(f"denied: none of the {len(rules)} rules allows it")
     click.get_current_context().exit(DENIED)

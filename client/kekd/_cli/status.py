@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import click
 
 import kekd
-from kekd._cli.group import main, output_option, printable
+from kekd._cli.group import main, output_option
+from kekd._cli.terminal import say
 from kekd._status import apart
 
 
@@ -26,10 +27,10 @@ def status(client: kekd.Client, output: str) -> None:
     if output == "json":
         told = {"address": client.address, **dataclasses.asdict(found)}
         told["clock_lead_seconds"] = lead.total_seconds()
-        click.echo(json.dumps(told, default=moment, indent=2))
+        say(*json.dumps(told, default=moment, indent=2).split("\n"))
         return
     for name, value in _rows(found, lead):
-        click.echo(f"{name:<12}{printable(value)}")
+        say(f"{name:<12}{value}")
 
 
 def moment(time: datetime) -> str:

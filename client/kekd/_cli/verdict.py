@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field
 
 import kekd
-from kekd._cli.group import printable
 from kekd.kek import KeyStates, Registry
 from kekd.kek.errors import CredentialsError, KekError, ProviderUnavailableError
 
@@ -27,7 +26,7 @@ class Verdict:
         return [f"can't be judged: {self.error}"] if self.error else [*self.drift, *self.key]
 
     def as_text(self, index_name: str) -> str:
-        return f"{printable(index_name)}: {printable('; '.join(self.lines))}"
+        return f"{index_name}: {'; '.join(self.lines)}"
 
     def as_json(self, index_name: str) -> str:
         found = {"drift": self.drift, "key": self.key, "error": self.error}

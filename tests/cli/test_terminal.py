@@ -1,0 +1,153 @@
+"""What kekctl reads and prints is UTF-8 in any locale, and steers no terminal."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+import pytest
+
+import kekd
+from kekd._cli import main, terminal
+from kekd._cli.terminal import Text, read_texts_as_utf8
+from kekd_proto.v1 import daemon_pb2, envelope_pb2
+from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.kekctl import kekctl
+from tests.fixtures.s3 import free_port
+
+HOSTILE = "red \x1b[31m, bell \x07,\nforged line \u202ebackwards"
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""A locale that isn't UTF-8, and that every machine has."""
+
+
+def in_ascii(daemon: Daemon, *arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [BIN / "kekctl", "--address", daemon.address, *arguments],
+        env=clean_environment() | ASCII,
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_name_is_stored_and_shown_as_utf8_in_any_locale(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "ä.json"
+    file.write_bytes('{"index_name": "ä", "blob": {"provider": "none"}}'.encode())
+    assert in_ascii(daemon, "push", "-f", os.fsencode(file)).returncode == 0
+    with kekd.Client(daemon.address) as client:
+        assert list(client.list_index_kms()) == ["ä"]
+        client.push_index_kms(None, "ö€", kekd.KMSBlob(provider="none"))
+    assert sorted(in_ascii(daemon, "list").stdout.decode().split()) == ["ä", "ö€"]
+    assert in_ascii(daemon, "list", "--prefix", "ö".encode()).stdout == "ö€\n".encode()
+    assert in_ascii(daemon, "get", "ä".encode()).stdout.decode().startswith("index       ä\n")
+    assert in_ascii(daemon, "delete", "ä".encode()).stdout == b"deleted\n"
+    missing = in_ascii(daemon, "get", "ä".encode()).stderr.decode()
+    assert missing == "kekctl: No KMS blob exists for index 'ä'.\n"
+
+
+def test_argument_that_is_not_utf8_is_refused(daemon: Daemon) -> None:
+    refused = in_ascii(daemon, "get", b"\xff")
+    assert (refused.returncode, b"not valid Unicode" in refused.stderr) == (2, True)
+
+
+def commands(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    for each in getattr(command, "commands", {}).values():
+        yield from commands(each)
+
+
+def test_every_text_that_a_command_takes_is_read_as_utf8() -> None:
+    read_texts_as_utf8(main)
+    params = [param for command in commands(main) for param in command.params]
+    assert not [param.name for param in params if param.type is click.STRING]
+    assert sum(isinstance(param.type, Text) for param in params) > 10
+
+
+def test_nothing_is_printed_past_say() -> None:
+    sources = {it.name: it.read_text() for it in Path(terminal.__file__).parent.glob("*.py")}
+    assert [name for name, text in sources.items() if "click.echo(" in text] == ["terminal.py"]
+
+
+def answer_with(method: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
+    return grpc.unary_unary_rpc_method_handler(
+        method,
+        request_deserializer=lambda request: request,  # it is answered whatever it is
+        response_serializer=lambda answer: answer.SerializeToString(),
+    )
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    """The address of a daemon that answers with what steers terminals."""
+
+    def write(*_: Any) -> envelope_pb2.PushEnvelopeResponse:
+        return envelope_pb2.PushEnvelopeResponse(etag=HOSTILE)
+
+    def refuse(_: Any, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.DATA_LOSS, HOSTILE)
+
+    def status(*_: Any) -> daemon_pb2.GetStatusResponse:
+        store = daemon_pb2.StoreStatus(name=f"disk:/{HOSTILE}", healthy=False, trouble=HOSTILE)
+        certificate = daemon_pb2.CertificateStatus(file=HOSTILE, error=HOSTILE)
+        return daemon_pb2.GetStatusResponse(
+            version=HOSTILE, engine=HOSTILE, stores=[store], certificates=[certificate]
+        )
+
+    with ThreadPoolExecutor(4) as threads:
+        server = grpc.server(threads)
+        writes = {"CreateEnvelope": answer_with(write), "PushEnvelope": answer_with(write)}
+        envelopes = writes | {"GetEnvelope": answer_with(refuse)}
+        for service, handlers in (
+            ("EnvelopeService", envelopes),
+            ("DaemonService", {"GetStatus": answer_with(status)}),
+        ):
+            handler = grpc.method_handlers_generic_handler(f"kekd.v1.{service}", handlers)
+            server.add_generic_rpc_handlers((handler,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield f"127.0.0.1:{port}"
+        server.stop(None).wait()
+
+
+DOCUMENT = json.dumps({"index_name": "i", "blob": {"provider": "none"}})
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "lines"),
+    [
+        (("create", "-f", "-"), 0, 1),
+        (("push", "-f", "-"), 0, 1),
+        (("get", "i"), 8, 1),
+        (("status",), 0, 7),
+        (("status", "-o", "json"), 0, None),
+        (("doctor",), 1, None),
+        (("doctor", "-o", "json"), 1, None),
+    ],
+    ids=lambda it: " ".join(it) if isinstance(it, tuple) else None,
+)
+def test_hostile_daemon_steers_no_terminal(
+    hostile: str, command: tuple[str, ...], code: int, lines: int | None
+) -> None:
+    done = kekctl("--address", hostile, *command, stdin=DOCUMENT, code=code)
+    printed = (done.stdout + done.stderr).splitlines()
+    assert all(line.isprintable() for line in printed)
+    assert "forged line" in done.stdout + done.stderr
+    assert not any(line.startswith("forged line") for line in printed)
+    assert lines in {None, len(printed)}
+
+
+def test_call_beyond_loopback_without_tls_is_warned_of_in_one_line(
+    start_daemon: StartDaemon,
+) -> None:
+    port = free_port()
+    start_daemon("--memory", "--listen", f"127.0.0.1:{port}")
+    # It isn't a loopback address, and leads to this machine all the same.
+    done = kekctl("--address", f"0.0.0.0:{port}", "list")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"kekctl: warning: 0.0.0.0:{port} is called without TLS: anyone on")
+    assert kekctl("--address", f"127.0.0.1:{port}", "list").stderr == ""
