@@ -18,6 +18,7 @@ from kekd._audit_files import Line
 from kekd._cli.group import FAILED, STOPPED, main, output_option
 from kekd._cli.status import moment
 from kekd._cli.terminal import say
+from kekd_proto.text import printable
 
 _LOOK_SECONDS: Final = 0.2
 _STDIN: Final = Path("-")
@@ -170,7 +171,7 @@ def _line(entry: Entry) -> str:
     rule = f" by {_word(entry.rule)}" if entry.rule else ""
     called = " ".join(map(_word, words))
     time = moment(entry.time)
-    return f"{time} {_word(entry.decision)}{rule}: {called}: {outcome}{duration}"
+    return printable(f"{time} {_word(entry.decision)}{rule}: {called}: {outcome}{duration}")
 
 
 def _outcome(entry: Entry) -> str:
