@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
         ("--identity dns:db.example --method push --index i", 7, "denied: none of the 2 rules"),
         ("--identity cn:red --method push --store disk:/x", 7, "denied: none of the 2 rules"),
         ("--identity cn:red --method push --store memory", 0, r"allowed by rule "),
-        ("--identity cn:red --method push", 0, r'allowed by rule "\u001b[31mred"'),
+        ("--identity cn:red --method push", 0, r"allowed by rule \x1b[31mred"),
     ],
 )
 def test_it_says_which_rule_decides(file: Path, flags: str, code: int, said: str) -> None:
