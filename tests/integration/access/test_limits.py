@@ -23,6 +23,8 @@ from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.proxy import StartProxy, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, free_port, make_bucket
 from tests.fixtures.tls import StartTlsDaemon
+from tests.fixtures.wire import DEAF_OPENING, call_frames
+from tests.fixtures.workers import eventually
 
 DETAILS = "grpc-status-details-bin"
 
@@ -65,6 +67,28 @@ async def test_calls_beyond_the_limit_are_refused_at_once_and_health_answers(
     assert set(ended) <= {"DEADLINE_EXCEEDED", "CANCELLED"}  # by whose clock it was over first
     proxy.tell()
     proxy.cut()
+
+
+def test_an_answer_that_is_not_read_counts_as_a_call(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--memory", "--max-calls", "4")
+    with kekd.Client(daemon.address) as client:
+        client.push_index_kms(None, "i", BLOB)
+
+    def is_refused() -> bool:
+        with kekd.Client(daemon.address) as client:
+            try:
+                client.get_index_kms(None, "i")
+            except kekd.ResourceExhaustedError:
+                return True
+        return False
+
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(str(daemon.socket))
+        path = b"/kekd.v1.EnvelopeService/GetEnvelope"
+        calls = (call_frames(stream, path, b"\x12\1i") for stream in range(1, 9, 2))
+        deaf.sendall(DEAF_OPENING + b"".join(calls))
+        eventually(is_refused)
+    eventually(lambda: not is_refused())
 
 
 @both_engines
