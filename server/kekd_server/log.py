@@ -103,10 +103,11 @@ _engines: Final = Seldom()
 
 def _is_due(record: logging.LogRecord) -> bool:
     """What the engines say of a call that isn't kekd's own has a traceback, which any caller could
-    cause at will.
+    cause at will. It may quote the caller, so that the same is what has the same template.
     """
     engine = record.name.startswith(("grpc", "pygrpc_native"))
-    return not engine or _engines.is_due(record.getMessage())
+    template = record.getMessage() if record.msg == "%s" else record.msg
+    return not engine or _engines.is_due(template)
 
 
 class _Unblocking(QueueHandler):

@@ -11,8 +11,8 @@ from typing import Final
 _STDERR: Final = 2
 _MAX_LINE: Final = 4096
 _LAST_SECONDS: Final = 1.0
-_PREFIX: Final = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ ")
-"""Of gRPC's core: level, time and thread, which the log has itself."""
+_PREFIX: Final = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ (?P<place>[\w.]+:\d+\] )?")
+"""Of gRPC's core: level, time and thread, which the log has itself, and the place in its source."""
 
 _log = logging.getLogger("grpc.stderr")
 """With the engines, of whose lines the same is logged once a minute."""
@@ -50,5 +50,13 @@ def logged() -> Iterator[int]:
 def _log_lines(reading: int) -> None:
     with open(reading, encoding="utf-8", errors="backslashreplace") as lines:
         while line := lines.readline(_MAX_LINE):
-            if text := _PREFIX.sub("", line.rstrip(), count=1):
-                _log.warning("%s", text)
+            _log_line(line.rstrip())
+
+
+def _log_line(line: str) -> None:
+    prefix = _PREFIX.match(line)
+    place = (prefix and prefix["place"]) or ""
+    text = line[prefix.end() :] if prefix else line
+    if place or text:
+        # As a template, by which the log knows the same that quotes another caller.
+        _log.warning(place + "%s", text)

@@ -84,3 +84,16 @@ def test_what_was_said_of_ever_new_things_is_forgotten() -> None:
     seldom = Seldom()
     assert all(seldom.is_due(number) for number in range(25_000))
     assert len(seldom._told) <= 10_000
+
+
+def test_engines_do_not_fill_the_log_with_what_callers_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "_engines", Seldom())
+
+    def is_due(caller: str) -> bool:
+        words = "Invalid encoding on %s", (caller,)
+        name = "grpc._cython.cygrpc"
+        return log._is_due(logging.LogRecord(name, logging.ERROR, "", 0, *words, None))
+
+    assert [is_due(it) for it in ("one", "one", "another")] == [True, False, False]

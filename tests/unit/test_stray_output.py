@@ -15,7 +15,7 @@ import os, subprocess, sys
 from kekd_server import log
 with log.configured("json"):
     os.write(2, b"E0000 00:00:1795835900.600244 1234 chttp2.cc:99] not JSON\\n")
-    os.write(2, b"E0000 00:00:1795835901.700000 1234 chttp2.cc:99] not JSON\\n")
+    os.write(2, b"E0000 00:00:1795835901.700000 1234 chttp2.cc:99] the same of another\\n")
     subprocess.run(["sh", "-c", "echo of a child \\xff >&2"])
     print("by print", file=sys.stderr)
     os.write(2, b"x" * 10_000 + b"\\nno end of line")
