@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,8 +30,9 @@ from kekd_server.listen import EngineName
 
 _ENVELOPES = 100
 _GETTERS = 4
-_PAUSE_SECONDS = 0.5
-"""Between a daemon that serves and its end."""
+_PAUSE_SECONDS = 1.0
+"""Between the first gets from a daemon and its end."""
+_POLL_SECONDS = 0.05
 _SPIN = "while True: pass"
 
 
@@ -38,13 +40,14 @@ _SPIN = "while True: pass"
 class Gets:
     """What the clients met with."""
 
-    done: int = 0
+    done: Counter[int] = field(default_factory=Counter)
+    """By client."""
     slowest: float = 0.0
     failed: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, address: str) -> None:
+    def run(self, getter: int, address: str) -> None:
         with kekd.Client(address) as client:
             number = 0
             while not self.over.is_set():
@@ -53,13 +56,19 @@ class Gets:
                 try:
                     client.get_index_kms(None, name_of(number % _ENVELOPES))
                 except kekd.EnvelopeError as error:
-                    self._note(begun, f"{type(error).__name__}: {error}")
+                    self._note(getter, begun, f"{type(error).__name__}: {error}")
                 else:
-                    self._note(begun)
+                    self._note(getter, begun)
 
-    def _note(self, begun: float, error: str = "") -> None:
+    def wait_for_each(self) -> None:
+        """Returns when every client has got something from the daemon that there is now."""
+        before = self.done.copy()
+        while any(self.done[it] < before[it] + 2 for it in range(_GETTERS)):
+            time.sleep(_POLL_SECONDS)
+
+    def _note(self, getter: int, begun: float, error: str = "") -> None:
         with self.lock:
-            self.done += 1
+            self.done[getter] += 1
             self.slowest = max(self.slowest, time.perf_counter() - begun)
             if error:
                 self.failed.append(error)
@@ -115,13 +124,17 @@ def measure(
     folder: Path, *, restarts: int, load: int, engine: EngineName, take_over: bool
 ) -> Table:
     daemon, gets = Daemon(folder, engine, take_over=take_over), Gets()
-    threads = [threading.Thread(target=gets.run, args=[daemon.address]) for _ in range(_GETTERS)]
+    threads = [
+        threading.Thread(target=gets.run, args=[number, daemon.address])
+        for number in range(_GETTERS)
+    ]
     seconds = []
     with _busy(load * (os.cpu_count() or 1)):
         for thread in threads:
             thread.start()
         try:
             for _ in range(restarts):
+                gets.wait_for_each()
                 time.sleep(_PAUSE_SECONDS)
                 seconds.append(daemon.restart())
         finally:
@@ -135,7 +148,7 @@ def measure(
         ("restarts", count(restarts)),
         ("a restart, median ms", milliseconds(median(seconds))),
         ("a restart at most, ms", milliseconds(max(seconds))),
-        ("gets", count(gets.done)),
+        ("gets", count(gets.done.total())),
         ("slowest get, ms", milliseconds(gets.slowest)),
         ("failed gets", count(len(gets.failed))),
     ]
