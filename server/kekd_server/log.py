@@ -15,7 +15,7 @@ from pythonjsonlogger.json import JsonFormatter
 from kekd_proto.text import printable
 from kekd_server import stray_output
 
-_MOST_WAITING: Final = 10_000
+_MOST_WAITING: Final = 2_000
 _LAST_SECONDS: Final = 1.0
 _SELDOM_SECONDS: Final = 60.0
 _MOST_REMEMBERED: Final = 10_000
@@ -38,7 +38,6 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
         if form == "json"
         else _Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
     )
-    handler.addFilter(_is_due)
     lines: Queue[Any] = Queue(_MOST_WAITING)
     logging.basicConfig(level=logging.INFO, handlers=[_Unblocking(lines)], force=True)
     logging.captureWarnings(capture=True)
@@ -114,6 +113,10 @@ class _Unblocking(QueueHandler):
     """Leaves out lines that there is no room for, and says so as soon as there is."""
 
     _left_out = 0
+
+    def __init__(self, lines: Queue[Any]) -> None:
+        super().__init__(lines)
+        self.addFilter(_is_due)  # before they take room in the queue
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         # The base class formats here, for queues to other processes; ours has the handler do it.

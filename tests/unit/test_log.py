@@ -40,6 +40,17 @@ def test_lines_that_find_no_room_are_left_out_and_counted(
     assert messages(lines) == ["line 6"]
 
 
+def test_engine_lines_that_are_not_due_take_no_room() -> None:
+    lines: Queue[Any] = Queue(10)
+    handler = log._Unblocking(lines)
+    said = "of one caller's bad calls"
+    for _ in range(5):
+        handler.handle(logging.LogRecord("grpc._cython", logging.ERROR, "", 0, said, None, None))
+        handler.handle(logging.LogRecord("kekd", logging.ERROR, "", 0, said, None, None))
+    assert [it.name for it in lines.queue].count("grpc._cython") == 1
+    assert lines.qsize() == 6
+
+
 def test_a_name_makes_no_line_of_its_own() -> None:
     name = "x\n2026-01-01 INFO forged \x1b[31mred\u2028\udcff é"
     try:
