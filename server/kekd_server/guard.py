@@ -83,6 +83,13 @@ class Guard:
         """Where those indexes are, so that no others have to be looked through for them."""
         return self._rules.visible_ranges(sweep.caller, sweep.method, sweep.store)
 
+    def allows_any(
+        self, caller: Caller, method: Method, store: str, indexes: Iterable[str]
+    ) -> bool:
+        """Decides nothing, and so records nothing."""
+        rules = self._rules.applying(caller, method, store)
+        return bool(rules) and any(covering(rules, it) for it in indexes)
+
     def knows(self, caller: Caller, store: str) -> bool:
         """Whether the caller may do anything in a configured store."""
         return self._rules.can_access(caller, store)

@@ -1,7 +1,7 @@
 """What the daemon does, whoever asks and however: no gRPC and no storage API in here."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
@@ -222,6 +222,17 @@ class EnvelopeService:
             return _merged(deeds, await store.get_many(let, owner=caller.identity))
 
         return Found(store.name, _placed(names, await self._guard.read(deeds, get)))
+
+    def denies_all(
+        self, caller: Caller, location: Location | None, names: Iterable[IndexName | KekdError]
+    ) -> bool:
+        """Whether `get_many` of these reads nothing, so that all can be asked for together."""
+        try:
+            store = self._stores.select(location)
+        except StoreNotConfiguredError:
+            return True
+        sound = (it.value for it in names if isinstance(it, IndexName))
+        return not self._guard.allows_any(caller, "read", store.name, sound)
 
     async def delete(
         self,
