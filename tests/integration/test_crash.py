@@ -1,9 +1,9 @@
 """What is left of a keystore when its daemon is killed, and what would be if the machine were."""
 
+import fcntl
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -106,16 +106,17 @@ def wait_for_writes(writers: list[Writer], count: int, over: threading.Event) ->
         pass
 
 
-def test_only_stale_temporary_files_are_removed_at_start(
+def test_start_removes_temporary_files_that_no_process_writes(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "keystore" / "_kekd" / "tmp" / "0"
     temporary.mkdir(parents=True)
-    for name, age in (("stale", 3660), ("young", 3540)):
+    for name in ("abandoned", "written"):
         (temporary / name).touch()
-        os.utime(temporary / name, (time.time() - age,) * 2)
-    start_daemon("--disk", str(tmp_path / "keystore"))
-    assert [path.name for path in temporary.iterdir()] == ["young"]
+    with (temporary / "written").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        start_daemon("--disk", str(tmp_path / "keystore"))
+    assert [path.name for path in temporary.iterdir()] == ["written"]
 
 
 # The order of system calls
@@ -134,8 +135,8 @@ class Trace:
         self.calls: list[str] = []
 
     def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def traced(*arguments: Any) -> Any:
-            result = call(*arguments)
+        def traced(*arguments: Any, **keywords: Any) -> Any:
+            result = call(*arguments, **keywords)
             words = [word for it in arguments[:2] if (word := self._word(it))]
             if name == "open" and words:
                 self._open[result] = words[0]
@@ -170,18 +171,20 @@ def trace(driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return trace
 
 
-WRITTEN = ["open temporary", "write temporary", "fsync temporary", "close temporary"]
+LOCKED, UNLOCKED = "open temporary", "close temporary"
+WRITTEN = [LOCKED, "open temporary", "write temporary", "fsync temporary", "close temporary"]
 SYNCED = ["open records", "fsync records", "close records"]
 
 
 def test_a_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.create(NAME, b"record")
-    assert trace.calls == [*WRITTEN, "link temporary record", "unlink temporary", *SYNCED]
+    linked = ["link temporary record", "unlink temporary", UNLOCKED]
+    assert trace.calls == [*WRITTEN, *linked, *SYNCED]
 
 
 def test_a_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.put(NAME, b"record", if_etag=None)
-    assert trace.calls == [*WRITTEN, "rename temporary record", *SYNCED]
+    assert trace.calls == [*WRITTEN, "rename temporary record", UNLOCKED, *SYNCED]
 
 
 def test_a_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
@@ -196,4 +199,4 @@ def test_a_refused_create_leaves_no_temporary_file(driver: DiskDriver, trace: Tr
     trace.calls.clear()
     with pytest.raises(Exception, match="already exists"):
         driver.create(NAME, b"rival")
-    assert trace.calls == [*WRITTEN, "unlink temporary"]
+    assert trace.calls == [*WRITTEN, "unlink temporary", UNLOCKED]

@@ -181,9 +181,9 @@ def test_a_kind_of_store_that_it_does_not_know_is_not_the_default_store(stub: An
     assert failure_of(stub.GetEnvelope, request)[1].reason == "REQUEST_INVALID"
 
 
-def test_a_long_location_is_refused_like_any_other(stub: Any) -> None:
+def test_location_that_is_too_long_for_a_path_is_refused(stub: Any) -> None:
     long = pb.StorageConfig(disk=pb.DiskStorage(path="/x" * 20_000))
     request = pb.GetEnvelopeRequest(index_name="i", config_location=long)
     code, info = failure_of(stub.GetEnvelope, request)
-    assert (code, info.reason) == ("PERMISSION_DENIED", "STORE_NOT_CONFIGURED")
+    assert (code, info.reason) == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     assert info.metadata["index_name"] == "i"
