@@ -38,7 +38,7 @@ class Client:
     `timeout` is how many seconds a call may take, its retries included; each method takes another
     for one call. A call that fails because the daemon or its store can't be reached is tried again,
     at growing intervals with jitter, until its timeout; by a client that never reached its daemon,
-    five times, which takes some three seconds. A write that is tried again is applied once.
+    eight times, which takes some three seconds. A write that is tried again is applied once.
 
     With `cache`, `get_index_kms` answers from memory what it read before, while the client watches
     the store that it came from: a change that the same daemon acknowledged to anyone is seen as

@@ -11,12 +11,13 @@ from kekd._operations import Operation
 from kekd.errors import EnvelopeError
 
 _INITIAL_BACKOFF: Final = 0.1
-_MAX_BACKOFF: Final = 2.0
+_MAX_BACKOFF: Final = 0.5
+"""Short, so that a daemon which is up for a moment between two restarts is noticed."""
 _BACKOFF_MULTIPLIER: Final = 3
 _JITTER: Final = 0.2
 """The share by which a wait is longer or shorter, as in gRPC's own retries
 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md)."""
-_MAX_FIRST_ATTEMPTS: Final = 5
+_MAX_FIRST_ATTEMPTS: Final = 8
 """Some three seconds: how long a client tries to reach a daemon that it never reached before."""
 _RETRYABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """CANCELLED is what a daemon that shuts down may end calls with."""

@@ -70,7 +70,7 @@ _OPTIONS: Final = (
     # A page of a thousand of the largest envelopes that the daemon takes.
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     # Despite its name the time that one attempt to connect may take, TLS included.
     ("grpc.min_reconnect_backoff_ms", 5000),
     # A host may get another IP address at any time; 30 s are gRPC's own.
