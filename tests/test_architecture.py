@@ -41,7 +41,7 @@ ALLOWED = {
     ],
     "grpc_health": ["kekd/_operations.py", "kekd_server/rpc"],
     "grpc_reflection": ["kekd_server/rpc"],
-    "boto3": ["kekd_server/storage/s3.py", "kekd/kek/aws.py"],
+    "boto3": ["kekd_proto/aws_credentials.py"],
     "botocore": [
         "kekd_proto/aws_credentials.py",
         "kekd_server/storage/s3.py",

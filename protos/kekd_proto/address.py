@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 DEFAULT_TCP_PORT: Final = 7535
 
-UNEXPANDED: Final = "${"
-NOT_EXPANDED: Final = "${...} is not expanded here: write the value itself"
+_UNEXPANDED: Final = "${"
+_NOT_EXPANDED: Final = "${...} is not expanded here: write the value itself"
 
 
 def grpc_target(address: str) -> str:
@@ -25,6 +25,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def require_expanded(text: str) -> str:
+    """Raises ValueError for a text with a `${...}`, which kekd doesn't expand."""
+    if _UNEXPANDED in text:
+        raise ValueError(f"'{text}': {_NOT_EXPANDED}")
+    return text
+
+
+def host_of(address: str) -> str:
+    """The host of `HOST:PORT` or `[IPV6]:PORT`."""
+    return address.rpartition(":")[0].strip("[]")
 
 
 def socket_path(address: str) -> Path:
@@ -44,8 +56,7 @@ def socket_path(address: str) -> Path:
         raise ValueError("'unix:' names no path: write unix:PATH")
     if "," in path or not path.isprintable():
         raise ValueError(f"{path!r} has a comma or a control character: gRPC can't connect to it")
-    if UNEXPANDED in path:
-        raise ValueError(f"'{address}': {NOT_EXPANDED}")
+    require_expanded(address)
     try:
         return Path(path).expanduser().absolute()
     except (RuntimeError, FileNotFoundError):  # no such user, or no folder to start from

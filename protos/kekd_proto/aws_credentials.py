@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from json import JSONDecodeError
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
+import boto3
+import botocore.session
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import (
     BotoCoreError,
@@ -85,7 +87,7 @@ class RenewableCredentials:
         client.meta.events.register(f"needs-retry.{service}", self._needs_retry)
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials | None:
-        """None if there are none. Raises `CredentialSourceError`, and what STS is asked in vain."""
+        """None if there are none. Raises `CredentialSourceError`, or the error of STS."""
         generation = self._next_generation()
         try:
             return self._freeze()
@@ -163,6 +165,16 @@ class RenewableCredentials:
             return None
         context[_RENEWED] = True
         return 0 if self.renew(context[_GENERATION]) else None
+
+
+def make_client(session: botocore.session.Session, find: Find, service: str, **options: Any) -> Any:
+    """A boto3 client of `session` with credentials that renew themselves."""
+    credentials = RenewableCredentials(find)
+    # There is no public way to give a session such credentials.
+    cast("Any", session)._credentials = credentials  # noqa: SLF001
+    client = cast("Any", boto3.Session(botocore_session=session)).client(service, **options)
+    credentials.attach(client)
+    return client
 
 
 def sentence(error: Exception) -> str:

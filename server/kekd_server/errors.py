@@ -32,7 +32,7 @@ from typing import ClassVar, Final
 from kekd_proto.reasons import STATUS, Reason
 
 CALLER_GONE: Final = "CALLER_GONE"
-"""In the place of a `Reason`, which nobody is there to be told of."""
+"""The audit's reason where the caller is gone and so gets no `Reason`."""
 
 
 class KekdError(Exception):
@@ -146,6 +146,12 @@ class StoreUnusableError(KekdError):
 class NoKeystoreError(StoreUnusableError):
     """The place is there, and nothing of a keystore is in it."""
 
+    def __init__(self, where: str, question: str) -> None:
+        super().__init__(
+            f"There is no keystore in {where}: {question} To make a new one there, run 'kekd init',"
+            " or start kekd with --create-stores."
+        )
+
 
 class StoreUnavailableError(KekdError):
     """Trying again may help. A write that ended so may have been done or not."""
@@ -163,16 +169,14 @@ class CallAbandonedError(StoreSilentError):
     """The caller was gone before it was begun."""
 
     def __init__(self) -> None:
-        super().__init__("It was not begun: the caller doesn't wait for it any more.")
+        super().__init__("the entry was not begun: its caller went away; send it again.")
 
 
 class WatchFellBehindError(KekdError):
     reason = Reason.WATCH_FELL_BEHIND
 
     def __init__(self, why: str = "changes came faster than they were read") -> None:
-        super().__init__(
-            f"The watch fell behind: {why}. Watch anew, and take what was read before for old."
-        )
+        super().__init__(f"the watch fell behind: {why}; restart it and discard cached data.")
 
 
 class AnswerFullError(KekdError):
@@ -181,7 +185,7 @@ class AnswerFullError(KekdError):
     reason = Reason.ANSWER_FULL
 
     def __init__(self) -> None:
-        super().__init__("The answer has no room for this one: ask for it again, with fewer names.")
+        super().__init__("the answer is full: this entry didn't fit; ask again with fewer names.")
 
 
 class TooManyCallsError(KekdError):
@@ -189,8 +193,7 @@ class TooManyCallsError(KekdError):
 
     def __init__(self, most: int, what: str = "calls") -> None:
         super().__init__(
-            f"The daemon has its {most} {what} to do: try again later, or have it given more"
-            " (max_calls)."
+            f"too many {what}: the daemon serves {most} at once; retry later, or raise max_calls."
         )
 
 
@@ -199,8 +202,8 @@ class ShareTakenError(KekdError):
 
     def __init__(self, most: int, what: str) -> None:
         super().__init__(
-            f"This caller has as many {what} under way as one identity may of the daemon's {most}:"
-            " end some, try again later, or have the daemon given more (max_calls)."
+            f"this identity has too many {what}: it has as many {what} under way as one may of the"
+            f" daemon's {most}; retry later, or raise max_calls."
         )
 
 

@@ -24,9 +24,8 @@ from pydantic_core import PydanticCustomError
 from kekd_policy import DocumentError, Policy, contents
 from kekd_proto.address import (
     DEFAULT_TCP_PORT,
-    NOT_EXPANDED,
-    UNEXPANDED,
     default_socket,
+    require_expanded,
     state_folder,
 )
 from kekd_server.guard import OnFailure
@@ -72,12 +71,6 @@ def _port(value: str) -> str:
     return _address(value)
 
 
-def _expanded(value: str) -> str:
-    if UNEXPANDED in value:
-        raise ValueError(f"'{value}': {NOT_EXPANDED}")
-    return value
-
-
 def _listen(value: object) -> object:
     """An address, in the place of a mapping."""
     return {"address": value} if isinstance(value, str) else value
@@ -94,7 +87,7 @@ def _bucket(value: object) -> object:
 Value = TypeVar("Value")
 Several = Annotated[list[Value], BeforeValidator(_split), AfterValidator(_distinct)]
 Address = Annotated[str, AfterValidator(_address)]
-Expanded = Annotated[str, AfterValidator(_expanded)]
+Expanded = Annotated[str, AfterValidator(require_expanded)]
 Port = Annotated[str, AfterValidator(_port)]
 Endpoint = Annotated[str, Field(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
 

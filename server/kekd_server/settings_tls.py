@@ -15,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from kekd_proto.address import NOT_EXPANDED, UNEXPANDED
+from kekd_proto.address import require_expanded
 from kekd_server.listen import TlsFiles
 
 INCOMPLETE: Final = "incomplete"
@@ -25,8 +25,7 @@ INCOMPLETE: Final = "incomplete"
 def _named(value: object) -> object:
     if value == "" or "\0" in str(value):
         raise ValueError("no path: write one")
-    if UNEXPANDED in str(value):
-        raise ValueError(f"'{value}': {NOT_EXPANDED}")
+    require_expanded(str(value))
     return value
 
 

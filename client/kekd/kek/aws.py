@@ -1,9 +1,9 @@
 """How a slot reaches AWS, and what AWS's failures mean."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
-import boto3
 import botocore.loaders
 import botocore.session
 import tenacity
@@ -31,7 +31,7 @@ from kekd.kek import errors
 from kekd.kek.errors import KekError
 from kekd.kek.pace import Pace
 from kekd.kek.slot import Slot, region_of
-from kekd_proto.aws_credentials import CredentialSourceError, RenewableCredentials, sentence
+from kekd_proto.aws_credentials import CredentialSourceError, make_client, sentence
 
 Answer = TypeVar("Answer")
 
@@ -172,16 +172,11 @@ def connect(service: str, slot: Slot, timeout: float) -> Any:
         max_pool_connections=64,
     )
     where: dict[str, Any] = {"endpoint_url": slot.endpoint_url or None, "config": config}
-    credentials = RenewableCredentials(lambda: _find_credentials(slot, where))
     try:
-        session = _session(slot)
-        # There is no public way to give a session credentials that renew themselves.
-        cast("Any", session)._credentials = credentials  # noqa: SLF001
-        client = cast("Any", boto3.Session(botocore_session=session)).client(service, **where)
+        find = partial(_find_credentials, slot, where)
+        return make_client(_session(slot), find, service, **where)
     except (BotoCoreError, ValueError) as error:
         raise _translated(error, slot) from error
-    credentials.attach(client)
-    return client
 
 
 def _session(slot: Slot) -> botocore.session.Session:
@@ -249,8 +244,8 @@ class Requests:
         wanted: Sequence[str],
         arguments: Mapping[str, Any],
     ) -> Answer | KekError:
-        """A failure is returned, as one that is raised where botocore's is handled keeps that for
-        ever, with what AWS answered and what it was asked.
+        """Returns a failure instead of raising it: raised here, it would keep botocore's exception,
+        with AWS's answer and the request, as its context.
         """
         try:
             answer = function(**arguments)

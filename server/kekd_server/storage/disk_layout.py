@@ -44,8 +44,8 @@ def restore(root: Path) -> None:
 
 @contextmanager
 def _opened(root: Path) -> Iterator[int]:
-    """What is done relative to it is done in this very folder, and never in the mount point below
-    that shows when the volume is unmounted meanwhile.
+    """Opens the folder once, so that everything relative to it stays on that volume, even if the
+    volume is unmounted meanwhile.
     """
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -55,10 +55,7 @@ def _opened(root: Path) -> Iterator[int]:
 
 
 def _no_keystore(root: Path) -> NoKeystoreError:
-    return NoKeystoreError(
-        f"There is no keystore in {root}: is its volume mounted? To make a new one there, run"
-        " 'kekd init', or start kekd with --create-stores."
-    )
+    return NoKeystoreError(str(root), "is its volume mounted?")
 
 
 def _is_folder(path: str | Path, folder: int) -> bool:

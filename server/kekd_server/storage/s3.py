@@ -7,16 +7,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from kekd_proto.aws_credentials import RenewableCredentials
+from kekd_proto.aws_credentials import make_client
 from kekd_server.errors import (
     EnvelopeNotFoundError,
     NoKeystoreError,
@@ -26,7 +25,7 @@ from kekd_server.errors import (
 from kekd_server.names import IndexName
 from kekd_server.storage.driver import MOST_BYTES, NameRange, Stored, Written
 from kekd_server.storage.location import AddressingStyle, S3Location
-from kekd_server.storage.s3_errors import code_of, translated
+from kekd_server.storage.s3_errors import is_missing, translated
 from kekd_server.storage.s3_keystore import S3Keystore
 from kekd_server.storage.s3_object import S3Object, is_transient, retrying, unquoted
 from kekd_server.storage.s3_write import S3Write
@@ -56,17 +55,17 @@ def connect(location: S3Location) -> "S3Client":
         response_checksum_validation="when_required",
         s3={"addressing_style": _addressing_style(location)},
     )
-    credentials = RenewableCredentials(lambda: _find_credentials(location.region))
     try:
-        session: Any = botocore.session.Session()
-        # There is no public way to give a session credentials that renew themselves.
-        session._credentials = credentials  # noqa: SLF001
-        client: S3Client = boto3.Session(botocore_session=session).client(
-            "s3", region_name=location.region, endpoint_url=location.endpoint, config=config
+        client: S3Client = make_client(
+            botocore.session.Session(),
+            lambda: _find_credentials(location.region),
+            "s3",
+            region_name=location.region,
+            endpoint_url=location.endpoint,
+            config=config,
         )
     except (BotoCoreError, ValueError) as error:
         raise StoreUnusableError(f"The store {location} can't be used: {error}.") from error
-    credentials.attach(client)
     return client
 
 
@@ -142,7 +141,7 @@ class S3Driver:
             try:
                 return self._read_retries(self._get, name)
             except ClientError as error:
-                if code_of(error) == "NoSuchKey":
+                if is_missing(error):
                     self._require_keystore()
                     raise EnvelopeNotFoundError(name.value) from None
                 raise

@@ -17,7 +17,7 @@ from kekd_proto.aws_credentials import STALE_CODES, CredentialSourceError, sente
 from kekd_server.errors import KekdError, StoreUnavailableError, StoreUnusableError
 
 CONFLICT: Final = 409
-_SERVER_ERROR: Final = 500
+SERVER_ERROR: Final = 500
 _TRANSIENT_CODES: Final = {
     "RequestLimitExceeded",
     "RequestTimeout",
@@ -49,13 +49,18 @@ def code_of(error: ClientError) -> str:
     return error.response["Error"].get("Code", "")
 
 
+def is_missing(error: ClientError) -> bool:
+    """Whether there is no object of that key."""
+    return code_of(error) == "NoSuchKey"
+
+
 def status_of(error: ClientError) -> int:
     return error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
 
 
 def _of_answer(store: str, error: ClientError) -> KekdError:
     code, status = code_of(error), status_of(error)
-    if status >= _SERVER_ERROR or code in _TRANSIENT_CODES or status == CONFLICT:
+    if status >= SERVER_ERROR or code in _TRANSIENT_CODES or status == CONFLICT:
         return StoreUnavailableError(f"{store} answered {code}: try again.")
     if code in STALE_CODES:
         return StoreUnusableError(f"{store} answered {code}: renew {_CREDENTIALS}; {_NO_RESTART}.")

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from kekd_server.errors import NoKeystoreError
 from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3_errors import is_missing
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -29,7 +30,7 @@ class S3Keystore:
                 return True
         except ClientError as error:
             # The object is missing; what else is, the bucket say, isn't for this to judge.
-            if error.response["Error"].get("Code") == "NoSuchKey":
+            if is_missing(error):
                 return False
             raise
 
@@ -38,7 +39,4 @@ class S3Keystore:
 
     def missing(self) -> NoKeystoreError:
         where = "/".join(filter(None, (self._location.bucket, self._location.prefix)))
-        return NoKeystoreError(
-            f"There is no keystore in s3://{where}: is that the right bucket and prefix? To make a"
-            " new one there, run 'kekd init', or start kekd with --create-stores."
-        )
+        return NoKeystoreError(f"s3://{where}", "is that the right bucket and prefix?")

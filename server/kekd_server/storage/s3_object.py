@@ -15,8 +15,8 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from kekd_server.storage.driver import MOST_BYTES as MAX_BYTES
-from kekd_server.storage.s3_errors import CONFLICT, code_of, status_of
+from kekd_server.storage.driver import MOST_BYTES
+from kekd_server.storage.s3_errors import CONFLICT, SERVER_ERROR, is_missing, status_of
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -27,7 +27,7 @@ _MARK: Final = "kekd-write"
 """Object metadata that names the write which stored the object."""
 _UNSENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 _PRECONDITION_FAILED = 412
-_TOO_MANY_REQUESTS, _SERVER_ERROR, _SERVICE_UNAVAILABLE = 429, 500, 503
+_TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE = 429, 503
 _TURNED_AWAY: Final = {CONFLICT, _TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE}
 """With these S3 says that it didn't do what was asked, and that it may if asked again."""
 _CLOCK_RESOLUTION: Final = 2.0
@@ -80,7 +80,7 @@ class S3Object:
         try:
             return self._read_retries(self._read)
         except ClientError as error:
-            if code_of(error) == "NoSuchKey":
+            if is_missing(error):
                 return None
             raise
 
@@ -97,7 +97,7 @@ class S3Object:
     def _read(self) -> Version:
         answer = self._s3.get_object(**self._where)
         with answer["Body"] as body:
-            body.read(MAX_BYTES)  # so that the connection can be used again
+            body.read(MOST_BYTES)  # so that the connection can be used again
         return Version(
             unquoted(answer["ETag"]),
             answer["Metadata"].get(_MARK, ""),
@@ -110,9 +110,9 @@ class S3Object:
         try:
             return self._write_retries(request, **self._where, **arguments)
         except ClientError as error:
-            if status_of(error) == _PRECONDITION_FAILED or code_of(error) == "NoSuchKey":
+            if status_of(error) == _PRECONDITION_FAILED or is_missing(error):
                 raise RefusedError from error
-            if status_of(error) >= _SERVER_ERROR and not _is_turned_away(error):
+            if status_of(error) >= SERVER_ERROR and not _is_turned_away(error):
                 raise UnansweredError from error
             raise
         except (HTTPClientError, SSLError) as error:
@@ -135,7 +135,7 @@ def retrying(
 def is_transient(error: BaseException) -> bool:
     """Whether a read that failed so may succeed at the next try."""
     if isinstance(error, ClientError):
-        return status_of(error) >= _SERVER_ERROR or _is_turned_away(error)
+        return status_of(error) >= SERVER_ERROR or _is_turned_away(error)
     return isinstance(error, (HTTPClientError, *_UNSENT))
 
 
