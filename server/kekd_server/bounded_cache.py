@@ -25,9 +25,6 @@ class BoundedCache(Generic[K, V]):
         self.size = 0
         self.get = self._values.get
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def put(self, key: K, value: V, *, size: int) -> None:
         """`size`: of the key and the value together."""
         self.drop(key)

@@ -1,15 +1,16 @@
 """Threads that are shared fairly among those whose work is to be done in them."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
+from kekd_server.fair_share import FairShare
+
 _TIMES_FREE: Final = 3
-"""An owner may have so many times as many threads as are free: alone 12 of 16, and with another who
-wants as many, 7."""
+"""An owner may run up to this many times the number of free threads: 12 of 16 alone, 7 beside
+another that wants as many."""
 
 
 class FairExecutor:
@@ -22,11 +23,10 @@ class FairExecutor:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self.share: Final = threads - threads // (_TIMES_FREE + 1)
         """How many threads one owner has at most."""
-        self._free = threads
+        self._places = FairShare(threads, times_free=_TIMES_FREE)
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[Future[Any], Callable[[], Any]]] = {}
         """By owner, whose turn is the sooner the nearer to the front."""
-        self._running: Counter[str] = Counter()
 
     def submit(self, owner: str, call: Callable[[], Any]) -> Future[Any]:
         """A call whose future is cancelled before it is begun isn't kept any longer."""
@@ -36,11 +36,6 @@ class FairExecutor:
         future.add_done_callback(lambda done: self._forget(owner, done))
         self._pool.submit(self._work)
         return future
-
-    @property
-    def waiting(self) -> int:
-        with self._lock:
-            return sum(map(len, self._waiting.values()))
 
     def shutdown(self) -> None:
         """Doesn't wait for what is running, and begins nothing more."""
@@ -64,27 +59,19 @@ class FairExecutor:
                 _run(future, call)
             finally:
                 with self._lock:
-                    self._finish(owner)
+                    self._places.give_back(owner)
 
     def _next(self) -> tuple[str, Future[Any], Callable[[], Any]] | None:
         with self._lock:
             for owner, calls in self._waiting.items():
-                if self._running[owner] < _TIMES_FREE * self._free:
+                if self._places.take(owner):
                     future = next(iter(calls))
-                    self._running[owner] += 1
-                    self._free -= 1
                     call = calls.pop(future)
                     del self._waiting[owner]
                     if calls:
                         self._waiting[owner] = calls  # at the back
                     return owner, future, call
         return None
-
-    def _finish(self, owner: str) -> None:
-        self._free += 1
-        self._running[owner] -= 1
-        if not self._running[owner]:
-            del self._running[owner]
 
     def _forget(self, owner: str, future: Future[Any]) -> None:
         with self._lock:

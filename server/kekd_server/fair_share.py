@@ -2,10 +2,8 @@
 
 
 class FairShare:
-    """So many places, of which an identity has at most `times_free` times as many as are free.
-
-    So none takes them all, however many it wants: alone, one that may have three times as many as
-    are free has three quarters; of two that want all, each has three sevenths.
+    """Limits each identity to `times_free` times the number of free places, so that none takes them
+    all. With 3: three quarters alone, three sevenths each of two.
     """
 
     def __init__(self, places: int, *, times_free: int) -> None:

@@ -34,7 +34,7 @@ def test_cache_drops_the_oldest_beyond_its_bytes() -> None:
         cache.put(key, number, size=4)
     assert [cache.get(it) for it in "abc"] == [None, 1, 2]
     cache.put("b", 3, size=9)
-    assert (cache.get("b"), cache.get("c"), cache.size, len(cache)) == (3, None, 9, 1)
+    assert (cache.get("b"), cache.get("c"), cache.size, len(cache._values)) == (3, None, 9, 1)
 
 
 def test_cache_keeps_the_youngest_whatever_its_size() -> None:
@@ -85,11 +85,11 @@ async def test_stores_that_are_not_configured_leave_nothing_behind(
 
 
 def test_what_was_denied_is_not_kept_for_later_lines() -> None:
-    before = len(deed._known)
+    before = len(deed._known._values)
     for number in range(100):
         denied = deed.Deed(CALLER, "read", f"disk:/{number}", "i", None)
         deed.lines([denied], "end")
-    assert len(deed._known) == before
+    assert len(deed._known._values) == before
 
 
 @pytest.mark.parametrize(

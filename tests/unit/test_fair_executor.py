@@ -46,6 +46,10 @@ def done(future: Future[Any]) -> Any:
     return future.result(timeout=PATIENCE)
 
 
+def waiting_in(executor: FairExecutor) -> int:
+    return sum(map(len, executor._waiting.values()))
+
+
 def test_call_returns_its_result_and_raises_its_error() -> None:
     executor = FairExecutor(1, name="t")
     assert done(executor.submit("a", lambda: 1)) == 1
@@ -60,7 +64,7 @@ def test_owner_whose_calls_all_hang_leaves_threads_to_others(gate: Gate) -> None
     gate.wait_entered(12)
     assert [done(executor.submit(f"other {it}", lambda: 1)) for it in range(100)] == [1] * 100
     assert gate.nobody_else_entered()
-    assert executor.waiting == 988
+    assert waiting_in(executor) == 988
 
 
 def test_several_owners_whose_calls_all_hang_leave_a_thread_to_others(gate: Gate) -> None:
@@ -88,8 +92,8 @@ def test_every_call_of_many_owners_is_done() -> None:
     executor = FairExecutor(4, name="t")
     calls = [executor.submit(f"{it % 7}", partial(int, it)) for it in range(5000)]
     assert [done(it) for it in calls] == list(range(5000))
-    assert executor.waiting == 0
-    assert not executor._running
+    assert waiting_in(executor) == 0
+    assert not executor._places._taken
 
 
 def test_call_that_is_cancelled_before_it_begins_is_not_kept(gate: Gate) -> None:
@@ -98,7 +102,7 @@ def test_call_that_is_cancelled_before_it_begins_is_not_kept(gate: Gate) -> None
     gate.wait_entered(1)
     waiting = [executor.submit("a", gate) for _ in range(100)]
     assert all(it.cancel() for it in waiting)
-    assert executor.waiting == 0
+    assert waiting_in(executor) == 0
     gate.open()
     assert done(executor.submit("a", lambda: 1)) == 1
     assert gate.nobody_else_entered()
