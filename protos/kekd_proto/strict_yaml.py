@@ -1,4 +1,4 @@
-"""YAML that says what it seems to say, and no more than somebody could have written."""
+"""A YAML loader that refuses duplicate keys and alias bombs."""
 
 from typing import Final
 

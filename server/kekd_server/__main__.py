@@ -47,7 +47,7 @@ from kekd_server.settings import Settings, SettingsError, load
 @click.option(
     "--create-stores/--no-create-stores",
     default=None,
-    help="At a start, make the keystores that are missing. Default: no, see 'kekd init'.",
+    help="Create missing keystores at startup. Default: no, see 'kekd init'.",
 )
 @click.option(
     "--memory/--no-memory", default=None, help="A store in memory, gone when the daemon ends."

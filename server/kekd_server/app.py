@@ -55,7 +55,6 @@ _LOOK_SECONDS: Final = 1.0
 """How often the files of certificates are looked at, and what is measured by looking."""
 _OPENING_SECONDS: Final = 5.0
 """A store that takes longer may come later: it is asked again and again whether it answers."""
-_INITIALIZED: Final = {True: "made a keystore", False: "there is one already"}
 _PAGE_OBJECTS: Final = 50_000
 _LAST_SECONDS: Final = 2.0
 """For the traces that weren't sent yet."""
@@ -144,7 +143,7 @@ async def _serve(  # noqa: PLR0913
             stores=lambda caller: [it for it in health.stores() if guard.knows(caller, it.name)],
             certificates=lambda: _expiries(certificates),
             warnings=warnings,
-            policy_error=lambda: "; ".join(policy.load_error.splitlines()) if policy else "",
+            policy_error=lambda: policy.load_error if policy else "",
             audit_error=lambda: audit.error if audit else "",
         ),
         certificates,
@@ -232,7 +231,7 @@ def _expiries(certificates: "Mapping[TlsFiles, Certificates]") -> list[Certifica
     """By their files, which listeners may share with different client CAs."""
     found = {str(files.cert): it for files, it in certificates.items()}
     return [
-        CertificateStatus(file, it.current.not_after, "; ".join(it.load_error.splitlines()))
+        CertificateStatus(file, it.current.not_after, it.load_error)
         for file, it in sorted(found.items())
     ]
 
@@ -318,7 +317,8 @@ async def make_keystores(settings: Settings, report: Callable[[str], None]) -> N
         except KekdError as error:
             problems.append(str(error))
         else:
-            report(f"{store.name}: {_INITIALIZED[is_new]}")
+            outcome = "made a keystore" if is_new else "there is one already"
+            report(f"{store.name}: {outcome}")
     if problems:
         raise SettingsError(problems)
 

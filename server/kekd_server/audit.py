@@ -143,15 +143,16 @@ class AuditLog:
 
     def _write(self, batch: _Batch) -> None:
         content = "".join(batch.lines).encode()
-        well = self._written(content)
-        self._bytes.inc(len(content) * well)
+        is_written = self._written(content)
+        if is_written:
+            self._bytes.inc(len(content))
         with self._counting:
             self._room += sum(map(len, batch.lines))
-        (self._lines if well else self._failures).inc(len(batch.lines))
+        (self._lines if is_written else self._failures).inc(len(batch.lines))
         if batch.written:
             # The loop may be at its end, and then nobody waits any more.
             with suppress(RuntimeError):
-                batch.written.get_loop().call_soon_threadsafe(_tell, batch.written, well)
+                batch.written.get_loop().call_soon_threadsafe(_tell, batch.written, is_written)
 
     def _written(self, lines: bytes) -> bool:
         try:
@@ -211,6 +212,6 @@ class AuditLog:
         return os.open(str(self._file), flags, 0o600)
 
 
-def _tell(written: asyncio.Future[bool], well: bool) -> None:  # noqa: FBT001  (a callback's)
+def _tell(written: asyncio.Future[bool], is_written: bool) -> None:  # noqa: FBT001  (a callback's)
     if not written.done():  # as it is once who waited was cancelled
-        written.set_result(well)
+        written.set_result(is_written)

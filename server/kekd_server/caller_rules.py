@@ -44,11 +44,11 @@ class CallerRules:
         key = (caller.identity, caller.is_local, store)
         access = self._access.get(key)
         if access is None:
-            access = self.could_access(caller, store)
+            access = self.can_access_uncached(caller, store)
             self._access.put(key, access, size=entry_bytes(caller.identity))
         return access
 
-    def could_access(self, caller: Caller, store: str) -> bool:
+    def can_access_uncached(self, caller: Caller, store: str) -> bool:
         """The same of any store, which is not kept."""
         return any(self._applying(caller, method, store) for method in METHODS)
 

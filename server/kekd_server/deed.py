@@ -104,8 +104,8 @@ def lines(deeds: Iterable[Deed], event: Event) -> list[str]:
 
 
 def _quoted(identity: str, peer: str, method: str, store: str, rule: str | None) -> str:
-    """What is the same for many, as the inside of an object. Kept of what was allowed: what was
-    denied may name any store.
+    """The fields that many lines share, as the inside of a JSON object. Cached for allowed deeds
+    only, as a denied one may name any store.
     """
     key = (identity, peer, method, store, rule)
     quoted = _known.get(key)

@@ -37,9 +37,9 @@ class DenialThrottle:
         self._post = post
         self._identities: dict[str, _Denied] = {}
 
-    def is_due(self, deed: Deed) -> bool:
-        """Whether a line about the deed, and all others that it stands for, is to be written now.
-        If not, they are counted.
+    def admit(self, deed: Deed) -> bool:
+        """Returns whether to write this deed's line now; otherwise counts it for the next
+        summary.
         """
         identity = deed.caller.identity
         denied = self._identities.get(identity) or self._add(identity)

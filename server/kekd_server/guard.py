@@ -80,7 +80,7 @@ class Guard:
         return lambda it: bool(covering(to_sweep, it) and covering(to_read, it))
 
     def visible_ranges(self, sweep: Deed) -> Sequence[IndexRange]:
-        """Where those indexes are, so that no others have to be looked through for them."""
+        """The index ranges that a listing of this sweep has to scan."""
         return self._rules.visible_ranges(sweep.caller, sweep.method, sweep.store)
 
     def allows_any(
@@ -94,9 +94,9 @@ class Guard:
         """Whether the caller may do anything in a configured store."""
         return self._rules.can_access(caller, store)
 
-    def could_know(self, caller: Caller, store: str) -> bool:
+    def can_access_unconfigured(self, caller: Caller, store: str) -> bool:
         """The same of a store that a request names and that isn't configured."""
-        return self._rules.could_access(caller, store)
+        return self._rules.can_access_uncached(caller, store)
 
     def deny(
         self,
@@ -129,7 +129,7 @@ class Guard:
         """Does what changes nothing. Raises what the work does, and `AuditUnavailableError`."""
         if self._audit is None or not deeds:
             return await work()
-        return await self._recorded(self._audit, deeds, work, must=self._must_for_reads)
+        return await self._recorded(self._audit, deeds, work, require_audit=self._must_for_reads)
 
     @asynccontextmanager
     async def watched(self, deed: Deed) -> AsyncIterator[None]:
@@ -137,7 +137,7 @@ class Guard:
         if self._audit is None:
             yield
             return
-        await self._begin(self._audit, [deed], must=self._must_for_reads)
+        await self._begin(self._audit, [deed], require_audit=self._must_for_reads)
         try:
             yield
         except BaseException as error:
@@ -155,8 +155,10 @@ class Guard:
         if self._audit is None:
             ending = asyncio.ensure_future(work())
         else:
-            await self._begin(self._audit, deeds, must=self._must_for_writes)
-            ending = asyncio.ensure_future(self._recorded(self._audit, deeds, work, must=False))
+            await self._begin(self._audit, deeds, require_audit=self._must_for_writes)
+            ending = asyncio.ensure_future(
+                self._recorded(self._audit, deeds, work, require_audit=False)
+            )
         lease = deeds[0].caller.lease
         lease.hold()  # also while nobody waits for it any more
         ending.add_done_callback(lambda _: lease.release())
@@ -170,9 +172,9 @@ class Guard:
         for it in deeds:
             self._decisions[it.method, it.decision] += 1
 
-    async def _begin(self, audit: AuditLog, deeds: Sequence[Deed], *, must: bool) -> None:
+    async def _begin(self, audit: AuditLog, deeds: Sequence[Deed], *, require_audit: bool) -> None:
         begun = lines((it for it in deeds if not it.refusal), "begin")
-        if not begun or not must:
+        if not begun or not require_audit:
             audit.post(begun)
             return
         try:
@@ -187,10 +189,10 @@ class Guard:
         deeds: Sequence[Deed],
         work: Callable[[], Awaitable[T]],
         *,
-        must: bool,
+        require_audit: bool,
     ) -> T:
-        """Does it, and records how it ended, which `must` be written before the result is given
-        away or may be late.
+        """Runs `work` and records how it ended. With `require_audit`, the record is written before
+        the result is returned; otherwise it may be written later.
         """
         try:
             result = await work()
@@ -198,7 +200,7 @@ class Guard:
             self._post_failed(deeds, error)
             raise
         ended = self._ends(deeds)
-        if must and ended:
+        if require_audit and ended:
             await audit.write(ended)
         else:
             audit.post(ended)
@@ -218,7 +220,7 @@ class Guard:
             deeds = deeds[:1]
         throttle = self._denials
         return lines(
-            (it for it in deeds if not it.is_denied or (throttle and throttle.is_due(it))), "end"
+            (it for it in deeds if not it.is_denied or (throttle and throttle.admit(it))), "end"
         )
 
 

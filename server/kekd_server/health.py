@@ -124,7 +124,7 @@ class Health:
     async def _note(self, store: Store, trouble: _Trouble, said: str, changed: Changed) -> None:
         if trouble.note(store.name, said):
             now = self._health_of(store.name)
-            self._metrics.store(store.name).is_up(now.healthy, readable=now.readable)
+            self._metrics.store(store.name).set_health(is_up=now.healthy, is_readable=now.readable)
             await changed()
 
     def _health_of(self, name: str, *, is_default: bool = False) -> StoreHealth:

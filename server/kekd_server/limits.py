@@ -38,11 +38,8 @@ class Limits:
         places = max(_MIN_ENTRIES, calls * _ENTRIES_A_CALL)
         self._entries = FairShare(places, times_free=_TIMES_FREE)
         self._shed = metrics.calls_shed
-        for reason in (
-            _CALLS,
-            _RATE,
-            _SHARE,
-        ):  # they begin at 0, as a rate can be had only of what grows
+        # They begin at 0: a rate needs a first value.
+        for reason in (_CALLS, _RATE, _SHARE):
             self._shed.labels(reason)
         self._interval = 1 / rate if rate else 0.0
         self._ahead = (burst - 1) * self._interval
@@ -92,8 +89,8 @@ class Limits:
         self._due.put(identity, due + self._interval, size=entry_bytes(identity))
 
     def _charge(self, identity: str, calls: int) -> None:
-        """For calls that are made together with one that was let pass. What they are too many of
-        has the next ones wait.
+        """Charges for the further calls of a batch. What exceeds the rate delays the identity's
+        next calls.
         """
         if self._interval and calls > 0:
             due = max(self._due.get(identity) or 0.0, time.monotonic())

@@ -51,7 +51,7 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
 
 
 def _open_for_json(stray: ExitStack) -> TextIO:
-    """Standard error, of which no other line reaches what reads the JSON."""
+    """Standard error, for JSON lines alone: all other output becomes log lines."""
     return open(stray.enter_context(stray_output.logged()), "w", encoding="utf-8")  # noqa: PTH123
 
 
@@ -101,8 +101,8 @@ _engines: Final = Seldom()
 
 
 def _is_due(record: logging.LogRecord) -> bool:
-    """What the engines say of a call that isn't kekd's own has a traceback, which any caller could
-    cause at will. It may quote the caller, so that the same is what has the same template.
+    """Any caller can have gRPC log a traceback at will, so each template is logged once a minute.
+    Messages may quote the caller, so templates are compared.
     """
     engine = record.name.startswith(("grpc", "pygrpc_native"))
     template = record.getMessage() if record.msg == "%s" else record.msg

@@ -95,10 +95,10 @@ class Metrics:
 
         self.audit_lines = counter("kekd_audit_lines", "Lines that were written.")
         self.audit_failures = counter("kekd_audit_failures", "Lines that couldn't be written.")
-        self.audit_bytes = counter("kekd_audit_bytes", "What was written of the audit.")
+        self.audit_bytes = counter("kekd_audit_bytes", "Bytes written to the audit log.")
         self.audit_free_bytes = gauge(
             "kekd_audit_free_bytes",
-            "Room for more, where the audit's file is.",
+            "Free bytes on the filesystem of the audit log.",
             ["file"],
             multiprocess_mode="livemin",
         )
@@ -211,9 +211,9 @@ class StoreMetrics:
     def retried(self) -> None:
         self._retries.inc()
 
-    def is_up(self, up: bool, *, readable: bool) -> None:  # noqa: FBT001  (what is said)
-        self._up.set(up)
-        self._readable.set(readable)
+    def set_health(self, *, is_up: bool, is_readable: bool) -> None:
+        self._up.set(is_up)
+        self._readable.set(is_readable)
 
     def follow_lookups(self, hits: Callable[[], int], misses: Callable[[], int]) -> None:
         self._metrics.follow(hits, self._lookups("hit"))

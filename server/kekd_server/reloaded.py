@@ -35,7 +35,7 @@ class Reloaded(ABC, Generic[T]):
     @property
     def load_error(self) -> str:
         """Why what is in the files isn't in use; empty if it is."""
-        return self._trouble
+        return "; ".join(self._trouble.splitlines())
 
     def look(self, *, asked: bool = False) -> None:
         """Reads the files if they changed, or are bad and may have become good, or if `asked`.

@@ -67,7 +67,7 @@ class Watch:
         *,
         idle_prefix: NamePrefix | None,
     ) -> None:
-        """`idle_prefix`: what was asked for, if there was nothing of it that the caller may see."""
+        """`idle_prefix`: the prefix asked for, if the caller could see nothing under it."""
         self._subscription = subscription
         self._deed = deed
         self._guard = guard
@@ -300,6 +300,7 @@ class EnvelopeService:
             deed.check()
             is_idle = not with_prefix(self._guard.visible_ranges(deed), wanted).keys
 
+            # Looked up at each change: the policy may have been replaced.
             def is_visible(name: str) -> bool:
                 return self._guard.shown(deed)(name)
 
@@ -322,7 +323,7 @@ class EnvelopeService:
             store = self._stores.select(location)
         except StoreNotConfiguredError as error:
             self._guard.deny(caller, method, asked, index, error)
-            if self._guard.could_know(caller, asked):
+            if self._guard.can_access_unconfigured(caller, asked):
                 raise
         else:
             if self._guard.knows(caller, store.name):

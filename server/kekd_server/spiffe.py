@@ -28,11 +28,11 @@ def spiffe_id(uris: Sequence[str]) -> str | None:
         return None
     if len(uris) > 1:
         raise SpiffeIdError(f"it has {len(uris)} URIs, and a SPIFFE certificate has exactly one")
-    check(found)
+    _check_workload_id(found)
     return found
 
 
-def check(uri: str) -> None:
+def _check_workload_id(uri: str) -> None:
     """Raises `SpiffeIdError` for what can't be the ID of a workload."""
     if len(uri.encode()) > _MAX_BYTES:
         raise SpiffeIdError(f"the SPIFFE ID is longer than {_MAX_BYTES} bytes")

@@ -47,9 +47,9 @@ def clock() -> Any:
 async def test_burst_has_lines_and_the_rest_one_with_its_count(clock: Clock) -> None:
     posted = Posted()
     throttle = DenialThrottle(posted)
-    due = [throttle.is_due(denied(index=f"{number}")) for number in range(BURST + 50)]
+    due = [throttle.admit(denied(index=f"{number}")) for number in range(BURST + 50)]
     assert due == [True] * BURST + [False] * 50
-    assert throttle.is_due(denied("b"))
+    assert throttle.admit(denied("b"))
     throttle.flush()
     (entry,) = posted.entries
     assert (entry["event"], entry["identity"], entry["count"]) == ("denials", "a", 50)
@@ -57,7 +57,7 @@ async def test_burst_has_lines_and_the_rest_one_with_its_count(clock: Clock) -> 
     throttle.flush()
     assert len(posted.entries) == 1
     clock.now += LINE_INTERVAL
-    assert [throttle.is_due(denied()) for _ in range(2)] == [True, False]
+    assert [throttle.admit(denied()) for _ in range(2)] == [True, False]
 
 
 async def test_rest_is_written_without_another_denial(
@@ -67,7 +67,7 @@ async def test_rest_is_written_without_another_denial(
     written = asyncio.Event()
     throttle = DenialThrottle(lambda _: written.set())
     for _ in range(BURST + 1):
-        throttle.is_due(denied())
+        throttle.admit(denied())
     async with asyncio.timeout(60):
         await written.wait()
 
@@ -76,9 +76,9 @@ async def test_identities_are_bounded_and_none_of_their_denials_is_lost(clock: C
     posted = Posted()
     throttle = DenialThrottle(posted)
     for _ in range(BURST + 7):
-        throttle.is_due(denied())
+        throttle.admit(denied())
     for number in range(MAX_IDENTITIES):
-        throttle.is_due(denied(f"{number}"))
+        throttle.admit(denied(f"{number}"))
     assert len(throttle._identities) == MAX_IDENTITIES
     assert [it["count"] for it in posted.entries] == [7]
 

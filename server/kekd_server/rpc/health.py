@@ -105,26 +105,29 @@ class _Servicer(health_pb2_grpc.HealthServicer):
     async def Watch(self, request: Any, context: Context) -> None:
         try:
             if len(request.service) > _MAX_NAME:
-                raise InvalidRequestError(f"service has more than {_MAX_NAME} characters.")
+                raise InvalidRequestError(
+                    f"the service name is too long: it has more than {_MAX_NAME} characters; name a"
+                    " store that the daemon has."
+                )
             caller = self._callers.of(context)
             lease = self._limits.begin(caller.identity, is_watch=True)
         except KekdError as error:
             await abort_known(error, request, context)
         try:
-            await self._tell(request.service, context)
+            await self._send_changes(request.service, context)
         finally:
             lease.release()
 
-    async def _tell(self, service: str, context: Context) -> None:
+    async def _send_changes(self, service: str, context: Context) -> None:
         """Every change of the status, for as long as the caller listens."""
-        told = None
+        sent = None
         while True:
             changed = self._health.changed
             status = self._health.of(service, self._caller(context))
             status = Response.SERVICE_UNKNOWN if status is None else status
-            if status != told:
+            if status != sent:
                 await context.write(Response(status=status))
-                told = status
+                sent = status
             await changed.wait()
 
     def _caller(self, context: Context) -> Caller | None:

@@ -141,8 +141,7 @@ class DiskDriver:
     def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
         written = Written(etag_of(record), None)
         with self._translated, self._write(name, attempt) as write:
-            if earlier := write.find_earlier(written.etag, self._stored_etag):
-                durable.sync_folder(self._records)
+            if earlier := self._find_earlier(write, written.etag):
                 return earlier.etag
             try:
                 durable.create(self._path(name), record, self._own.folder, write.applying(written))
@@ -160,8 +159,7 @@ class DiskDriver:
     ) -> Written:
         etag = etag_of(record)
         with self._translated, self._write(name, attempt) as write:
-            if earlier := write.find_earlier(etag, self._stored_etag):
-                durable.sync_folder(self._records)
+            if earlier := self._find_earlier(write, etag):
                 return earlier
             if if_etag is not None:
                 self._check_etag(name, self._read(name), if_etag)
@@ -253,6 +251,15 @@ class DiskDriver:
     def _stored_etag(self, name: IndexName) -> str | None:
         stored = self._read(name)
         return stored.etag if stored else None
+
+    def _find_earlier(self, write: RecordedWrite, etag: str) -> Written | None:
+        """The result of an earlier attempt, once it is on disk: the daemon that applied it may have
+        died before its fsync.
+        """
+        earlier = write.find_earlier(etag, self._stored_etag)
+        if earlier:
+            durable.sync_folder(self._records)
+        return earlier
 
     @staticmethod
     def _check_etag(name: IndexName, stored: Stored | None, if_etag: str) -> None:

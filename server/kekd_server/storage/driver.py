@@ -54,9 +54,8 @@ class Driver(Protocol):
     recognizes_attempts: bool
 
     def open(self, *, create: bool = False) -> bool:
-        """Makes ready the keystore that is there; if there is none, a new one if it may `create`
-        that. Whether it did. Called once, at a start, and the others may be called before it has
-        returned.
+        """Opens the keystore, and makes one if there is none and `create` is true. Returns whether
+        it made one. Called once, at a start; other methods may be called before it returns.
 
         Raises `StoreUnusableError` if there is none: its volume may not be mounted.
         """

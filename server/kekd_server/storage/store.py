@@ -30,7 +30,7 @@ from kekd_server.storage.driver import Driver, NameRange, Stored, Written
 from kekd_server.storage.location import Location
 from kekd_server.storage.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes
+from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
 
 _GETS_A_TURN: Final = 100
 """Entries of a batch that are read before it is another owner's turn: some milliseconds."""
@@ -39,10 +39,6 @@ _PUTS_A_TURN: Final = 8
 
 T = TypeVar("T")
 W = TypeVar("W", Written, Written | None)
-
-
-def _never() -> bool:
-    return False
 
 
 class StoredEnvelope(NamedTuple):
@@ -179,7 +175,7 @@ class Store:
         pushes: Sequence[Push],
         *,
         owner: str = "",
-        is_abandoned: IsAbandoned = _never,
+        is_abandoned: IsAbandoned = never_abandoned,
         attempt: WriteAttempt | None = None,
     ) -> list[Written | KekdError]:
         """For each what `put` answers with or raises. Those of one name are done in their order.
@@ -195,7 +191,7 @@ class Store:
         has_no_waiter = partial(self._outcomes.is_abandoned, attempt.id)
         work = partial(self._put_many, pushes, owner, has_no_waiter)
         if not self._driver.recognizes_attempts:
-            is_abandoned = _never
+            is_abandoned = never_abandoned
         return await self._once(attempt, pushes[0].name, work, is_abandoned)
 
     async def _put_many(
@@ -269,8 +265,8 @@ class Store:
         *,
         is_idle: bool = False,
     ) -> AsyncIterator[Subscription]:
-        """To every change to what is visible, from when it is entered. One that was answered to
-        anybody is told. One that `is_idle` is told of none, and doesn't have the store looked at.
+        """Subscribes to changes that `is_visible` accepts, from entry on; none that was
+        acknowledged is missed. `is_idle`: heartbeats only, without polling the store.
         """
         with self._named:
             async with self._subscribed(prefix, is_visible, is_idle=is_idle) as subscription:
@@ -326,7 +322,7 @@ class Store:
         attempt: WriteAttempt | None,
         name: IndexName,
         work: Callable[[WriteAttempt | None], Awaitable[T]],
-        is_abandoned: IsAbandoned = _never,
+        is_abandoned: IsAbandoned = never_abandoned,
     ) -> T:
         """The outcome of a write, from this attempt or from an earlier one."""
         with self._named:

@@ -39,6 +39,11 @@ class _Outcome(NamedTuple):
     expires: float
 
 
+def never_abandoned() -> bool:
+    """Of a caller who waits to the end."""
+    return False
+
+
 class WriteOutcomes:
     """Joins the attempts of a write: the first one runs, and the others get its result.
 
@@ -69,7 +74,7 @@ class WriteOutcomes:
         self,
         attempt: WriteAttempt,
         work: Callable[[WriteAttempt], Awaitable[T]],
-        is_abandoned: IsAbandoned = lambda: False,
+        is_abandoned: IsAbandoned = never_abandoned,
     ) -> T:
         """The result of the write, from this attempt or an earlier one. The work goes on even if
         this caller is cancelled.
