@@ -15,6 +15,7 @@ from kekd import errors as client_errors
 from kekd_proto.reasons import STATUS, Reason
 from kekd_server import errors as server_errors
 from kekd_server.errors import KekdError
+from tests.fixtures.failed_call import FailedCall
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 
@@ -61,23 +62,6 @@ def test_the_documented_table_is_the_table() -> None:
         (reason.value, STATUS[reason], client_errors.BY_REASON[reason].__name__)
         for reason in Reason
     ]
-
-
-class FailedCall(grpc.RpcError):
-    """What gRPC raises, without a call."""
-
-    def __init__(self, code: grpc.StatusCode, details: str = "told by gRPC") -> None:
-        self._code = code
-        self._details = details
-
-    def code(self) -> grpc.StatusCode:
-        return self._code
-
-    def details(self) -> str:
-        return self._details
-
-    def trailing_metadata(self) -> tuple[Any, ...]:
-        return ()
 
 
 @pytest.mark.parametrize("code", grpc.StatusCode)

@@ -1,7 +1,5 @@
 """Which failures are worth another attempt, and what the last one says."""
 
-from typing import Any
-
 import grpc
 import pytest
 
@@ -9,23 +7,9 @@ import kekd
 from kekd import _operations as operations
 from kekd import _rpc
 from kekd._retries import Retries
+from tests.fixtures.failed_call import FailedCall
 
 NO_CONNECTION = "failed to connect to all addresses; last error: "
-
-
-class FailedCall(grpc.RpcError):
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        self._code = code
-        self._details = details
-
-    def code(self) -> grpc.StatusCode:
-        return self._code
-
-    def details(self) -> str:
-        return self._details
-
-    def trailing_metadata(self) -> tuple[Any, ...]:
-        return ()
 
 
 @pytest.fixture
