@@ -84,8 +84,8 @@ class Cache:
                     del self._tokens[index_name]
 
     def observe(self, index_name: str, store: str, etag: str) -> None:
-        """Drops what differs from an answer that a caller is about to get, of any call. An empty
-        etag says that there is no envelope.
+        """Drops the entry if it differs from an answer of any call that a caller is about to get.
+        An empty etag means that there is no envelope.
         """
         with self._lock:
             kept, token = self._entries.get(index_name), self._tokens.get(index_name)

@@ -108,8 +108,8 @@ class Caches(Generic[FeedT]):
                 raise
 
     def observe(self, found: Found) -> Found:
-        """Drops what differs from an answer that a caller is about to get, in every cache, as two
-        locations may mean the same store. Returns the answer.
+        """Drops entries that differ from this answer, in every cache, as two locations may mean the
+        same store. Returns the answer.
         """
         index_name, envelope = found
         if isinstance(envelope, (KMSBlob, EnvelopeNotFoundError, CorruptEnvelopeError)):

@@ -5,7 +5,7 @@ import select
 import socket
 from typing import Final
 
-from kekd_proto.address import is_loopback
+from kekd_proto.address import host_of, is_loopback
 
 _LISTENS: Final = (0, errno.EISCONN, errno.EAGAIN)
 """EAGAIN is for a Unix socket whose queue is full: as many wait there as may."""
@@ -17,8 +17,7 @@ def accepts_connections(address: str) -> bool:
     """
     if address.startswith("unix:"):
         return _connects(socket.AF_UNIX, address.removeprefix("unix:"))
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+    host, port = host_of(address), address.rpartition(":")[2]
     if not is_loopback(host):
         return False
     host = "127.0.0.1" if host == "localhost" else host

@@ -18,7 +18,7 @@ from kekd import _fork, errors
 from kekd._operations import SERVICE, Operation
 from kekd._reachability import accepts_connections
 from kekd._tls import Files, Material, Tls
-from kekd_proto.address import default_socket, grpc_target, is_loopback, socket_path
+from kekd_proto.address import default_socket, grpc_target, host_of, is_loopback, socket_path
 from kekd_proto.reasons import DOMAIN
 
 Result = TypeVar("Result")
@@ -91,8 +91,7 @@ _IS_SILENT: Final = "accepts connections and doesn't answer: it is stopped or ov
 _FELL_SILENT: Final = "it fell silent: is it stopped, or the network interrupted?"
 _NO_PERMISSION: Final = "Permission denied"
 _NO_SETTINGS: Final = "before receiving SETTINGS frame"
-TIMEOUT_ADVICE: Final = "timeout= gives it longer."
-"""What to do where a timeout was too short. kekctl has a flag in its place."""
+_TIMEOUT_ADVICE: Final = "try again with a longer timeout (kekctl: --timeout)."
 
 _ADVICE: Final = (("ping timeout", _FELL_SILENT), ("keepalive timeout", _FELL_SILENT))
 _TLS_ADVICE: Final = (
@@ -165,7 +164,7 @@ def looks(
 
 
 def _is_local(address: str) -> bool:
-    return address.startswith("unix:") or is_loopback(address.rpartition(":")[0].strip("[]"))
+    return address.startswith("unix:") or is_loopback(host_of(address))
 
 
 class Dialer:
@@ -383,8 +382,8 @@ def _failure_to_connect(address: str, text: str) -> str:
 
 def _failure_to_answer(address: str, unreachable: str) -> str:
     if _NO_SETTINGS in unreachable or accepts_connections(address):
-        return f"{_IS_SILENT}; {TIMEOUT_ADVICE}"
-    return f"didn't answer in time: {_IS_IT_RUNNING} If so, {TIMEOUT_ADVICE}"
+        return f"{_IS_SILENT}; {_TIMEOUT_ADVICE}"
+    return f"didn't answer in time: {_IS_IT_RUNNING} If so, {_TIMEOUT_ADVICE}"
 
 
 def _forbidden(address: str) -> str:
@@ -393,7 +392,7 @@ def _forbidden(address: str) -> str:
         advice = f"join the group '{path.group()}', or ask its owner"
     except (OSError, KeyError):  # its folder is closed as well, or the group has no name here
         advice = "ask its owner to let you in"
-    return f"kekd at {address} can't be called: you may not use this socket: {advice}"
+    return f"kekd at {address} can't be called: you may not use this socket; {advice}"
 
 
 def _kind(code: str, reason: str = "") -> type[errors.EnvelopeError]:

@@ -112,7 +112,7 @@ def test_a_corrupt_record_is_found_and_restoring_it_is_the_advice(
     assert "delete" not in found["text"] + found["advice"]
     command = f"kekctl import BACKUP --index 'it'\"'\"'s bad' --overwrite --store disk:{keystore}"
     assert found["advice"].endswith(command)
-    assert total["text"] == "1 corrupt, 0 couldn't be read, 2 are whole"
+    assert total["text"] == "1 corrupt, 0 unreadable, 2 intact"
 
 
 def test_only_as_many_records_are_read_as_asked_for(
@@ -122,9 +122,10 @@ def test_only_as_many_records_are_read_as_asked_for(
     with kekd.Client(daemon.address) as client:
         for number in range(5):
             client.create_index_kms(None, str(number), kekd.KMSBlob(provider="none"))
-    for asked, text in ((("--records", "3"), "3 were read"), ((), "5 were read")):
+    for asked, count in ((("--records", "3"), 3), ((), 5)):
         (total,) = records_of(doctor(daemon.address, *asked))
-        assert (total["level"], total["text"]) == ("ok", f"{text}, and each is whole")
+        text = f"all {count} records that were read are intact"
+        assert (total["level"], total["text"]) == ("ok", text)
     assert records_of(doctor(daemon.address, "--records", "0")) == []
 
 

@@ -268,7 +268,7 @@ def test_a_daemon_that_does_not_answer_is_too_slow(kekctl: Kekctl) -> None:
         failed = kekctl("--address", address, "--timeout", "0.2", "list", code=6)
     assert failed.stderr == (
         f"kekctl: kekd at {address} accepts connections and doesn't answer: it is stopped or"
-        " overloaded; --timeout gives it longer. [DEADLINE_EXCEEDED]\n"
+        " overloaded; try again with a longer timeout (kekctl: --timeout). [DEADLINE_EXCEEDED]\n"
     )
 
 
@@ -300,7 +300,7 @@ def test_socket_without_permission_is_denied(start_daemon: StartDaemon) -> None:
     )
     assert failed.returncode == 7
     assert failed.stderr.startswith(
-        f"kekctl: kekd at {daemon.address} can't be called: you may not use this socket: join the"
+        f"kekctl: kekd at {daemon.address} can't be called: you may not use this socket; join the"
         f" group '{daemon.socket.group()}'"
     )
 

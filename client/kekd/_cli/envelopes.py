@@ -121,7 +121,7 @@ def delete(
     default=_rpc.WAIT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Give up after this long; 0 looks once, and gives that the --timeout of a call.",
+    help="Give up after this long; 0 checks once, within --timeout.",
 )
 @click.option(
     "--service",

@@ -249,6 +249,4 @@ def _texts(error: Exception) -> Sequence[str]:
         return error.problems
     if isinstance(error, UnicodeError):
         return ["the file is not UTF-8"]
-    if isinstance(error, kekd.DeadlineExceededError) and not error.reason:
-        return [str(error).replace(_rpc.TIMEOUT_ADVICE, "--timeout gives it longer.")]
     return [str(error)]

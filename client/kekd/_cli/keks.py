@@ -139,14 +139,12 @@ def unwrap(  # noqa: PLR0913
 @click.option(
     "--keep-version", is_flag=True, help="For a keystore that CyborgDB 0.18 itself reads."
 )
-@click.option(
-    "--force", is_flag=True, help="Also those that are as their slot would make them now."
-)
+@click.option("--force", is_flag=True, help="Also rotate envelopes that are up to date.")
 @click.option(
     "--older-than",
     type=Duration(),
     metavar="DURATION",
-    help="Also those that were wrapped longer ago: 90d, 12h, 30m or 45s.",
+    help="Also rotate envelopes wrapped longer ago than this: 90d, 12h, 30m or 45s.",
 )
 @_jobs
 @_max_rate

@@ -25,9 +25,9 @@ def status(client: kekd.Client, output: str) -> None:
     found = client.status()
     lead = found.clock_lead(asked, datetime.now(UTC))
     if output == "json":
-        told = {"address": client.address, **dataclasses.asdict(found)}
-        told["clock_lead_seconds"] = lead.total_seconds()
-        say(*json.dumps(told, default=moment, indent=2).split("\n"))
+        content = {"address": client.address, **dataclasses.asdict(found)}
+        content["clock_lead_seconds"] = lead.total_seconds()
+        say(*json.dumps(content, default=moment, indent=2).split("\n"))
         return
     for name, value in _rows(found, lead):
         say(f"{name:<12}{value}")

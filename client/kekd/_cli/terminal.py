@@ -8,7 +8,7 @@ import click
 
 from kekd_proto.text import printable
 
-_STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+_STREAMS: Final = (("stdin", "r"), ("stderr", "w"))
 
 
 def say(*lines: object, error: bool = False) -> None:
@@ -20,8 +20,8 @@ def say(*lines: object, error: bool = False) -> None:
 
 
 def open_streams() -> None:
-    """A stream that was closed, as by `>&-`, is as if it were /dev/null. Output is UTF-8, in which
-    names are stored, and a byte that isn't is shown by its escape.
+    """Standard input or error that was closed, as by `2>&-`, is as if it were /dev/null. Output is
+    UTF-8, in which names are stored, and a byte that isn't is shown by its escape.
     """
     for name, mode in _STREAMS:
         if getattr(sys, name) is None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import kekd
 from kekd.kek import KeyStates, Registry
-from kekd.kek.errors import CredentialsError, KekError, ProviderUnavailableError
+from kekd.kek.errors import KekError
+from kekd.kek.key_state import UNREACHABLE_ERRORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Judge:
         try:
             drift = self._registry.drift(index_name, found, self._slot)
             return Verdict(drift, self._keys.problems(found, self._slot))
-        except (CredentialsError, ProviderUnavailableError) as error:
+        except UNREACHABLE_ERRORS as error:
             self._down[name] = error
             return Verdict(error=str(error))
         except KekError as error:

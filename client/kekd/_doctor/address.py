@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kekd._doctor.finding import Finding, failure, ok, warning
-from kekd_proto.address import is_loopback
+from kekd_proto.address import host_of, is_loopback
 
 
 def check(address: str, *, tls: bool) -> Iterator[Finding]:
@@ -15,7 +15,7 @@ def check(address: str, *, tls: bool) -> Iterator[Finding]:
         yield _socket(Path(address.removeprefix("unix:")))
     elif tls:
         yield ok("address", f"{address} is called over TLS")
-    elif is_loopback(address.rpartition(":")[0].strip("[]")):
+    elif is_loopback(host_of(address)):
         yield warning(
             "address",
             f"{address} has no TLS: any user of this machine can call it",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from kekd._doctor.finding import Finding, failure, ok, warning
-from kekd._types import KMSBlob, StorageConfig
+from kekd._types import Found, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,
     EnvelopeError,
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MAX_NAMED: Final = 20
 """Corrupt records that get a line each; of more there is only the number."""
-
-Record = tuple[str, KMSBlob | EnvelopeError]
 
 
 def check(client: "Client", store: str, count: int | None) -> Iterator[Finding]:
@@ -52,7 +50,7 @@ def sample(names: Iterable[str], count: int) -> list[str]:
     return chosen
 
 
-def _findings(check: str, store: str, records: Iterable[Record]) -> Iterator[Finding]:
+def _findings(check: str, store: str, records: Iterable[Found]) -> Iterator[Finding]:
     good = corrupt = unreadable = 0
     for name, found in records:
         if isinstance(found, EnvelopeNotFoundError):
@@ -79,5 +77,5 @@ def _corrupt(check: str, store: str, name: str, error: CorruptEnvelopeError) -> 
 
 def _summary(check: str, good: int, corrupt: int, unreadable: int) -> Finding:
     if corrupt or unreadable:
-        return failure(check, f"{corrupt} corrupt, {unreadable} couldn't be read, {good} are whole")
-    return ok(check, f"{good} were read, and each is whole")
+        return failure(check, f"{corrupt} corrupt, {unreadable} unreadable, {good} intact")
+    return ok(check, f"all {good} records that were read are intact")

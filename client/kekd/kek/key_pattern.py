@@ -64,7 +64,9 @@ def _step(at: int, character: str, pieces: Sequence[str]) -> int | None:
 
 
 def _behind(reached: set[int], pieces: Sequence[str], characters: Iterable[str] = ()) -> set[int]:
-    """Where any number of these characters leads from there. None of them leads past stars."""
+    """The positions in the pattern that any number of these characters can lead to from `reached`;
+    with no characters, those past stars.
+    """
     found = set(reached)
     for at, piece in enumerate(pieces):
         if at in found and (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kekd._types import EnvelopeLike
     from kekd.kek.registry import Registry
 
-_NOT_ASKED: Final = (CredentialsError, ProviderUnavailableError)
+UNREACHABLE_ERRORS: Final = (CredentialsError, ProviderUnavailableError)
 
 _NO_DESCRIPTION: Final = {
     "aws": (
@@ -91,7 +91,7 @@ class KeyStates:
         if isinstance(provider, RotatedKey):
             try:
                 rotated_at = provider.last_rotation(description.arn)
-            except _NOT_ASKED:
+            except UNREACHABLE_ERRORS:
                 raise
             except KekError:  # also of a key in another account, where it isn't possible
                 self._hide(_NO_ROTATIONS, description.arn)

@@ -16,16 +16,16 @@ _ALIAS_SECONDS: Final = 5.0
 """How long an alias is believed to stand for the same key, while many are compared with it."""
 
 MAX_PROVIDERS: Final = 16
-"""Kept for each slot, of keys that are reached as it is. They share its client."""
+"""Kept for each slot, for its own region and role; they share one client."""
 MAX_FOREIGN_PROVIDERS: Final = 4
 """Kept for each slot, of regions that only envelopes name. Each has a client of its own."""
 
 
 class Providers:
-    """Makes one for each key, when it is first needed. Threads may share them.
+    """Makes a provider for each key, when first needed. Thread-safe.
 
-    Envelopes name keys and regions, and anybody may have written them: so few providers are kept,
-    and AWS is asked for nothing that a slot can be seen not to allow.
+    Anybody may write the keys and regions in envelopes, so few providers are kept, and keys that a
+    slot clearly disallows never reach AWS.
     """
 
     def __init__(
