@@ -91,6 +91,7 @@ _IS_SILENT: Final = "accepts connections and doesn't answer: it is stopped or ov
 _FELL_SILENT: Final = "it fell silent: is it stopped, or the network interrupted?"
 _NO_PERMISSION: Final = "Permission denied"
 _NO_SETTINGS: Final = "before receiving SETTINGS frame"
+UNCERTAIN: Final = " It may have been done or not."
 _TIMEOUT_ADVICE: Final = "try again with a longer timeout (kekctl: --timeout)."
 
 _ADVICE: Final = (("ping timeout", _FELL_SILENT), ("keepalive timeout", _FELL_SILENT))
@@ -325,7 +326,7 @@ def translated(
         return errors.PermissionDeniedError(_forbidden(address))
     text = _told(code, text, address, unreachable)
     if operation.writes and may_be_applied:
-        text += " It may have been done or not."
+        text += UNCERTAIN
     return _kind(code)(f"{text} [{code}]")
 
 

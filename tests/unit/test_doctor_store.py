@@ -2,14 +2,30 @@
 
 from typing import Any, cast
 
+import grpc
 import pytest
 
 import kekd
+from kekd import _operations as operations
+from kekd import _rpc
 from kekd._doctor import store
+from kekd_proto.reasons import Reason
+from tests.fixtures.failed_call import FailedCall
 
 STORE = kekd.StoreStatus("memory", is_default=True, healthy=True)
 LATE = kekd.DeadlineExceededError("too late")
 BROKEN = kekd.StoreUnusableError("it can't be written")
+
+
+def unavailable(reason: str, text: str = "try again") -> kekd.UnavailableError:
+    return kekd.UnavailableError(text, reason=reason)
+
+
+def unreachable(*, may_be_applied: bool) -> kekd.EnvelopeError:
+    """What a create ends with whose last attempt found no daemon."""
+    call = FailedCall(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")
+    operation = operations.create(None, "i", kekd.KMSBlob(provider="none"))
+    return _rpc.translated(call, "unix:/x", operation, may_be_applied=may_be_applied)
 
 
 class Store:
@@ -68,6 +84,21 @@ def is_left(tried: Store) -> bool:
     [
         pytest.param(1, BROKEN, True, False, id="a create that failed wrote nothing"),
         pytest.param(1, LATE, False, True, id="a late create may be done later"),
+        pytest.param(
+            1, unavailable(Reason.AUDIT_UNAVAILABLE), False, False, id="a create without its audit"
+        ),
+        pytest.param(
+            1, unavailable(Reason.SHUTTING_DOWN), False, False, id="a create that wasn't begun"
+        ),
+        pytest.param(
+            1, unavailable(Reason.STORE_SILENT), False, True, id="a create in a silent store"
+        ),
+        pytest.param(
+            1, unreachable(may_be_applied=False), False, False, id="a create that no daemon got"
+        ),
+        pytest.param(
+            1, unreachable(may_be_applied=True), False, True, id="a create whose answer was lost"
+        ),
         pytest.param(2, LATE, False, False, id="a late get writes nothing"),
         pytest.param(2, LATE, True, True, id="what was created and can't be deleted"),
         pytest.param(4, BROKEN, False, False, id="what is deleted"),

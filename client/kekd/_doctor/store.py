@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from kekd import _rpc
 from kekd._doctor.finding import Finding, failure, ok, warning
 from kekd._status import StoreStatus
 from kekd._types import KMSBlob, StorageConfig
@@ -32,6 +33,8 @@ _CONDITIONS: Final = (
     " Google Cloud Storage, Apache Ozone before 2.2 and MinIO before RELEASE.2025-09-07; or look"
     " for a proxy on the way that drops the headers. Until then, run one daemon and one rotator"
 )
+_UNBEGUN: Final = (Reason.AUDIT_UNAVAILABLE, Reason.SHUTTING_DOWN)
+"""Why a daemon that is unavailable has done nothing."""
 _RIVALS: Final = 8
 _RACES: Final = 3
 """One race may be won by a single push by chance."""
@@ -40,6 +43,13 @@ _FILESYSTEM: Final = "use a filesystem with link(2) and flock(2) that hold for a
 
 def scratch_name() -> str:
     return PREFIX + secrets.token_hex(8)
+
+
+def _may_be_done(error: EnvelopeError) -> bool:
+    """Whether a write that failed so may be done, also later than its answer was waited for."""
+    if isinstance(error, UnavailableError):
+        return error.reason not in _UNBEGUN if error.reason else _rpc.UNCERTAIN in str(error)
+    return isinstance(error, DeadlineExceededError)
 
 
 def check(client: "Client", store: StoreStatus, stopped: Callable[[], bool]) -> list[Finding]:
@@ -87,9 +97,7 @@ class _Trial:
         yield self._push_onto_nothing()
 
     def failed(self, error: EnvelopeError) -> Finding:
-        # It may be done later than it was waited for.
-        is_unanswered = isinstance(error, (DeadlineExceededError, UnavailableError))
-        self._is_uncertain = is_unanswered and self._doing != _GET
+        self._is_uncertain = _may_be_done(error) and self._doing != _GET
         self._may_exist |= self._is_uncertain
         advice = ""
         if isinstance(error, PermissionDeniedError) and error.reason != Reason.STORE_NOT_CONFIGURED:
