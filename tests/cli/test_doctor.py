@@ -295,6 +295,19 @@ def test_what_may_be_left_is_told(
     eventually(lambda: listed(daemon) == [name])
 
 
+def test_nothing_may_be_left_where_the_audit_refuses_all_writes(start_daemon: StartDaemon) -> None:
+    findings = doctor(start_daemon("--memory", "--audit", "/dev/full").address, code=1)
+    assert any("its audit" in it["text"] for it in failures(findings))
+    assert not any("may be left" in it["text"] for it in findings)
+
+
+def test_stopped_daemon_gives_the_advice_of_every_command(start_daemon: StartDaemon) -> None:
+    stopped = start_daemon("--memory")
+    stopped.process.send_signal(signal.SIGSTOP)
+    shown = kekctl("--address", stopped.address, "--timeout", "0.3", "doctor", code=1).stdout
+    assert "with a longer timeout (kekctl: --timeout)." in shown
+
+
 def test_ctrl_c_waits_for_the_call_and_cleans_up(
     start_daemon: StartDaemon, bucket: Bucket, start_forgetful: StartForgetful
 ) -> None:
