@@ -111,6 +111,15 @@ def test_get_shows_a_table_without_the_wrapped_kek(kekctl: Kekctl) -> None:
     ]
 
 
+def test_get_shows_the_white_space_at_the_end_of_a_value(
+    kekctl: Kekctl, client: kekd.Client
+) -> None:
+    client.push_index_kms(None, "white\n", kekd.KMSBlob("space ", provider="none"))
+    lines = kekctl("get", "white\n").stdout.splitlines()
+    assert lines[:2] == [r"index       white\n", "kms_name    space "]
+    assert "key_id" in lines  # without a value it is a name alone
+
+
 @pytest.mark.parametrize("created_at", [-(2**63), -1, 2**63 - 1])
 def test_get_shows_any_time_that_can_be_stored(
     kekctl: Kekctl, client: kekd.Client, created_at: int

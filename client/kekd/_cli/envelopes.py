@@ -150,7 +150,8 @@ def _json(event: kekd.Change | kekd.Resync) -> str:
 def _text(event: kekd.Change | kekd.Resync) -> str:
     if isinstance(event, kekd.Resync):
         return "resync"
-    return f"{event.kind} {event.index_name} {event.etag}".rstrip()
+    etag = f" {event.etag}" if event.etag else ""
+    return f"{event.kind} {event.index_name}{etag}"
 
 
 def _rows(document: Document) -> Iterator[str]:
@@ -168,7 +169,7 @@ def _rows(document: Document) -> Iterator[str]:
         "binding": blob.binding,
         "etag": blob.etag,
     }
-    return (f"{name:<12}{value}".rstrip() for name, value in rows.items())
+    return (f"{name:<12}{value}" if value else name for name, value in rows.items())
 
 
 def _time(seconds: int) -> str:
