@@ -359,7 +359,7 @@ def _told(code: str, text: str, address: str, unreachable: str) -> str:
     """What gRPC means, and what to do."""
     match code:
         case "UNAVAILABLE":
-            return f"kekd at {address} {_failure_to_connect(address, text)} ({text})"
+            return f"kekd at {address} {_failure_to_connect(address, text)}"
         case "DEADLINE_EXCEEDED":
             return f"kekd at {address} {_failure_to_answer(address, unreachable)}"
         case "CANCELLED":  # the daemon's word, also where its clock runs before ours
@@ -374,11 +374,11 @@ def _told(code: str, text: str, address: str, unreachable: str) -> str:
 
 def _failure_to_connect(address: str, text: str) -> str:
     """What to check, by gRPC's own words."""
-    if _NO_SETTINGS in text:
-        return _IS_SILENT
+    if _NO_SETTINGS in text:  # the rest of it says that there is no connection
+        return f"{_IS_SILENT}."
     advices = _ADVICE if address.startswith("unix:") else (*_ADVICE, *_TLS_ADVICE)
     advice = next((advice for words, advice in advices if words in text), _IS_IT_RUNNING)
-    return f"can't be reached: {advice}"
+    return f"can't be reached: {advice} ({text})"
 
 
 def _failure_to_answer(address: str, unreachable: str) -> str:

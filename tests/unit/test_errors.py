@@ -111,6 +111,15 @@ def test_lost_connection_says_what_to_check(address: str, details: str, says: st
     assert says in str(error)
 
 
+def test_silent_daemon_is_reported_without_a_failure_to_connect() -> None:
+    words = f"{NO_CONNECTION}connection attempt timed out before receiving SETTINGS frame"
+    call = FailedCall(grpc.StatusCode.UNAVAILABLE, words)
+    assert str(_rpc.translated(call, "10.0.0.1:7535", operations.get(None, "i"))) == (
+        "kekd at 10.0.0.1:7535 accepts connections and doesn't answer: it is stopped or overloaded."
+        " [UNAVAILABLE]"
+    )
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_socket_without_permission_says_so(tmp_path: Path, exists: bool) -> None:
     path = tmp_path / "kekd.sock"
