@@ -31,8 +31,7 @@ WAIT_TIMEOUT: Final = 30.0
 WAIT_INTERVAL: Final = 0.1
 """Seconds between two looks at a daemon that is starting."""
 LAST_LOOK_TIMEOUT: Final = 1.0
-"""Seconds beyond the end of a wait, for a daemon that is far away or slow to say why it doesn't
-serve."""
+"""Seconds beyond the end of a wait, for a distant or slow daemon to say why it doesn't serve."""
 _FORKED: Final = (
     "this process was forked while gRPC was in use, and gRPC's support for forks is off: set"
     " GRPC_ENABLE_FORK_SUPPORT=1, or import kekd before grpc, or close each client a"
@@ -84,7 +83,6 @@ ping every 5 s, also without a call."""
 _KEEPALIVE_TIMEOUT: Final = 5.0
 """Seconds that the daemon, or its kernel for what was sent to it, has to acknowledge anything.
 Then the connection counts as dead, and the next attempt of a call opens another."""
-
 
 _IS_IT_RUNNING: Final = "is it running there?"
 _IS_SILENT: Final = "accepts connections and doesn't answer: it is stopped or overloaded"
