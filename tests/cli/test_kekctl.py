@@ -590,11 +590,11 @@ def test_watch_prints_each_change_as_it_comes_until_ctrl_c(
     watch: subprocess.Popen[str], client: kekd.Client
 ) -> None:
     assert watch.stdout
-    etag = client.create_index_kms(MEMORY, "w\x1b[31m", kekd.KMSBlob(provider="none"))
+    etag = client.create_index_kms(MEMORY, "w\x1b[31m ", kekd.KMSBlob(provider="none"))
     client.push_index_kms(MEMORY, "other", kekd.KMSBlob(provider="none"))
-    assert watch.stdout.readline() == f"created w\\x1b[31m {etag}\n"
-    client.delete_index_kms(MEMORY, "w\x1b[31m")
-    assert watch.stdout.readline() == "deleted w\\x1b[31m\n"
+    assert watch.stdout.readline() == f"created w\\x1b[31m  {etag}\n"
+    client.delete_index_kms(MEMORY, "w\x1b[31m ")
+    assert watch.stdout.readline() == "deleted w\\x1b[31m \n"
     watch.send_signal(signal.SIGINT)
     output, errors = watch.communicate(timeout=10)
     assert (output, errors, watch.returncode) == ("", "", 130)
