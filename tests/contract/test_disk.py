@@ -127,11 +127,63 @@ def test_what_kekd_keeps_beside_the_records_is_made_anew(tmp_path: Path, gone: s
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     shutil.rmtree(tmp_path / gone)
-    with pytest.raises(StoreUnavailableError, match="anew"):
+    with pytest.raises(StoreUnavailableError, match="made it again"):
         driver.put(NAME, b"2", if_etag=None)
     driver.check()
     driver.put(NAME, b"2", if_etag=None)
     assert driver.delete(NAME, if_etag=None)
+
+
+def made_by_cyborgdb(root: Path) -> None:
+    """A keystore with a record, and without anything of kekd's."""
+    assert opened(root).create(NAME, b"1")
+    shutil.rmtree(root / "_kekd")
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_keystore_of_cyborgdb_on_an_unwritable_disk_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    made_by_cyborgdb(tmp_path)
+    driver, why = DiskDriver(tmp_path), os.strerror(code)
+    with monkeypatch.context() as unwritable:
+        unwritable.setattr(os, "mkdir", Mock(side_effect=OSError(code, why)))
+        assert not driver.open()
+        driver.check()
+        assert driver.get(NAME).record == b"1"
+        write = partial(driver.put, NAME, b"2", if_etag=None)
+        for call in (driver.check_writes, driver.probe, write):
+            with pytest.raises(StoreUnusableError, match=why):
+                call()
+    driver.check()
+    driver.check_writes()
+    driver.put(NAME, b"2", if_etag=None)
+
+
+def test_keystore_of_cyborgdb_that_cannot_be_read_either_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by_cyborgdb(tmp_path)
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr(os, "mkdir", Mock(side_effect=denied))
+    monkeypatch.setattr(os, "access", Mock(return_value=False))
+    with pytest.raises(StoreUnusableError, match="Permission denied"):
+        DiskDriver(tmp_path).open()
+
+
+def test_new_keystore_on_a_full_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, full = os.mkdir, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def mkdir_of_records(path: Path, *arguments: Any, **keywords: Any) -> None:
+        if "_kekd" in Path(path).parts:
+            raise full
+        mkdir(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_of_records)
+    with pytest.raises(StoreUnusableError, match="No space left"):
+        DiskDriver(tmp_path).open(create=True)
 
 
 def test_a_delete_is_on_disk_also_where_another_began_it(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,12 +11,26 @@ from typing import NamedTuple
 import pytest
 
 import kekd
+from kekd_schema import Envelope, encode
+from kekd_server.names import IndexName
 from tests.fixtures.calls import BLOB
+from tests.fixtures.disk import opened
 from tests.fixtures.health import READS, READY, Health, health_of
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.metrics import Scraped, StartScraped
 from tests.fixtures.workers import eventually
 from tests.integration.test_disk_faults import Disk, no_powers_of_root
+
+ENVELOPE = Envelope(
+    kms_name=BLOB.kms_name,
+    provider=BLOB.provider,
+    key_id=BLOB.key_id,
+    region=BLOB.region,
+    wrapped_kek=BLOB.wrapped_kek,
+    version=BLOB.version,
+    created_at=BLOB.created_at,
+)
+"""That of `BLOB`, as a store has it."""
 
 FAULTY = """
 import os, time
@@ -152,6 +167,24 @@ def test_read_only_disk_is_reported_before_anybody_writes(on_disk: Running, disk
     on_disk.is_reported(f"The store at {disk.path} failed: {why}.")
     disk.set_writable(True)
     on_disk.is_well_again()
+
+
+def test_keystore_of_cyborgdb_on_a_read_only_disk_is_read_and_later_written(
+    disk: Disk, start_scraped: StartScraped, tmp_path: Path
+) -> None:
+    opened(disk.path).create(IndexName("kept"), encode(ENVELOPE))
+    shutil.rmtree(disk.path / "_kekd")
+    disk.set_writable(False)
+    with nullcontext() if disk.mounted else no_powers_of_root():
+        scraped = start_scraped("--disk", str(disk.path), service=READS)
+    why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
+    with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
+        running = Running(scraped, Faulty(tmp_path / "unused"), health, client, f"disk:{disk.path}")
+        running.is_reported(f"The store at {disk.path} failed: {why}.")
+        disk.set_writable(True)
+        running.is_well_again()
+        client.push_index_kms(None, "new", BLOB)
+    scraped.daemon.kill()
 
 
 def test_full_disk_is_reported_until_there_is_room(on_disk: Running, disk: Disk) -> None:

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count, islice
 from pathlib import Path
 from types import TracebackType
@@ -104,7 +104,9 @@ class DiskDriver:
         """
         with self._translated:
             os.stat(self._records)
-            # Gone where a copy of the keystore took its place.
+        # kekd's folders are missing where a copy of the keystore took its place, or where kekd
+        # started on a disk that can't be written: `check_writes` reports why.
+        with suppress(OSError):
             disk_layout.restore(self._root)
 
     def check_writes(self) -> None:
@@ -113,6 +115,7 @@ class DiskDriver:
             disk = os.statvfs(self._root)
             if disk.f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            disk_layout.restore(self._root)
             for folder in (self._records, self._temporary):
                 if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
                     os.stat(folder)
@@ -319,7 +322,8 @@ class _OwnFolder(threading.local):
 
 def _remove_abandoned(temporary: Path) -> None:
     """What can't be removed is no reason not to start."""
-    for folder in temporary.iterdir():
+    # The folder is missing where a disk that can't be written has a keystore of CyborgDB's.
+    for folder in temporary.iterdir() if temporary.exists() else ():
         try:
             durable.remove_abandoned(folder)
         except OSError as error:
@@ -342,10 +346,15 @@ class _Translated:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if isinstance(error, FileNotFoundError) and self._records.is_dir():
-            raise StoreUnavailableError(
-                f"The folder {self._root / '_kekd'} is gone: kekd makes it anew within seconds, so"
-                " try again."
-            ) from error
+            try:
+                disk_layout.restore(self._root)
+            except OSError as failure:
+                error = failure  # of a disk that is full, say
+            else:
+                raise StoreUnavailableError(
+                    f"The folder {self._root / '_kekd'} was gone, and kekd made it again: try"
+                    " again."
+                ) from error
         if isinstance(error, FileNotFoundError):
             raise StoreUnusableError(
                 f"The folder {self._root} is not there: is its volume mounted?"

@@ -19,7 +19,8 @@ _MARKS: Final = ("_catalog", "_kekd")
 
 def open_keystore(root: Path, *, create: bool) -> bool:
     """Makes the folders that are missing, or all of them if it may `create` a keystore; whether it
-    did. Raises `NoKeystoreError` if there is none, and OSError.
+    did. Raises `NoKeystoreError` if there is none, and OSError. Records that can be read suffice: a
+    disk that is full or read-only still serves them, and `restore` makes the rest later.
     """
     if create:
         durable.make_folder(root)
@@ -29,8 +30,12 @@ def open_keystore(root: Path, *, create: bool) -> bool:
         is_new = not any(_is_folder(mark, folder) for mark in _MARKS)
         if is_new and not create:
             raise _no_keystore(root)
-        for path in (RECORDS, TEMPORARY, LOCKS):
-            _make(path, folder)
+        _make(RECORDS, folder)
+        try:
+            _make_own(folder)
+        except OSError:
+            if is_new or not _is_readable(RECORDS, folder):
+                raise
     return is_new
 
 
@@ -38,8 +43,7 @@ def restore(root: Path) -> None:
     """Makes what is kekd's own beside the records. Raises OSError, also if there are no records."""
     with _opened(root) as folder:
         os.stat(RECORDS, dir_fd=folder)
-        for path in (TEMPORARY, LOCKS):
-            _make(path, folder)
+        _make_own(folder)
 
 
 @contextmanager
@@ -64,6 +68,15 @@ def _is_folder(path: str | Path, folder: int) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def _is_readable(path: Path, folder: int) -> bool:
+    return os.access(path, os.R_OK | os.X_OK, dir_fd=folder, effective_ids=True)
+
+
+def _make_own(folder: int) -> None:
+    for path in (TEMPORARY, LOCKS):
+        _make(path, folder)
 
 
 def _make(path: Path, folder: int) -> None:
