@@ -75,7 +75,7 @@ async def run(settings: Settings, policy_file: Path | None, *, serving: Callable
                 serve_metrics(settings.metrics_listener, metrics.registry)
 
         async def take_over() -> None:
-            await predecessor.replace(settings.listeners)
+            await predecessor.replace(settings.listeners, shutdown_grace=settings.shutdown_grace)
             claim()
 
         if not settings.take_over:

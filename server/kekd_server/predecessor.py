@@ -11,7 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from kekd_server.listen import Listener, UnixListener
+from kekd_server.listen import Listener, ListenError, UnixListener
+
+END_TIMEOUT: Final = 60.0
+"""Seconds beyond the shutdown grace. A process that is stopped or hung would never end."""
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): process, user, group."""
@@ -20,18 +23,19 @@ _WORKER: Final = b"kekd_server.worker"
 _log = logging.getLogger(__name__)
 
 
-async def replace(listeners: Sequence[Listener]) -> None:
-    """Has the daemon that listens on one of the Unix sockets drain and end, and waits for that.
+async def replace(listeners: Sequence[Listener], *, shutdown_grace: float) -> None:
+    """Has the daemon that listens on one of the Unix sockets drain and end, and waits for that, at
+    most `END_TIMEOUT` longer than the grace. Raises `ListenError` if it doesn't end.
 
     To be called when its successor can listen at once: so callers are without a daemon for as long
     as the drain takes, and not for as long as a start does.
     """
     for listener in listeners:
         if isinstance(listener, UnixListener) and (process := _process_at(listener.path)):
-            await _end(process, listener)
+            await _end(process, listener, END_TIMEOUT + shutdown_grace)
 
 
-async def _end(process: int, listener: UnixListener) -> None:
+async def _end(process: int, listener: UnixListener, seconds: float) -> None:
     try:
         # A handle, as the number may be another process's by the time it is used.
         handle = os.pidfd_open(process)
@@ -44,7 +48,12 @@ async def _end(process: int, listener: UnixListener) -> None:
         ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(handle, ended.set)
         try:
-            await ended.wait()
+            await asyncio.wait_for(ended.wait(), seconds)
+        except TimeoutError:
+            raise ListenError(
+                f"{listener}: process {process} didn't end within {seconds:g} s of SIGTERM: it may"
+                f" be stopped or hung; end it ('kill -KILL {process}'), and start kekd again"
+            ) from None
         finally:
             asyncio.get_running_loop().remove_reader(handle)
     finally:

@@ -278,9 +278,15 @@ class Settings(TlsSettings):
 
     @field_validator("take_over")
     @classmethod
-    def _is_one_process(cls, take_over: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic's)
+    def _can_take_over(cls, take_over: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic's)
         if take_over and info.data.get("workers", 1) > 1:
             raise ValueError("workers start only when the addresses are free: take one worker")
+        listen: list[ListenSettings] = info.data.get("listen", [])
+        if take_over and listen and not any(one.address.startswith("unix:") for one in listen):
+            raise ValueError(
+                "no Unix socket to find the other daemon by: listen on the unix:PATH that it serves"
+                " as well"
+            )
         return take_over
 
     @field_validator("disk")

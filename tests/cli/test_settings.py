@@ -495,6 +495,16 @@ def test_workers_take_nothing_over(print_config: PrintConfig) -> None:
     assert problem.startswith("take_over (from --take-over): workers start only when")
 
 
+def test_take_over_needs_a_socket(print_config: PrintConfig) -> None:
+    (problem,) = problems(print_config("--listen=[::1]:7", "--take-over"))
+    assert problem == (
+        "take_over (from --take-over): no Unix socket to find the other daemon by: listen on the"
+        " unix:PATH that it serves as well"
+    )
+    assert values(print_config("--listen=[::1]:7", "--listen=unix:/s", "--take-over"))
+    assert values(print_config("--listen=[::1]:7", "--no-take-over"))
+
+
 def test_workers_need_a_port(print_config: PrintConfig) -> None:
     assert problems(print_config("--workers=2", "--listen=unix:/s", "--listen=unix:/t")) == [
         "workers (from --workers): a Unix socket is served by one: listen on HOST:PORT as well"

@@ -1,5 +1,6 @@
 """A daemon that takes the place of another."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +73,30 @@ def test_daemon_that_cannot_serve_leaves_the_other_alone(
     assert second.process.wait(timeout=30) == 2
     with kekd.Client(daemon.address) as client:
         client.push_index_kms(None, "i", BLOB)
+
+
+def test_daemon_that_is_stopped_keeps_its_address(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--memory")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import kekd_server.predecessor\nkekd_server.predecessor.END_TIMEOUT = 0.1\n"
+    )
+    daemon.process.send_signal(signal.SIGSTOP)
+    second = Daemon(
+        tmp_path / "daemon",
+        *("--memory", "--take-over", "--shutdown-grace", "0"),
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    assert second.process.wait(timeout=30) == 2
+    lines = [line for line in second.read_log().splitlines() if line.startswith("kekd: ")]
+    (line,) = lines
+    assert line.startswith(
+        f"kekd: {daemon.address}: process {daemon.process.pid} didn't end within 0.1 s of SIGTERM:"
+    )
+    assert daemon.socket.exists()
+    daemon.process.send_signal(signal.SIGCONT)
+    assert daemon.process.wait(timeout=30) == 0
 
 
 def test_daemon_with_workers_is_followed_as_a_whole(
