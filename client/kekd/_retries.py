@@ -9,6 +9,7 @@ import grpc
 from kekd import _rpc
 from kekd._operations import Operation
 from kekd.errors import EnvelopeError
+from kekd_proto.reasons import Reason
 
 _INITIAL_BACKOFF: Final = 0.1
 _MAX_BACKOFF: Final = 0.5
@@ -19,6 +20,11 @@ _JITTER: Final = 0.2
 (https://github.com/grpc/proposal/blob/master/A6-client-retries.md)."""
 _MAX_FIRST_ATTEMPTS: Final = 8
 """Some three seconds: how long a client tries to reach a daemon that it never reached before."""
+_MAX_WRITE_RETRY_TIME: Final = 45.0
+"""Seconds after its start in which a write that may have been applied is tried again. Daemons
+recognise its attempts for 60 seconds."""
+_DECIDED: Final = (Reason.ENVELOPE_EXISTS, Reason.ETAG_MISMATCH, Reason.OUTCOME_UNKNOWN)
+"""What daemons answer only after they looked for earlier attempts."""
 _RETRYABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """CANCELLED is what a daemon that shuts down may end calls with."""
 _AMBIGUOUS: Final = (*_RETRYABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -38,11 +44,12 @@ class Retries:
 
     def __init__(self, operation: Operation[Any], timeout: float, dialer: _rpc.Dialer) -> None:
         self._operation = operation
-        self._end = time.monotonic() + timeout
+        self._start = time.monotonic()
+        self._end = self._start + timeout
         self._dialer = dialer
         self._attempts = 0
         self._backoff = _INITIAL_BACKOFF
-        self._may_be_applied = False
+        self._may_be_applied = self._earlier_may_be_applied = False
         self._unreachable = ""
         """Why the last attempt that no daemon has begun failed."""
 
@@ -58,6 +65,7 @@ class Retries:
         is_sent = not any(words in text for words in _UNSENT)
         if is_sent and code is not grpc.StatusCode.DEADLINE_EXCEEDED:
             self._dialer.has_connected = True
+        self._earlier_may_be_applied = self._may_be_applied
         delay = self._backoff * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  (no secret)
         self._may_be_applied |= is_sent and code in _AMBIGUOUS
         if not is_sent:
@@ -72,15 +80,22 @@ class Retries:
 
     def exception(self, error: grpc.RpcError) -> EnvelopeError:
         """What the call ends with after its last attempt."""
-        return _rpc.translated(
+        failure = _rpc.translated(
             error,
             self._dialer.address,
             self._operation,
             may_be_applied=self._may_be_applied,
             unreachable=self._unreachable,
         )
+        is_about_last = failure.reason and failure.reason not in _DECIDED
+        if self._operation.writes and self._earlier_may_be_applied and is_about_last:
+            failure.args = (f"{failure} An earlier attempt may have been applied.",)
+        return failure
 
     def _is_over(self, delay: float) -> bool:
         if not self._dialer.has_connected and self._attempts == _MAX_FIRST_ATTEMPTS:
             return True
-        return time.monotonic() + delay >= self._end
+        next_attempt = time.monotonic() + delay
+        if self._may_be_applied and self._operation.writes:
+            return next_attempt >= min(self._end, self._start + _MAX_WRITE_RETRY_TIME)
+        return next_attempt >= self._end

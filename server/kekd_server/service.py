@@ -175,17 +175,20 @@ class EnvelopeService:
         store = self._select(caller, "push", location, "")
         caller.lease.add_entries(len(pushes))
         checked = [_checked(it) for it in pushes]
-        sound = [it for it in checked if isinstance(it, Push)]
-        names = (it.name.value for it in sound)
+        valid = {number: push for number, push in enumerate(checked) if isinstance(push, Push)}
+        names = (push.name.value for push in valid.values())
         deeds = self._guard.deeds(caller, "push", store.name, names)
 
         async def replace() -> list[Written | KekdError]:
-            let = [push for push, deed in zip(sound, deeds, strict=True) if not deed.refusal]
+            allowed = [
+                number for number, deed in zip(valid, deeds, strict=True) if not deed.refusal
+            ]
             stored = await store.put_many(
-                let,
+                [valid[number] for number in allowed],
                 owner=caller.identity,
                 is_abandoned=lambda: caller.is_gone,
-                attempt=attempt,
+                # By their places in the request, as the policy may be another at a retry.
+                attempts=attempt and [attempt.entry(number) for number in allowed],
             )
             return _merged(deeds, stored)
 

@@ -394,9 +394,18 @@ def test_delete_that_is_late_is_not_applied_after_its_retry_found_nothing(tmp_pa
     assert one.get(NAME).record == b"theirs"
 
 
+def test_delete_that_found_nothing_finds_nothing_at_its_retry(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    assert one.delete(NAME, if_etag=None, attempt=FIRST) is None
+    one.create(NAME, b"theirs")
+    assert other.delete(NAME, if_etag=None, attempt=RETRY) is None
+    assert one.get(NAME).record == b"theirs"
+
+
 @pytest.mark.parametrize("is_applied", [True, False])
-def test_retry_of_a_write_at_which_a_daemon_died_finds_it_or_says_that_it_cannot_tell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_applied: bool
+@pytest.mark.parametrize("is_rival", [True, False])
+def test_retry_of_a_write_at_which_a_daemon_died_is_applied_once_unless_others_wrote_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_applied: bool, is_rival: bool
 ) -> None:
     driver, really_rename = opened(tmp_path), os.rename
 
@@ -409,11 +418,14 @@ def test_retry_of_a_write_at_which_a_daemon_died_finds_it_or_says_that_it_cannot
     with pytest.raises(KeyboardInterrupt):
         driver.put(NAME, b"mine", if_etag=None, attempt=FIRST)
     monkeypatch.setattr(os, "rename", really_rename)
-    if is_applied:
-        assert driver.put(NAME, b"mine", if_etag=None, attempt=RETRY).etag
-    else:
+    if is_rival:
+        driver.put(NAME, b"theirs", if_etag=None)
+        driver.delete(NAME, if_etag=None)
         with pytest.raises(OutcomeUnknownError):
             driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+    else:
+        assert driver.put(NAME, b"mine", if_etag=None, attempt=RETRY).etag
+        assert driver.get(NAME).record == b"mine"
 
 
 def test_retry_is_durable_before_it_is_answered(

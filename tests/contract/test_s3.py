@@ -1,12 +1,13 @@
 import pytest
 
-from kekd_server.errors import StoreUnusableError
+from kekd_server.errors import OutcomeUnknownError, StoreUnusableError
 from kekd_server.storage.driver import MOST_BYTES
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import S3Driver, connect
 from tests.contract.driver_contract import (
     ALL,
     NAME,
+    RETRY,
     AttemptContract,
     DriverContract,
     Harness,
@@ -107,3 +108,17 @@ def test_prefix_that_was_emptied_is_no_keystore_and_not_made_again(bucket: Bucke
     bucket.s3.put_object(Bucket=bucket.name, Key=f"_catalog/config/{NAME.key}", Body=b"1")
     assert driver.get(NAME).record == b"1"
     driver.put(NAME, b"2", if_etag=None)
+
+
+def test_retry_of_a_conditional_put_that_was_not_applied_is_applied(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "")
+    etag = harness.driver.create(NAME, b"old")
+    harness.driver.put(NAME, b"mine", if_etag=etag, attempt=RETRY)
+    assert harness.read(NAME.key) == b"mine"
+
+
+def test_retry_of_a_put_has_an_unknown_outcome_where_there_is_nothing(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "")
+    with pytest.raises(OutcomeUnknownError):
+        harness.driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+    assert harness.read(NAME.key) is None

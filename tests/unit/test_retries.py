@@ -1,15 +1,66 @@
 """Which failures are worth another attempt, and what the last one says."""
 
+import time
+from typing import Any
+
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 import kekd
 from kekd import _operations as operations
 from kekd import _rpc
 from kekd._retries import Retries
+from kekd_proto.reasons import DOMAIN, Reason
 from tests.fixtures.failed_call import FailedCall
 
 NO_CONNECTION = "failed to connect to all addresses; last error: "
+
+
+class RefusedCall(FailedCall):
+    """As a daemon refuses a call, with a reason."""
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        info = error_details_pb2.ErrorInfo(reason=Reason.RATE_LIMITED, domain=DOMAIN)
+        status = status_pb2.Status()
+        status.details.add().Pack(info)
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+LOST = FailedCall(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+
+@pytest.fixture
+def writing() -> Retries:
+    dialer = _rpc.Dialer("10.0.0.1:7535", None)
+    return Retries(operations.delete(None, "i", None), 1000, dialer)
+
+
+def test_write_that_may_be_applied_is_not_tried_again_once_daemons_may_forget_it(
+    writing: Retries, retries: Retries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert writing.delay_after(LOST) is not None
+    assert retries.delay_after(LOST) is not None
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 45)
+    assert writing.delay_after(LOST) is None
+    assert "may have been done" in str(writing.exception(LOST))
+    assert retries.delay_after(LOST) is not None
+
+
+def test_refused_retry_says_that_an_earlier_attempt_may_have_been_applied(writing: Retries) -> None:
+    refused = RefusedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "too fast.")
+    assert writing.delay_after(LOST) is not None
+    assert writing.delay_after(refused) is None
+    error = writing.exception(refused)
+    assert isinstance(error, kekd.ResourceExhaustedError)
+    assert str(error) == "too fast. An earlier attempt may have been applied."
+
+
+def test_refused_first_attempt_says_nothing_of_earlier_ones(writing: Retries) -> None:
+    refused = RefusedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "too fast.")
+    assert writing.delay_after(refused) is None
+    assert str(writing.exception(refused)) == "too fast."
 
 
 @pytest.fixture

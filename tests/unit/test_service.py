@@ -5,13 +5,20 @@ from contextlib import closing
 
 import pytest
 
+from kekd_policy import Rule
 from kekd_schema import Envelope
 from kekd_server.caller import Caller
-from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
+from kekd_server.errors import (
+    AccessDeniedError,
+    EnvelopeExistsError,
+    EnvelopeNotFoundError,
+    EtagMismatchError,
+)
 from kekd_server.guard import Guard
 from kekd_server.metrics import Metrics
 from kekd_server.names import IndexName
 from kekd_server.service import EnvelopeService
+from kekd_server.storage.driver import Written
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.store import Push, Store
@@ -66,6 +73,37 @@ async def test_batch_retry_changes_nothing_and_answers_the_same(service: Envelop
     assert again[0] == first[0]
     assert isinstance(again[1], EtagMismatchError)
     assert (await service.get(CALLER, None, NAME)).envelope == OTHER
+
+
+class Policy:
+    """Allows or denies index names, as a policy that is reloaded."""
+
+    def __init__(self, service: EnvelopeService) -> None:
+        self._guard = service._guard
+
+    def deny(self, *names: str) -> None:
+        every = ("a", "b", "c")
+        rule = Rule(
+            name="r", identities=("*",), methods=("*",), indexes=tuple(sorted({*every} - {*names}))
+        )
+        self._guard.replace([rule])
+
+
+@pytest.mark.parametrize(("denied", "denied_at_retry"), [((), ("a",)), (("a",), ())])
+async def test_batch_retry_under_another_policy_answers_each_entry_with_its_own_result(
+    service: EnvelopeService, denied: tuple[str, ...], denied_at_retry: tuple[str, ...]
+) -> None:
+    policy = Policy(service)
+    envelopes = {name: Envelope(provider="none", version=n) for n, name in enumerate("abc", 1)}
+    pushes = [Push(IndexName(name), envelope, None) for name, envelope in envelopes.items()]
+    policy.deny(*denied)
+    first = (await service.push_many(CALLER, None, pushes, attempt=FIRST)).results
+    await service.push(CALLER, None, Push(IndexName("c"), OTHER, None))
+    policy.deny(*denied_at_retry)
+    again = (await service.push_many(CALLER, None, pushes, attempt=RETRY)).results
+    assert again[1:] == first[1:]
+    assert isinstance(again[0], AccessDeniedError if denied_at_retry else Written)
+    assert (await service.get(CALLER, None, IndexName("c"))).envelope == OTHER
 
 
 async def test_refused_create_is_decided_again_at_its_retry(service: EnvelopeService) -> None:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +14,7 @@ from kekd_server.storage.driver import Written
 from kekd_server.storage.write_attempt import RETENTION
 from kekd_server.storage.write_ledger import MAX_ENTRIES, Outcome, WriteLedger
 
+KEY = "i.kms.cat"
 ID = "0123456789abcdef" * 2
 PUSHED = Written("aa" * 16, "bb" * 16)
 DELETED = Written("", "cc" * 16)
@@ -37,7 +39,7 @@ def boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
 
 
 def apply(lock: int, attempt_id: str, written: Written = PUSHED) -> None:
-    with WriteLedger(lock).applying(attempt_id, written):
+    with WriteLedger(lock, KEY).applying(attempt_id, written):
         pass
 
 
@@ -45,49 +47,76 @@ def apply(lock: int, attempt_id: str, written: Written = PUSHED) -> None:
 def test_applied_write_is_found_with_its_result(lock: int, written: Written) -> None:
     apply(lock, "ff" * 16)
     apply(lock, ID, written)
-    assert WriteLedger(lock).find(ID) == (Outcome.APPLIED, written)
+    assert WriteLedger(lock, KEY).find(ID) == (Outcome.APPLIED, written, True)
 
 
 def test_unknown_write_is_not_found(lock: int) -> None:
     apply(lock, "ff" * 16, Written(ID, ID))  # only etags, no id
-    assert WriteLedger(lock).find(ID) is None
+    assert WriteLedger(lock, KEY).find(ID) is None
 
 
 def test_write_of_a_process_that_died_while_applying_is_started(lock: int) -> None:
-    with pytest.raises(KeyboardInterrupt), WriteLedger(lock).applying(ID, PUSHED):
+    with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).applying(ID, PUSHED):
         raise KeyboardInterrupt
-    assert WriteLedger(lock).find(ID) == (Outcome.STARTED, PUSHED)
+    assert WriteLedger(lock, KEY).find(ID) == (Outcome.STARTED, PUSHED, True)
 
 
 def test_failed_system_call_withdraws_the_entry(lock: int) -> None:
-    with pytest.raises(OSError, match="5"), WriteLedger(lock).applying(ID, PUSHED):
+    with pytest.raises(OSError, match="5"), WriteLedger(lock, KEY).applying(ID, PUSHED):
         raise OSError(errno.EIO, "5")
-    assert WriteLedger(lock).find(ID) is None
+    assert WriteLedger(lock, KEY).find(ID) is None
 
 
 def test_new_ledger_is_complete_unless_the_machine_booted_just_now(
     lock: int, boot: Callable[[int, float], None]
 ) -> None:
     boot(1, RETENTION)
-    assert WriteLedger(lock).is_complete
+    assert WriteLedger(lock, KEY).is_complete
     boot(1, RETENTION - 1)
-    assert not WriteLedger(lock).is_complete
+    assert not WriteLedger(lock, KEY).is_complete
 
 
-def test_ledger_of_another_boot_is_incomplete_for_the_retention(
+def test_ledger_of_an_earlier_boot_is_empty_and_complete_since_this_boot(
     lock: int, boot: Callable[[int, float], None]
 ) -> None:
     boot(1, 1000)
     apply(lock, ID)
+    boot(2, RETENTION - 1)
+    assert WriteLedger(lock, KEY).find(ID) is None
+    assert not WriteLedger(lock, KEY).is_complete
+    boot(2, RETENTION)
+    assert WriteLedger(lock, KEY).is_complete
+
+
+def test_ledger_of_another_host_is_incomplete_for_the_retention(
+    lock: int, boot: Callable[[int, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot(1, 1000)
+    apply(lock, ID)
+    monkeypatch.setattr(write_ledger, "_host", lambda: bytes(16))
     boot(2, 2000)
-    ledger = WriteLedger(lock)
-    assert ledger.find(ID) is None
-    assert not ledger.is_complete
-    apply(lock, "ff" * 16)
-    boot(2, 2000 + RETENTION - 1)
-    assert not WriteLedger(lock).is_complete
+    assert WriteLedger(lock, KEY).find(ID) is None
+    assert not WriteLedger(lock, KEY).is_complete
     boot(2, 2000 + RETENTION)
-    assert WriteLedger(lock).is_complete
+    assert WriteLedger(lock, KEY).is_complete
+
+
+def test_later_entry_of_a_write_counts(lock: int) -> None:
+    with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).applying(ID, DELETED):
+        raise KeyboardInterrupt
+    WriteLedger(lock, KEY).add(ID, Outcome.APPLIED, PUSHED)
+    assert WriteLedger(lock, KEY).find(ID) == (Outcome.APPLIED, PUSHED, True)
+
+
+def test_removal_goes_on_where_the_disk_has_no_room_for_an_entry(
+    lock: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "pwrite", Mock(side_effect=full))
+    apply(lock, ID, DELETED)
+    WriteLedger(lock, KEY).add(ID, Outcome.APPLIED)
+    with pytest.raises(OSError, match="No space"):
+        apply(lock, ID, PUSHED)
 
 
 def test_full_ledger_drops_its_older_half_and_is_incomplete_for_the_retention(
@@ -96,16 +125,16 @@ def test_full_ledger_drops_its_older_half_and_is_incomplete_for_the_retention(
     boot(1, 1000)
     for number in range(1, MAX_ENTRIES + 1):
         apply(lock, f"{number:032x}")
-    assert WriteLedger(lock).is_complete
+    assert WriteLedger(lock, KEY).is_complete
     apply(lock, ID)
-    ledger = WriteLedger(lock)
+    ledger = WriteLedger(lock, KEY)
     assert ledger.find(f"{1:032x}") is None
     assert ledger.find(f"{MAX_ENTRIES:032x}")
     assert ledger.find(ID)
     assert not ledger.is_complete
     assert os.fstat(lock).st_size <= (MAX_ENTRIES + 1) * 64
     boot(1, 1000 + RETENTION)
-    assert WriteLedger(lock).is_complete
+    assert WriteLedger(lock, KEY).is_complete
 
 
 def test_ledger_on_a_full_disk_takes_the_room_of_older_entries(
@@ -122,11 +151,24 @@ def test_ledger_on_a_full_disk_takes_the_room_of_older_entries(
 
     monkeypatch.setattr(os, "pwrite", write_in_place)
     apply(lock, ID)
-    assert WriteLedger(lock).find(ID)
+    assert WriteLedger(lock, KEY).find(ID)
 
 
 def test_torn_tail_is_overwritten(lock: int) -> None:
     apply(lock, "ff" * 16)
     os.pwrite(lock, b"torn", os.fstat(lock).st_size)
     apply(lock, ID)
-    assert WriteLedger(lock).find(ID) == (Outcome.APPLIED, PUSHED)
+    assert WriteLedger(lock, KEY).find(ID) == (Outcome.APPLIED, PUSHED, True)
+
+
+def test_entry_is_the_last_until_the_same_record_is_written(lock: int) -> None:
+    apply(lock, ID)
+    with WriteLedger(lock, "another").applying("ee" * 16, PUSHED):
+        pass
+    entry = WriteLedger(lock, KEY).find(ID)
+    assert entry
+    assert entry.is_last
+    apply(lock, "ff" * 16)
+    entry = WriteLedger(lock, KEY).find(ID)
+    assert entry
+    assert not entry.is_last

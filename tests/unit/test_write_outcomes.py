@@ -81,9 +81,28 @@ async def test_write_is_abandoned_once_all_who_joined_it_have_gone() -> None:
     assert outcomes.is_abandoned(FIRST.id)
     may_end.set()
     await asyncio.gather(*waiting)
-    again = Work(["etag"])
-    assert await outcomes.run(RETRY, again) == ["etag"]  # a batch that was cut short isn't kept
-    assert again.attempts == [RETRY]
+
+
+async def test_entries_of_a_batch_are_remembered_and_not_the_batch() -> None:
+    outcomes, work = WriteOutcomes(), Work(["first"], ["second"])
+    outcomes.add("aa", "etag")
+    outcomes.add("bb", EnvelopeExistsError("i"))
+    for error in (StoreUnavailableError("lost"), CallAbandonedError(), RuntimeError("bug")):
+        outcomes.add("cc", error)
+    applied, refused = outcomes.find("aa"), outcomes.find("bb")
+    assert applied
+    assert (applied.is_refusal, applied.result) == (False, "etag")
+    assert refused
+    assert refused.is_refusal
+    assert outcomes.find("cc") is None
+    assert await outcomes.run(FIRST, work) == ["first"]
+    assert await outcomes.run(RETRY, work) == ["second"]
+
+
+async def test_delete_of_nothing_is_remembered() -> None:
+    outcomes, work = WriteOutcomes(), Work(None, "removed")
+    assert await outcomes.run(FIRST, work) is None
+    assert await outcomes.run(RETRY, work) is None
 
 
 async def test_result_is_remembered_for_the_retention(
@@ -119,7 +138,8 @@ async def test_outcomes_beyond_the_bound_are_dropped_and_known_to_be(
     outcomes = WriteOutcomes(max_outcomes=10)
     await outcomes.run(attempt(0), Work("etag"))
     assert not outcomes.may_have_forgotten(attempt(99))
-    await outcomes.run(attempt(1), Work(["one"] * 10))  # a batch counts by its entries
+    for number in range(1, 11):
+        await outcomes.run(attempt(number), Work("etag"))
     assert outcomes.may_have_forgotten(attempt(0))
     assert not outcomes.may_have_forgotten(attempt(1))
     pass_time(RETENTION)

@@ -293,7 +293,7 @@ class DiskDriver:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._take(lock, path)
-            with RecordedWrite(lock, name, attempt) as write:
+            with RecordedWrite(lock, name, attempt or WriteAttempt.single()) as write:
                 yield write
         finally:
             durable.close_quietly(lock)

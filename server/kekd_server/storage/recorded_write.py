@@ -9,21 +9,20 @@ from kekd_server.names import IndexName
 from kekd_server.storage import durable
 from kekd_server.storage.driver import Written
 from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_ledger import NOTHING, Outcome, WriteLedger
+from kekd_server.storage.write_ledger import Entry, Outcome, WriteLedger
 
 
 class RecordedWrite:
-    """While it is entered, you hold the lock whose file is `lock`. Without an attempt, nothing is
-    looked up or recorded.
+    """While it is entered, you hold the lock whose file is `lock`.
 
     A retry that is refused is recorded too: its earlier attempt may still wait for the lock, and
     must not be applied after its caller got the refusal.
     """
 
-    def __init__(self, lock: int, name: IndexName, attempt: WriteAttempt | None) -> None:
+    def __init__(self, lock: int, name: IndexName, attempt: WriteAttempt) -> None:
         self._name = name
         self._attempt = attempt
-        self._ledger = WriteLedger(lock) if attempt else None
+        self._ledger = WriteLedger(lock, name.key)
 
     def __enter__(self) -> Self:
         return self
@@ -31,10 +30,12 @@ class RecordedWrite:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        if not self._attempt.is_retry:
+            return
         if isinstance(error, EnvelopeExistsError):
-            self._add_for_retry(Outcome.EXISTS)
+            self._ledger.add(self._attempt.id, Outcome.EXISTS)
         elif isinstance(error, EtagMismatchError):
-            self._add_for_retry(Outcome.MISMATCH)
+            self._ledger.add(self._attempt.id, Outcome.MISMATCH)
 
     def find_earlier(
         self, etag: str, read_etag: Callable[[IndexName], str | None]
@@ -44,32 +45,28 @@ class RecordedWrite:
 
         Raises what the earlier attempt raised, and `OutcomeUnknownError`.
         """
-        if self._attempt is None or self._ledger is None:
-            return None
-        match self._ledger.find(self._attempt.id):
-            case (Outcome.APPLIED, written):
-                return written
-            case (Outcome.EXISTS, _):
+        entry = self._ledger.find(self._attempt.id)
+        match entry:
+            case Entry(Outcome.APPLIED):
+                return entry.written
+            case Entry(Outcome.EXISTS):
                 raise EnvelopeExistsError(self._name.value)
-            case (Outcome.MISMATCH, _):
+            case Entry(Outcome.MISMATCH):
                 raise EtagMismatchError(self._name.value)
             case None if not self._attempt.is_retry or self._ledger.is_complete:
                 return None
-        if (read_etag(self._name) or "") != etag:
-            raise OutcomeUnknownError(self._name.value)
-        written = Written(etag, None)
-        self._ledger.add(self._attempt.id, Outcome.APPLIED, written)
-        return written
+        current = read_etag(self._name)
+        if (current or "") == etag:
+            written = entry.written if entry else Written(etag, None)
+            self._ledger.add(self._attempt.id, Outcome.APPLIED, written)
+            return written
+        if entry and entry.is_last and entry.written.before == current:
+            return None  # the daemon died before it was applied
+        raise OutcomeUnknownError(self._name.value)
 
     def applying(self, written: Written) -> durable.Applying:
-        if self._attempt is None or self._ledger is None:
-            return durable.NOT_RECORDED
         return self._ledger.applying(self._attempt.id, written)
 
     def add_nothing(self) -> None:
-        """The write found nothing to do."""
-        self._add_for_retry(Outcome.APPLIED)
-
-    def _add_for_retry(self, outcome: Outcome) -> None:
-        if self._attempt and self._ledger and self._attempt.is_retry:
-            self._ledger.add(self._attempt.id, outcome, NOTHING)
+        """The write found nothing to do, and never does anything from then on."""
+        self._ledger.add(self._attempt.id, Outcome.APPLIED)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import botocore.session
 from botocore.config import Config
@@ -264,7 +263,7 @@ class S3Driver:
 
     def _write(self, name: IndexName, attempt: WriteAttempt | None) -> S3Write:
         target = S3Object(self._s3, self._bucket, self._key(name), self._retried)
-        return S3Write(target, name, attempt or WriteAttempt(uuid4().hex))
+        return S3Write(target, name, attempt or WriteAttempt.single())
 
     def _translated(self) -> AbstractContextManager[None]:
         return translated(f"The store s3://{self._bucket} ({self._s3.meta.endpoint_url})")

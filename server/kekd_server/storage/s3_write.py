@@ -1,6 +1,7 @@
 """One write to an S3 object, applied at most once even where S3's answers are lost."""
 
 import time
+from functools import partial
 from typing import Final
 
 from kekd_server.errors import (
@@ -57,8 +58,9 @@ class S3Write:
         raise self._race_lost()
 
     def put(self, record: bytes, if_etag: str | None) -> Written:
+        read = partial(self._read_for_retry, if_etag)
         for _ in range(_MAX_ROUNDS):
-            current = self._read_for_retry() if self._attempt.is_retry else self._object.read()
+            current = read() if self._attempt.is_retry else self._object.read()
             if current and self._is_mine(current):
                 return Written(current.etag, None)
             before = current.etag if current else None
@@ -98,12 +100,14 @@ class S3Write:
             return current.etag
         raise self._race_lost()
 
-    def _read_for_retry(self) -> Version:
-        """The version that this attempt can build on, knowing that the earlier one wasn't applied:
-        nobody wrote the object since. Or the one that the earlier attempt left.
+    def _read_for_retry(self, if_etag: str | None = None) -> Version:
+        """The version that the earlier attempt left; or one that shows that it wasn't applied: the
+        version that it was to replace, or one from before it.
         """
         current = self._object.read()
-        if current and (self._is_mine(current) or current.is_older_than(RETENTION)):
+        if current and (
+            self._is_mine(current) or current.etag == if_etag or current.is_older_than(RETENTION)
+        ):
             return current
         raise self._outcome_unknown()
 

@@ -176,30 +176,58 @@ class Store:
         *,
         owner: str = "",
         is_abandoned: IsAbandoned = never_abandoned,
-        attempt: WriteAttempt | None = None,
+        attempts: Sequence[WriteAttempt] | None = None,
     ) -> list[Written | KekdError]:
         """For each what `put` answers with or raises. Those of one name are done in their order.
+        Each entry is a write of its own, with an attempt of its own.
 
-        Once it `is_abandoned`, no more are begun; each of these is a `CallAbandonedError`. An
-        attempt is abandoned when every caller who waits for it has gone. It isn't where the store
-        couldn't tell at a retry which entries were applied.
+        Once it `is_abandoned`, no more are begun; each of these is a `CallAbandonedError`. A batch
+        with attempts is abandoned when every caller who waits for it has gone. It isn't where the
+        store couldn't tell at a retry which entries were applied.
         """
         if not pushes:
             return []
-        if attempt is None:
+        if attempts is None:
             return await self._put_many(pushes, owner, is_abandoned, None)
-        has_no_waiter = partial(self._outcomes.is_abandoned, attempt.id)
-        work = partial(self._put_many, pushes, owner, has_no_waiter)
+        ids = (bytes.fromhex(attempt.id) for attempt in attempts)
+        batch = WriteAttempt.derive(ids, is_retry=attempts[0].is_retry)
+        has_no_waiter = partial(self._outcomes.is_abandoned, batch.id)
+        work = partial(self._put_new, pushes, attempts, owner, has_no_waiter)
         if not self._driver.recognizes_attempts:
             is_abandoned = never_abandoned
-        return await self._once(attempt, pushes[0].name, work, is_abandoned)
+        return await self._once(batch, pushes[0].name, work, is_abandoned)
+
+    async def _put_new(
+        self,
+        pushes: Sequence[Push],
+        attempts: Sequence[WriteAttempt],
+        owner: str,
+        is_abandoned: IsAbandoned,
+        _batch: WriteAttempt | None,
+    ) -> list[Written | KekdError]:
+        """As `put_many`, without those whose result is remembered."""
+        results: dict[int, Written | KekdError] = {}
+        new: dict[int, WriteAttempt] = {}
+        for number, attempt in enumerate(attempts):
+            outcome = self._outcomes.find(attempt.id)
+            if outcome and not outcome.is_refusal:
+                results[number] = outcome.result
+            else:
+                new[number] = attempt._replace(is_retry=attempt.is_retry and outcome is None)
+        put = await self._put_many(
+            [pushes[number] for number in new], owner, is_abandoned, list(new.values())
+        )
+        for (number, attempt), result in zip(new.items(), put, strict=True):
+            self._outcomes.add(attempt.id, result)
+            results[number] = result
+        return [results[number] for number in range(len(pushes))]
 
     async def _put_many(
         self,
         pushes: Sequence[Push],
         owner: str,
         is_abandoned: IsAbandoned,
-        attempt: WriteAttempt | None,
+        attempts: Sequence[WriteAttempt] | None,
     ) -> list[Written | KekdError]:
         loop = asyncio.get_running_loop()
         parts: list[list[int]] = [[] for _ in range(self._pushing_threads)]
@@ -211,8 +239,8 @@ class Store:
 
         def put(part: Sequence[int]) -> None:
             for number in part:
-                entry = attempt.entry(number) if attempt else None
-                results[number] = self._put(loop, pushes[number], entry)
+                attempt = attempts[number] if attempts else None
+                results[number] = self._put(loop, pushes[number], attempt)
 
         async def take_turns(part: Sequence[int]) -> None:
             for at in range(0, len(part), _PUTS_A_TURN):

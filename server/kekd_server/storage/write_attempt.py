@@ -1,6 +1,7 @@
 """One attempt of a write that its caller may send again."""
 
 import hashlib
+import secrets
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
 
@@ -25,6 +26,11 @@ class WriteAttempt(NamedTuple):
             digest.update(len(part).to_bytes(4))
             digest.update(part)
         return cls(digest.hexdigest(), is_retry)
+
+    @classmethod
+    def single(cls) -> Self:
+        """The only attempt of a write."""
+        return cls(secrets.token_hex(ID_BYTES))
 
     def entry(self, number: int) -> Self:
         """The attempt of one entry of a batch."""

@@ -2,8 +2,8 @@
 
 It is the content of the lock's own file, so that whoever may write a record has it open already:
 
-    header   64 bytes   magic (16), boot id (16), complete since (8), zeros
-    entry    64 bytes   id (16), time (8), outcome (1), had a record (1), zeros (6),
+    header   64 bytes   magic (16), boot id (16), complete since (8), host (16), zeros
+    entry    64 bytes   id (16), time (8), outcome (1), had a record (1), digest of the key (6),
                         etag of the new record (16), etag of the old record (16)
 
 Numbers are little-endian; times are seconds of the monotonic clock, which all processes share
@@ -12,6 +12,7 @@ power cut the boot id tells that it may be incomplete.
 """
 
 import errno
+import hashlib
 import os
 import struct
 import time
@@ -28,8 +29,9 @@ from kekd_server.storage.write_attempt import ID_BYTES, RETENTION
 MAX_ENTRIES: Final = 4096
 
 _MAGIC: Final = b"kekd ledger v1\n\0"
-_HEADER: Final = struct.Struct("<16s16sd24x")
-_ENTRY: Final = struct.Struct("<16sdBB6x16s16s")
+_HEADER: Final = struct.Struct("<16s16sd16s8x")
+_ENTRY: Final = struct.Struct("<16sdBB6s16s16s")
+_KEY_BYTES: Final = 6
 _TIME: Final = struct.Struct("<d")
 _SIZE: Final = _ENTRY.size
 _NO_ETAG: Final = bytes(16)
@@ -49,6 +51,8 @@ class Entry(NamedTuple):
     outcome: Outcome
     written: Written
     """What an applied write answers with. An empty etag means that it left no record."""
+    is_last: bool
+    """Whether no write of the same record was recorded after it."""
 
 
 NOTHING: Final = Written("", None)
@@ -57,22 +61,29 @@ NOTHING: Final = Written("", None)
 class WriteLedger:
     """The ledger in a lock's file. Use it only while you hold the lock."""
 
-    def __init__(self, file: int) -> None:
+    def __init__(self, file: int, key: str) -> None:
+        """`key` is of the record that is to be written."""
         self._file = file
+        self._key = hashlib.blake2b(key.encode(), digest_size=_KEY_BYTES).digest()
         self._content = os.pread(file, (MAX_ENTRIES + 2) * _SIZE, 0)
         self._check_header()
 
     def find(self, attempt_id: str) -> Entry | None:
         """The write of that id. None if it wasn't begun here, or is no longer remembered."""
         wanted = bytes.fromhex(attempt_id)
-        at = self._content.find(wanted, _SIZE)
+        at = self._content.rfind(wanted)
         while at > 0 and at % _SIZE:  # the bytes of a field that happen to be the same
-            at = self._content.find(wanted, at + 1)
-        if at < 0 or at + _SIZE > len(self._content):
+            at = self._content.rfind(wanted, 0, at + ID_BYTES - 1)
+        if at < _SIZE or at + _SIZE > len(self._content):
             return None
-        _, _, outcome, existed, after, before = _ENTRY.unpack_from(self._content, at)
+        _, _, outcome, existed, _, after, before = _ENTRY.unpack_from(self._content, at)
         written = Written(_etag(after), before.hex() if existed else None)
-        return Entry(Outcome(outcome), written)
+        return Entry(Outcome(outcome), written, self._is_last(at))
+
+    def _is_last(self, at: int) -> bool:
+        later = self._content[at + _SIZE :]
+        later = later[: len(later) - len(later) % _SIZE]
+        return all(key != self._key for _, _, _, _, key, _, _ in _ENTRY.iter_unpack(later))
 
     @property
     def is_complete(self) -> bool:
@@ -80,33 +91,48 @@ class WriteLedger:
         return time.monotonic() - self._complete_since >= RETENTION
 
     def add(self, attempt_id: str, outcome: Outcome, written: Written = NOTHING) -> None:
-        self._append(_entry(attempt_id, outcome, written))
+        """Not where the disk has no room for it: the next attempt is decided again."""
+        try:
+            self._append(self._entry(attempt_id, outcome, written))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
 
     @contextmanager
     def applying(self, attempt_id: str, written: Written) -> Iterator[None]:
         """Around the one system call that applies a write. An OSError withdraws the entry: then
         that call changed nothing.
+
+        A removal goes on without an entry where the disk has no room for one.
         """
-        at = self._append(_entry(attempt_id, Outcome.STARTED, written))
+        try:
+            at = self._append(self._entry(attempt_id, Outcome.STARTED, written))
+        except OSError as error:
+            if error.errno not in _FULL or written.etag:
+                raise
+            yield
+            return
         try:
             yield
         except OSError:
             os.pwrite(self._file, _NO_ID, at)
             raise
-        os.pwrite(self._file, _entry(attempt_id, Outcome.APPLIED, written), at)
+        os.pwrite(self._file, self._entry(attempt_id, Outcome.APPLIED, written), at)
 
     def _check_header(self) -> None:
         boot = _boot_id()
         if len(self._content) >= _SIZE:
-            magic, written_in, complete_since = _HEADER.unpack_from(self._content)
+            magic, written_in, complete_since, host = _HEADER.unpack_from(self._content)
             if (magic, written_in) == (_MAGIC, boot):
                 self._complete_since: float = complete_since
                 return
-            # Another boot, or another machine on a network filesystem.
-            self._complete_since = time.monotonic()
-        else:
-            # Nothing was applied yet, unless a power cut took the file: boot was at time 0.
-            self._complete_since = 0.0
+            if magic == _MAGIC and host != _host():  # on a network filesystem
+                self._complete_since = time.monotonic()
+                self._rewrite(b"")
+                return
+        # Since the machine booted, which was at time 0: what was applied then is on disk, and what
+        # its power cut took of this file may not be.
+        self._complete_since = 0.0
         self._content = b""
 
     def _append(self, entry: bytes) -> int:
@@ -126,6 +152,14 @@ class WriteLedger:
             os.pwrite(self._file, entry, at)
         return at
 
+    def _entry(self, attempt_id: str, outcome: Outcome, written: Written) -> bytes:
+        after = bytes.fromhex(written.etag) or _NO_ETAG
+        before = bytes.fromhex(written.before or "") or _NO_ETAG
+        existed = written.before is not None
+        return _ENTRY.pack(
+            bytes.fromhex(attempt_id), time.monotonic(), outcome, existed, self._key, after, before
+        )
+
     def _drop_oldest(self) -> None:
         """Keeps the younger half, so that the next drop is far away."""
         entries = [self._content[at : at + _SIZE] for at in range(_SIZE, len(self._content), _SIZE)]
@@ -136,20 +170,19 @@ class WriteLedger:
         self._rewrite(b"".join(kept))
 
     def _rewrite(self, entries: bytes) -> None:
-        self._content = _HEADER.pack(_MAGIC, _boot_id(), self._complete_since) + entries
+        header = _HEADER.pack(_MAGIC, _boot_id(), self._complete_since, _host())
+        self._content = header + entries
         os.pwrite(self._file, self._content, 0)
         os.ftruncate(self._file, len(self._content))
 
 
-def _entry(attempt_id: str, outcome: Outcome, written: Written) -> bytes:
-    after = bytes.fromhex(written.etag) or _NO_ETAG
-    before = bytes.fromhex(written.before or "") or _NO_ETAG
-    existed = written.before is not None
-    return _ENTRY.pack(bytes.fromhex(attempt_id), time.monotonic(), outcome, existed, after, before)
-
-
 def _etag(field: bytes) -> str:
     return "" if field == _NO_ETAG else field.hex()
+
+
+@cache
+def _host() -> bytes:
+    return hashlib.blake2b(os.uname().nodename.encode(), digest_size=ID_BYTES).digest()
 
 
 @cache

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from kekd_server.errors import (
-    CallAbandonedError,
     KekdError,
     OutcomeUnknownError,
     StoreSilentError,
@@ -21,7 +20,7 @@ IsAbandoned: TypeAlias = Callable[[], bool]
 """Whether a caller doesn't wait any more."""
 
 MAX_OUTCOMES: Final = 65_536
-"""How many outcomes are remembered, at some 300 bytes each. The entries of a batch count each."""
+"""How many outcomes are remembered, at some 300 bytes each."""
 
 _AMBIGUOUS: Final = (StoreUnavailableError, StoreSilentError, OutcomeUnknownError)
 
@@ -31,11 +30,10 @@ class _Running(NamedTuple):
     waiters: list[IsAbandoned]
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
     is_refusal: bool
-    """Whether the write changed nothing."""
+    """Whether the write changed nothing, so that the next attempt is like a first one."""
     result: Any
-    size: int
     expires: float
 
 
@@ -54,9 +52,8 @@ class WriteOutcomes:
 
     def __init__(self, *, max_outcomes: int = MAX_OUTCOMES) -> None:
         self._running: dict[str, _Running] = {}
-        self._ended: OrderedDict[str, _Outcome] = OrderedDict()
+        self._ended: OrderedDict[str, Outcome] = OrderedDict()
         self._max = max_outcomes
-        self._size = 0
         self._last_dropped = -math.inf
         """When an outcome was dropped before its time."""
 
@@ -70,6 +67,23 @@ class WriteOutcomes:
         """Whether every caller who waits for a running write has gone."""
         return all(has_gone() for has_gone in self._running[attempt_id].waiters)
 
+    def find(self, attempt_id: str) -> Outcome | None:
+        self._expire()
+        return self._ended.get(attempt_id)
+
+    def add(self, attempt_id: str, ended: object) -> None:
+        """Remembers the result of a write or its refusal, and no failure that leaves it open."""
+        is_failure = isinstance(ended, BaseException)
+        is_refusal = isinstance(ended, KekdError) and not isinstance(ended, _AMBIGUOUS)
+        if is_failure and not is_refusal:
+            return
+        self._ended.pop(attempt_id, None)
+        result = None if is_refusal else ended
+        self._ended[attempt_id] = Outcome(is_refusal, result, time.monotonic() + RETENTION)
+        while len(self._ended) > self._max:
+            self._ended.popitem(last=False)
+            self._last_dropped = time.monotonic()
+
     async def run(
         self,
         attempt: WriteAttempt,
@@ -77,13 +91,12 @@ class WriteOutcomes:
         is_abandoned: IsAbandoned = never_abandoned,
     ) -> T:
         """The result of the write, from this attempt or an earlier one. The work goes on even if
-        this caller is cancelled.
+        this caller is cancelled. A list is the result of a batch, whose entries `add` remembers.
         """
-        self._expire()
-        if outcome := self._ended.get(attempt.id):
+        if outcome := self.find(attempt.id):
             if not outcome.is_refusal:
-                result: T = outcome.result
-                return result
+                earlier: T = outcome.result
+                return earlier
             attempt = attempt._replace(is_retry=False)
         running = self._running.get(attempt.id) or self._start(attempt, work)
         running.waiters.append(is_abandoned)
@@ -102,23 +115,9 @@ class WriteOutcomes:
         del self._running[attempt_id]
         if work.cancelled():
             return
-        error = work.exception()
-        if error is None:
-            result = work.result()
-            if not (isinstance(result, list) and any(map(_is_abandoned, result))):
-                self._remember(attempt_id, result)
-        elif isinstance(error, KekdError) and not isinstance(error, _AMBIGUOUS):
-            self._remember(attempt_id, None, is_refusal=True)
-
-    def _remember(self, attempt_id: str, result: Any, *, is_refusal: bool = False) -> None:
-        self._forget(attempt_id)
-        size = len(result) if isinstance(result, list) else 1
-        expires = time.monotonic() + RETENTION
-        self._ended[attempt_id] = _Outcome(is_refusal, result, size, expires)
-        self._size += size
-        while self._size > self._max:
-            self._forget(next(iter(self._ended)))
-            self._last_dropped = time.monotonic()
+        ended = work.exception() or work.result()
+        if not isinstance(ended, list):
+            self.add(attempt_id, ended)
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -126,13 +125,4 @@ class WriteOutcomes:
             oldest, outcome = next(iter(self._ended.items()))
             if outcome.expires > now:
                 return
-            self._forget(oldest)
-
-    def _forget(self, attempt_id: str) -> None:
-        if outcome := self._ended.pop(attempt_id, None):
-            self._size -= outcome.size
-
-
-def _is_abandoned(entry: object) -> bool:
-    """Whether this entry of a batch wasn't begun."""
-    return isinstance(entry, CallAbandonedError)
+            del self._ended[oldest]
