@@ -1,8 +1,9 @@
 """grpcio's asyncio server, with an accept loop of kekd's own.
 
-grpcio's own loop has two faults that its options and interceptors can't reach. It ends the whole
-server at a call to an unknown method whose path isn't UTF-8. And it keeps an answer that the caller
-doesn't read for as long as the connection lasts.
+grpcio's own loop has three faults that its options and interceptors can't reach. It ends the whole
+server at a call to an unknown method whose path isn't UTF-8. It keeps an answer that the caller
+doesn't read for as long as the connection lasts. And it waits as long for a request that never
+comes.
 
 This module uses names that grpcio doesn't document. `is_supported` looks for them, so that a grpcio
 without them serves by its own loop.
@@ -13,7 +14,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from grpc._cython import cygrpc
 from grpc.aio import AbortError, _server
@@ -23,6 +24,15 @@ from kekd_server.log import Seldom
 UNREAD_TIMEOUT: Final = 10.0
 """Seconds that a caller has to read an answer."""
 
+REQUEST_TIMEOUT: Final = 10.0
+"""Seconds that a caller has to send a request, and that a stream of requests may last."""
+
+MAX_UNREQUESTED: Final = 1000
+"""Calls whose request hasn't arrived, at once: some 30 MB, with all the metadata they may have.
+One more ends the oldest. To refuse the newest would let those who send no requests shut out all,
+and an honest call waits some milliseconds for its request, so that it is hardly ever the oldest.
+"""
+
 _FUNCTIONS: Final = ("_handle_rpc", "_schedule_rpc_coro")
 _METHODS: Final = (
     "_make_request_call_future",
@@ -30,8 +40,10 @@ _METHODS: Final = (
     "_request_registered_call",
     "add_registered_method_handlers",
 )
+_NO_REQUEST: Final = "a call whose caller did not send its request"
+_NO_READER: Final = "an answer that its caller did not read"
 _SWEEPS: Final = 10
-"""How many times in the timeout unread answers are looked through."""
+"""How many times in a timeout the calls that have it are looked through."""
 
 Options = Sequence[tuple[str, Any]]
 Handler = Any
@@ -47,16 +59,28 @@ def is_supported() -> bool:
 
 
 class GrpcioServer(_server.Server):
-    """Serves methods that are registered; any other is UNIMPLEMENTED.
+    """Serves methods that are registered; any other is UNIMPLEMENTED. One that takes one request
+    and streams answers has to be a coroutine, not a generator.
 
     The task of a call lasts until its answer was read, or nobody can read it any more. An answer
-    that isn't read within `unread_timeout` is terminated, with its stream.
+    that isn't read within `unread_timeout` is terminated, with its stream, and so is a call whose
+    request doesn't arrive within `request_timeout`, or that streams requests for longer.
     """
 
-    def __init__(self, options: Options, *, unread_timeout: float = UNREAD_TIMEOUT) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        unread_timeout: float = UNREAD_TIMEOUT,
+        request_timeout: float = REQUEST_TIMEOUT,
+        max_unrequested: int = MAX_UNREQUESTED,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = _Acceptor(self._loop, None, (), None, options, None)
-        self._server.unread = _Unread(unread_timeout)
+        self._server.waiting = _Waiting(
+            requests=_Waits(request_timeout, _NO_REQUEST, max_calls=max_unrequested),
+            answers=_Waits(unread_timeout, _NO_READER),
+        )
 
 
 class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types for its core
@@ -64,7 +88,7 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types 
     tasks.
     """
 
-    unread: "_Unread"
+    waiting: "_Waiting"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -84,7 +108,7 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types 
         name = path.decode() if path else "unknown"
         next_call = partial(self._request_registered_call, path) if path else self._request_call
         while True:
-            call = _Call(self._handlers.get(name), self.unread, self._running)
+            call = _Call(self._handlers.get(name), self.waiting, self._running)
             # Not kept in a variable: a call lives for as long as something refers to its state.
             call.begin(name, await next_call())
 
@@ -95,9 +119,9 @@ class _Call:
     _answering: "asyncio.Task[Any] | None" = None
     _closing: "asyncio.Task[None]"
 
-    def __init__(self, handler: Handler | None, unread: "_Unread", running: "set[_Call]") -> None:
+    def __init__(self, handler: Handler | None, waiting: "_Waiting", running: "set[_Call]") -> None:
         self._handler = handler
-        self._unread = unread
+        self._waiting = waiting
         self._running = running
 
     def begin(self, name: str, state: Any) -> None:
@@ -107,11 +131,13 @@ class _Call:
         closing = cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
         self._closing = loop.create_task(closing)
         self._running.add(self)
+        self._waiting.requests.add(self)
         self._closing.add_done_callback(self._end)
 
     def _end(self, _: object) -> None:
         self._running.discard(self)
-        self._unread.remove(self)
+        self._waiting.requests.remove(self)
+        self._waiting.answers.remove(self)
 
     def handler(self) -> Handler | None:
         """To be asked for in the task that answers."""
@@ -124,6 +150,7 @@ class _Call:
         return handler
 
     async def _answer(self, behavior: Any, request: Any, context: Any) -> Any:
+        self._waiting.requests.remove(self)
         answer = behavior(request, context)
         del request, context
         try:
@@ -133,7 +160,7 @@ class _Call:
             error.__context__ = None
             raise error.with_traceback(None) from None
         finally:
-            self._unread.add(self)
+            self._waiting.answers.add(self)
 
     def terminate(self) -> None:
         """Both tasks hold the call, and gRPC resets its stream when nobody does."""
@@ -155,17 +182,22 @@ class _Resolver:
         return call.handler() if call else None
 
 
-class _Unread:
-    """Answers that were handed to gRPC, from the oldest to the newest."""
+class _Waits:
+    """Calls that wait for their caller, from the oldest to the newest."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, what: str, *, max_calls: int | None = None) -> None:
+        """`what` says of a call why it is terminated. `max_calls` may wait at once."""
         self._timeout = timeout
+        self._what = what
+        self._max_calls = max_calls
         self._since: dict[_Call, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._seldom = Seldom()
 
     def add(self, call: _Call) -> None:
         self._since[call] = time.monotonic()
+        if self._max_calls and len(self._since) > self._max_calls:
+            self._terminate(next(iter(self._since)), f"as more than {self._max_calls} wait")
         if not self._sweeper:
             self._sweep()
 
@@ -177,13 +209,20 @@ class _Unread:
         for call, since in list(self._since.items()):
             if since > too_old:
                 break
-            self._terminate(call)
+            self._terminate(call, f"in {self._timeout:g} s")
         pause = self._timeout / _SWEEPS
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(pause, self._sweep) if self._since else None
 
-    def _terminate(self, call: _Call) -> None:
+    def _terminate(self, call: _Call, why: str) -> None:
         self.remove(call)
         call.terminate()
         if self._seldom.is_due(None):
-            _log.warning("terminated an answer that its caller did not read in %g s", self._timeout)
+            _log.warning("terminated %s %s", self._what, why)
+
+
+class _Waiting(NamedTuple):
+    """What calls of a server wait for."""
+
+    requests: _Waits
+    answers: _Waits
