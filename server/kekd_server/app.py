@@ -17,7 +17,8 @@ from kekd_schema import prepare_to_encode
 from kekd_server import notify, predecessor
 from kekd_server.audit import AuditLog
 from kekd_server.errors import KekdError, StoreUnusableError
-from kekd_server.exposed_files import exposures
+from kekd_server.exposed_files import exposures, store_exposures
+from kekd_server.file_trust import Exposure
 from kekd_server.guard import Guard
 from kekd_server.health import Health
 from kekd_server.limits import Limits
@@ -123,6 +124,7 @@ async def _serve(  # noqa: PLR0913
     certificates = _read_certificates(listeners)
     tracing = Tracing.from_environment()
     stores = await _open_stores(settings, metrics, tracing)
+    warnings += await _check_folders(stores)
     health = Health(stores, metrics)
     guard = Guard(
         settings.policy,
@@ -201,7 +203,21 @@ def _check_files(settings: Settings, policy_file: Path | None) -> list[str]:
     found = exposures(settings, policy_file)
     if refused := [str(it) for it in found if it.is_refused]:
         raise SettingsError(refused)
-    warnings = [str(it) for it in found]
+    return _logged_warnings(found)
+
+
+async def _check_folders(stores: Stores) -> list[str]:
+    """As `_check_files`, for the stores that answer."""
+    found: list[Exposure] = []
+    for store in stores:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_OPENING_SECONDS):
+                found += await store.inspect(store_exposures)
+    return _logged_warnings(found)
+
+
+def _logged_warnings(found: Iterable[Exposure]) -> list[str]:
+    warnings = [str(exposure) for exposure in found]
     for warning in warnings:
         _log.warning("%s", warning)
     return warnings

@@ -7,11 +7,11 @@ from pathlib import Path
 from kekd_server.file_trust import Exposure, file_exposures, folder_exposures
 from kekd_server.listen import TcpListener, UnixListener
 from kekd_server.settings import Settings
-from kekd_server.storage.location import DiskLocation
+from kekd_server.storage.location import DiskLocation, Location
 
 
 def exposures(settings: Settings, policy_file: Path | None) -> list[Exposure]:
-    """Those of all files and folders that the settings name, as they are now."""
+    """Those of the files and sockets that the settings name, as they are now."""
     uid = os.geteuid()
     found: dict[Exposure, None] = {}  # in their order, each once
     for path, is_secret in _files(settings, policy_file):
@@ -35,10 +35,14 @@ def _files(settings: Settings, policy_file: Path | None) -> Iterator[tuple[Path,
         yield settings.audit.path, False
 
 
+def store_exposures(location: Location) -> list[Exposure]:
+    """Those of a store's folder. Waits for its disk."""
+    if not isinstance(location, DiskLocation):
+        return []
+    return list(folder_exposures(Path(location.path), os.geteuid()))
+
+
 def _folders(settings: Settings) -> Iterator[Path]:
-    for location in settings.locations:
-        if isinstance(location, DiskLocation):
-            yield Path(location.path)
     for listener in settings.listeners:
         if isinstance(listener, UnixListener):
             # The folder itself is checked as it is listened in.

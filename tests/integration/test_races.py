@@ -252,11 +252,13 @@ def test_a_restart_under_load_loses_and_fails_nothing(
 ) -> None:
     flags = ("--disk", str(tmp_path / "keystore"))
     daemon = start_daemon(*flags)
-    over = threading.Event()
+    over, have_connected = threading.Event(), threading.Barrier(17)
 
     def create(number: int) -> list[str]:
         created: list[str] = []
-        with kekd.Client(daemon.address, timeout=30) as client:
+        with kekd.Client(daemon.address, timeout=120) as client:
+            client.wait(60)
+            have_connected.wait(60)
             while not over.is_set():
                 created.append(f"{number}-{len(created)}")
                 client.create_index_kms(None, created[-1], kekd.KMSBlob(provider="none"))
@@ -264,6 +266,7 @@ def test_a_restart_under_load_loses_and_fails_nothing(
 
     with ThreadPoolExecutor(16) as threads:
         creators = [threads.submit(create, number) for number in range(16)]
+        have_connected.wait(60)
         for _ in range(3):
             daemon.stop()
             daemon = start_daemon(*flags)

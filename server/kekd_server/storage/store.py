@@ -110,6 +110,10 @@ class Store:
         with self._named:
             await self._in_check_thread(self._driver.check_writes)
 
+    async def inspect(self, look: Callable[[Location], T]) -> T:
+        """What a function finds out about the place of the store. It may wait for the disk."""
+        return await self._in_check_thread(lambda: look(self.location))
+
     async def get(self, name: IndexName, *, owner: str = "") -> StoredEnvelope:
         """Handing it to a thread takes as long as all the rest: only what may block is."""
         with self._named:

@@ -65,7 +65,7 @@ def test_what_is_only_warned_of_is_in_the_log_the_status_and_the_doctors_finding
     address = ("--listen", f"unix:{shared}/own/kekd.sock")
     daemon = start_tls_daemon("--disk", str(keystore), *address)
     replaced = "anyone may replace what is in this folder: chmod o-w"
-    expected = [f"{it}: {replaced} {it}" for it in (keystore, shared)]
+    expected = [f"{folder}: {replaced} {folder}" for folder in (shared, keystore)]
     for warning in expected:
         assert daemon.logged(f"WARNING {warning}") == 1
     with kekd.Client(daemon.daemon.address) as client:
