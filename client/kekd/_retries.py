@@ -52,6 +52,8 @@ class Retries:
         self._may_be_applied = self._earlier_may_be_applied = False
         self._unreachable = ""
         """Why the last attempt that no daemon has begun failed."""
+        self._last_answer: grpc.RpcError | None = None
+        """What the daemon answered last that was worth another attempt."""
 
     @property
     def remaining(self) -> float:
@@ -73,13 +75,18 @@ class Retries:
         is_final = _rpc.is_closed(text) or _rpc.is_forbidden(text)
         if is_final or code not in _RETRYABLE or self._is_over(delay):
             return None
+        self._last_answer = error if is_sent else None
         self._backoff = min(_MAX_BACKOFF, self._backoff * _BACKOFF_MULTIPLIER)
         if self._may_be_applied and self._operation.writes:
             self._operation.request.is_retry = True  # type: ignore[attr-defined]
         return delay
 
     def exception(self, error: grpc.RpcError) -> EnvelopeError:
-        """What the call ends with after its last attempt."""
+        """What the call ends with after its last attempt. Where time ran out in the midst of that,
+        the daemon's answer to the one before says more.
+        """
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._last_answer:
+            error = self._last_answer
         failure = _rpc.translated(
             error,
             self._dialer.address,

@@ -57,6 +57,16 @@ def test_refused_retry_says_that_an_earlier_attempt_may_have_been_applied(writin
     assert str(error) == "too fast. An earlier attempt may have been applied."
 
 
+def test_deadline_after_an_answer_says_what_the_daemon_answered(retries: Retries) -> None:
+    answered = FailedCall(grpc.StatusCode.UNAVAILABLE, "The store is away.")
+    late = FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    assert retries.delay_after(answered) is not None
+    assert retries.delay_after(late) is None
+    error = retries.exception(late)
+    assert isinstance(error, kekd.UnavailableError)
+    assert "The store is away." in str(error)
+
+
 def test_refused_first_attempt_says_nothing_of_earlier_ones(writing: Retries) -> None:
     refused = RefusedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "too fast.")
     assert writing.delay_after(refused) is None
