@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ from kekd_server.key_ranges import KeyRanges
 from kekd_server.names import IndexName
 from kekd_server.storage import disk
 from kekd_server.storage.disk import DiskDriver
+from kekd_server.storage.driver import Driver
+from kekd_server.storage.write_attempt import WriteAttempt
 from tests.contract.driver_contract import (
     ALL,
     FIRST,
@@ -426,6 +428,55 @@ def test_retry_of_a_write_at_which_a_daemon_died_is_applied_once_unless_others_w
     else:
         assert driver.put(NAME, b"mine", if_etag=None, attempt=RETRY).etag
         assert driver.get(NAME).record == b"mine"
+
+
+def create(driver: Driver, attempt: WriteAttempt) -> object:
+    return driver.create(NAME, b"mine", attempt=attempt)
+
+
+def push(driver: Driver, attempt: WriteAttempt) -> object:
+    return driver.put(NAME, b"mine", if_etag=None, attempt=attempt)
+
+
+def delete(driver: Driver, attempt: WriteAttempt) -> object:
+    return driver.delete(NAME, if_etag=None, attempt=attempt)
+
+
+@pytest.mark.parametrize("is_applied", [True, False])
+@pytest.mark.parametrize(
+    ("before", "write", "system_call", "after"),
+    [
+        (None, create, "link", b"mine"),
+        (b"old", push, "rename", b"mine"),
+        (b"old", delete, "unlink", None),
+    ],
+)
+def test_retry_after_a_failed_system_call_succeeds_whether_or_not_that_was_applied(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    before: bytes | None,
+    write: Callable[[Driver, WriteAttempt], object],
+    system_call: str,
+    after: bytes | None,
+    is_applied: bool,
+) -> None:
+    harness = DiskHarness(tmp_path)
+    if before:
+        harness.driver.put(NAME, before, if_etag=None)
+    really_call = getattr(os, system_call)
+
+    def fail(*paths: str | Path) -> None:
+        monkeypatch.setattr(os, system_call, really_call)
+        if is_applied:
+            really_call(*paths)
+        raise OSError(errno.EIO, "failed")
+
+    monkeypatch.setattr(os, system_call, fail)
+    with pytest.raises(StoreUnavailableError):
+        write(harness.driver, FIRST)
+    assert write(harness.driver, RETRY)
+    assert harness.read(NAME.key) == after
 
 
 def test_retry_is_durable_before_it_is_answered(

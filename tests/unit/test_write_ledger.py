@@ -61,9 +61,15 @@ def test_write_of_a_process_that_died_while_applying_is_started(lock: int) -> No
     assert WriteLedger(lock, KEY).find(ID) == (Outcome.STARTED, PUSHED, True)
 
 
-def test_failed_system_call_withdraws_the_entry(lock: int) -> None:
+def test_write_whose_system_call_failed_is_started(lock: int) -> None:
     with pytest.raises(OSError, match="5"), WriteLedger(lock, KEY).applying(ID, PUSHED):
         raise OSError(errno.EIO, "5")
+    assert WriteLedger(lock, KEY).find(ID) == (Outcome.STARTED, PUSHED, True)
+
+
+def test_create_of_what_exists_withdraws_the_entry(lock: int) -> None:
+    with pytest.raises(FileExistsError), WriteLedger(lock, KEY).applying(ID, PUSHED):
+        raise FileExistsError
     assert WriteLedger(lock, KEY).find(ID) is None
 
 

@@ -61,7 +61,7 @@ class RecordedWrite:
             self._ledger.add(self._attempt.id, Outcome.APPLIED, written)
             return written
         if entry and entry.is_last and entry.written.before == current:
-            return None  # the daemon died before it was applied
+            return None  # it was not applied
         raise OutcomeUnknownError(self._name.value)
 
     def applying(self, written: Written) -> durable.Applying:

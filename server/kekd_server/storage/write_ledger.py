@@ -41,7 +41,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 class Outcome(IntEnum):
     STARTED = 1
-    """The daemon died at the moment of applying it, so it may have been applied."""
+    """It may have been applied: the daemon died at that moment, or the system call failed."""
     APPLIED = 2
     EXISTS = 3
     MISMATCH = 4
@@ -100,8 +100,9 @@ class WriteLedger:
 
     @contextmanager
     def applying(self, attempt_id: str, written: Written) -> Iterator[None]:
-        """Around the one system call that applies a write. An OSError withdraws the entry: then
-        that call changed nothing.
+        """Around the one system call that applies a write. FileExistsError withdraws the entry, as
+        that call changed nothing. Any other error leaves that open: a network filesystem, or a disk
+        that failed later on, may have applied it.
 
         A removal goes on without an entry where the disk has no room for one.
         """
@@ -114,7 +115,7 @@ class WriteLedger:
             return
         try:
             yield
-        except OSError:
+        except FileExistsError:
             os.pwrite(self._file, _NO_ID, at)
             raise
         os.pwrite(self._file, self._entry(attempt_id, Outcome.APPLIED, written), at)
