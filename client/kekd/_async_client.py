@@ -22,11 +22,6 @@ from kekd._tls import Tls
 from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd.errors import EnvelopeError, UnavailableError
 
-_FORKED: Final = (
-    "This process was forked while an AsyncClient was open, which gRPC doesn't survive: close it"
-    " before, or have processes started by spawn or forkserver."
-)
-
 _OTHER_LOOP: Final = (
     "this AsyncClient belongs to an event loop that is still open: close the client or that loop"
     " first, or make a client for each loop"
@@ -40,9 +35,8 @@ class AsyncClient:
     """`Client` for asyncio: the same calls with the same meaning, to be awaited.
 
     It belongs to the event loop that first calls it. Once that loop is closed, another one may call
-    it; before, that is a RuntimeError. A process that was forked while that loop had
-    it open can have no other: every call is an `UnavailableError` there, as gRPC doesn't survive
-    such a fork.
+    it; before, that is a RuntimeError. In a process that was forked while it was open, every call
+    of every client raises `UnavailableError`, as gRPC doesn't survive such a fork.
     """
 
     caches: Caches[TaskFeed] | None = None
@@ -244,8 +238,6 @@ class AsyncClient:
         return self.caches.observe(found) if self.caches else found
 
     def _connected(self) -> _rpc.Connection:
-        if not _fork.can_await:
-            raise UnavailableError(_FORKED)
         loop = asyncio.get_running_loop()
         if self._connection and self._loop is not loop:
             self._leave_loop()
@@ -266,7 +258,7 @@ class AsyncClient:
     def forget(self) -> None:
         """In a forked child, which has none of the threads that served this one."""
         if self._connection and not self._loop.is_closed():
-            _fork.can_await = False
+            _fork.refuse_calls_after_async()
 
     def _seconds(self, timeout: float | None) -> float:
         return self._timeout if timeout is None else _rpc.checked_timeout(timeout)

@@ -21,12 +21,19 @@ class Stopping(Protocol):
         """Ends what can't be forked in the midst of, and waits for its end."""
 
 
-can_await = True
-"""Whether this process may call gRPC from an event loop: not if it was forked while another did."""
+_NO_SUPPORT: Final = (
+    "this process was forked while gRPC was in use, and gRPC's support for forks is off: set"
+    " GRPC_ENABLE_FORK_SUPPORT=1, or import kekd before grpc, or close each client a"
+    " second before the fork"
+)
+_OPEN_ASYNC_CLIENT: Final = (
+    "this process was forked while an AsyncClient was open: close it before the fork, or start"
+    " processes by spawn or forkserver"
+)
 
-can_call = True
-"""Whether this process may call gRPC at all: not if it was forked without gRPC's support for that
-while gRPC's threads ran, of which the child has none."""
+refusal = ""
+"""Why this process may not call gRPC: it was forked while gRPC's threads ran, which a child doesn't
+have. Empty if it may."""
 
 _connections: "weakref.WeakSet[object]" = weakref.WeakSet()
 _last_end = float("-inf")
@@ -90,7 +97,18 @@ def _note_end() -> None:
 
 
 def _check_support(supports_forks: Callable[[], bool]) -> None:
-    global can_call  # noqa: PLW0603
     has_threads = bool(_connections) or time.monotonic() < _last_end + _SHUTDOWN_SECONDS
     if has_threads and not supports_forks():
-        can_call = False
+        _refuse_calls(_NO_SUPPORT)
+
+
+def refuse_calls_after_async() -> None:
+    """In the child of a process with an open `AsyncClient`: one of gRPC's threads is always in a
+    call then, so gRPC prepares nothing for the fork, and the child would hang at times.
+    """
+    _refuse_calls(_OPEN_ASYNC_CLIENT)
+
+
+def _refuse_calls(why: str) -> None:
+    global refusal  # noqa: PLW0603
+    refusal = why

@@ -32,11 +32,6 @@ WAIT_INTERVAL: Final = 0.1
 """Seconds between two looks at a daemon that is starting."""
 LAST_LOOK_TIMEOUT: Final = 1.0
 """Seconds beyond the end of a wait, for a distant or slow daemon to say why it doesn't serve."""
-_FORKED: Final = (
-    "this process was forked while gRPC was in use, and gRPC's support for forks is off: set"
-    " GRPC_ENABLE_FORK_SUPPORT=1, or import kekd before grpc, or close each client a"
-    " second before the fork"
-)
 _PLAINTEXT: Final = (
     "{address} is called without TLS: anyone on the way can read and change everything; give tls="
     " (KEKD_CA, KEKD_CERT and KEKD_KEY)"
@@ -228,8 +223,8 @@ class Dialer:
 
 
 def _check_fork() -> None:
-    if not _fork.can_call:
-        raise errors.UnavailableError(_FORKED)
+    if _fork.refusal:
+        raise errors.UnavailableError(_fork.refusal)
 
 
 def _keepalive_options() -> tuple[tuple[str, int], ...]:

@@ -1,7 +1,6 @@
 """kekctl as its users meet it: a command, what it prints and its exit code."""
 
 import base64
-import ctypes
 import json
 import shutil
 import signal
@@ -18,8 +17,6 @@ import kekd
 from kekd._cli import EXIT_CODES, main
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
-
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 
 Kekctl = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -290,18 +287,24 @@ def test_daemon_that_is_stopped_accepts_and_does_not_answer(
     assert f"kekd at {stopped.address} accepts connections and doesn't answer" in failed.stderr
 
 
-def drop_override() -> None:
-    """So that the permissions of a file count for root too: see capabilities(7)."""
-    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+# Runs a command for which permissions of files count even if it is root's: see capabilities(7).
+WITHOUT_OVERRIDE = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def test_socket_without_permission_is_denied(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory")
     daemon.socket.chmod(0)
     failed = subprocess.run(
-        [BIN / "kekctl", "--address", daemon.address, "list"],
+        [
+            *(sys.executable, "-c", WITHOUT_OVERRIDE),
+            *(BIN / "kekctl", "--address", daemon.address, "list"),
+        ],
         env=clean_environment(),
-        preexec_fn=drop_override,
         capture_output=True,
         text=True,
         check=False,
