@@ -4,7 +4,7 @@
      "peer": "…", "method": "push", "store": "disk:/…", "decision": "allowed", "rule": "…",
      "index": "…", "etag_before": "…", "etag_after": "…", "code": "OK", "duration_ms": 1.5}
 
-docs/operations.md says what each field means.
+docs/access.md describes each field.
 """
 
 import asyncio

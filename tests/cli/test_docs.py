@@ -20,9 +20,17 @@ ROOT = Path(__file__).parents[2]
 RUNTIME = ("server", "aws", "native", "otel")
 README = (ROOT / "README.md").read_text()
 ACCESS = (ROOT / "docs" / "access.md").read_text()
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+BACKUP = (ROOT / "docs" / "backup.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
+DAEMON_LINES = [
+    line
+    for document in DOCUMENTS
+    for line in document.read_text().splitlines()
+    if line.startswith("kekd --")
+]
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -86,14 +94,11 @@ def test_the_readmes_grpcurl_line_runs(daemon: Daemon, environment: dict[str, st
     assert "kekd.v1.EnvelopeService" in done.stdout.splitlines()
 
 
-@pytest.mark.parametrize(
-    "heading", ["Back up and restore", "When something is wrong: kekctl doctor"]
-)
-def test_what_the_operations_page_has_operators_do_can_be_done(
-    default_daemon: None, environment: dict[str, str], tmp_path: Path, heading: str
+@pytest.mark.parametrize("page", [BACKUP, RUNBOOK], ids=["backup", "runbook"])
+def test_operators_commands_succeed(
+    default_daemon: None, environment: dict[str, str], tmp_path: Path, page: str
 ) -> None:
-    (text,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", OPERATIONS, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     assert lines
     for line in lines:
         if "my-bucket" not in line:
@@ -115,9 +120,7 @@ def test_the_protocols_watch_begins_as_described(
     ]
 
 
-@pytest.mark.parametrize(
-    "line", [line for line in (README + OPERATIONS).splitlines() if line.startswith("kekd --")]
-)
+@pytest.mark.parametrize("line", DAEMON_LINES)
 def test_every_line_that_starts_the_daemon_is_understood(
     line: str, environment: dict[str, str]
 ) -> None:
@@ -125,15 +128,15 @@ def test_every_line_that_starts_the_daemon_is_understood(
     assert done.returncode == 0, done.stdout
 
 
-def test_the_file_of_the_operations_page_is_understood(tmp_path: Path) -> None:
-    (example,) = blocks(OPERATIONS, "yaml")
+def test_configuration_pages_file_is_valid(tmp_path: Path) -> None:
+    (example,) = blocks(CONFIGURATION, "yaml")
     file = tmp_path / "kekd.yaml"
     file.write_text(example)
     assert len(load({}, file).settings.locations) == 3
 
 
-def test_the_operations_page_has_every_setting() -> None:
-    rows = re.findall(r"^\| `(--[\w-]+)` \| `(KEKD_\w+)` \| `(\w+)` \|", OPERATIONS, re.MULTILINE)
+def test_configuration_page_has_every_setting() -> None:
+    rows = re.findall(r"^\| `(--[\w-]+)` \| `(KEKD_\w+)` \| `(\w+)` \|", CONFIGURATION, re.MULTILINE)
     assert sorted(rows) == sorted(
         (f"--{name.replace('_', '-')}", f"KEKD_{name.upper()}", name)
         for name in Settings.model_fields.keys() - {"policy"}
@@ -196,6 +199,17 @@ def helps() -> str:
 def test_flags_in_the_documents_exist(document: Path, helps: str) -> None:
     for flag in re.findall(r"(?<![\w`-])`?(--[a-z][\w-]+)", document.read_text()):
         assert re.search(rf"{flag}\b", helps), flag
+
+
+@pytest.mark.parametrize(
+    "decision", sorted(ROOT.glob("docs/decisions/0*.md")), ids=lambda path: path.stem
+)
+def test_decision_has_a_date_a_status_and_a_row_of_the_index(decision: Path) -> None:
+    title, _, date, status, *_ = decision.read_text().splitlines()
+    assert re.fullmatch(r"- Date: 20\d\d-\d\d-\d\d", date)
+    assert re.match(r"- Status: (Accepted|Superseded by)\b", status)
+    index = (decision.parent / "README.md").read_text()
+    assert title.partition(": ")[2] in index
 
 
 def test_every_dependency_has_its_reason() -> None:

@@ -1,4 +1,4 @@
-"""The metrics are those that docs/operations.md lists."""
+"""The metrics are those that docs/observability.md lists."""
 
 import re
 from pathlib import Path
@@ -8,11 +8,11 @@ from prometheus_client import Counter
 
 from kekd_server.metrics import Metrics
 
-OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+OBSERVABILITY = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
 
 
-def test_the_operations_page_has_every_metric_and_its_labels() -> None:
-    rows = re.findall(r"^\| (`kekd_[^|]+)\|([^|]*)\|", OPERATIONS, re.MULTILINE)
+def test_observability_page_has_every_metric_and_its_labels() -> None:
+    rows = re.findall(r"^\| (`kekd_[^|]+)\|([^|]*)\|", OBSERVABILITY, re.MULTILINE)
     documented = {
         name: tuple(re.findall(r"\w+", labels))
         for names, labels in rows

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "kekd-doctor-"
 _GET: Final = "a get"
 
-# docs/operations.md has the sources.
+# docs/runbook.md has the sources.
 _CONDITIONS: Final = (
     "use an S3 that honours If-None-Match and If-Match in PutObject, as AWS does: known not to are"
     " Google Cloud Storage, Apache Ozone before 2.2 and MinIO before RELEASE.2025-09-07; or look"
