@@ -86,6 +86,7 @@ def test_the_build_is_given_the_whole_package() -> None:
     needed = {
         "pyproject.toml",
         project["project"]["readme"],
+        *project["project"]["license-files"],
         *(it.split("/")[0] for it in packages),
     }
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
