@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +29,16 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*
 DAEMON_LINES = [
     line
     for document in DOCUMENTS
-    for line in document.read_text().splitlines()
+    for line in map(str.strip, document.read_text().splitlines())
     if line.startswith("kekd --")
 ]
 
 
 def blocks(document: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    """The code blocks in a language, also those of a list's items."""
+    fenced = rf"^( *)```{language}\n(.*?)^\1```$"
+    found = re.findall(fenced, document, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(content) for _, content in found]
 
 
 def shell(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -100,6 +104,8 @@ def test_operators_commands_succeed(
 ) -> None:
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     assert lines
+    create = """kekctl create -f - <<< '{"index_name": "my_index", "blob": {"provider": "none"}}'"""
+    assert shell(create, environment).returncode == 0
     for line in lines:
         if "my-bucket" not in line:
             done = shell(f"cd {tmp_path} && {line}", environment)
@@ -136,7 +142,9 @@ def test_configuration_pages_file_is_valid(tmp_path: Path) -> None:
 
 
 def test_configuration_page_has_every_setting() -> None:
-    rows = re.findall(r"^\| `(--[\w-]+)` \| `(KEKD_\w+)` \| `(\w+)` \|", CONFIGURATION, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(--[\w-]+)` \| `(KEKD_\w+)` \| `(\w+)` \|", CONFIGURATION, re.MULTILINE
+    )
     assert sorted(rows) == sorted(
         (f"--{name.replace('_', '-')}", f"KEKD_{name.upper()}", name)
         for name in Settings.model_fields.keys() - {"policy"}
