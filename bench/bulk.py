@@ -11,7 +11,7 @@ import kekd
 from bench import daemon, keystore
 from bench.keystore import blob_of, name_of
 from bench.tables import Goal, Table, count, milliseconds, paired, ratio
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 
 Clients = dict[EngineName, kekd.Client]
 

@@ -14,7 +14,7 @@ from bench.keystore import blob_of
 from bench.process import Server
 from bench.tables import Goal, Table, count, microseconds, paired, ratio
 from kekd_schema import encode
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 
 Create = Callable[[str], object]
 """Makes the envelope, or the file, of this name."""

@@ -9,7 +9,7 @@ import yaml
 
 import kekd
 from bench.process import Server, free_port, running
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 
 _POLICY = [
     {

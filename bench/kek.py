@@ -13,7 +13,7 @@ import kekd
 from bench.keystore import blob_of, name_of
 from bench.tables import Goal, Table, count, paired, ratio
 from kekd.kek import KeyDescription, Keyring, Registry, Slot, Wrapped
-from kekd.kek.binding import Binding
+from kekd.kek.encryption_context import Binding
 
 _INDEXES = 100
 _REQUESTS = 10_000

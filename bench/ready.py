@@ -16,7 +16,7 @@ from bench import empty, load
 from bench.process import Server, free_port, python, running
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import decode
-from kekd_server.listen import parse
+from kekd_server.listeners.listener import parse
 from kekd_server.rpc.convert import get_response
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.store import StoredEnvelope

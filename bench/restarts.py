@@ -26,7 +26,7 @@ import kekd
 from bench import keystore
 from bench.keystore import name_of
 from bench.tables import Goal, Table, count, milliseconds, of_goals
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 
 _ENVELOPES = 100
 _GETTERS = 4

@@ -12,67 +12,67 @@ import pytest
 import kekd
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
 from kekd_server.rpc.servicer import EnvelopeServicer
-from kekd_server.rpc.status import DaemonServicer
+from kekd_server.rpc.status_servicer import DaemonServicer
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "kekd": ROOT / "client" / "kekd",
+    "kekd_common": ROOT / "common" / "kekd_common",
     "kekd_proto": ROOT / "protos" / "kekd_proto",
     "kekd_schema": ROOT / "schema" / "kekd_schema",
-    "kekd_policy": ROOT / "server" / "kekd_policy",
+    "kekd_common.policy": ROOT / "server" / "kekd_common.policy",
     "kekd_server": ROOT / "server" / "kekd_server",
 }
 GENERATED = ("protos/kekd_proto/v1", "schema/kekd_schema/kms_blob_generated.py")
+
+# What each folder of the daemon may import of it, besides itself: nothing upward.
+FLOORS = [
+    ("model",),
+    ("listeners",),
+    ("observability",),
+    ("storage",),
+    ("access",),
+    ("config", "service", "daemon_status"),
+    ("process", "rpc"),
+    ("app",),
+    ("__main__", "worker"),
+]
 
 # What is imported -> the only places that may do so.
 ALLOWED = {
     "kekd": ["kekd"],
     "kekd_server": ["kekd_server"],
-    "kekd_policy": ["kekd/_cli/policy.py", "kekd_policy", "kekd_server"],
+    "kekd_common": ["kekd", "kekd_common", "kekd_server"],
+    "kekd_common.policy": ["kekd/_cli/policy.py", "kekd_common/policy", "kekd_server"],
     "kekd_schema": ["kekd_schema", "kekd_server"],
-    "kekd_proto": ["kekd", "kekd_policy/document.py", "kekd_proto", "kekd_server"],
-    "grpc": [
-        "kekd/_rpc.py",
-        "kekd/_client.py",
-        "kekd/_async_client.py",
-        "kekd/_retries.py",
-        "kekd/_watch.py",
-        "kekd_server/rpc",
-    ],
+    "kekd_proto": ["kekd", "kekd_server/rpc"],
+    "grpc": ["kekd/_transport", "kekd/_client.py", "kekd/_async_client.py", "kekd_server/rpc"],
     "grpc_health": ["kekd/_operations.py", "kekd_server/rpc"],
     "grpc_reflection": ["kekd_server/rpc"],
-    "boto3": ["kekd_proto/aws_credentials.py"],
-    "botocore": [
-        "kekd_proto/aws_credentials.py",
-        "kekd_server/storage/s3.py",
-        "kekd_server/storage/s3_errors.py",
-        "kekd_server/storage/s3_keystore.py",
-        "kekd_server/storage/s3_object.py",
-        "kekd/kek/aws.py",
-    ],
-    "asyncinotify": ["kekd_server/storage/disk_source.py"],
+    "boto3": ["kekd_common/aws_credentials.py"],
+    "botocore": ["kekd_common/aws_credentials.py", "kekd_server/storage/s3", "kekd/kek/aws"],
+    "asyncinotify": ["kekd_server/storage/disk/watcher.py"],
     "cryptography": [
-        "kekd/_doctor/certificate.py",
-        "kekd/kek/aws_secrets.py",
-        "kekd_server/certificate_strength.py",
-        "kekd_server/identity.py",
-        "kekd_server/tls.py",
+        "kekd/_cli/doctor/certificate.py",
+        "kekd/kek/aws/secrets.py",
+        "kekd_server/access/certificate_identity.py",
+        "kekd_server/listeners/certificates.py",
+        "kekd_server/model/certificate_strength.py",
     ],
     "flatbuffers": ["kekd_schema/codec.py"],
-    "opentelemetry": ["kekd_server/tracing.py"],
-    "prometheus_client": ["kekd_server/metrics.py", "kekd_server/metrics_listener.py"],
-    "kekd_schema.kms_blob_generated": ["kekd_schema/codec.py"],
-    "kekd_server.rpc": ["kekd_server/rpc", "kekd_server/app.py"],
-    "kekd_server.app": ["kekd_server/__main__.py", "kekd_server/worker.py"],
-    "kekd_server.settings": [
-        *(
-            f"kekd_server/{name}.py"
-            for name in ("__main__", "app", "exposed_files", "supervisor", "worker")
-        )
+    "opentelemetry": ["kekd_server/observability/tracing.py"],
+    "prometheus_client": ["kekd_server/observability"],
+    "pydantic": ["kekd_server/config", "kekd_common/policy", "kekd/kek/registry_file.py"],
+    "yaml": [
+        "kekd/kek/registry_file.py",
+        "kekd_common/policy/document.py",
+        "kekd_common/yaml_loader.py",
+        "kekd_server/config/settings.py",
     ],
-    "kekd_server.storage.disk": ["kekd_server/app.py", "kekd_server/storage/disk_source.py"],
+    "kekd_schema.kms_blob_generated": ["kekd_schema/codec.py"],
+    "kekd_server.storage.disk": ["kekd_server/app.py", "kekd_server/storage/disk"],
     "kekd_server.storage.memory": ["kekd_server/app.py"],
-    "kekd_server.storage.s3": ["kekd_server/app.py", "kekd_server/storage/s3_source.py"],
+    "kekd_server.storage.s3": ["kekd_server/app.py", "kekd_server/storage/s3"],
 }
 
 
@@ -94,14 +94,46 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize(("module", "path"), [pytest.param(*it, id=it[0]) for it in sources()])
-def test_a_module_imports_only_what_it_may(module: str, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "path"), [pytest.param(module, path, id=module) for module, path in sources()]
+)
+def test_module_imports_only_what_it_may(module: str, path: Path) -> None:
     for name in imported(path):
         for target, places in ALLOWED.items():
             if name == target or name.startswith(f"{target}."):
                 assert module.startswith(
-                    tuple(f"{it}/" if it in PACKAGES else it for it in places)
+                    tuple(f"{place}/" if place in PACKAGES else place for place in places)
                 ), f"{module} imports {name}"
+
+
+def floor(module: str) -> int:
+    """The floor of a module that is named by its path below the daemon's package."""
+    (number,) = (
+        number
+        for number, names in enumerate(FLOORS)
+        if module.partition("/")[0].removesuffix(".py") in names
+    )
+    return number
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [
+        pytest.param(module.removeprefix("kekd_server/"), path, id=module)
+        for module, path in sources()
+        if module.startswith("kekd_server/") and module != "kekd_server/__init__.py"
+    ],
+)
+def test_module_of_the_daemon_imports_nothing_upward(module: str, path: Path) -> None:
+    top = module.partition("/")[0].removesuffix(".py")
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "kekd_server" and len(parts) > 1 and parts[1] != top:
+            assert floor(parts[1]) < floor(module), f"{module} imports {name}"
+
+
+def test_generated_code_stands_alone() -> None:
+    assert [path.name for path in (ROOT / "protos" / "kekd_proto").glob("*.py")] == ["__init__.py"]
 
 
 def test_the_client_needs_nothing_of_the_daemons() -> None:

@@ -11,9 +11,9 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from kekd._models import Change, KMSBlob, Resync, S3Credentials, StorageConfig
 from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
-from kekd._tls import Tls
-from kekd._types import Change, KMSBlob, Resync, S3Credentials, StorageConfig
+from kekd._transport.tls import Tls
 from kekd.errors import (
     CorruptEnvelopeError,
     DeadlineExceededError,
@@ -41,9 +41,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 # gRPC and protobuf take long to import, so what needs them is imported when it is first used
 # (https://peps.python.org/pep-0562/).
 if TYPE_CHECKING:
-    from kekd._async_client import AsyncClient
-    from kekd._client import Client
-    from kekd._functions import (
+    from kekd._api import (
         connect,
         create_index_kms,
         delete_index_kms,
@@ -51,16 +49,18 @@ if TYPE_CHECKING:
         list_index_kms,
         push_index_kms,
     )
+    from kekd._async_client import AsyncClient
+    from kekd._client import Client
 else:
     _LATER: Final = {
         "AsyncClient": "kekd._async_client",
         "Client": "kekd._client",
-        "connect": "kekd._functions",
-        "create_index_kms": "kekd._functions",
-        "delete_index_kms": "kekd._functions",
-        "get_index_kms": "kekd._functions",
-        "list_index_kms": "kekd._functions",
-        "push_index_kms": "kekd._functions",
+        "connect": "kekd._api",
+        "create_index_kms": "kekd._api",
+        "delete_index_kms": "kekd._api",
+        "get_index_kms": "kekd._api",
+        "list_index_kms": "kekd._api",
+        "push_index_kms": "kekd._api",
     }
 
     def __getattr__(name: str) -> Any:

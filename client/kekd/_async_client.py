@@ -10,16 +10,16 @@ from typing import Any, Final, Self, TypeVar
 
 import grpc
 
-from kekd import _fork, _rpc, _watch
 from kekd import _operations as operations
-from kekd._cache import DEFAULT_MAX_STALENESS
-from kekd._caches import Caches
-from kekd._feed import TaskFeed
+from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
+from kekd._cache.manager import Caches
+from kekd._cache.watcher import TaskFeed
+from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._operations import Operation, Page
-from kekd._retries import Retries
 from kekd._status import DaemonStatus
-from kekd._tls import Tls
-from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
+from kekd._transport import channel, fork, watch
+from kekd._transport.retries import Retries
+from kekd._transport.tls import Tls
 from kekd.errors import EnvelopeError, UnavailableError
 
 _OTHER_LOOP: Final = (
@@ -47,14 +47,14 @@ class AsyncClient:
         address: str | None = None,
         *,
         tls: Tls | None = None,
-        timeout: float = _rpc.DEFAULT_TIMEOUT,
+        timeout: float = channel.DEFAULT_TIMEOUT,
         cache: bool = False,
         max_staleness: float = DEFAULT_MAX_STALENESS,
     ) -> None:
-        self.address = _rpc.resolve(address)
-        self._dialer = _rpc.Dialer(self.address, tls)
-        self._timeout = _rpc.checked_timeout(timeout)
-        self._connection: _rpc.Connection | None = None
+        self.address = channel.resolve(address)
+        self._dialer = channel.Dialer(self.address, tls)
+        self._timeout = channel.checked_timeout(timeout)
+        self._connection: channel.Connection | None = None
         if cache:
             self.caches = Caches(max_staleness, partial(TaskFeed, self._dialer))
             weakref.finalize(self, self.caches.abandon).atexit = False
@@ -170,7 +170,7 @@ class AsyncClient:
         """See `Client.watch_index_kms`."""
         seconds = self._seconds(timeout)
         operation = operations.watch(config_location, prefix)
-        events = _watch.events_async(self._connected(), operation, seconds, self.address)
+        events = watch.events_async(self._connected(), operation, seconds, self.address)
         async with aclosing(events):
             async for event in events:
                 if event is not None:
@@ -182,16 +182,16 @@ class AsyncClient:
 
     async def wait(
         self,
-        timeout: float = _rpc.WAIT_TIMEOUT,  # noqa: ASYNC109
+        timeout: float = channel.WAIT_TIMEOUT,  # noqa: ASYNC109
         *,
         service: str = operations.SERVICE,
     ) -> None:
         """See `Client.wait`."""
-        for seconds, tolerated in _rpc.looks(timeout, self._timeout):
+        for seconds, tolerated in channel.looks(timeout, self._timeout):
             with suppress(*tolerated):
                 await self._look(operations.serving(self.address, service), seconds)
                 return
-            await asyncio.sleep(_rpc.WAIT_INTERVAL)
+            await asyncio.sleep(channel.WAIT_INTERVAL)
 
     async def close(self) -> None:
         """Closes the connection, and drops what was cached. A later call opens another."""
@@ -237,13 +237,13 @@ class AsyncClient:
         """See `Client._observed`."""
         return self.caches.observe(found) if self.caches else found
 
-    def _connected(self) -> _rpc.Connection:
+    def _connected(self) -> channel.Connection:
         loop = asyncio.get_running_loop()
         if self._connection and self._loop is not loop:
             self._leave_loop()
         if not self._connection:
             self._loop = loop
-            _fork.forget_after_fork(self)
+            fork.forget_after_fork(self)
         self._connection = self._dialer.dial_async(self._connection)
         return self._connection
 
@@ -258,10 +258,10 @@ class AsyncClient:
     def forget(self) -> None:
         """In a forked child, which has none of the threads that served this one."""
         if self._connection and not self._loop.is_closed():
-            _fork.refuse_calls_after_async()
+            fork.refuse_calls_after_async()
 
     def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
+        return self._timeout if timeout is None else channel.checked_timeout(timeout)
 
     async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
         retries = Retries(operation, self._seconds(timeout), self._dialer)
@@ -282,7 +282,7 @@ class AsyncClient:
         try:
             operation.result(await self._attempt(operation, seconds))
         except grpc.RpcError as error:
-            raise _rpc.translated(error, self.address, operation) from None
+            raise channel.translated(error, self.address, operation) from None
 
     async def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
         connection = self._connected()  # held while the attempt lasts
@@ -296,7 +296,7 @@ class AsyncClient:
             return answer
         # Out here, where no traceback keeps the call: gRPC would report its end to a loop that may
         # be over by then.
-        raise UnavailableError(_rpc.CLOSED)
+        raise UnavailableError(channel.CLOSED)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -11,14 +11,14 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from kekd import _operations as operations
-from kekd import _rpc, _watch
-from kekd._cache import DEFAULT_MAX_STALENESS
-from kekd._feed import ThreadCaches
+from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
+from kekd._cache.watcher import ThreadCaches
+from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._operations import Operation, Page
-from kekd._retries import Retries
 from kekd._status import DaemonStatus
-from kekd._tls import Tls
-from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
+from kekd._transport import channel, watch
+from kekd._transport.retries import Retries
+from kekd._transport.tls import Tls
 from kekd.errors import UnavailableError
 
 Result = TypeVar("Result")
@@ -63,14 +63,14 @@ class Client:
         address: str | None = None,
         *,
         tls: Tls | None = None,
-        timeout: float = _rpc.DEFAULT_TIMEOUT,
+        timeout: float = channel.DEFAULT_TIMEOUT,
         cache: bool = False,
         max_staleness: float = DEFAULT_MAX_STALENESS,
     ) -> None:
-        self.address = _rpc.resolve(address)
-        self._dialer = _rpc.Dialer(self.address, tls)
-        self._timeout = _rpc.checked_timeout(timeout)
-        self._connection: _rpc.Connection | None = None
+        self.address = channel.resolve(address)
+        self._dialer = channel.Dialer(self.address, tls)
+        self._timeout = channel.checked_timeout(timeout)
+        self._connection: channel.Connection | None = None
         if cache:
             self.caches = ThreadCaches(self._dialer, max_staleness)
             # The watches of a client that is forgotten without being closed end with it.
@@ -222,7 +222,7 @@ class Client:
         """
         seconds = self._seconds(timeout)
         operation = operations.watch(config_location, prefix)
-        events = _watch.events(self._connected(), operation, seconds, self.address)
+        events = watch.events(self._connected(), operation, seconds, self.address)
         observe = self.caches.observe_event if self.caches else _unchanged
         return (observe(event) for event in events if event is not None)
 
@@ -231,7 +231,7 @@ class Client:
         return self._call(operations.status(), timeout)
 
     def wait(
-        self, timeout: float = _rpc.WAIT_TIMEOUT, *, service: str = operations.SERVICE
+        self, timeout: float = channel.WAIT_TIMEOUT, *, service: str = operations.SERVICE
     ) -> None:
         """Returns as soon as the daemon serves: as a whole, which takes one of its stores at least,
         or what else is named to its health service. That is "" for being alive, whatever its stores
@@ -241,11 +241,11 @@ class Client:
         doesn't within `timeout` seconds. A timeout of 0 is for one look, which may take as long as
         any call of this client.
         """
-        for seconds, tolerated in _rpc.looks(timeout, self._timeout):
+        for seconds, tolerated in channel.looks(timeout, self._timeout):
             with suppress(*tolerated):
                 self._look(operations.serving(self.address, service), seconds)
                 return
-            time.sleep(_rpc.WAIT_INTERVAL)
+            time.sleep(channel.WAIT_INTERVAL)
 
     def close(self) -> None:
         """Closes the connection, and drops what was cached. A later call opens another."""
@@ -273,7 +273,7 @@ class Client:
         items, token = self._call(page(""), timeout)
         while token:
             following = page(token)
-            ahead = _rpc.Begun(self._connected(), following, self._seconds(timeout))
+            ahead = channel.Begun(self._connected(), following, self._seconds(timeout))
             try:
                 yield from items
                 items, token = ahead.result() or self._call(following, timeout)
@@ -285,13 +285,13 @@ class Client:
         """What a caller sees here, it doesn't see older from memory."""
         return map(self.caches.observe, found) if self.caches else iter(found)
 
-    def _connected(self) -> _rpc.Connection:
+    def _connected(self) -> channel.Connection:
         # Two threads may both come here first: then one connection serves one call only.
         connection = self._connection = self._dialer.dial(self._connection)
         return connection
 
     def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else _rpc.checked_timeout(timeout)
+        return self._timeout if timeout is None else channel.checked_timeout(timeout)
 
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
         retries = Retries(operation, self._seconds(timeout), self._dialer)
@@ -313,14 +313,14 @@ class Client:
         try:
             operation.result(self._attempt(operation, seconds))
         except grpc.RpcError as error:
-            raise _rpc.translated(error, self.address, operation) from None
+            raise channel.translated(error, self.address, operation) from None
 
     def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
         connection = self._connected()  # held while the attempt lasts
         try:
             answer = connection.method(operation)(operation.request, timeout=seconds)
         except ValueError:  # gRPC's word for a channel that was closed meanwhile
-            raise UnavailableError(_rpc.CLOSED) from None
+            raise UnavailableError(channel.CLOSED) from None
         self._dialer.has_connected = True
         return answer
 

@@ -9,11 +9,11 @@ from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from kekd import _convert as convert
+from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._status import DaemonStatus
-from kekd._types import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
+from kekd._transport import convert
 from kekd.errors import EnvelopeError, InvalidArgumentError, UnavailableError
-from kekd_proto.reasons import Reason
+from kekd_common.reasons import Reason
 from kekd_proto.v1 import daemon_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
 

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from kekd_proto.reasons import Reason
+from kekd_common.reasons import Reason
 
 
 class EnvelopeError(ValueError):

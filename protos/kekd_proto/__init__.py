@@ -1,1 +1,1 @@
-"""What both sides of the wire share: messages, the table of errors, the default address."""
+"""Code generated from the .proto files."""

@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from kekd_server import first_signals
+from kekd_server.process import early_signals
 
 
 def main() -> None:
@@ -11,8 +11,8 @@ def main() -> None:
     # There is no garbage before it serves, and looking for some takes a tenth of its start.
     gc.disable()
     # Before the imports below, which take most of the start.
-    first_signals.end_at_once()
-    first_signals.ignore_hangup()
+    early_signals.end_at_once()
+    early_signals.ignore_hangup()
     try:
         from kekd_server.__main__ import main as command  # noqa: PLC0415
     except ModuleNotFoundError as error:

@@ -13,11 +13,13 @@ from typing import Any
 
 import click
 
-from kekd_server import log, supervisor
-from kekd_server.descriptors import raise_limit
-from kekd_server.listen import ListenError, TcpListener
-from kekd_server.process_hardening import forbid_dumps
-from kekd_server.settings import Settings, SettingsError, load
+from kekd_server.config.settings import Settings, SettingsError, load
+from kekd_server.listeners.descriptors import raise_limit
+from kekd_server.listeners.errors import ListenError
+from kekd_server.listeners.tcp import TcpListener
+from kekd_server.observability import logs
+from kekd_server.process import supervisor
+from kekd_server.process.hardening import forbid_dumps
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -127,7 +129,7 @@ def main(
         if print_config:
             click.echo(loaded, nl=False)
             return
-        with log.configured(loaded.settings.log_format):
+        with logs.configured(loaded.settings.log_format):
             forbid_dumps()
             raise_limit()
             _serve(loaded.settings, loaded.policy_file)

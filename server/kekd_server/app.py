@@ -12,39 +12,40 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from kekd_policy import PolicyError
+from kekd_common.policy import PolicyError
 from kekd_schema import prepare_to_encode
-from kekd_server import notify, predecessor
-from kekd_server.audit import AuditLog
-from kekd_server.errors import KekdError, StoreUnusableError
-from kekd_server.exposed_files import exposures, store_exposures
-from kekd_server.file_trust import Exposure
-from kekd_server.guard import Guard
-from kekd_server.health import Health
-from kekd_server.limits import Limits
-from kekd_server.listen import Listener, TcpListener, TlsFiles, claimed
-from kekd_server.metrics import Metrics
-from kekd_server.metrics_listener import serve as serve_metrics
-from kekd_server.policy_file import PolicyFile
-from kekd_server.reloaded import Reloaded
+from kekd_server.access.audit_log import AuditLog
+from kekd_server.access.authorizer import Guard
+from kekd_server.access.policy_reloader import PolicyFile
+from kekd_server.access.rate_limits import Limits
+from kekd_server.config.exposed_files import exposures, store_exposures
+from kekd_server.config.settings import Settings, SettingsError
+from kekd_server.daemon_status import CertificateStatus, DaemonStatus
+from kekd_server.listeners.listener import Listener, acquire
+from kekd_server.listeners.tcp import TcpListener, TlsFiles
+from kekd_server.model.errors import KekdError, StoreUnusableError
+from kekd_server.model.file_trust import Exposure
+from kekd_server.model.reloading_file import Reloaded
+from kekd_server.observability.metrics import Metrics
+from kekd_server.observability.metrics_server import serve as serve_metrics
+from kekd_server.observability.tracing import Tracing
+from kekd_server.process import predecessor, systemd
+from kekd_server.process.signals import on_hangup, patient_stop_signal, stop_signal
 from kekd_server.rpc.engines import Lasting
 from kekd_server.rpc.server import Server
 from kekd_server.service import EnvelopeService
-from kekd_server.settings import Settings, SettingsError
-from kekd_server.signals import on_hangup, patient_stop_signal, stop_signal
-from kekd_server.status import CertificateStatus, DaemonStatus
-from kekd_server.storage.disk import DiskDriver
-from kekd_server.storage.disk_source import DiskSource
+from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.disk.watcher import DiskSource
 from kekd_server.storage.driver import Driver
+from kekd_server.storage.health import Health
+from kekd_server.storage.instrumented import MeasuredDriver
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
-from kekd_server.storage.measured import MeasuredDriver
 from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from kekd_server.stores import Stores
-from kekd_server.tracing import Tracing
 
 if TYPE_CHECKING:
-    from kekd_server.tls import Certificates
+    from kekd_server.listeners.certificates import Certificates
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ async def run(settings: Settings, policy_file: Path | None, *, serving: Callable
     with ExitStack() as claims:
 
         def claim() -> None:
-            claims.enter_context(claimed(settings.listeners))
+            claims.enter_context(acquire(settings.listeners))
             if settings.metrics_listener:
                 serve_metrics(settings.metrics_listener, metrics.registry)
 
@@ -171,14 +172,14 @@ async def _serve(  # noqa: PLR0913
     _warn_of_closed(settings, listeners)
     _log.info("serving %s on %s", _listed(settings.locations), _listed(listeners))
     serving()
-    notify.ready()
+    systemd.ready()
     threading.Thread(target=_finish_start, name="start", daemon=True).start()
     keepers = [
         asyncio.create_task(_renew(reloaded, asked)),
         asyncio.create_task(_sample(metrics, certificates.values(), server)),
     ]
     await signalled.wait()
-    notify.stopping()
+    systemd.stopping()
     for keeper in keepers:
         keeper.cancel()
     _log.info("draining: calls in flight have %g s", settings.shutdown_grace)
@@ -229,8 +230,8 @@ def _read_certificates(listeners: list[Listener]) -> "dict[TlsFiles, Certificate
     if not every:
         return {}
     # Imported here, as it needs cryptography, which is slow to import.
+    from kekd_server.listeners.certificates import Certificates, TlsError  # noqa: PLC0415
     from kekd_server.rpc.handshake import try_handshake  # noqa: PLC0415
-    from kekd_server.tls import Certificates, TlsError  # noqa: PLC0415
 
     certificates, problems = {}, []
     for files in every:
@@ -260,7 +261,7 @@ async def _renew(reloaded: Iterable[Reloaded[Any]], asked: asyncio.Event) -> Non
         aloud = asked.is_set()
         asked.clear()
         if aloud:
-            notify.reloading()
+            systemd.reloading()
         for it in reloaded:
             # In a thread, as a volume may hang.
             try:
@@ -268,7 +269,7 @@ async def _renew(reloaded: Iterable[Reloaded[Any]], asked: asyncio.Event) -> Non
             except Exception:  # noqa: BLE001  (whatever it was, nothing else may end of it)
                 _log.exception("internal error")
         if aloud:
-            notify.ready()
+            systemd.ready()
 
 
 def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
@@ -388,18 +389,18 @@ def _make_store(
             )
         case S3Location():
             # Imported here, as most daemons have no S3 store and boto3 is slow to import.
-            from kekd_server.storage import s3, s3_source  # noqa: PLC0415
+            from kekd_server.storage.s3 import driver, watcher  # noqa: PLC0415
 
-            client = s3.connect(location)
-            s3_driver = s3.S3Driver(client, location, retried=measures.retried)
+            client = driver.connect(location)
+            s3_driver = driver.S3Driver(client, location, retried=measures.retried)
             store = Store(
                 # With the region of AWS's chain, which callers may name.
                 replace(location, region=client.meta.region_name),
                 measured(s3_driver),
-                threads=s3.CONNECTIONS,
+                threads=driver.CONNECTIONS,
                 gets_a_thread=1,
-                pushing_threads=s3.CONNECTIONS // 2,  # which leaves some for everybody else
-                source=s3_source.S3Source(s3_driver, s3_poll),
+                pushing_threads=driver.CONNECTIONS // 2,  # which leaves some for everybody else
+                source=watcher.S3Source(s3_driver, s3_poll),
             )
     measures.follow_corrupt(lambda: store.corrupt)
     measures.follow_watches(lambda: store.watchers, lambda: store.watches_cut)

@@ -6,29 +6,29 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
-from kekd_policy import Method
+from kekd_common.policy import Method
 from kekd_schema import Envelope
-from kekd_server import rules
-from kekd_server.caller import Caller
-from kekd_server.deed import Deed
-from kekd_server.errors import (
+from kekd_server.access.authorizer import Guard
+from kekd_server.access.decision import Deed
+from kekd_server.access.principal import Caller
+from kekd_server.model import envelope_validation
+from kekd_server.model.errors import (
     AccessDeniedError,
     InvalidEnvelopeError,
     KekdError,
     StoreNotConfiguredError,
     WatchFellBehindError,
 )
-from kekd_server.guard import Guard
-from kekd_server.key_ranges import with_prefix
-from kekd_server.names import IndexName, NamePrefix
-from kekd_server.pages import PageToken
-from kekd_server.storage.change import Change, Signal
+from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.model.key_ranges import with_prefix
+from kekd_server.model.page_token import PageToken
 from kekd_server.storage.driver import Written
 from kekd_server.storage.location import Location
+from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Push, Store, StoredEnvelope
-from kekd_server.storage.subscription import Subscription
+from kekd_server.storage.watch.event import Change, Signal
+from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.stores import Stores
 
 _MOST_SHOWN: Final = 255
 _SEARCHED: Final = 1000
@@ -122,7 +122,7 @@ class EnvelopeService:
         With an `attempt`, the write is applied once, and each of its attempts gets the outcome of
         that. Raises `OutcomeUnknownError` where an earlier attempt may have been applied.
         """
-        rules.check(envelope)
+        envelope_validation.check(envelope)
         store = self._select(caller, "create", location, name.value)
         deed = self._guard.deed(caller, "create", store.name, name.value)
 
@@ -144,7 +144,7 @@ class EnvelopeService:
         attempt: WriteAttempt | None = None,
     ) -> str:
         """Upsert, conditional if it has an `if_etag`; the new etag. `attempt` as for `create`."""
-        rules.check(push.envelope)
+        envelope_validation.check(push.envelope)
         store = self._select(caller, "push", location, push.name.value)
         deed = self._guard.deed(caller, "push", store.name, push.name.value)
 
@@ -340,7 +340,7 @@ class EnvelopeService:
 def _checked(push: Push | KekdError) -> Push | KekdError:
     try:
         if isinstance(push, Push):
-            rules.check(push.envelope)
+            envelope_validation.check(push.envelope)
     except InvalidEnvelopeError as error:
         return error
     return push

@@ -1,4 +1,4 @@
-"""One of several processes that serve as one daemon. `kekd_server.supervisor` starts it.
+"""One of several processes that serve as one daemon. `kekd_server.process.supervisor` starts it.
 
 Its argument is its number. On standard input come the settings, in a line, and then nothing, until
 the end says that the supervisor is no more. On standard output it answers, in a line, with a list
@@ -13,11 +13,12 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from kekd_server import app, log
-from kekd_server.descriptors import raise_limit
-from kekd_server.listen import ListenError
-from kekd_server.process_hardening import forbid_dumps
-from kekd_server.settings import Settings, SettingsError
+from kekd_server import app
+from kekd_server.config.settings import Settings, SettingsError
+from kekd_server.listeners.descriptors import raise_limit
+from kekd_server.listeners.errors import ListenError
+from kekd_server.observability import logs
+from kekd_server.process.hardening import forbid_dumps
 
 _STDIN: Final = 0
 
@@ -30,7 +31,7 @@ def main() -> None:
     # A thread, as a loop that waits for a disk that hangs would notice nothing.
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     try:
-        with log.configured(settings.log_format, worker=number):
+        with logs.configured(settings.log_format, worker=number):
             forbid_dumps()
             raise_limit()
             serving = app.run_worker(settings, policy_file, number, serving=lambda: _answer([]))

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import kekd
-from kekd._document import Document
-from kekd._restore import restore as restored
+from kekd._cli.backup.restore import restore as restored
+from kekd._cli.json_format import Document
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import Done, kekctl
 from tests.fixtures.s3 import CREDENTIALS, Bucket

@@ -12,8 +12,8 @@ import pytest
 
 import kekd
 from kekd._cli import EXIT_CODES, main
-from kekd_policy import METHODS
-from kekd_server.settings import Settings, load
+from kekd_common.policy import METHODS
+from kekd_server.config.settings import Settings, load
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
 

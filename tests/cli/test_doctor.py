@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 import kekd
-from kekd._doctor import address, certificate, records, store
+from kekd._cli.doctor import address, certificate, records, store
 from kekd_proto.v1 import daemon_pb2 as pb
 from kekd_proto.v1.daemon_pb2_grpc import DaemonServiceServicer, add_DaemonServiceServicer_to_server
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse as A
 
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import BIN, Daemon, both_engines
 from tests.fixtures.s3 import free_port
 

@@ -25,9 +25,9 @@ from cyborgdb_service.kms.config import load_kms_registry  # type: ignore[import
 
 import kekd
 from kekd._cli import main
-from kekd._cli.group import Duration
+from kekd._cli.common import Duration
 from kekd.kek import Registry
-from kekd.kek.aws_kms import AwsKms
+from kekd.kek.aws.kms import AwsKms
 from kekd.kek.errors import AccessDeniedError, ProviderUnavailableError
 from tests.fixtures.daemon import BIN, Daemon, clean_environment
 from tests.fixtures.kms import Aws

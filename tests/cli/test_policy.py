@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from kekd._cli.policy import METHODS
-from kekd_policy import METHODS as ALL_METHODS
+from kekd_common.policy import METHODS as ALL_METHODS
 from tests.fixtures.daemon import BIN, clean_environment
 
 RULES = [

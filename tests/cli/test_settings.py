@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from kekd_server.__main__ import main
-from kekd_server.settings import Settings
+from kekd_server.config.settings import Settings
 from tests.fixtures.daemon import BIN, clean_environment
 
 PrintConfig = Callable[..., Result]

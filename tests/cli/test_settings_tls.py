@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.cli.test_settings import PrintConfig, file, print_config, problems, values
 from tests.fixtures.s3 import free_port
 from tests.fixtures.tls import Authority

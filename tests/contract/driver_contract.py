@@ -11,15 +11,15 @@ from contextlib import suppress
 
 import pytest
 
-from kekd_policy import IndexRange
-from kekd_server.errors import (
+from kekd_common.policy import IndexRange
+from kekd_server.model.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
     OutcomeUnknownError,
 )
-from kekd_server.key_ranges import KeyRanges
-from kekd_server.names import IndexName, NamePrefix
+from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.write_attempt import WriteAttempt
 

@@ -14,18 +14,18 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_policy import IndexRange
-from kekd_server.errors import (
+from kekd_common.policy import IndexRange
+from kekd_server.model.errors import (
     EtagMismatchError,
     OutcomeUnknownError,
     StoreSilentError,
     StoreUnavailableError,
     StoreUnusableError,
 )
-from kekd_server.key_ranges import KeyRanges
-from kekd_server.names import IndexName
-from kekd_server.storage import disk
-from kekd_server.storage.disk import DiskDriver
+from kekd_server.model.index_name import IndexName
+from kekd_server.model.key_ranges import KeyRanges
+from kekd_server.storage.disk import driver as disk_driver
+from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.write_attempt import WriteAttempt
 from tests.contract.driver_contract import (
@@ -206,7 +206,7 @@ def test_a_delete_is_on_disk_also_where_another_began_it(
 def test_a_lock_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(disk_driver, "_LOCK_SECONDS", 0.2)
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     (path,) = (tmp_path / "_kekd" / "locks").iterdir()
@@ -330,7 +330,7 @@ def test_a_listing_keeps_no_more_keys_than_it_can_show(ten: DiskDriver) -> None:
 OTHERS_AT_WORK = """
 import sys
 from pathlib import Path
-from kekd_server.names import IndexName
+from kekd_server.model.index_name import IndexName
 from tests.fixtures.disk import opened
 
 driver, number = opened(Path(sys.argv[1])), 0

@@ -1,9 +1,9 @@
 import pytest
 
-from kekd_server.errors import OutcomeUnknownError, StoreUnusableError
+from kekd_server.model.errors import OutcomeUnknownError, StoreUnusableError
 from kekd_server.storage.driver import MOST_BYTES
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3 import S3Driver, connect
+from kekd_server.storage.s3.driver import S3Driver, connect
 from tests.contract.driver_contract import (
     ALL,
     NAME,

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from botocore.tokens import SSOTokenProvider
 
-from kekd_proto import aws_credentials
-from kekd_server.errors import (
+from kekd_common import aws_credentials
+from kekd_server.model.errors import (
     EnvelopeNotFoundError,
     KekdError,
     StoreUnavailableError,
     StoreUnusableError,
 )
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3 import S3Driver, connect
-from kekd_server.storage.s3_keystore import S3Keystore
+from kekd_server.storage.s3.driver import S3Driver, connect
+from kekd_server.storage.s3.keystore import S3Keystore
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
 from tests.fixtures.s3 import REGION, make_bucket

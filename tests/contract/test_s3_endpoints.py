@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kekd_server.storage.location import AddressingStyle, S3Location
-from kekd_server.storage.s3 import S3Driver, connect
+from kekd_server.storage.s3.driver import S3Driver, connect
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.s3 import REGION, Bucket
 

@@ -10,7 +10,7 @@ import promql_parser
 import pytest
 import yaml
 
-from kekd_server.metrics import Metrics
+from kekd_server.observability.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 # Grafana's, at any values.

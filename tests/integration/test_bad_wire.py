@@ -14,7 +14,7 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import free_port
 from tests.fixtures.wire import CONTINUATION, DATA, HEADERS, OPENING, PREFACE, field, frame

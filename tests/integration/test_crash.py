@@ -14,8 +14,8 @@ import pytest
 
 import kekd
 from kekd_schema import decode
-from kekd_server.names import IndexName
-from kekd_server.storage.disk import DiskDriver
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk.driver import DiskDriver
 from tests.fixtures.daemon import StartDaemon, both_engines
 from tests.fixtures.disk import opened
 

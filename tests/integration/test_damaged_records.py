@@ -12,7 +12,7 @@ import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_schema import Envelope, encode
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.fixtures.calls import BLOB, CALLS
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import CREDENTIALS, Bucket, make_bucket

@@ -29,7 +29,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from kekd_server.rpc.engines import MAX_STREAMS
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, both_engines

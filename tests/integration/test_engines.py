@@ -12,7 +12,7 @@ import yaml
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, clean_environment, refusal
 

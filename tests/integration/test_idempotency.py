@@ -7,7 +7,7 @@ import grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.caller import Caller
+from kekd_server.access.principal import Caller
 from kekd_server.rpc import convert
 from tests.fixtures.daemon import StartDaemon, both_engines
 from tests.fixtures.wire import failure_of

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import kekd
-from kekd_server.listen import EngineName, ListenError, UnixListener, _private_folder
+from kekd_server.listeners.engine import EngineName
+from kekd_server.listeners.errors import ListenError
+from kekd_server.listeners.unix import UnixListener, _private_folder
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
 
@@ -56,7 +58,7 @@ def no_umask() -> Iterator[None]:
 def test_the_socket_has_its_mode_from_the_first_moment(tmp_path: Path) -> None:
     listener = UnixListener(tmp_path / "folder" / "kekd.sock")
     modes = {}
-    with listener.claimed(), socket.socket(socket.AF_UNIX) as server:
+    with listener.acquire(), socket.socket(socket.AF_UNIX) as server:
 
         def add_port(address: str) -> int:
             path = Path(address.removeprefix("unix:"))
@@ -80,7 +82,7 @@ def test_what_a_worker_left_that_was_killed_while_it_bound_is_removed(tmp_path: 
             server.bind(address.removeprefix("unix:"))
         return 1
 
-    with listener.claimed():
+    with listener.acquire():
         listener.bind(bind)
         private = _private_folder(listener.path)
         private.mkdir()
@@ -171,9 +173,9 @@ def test_a_program_that_takes_no_connections_is_not_waited_for(tmp_path: Path) -
 def test_a_socket_that_another_is_about_to_make_is_refused(tmp_path: Path) -> None:
     listener = UnixListener(tmp_path / "kekd.sock")
     with (
-        listener.claimed(),
+        listener.acquire(),
         pytest.raises(ListenError, match="another daemon is listening there"),
-        listener.claimed(),
+        listener.acquire(),
     ):
         pass
 

@@ -15,8 +15,9 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.listen import ListenError, TcpListener
-from kekd_server.metrics_listener import shared
+from kekd_server.listeners.errors import ListenError
+from kekd_server.listeners.tcp import TcpListener
+from kekd_server.observability.metrics_server import shared
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.metrics import Scraped, StartScraped

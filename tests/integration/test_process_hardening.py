@@ -9,7 +9,7 @@ from tests.fixtures.workers import Crew, StartCrew
 
 DUMPABLE = """
 import ctypes, resource
-from kekd_server.process_hardening import forbid_dumps
+from kekd_server.process.hardening import forbid_dumps
 get_dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
 before = get_dumpable()
 forbid_dumps()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kekd_proto.reasons import DOMAIN
+from kekd_common.reasons import DOMAIN
 from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.daemon import both_engines
 from tests.fixtures.wire import failure_of

@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.health import watch_health
 from tests.fixtures.s3 import CREDENTIALS

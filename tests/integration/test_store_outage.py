@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import kekd
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.fixtures.broken_disk import BrokenDisk
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon

@@ -80,7 +80,7 @@ def test_daemon_that_is_stopped_keeps_its_address(
 ) -> None:
     daemon = start_daemon("--memory")
     (tmp_path / "sitecustomize.py").write_text(
-        "import kekd_server.predecessor\nkekd_server.predecessor.END_TIMEOUT = 0.1\n"
+        "import kekd_server.process.predecessor\nkekd_server.predecessor.END_TIMEOUT = 0.1\n"
     )
     daemon.process.send_signal(signal.SIGSTOP)
     second = Daemon(

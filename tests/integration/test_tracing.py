@@ -13,8 +13,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server import tracing
-from kekd_server.tracing import Tracing
+from kekd_server.observability import tracing
+from kekd_server.observability.tracing import Tracing
 from tests.fixtures.broken_disk import BrokenDisk
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines

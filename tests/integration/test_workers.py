@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 import kekd
-from kekd import _rpc
+from kekd._transport import channel
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
@@ -81,7 +81,7 @@ def test_a_killed_worker_is_replaced_and_no_caller_notices(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if each client were a process of its own.
-    monkeypatch.setattr(_rpc, "_OPTIONS", (*_rpc._OPTIONS, OWN_CONNECTION[0]))
+    monkeypatch.setattr(channel, "_OPTIONS", (*channel._OPTIONS, OWN_CONNECTION[0]))
     over = threading.Event()
     addresses = [crew.address] * 12 + [crew.daemon.address] * 4
 

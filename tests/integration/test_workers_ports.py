@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import kekd
-from kekd_server import ports
+from kekd_server.listeners import port_reservation
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
 from tests.fixtures.workers import Crew, StartCrew, eventually
@@ -37,7 +37,7 @@ def listening(host: str, port: int, *, share: bool = True) -> Iterator[None]:
 
 def test_a_held_port_is_for_sockets_that_share_it() -> None:
     port = free_port()
-    with ports.held("127.0.0.1", port), listening("127.0.0.1", port):
+    with port_reservation.reserve_port("127.0.0.1", port), listening("127.0.0.1", port):
         with listening("127.0.0.1", port):
             pass
         with in_use, listening("127.0.0.1", port, share=False):
@@ -46,14 +46,14 @@ def test_a_held_port_is_for_sockets_that_share_it() -> None:
 
 def test_a_holder_takes_no_connection() -> None:
     port = free_port()
-    with ports.held("127.0.0.1", port), pytest.raises(ConnectionRefusedError):
+    with port_reservation.reserve_port("127.0.0.1", port), pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_port_that_somebody_shares_is_not_held(host: str) -> None:
     port = free_port()
-    with listening(host, port), in_use, ports.held("127.0.0.1", port):
+    with listening(host, port), in_use, port_reservation.reserve_port("127.0.0.1", port):
         pass
 
 
@@ -65,7 +65,7 @@ def test_of_many_that_would_hold_a_port_one_does() -> None:
         start.wait()
         with ExitStack() as stack:
             try:
-                stack.enter_context(ports.held("127.0.0.1", port))
+                stack.enter_context(port_reservation.reserve_port("127.0.0.1", port))
             except OSError:
                 return False
             finally:
@@ -148,7 +148,7 @@ def test_a_port_can_be_taken_again_at_once(start_crew: StartCrew, tmp_path: Path
     crew = start_crew()
     with crew.channels(32):
         assert crew.daemon.stop() == 0  # the daemon ends the connections, which is what lingers
-    with ports.held("127.0.0.1", crew.port):
+    with port_reservation.reserve_port("127.0.0.1", crew.port):
         pass
 
 
@@ -156,5 +156,5 @@ def test_a_killed_supervisor_leaves_no_worker_and_no_port(crew: Crew) -> None:
     pids = crew.pids.values()
     crew.daemon.kill()
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))  # noqa: PTH110
-    with ports.held("127.0.0.1", crew.port):
+    with port_reservation.reserve_port("127.0.0.1", crew.port):
         pass

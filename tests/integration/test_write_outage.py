@@ -12,7 +12,7 @@ import pytest
 
 import kekd
 from kekd_schema import Envelope, encode
-from kekd_server.names import IndexName
+from kekd_server.model.index_name import IndexName
 from tests.fixtures.calls import BLOB
 from tests.fixtures.disk import opened
 from tests.fixtures.health import READS, READY, Health, health_of

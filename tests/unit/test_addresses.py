@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import kekd
-from kekd_proto.address import socket_path
-from kekd_server import listen
-from kekd_server.settings import SettingsError, load
+from kekd_common.address import socket_path
+from kekd_server.config.settings import SettingsError, load
+from kekd_server.listeners import listener
 
 
 def client_address(address: str) -> str:
@@ -18,7 +18,7 @@ def client_address(address: str) -> str:
 
 
 def daemon_address(address: str) -> str:
-    return str(listen.parse(address))
+    return str(listener.parse(address))
 
 
 either_side = pytest.mark.parametrize("read", [client_address, daemon_address])

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from kekd_server import deadline
-from kekd_server.caller import Caller
-from kekd_server.limits import Limits
-from kekd_server.metrics import Metrics
-from kekd_server.rpc.answering import answering
-from kekd_server.rpc.calls import Calls
+from kekd_server.access.principal import Caller
+from kekd_server.access.rate_limits import Limits
+from kekd_server.model import deadline
+from kekd_server.observability.metrics import Metrics
+from kekd_server.rpc.handler import answering
+from kekd_server.rpc.in_flight import Calls
 
 
 class Call:

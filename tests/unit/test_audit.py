@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server import audit
-from kekd_server.audit import AuditLog
-from kekd_server.errors import AuditUnavailableError
-from kekd_server.metrics import Metrics
+from kekd_server.access import audit_log
+from kekd_server.access.audit_log import AuditLog
+from kekd_server.model.errors import AuditUnavailableError
+from kekd_server.observability.metrics import Metrics
 
 
 class Held(AuditLog):
@@ -59,10 +59,10 @@ async def log(file: Path, metrics: Metrics) -> AsyncIterator[Held]:
 async def test_lines_that_nobody_waits_for_leave_room_for_those_that_somebody_does(
     monkeypatch: pytest.MonkeyPatch, file: Path, metrics: Metrics
 ) -> None:
-    monkeypatch.setattr(audit, "_MOST_WAITING", 1000)
-    monkeypatch.setattr(audit, "_FOR_WRITES", 400)
-    monkeypatch.setattr(audit, "_PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(audit, "_LITTLE_SECONDS", 0.05)
+    monkeypatch.setattr(audit_log, "_MOST_WAITING", 1000)
+    monkeypatch.setattr(audit_log, "_FOR_WRITES", 400)
+    monkeypatch.setattr(audit_log, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(audit_log, "_LITTLE_SECONDS", 0.05)
     log = Held(file, metrics)
     log.post(["a" * 600])
     with pytest.raises(AuditUnavailableError):
@@ -73,7 +73,7 @@ async def test_lines_that_nobody_waits_for_leave_room_for_those_that_somebody_do
     assert metrics.registry.get_sample_value("kekd_audit_failures_total") == 2
     log.go_on.set()
     for patience in ("_PATIENCE_SECONDS", "_LITTLE_SECONDS"):
-        monkeypatch.setattr(audit, patience, 10)
+        monkeypatch.setattr(audit_log, patience, 10)
     await log.write(["c" * 100])
     await log.write(["d" * 1000])  # all of the room is there again
     log.close()

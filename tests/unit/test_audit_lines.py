@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kekd._audit import AuditError, Entry, Query, decisions
-from kekd._cli.audit import _json, _line
+from kekd._cli.audit.command import _json, _line
+from kekd._cli.audit.record import AuditError, Entry, Query, decisions
 
 ENTRY = {
     "time": "2026-01-31T12:00:00Z",

@@ -15,9 +15,9 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from kekd_proto import aws_credentials
-from kekd_proto.aws_credentials import RENEWAL_INTERVAL as INTERVAL
-from kekd_proto.aws_credentials import CredentialSourceError, RenewableCredentials, sentence
+from kekd_common import aws_credentials
+from kekd_common.aws_credentials import RENEWAL_INTERVAL as INTERVAL
+from kekd_common.aws_credentials import CredentialSourceError, RenewableCredentials, sentence
 
 
 class Clock:

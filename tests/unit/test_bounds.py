@@ -6,23 +6,23 @@ from contextlib import closing, suppress
 
 import pytest
 
-from kekd_policy import Rule
+from kekd_common.policy import Rule
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server import deed
-from kekd_server.bounded_cache import BoundedCache, entry_bytes
-from kekd_server.caller import Caller
-from kekd_server.errors import AccessDeniedError, InvalidRequestError, StoreNotConfiguredError
-from kekd_server.guard import Guard
-from kekd_server.log import Seldom
-from kekd_server.metrics import Metrics
-from kekd_server.names import IndexName
-from kekd_server.pages import PageToken
+from kekd_server.access import decision
+from kekd_server.access.authorizer import Guard
+from kekd_server.access.principal import Caller
+from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
+from kekd_server.model.errors import AccessDeniedError, InvalidRequestError, StoreNotConfiguredError
+from kekd_server.model.index_name import IndexName
+from kekd_server.model.page_token import PageToken
+from kekd_server.observability.logs import Seldom
+from kekd_server.observability.metrics import Metrics
 from kekd_server.rpc import convert
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import DiskLocation, MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from kekd_server.stores import Stores
 from tests.unit.test_guard import Memory
 
 CALLER = Caller("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
@@ -85,11 +85,11 @@ async def test_stores_that_are_not_configured_leave_nothing_behind(
 
 
 def test_what_was_denied_is_not_kept_for_later_lines() -> None:
-    before = len(deed._known._values)
+    before = len(decision._known._values)
     for number in range(100):
-        denied = deed.Deed(CALLER, "read", f"disk:/{number}", "i", None)
-        deed.lines([denied], "end")
-    assert len(deed._known._values) == before
+        denied = decision.Deed(CALLER, "read", f"disk:/{number}", "i", None)
+        decision.lines([denied], "end")
+    assert len(decision._known._values) == before
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_page_token_of_a_long_listing_is_refused() -> None:
 def test_fields_of_an_audit_line_are_cut_and_told_apart(text: str) -> None:
     caller = Caller("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
     cut = [
-        deed.lines([deed.Deed(caller, "read", f"disk:/{it}", it, None)], "end")[0]
+        decision.lines([decision.Deed(caller, "read", f"disk:/{it}", it, None)], "end")[0]
         for it in (text, text + "y")
     ]
     assert all(len(line) < 16_384 for line in cut)
     assert f"[{len(text)} characters, sha256 " in cut[0]
-    shown = [deed.shortened(it) for it in (text, text[:-1] + "y")]
+    shown = [decision.shortened(it) for it in (text, text[:-1] + "y")]
     assert shown[0] != shown[1]
-    assert {len(it) for it in shown} == {deed.MAX_FIELD_CHARACTERS}
+    assert {len(it) for it in shown} == {decision.MAX_FIELD_CHARACTERS}
 
 
 def test_fields_that_can_exist_are_not_cut() -> None:
     for text in ("n" * 247, "disk:/" + "x" * 500):
-        assert deed.shortened(text) == text
+        assert decision.shortened(text) == text

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from kekd import KMSBlob
-from kekd._cache import Cache
+from kekd._cache.envelope_cache import Cache
 
 OLD, NEW = KMSBlob(version=1), KMSBlob(version=2)
 

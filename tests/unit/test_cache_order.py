@@ -8,8 +8,8 @@ import pytest
 
 import kekd
 from kekd import EnvelopeNotFoundError, KMSBlob, StorageConfig
-from kekd._cache import Cache
-from kekd._caches import Caches
+from kekd._cache.envelope_cache import Cache
+from kekd._cache.manager import Caches
 
 MEMORY = StorageConfig.memory()
 

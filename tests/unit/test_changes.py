@@ -8,19 +8,19 @@ from contextlib import closing
 import pytest
 
 from kekd_schema import Envelope
-from kekd_server.errors import (
+from kekd_server.model.errors import (
     KekdError,
     StoreUnavailableError,
     StoreUnusableError,
     WatchFellBehindError,
 )
-from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.change import Change, Kind, Signal
-from kekd_server.storage.changes import Batch, Changes, InThread
+from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.store import Store
-from kekd_server.storage.subscription import MOST_PENDING, Subscription
+from kekd_server.storage.watch.event import Change, Kind, Signal
+from kekd_server.storage.watch.hub import Batch, Changes, InThread
+from kekd_server.storage.watch.subscription import MOST_PENDING, Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 
 ALL = NamePrefix("")

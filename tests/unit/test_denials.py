@@ -8,19 +8,19 @@ from unittest.mock import patch
 
 import pytest
 
-from kekd_server import denials
-from kekd_server.caller import Caller
-from kekd_server.deed import Deed
-from kekd_server.denials import BURST, LINE_INTERVAL, MAX_IDENTITIES, DenialThrottle
-from kekd_server.errors import (
+from kekd_server.access import denial_throttle
+from kekd_server.access.authorizer import Guard
+from kekd_server.access.decision import Deed
+from kekd_server.access.denial_throttle import BURST, LINE_INTERVAL, MAX_IDENTITIES, DenialThrottle
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import (
     AccessDeniedError,
     CallAbandonedError,
     EtagMismatchError,
     StoreNotConfiguredError,
     reason_of,
 )
-from kekd_server.guard import Guard
-from kekd_server.metrics import Metrics
+from kekd_server.observability.metrics import Metrics
 from tests.unit.test_guard import Memory
 from tests.unit.test_limits import Clock
 
@@ -40,7 +40,7 @@ def denied(identity: str = "a", index: str = "i") -> Deed:
 @pytest.fixture
 def clock() -> Any:
     clock = Clock()
-    with patch.object(denials, "time", clock):
+    with patch.object(denial_throttle, "time", clock):
         yield clock
 
 
@@ -63,7 +63,7 @@ async def test_burst_has_lines_and_the_rest_one_with_its_count(clock: Clock) -> 
 async def test_rest_is_written_without_another_denial(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(denials, "SUMMARY_INTERVAL", 0.001)
+    monkeypatch.setattr(denial_throttle, "SUMMARY_INTERVAL", 0.001)
     written = asyncio.Event()
     throttle = DenialThrottle(lambda _: written.set())
     for _ in range(BURST + 1):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kekd_server.descriptors import MAX_CONNECTIONS, connections_per_listener, raise_limit
+from kekd_server.listeners.descriptors import MAX_CONNECTIONS, connections_per_listener, raise_limit
 
 
 @pytest.fixture(autouse=True)

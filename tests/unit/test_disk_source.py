@@ -12,14 +12,14 @@ from unittest.mock import patch
 import pytest
 
 from kekd_schema import Envelope
-from kekd_server.errors import StoreUnusableError
-from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.change import Change, Kind, Signal
-from kekd_server.storage.disk import DiskDriver
-from kekd_server.storage.disk_source import DiskSource, _Folder
+from kekd_server.model.errors import StoreUnusableError
+from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.disk.watcher import DiskSource, _Folder
 from kekd_server.storage.driver import Written
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
+from kekd_server.storage.watch.event import Change, Kind, Signal
 from kekd_server.storage.write_attempt import WriteAttempt
 
 ONE, OTHER = IndexName("i"), IndexName("j")
@@ -73,7 +73,7 @@ async def test_calls_that_wait_hold_up_no_notice(store: Store, driver: StuckDriv
 
 
 async def test_each_look_is_told_though_it_finds_nothing(driver: DiskDriver) -> None:
-    with patch("kekd_server.storage.disk_source._LOOK_SECONDS", 0.01):
+    with patch("kekd_server.storage.disk.watcher._LOOK_SECONDS", 0.01):
         async with aclosing(DiskSource(driver).batches(asyncio.to_thread)) as batches:
             for _ in range(3):
                 assert await asyncio.wait_for(anext(batches), 5) == []
@@ -112,7 +112,7 @@ async def test_notices_that_are_read_together_are_all_taken(tmp_path: Path, file
 def test_a_limit_that_is_reached_is_told_by_its_name(tmp_path: Path, error: int, told: str) -> None:
     refused = OSError(error, os.strerror(error))
     with (
-        patch("kekd_server.storage.disk_source.Inotify", side_effect=refused),
+        patch("kekd_server.storage.disk.watcher.Inotify", side_effect=refused),
         pytest.raises(StoreUnusableError) as failed,
     ):
         _Folder(tmp_path)

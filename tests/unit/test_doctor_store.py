@@ -7,9 +7,9 @@ import pytest
 
 import kekd
 from kekd import _operations as operations
-from kekd import _rpc
-from kekd._doctor import store
-from kekd_proto.reasons import Reason
+from kekd._cli.doctor import store
+from kekd._transport import channel
+from kekd_common.reasons import Reason
 from tests.fixtures.failed_call import FailedCall
 
 STORE = kekd.StoreStatus("memory", is_default=True, healthy=True)
@@ -25,7 +25,7 @@ def unreachable(*, may_be_applied: bool) -> kekd.EnvelopeError:
     """What a create ends with whose last attempt found no daemon."""
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")
     operation = operations.create(None, "i", kekd.KMSBlob(provider="none"))
-    return _rpc.translated(call, "unix:/x", operation, may_be_applied=may_be_applied)
+    return channel.translated(call, "unix:/x", operation, may_be_applied=may_be_applied)
 
 
 class Store:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from kekd_server.storage import durable
+from kekd_server.storage.disk import durable
 
 KILLED_BEFORE_THE_RENAME = """
 import os, sys
 from pathlib import Path
-from kekd_server.storage import durable
+from kekd_server.storage.disk import durable
 
 os.rename = lambda *_: os._exit(1)
 durable.replace(Path(sys.argv[1]), b"new", Path(sys.argv[2]))

@@ -10,11 +10,11 @@ import pytest
 
 import kekd
 from kekd import _operations as operations
-from kekd import _rpc
 from kekd import errors as client_errors
-from kekd_proto.reasons import STATUS, Reason
-from kekd_server import errors as server_errors
-from kekd_server.errors import KekdError
+from kekd._transport import channel
+from kekd_common.reasons import STATUS, Reason
+from kekd_server.model import errors as server_errors
+from kekd_server.model.errors import KekdError
 from tests.fixtures.failed_call import FailedCall
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -66,7 +66,7 @@ def test_the_documented_table_is_the_table() -> None:
 
 @pytest.mark.parametrize("code", grpc.StatusCode)
 def test_a_call_that_grpc_ended_is_an_envelope_error_of_its_status(code: grpc.StatusCode) -> None:
-    error = _rpc.translated(FailedCall(code), "unix:/x", operations.get(None, "i"))
+    error = channel.translated(FailedCall(code), "unix:/x", operations.get(None, "i"))
     assert isinstance(error, client_errors.BY_STATUS.get(code.name, kekd.EnvelopeError))
     assert code.name in str(error)
 
@@ -83,9 +83,9 @@ def test_of_writes_alone_it_is_said_that_they_may_have_been_done(
 ) -> None:
     late = FailedCall(code)
     read, write = operations.get(None, "i"), operations.delete(None, "i", None)
-    assert "may have been done" in str(_rpc.translated(late, "unix:/x", write))
-    assert "may have been done" not in str(_rpc.translated(late, "unix:/x", read))
-    assert says in str(_rpc.translated(late, "unix:/x", read))
+    assert "may have been done" in str(channel.translated(late, "unix:/x", write))
+    assert "may have been done" not in str(channel.translated(late, "unix:/x", read))
+    assert says in str(channel.translated(late, "unix:/x", read))
 
 
 NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
@@ -106,7 +106,7 @@ NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
 )
 def test_lost_connection_says_what_to_check(address: str, details: str, says: str) -> None:
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, NO_CONNECTION + details)
-    error = _rpc.translated(call, address, operations.get(None, "i"))
+    error = channel.translated(call, address, operations.get(None, "i"))
     assert isinstance(error, kekd.UnavailableError)
     assert says in str(error)
 
@@ -114,7 +114,7 @@ def test_lost_connection_says_what_to_check(address: str, details: str, says: st
 def test_silent_daemon_is_reported_without_a_failure_to_connect() -> None:
     words = f"{NO_CONNECTION}connection attempt timed out before receiving SETTINGS frame"
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, words)
-    assert str(_rpc.translated(call, "10.0.0.1:7535", operations.get(None, "i"))) == (
+    assert str(channel.translated(call, "10.0.0.1:7535", operations.get(None, "i"))) == (
         "kekd at 10.0.0.1:7535 accepts connections and doesn't answer: it is stopped or overloaded."
         " [UNAVAILABLE]"
     )
@@ -126,7 +126,7 @@ def test_socket_without_permission_says_so(tmp_path: Path, exists: bool) -> None
     if exists:
         path.touch()
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, f"{NO_CONNECTION}unix:{path}: Permission denied")
-    error = _rpc.translated(call, f"unix:{path}", operations.get(None, "i"))
+    error = channel.translated(call, f"unix:{path}", operations.get(None, "i"))
     assert isinstance(error, kekd.PermissionDeniedError)
     assert "you may not use this socket" in str(error)
     assert (f"join the group '{path.parent.group()}'" in str(error)) is exists

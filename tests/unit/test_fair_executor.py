@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kekd_server.fair_executor import FairExecutor
+from kekd_server.storage.fair_executor import FairExecutor
 
 PATIENCE = 60.0
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from kekd_policy import Rule
+from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.caller import Caller
-from kekd_server.errors import KekdError, ShareTakenError, TooManyCallsError
-from kekd_server.guard import Guard
-from kekd_server.limits import Limits
-from kekd_server.metrics import Metrics
-from kekd_server.names import IndexName
+from kekd_server.access.authorizer import Guard
+from kekd_server.access.principal import Caller
+from kekd_server.access.rate_limits import Limits
+from kekd_server.model.errors import KekdError, ShareTakenError, TooManyCallsError
+from kekd_server.model.index_name import IndexName
+from kekd_server.observability.metrics import Metrics
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import MemoryLocation
+from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Push, Store
-from kekd_server.stores import Stores
 from tests.fixtures.held_driver import HeldDriver
 from tests.unit.test_guard import Memory
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.file_trust import file_exposures, folder_exposures
-from kekd_server.listen import TlsFiles
-from kekd_server.tls import Material, TlsError
+from kekd_server.listeners.certificates import Material, TlsError
+from kekd_server.listeners.tcp import TlsFiles
+from kekd_server.model.file_trust import file_exposures, folder_exposures
 from tests.fixtures.tls import Authority
 
 UID, OTHER, ROOT = 1000, 1001, 0

@@ -6,8 +6,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.storage import folder_keys
-from kekd_server.storage.folder_keys import FolderKeys
+from kekd_server.storage.disk import folder_keys
+from kekd_server.storage.disk.folder_keys import FolderKeys
 
 EVERY = ("",)
 

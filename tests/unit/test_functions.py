@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kekd import _functions
+from kekd import _api
 
 
 class Client:
@@ -20,9 +20,9 @@ class Client:
 
 
 def test_threads_that_come_first_together_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_functions, "_shared", None)
-    monkeypatch.setattr(_functions, "Client", Client)
+    monkeypatch.setattr(_api, "_shared", None)
+    monkeypatch.setattr(_api, "Client", Client)
     with ThreadPoolExecutor(2) as threads:
-        clients = list(threads.map(lambda _: _functions._client(), range(2)))
+        clients = list(threads.map(lambda _: _api._client(), range(2)))
     assert not Client.closed
-    assert _functions._client() in clients
+    assert _api._client() in clients

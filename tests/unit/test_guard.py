@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from kekd_policy import Method, Rule
-from kekd_server.audit import AuditLog
-from kekd_server.caller import Caller
-from kekd_server.deed import Deed
-from kekd_server.errors import AuditUnavailableError, EnvelopeExistsError
-from kekd_server.guard import Guard, OnFailure
-from kekd_server.metrics import Metrics
+from kekd_common.policy import Method, Rule
+from kekd_server.access.audit_log import AuditLog
+from kekd_server.access.authorizer import Guard, OnFailure
+from kekd_server.access.decision import Deed
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import AuditUnavailableError, EnvelopeExistsError
+from kekd_server.observability.metrics import Metrics
 
 CALLER = Caller("listener:unix", is_local=True, peer="unix:")
 

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
-from kekd_server.errors import UnauthenticatedError
-from kekd_server.identity import certified
+from kekd_server.access.certificate_identity import certified
+from kekd_server.model.errors import UnauthenticatedError
 
 SPIFFE = x509.UniformResourceIdentifier("spiffe://prod/ns/x/sa/db")
 URI = x509.UniformResourceIdentifier("https://x.example/")

@@ -5,10 +5,10 @@ from unittest.mock import patch
 
 import pytest
 
-from kekd_server import limits
-from kekd_server.errors import RateLimitedError, ShareTakenError, TooManyCallsError
-from kekd_server.limits import Limits
-from kekd_server.metrics import Metrics
+from kekd_server.access import rate_limits
+from kekd_server.access.rate_limits import Limits
+from kekd_server.model.errors import RateLimitedError, ShareTakenError, TooManyCallsError
+from kekd_server.observability.metrics import Metrics
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock() -> Iterator[Clock]:
     clock = Clock()
-    with patch.object(limits, "time", clock):
+    with patch.object(rate_limits, "time", clock):
         yield clock
 
 

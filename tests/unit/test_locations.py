@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.errors import StoreNotConfiguredError
-from kekd_server.settings import load
+from kekd_server.config.settings import load
+from kekd_server.model.errors import StoreNotConfiguredError
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from kekd_server.stores import Stores
 
 S3 = S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000")
 

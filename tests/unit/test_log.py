@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kekd_server import log
-from kekd_server.log import Seldom, _Json, _Text, _Unblocking
+from kekd_server.observability import logs
+from kekd_server.observability.logs import Seldom, _Json, _Text, _Unblocking
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_lines_that_find_no_room_are_left_out_and_counted(
 
 def test_engine_lines_that_are_not_due_take_no_room() -> None:
     lines: Queue[Any] = Queue(10)
-    handler = log._Unblocking(lines)
+    handler = logs._Unblocking(lines)
     said = "of one caller's bad calls"
     for _ in range(5):
         handler.handle(logging.LogRecord("grpc._cython", logging.ERROR, "", 0, said, None, None))
@@ -79,7 +79,7 @@ def test_time_of_a_line_is_utc_as_in_the_audit(
 
 def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
     seldom = Seldom()
     assert seldom.is_due("one")
     now = 59.9
@@ -100,11 +100,11 @@ def test_what_was_said_of_ever_new_things_is_forgotten() -> None:
 def test_engines_do_not_fill_the_log_with_what_callers_send(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log, "_engines", Seldom())
+    monkeypatch.setattr(logs, "_engines", Seldom())
 
     def is_due(caller: str) -> bool:
         words = "Invalid encoding on %s", (caller,)
         name = "grpc._cython.cygrpc"
-        return log._is_due(logging.LogRecord(name, logging.ERROR, "", 0, *words, None))
+        return logs._is_due(logging.LogRecord(name, logging.ERROR, "", 0, *words, None))
 
     assert [is_due(it) for it in ("one", "one", "another")] == [True, False, False]

@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from kekd_server.metrics import Metrics
+from kekd_server.observability.metrics import Metrics
 
 OBSERVABILITY = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
 

@@ -8,15 +8,16 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client import CollectorRegistry
 
-from kekd_server import metrics_listener
-from kekd_server.listen import TcpListener, parse
-from kekd_server.metrics_listener import MAX_CONNECTIONS, serve
+from kekd_server.listeners.listener import parse
+from kekd_server.listeners.tcp import TcpListener
+from kekd_server.observability import metrics_server
+from kekd_server.observability.metrics_server import MAX_CONNECTIONS, serve
 from tests.fixtures.s3 import free_port
 
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> TcpListener:
-    monkeypatch.setattr(metrics_listener._Handler, "timeout", 600.0)
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 600.0)
     listener = parse(f"127.0.0.1:{free_port()}")
     assert isinstance(listener, TcpListener)
     serve(listener, CollectorRegistry())

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kekd_server.errors import InvalidIndexNameError
-from kekd_server.names import IndexName, NamePrefix
+from kekd_server.model.errors import InvalidIndexNameError
+from kekd_server.model.index_name import IndexName, NamePrefix
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.storage.page_cache import open_if_cached, read_if_cached
+from kekd_server.storage.disk.page_cache import open_if_cached, read_if_cached
 
 PAGE = 4096
 

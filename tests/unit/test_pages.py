@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kekd_server.errors import InvalidRequestError
-from kekd_server.names import IndexName
-from kekd_server.pages import PageToken
+from kekd_server.model.errors import InvalidRequestError
+from kekd_server.model.index_name import IndexName
+from kekd_server.model.page_token import PageToken
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 

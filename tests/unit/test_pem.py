@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kekd_proto import pem
+from kekd_common import pem
 
 BASE64 = b"QUJD" * 20
 BLOCK = b"-----BEGIN CERTIFICATE-----\n%b\n%b\n-----END CERTIFICATE-----\n" % (

@@ -4,12 +4,12 @@ import warnings
 
 import pytest
 
-from kekd import _rpc
+from kekd._transport import channel
 
 
 @pytest.mark.parametrize("method", ["dial", "dial_async"])
 async def test_client_of_another_machine_without_tls_warns_once(method: str) -> None:
-    dial = getattr(_rpc.Dialer("10.0.0.1:7535", None), method)
+    dial = getattr(channel.Dialer("10.0.0.1:7535", None), method)
     with pytest.warns(UserWarning, match=r"10\.0\.0\.1:7535 is called without TLS"):
         dial()
     with warnings.catch_warnings():
@@ -23,4 +23,4 @@ async def test_client_of_another_machine_without_tls_warns_once(method: str) -> 
 def test_client_of_this_machine_is_not_warned(address: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        _rpc.Dialer(address, None).dial()
+        channel.Dialer(address, None).dial()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kekd_policy import METHODS, Method, PolicyError, Rule, decide, read
+from kekd_common.policy import METHODS, Method, PolicyError, Rule, decide, read
 
 RULES = [
     Rule(name="service", identities=("spiffe://prod/ns/*/sa/db",), methods=("read", "watch")),

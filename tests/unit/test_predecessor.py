@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server import predecessor
-from kekd_server.listen import ListenError, UnixListener
+from kekd_server.listeners.errors import ListenError
+from kekd_server.listeners.unix import UnixListener
+from kekd_server.process import predecessor
 
 SERVE = """
 import signal, socket, sys

@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kekd_policy import IndexRange, Rule, common_ranges, decide, index_ranges
+from kekd_common.policy import IndexRange, Rule, common_ranges, decide, index_ranges
 from kekd_schema import Envelope
-from kekd_server.caller import Caller
-from kekd_server.errors import AccessDeniedError, WatchFellBehindError
-from kekd_server.guard import Guard
-from kekd_server.metrics import Metrics
-from kekd_server.names import IndexName
+from kekd_server.access.authorizer import Guard
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import AccessDeniedError, WatchFellBehindError
+from kekd_server.model.index_name import IndexName
+from kekd_server.observability.metrics import Metrics
 from kekd_server.service import EnvelopeService
-from kekd_server.storage.change import Change, Signal
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from kekd_server.stores import Stores
+from kekd_server.storage.watch.event import Change, Signal
 
 CALLER = Caller("dns:a", is_local=False, peer="")
 text = st.text(alphabet="ab.é~", max_size=4)
@@ -184,7 +184,7 @@ async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> 
 async def test_changes_that_a_watcher_may_not_see_do_not_cut_it_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kekd_server.storage.subscription.MOST_PENDING", 3)
+    monkeypatch.setattr("kekd_server.storage.watch.subscription.MOST_PENDING", 3)
     service, _ = service_of(MemoryDriver(), watch="a-*", read="a-*")
     async with service.watch(CALLER, None, "") as watch:
         store = service._stores.select(None)

@@ -11,10 +11,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.storage import record_cache
+from kekd_server.storage.disk import record_cache
+from kekd_server.storage.disk.record_cache import RecordCache
 from kekd_server.storage.driver import MOST_BYTES
 from kekd_server.storage.etag import etag_of
-from kekd_server.storage.record_cache import RecordCache
 
 WRITER = """
 import os, random, sys, time

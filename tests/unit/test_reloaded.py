@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.listen import TlsFiles
-from kekd_server.reloaded import Reloaded
+from kekd_server.listeners.certificates import Certificates, Material
+from kekd_server.listeners.tcp import TlsFiles
+from kekd_server.model.reloading_file import Reloaded
 from kekd_server.rpc.handshake import try_handshake
-from kekd_server.tls import Certificates, Material
 from tests.fixtures.tls import Authority
 
 

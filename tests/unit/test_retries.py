@@ -9,9 +9,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 import kekd
 from kekd import _operations as operations
-from kekd import _rpc
-from kekd._retries import Retries
-from kekd_proto.reasons import DOMAIN, Reason
+from kekd._transport import channel
+from kekd._transport.retries import Retries
+from kekd_common.reasons import DOMAIN, Reason
 from tests.fixtures.failed_call import FailedCall
 
 NO_CONNECTION = "failed to connect to all addresses; last error: "
@@ -32,7 +32,7 @@ LOST = FailedCall(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
 @pytest.fixture
 def writing() -> Retries:
-    dialer = _rpc.Dialer("10.0.0.1:7535", None)
+    dialer = channel.Dialer("10.0.0.1:7535", None)
     return Retries(operations.delete(None, "i", None), 1000, dialer)
 
 
@@ -75,7 +75,7 @@ def test_refused_first_attempt_says_nothing_of_earlier_ones(writing: Retries) ->
 
 @pytest.fixture
 def retries() -> Retries:
-    dialer = _rpc.Dialer("10.0.0.1:7535", None)
+    dialer = channel.Dialer("10.0.0.1:7535", None)
     return Retries(operations.get(None, "i"), 100, dialer)
 
 

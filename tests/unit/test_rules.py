@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from kekd_schema import Envelope
-from kekd_server import rules
-from kekd_server.errors import InvalidEnvelopeError
+from kekd_server.model import envelope_validation
+from kekd_server.model.errors import InvalidEnvelopeError
 
 AWS = Envelope(provider="aws", key_id="secret", wrapped_kek=b"w", version=1)
 KMS = replace(AWS, provider="aws-kms", wrapped_kek=b"w" * 6144)
@@ -15,7 +15,7 @@ NONE = Envelope(provider="none", version=2**32 - 1)
     "envelope", [AWS, KMS, NONE, replace(NONE, key_id="k" * 4096, created_at=-1)]
 )
 def test_what_keeps_the_rules_passes(envelope: Envelope) -> None:
-    rules.check(envelope)
+    envelope_validation.check(envelope)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,11 @@ def test_what_keeps_the_rules_passes(envelope: Envelope) -> None:
 )
 def test_what_breaks_a_rule_is_refused_by_its_name(envelope: Envelope, problem: str) -> None:
     with pytest.raises(InvalidEnvelopeError, match=problem):
-        rules.check(envelope)
+        envelope_validation.check(envelope)
 
 
 def test_every_broken_rule_is_named() -> None:
     with pytest.raises(InvalidEnvelopeError) as caught:
-        rules.check(Envelope(provider="aws"))
+        envelope_validation.check(Envelope(provider="aws"))
     for problem in ("key_id", "wrapped_kek", "version"):
         assert problem in str(caught.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kekd_proto.reasons import Reason
+from kekd_common.reasons import Reason
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()

@@ -4,8 +4,8 @@ import asyncio
 from contextlib import aclosing
 from unittest.mock import Mock
 
-from kekd_server.storage.s3 import S3Driver
-from kekd_server.storage.s3_source import S3Source
+from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.watcher import S3Source
 
 
 async def test_each_poll_is_told_though_it_finds_nothing() -> None:

@@ -5,25 +5,25 @@ from contextlib import closing
 
 import pytest
 
-from kekd_policy import Rule
+from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.caller import Caller
-from kekd_server.errors import (
+from kekd_server.access.authorizer import Guard
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import (
     AccessDeniedError,
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
 )
-from kekd_server.guard import Guard
-from kekd_server.metrics import Metrics
-from kekd_server.names import IndexName
+from kekd_server.model.index_name import IndexName
+from kekd_server.observability.metrics import Metrics
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.driver import Written
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Push, Store
 from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.stores import Stores
 
 CALLER = Caller("listener:unix", is_local=True, peer="")
 NAME = IndexName("i")

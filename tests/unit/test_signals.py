@@ -12,7 +12,7 @@ from tests.fixtures.daemon import BIN, clean_environment
 
 DRAINING = """
 import asyncio
-from kekd_server.signals import stop_signal
+from kekd_server.process.signals import stop_signal
 
 async def drain():
     signalled = stop_signal()

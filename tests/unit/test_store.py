@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from kekd_schema import Envelope
-from kekd_server.errors import WatchFellBehindError
-from kekd_server.names import IndexName, NamePrefix
+from kekd_server.model.errors import WatchFellBehindError
+from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from tests.fixtures.disk import opened
@@ -34,7 +34,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Nothing more is in the kernel's memory, and opening any file waits until this is set."""
     over, really_open = threading.Event(), os.open
-    monkeypatch.setattr("kekd_server.storage.record_cache.open_if_cached", lambda _: None)
+    monkeypatch.setattr("kekd_server.storage.disk.record_cache.open_if_cached", lambda _: None)
 
     def wait_and_open(*arguments: Any, **keywords: Any) -> int:
         assert over.wait(30)
@@ -48,7 +48,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 @pytest.fixture
 async def read_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # What changed within the last seconds isn't kept.
-    monkeypatch.setattr("kekd_server.storage.record_cache._RACY_NS", -LONG_AGO)
+    monkeypatch.setattr("kekd_server.storage.disk.record_cache._RACY_NS", -LONG_AGO)
     await store.get(READ_BEFORE)
 
 
@@ -70,7 +70,7 @@ async def test_reading_them_all_keeps_what_was_kept_and_no_more(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.get_many([READ_BEFORE, NEVER_READ])
-    monkeypatch.setattr("kekd_server.storage.record_cache.open_if_cached", lambda _: None)
+    monkeypatch.setattr("kekd_server.storage.disk.record_cache.open_if_cached", lambda _: None)
     monkeypatch.setattr(os, "open", None)
     await store.get(READ_BEFORE)
     with pytest.raises(TypeError):

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from kekd_server import stray_output
+from kekd_server.observability import stray_output
 
 SCRIPT = """
 import os, subprocess, sys
-from kekd_server import log
-with log.configured("json"):
+from kekd_server.observability import logs
+with logs.configured("json"):
     os.write(2, b"E0000 00:00:1795835900.600244 1234 chttp2.cc:99] not JSON\\n")
     os.write(2, b"E0000 00:00:1795835901.700000 1234 chttp2.cc:99] the same of another\\n")
     subprocess.run(["sh", "-c", "echo of a child \\xff >&2"])

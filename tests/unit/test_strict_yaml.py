@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kekd_proto.strict_yaml import MAX_ALIASED_VALUES, StrictLoader, StrictYamlError
+from kekd_common.yaml_loader import MAX_ALIASED_VALUES, StrictLoader, StrictYamlError
 
 
 def load(text: str) -> Any:

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from kekd_server.listen import TlsFiles
+from kekd_server.listeners.certificates import Certificates, HandshakeError, Material, TlsError
+from kekd_server.listeners.tcp import TlsFiles
 from kekd_server.rpc.handshake import try_handshake
-from kekd_server.tls import Certificates, HandshakeError, Material, TlsError
 from tests.fixtures.tls import Authority, Pair, written
 from tests.unit.test_pem import SPELLINGS
 

@@ -9,10 +9,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.storage import write_ledger
+from kekd_server.storage.disk import write_ledger
+from kekd_server.storage.disk.write_ledger import MAX_ENTRIES, Outcome, WriteLedger
 from kekd_server.storage.driver import Written
 from kekd_server.storage.write_attempt import RETENTION
-from kekd_server.storage.write_ledger import MAX_ENTRIES, Outcome, WriteLedger
 
 KEY = "i.kms.cat"
 ID = "0123456789abcdef" * 2

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from kekd_server.errors import (
+from kekd_server.model.errors import (
     EnvelopeExistsError,
     EtagMismatchError,
     KekdError,

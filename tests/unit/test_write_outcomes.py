@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from kekd_server.errors import CallAbandonedError, EnvelopeExistsError, StoreUnavailableError
+from kekd_server.model.errors import CallAbandonedError, EnvelopeExistsError, StoreUnavailableError
 from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
 from kekd_server.storage.write_outcomes import WriteOutcomes
 

@@ -1,7 +1,10 @@
 """The `kekctl` command."""
 
-from kekd._cli import audit, backup, doctor, envelopes, keks, policy, status
-from kekd._cli.group import EXIT_CODES, main
+from kekd._cli import envelopes, keks, policy, status
+from kekd._cli.audit import command as audit
+from kekd._cli.backup import command as backup
+from kekd._cli.common import EXIT_CODES, main
+from kekd._cli.doctor import command as doctor
 
 __all__ = [
     "EXIT_CODES",

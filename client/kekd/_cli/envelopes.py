@@ -9,18 +9,12 @@ from typing import TextIO
 import click
 
 import kekd
-from kekd import _backup, _rpc
 from kekd import _operations as operations
-from kekd._cli.group import (
-    STOPPED,
-    Seconds,
-    main,
-    output_option,
-    prefix_option,
-    store_option,
-)
+from kekd._cli.backup import json_lines
+from kekd._cli.common import STOPPED, Seconds, main, output_option, prefix_option, store_option
+from kekd._cli.json_format import Document
 from kekd._cli.terminal import say
-from kekd._document import Document
+from kekd._transport import channel
 
 _file = click.option(
     "--file",
@@ -80,7 +74,7 @@ def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 @click.pass_obj
 def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) -> None:
     """Store the envelope of an index that has none; print its etag."""
-    document = _backup.parse(file.read())
+    document = json_lines.parse(file.read())
     say(client.create_index_kms(store, document.index_name, document.blob))
 
 
@@ -96,7 +90,7 @@ def push(
 
     The etag in the file is not looked at: pass it as --if-etag to replace only what you got.
     """
-    document = _backup.parse(file.read())
+    document = json_lines.parse(file.read())
     say(client.push_index_kms(store, document.index_name, document.blob, if_etag=if_etag))
 
 
@@ -117,8 +111,8 @@ def delete(
 @click.option(
     "--for",
     "seconds",
-    type=Seconds(0, _rpc.MAX_TIMEOUT),
-    default=_rpc.WAIT_TIMEOUT,
+    type=Seconds(0, channel.MAX_TIMEOUT),
+    default=channel.WAIT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="Give up after this long; 0 checks once, within --timeout.",

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import kekd
-from kekd._cli.group import (
+from kekd._cli.common import (
     FAILED,
     Duration,
     Name,

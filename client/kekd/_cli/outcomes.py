@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from kekd._cli.group import FAILED, STOPPED
+from kekd._cli.common import FAILED, STOPPED
 from kekd._cli.terminal import say
 from kekd.kek import Failure, Opening, Rotation
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kekd._cli.group import DENIED, main
+from kekd._cli.common import DENIED, main
 from kekd._cli.terminal import say
 
 if TYPE_CHECKING:
-    from kekd_policy import Method
+    from kekd_common.policy import Method
 
 METHODS: Final = ("read", "list", "create", "push", "delete", "destroy", "watch")
 
@@ -46,7 +46,7 @@ def check(
     Exit code 0 if it is allowed, 7 if it is denied, and 2 if there is no policy to tell.
     """
     try:
-        from kekd_policy import PolicyError, decide, read  # noqa: PLC0415  (of the daemon's extra)
+        from kekd_common.policy import PolicyError, decide, read  # noqa: PLC0415  (of the daemon's extra)
     except ImportError:
         raise click.UsageError(
             "policies are read with what the daemon needs: pip install 'kekd[server]'"

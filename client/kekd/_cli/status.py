@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 import kekd
-from kekd._cli.group import main, output_option
+from kekd._cli.common import main, output_option
 from kekd._cli.terminal import say
 from kekd._status import apart
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from kekd_proto.text import printable
+from kekd_common.printable import printable
 
 _STREAMS: Final = (("stdin", "r"), ("stderr", "w"))
 

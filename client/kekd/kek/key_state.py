@@ -16,7 +16,7 @@ from kekd.kek.provider import KeyDescription, RotatedKey
 from kekd.kek.slot import Slot
 
 if TYPE_CHECKING:
-    from kekd._types import EnvelopeLike
+    from kekd._models import EnvelopeLike
     from kekd.kek.registry import Registry
 
 UNREACHABLE_ERRORS: Final = (CredentialsError, ProviderUnavailableError)

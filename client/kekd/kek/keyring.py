@@ -8,8 +8,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from kekd._fork import forget_after_fork
-from kekd._types import StorageConfig
+from kekd._models import StorageConfig
+from kekd._transport.fork import forget_after_fork
 from kekd.errors import (
     DeadlineExceededError,
     InternalError,

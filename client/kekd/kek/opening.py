@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from kekd._types import KMSBlob, StorageConfig
+from kekd._models import KMSBlob, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError
 from kekd.kek.errors import KekError
 from kekd.kek.provider import scrub

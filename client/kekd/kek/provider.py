@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
-from kekd.kek.binding import Binding
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import InvalidKekError
 
 KEK_BYTES: Final = 32

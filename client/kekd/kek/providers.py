@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Final
 
 from kekd.kek.errors import MissingDependencyError
-from kekd.kek.pace import Pace
 from kekd.kek.provider import Provider
+from kekd.kek.rate_limiter import Pace
 from kekd.kek.slot import Slot
 
 _ALIAS_SECONDS: Final = 5.0
@@ -78,7 +78,7 @@ class Providers:
 
     def _for_aws(self) -> Callable[[Slot], Provider]:
         if self._aws is None:
-            from kekd.kek.aws_providers import AwsProviders  # noqa: PLC0415
+            from kekd.kek.aws.providers import AwsProviders  # noqa: PLC0415
 
             self._aws = AwsProviders(self._timeout, self._pace)
         return self._aws

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast, get_arg
 
 import tenacity
 
-from kekd._fork import forget_after_fork
-from kekd._types import EnvelopeLike, KMSBlob, StorageConfig
+from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
+from kekd._transport.fork import forget_after_fork
 from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
-from kekd.kek.binding import Binding
 from kekd.kek.blocking import require_blocking
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import KekError
 from kekd.kek.provider import KEK_BYTES, Creating, Provider, Rewrapping, checked, scrub
 from kekd.kek.providers import Providers, needing_the_extra
@@ -92,8 +92,8 @@ class Registry:
         Raises `RegistryError`, naming every problem of the file.
         """
         with needing_the_extra():
-            from kekd.kek import _registry_file  # noqa: PLC0415
-        return cls(_registry_file.read(Path(path)), timeout=timeout, max_rate=max_rate)
+            from kekd.kek import registry_file  # noqa: PLC0415
+        return cls(registry_file.read(Path(path)), timeout=timeout, max_rate=max_rate)
 
     def provision(
         self,

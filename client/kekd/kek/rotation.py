@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, Unpack
 
-from kekd._types import KMSBlob, Push, Pushed, StorageConfig
+from kekd._models import KMSBlob, Push, Pushed, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek.blocking import require_blocking
 from kekd.kek.errors import KekError

@@ -4,14 +4,14 @@ import hmac
 import time
 from typing import TYPE_CHECKING
 
-from kekd._types import KMSBlob
+from kekd._models import KMSBlob
 from kekd.kek import errors
-from kekd.kek.binding import Binding
+from kekd.kek.encryption_context import Binding
 from kekd.kek.provider import Provider, Wrapped, scrub
 from kekd.kek.slot import Slot
 
 if TYPE_CHECKING:
-    from kekd._types import EnvelopeLike
+    from kekd._models import EnvelopeLike
 
 
 def new_envelope(slot: Slot, wrapped: Wrapped, binding: Binding | None) -> KMSBlob:

@@ -5,17 +5,13 @@ from typing import Final
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
-from kekd_server.caller import Caller
-from kekd_server.errors import (
-    InvalidEnvelopeError,
-    InvalidRequestError,
-    KekdError,
-)
-from kekd_server.names import IndexName
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import InvalidEnvelopeError, InvalidRequestError, KekdError
+from kekd_server.model.index_name import IndexName
 from kekd_server.service import Pushed
-from kekd_server.storage.change import Change, Kind, Signal
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.store import Push, StoredEnvelope
+from kekd_server.storage.watch.event import Change, Kind, Signal
 from kekd_server.storage.write_attempt import WriteAttempt
 
 MAX_PAGE_SIZE = 1000

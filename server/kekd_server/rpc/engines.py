@@ -17,7 +17,9 @@ from typing import Final, NamedTuple, cast
 
 import grpc.aio
 
-from kekd_server.listen import Listener, ListenError, TcpListener
+from kekd_server.listeners.errors import ListenError
+from kekd_server.listeners.listener import Listener
+from kekd_server.listeners.tcp import TcpListener
 from kekd_server.rpc import grpcio_server
 
 _log = logging.getLogger(__name__)

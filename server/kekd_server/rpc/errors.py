@@ -13,10 +13,10 @@ from google.protobuf import duration_pb2
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-from kekd_proto.reasons import DOMAIN, STATUS, Reason
-from kekd_server.caller import Caller
-from kekd_server.errors import KekdError, RateLimitedError
-from kekd_server.log import Seldom
+from kekd_common.reasons import DOMAIN, STATUS, Reason
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import KekdError, RateLimitedError
+from kekd_server.observability.logs import Seldom
 
 _log = logging.getLogger(__name__)
 _seldom: Final = Seldom()

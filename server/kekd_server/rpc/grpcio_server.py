@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from grpc._cython import cygrpc
 from grpc.aio import AbortError, _server
 
-from kekd_server.log import Seldom
+from kekd_server.observability.logs import Seldom
 
 UNREAD_TIMEOUT: Final = 10.0
 """Seconds that a caller has to read an answer."""

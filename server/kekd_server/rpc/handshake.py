@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
-from kekd_server.tls import HandshakeError
+from kekd_server.listeners.certificates import HandshakeError
 
 if TYPE_CHECKING:
-    from kekd_server.tls import Material
+    from kekd_server.listeners.certificates import Material
 
 _TIMEOUT: Final = 30.0
 """A handshake takes some milliseconds; a machine under load may take longer."""

@@ -16,13 +16,13 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.caller import Caller
-from kekd_server.errors import InvalidRequestError, KekdError, UnauthenticatedError
-from kekd_server.health import Health
-from kekd_server.limits import Limits
-from kekd_server.rpc.callers import Callers
+from kekd_server.access.principal import Caller
+from kekd_server.access.rate_limits import Limits
+from kekd_server.daemon_status import DaemonStatus
+from kekd_server.model.errors import InvalidRequestError, KekdError, UnauthenticatedError
+from kekd_server.rpc.authentication import Callers
 from kekd_server.rpc.errors import Context, abort_known
-from kekd_server.status import DaemonStatus
+from kekd_server.storage.health import Health
 
 _READY: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
 _READS: Final = f"{_READY}.reads"

@@ -13,28 +13,31 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
-from kekd_server.descriptors import connections_per_listener
-from kekd_server.health import Health
-from kekd_server.limits import Limits
-from kekd_server.listen import AddPort, Listener, ListenError, TcpListener, TlsFiles
-from kekd_server.metrics import Metrics
-from kekd_server.rpc.answering import Method, answering
-from kekd_server.rpc.callers import Callers
-from kekd_server.rpc.calls import Calls
-from kekd_server.rpc.credentials import server_credentials
+from kekd_server.access.rate_limits import Limits
+from kekd_server.daemon_status import DaemonStatus
+from kekd_server.listeners.descriptors import connections_per_listener
+from kekd_server.listeners.engine import AddPort
+from kekd_server.listeners.errors import ListenError
+from kekd_server.listeners.listener import Listener
+from kekd_server.listeners.tcp import TcpListener, TlsFiles
+from kekd_server.observability.metrics import Metrics
+from kekd_server.observability.tracing import Tracing
+from kekd_server.rpc.authentication import Callers
 from kekd_server.rpc.engines import Lasting, make_server, stop
 from kekd_server.rpc.errors import parser
+from kekd_server.rpc.handler import Method, answering
 from kekd_server.rpc.health import HealthService
-from kekd_server.rpc.observing import Observing
+from kekd_server.rpc.in_flight import Calls
+from kekd_server.rpc.instrumentation import Observing
 from kekd_server.rpc.reflection import add_reflection
 from kekd_server.rpc.servicer import EnvelopeServicer
-from kekd_server.rpc.status import DaemonServicer
+from kekd_server.rpc.status_servicer import DaemonServicer
+from kekd_server.rpc.tls import server_credentials
 from kekd_server.service import EnvelopeService
-from kekd_server.status import DaemonStatus
-from kekd_server.tracing import Tracing
+from kekd_server.storage.health import Health
 
 if TYPE_CHECKING:
-    from kekd_server.tls import Certificates
+    from kekd_server.listeners.certificates import Certificates
 
 _SERVICE: Final = envelope_pb2.DESCRIPTOR.services_by_name["EnvelopeService"]
 _STATUS: Final = daemon_pb2.DESCRIPTOR.services_by_name["DaemonService"]
@@ -77,7 +80,7 @@ class Server:
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self, listeners: Sequence[Listener]) -> None:
-        """To be called while they are claimed. Raises `ListenError`."""
+        """To be called while they are acquire. Raises `ListenError`."""
         self._max_connections = connections_per_listener(len(listeners))
         for listener in listeners:
             self._servers[listener] = self._bound(listener)

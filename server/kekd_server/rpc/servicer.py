@@ -6,10 +6,10 @@ from typing import Final
 from google.protobuf.message import Message
 
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.caller import Caller
-from kekd_server.errors import ShuttingDownError, WatchFellBehindError
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import ShuttingDownError, WatchFellBehindError
 from kekd_server.rpc import convert
-from kekd_server.rpc.envelope_answer import EnvelopeReader
+from kekd_server.rpc.answer_budget import EnvelopeReader
 from kekd_server.rpc.errors import Context, log_causes
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.write_attempt import WriteAttempt

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from kekd_server.key_ranges import KeyRanges
-from kekd_server.names import IndexName, NamePrefix
+from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.write_attempt import WriteAttempt
 
 NameRange: TypeAlias = NamePrefix | KeyRanges

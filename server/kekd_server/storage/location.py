@@ -4,7 +4,7 @@ import os.path
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from kekd_server.errors import InvalidRequestError
+from kekd_server.model.errors import InvalidRequestError
 
 MAX_PATH_BYTES: Final = 4096
 """As PATH_MAX of Linux."""

@@ -4,8 +4,8 @@ import threading
 from bisect import bisect_left, insort
 from itertools import islice
 
-from kekd_server.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
-from kekd_server.names import IndexName
+from kekd_server.model.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
+from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import NameRange, Stored, Written
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.sorted_keys import names_in_order

@@ -3,7 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
-from kekd_server.names import IndexName
+from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import NameRange
 
 

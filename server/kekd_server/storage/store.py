@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Final, NamedTuple, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
-from kekd_server.deadline import in_time
-from kekd_server.errors import (
+from kekd_server.model.deadline import in_time
+from kekd_server.model.errors import (
     CallAbandonedError,
     CorruptEnvelopeError,
     KekdError,
@@ -22,13 +22,13 @@ from kekd_server.errors import (
     StoreUnusableError,
     WatchFellBehindError,
 )
-from kekd_server.fair_executor import FairExecutor
-from kekd_server.names import IndexName, NamePrefix
-from kekd_server.storage.change import Change, Kind
-from kekd_server.storage.changes import Changes, Source
+from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.driver import Driver, NameRange, Stored, Written
+from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.location import Location
-from kekd_server.storage.subscription import Subscription
+from kekd_server.storage.watch.event import Change, Kind
+from kekd_server.storage.watch.hub import Changes, Source
+from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
 

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Final
 
-from kekd_server.errors import StoreSilentError, StoreUnavailableError, StoreUnusableError
+from kekd_server.model.errors import StoreSilentError, StoreUnavailableError, StoreUnusableError
 
 _HANG_SECONDS: Final = 2.0
 """Many times what a disk takes. One that waits for a lock as long is told from it by the probe."""

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from kekd_server.errors import (
+from kekd_server.model.errors import (
     KekdError,
     OutcomeUnknownError,
     StoreSilentError,

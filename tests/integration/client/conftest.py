@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 import kekd
-from kekd_server.listen import EngineName
+from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon
 from tests.fixtures.proxy import Proxy, StartProxy
 from tests.integration.client.blocking import BlockingAsyncClient, OpenClient

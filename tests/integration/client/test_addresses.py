@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import kekd
-from kekd import _functions
+from kekd import _api
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.proxy import Proxy
 from tests.fixtures.s3 import free_port
@@ -44,9 +44,9 @@ def test_the_variable_names_the_daemon(
 @pytest.fixture
 def fresh_functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The module functions as in a new process."""
-    monkeypatch.setattr(_functions, "_shared", None)
+    monkeypatch.setattr(_api, "_shared", None)
     yield
-    _functions._client().close()
+    _api._client().close()
 
 
 def test_the_functions_follow_the_variable(

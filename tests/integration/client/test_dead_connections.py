@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import kekd
-from kekd import _rpc
+from kekd._transport import channel
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.dns import NameServer
 from tests.fixtures.proxy import Proxy, StartProxy, delay, swallow_after
@@ -24,8 +24,8 @@ def lost(proxy: Proxy) -> threading.Event:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rpc, "_KEEPALIVE_INTERVAL", 0.3)
-    monkeypatch.setattr(_rpc, "_KEEPALIVE_TIMEOUT", 0.3)
+    monkeypatch.setattr(channel, "_KEEPALIVE_INTERVAL", 0.3)
+    monkeypatch.setattr(channel, "_KEEPALIVE_TIMEOUT", 0.3)
 
 
 @both_engines
@@ -79,7 +79,7 @@ def test_host_that_moved_to_another_ip_is_found(
     old = Proxy(str(shared_daemon.socket), host="127.0.0.2")
     start_proxy(str(shared_daemon.socket), host="127.0.0.3", port=old.port)
     monkeypatch.setattr(
-        _rpc, "grpc_target", lambda address: f"dns://127.0.0.1:{name_server.port}/{address}"
+        channel, "grpc_target", lambda address: f"dns://127.0.0.1:{name_server.port}/{address}"
     )
     name_server.ip = "127.0.0.2"
     with open_client(f"kekd.test:{old.port}") as client:

@@ -130,7 +130,7 @@ def test_a_restart_of_the_daemon_goes_unnoticed(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow one another at once."""
-    monkeypatch.setattr("kekd._retries._MAX_BACKOFF", 0.001)
+    monkeypatch.setattr("kekd._transport.retries._MAX_BACKOFF", 0.001)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -13,8 +13,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 import kekd
-from kekd import _rpc
 from kekd._operations import SERVICE
+from kekd._transport import channel
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
 from tests.integration.client.blocking import OpenClient
@@ -217,7 +217,7 @@ def test_wait_for_a_distant_daemon_ends_with_what_the_daemon_says(
     start_proxy: StartProxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_rpc, "LAST_LOOK_TIMEOUT", SOON)
+    monkeypatch.setattr(channel, "LAST_LOOK_TIMEOUT", SOON)
     proxy = start_proxy(starting[0])
     proxy.tell(then=delay(0.06))
     with (

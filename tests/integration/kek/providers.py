@@ -8,8 +8,8 @@ import boto3
 import pytest
 
 from kekd.kek import Provider, Registry, Slot
-from kekd.kek.aws_kms import AwsKms
-from kekd.kek.aws_secrets import AwsSecrets
+from kekd.kek.aws.kms import AwsKms
+from kekd.kek.aws.secrets import AwsSecrets
 
 each_provider = pytest.mark.parametrize("slot", ["aws", "aws-kms"])
 each_bound_slot = pytest.mark.parametrize("slot", ["bound-aws", "bound-aws-kms"])

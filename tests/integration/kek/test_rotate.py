@@ -15,8 +15,8 @@ import pytest
 
 import kekd
 from kekd.kek import KeyDescription, Provider, Registry, Slot, Wrapped
-from kekd.kek.aws_secrets import AwsSecrets
-from kekd.kek.binding import Binding
+from kekd.kek.aws.secrets import AwsSecrets
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import (
     AccessDeniedError,
     KekError,

@@ -18,7 +18,7 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.storage.subscription import MOST_PENDING
+from kekd_server.storage.watch.subscription import MOST_PENDING
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.watch import OpenWatch

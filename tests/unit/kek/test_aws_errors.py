@@ -14,8 +14,8 @@ import pytest
 from botocore.stub import Stubber
 
 from kekd.kek import Slot, Wrapped, errors
-from kekd.kek.aws_kms import AwsKms
-from kekd.kek.aws_secrets import AwsSecrets
+from kekd.kek.aws.kms import AwsKms
+from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.errors import KekError
 from tests.fixtures.kms import Aws, calls_of
 from tests.fixtures.s3 import free_port

@@ -13,8 +13,8 @@ from cyborgdb_service.kms.base import KMSError  # type: ignore[import-untyped]
 from cyborgdb_service.kms.providers.aws import AWSSecretsProvider  # type: ignore[import-untyped]
 
 from kekd.kek import Slot, Wrapped
-from kekd.kek.aws_secrets import AwsSecrets
-from kekd.kek.binding import Binding
+from kekd.kek.aws.secrets import AwsSecrets
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import (
     InvalidSecretError,
     KeyNotAllowedError,

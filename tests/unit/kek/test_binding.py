@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kekd.kek.binding import Binding
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import WrongContextError
 
 MINE = Binding("mine", "default")

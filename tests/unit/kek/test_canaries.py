@@ -10,9 +10,9 @@ import pytest
 from botocore.stub import Stubber
 
 from kekd.kek import Registry, Slot, Wrapped
-from kekd.kek.aws_kms import AwsKms
-from kekd.kek.aws_secrets import AwsSecrets
-from kekd.kek.binding import Binding
+from kekd.kek.aws.kms import AwsKms
+from kekd.kek.aws.secrets import AwsSecrets
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import InvalidKekError, KekError
 from kekd.kek.provider import checked, scrub
 from tests.fixtures.kms import Aws

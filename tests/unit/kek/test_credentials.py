@@ -9,14 +9,15 @@ import boto3
 import pytest
 
 import kekd
-from kekd.kek import Keyring, Registry, Slot, Wrapped, aws
-from kekd.kek.aws_kms import AwsKms
+from kekd.kek import Keyring, Registry, Slot, Wrapped
+from kekd.kek.aws import session
+from kekd.kek.aws.kms import AwsKms
 from kekd.kek.errors import (
     CredentialsUnavailableError,
     ExpiredCredentialsError,
     ProviderUnavailableError,
 )
-from kekd_proto import aws_credentials
+from kekd_common import aws_credentials
 from tests.fixtures.credentials import CredentialEndpoint, write_credentials
 from tests.fixtures.s3 import REGION
 from tests.unit.kek.relay import Relay
@@ -146,7 +147,7 @@ def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
 ) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     slot = Slot("prod", "aws-kms", "key", REGION, endpoint_url=private_https)
-    kms = AwsKms(slot, timeout=0, client=aws.connect("kms", slot, 5))
+    kms = AwsKms(slot, timeout=0, client=session.connect("kms", slot, 5))
     with pytest.raises(ProviderUnavailableError, match="AWS_CA_BUNDLE") as caught:
         kms.unwrap(Wrapped(b"1"), None)
     assert private_https in str(caught.value)

@@ -10,8 +10,8 @@ import boto3
 import pytest
 
 from kekd.kek import Slot, Wrapped
-from kekd.kek.aws_kms import AwsKms
-from kekd.kek.aws_secrets import AwsSecrets
+from kekd.kek.aws.kms import AwsKms
+from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.errors import (
     AccessDeniedError,
     ExpiredCredentialsError,

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from kekd.kek import Slot, aws
-from kekd.kek.aws_kms import AwsKms
-from kekd.kek.aws_secrets import AwsSecrets
+from kekd.kek import Slot
+from kekd.kek.aws import session
+from kekd.kek.aws.kms import AwsKms
+from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.errors import (
     InvalidSecretError,
     KekError,
@@ -46,13 +47,13 @@ def slot(url: str, **more: Any) -> Slot:
 def kms(url: str, **more: Any) -> AwsKms:
     """It makes one attempt, which has the time that it takes."""
     its = slot(url, **more)
-    return AwsKms(its, timeout=0, client=aws.connect("kms", its, 5))
+    return AwsKms(its, timeout=0, client=session.connect("kms", its, 5))
 
 
 def secrets(url: str, **more: Any) -> AwsSecrets:
     """Likewise."""
     its = Slot("prod", "aws", "key", "us-east-1", endpoint_url=url, **more)
-    return AwsSecrets(its, timeout=0, client=aws.connect("secretsmanager", its, 5))
+    return AwsSecrets(its, timeout=0, client=session.connect("secretsmanager", its, 5))
 
 
 @contextmanager

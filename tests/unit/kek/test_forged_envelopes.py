@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import kekd
-from kekd.kek import Registry, Slot, aws
+from kekd.kek import Registry, Slot
+from kekd.kek.aws import session
 from kekd.kek.errors import KekError, KeyNotAllowedError
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import REGION
@@ -127,14 +128,14 @@ def test_forged_regions_leave_few_clients(
     relay: Relay, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[Any]] = []
-    connect = aws.connect
+    connect = session.connect
 
     def counted(service: str, slot: Slot, timeout: float) -> Any:
         client = connect(service, slot, timeout)
         made.append(weakref.ref(client))
         return client
 
-    monkeypatch.setattr(aws, "connect", counted)
+    monkeypatch.setattr(session, "connect", counted)
     registry = Registry({"prod": kms_slot(relay)}, timeout=0.001)
     for number in range(12):
         with pytest.raises(KekError):
@@ -175,13 +176,13 @@ def test_many_slots_without_a_region_keep_a_client_each(
 ) -> None:
     """As their envelopes name the region, which the slots don't."""
     made: list[str] = []
-    connect = aws.connect
+    connect = session.connect
 
     def counted(service: str, slot: Slot, timeout: float) -> Any:
         made.append(slot.name)
         return connect(service, slot, timeout)
 
-    monkeypatch.setattr(aws, "connect", counted)
+    monkeypatch.setattr(session, "connect", counted)
     names = [f"tenant-{number}" for number in range(10)]
     slots = {
         name: Slot(name, "aws-kms", "alias/a", "", ROLE, endpoint_url=relay.endpoint)

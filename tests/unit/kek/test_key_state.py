@@ -7,7 +7,7 @@ import pytest
 
 import kekd
 from kekd.kek import KeyStates, Registry, Slot, Wrapped
-from kekd.kek.binding import Binding
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import AccessDeniedError, KekError, ProviderUnavailableError
 from kekd.kek.provider import KeyDescription
 from tests.fixtures.kms import Aws

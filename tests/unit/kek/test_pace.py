@@ -7,8 +7,8 @@ import pytest
 from botocore.stub import Stubber
 
 from kekd.kek import Slot
-from kekd.kek.aws_kms import AwsKms
-from kekd.kek.pace import Pace
+from kekd.kek.aws.kms import AwsKms
+from kekd.kek.rate_limiter import Pace
 
 ARN = "arn:aws:kms:us-east-1:111122223333:key/k"
 

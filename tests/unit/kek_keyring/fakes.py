@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from kekd import Client, EnvelopeError, KMSBlob, StorageConfig
-from kekd._caches import Caches, Feed
+from kekd._cache.manager import Caches, Feed
 from kekd.kek import AsyncKeyring, KeyDescription, Keyring, Registry, Slot, Wrapped
-from kekd.kek.binding import Binding
+from kekd.kek.encryption_context import Binding
 from kekd.kek.errors import KekError
 
 TTL = 100.0

@@ -1,0 +1,81 @@
+"""Whether the records of a store can be read."""
+
+import random
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from kekd._cli.doctor.finding import Finding, failure, ok, warning
+from kekd._models import Found, StorageConfig
+from kekd.errors import (
+    CorruptEnvelopeError,
+    EnvelopeError,
+    EnvelopeNotFoundError,
+    PermissionDeniedError,
+)
+
+if TYPE_CHECKING:
+    from kekd._client import Client
+
+MAX_NAMED: Final = 20
+"""Corrupt records that get a line each; of more there is only the number."""
+
+
+def check(client: "Client", store: str, count: int | None) -> Iterator[Finding]:
+    """Reads all records that the caller may read, or as many as `count`, chosen at random."""
+    location = StorageConfig.named(store)
+    name = f"records of {store}"
+    if count == 0:
+        return
+    try:
+        if count is None:
+            yield from _findings(name, store, client.scan_index_kms(location))
+        else:
+            chosen = sample(client.list_index_kms(location), count)
+            yield from _findings(name, store, client.get_many_index_kms(location, chosen))
+    except PermissionDeniedError as error:
+        yield warning(name, f"they weren't read: {error}", "let this caller list and read")
+    except EnvelopeError as error:
+        yield failure(name, f"reading them failed: {error}")
+
+
+def sample(names: Iterable[str], count: int) -> list[str]:
+    """As many names as `count`, each as likely as any other, in memory for no more."""
+    chosen: list[str] = []
+    for number, name in enumerate(names):
+        if number < count:
+            chosen.append(name)
+        elif (place := random.randrange(number + 1)) < count:  # noqa: S311  (no secret)
+            chosen[place] = name
+    return chosen
+
+
+def _findings(check: str, store: str, records: Iterable[Found]) -> Iterator[Finding]:
+    good = corrupt = unreadable = 0
+    for name, found in records:
+        if isinstance(found, EnvelopeNotFoundError):
+            continue  # it was deleted since it was listed
+        if isinstance(found, CorruptEnvelopeError):
+            corrupt += 1
+            if corrupt <= MAX_NAMED:
+                yield _corrupt(check, store, name, found)
+        elif isinstance(found, EnvelopeError):
+            unreadable += 1
+            if unreadable <= MAX_NAMED:
+                yield failure(check, f"index '{name}' can't be read: {found}")
+        else:
+            good += 1
+    yield _summary(check, good, corrupt, unreadable)
+
+
+def _corrupt(check: str, store: str, name: str, error: CorruptEnvelopeError) -> Finding:
+    command = shlex.join(
+        ["kekctl", "import", "BACKUP", "--index", name, "--overwrite", "--store", store]
+    )
+    return failure(check, str(error), f"copy the record first, then restore it: {command}")
+
+
+def _summary(check: str, good: int, corrupt: int, unreadable: int) -> Finding:
+    if corrupt or unreadable:
+        return failure(check, f"{corrupt} corrupt, {unreadable} unreadable, {good} intact")
+    return ok(check, f"all {good} records that were read are intact")

@@ -1,0 +1,30 @@
+"""Whether the slots of a registry wrap and unwrap."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kekd._cli.doctor.finding import Finding, failure, ok, warning
+from kekd.kek import Registry
+from kekd.kek.errors import KekError, MissingDependencyError, RegistryError
+
+
+def check(file: Path, index_name: str, store: str) -> Iterator[Finding]:
+    """New wraps of a slot that binds are bound to that index and store."""
+    try:
+        registry = Registry.from_yaml(file)
+    except RegistryError as error:
+        yield from (failure("slots", problem) for problem in error.problems)
+        return
+    except MissingDependencyError as error:
+        yield failure("slots", str(error))
+        return
+    if not registry.slots:
+        yield warning("slots", f"{file} has none under kms.registry", "is it the right file?")
+    for name, slot in registry.slots.items():
+        check = f"slot {name}"
+        try:
+            registry.try_slot(name, index_name, store)
+        except KekError as error:
+            yield failure(check, str(error))
+        else:
+            yield ok(check, f"{slot.key_id} wraps and unwraps")

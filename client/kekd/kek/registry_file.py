@@ -1,0 +1,167 @@
+"""The registry's YAML file, which CyborgDB Service 0.18 reads as well.
+
+    kms:
+      registry:
+        prod:
+          provider: aws-kms
+          key_id: alias/${STAGE:-prod}
+          region: us-east-1
+
+`${VAR}` and `${VAR:-default}` are taken from the environment, where an empty variable is an unset
+one, as CyborgDB Service has it (`cyborgdb_service/core/config_file.py`).
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from kekd.kek.errors import RegistryError
+from kekd.kek.slot import ProviderName, Slot, region_of
+from kekd_common.yaml_loader import StrictLoader, StrictYamlError
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
+
+
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+"""A key that is written and left empty, which YAML has as null, is as good as left out."""
+
+
+def _not_empty(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not patterns:
+        raise ValueError("allows no key: leave it out to allow any")
+    return patterns
+
+
+class _Entry(BaseModel):
+    """A slot as it is written."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    provider: ProviderName
+    key_id: Text = Field(min_length=1)
+    region: Text = ""
+    role_arn: Text = ""
+    external_id: Text = ""
+    role_session_name: Text = Field("", pattern=r"^([\w+=,.@-]{2,64})?$")
+    endpoint_url: Text = Field("", pattern=r"^(https?://.+)?$")
+    bind: bool = False
+    allowed_key_arns: Annotated[tuple[str, ...], AfterValidator(_not_empty)] = ()
+
+    @field_validator("role_arn")
+    @classmethod
+    def _is_role(cls, value: str) -> str:
+        if value and not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/.+", value):
+            raise ValueError("write arn:aws:iam::ACCOUNT:role/NAME")
+        return value
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.external_id and not self.role_arn:
+            raise ValueError("external_id means nothing without role_arn: give both, or neither")
+        if self.region and region_of(self.key_id) not in {"", self.region}:
+            raise ValueError(
+                f"key_id is in {region_of(self.key_id)}, region is {self.region}: make them agree"
+            )
+        slot = Slot("", "aws", self.key_id, allowed_key_arns=self.allowed_key_arns)
+        if region_of(self.key_id) and ":alias/" not in self.key_id and not slot.allows(self.key_id):
+            raise ValueError("key_id is none of allowed_key_arns: add it there")
+        return self
+
+
+def read(path: Path) -> dict[str, Slot]:
+    """Raises `RegistryError`, naming every problem of the file, each with its slot."""
+    slots: dict[str, Slot] = {}
+    problems: list[str] = []
+    for name, content in _entries(path).items():
+        if not isinstance(name, str) or not name:
+            problems.append(f"slot {name!r}: its name must be a text: put it in quotes")
+            continue
+        unset: list[str] = []
+        expanded = _expanded(content, unset)
+        problems += [
+            f"slot '{name}': variable {variable} is not set: set it, or write"
+            f" ${{{variable}:-default}}"
+            for variable in unset
+        ]
+        try:
+            entry = _Entry.model_validate(expanded)
+        except ValidationError as error:
+            problems += [f"slot '{name}': {problem}" for problem in _problems(error, expanded)]
+        else:
+            slots[name] = Slot(name, **entry.model_dump())
+    if problems:
+        raise _error(path, problems)
+    return slots
+
+
+def _entries(path: Path) -> dict[Any, Any]:
+    try:
+        content, problem = _content(path)
+    except OSError as error:
+        raise _error(path, [f"can't be read: {error.strerror}"]) from error
+    match content:
+        case {"kms": {"registry": dict(entries)}}:
+            return entries
+    raise _error(path, [problem or "has no kms.registry with a mapping of slots"])
+
+
+def _content(path: Path) -> tuple[Any, str]:
+    """The file's content, or what is wrong with it. Nothing is raised here, as YAML's own error
+    quotes the line, which may hold a secret of another section.
+    """
+    try:
+        return yaml.load(path.read_bytes(), StrictLoader), ""  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = error.problem if isinstance(error, StrictYamlError) else "is not YAML"
+        where = getattr(error, "problem_mark", None)
+        return None, f"{problem} at line {where.line + 1}" if where else f"{problem}"
+
+
+def _error(path: Path, problems: Sequence[str]) -> RegistryError:
+    return RegistryError("\n".join(f"{path}: {problem}" for problem in problems))
+
+
+def _expanded(node: Any, unset: list[str]) -> Any:
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name) or default
+        if found is None:
+            unset.append(name)
+            return match[0]  # as good as any value, so that only what is wrong is told
+        return found
+
+    match node:
+        case str():
+            return _VARIABLE.sub(value, node)
+        case dict():
+            return {key: _expanded(it, unset) for key, it in node.items()}
+        case list():
+            return [_expanded(it, unset) for it in node]
+    return node
+
+
+def _problems(error: ValidationError, entry: Any) -> Iterator[str]:
+    if not isinstance(entry, dict):
+        yield "must be a mapping of provider, key_id and so on"
+        return
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = f"is no key of a slot: write {', '.join(_Entry.model_fields)}"
+        yield f"{key}: {text}" if key else text

@@ -1,0 +1,1 @@
+"""Code that client and daemon share."""

@@ -1,0 +1,94 @@
+"""An answer with many envelopes, and how many it has room for."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server.access.principal import Caller
+from kekd_server.model.errors import AnswerFullError, EnvelopeNotFoundError, KekdError
+from kekd_server.model.index_name import IndexName
+from kekd_server.model.page_token import PageToken
+from kekd_server.rpc import convert
+from kekd_server.rpc.errors import log_causes
+from kekd_server.service import EnvelopeService, Page
+from kekd_server.storage.location import Location
+from kekd_server.storage.store import StoredEnvelope
+
+MAX_ANSWER_BYTES: Final = 2**20
+"""So many may wait to be read for each call. gRPC's clients take four times as many."""
+_READ_AT_ONCE: Final = 100
+"""Envelopes: what there is no room for is read in vain."""
+
+Answer = TypeVar("Answer", pb.BatchGetEnvelopesResponse, pb.ListEnvelopesResponse)
+
+
+class Wanted(NamedTuple):
+    sent: str
+    name: IndexName | KekdError
+
+
+class EnvelopeReader:
+    """For one call."""
+
+    def __init__(self, service: EnvelopeService, caller: Caller, location: Location | None) -> None:
+        self._service = service
+        self._caller = caller
+        self._location = location
+
+    async def batch(self, names: dict[str, IndexName | KekdError]) -> pb.BatchGetEnvelopesResponse:
+        wanted = [Wanted(*it) for it in names.items()]
+        answer = pb.BatchGetEnvelopesResponse()
+        for left in wanted[await self._fill(answer, wanted) :]:
+            entry = answer.envelopes.add(index_name=left.sent)
+            convert.list_envelope(entry, AnswerFullError())
+        return answer
+
+    async def page(self, page: Page, request: pb.ListEnvelopesRequest) -> pb.ListEnvelopesResponse:
+        """Without those that were deleted since they were listed."""
+        wanted = [Wanted(name.value, name) for name in page.names]
+        answer = pb.ListEnvelopesResponse(next_page_token=page.next_token)
+        read = await self._fill(answer, wanted)
+        if read < len(wanted):
+            token = page.next_token or request.page_token
+            answer.next_page_token = PageToken.ending_at(
+                page.names[read - 1], token, request.prefix
+            )
+        return answer
+
+    async def _fill(self, answer: Answer, wanted: Sequence[Wanted]) -> int:
+        """How many of them it has room for: all, or at least the first."""
+        room, count = MAX_ANSWER_BYTES, 0
+        for some in self._parts(wanted):
+            for sent, result in await self._read(answer, some):
+                if not (isinstance(answer, pb.ListEnvelopesResponse) and _is_gone(result)):
+                    entry = answer.envelopes.add(index_name=sent)
+                    convert.list_envelope(entry, result)
+                    room -= entry.ByteSize()
+                    if room < 0 and count:
+                        del answer.envelopes[-1]
+                        return count
+                count += 1
+        return count
+
+    def _parts(self, wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
+        """At least one: reading none tells which store it is. What is denied whole stays whole,
+        for the audit to have one line of it.
+        """
+        names = (it.name for it in wanted)
+        is_denied = self._service.denies_all(self._caller, self._location, names)
+        size = len(wanted) if is_denied and wanted else _READ_AT_ONCE
+        for first in range(0, max(1, len(wanted)), size):
+            yield wanted[first : first + size]
+
+    async def _read(
+        self, answer: Answer, wanted: Sequence[Wanted]
+    ) -> Iterator[tuple[str, StoredEnvelope | KekdError]]:
+        names = [it.name for it in wanted]
+        found = await self._service.get_many(self._caller, self._location, names)
+        answer.store = found.store
+        log_causes(found.results)
+        return zip((it.sent for it in wanted), found.results, strict=True)
+
+
+def _is_gone(result: StoredEnvelope | KekdError) -> bool:
+    return isinstance(result, EnvelopeNotFoundError)

@@ -1,0 +1,129 @@
+"""A driver whose every operation is counted, timed and traced."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from time import perf_counter
+from types import TracebackType
+from typing import Final
+
+from kekd_common.reasons import Reason
+from kekd_server.model.errors import KekdError
+from kekd_server.model.index_name import IndexName
+from kekd_server.observability.metrics import StoreMetrics
+from kekd_server.observability.tracing import Tracing
+from kekd_server.storage.driver import Driver, NameRange, Stored, Written
+from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_monitor import WriteMonitor
+
+_WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False}
+"""The operations that write, and whether they store something."""
+
+
+class MeasuredDriver:
+    """Another driver, but for `peek`: that waits for nothing, and is most of what a fast get is."""
+
+    def __init__(
+        self, driver: Driver, store: str, metrics: StoreMetrics, tracing: Tracing | None
+    ) -> None:
+        self._driver = driver
+        self._store = store
+        self._metrics = metrics
+        self._tracing = tracing
+        self._writes = WriteMonitor()
+        self._read_once = 0
+        metrics.follow_gets(lambda: self._read_once)
+        self.recognizes_attempts = driver.recognizes_attempts
+        self.peek = driver.peek
+        self.close = driver.close
+
+    def open(self, *, create: bool = False) -> bool:
+        with self._operation("open"):
+            return self._driver.open(create=create)
+
+    def check(self) -> None:
+        with self._operation("check"):
+            self._driver.check()
+
+    def check_writes(self) -> None:
+        """Tries one where the last have failed."""
+        if self._writes.is_suspect():
+            self.probe()
+        else:
+            self._driver.check_writes()
+
+    def probe(self) -> None:
+        with self._operation("probe"):
+            self._driver.probe()
+
+    def get(self, name: IndexName, *, once: bool = False) -> Stored:
+        """One of many is only counted: to time it would take half as long as to read it."""
+        if once:
+            try:
+                stored = self._driver.get(name, once=True)
+            except KekdError as error:
+                self._metrics.counted("get", error.reason)
+                raise
+            self._read_once += 1
+            return stored
+        with self._operation("get"):
+            return self._driver.get(name)
+
+    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
+        with self._operation("create"):
+            return self._driver.create(name, record, attempt=attempt)
+
+    def put(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
+    ) -> Written:
+        with self._operation("put"):
+            return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
+
+    def delete(
+        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+    ) -> str | None:
+        with self._operation("delete"):
+            return self._driver.delete(name, if_etag=if_etag, attempt=attempt)
+
+    def list(
+        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
+    ) -> list[IndexName]:
+        with self._operation("list"):
+            return self._driver.list(wanted, after, limit, listing=listing)
+
+    def _operation(self, name: str) -> AbstractContextManager[None]:
+        timed = _Timed(name, self._metrics, self._writes)
+        if self._tracing is None:
+            return timed
+        return self._traced(self._tracing, name, timed)
+
+    @contextmanager
+    def _traced(self, tracing: Tracing, name: str, timed: "_Timed") -> Iterator[None]:
+        with tracing.operation(self._store, name), timed:
+            yield
+
+
+class _Timed:
+    """A class, as a generator takes longer."""
+
+    def __init__(self, operation: str, metrics: StoreMetrics, writes: WriteMonitor) -> None:
+        self._operation = operation
+        self._metrics = metrics
+        self._writes = writes if operation in _WRITES else None
+
+    def __enter__(self) -> None:
+        if self._writes:
+            self._writes.begin()
+        self._begun = perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        outcome = "ok" if error is None else getattr(error, "reason", Reason.INTERNAL)
+        self._metrics.operated(self._operation, outcome, perf_counter() - self._begun)
+        if self._writes:
+            self._writes.end(error, stores_something=_WRITES[self._operation])

@@ -1,0 +1,42 @@
+"""What tells a keystore in S3 from a prefix that isn't one, or isn't any more.
+
+[PREFIX/]_kekd/keystore    made with the keystore, and there also while it has no envelopes
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import ClientError
+
+from kekd_server.model.errors import NoKeystoreError
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3.errors import is_missing
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_CONTENT: Final = b"There is a kekd keystore under this prefix, also while it has no envelopes.\n"
+
+
+class S3Keystore:
+    """Its methods raise what botocore does."""
+
+    def __init__(self, location: S3Location) -> None:
+        self._location = location
+        self._key = "/".join(filter(None, (location.prefix, "_kekd/keystore")))
+
+    def is_marked(self, s3: "S3Client") -> bool:
+        try:
+            with s3.get_object(Bucket=self._location.bucket, Key=self._key)["Body"]:
+                return True
+        except ClientError as error:
+            # The object is missing; what else is, the bucket say, isn't for this to judge.
+            if is_missing(error):
+                return False
+            raise
+
+    def mark(self, s3: "S3Client") -> None:
+        s3.put_object(Bucket=self._location.bucket, Key=self._key, Body=_CONTENT)
+
+    def missing(self) -> NoKeystoreError:
+        where = "/".join(filter(None, (self._location.bucket, self._location.prefix)))
+        return NoKeystoreError(f"s3://{where}", "is that the right bucket and prefix?")

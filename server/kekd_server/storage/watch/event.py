@@ -1,0 +1,26 @@
+"""What a watcher is told."""
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+from kekd_server.model.index_name import IndexName
+
+
+class Kind(Enum):
+    CREATED = auto()
+    PUSHED = auto()
+    DELETED = auto()
+
+
+class Change(NamedTuple):
+    kind: Kind
+    name: IndexName
+    etag: str = ""
+    """Empty of a deleted one, and where the envelope can't be read."""
+
+
+class Signal(Enum):
+    """What a watcher is told besides changes."""
+
+    HEARTBEAT = auto()
+    RESYNC = auto()
