@@ -19,7 +19,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.listeners.descriptors import MAX_CONNECTIONS
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener, parse
-from kekd_server.rpc.engines import Lasting, make_server
+from kekd_server.rpc.engines import ConnectionLimits, make_server
 
 Behavior = Callable[[pb.GetEnvelopeRequest, Any], Awaitable[pb.GetEnvelopeResponse]]
 
@@ -35,7 +35,7 @@ def on_loopback(folder: Path, engine: EngineName = "grpcio") -> Iterator[Server]
 
 async def serve(listener: Listener, behavior: Behavior) -> None:
     """Serves GetEnvelope until SIGTERM."""
-    server = make_server(listener, Lasting(), max_connections=MAX_CONNECTIONS)
+    server = make_server(listener, ConnectionLimits(), max_connections=MAX_CONNECTIONS)
     _, service, method = load.METHOD.split("/")
     handlers = {method: _handler(behavior)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))

@@ -13,7 +13,7 @@ import kekd
 from bench.keystore import blob_of, name_of
 from bench.tables import Goal, Table, count, paired, ratio
 from kekd.kek import KeyDescription, Keyring, Registry, Slot, Wrapped
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 
 _INDEXES = 100
 _REQUESTS = 10_000
@@ -39,10 +39,10 @@ class Backend:
     def get_index_kms(self, _: kekd.StorageConfig | None, index_name: str) -> kekd.KMSBlob:
         return blob_of(int(index_name.rpartition("-")[2]))
 
-    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:  # noqa: ARG002
+    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:  # noqa: ARG002
         self.opened += 1
         return bytearray(wrapped.wrapped_kek[:32])
 

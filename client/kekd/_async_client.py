@@ -13,7 +13,7 @@ import grpc
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import Caches
-from kekd._cache.watcher import TaskFeed
+from kekd._cache.watcher import AsyncCacheWatcher
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._operations import Operation, Page
 from kekd._status import DaemonStatus
@@ -39,7 +39,7 @@ class AsyncClient:
     of every client raises `UnavailableError`, as gRPC doesn't survive such a fork.
     """
 
-    caches: Caches[TaskFeed] | None = None
+    caches: Caches[AsyncCacheWatcher] | None = None
     _loop: asyncio.AbstractEventLoop
 
     def __init__(
@@ -56,7 +56,7 @@ class AsyncClient:
         self._timeout = channel.checked_timeout(timeout)
         self._connection: channel.Connection | None = None
         if cache:
-            self.caches = Caches(max_staleness, partial(TaskFeed, self._dialer))
+            self.caches = Caches(max_staleness, partial(AsyncCacheWatcher, self._dialer))
             weakref.finalize(self, self.caches.abandon).atexit = False
 
     async def create_index_kms(

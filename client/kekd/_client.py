@@ -273,7 +273,7 @@ class Client:
         items, token = self._call(page(""), timeout)
         while token:
             following = page(token)
-            ahead = channel.Begun(self._connected(), following, self._seconds(timeout))
+            ahead = channel.PendingCall(self._connected(), following, self._seconds(timeout))
             try:
                 yield from items
                 items, token = ahead.result() or self._call(following, timeout)

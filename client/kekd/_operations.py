@@ -159,7 +159,7 @@ def full_page(
     config_location: StorageConfig | None, prefix: str, token: str
 ) -> Operation[tuple[list[Found], str]]:
     request = _page_request(config_location, prefix, token)
-    request.full = True
+    request.view = pb.ENVELOPE_VIEW_FULL
     return Operation(
         f"/{SERVICE}/ListEnvelopes",
         request,

@@ -12,7 +12,7 @@ class StoreStatus:
     """Whether it is what `None` in the place of a `StorageConfig` means."""
     healthy: bool
     """As the daemon last found it; it looks by itself, and not because it is asked."""
-    trouble: str = ""
+    error_message: str = ""
     """Why it isn't healthy, and what to do."""
 
 
@@ -45,7 +45,7 @@ class DaemonStatus:
     audit_error: str = ""
     """Why the audit couldn't be written the last time; empty if it could."""
 
-    def clock_lead(self, asked: datetime, answered: datetime) -> timedelta:
+    def clock_skew(self, asked: datetime, answered: datetime) -> timedelta:
         """How far, at least, the daemon's clock is ahead of the caller's, and if negative behind:
         by its own the caller asked and was answered at these times, and nothing when `now` is
         between them.

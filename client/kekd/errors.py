@@ -11,7 +11,7 @@
     ├── CorruptEnvelopeError       the stored record is damaged
     ├── PermissionDeniedError      this caller, or this config_location, isn't served
     ├── UnauthenticatedError       the daemon doesn't know who is calling
-    ├── StoreUnusableError         the daemon's store needs its operator
+    ├── StoreMisconfiguredError         the daemon's store needs its operator
     ├── UnavailableError           the daemon or its store can't be reached; try again
     ├── DeadlineExceededError      the timeout ran out; a write may have been done or not
     ├── ResourceExhaustedError     the request is too large, or there are too many
@@ -82,7 +82,7 @@ class UnauthenticatedError(EnvelopeError):
     pass
 
 
-class StoreUnusableError(EnvelopeError):
+class StoreMisconfiguredError(EnvelopeError):
     pass
 
 
@@ -118,11 +118,11 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.SHUTTING_DOWN: UnavailableError,
         Reason.STORE_NOT_CONFIGURED: PermissionDeniedError,
         Reason.ACCESS_DENIED: PermissionDeniedError,
-        Reason.CALLER_UNKNOWN: UnauthenticatedError,
+        Reason.UNAUTHENTICATED: UnauthenticatedError,
         Reason.ENVELOPE_CORRUPT: CorruptEnvelopeError,
-        Reason.STORE_UNUSABLE: StoreUnusableError,
+        Reason.STORE_MISCONFIGURED: StoreMisconfiguredError,
         Reason.STORE_UNAVAILABLE: UnavailableError,
-        Reason.STORE_SILENT: UnavailableError,
+        Reason.STORE_TIMEOUT: UnavailableError,
         Reason.WATCH_FELL_BEHIND: WatchFellBehindError,
         Reason.ANSWER_FULL: ResourceExhaustedError,
         Reason.TOO_MANY_CALLS: ResourceExhaustedError,

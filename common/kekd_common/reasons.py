@@ -36,15 +36,15 @@ class Reason(StrEnum):
     ACCESS_DENIED = "ACCESS_DENIED"
     """No rule of the daemon's policy lets this caller do this; whether the index exists isn't
     said."""
-    CALLER_UNKNOWN = "CALLER_UNKNOWN"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
     """The caller's certificate proves no name, or not any more."""
     ENVELOPE_CORRUPT = "ENVELOPE_CORRUPT"
     """The stored record is damaged."""
-    STORE_UNUSABLE = "STORE_UNUSABLE"
+    STORE_MISCONFIGURED = "STORE_MISCONFIGURED"
     """The store needs its operator: not writable, full, gone, or access to it was refused."""
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     """The store can't be reached just now; try again."""
-    STORE_SILENT = "STORE_SILENT"
+    STORE_TIMEOUT = "STORE_TIMEOUT"
     """The store hasn't answered for as long as the caller waits, or a few seconds where another
     process holds it; a write may have been done or not."""
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
@@ -75,11 +75,11 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.SHUTTING_DOWN: "UNAVAILABLE",
         Reason.STORE_NOT_CONFIGURED: "PERMISSION_DENIED",
         Reason.ACCESS_DENIED: "PERMISSION_DENIED",
-        Reason.CALLER_UNKNOWN: "UNAUTHENTICATED",
+        Reason.UNAUTHENTICATED: "UNAUTHENTICATED",
         Reason.ENVELOPE_CORRUPT: "DATA_LOSS",
-        Reason.STORE_UNUSABLE: "FAILED_PRECONDITION",
+        Reason.STORE_MISCONFIGURED: "FAILED_PRECONDITION",
         Reason.STORE_UNAVAILABLE: "UNAVAILABLE",
-        Reason.STORE_SILENT: "DEADLINE_EXCEEDED",
+        Reason.STORE_TIMEOUT: "DEADLINE_EXCEEDED",
         Reason.WATCH_FELL_BEHIND: "RESOURCE_EXHAUSTED",
         Reason.ANSWER_FULL: "RESOURCE_EXHAUSTED",
         Reason.TOO_MANY_CALLS: "RESOURCE_EXHAUSTED",

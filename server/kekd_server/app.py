@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kekd_common.policy import PolicyError
 from kekd_schema import prepare_to_encode
 from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.policy_reloader import PolicyFile
 from kekd_server.access.rate_limits import Limits
 from kekd_server.config.exposed_files import exposures, store_exposures
@@ -23,22 +23,22 @@ from kekd_server.config.settings import Settings, SettingsError
 from kekd_server.daemon_status import CertificateStatus, DaemonStatus
 from kekd_server.listeners.listener import Listener, acquire
 from kekd_server.listeners.tcp import TcpListener, TlsFiles
-from kekd_server.model.errors import KekdError, StoreUnusableError
+from kekd_server.model.errors import KekdError, StoreMisconfiguredError
 from kekd_server.model.file_trust import Exposure
-from kekd_server.model.reloading_file import Reloaded
+from kekd_server.model.reloading_file import ReloadingFile
 from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.metrics_server import serve as serve_metrics
 from kekd_server.observability.tracing import Tracing
 from kekd_server.process import predecessor, systemd
 from kekd_server.process.signals import on_hangup, patient_stop_signal, stop_signal
-from kekd_server.rpc.engines import Lasting
+from kekd_server.rpc.engines import ConnectionLimits
 from kekd_server.rpc.server import Server
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.disk.watcher import DiskSource
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.health import Health
-from kekd_server.storage.instrumented import MeasuredDriver
+from kekd_server.storage.instrumented import InstrumentedDriver
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.registry import Stores
@@ -127,13 +127,13 @@ async def _serve(  # noqa: PLR0913
     stores = await _open_stores(settings, metrics, tracing)
     warnings += await _check_folders(stores)
     health = Health(stores, metrics)
-    guard = Guard(
+    guard = Authorizer(
         settings.policy,
         metrics,
         audit,
         settings.audit.on_failure if settings.audit else None,
     )
-    reloaded: list[Reloaded[Any]] = [*certificates.values()]
+    reloaded: list[ReloadingFile[Any]] = [*certificates.values()]
     policy = _follow_policy(policy_file, settings, guard) if policy_file else None
     if policy:
         metrics.follow(lambda: policy.refusals, metrics.reload_failures.labels("policy"))
@@ -157,7 +157,7 @@ async def _serve(  # noqa: PLR0913
             burst=settings.max_burst,
             metrics=metrics,
         ),
-        lasting=Lasting(settings.max_connection_age, settings.keepalive),
+        lasting=ConnectionLimits(settings.max_connection_age, settings.keepalive),
         metrics=metrics,
         tracing=tracing,
     )
@@ -253,7 +253,7 @@ def _expiries(certificates: "Mapping[TlsFiles, Certificates]") -> list[Certifica
     ]
 
 
-async def _renew(reloaded: Iterable[Reloaded[Any]], asked: asyncio.Event) -> None:
+async def _renew(reloaded: Iterable[ReloadingFile[Any]], asked: asyncio.Event) -> None:
     """Looks after the files for as long as it is let, at once when `asked`."""
     while True:
         with suppress(TimeoutError):
@@ -283,7 +283,7 @@ def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
         ) from error
 
 
-def _follow_policy(file: Path, settings: Settings, guard: Guard) -> PolicyFile:
+def _follow_policy(file: Path, settings: Settings, guard: Authorizer) -> PolicyFile:
     try:
         return PolicyFile(file, settings.policy, guard)
     except PolicyError as error:
@@ -358,7 +358,7 @@ async def _opened(store: Store, *, create: bool) -> str:
         async with asyncio.timeout(_OPENING_SECONDS):
             if await store.open(create=create):
                 _log.info("%s: made a keystore", store.name)
-    except StoreUnusableError as error:
+    except StoreMisconfiguredError as error:
         return str(error)
     except (KekdError, TimeoutError):
         pass  # `Health` tells of it
@@ -372,7 +372,7 @@ def _make_store(
     measures = metrics.store(name)
 
     def measured(driver: Driver) -> Driver:
-        return MeasuredDriver(driver, name, measures, tracing)
+        return InstrumentedDriver(driver, name, measures, tracing)
 
     match location:
         case MemoryLocation():
@@ -384,7 +384,7 @@ def _make_store(
                 location,
                 measured(disk),
                 threads=_DISK_THREADS,
-                pushing_threads=_PUSHING_THREADS,
+                write_concurrency=_PUSHING_THREADS,
                 source=DiskSource(disk),
             )
         case S3Location():
@@ -398,12 +398,12 @@ def _make_store(
                 replace(location, region=client.meta.region_name),
                 measured(s3_driver),
                 threads=driver.CONNECTIONS,
-                gets_a_thread=1,
-                pushing_threads=driver.CONNECTIONS // 2,  # which leaves some for everybody else
+                gets_per_task=1,
+                write_concurrency=driver.CONNECTIONS // 2,  # which leaves some for everybody else
                 source=watcher.S3Source(s3_driver, s3_poll),
             )
     measures.follow_corrupt(lambda: store.corrupt)
-    measures.follow_watches(lambda: store.watchers, lambda: store.watches_cut)
+    measures.follow_watches(lambda: store.watchers, lambda: store.watches_dropped)
     return store
 
 

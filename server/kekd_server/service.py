@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from kekd_common.policy import Method
 from kekd_schema import Envelope
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.decision import Deed
 from kekd_server.access.principal import Caller
 from kekd_server.model import envelope_validation
@@ -22,11 +22,11 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import with_prefix
 from kekd_server.model.page_token import PageToken
-from kekd_server.storage.driver import Written
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import Location
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Push, Store, StoredEnvelope
-from kekd_server.storage.watch.event import Change, Signal
+from kekd_server.storage.watch.event import Change, WatchEvent
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -34,7 +34,7 @@ _MOST_SHOWN: Final = 255
 _SEARCHED: Final = 1000
 """How many names are looked through at a time for those that may be shown."""
 
-Result = TypeVar("Result", StoredEnvelope, Written)
+Result = TypeVar("Result", StoredEnvelope, WriteResult)
 
 
 class Found(NamedTuple):
@@ -47,7 +47,7 @@ class Found(NamedTuple):
 class Pushed(NamedTuple):
     store: str
     """Its name."""
-    results: list[Written | KekdError]
+    results: list[WriteResult | KekdError]
 
 
 class Page(NamedTuple):
@@ -63,7 +63,7 @@ class Watch:
         self,
         subscription: Subscription,
         deed: Deed,
-        guard: Guard,
+        guard: Authorizer,
         *,
         idle_prefix: NamePrefix | None,
     ) -> None:
@@ -78,7 +78,7 @@ class Watch:
         """Its name."""
         return self._deed.store
 
-    async def next(self, heartbeat: float) -> Change | Signal | None:
+    async def next(self, heartbeat: float) -> Change | WatchEvent | None:
         """As a subscription's, `heartbeat` seconds at most between two. Raises `AccessDeniedError`
         when the policy doesn't let the caller watch any more.
         """
@@ -104,7 +104,7 @@ class EnvelopeService:
     `AuditUnavailableError`.
     """
 
-    def __init__(self, stores: Stores, guard: Guard) -> None:
+    def __init__(self, stores: Stores, guard: Authorizer) -> None:
         self._stores = stores
         self._guard = guard
 
@@ -179,7 +179,7 @@ class EnvelopeService:
         names = (push.name.value for push in valid.values())
         deeds = self._guard.deeds(caller, "push", store.name, names)
 
-        async def replace() -> list[Written | KekdError]:
+        async def replace() -> list[WriteResult | KekdError]:
             allowed = [
                 number for number, deed in zip(valid, deeds, strict=True) if not deed.refusal
             ]

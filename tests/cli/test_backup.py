@@ -16,7 +16,7 @@ import pytest
 
 import kekd
 from kekd._cli.backup.restore import restore as restored
-from kekd._cli.json_format import Document
+from kekd._cli.json_format import EnvelopeJSON
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import Done, kekctl
 from tests.fixtures.s3 import CREDENTIALS, Bucket
@@ -439,7 +439,7 @@ def test_a_rivals_create_is_never_replaced(
 ) -> None:
     client.create_index_kms(None, "i", envelope(1))
     with Outdated(daemon.address) as outdated:
-        documents = [Document("i", envelope(2))]
+        documents = [EnvelopeJSON("i", envelope(2))]
         (done,) = restored(outdated, None, documents, overwrite=overwrite, dry_run=False)
     assert done.outcome == "refused"
     assert client.get_index_kms(None, "i") == envelope(1)
@@ -450,7 +450,7 @@ def test_a_rivals_push_is_not_replaced(daemon: Daemon, client: kekd.Client) -> N
     with Outdated(daemon.address) as outdated:
         outdated.before = client.get_index_kms(None, "i")
         client.push_index_kms(None, "i", envelope(3))
-        documents = [Document("i", envelope(2))]
+        documents = [EnvelopeJSON("i", envelope(2))]
         (done,) = restored(outdated, None, documents, overwrite=True, dry_run=False)
     assert done.outcome == "failed"
     assert client.get_index_kms(None, "i") == envelope(3)

@@ -119,8 +119,8 @@ def test_the_protocols_watch_begins_as_described(
     start_daemon("--memory", "--listen", f"127.0.0.1:{port}")
     (watch,) = (block for block in blocks(PROTOCOL, "sh") if "WatchEnvelopes" in block)
     said = shell(watch.replace(":7535", f":{port}"), environment).stdout
-    assert [it for it in ("watching", "heartbeat", "DeadlineExceeded") if it in said] == [
-        "watching",
+    assert [it for it in ("started", "heartbeat", "DeadlineExceeded") if it in said] == [
+        "started",
         "heartbeat",
         "DeadlineExceeded",
     ]

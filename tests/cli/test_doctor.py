@@ -273,7 +273,7 @@ def test_a_store_that_cannot_be_written(start_daemon: StartDaemon, tmp_path: Pat
 
 
 def test_what_the_daemon_last_found_is_only_a_warning(client: kekd.Client) -> None:
-    told = kekd.StoreStatus("memory", is_default=True, healthy=False, trouble="it was away")
+    told = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="it was away")
     findings = store.check(client, told, lambda: False)
     assert [it.level for it in findings] == ["warning", *["ok"] * len(PROMISES)]
     assert findings[0].text == "the daemon last found: it was away"

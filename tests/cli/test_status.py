@@ -151,4 +151,4 @@ def test_only_what_the_calls_own_time_does_not_explain_is_a_lead(
 ) -> None:
     status = kekd.DaemonStatus("", NOW, NOW, "", 1, (), ())
     second = timedelta(seconds=1)
-    assert status.clock_lead(NOW + asked * second, NOW + answered * second) == lead * second
+    assert status.clock_skew(NOW + asked * second, NOW + answered * second) == lead * second

@@ -92,7 +92,9 @@ def hostile() -> Iterator[str]:
         context.abort(grpc.StatusCode.DATA_LOSS, HOSTILE)
 
     def status(*_: Any) -> daemon_pb2.GetStatusResponse:
-        store = daemon_pb2.StoreStatus(name=f"disk:/{HOSTILE}", healthy=False, trouble=HOSTILE)
+        store = daemon_pb2.StoreStatus(
+            name=f"disk:/{HOSTILE}", healthy=False, error_message=HOSTILE
+        )
         certificate = daemon_pb2.CertificateStatus(file=HOSTILE, error=HOSTILE)
         return daemon_pb2.GetStatusResponse(
             version=HOSTILE, engine=HOSTILE, stores=[store], certificates=[certificate]

@@ -18,9 +18,9 @@ from kekd_common.policy import IndexRange
 from kekd_server.model.errors import (
     EtagMismatchError,
     OutcomeUnknownError,
-    StoreSilentError,
+    StoreMisconfiguredError,
+    StoreTimeoutError,
     StoreUnavailableError,
-    StoreUnusableError,
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.key_ranges import KeyRanges
@@ -87,7 +87,7 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     (tmp_path / "keystore").rename(tmp_path / "elsewhere")
     with ThreadPoolExecutor(1) as thread:
         for write in (driver.create, partial(driver.put, if_etag=None)):
-            with pytest.raises(StoreUnusableError, match="mounted"):
+            with pytest.raises(StoreMisconfiguredError, match="mounted"):
                 thread.submit(write, NAME, b"1").result()
     assert not (tmp_path / "keystore").exists()
 
@@ -98,7 +98,7 @@ def test_check_makes_nothing_where_a_volume_was(tmp_path: Path) -> None:
     keystore.rename(tmp_path / "elsewhere")
     keystore.mkdir()
     for call in (driver.check, partial(driver.put, NAME, b"1", if_etag=None)):
-        with pytest.raises(StoreUnusableError, match="mounted"):
+        with pytest.raises(StoreMisconfiguredError, match="mounted"):
             call()
     assert not list(keystore.iterdir())
 
@@ -155,7 +155,7 @@ def test_keystore_of_cyborgdb_on_an_unwritable_disk_can_be_read(
         assert driver.get(NAME).record == b"1"
         write = partial(driver.put, NAME, b"2", if_etag=None)
         for call in (driver.check_writes, driver.probe, write):
-            with pytest.raises(StoreUnusableError, match=why):
+            with pytest.raises(StoreMisconfiguredError, match=why):
                 call()
     driver.check()
     driver.check_writes()
@@ -169,7 +169,7 @@ def test_keystore_of_cyborgdb_that_cannot_be_read_either_is_refused(
     denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     monkeypatch.setattr(os, "mkdir", Mock(side_effect=denied))
     monkeypatch.setattr(os, "access", Mock(return_value=False))
-    with pytest.raises(StoreUnusableError, match="Permission denied"):
+    with pytest.raises(StoreMisconfiguredError, match="Permission denied"):
         DiskDriver(tmp_path).open()
 
 
@@ -184,7 +184,7 @@ def test_new_keystore_on_a_full_disk_is_refused(
         mkdir(path, *arguments, **keywords)
 
     monkeypatch.setattr(os, "mkdir", mkdir_of_records)
-    with pytest.raises(StoreUnusableError, match="No space left"):
+    with pytest.raises(StoreMisconfiguredError, match="No space left"):
         DiskDriver(tmp_path).open(create=True)
 
 
@@ -213,7 +213,7 @@ def test_a_lock_is_not_waited_for_without_end(
     with path.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for write in (partial(driver.put, record=b"2"), driver.delete):
-            with pytest.raises(StoreSilentError, match=str(path)):
+            with pytest.raises(StoreTimeoutError, match=str(path)):
                 write(NAME, if_etag=None)
     assert driver.get(NAME).record == b"1"
     assert driver.delete(NAME, if_etag=None)

@@ -1,6 +1,6 @@
 import pytest
 
-from kekd_server.model.errors import OutcomeUnknownError, StoreUnusableError
+from kekd_server.model.errors import OutcomeUnknownError, StoreMisconfiguredError
 from kekd_server.storage.driver import MOST_BYTES
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.driver import S3Driver, connect
@@ -58,7 +58,7 @@ def test_of_an_object_that_can_be_no_record_only_a_part_is_read(bucket: Bucket) 
     "location", [S3Location("bucket", region="no region!"), S3Location("bucket", endpoint="a b")]
 )
 def test_what_no_client_can_be_made_for_is_told(location: S3Location) -> None:
-    with pytest.raises(StoreUnusableError, match="The store s3:bucket can't be used"):
+    with pytest.raises(StoreMisconfiguredError, match="The store s3:bucket can't be used"):
         connect(location)
 
 
@@ -73,11 +73,11 @@ def empty(bucket: Bucket) -> None:
 
 
 def test_keystore_without_envelopes_is_known_by_its_mark(bucket: Bucket) -> None:
-    with pytest.raises(StoreUnusableError, match=f"no keystore in s3://{bucket.name}/a/b: "):
+    with pytest.raises(StoreMisconfiguredError, match=f"no keystore in s3://{bucket.name}/a/b: "):
         driver_of(bucket, "a/b").open()
     assert driver_of(bucket, "a/b").open(create=True)
     assert not driver_of(bucket, "a/b").open()
-    with pytest.raises(StoreUnusableError):
+    with pytest.raises(StoreMisconfiguredError):
         driver_of(bucket, "a").open()
 
 
@@ -94,7 +94,7 @@ def test_prefix_that_was_emptied_is_no_keystore_and_not_made_again(bucket: Bucke
     driver.open(create=True)
     driver.create(NAME, b"1")
     empty(bucket)
-    with pytest.raises(StoreUnusableError, match="no keystore"):
+    with pytest.raises(StoreMisconfiguredError, match="no keystore"):
         driver.check()
     for call in (
         lambda: driver.get(NAME),
@@ -103,7 +103,7 @@ def test_prefix_that_was_emptied_is_no_keystore_and_not_made_again(bucket: Bucke
         lambda: driver.delete(NAME, if_etag=None),
         lambda: driver.list(ALL, None, 10, listing="l"),
     ):
-        with pytest.raises(StoreUnusableError, match="no keystore"):
+        with pytest.raises(StoreMisconfiguredError, match="no keystore"):
             call()
     bucket.s3.put_object(Bucket=bucket.name, Key=f"_catalog/config/{NAME.key}", Body=b"1")
     assert driver.get(NAME).record == b"1"

@@ -13,8 +13,8 @@ from kekd_common import aws_credentials
 from kekd_server.model.errors import (
     EnvelopeNotFoundError,
     KekdError,
+    StoreMisconfiguredError,
     StoreUnavailableError,
-    StoreUnusableError,
 )
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.driver import S3Driver, connect
@@ -83,7 +83,7 @@ def test_credentials_in_a_file_are_read_again(
     driver = make_driver()
     driver.check()
     picky_s3.accepted = "second"
-    with pytest.raises(StoreUnusableError, match="answered ExpiredToken: renew"):
+    with pytest.raises(StoreMisconfiguredError, match="answered ExpiredToken: renew"):
         driver.check()
     assert picky_s3.refused == 2  # it was tried with what the file has now
     write_credentials(tmp_path, "second")
@@ -102,7 +102,7 @@ def test_credentials_are_renewed_at_most_once_in_an_interval(
     driver = make_driver()
     picky_s3.accepted = "second"
     for refused in (1, 2, 3):
-        with pytest.raises(StoreUnusableError):
+        with pytest.raises(StoreMisconfiguredError):
             driver.check()
         assert picky_s3.refused == refused
 
@@ -111,7 +111,7 @@ def test_credentials_that_come_late_are_found(
     make_driver: MakeDriver, no_credentials: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     driver = make_driver()
-    with pytest.raises(StoreUnusableError, match="Unable to locate credentials"):
+    with pytest.raises(StoreMisconfiguredError, match="Unable to locate credentials"):
         driver.get(NAME)
     write_credentials(tmp_path, "first")
     driver.create(NAME, RECORD)
@@ -143,13 +143,13 @@ def test_web_identity_token_that_cannot_be_read_is_named_and_read_later(
     make_driver: MakeDriver, picky_s3: PickyS3, web_identity: Path
 ) -> None:
     driver = make_driver()
-    with pytest.raises(StoreUnusableError) as caught:
+    with pytest.raises(StoreMisconfiguredError) as caught:
         driver.check()
     assert str(web_identity) in str(caught.value)
     assert "No such file or directory" in str(caught.value)
     assert "this process may read it" in str(caught.value)
     web_identity.write_text("token")
-    with pytest.raises(StoreUnusableError, match="ExpiredToken"):
+    with pytest.raises(StoreMisconfiguredError, match="ExpiredToken"):
         driver.check()  # with STS's own, which the picky server doesn't know
 
 
@@ -187,7 +187,7 @@ def test_source_that_fails_says_so_in_botocores_words(
     no_credentials.setattr(SSOTokenProvider, "_SSO_TOKEN_CACHE_DIR", str(tmp_path))
     no_credentials.setenv("AWS_PROFILE", "chosen")
     driver = make_driver()
-    with pytest.raises((StoreUnusableError, StoreUnavailableError)) as caught:
+    with pytest.raises((StoreMisconfiguredError, StoreUnavailableError)) as caught:
         driver.check()
     assert sentence in str(caught.value)
     assert picky_s3.endpoint in str(caught.value)
@@ -195,7 +195,9 @@ def test_source_that_fails_says_so_in_botocores_words(
 
 def test_profile_that_is_not_there_is_named(no_credentials: pytest.MonkeyPatch) -> None:
     no_credentials.setenv("AWS_PROFILE", "nowhere")
-    with pytest.raises(StoreUnusableError, match=r"The config profile \(nowhere\) could not be"):
+    with pytest.raises(
+        StoreMisconfiguredError, match=r"The config profile \(nowhere\) could not be"
+    ):
         connect(S3Location("bucket", "", REGION))
 
 
@@ -204,7 +206,7 @@ def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
 ) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     location = S3Location("bucket", "", REGION, private_https)
-    with pytest.raises(StoreUnusableError, match="AWS_CA_BUNDLE") as caught:
+    with pytest.raises(StoreMisconfiguredError, match="AWS_CA_BUNDLE") as caught:
         S3Driver(connect(location), location).check()
     assert private_https in str(caught.value)
 

@@ -21,8 +21,8 @@ GOOD_DAY = {
     'kekd_store_readable{store="memory"}': "1x60",
     OPERATIONS_OF_MEMORY + 'operation="put",outcome="ok"}': "0+600x60",
     OPERATIONS_OF_MEMORY + 'operation="put",outcome="ETAG_MISMATCH"}': "0+60x60",
-    OPERATIONS_OF_MEMORY + 'operation="put",outcome="STORE_SILENT"}': "0+1x60",
-    OPERATIONS_OF_MEMORY + 'operation="check",outcome="STORE_SILENT"}': "0+6x60",
+    OPERATIONS_OF_MEMORY + 'operation="put",outcome="STORE_TIMEOUT"}': "0+1x60",
+    OPERATIONS_OF_MEMORY + 'operation="check",outcome="STORE_TIMEOUT"}': "0+6x60",
     'kekd_calls_total{method="GetEnvelope",store="memory",code="OK"}': "0+600x60",
     'kekd_calls_total{method="GetEnvelope",store="memory",code="NOT_FOUND"}': "0+60x60",
     'kekd_calls_total{method="GetEnvelope",store="memory",code="UNAVAILABLE"}': "0+1x60",
@@ -38,7 +38,7 @@ GOOD_DAY = {
     'kekd_reload_failures_total{what="policy"}': "3x60",
     'kekd_calls_shed_total{reason="rate"}': "7x60",
     'kekd_store_retries_total{store="memory"}': "0+1x60",
-    'kekd_watches_cut_total{store="memory"}': "0x60",
+    'kekd_watches_dropped_total{store="memory"}': "0x60",
     'kekd_corrupt_records_total{store="memory"}': "0x60",
     'kekd_certificate_expiry_timestamp_seconds{file="tls.crt"}': "2592000x60",
 }
@@ -50,7 +50,7 @@ BAD_DAYS = {
     },
     "KekdStoreNotWritable": {'kekd_store_up{store="memory"}': "1x50 0x10"},
     "KekdStoreFails": {
-        OPERATIONS_OF_MEMORY + 'operation="put",outcome="STORE_UNUSABLE"}': "0+60x60"
+        OPERATIONS_OF_MEMORY + 'operation="put",outcome="STORE_MISCONFIGURED"}': "0+60x60"
     },
     "KekdErrors": {
         'kekd_calls_total{method="GetEnvelope",store="memory",code="INTERNAL"}': "0+100x60"
@@ -69,7 +69,7 @@ BAD_DAYS = {
     "KekdCertificateEnds": {'kekd_certificate_expiry_timestamp_seconds{file="a.crt"}': "86400x60"},
     "KekdReloadFails": {'kekd_reload_failures_total{what="certificates"}': "_x58 1 1"},
     "KekdStoreRetries": {'kekd_store_retries_total{store="memory"}': "0+120x60"},
-    "KekdWatchesCut": {'kekd_watches_cut_total{store="memory"}': "0+1x60"},
+    "KekdWatchesCut": {'kekd_watches_dropped_total{store="memory"}': "0+1x60"},
 }
 # Every six hours, over a quarter of a year.
 UNROTATED = {

@@ -10,7 +10,7 @@ import pytest
 
 import kekd
 from kekd_schema import Envelope
-from kekd_server.storage.driver import Stored
+from kekd_server.storage.driver import StoredRecord
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines
 
 pytestmark = both_engines
@@ -28,7 +28,7 @@ def holds_no_canary(text: str) -> bool:
     [
         kekd.KMSBlob(wrapped_kek=CANARY),
         Envelope(wrapped_kek=CANARY),
-        Stored(CANARY, "etag"),
+        StoredRecord(CANARY, "etag"),
         kekd.S3Credentials("access", CANARY.decode(), CANARY.decode()),
     ],
 )

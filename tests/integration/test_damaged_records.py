@@ -176,7 +176,7 @@ def test_a_folder_in_the_place_of_a_record_is_corrupt(
 def test_a_folder_in_the_place_of_a_record_is_left_to_its_owner(
     served: Served, folder_in_place: Path, name: str
 ) -> None:
-    with pytest.raises((kekd.EnvelopeExistsError, kekd.StoreUnusableError)) as caught:
+    with pytest.raises((kekd.EnvelopeExistsError, kekd.StoreMisconfiguredError)) as caught:
         CALLS[name](served.client, None)
     assert caught.value.store.startswith("disk:")
     assert [path.name for path in folder_in_place.iterdir()] == ["something"]

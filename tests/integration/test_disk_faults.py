@@ -100,7 +100,7 @@ class OnDisk(NamedTuple):
 
     def refuses(self, call: Callable[..., Any]) -> str:
         """What is said of a call that the store can't do."""
-        with pytest.raises(kekd.StoreUnusableError) as caught:
+        with pytest.raises(kekd.StoreMisconfiguredError) as caught:
             call(self.client, None)
         assert caught.value.store == self.store
         return str(caught.value)
@@ -172,7 +172,7 @@ def test_a_full_disk_is_a_failed_precondition_on_the_wire(on_disk: OnDisk) -> No
     with grpc.insecure_channel(on_disk.daemon.address) as channel:
         create: Any = EnvelopeServiceStub(channel).CreateEnvelope
         code, info = failure_of(create, pb.CreateEnvelopeRequest(index_name="new", blob=blob))
-    assert (code, info.reason) == ("FAILED_PRECONDITION", "STORE_UNUSABLE")
+    assert (code, info.reason) == ("FAILED_PRECONDITION", "STORE_MISCONFIGURED")
     assert info.metadata["store"] == on_disk.store
 
 
@@ -246,7 +246,7 @@ def test_a_folder_that_is_gone_is_no_empty_keystore(
     if mount_point:
         folder.mkdir()
     for call in CALLS.values():
-        with pytest.raises(kekd.StoreUnusableError, match="is its volume mounted") as caught:
+        with pytest.raises(kekd.StoreMisconfiguredError, match="is its volume mounted") as caught:
             call(client, None)
         assert caught.value.store == f"disk:{folder}"
     assert list(folder.rglob("*")) == []
@@ -256,7 +256,7 @@ def test_a_folder_that_is_gone_is_no_empty_keystore(
 def test_a_folder_that_comes_back_is_served_as_before(vanishing: Vanishing) -> None:
     client, folder, hidden = vanishing
     folder.rename(hidden)
-    with pytest.raises(kekd.StoreUnusableError):
+    with pytest.raises(kekd.StoreMisconfiguredError):
         client.get_index_kms(None, "kept")
     hidden.rename(folder)
     assert client.get_index_kms(None, "kept") == BLOB

@@ -166,7 +166,10 @@ def test_a_full_page_ends_where_it_has_no_room(
     names = [f"i-{number:03}" for number in range(200)]
     for name in names:
         client.push_index_kms(None, name, LARGE)
-    listed, request = [], pb.ListEnvelopesRequest(prefix="i-", full=True, page_size=page_size)
+    listed, request = (
+        [],
+        pb.ListEnvelopesRequest(prefix="i-", view=pb.ENVELOPE_VIEW_FULL, page_size=page_size),
+    )
     while True:
         page = stub.ListEnvelopes(request)
         assert page.ByteSize() < MAX_ANSWER_BYTES * 1.1

@@ -47,14 +47,14 @@ def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: 
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--log-format", "json")
     shutil.rmtree(keystore)
-    with kekd.Client(daemon.address) as client, pytest.raises(kekd.StoreUnusableError):
+    with kekd.Client(daemon.address) as client, pytest.raises(kekd.StoreMisconfiguredError):
         client.get_index_kms(None, "x")
     daemon.stop()
     made, *lines = [json.loads(line) for line in daemon.read_log().splitlines()]
     assert made["message"] == f"disk:{keystore}: made a keystore"
     assert [line["levelname"] for line in lines] == ["INFO", "WARNING", "INFO", "INFO"]
     assert lines[0]["message"] == f"serving disk:{keystore} on {daemon.address}"
-    assert lines[1]["reason"] == "STORE_UNUSABLE"
+    assert lines[1]["reason"] == "STORE_MISCONFIGURED"
     assert lines[1]["store"] == f"disk:{keystore}"
     assert all(line["asctime"] for line in lines)
 

@@ -102,7 +102,7 @@ def own_faulty(
 def test_a_missing_bucket_is_told_with_the_stores_name(
     faulty: Faulty, call: Callable[..., Any]
 ) -> None:
-    with pytest.raises(kekd.StoreUnusableError, match="NoSuchBucket") as caught:
+    with pytest.raises(kekd.StoreMisconfiguredError, match="NoSuchBucket") as caught:
         call(faulty.client, kekd.StorageConfig.s3(MISSING_BUCKET))
     assert caught.value.store == f"s3:{MISSING_BUCKET}"
 
@@ -112,7 +112,7 @@ def test_refused_credentials_are_told_with_the_stores_name(
     faulty: Faulty, call: Callable[..., Any]
 ) -> None:
     faulty.proxy.tell(then=s3_error(403, "InvalidAccessKeyId"))
-    with pytest.raises(kekd.StoreUnusableError, match="credentials") as caught:
+    with pytest.raises(kekd.StoreMisconfiguredError, match="credentials") as caught:
         call(faulty.client, S3)
     assert caught.value.store == f"s3:{BUCKET}"
     faulty.client.push_index_kms(None, "i", BLOB)
@@ -129,7 +129,7 @@ def test_missing_credentials_are_told(start_daemon: StartDaemon, tmp_path: Path)
     daemon = start_daemon(*flags, env=nowhere)
     with (
         kekd.Client(daemon.address) as client,
-        pytest.raises(kekd.StoreUnusableError, match="AWS credentials") as caught,
+        pytest.raises(kekd.StoreMisconfiguredError, match="AWS credentials") as caught,
     ):
         client.get_index_kms(None, "i")
     assert caught.value.store == f"s3:{BUCKET}"

@@ -94,11 +94,11 @@ def test_a_disk_that_was_down_at_the_start_is_not_made_later(
     stores = ("--disk", str(broken_disk.keystore), "--memory")
     scraped = start_scraped(*stores, env=broken_disk.env)
     broken_disk.works()
-    look = {"operation": "check", "outcome": "STORE_UNUSABLE"}
+    look = {"operation": "check", "outcome": "STORE_MISCONFIGURED"}
     eventually(lambda: scraped.total("kekd_store_operations_total", **look) == 1)
     with (
         kekd.Client(scraped.daemon.address) as client,
-        pytest.raises(kekd.StoreUnusableError, match="is its volume mounted"),
+        pytest.raises(kekd.StoreMisconfiguredError, match="is its volume mounted"),
     ):
         client.create_index_kms(None, "i", BLOB)
     assert not broken_disk.keystore.exists()
@@ -146,7 +146,7 @@ def test_the_cause_is_logged_once_for_calls_that_fail_alike(
     folder.rename(tmp_path / "hidden")
     with kekd.Client(daemon.address) as client:
         for number in range(20):
-            with pytest.raises(kekd.StoreUnusableError):
+            with pytest.raises(kekd.StoreMisconfiguredError):
                 client.create_index_kms(None, f"index-{number}", BLOB)
     assert daemon.stop() == 0
     assert daemon.read_log().count("FileNotFoundError") == 1

@@ -79,14 +79,14 @@ class Running(NamedTuple):
     client: kekd.Client
     store: str
 
-    def is_reported(self, trouble: str) -> None:
+    def is_reported(self, error_message: str) -> None:
         """Waits for it everywhere, and that reads are served all the same."""
         eventually(lambda: not self.health.serves(self.store))
         assert not self.health.serves(READY)
         assert self.health.serves(READS)
         (status,) = self.client.status().stores
         assert not status.healthy
-        assert status.trouble == f"it can be read and not written: {trouble}"
+        assert status.error_message == f"it can be read and not written: {error_message}"
         assert self.scraped.total("kekd_store_up", store=self.store) == 0
         assert self.scraped.total("kekd_store_readable", store=self.store) == 1
         kekctl("--address", self.client.address, "wait", "--for", "0", code=6)
@@ -116,7 +116,7 @@ def running(start_scraped: StartScraped, tmp_path: Path) -> Iterator[Running]:
 
 @pytest.mark.parametrize(
     ("code", "outcome"),
-    [(errno.EDQUOT, "STORE_UNUSABLE"), (errno.EIO, "STORE_UNAVAILABLE")],
+    [(errno.EDQUOT, "STORE_MISCONFIGURED"), (errno.EIO, "STORE_UNAVAILABLE")],
     ids=["EDQUOT", "EIO"],
 )
 def test_writes_that_fail_are_reported_until_one_succeeds(
@@ -190,7 +190,7 @@ def test_keystore_of_cyborgdb_on_a_read_only_disk_is_read_and_later_written(
 def test_full_disk_is_reported_until_there_is_room(on_disk: Running, disk: Disk) -> None:
     disk.fill(on_disk.scraped.daemon)
     large = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
-    with pytest.raises(kekd.StoreUnusableError):
+    with pytest.raises(kekd.StoreMisconfiguredError):
         on_disk.client.create_index_kms(None, "new", large)
     why = os.strerror(errno.ENOSPC if disk.mounted else errno.EFBIG)
     on_disk.is_reported(f"The store at {disk.path} failed: {why}.")

@@ -15,7 +15,7 @@ from kekd_server.access.rate_limits import Limits
 from kekd_server.model import deadline
 from kekd_server.observability.metrics import Metrics
 from kekd_server.rpc.handler import answering
-from kekd_server.rpc.in_flight import Calls
+from kekd_server.rpc.in_flight import InFlightCalls
 
 
 class Call:
@@ -44,7 +44,9 @@ async def test_a_call_knows_its_deadline_and_is_gone_when_it_is_over() -> None:
 
     limits = Limits(calls=1, rate=None, burst=1, metrics=Metrics())
     nobody: Any = SimpleNamespace(of=lambda _: Caller("a", is_local=True, peer=""))
-    handler = answering(method, calls=Calls(), callers=nobody, limits=limits, observed=observed)
+    handler = answering(
+        method, calls=InFlightCalls(), callers=nobody, limits=limits, observed=observed
+    )
     call: Any = Call()
     call.task = asyncio.ensure_future(handler(None, call))
     assert await call.task == 7.0

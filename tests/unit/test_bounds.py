@@ -9,13 +9,13 @@ import pytest
 from kekd_common.policy import Rule
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.access import decision
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.principal import Caller
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import AccessDeniedError, InvalidRequestError, StoreNotConfiguredError
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.page_token import PageToken
-from kekd_server.observability.logs import Seldom
+from kekd_server.observability.logs import LogThrottle
 from kekd_server.observability.metrics import Metrics
 from kekd_server.rpc import convert
 from kekd_server.service import EnvelopeService
@@ -55,7 +55,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[EnvelopeService]:
     policy = [] if request.param == "no rule" else [Rule.model_validate(rule)]
     store = Store(MemoryLocation(), MemoryDriver(), threads=1)
     with closing(Stores([store])) as stores:
-        yield EnvelopeService(stores, Guard(policy, Metrics(), Memory()))
+        yield EnvelopeService(stores, Authorizer(policy, Metrics(), Memory()))
 
 
 async def test_stores_that_are_not_configured_leave_nothing_behind(
@@ -119,7 +119,7 @@ def test_location_as_long_as_can_be_is_taken() -> None:
 
 
 def test_throttle_of_the_log_keeps_no_lines() -> None:
-    seldom = Seldom()
+    seldom = LogThrottle()
     tracemalloc.start()
     try:
         for number in range(100):

@@ -10,16 +10,16 @@ import pytest
 from kekd_schema import Envelope
 from kekd_server.model.errors import (
     KekdError,
+    StoreMisconfiguredError,
     StoreUnavailableError,
-    StoreUnusableError,
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.store import Store
-from kekd_server.storage.watch.event import Change, Kind, Signal
-from kekd_server.storage.watch.hub import Batch, Changes, InThread
+from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
+from kekd_server.storage.watch.hub import Batch, ChangeHub, InThread
 from kekd_server.storage.watch.subscription import MOST_PENDING, Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -29,12 +29,12 @@ SOON = 0.05
 
 
 def pushed(name: IndexName, etag: str) -> Change:
-    return Change(Kind.PUSHED, name, etag)
+    return Change(ChangeKind.PUSHED, name, etag)
 
 
-async def everything(subscription: Subscription) -> list[Change | Signal | None]:
-    told: list[Change | Signal | None] = []
-    while (event := await subscription.next(SOON)) is not Signal.HEARTBEAT:
+async def everything(subscription: Subscription) -> list[Change | WatchEvent | None]:
+    told: list[Change | WatchEvent | None] = []
+    while (event := await subscription.next(SOON)) is not WatchEvent.HEARTBEAT:
         told.append(event)
     return told
 
@@ -76,8 +76,8 @@ def source() -> FakeSource:
 
 
 @pytest.fixture
-def changes(source: FakeSource) -> Iterator[Changes]:
-    with closing(Changes(source, "fake")) as changes:
+def changes(source: FakeSource) -> Iterator[ChangeHub]:
+    with closing(ChangeHub(source, "fake")) as changes:
         yield changes
 
 
@@ -93,7 +93,7 @@ async def test_a_resync_stands_for_all_before_it() -> None:
     subscription.tell(pushed(ONE, "1"))
     subscription.resync()
     subscription.tell(pushed(OTHER, "2"))
-    assert await everything(subscription) == [Signal.RESYNC, pushed(OTHER, "2")]
+    assert await everything(subscription) == [WatchEvent.RESYNC, pushed(OTHER, "2")]
 
 
 async def test_one_that_fell_behind_is_told_so_and_keeps_nothing() -> None:
@@ -110,13 +110,15 @@ async def test_one_that_fell_behind_is_told_so_and_keeps_nothing() -> None:
         await subscription.next(SOON)
 
 
-async def test_all_have_ended_when_the_store_is_closed(changes: Changes) -> None:
+async def test_all_have_ended_when_the_store_is_closed(changes: ChangeHub) -> None:
     async with changes.subscribed(ALL) as one, changes.subscribed(ALL) as other:
         changes.end()
         assert (await one.next(60), await other.next(60)) == (None, None)
 
 
-async def test_the_source_runs_while_somebody_watches(changes: Changes, source: FakeSource) -> None:
+async def test_the_source_runs_while_somebody_watches(
+    changes: ChangeHub, source: FakeSource
+) -> None:
     for _ in range(2):
         async with changes.subscribed(ALL), changes.subscribed(ALL):
             assert source.running == 1
@@ -128,19 +130,19 @@ async def test_the_source_runs_while_somebody_watches(changes: Changes, source: 
 
 async def test_nobody_watches_before_the_source_listens() -> None:
     source = FakeSource()
-    entered = asyncio.ensure_future(Changes(source, "fake").subscribed(ALL).__aenter__())
+    entered = asyncio.ensure_future(ChangeHub(source, "fake").subscribed(ALL).__aenter__())
     await asyncio.sleep(SOON)
     assert not entered.done()
     await source.tell([])
     assert entered.done()
 
 
-@pytest.mark.parametrize("error", [StoreUnusableError("gone"), RuntimeError("unknown")])
+@pytest.mark.parametrize("error", [StoreMisconfiguredError("gone"), RuntimeError("unknown")])
 async def test_a_source_that_can_not_listen_fails_the_watch_and_is_asked_anew(
     error: Exception,
 ) -> None:
     source = FakeSource()
-    changes = Changes(source, "fake")
+    changes = ChangeHub(source, "fake")
     source.batch.put_nowait(error)
     with pytest.raises(type(error)):
         async with changes.subscribed(ALL):
@@ -151,7 +153,7 @@ async def test_a_source_that_can_not_listen_fails_the_watch_and_is_asked_anew(
 
 
 async def test_a_source_that_fails_later_ends_the_watches_and_not_the_next(
-    changes: Changes, source: FakeSource
+    changes: ChangeHub, source: FakeSource
 ) -> None:
     async with changes.subscribed(ALL) as subscription:
         await source.tell(RuntimeError("unknown"))
@@ -163,14 +165,14 @@ async def test_a_source_that_fails_later_ends_the_watches_and_not_the_next(
             assert await everything(next_one) == [pushed(ONE, "1")]
 
 
-async def test_a_gap_of_the_source_is_told_to_all(changes: Changes, source: FakeSource) -> None:
+async def test_a_gap_of_the_source_is_told_to_all(changes: ChangeHub, source: FakeSource) -> None:
     async with changes.subscribed(ALL) as one, changes.subscribed(NamePrefix("x")) as other:
         await source.tell([pushed(ONE, "1")], None, [pushed(OTHER, "2")])
-        assert await everything(one) == [Signal.RESYNC, pushed(OTHER, "2")]
-        assert await everything(other) == [Signal.RESYNC]
+        assert await everything(one) == [WatchEvent.RESYNC, pushed(OTHER, "2")]
+        assert await everything(other) == [WatchEvent.RESYNC]
 
 
-async def own_writes(changes: Changes, subscription: Subscription) -> None:
+async def own_writes(changes: ChangeHub, subscription: Subscription) -> None:
     for number in range(10_000):
         changes.publish(pushed(ONE, f"{number}"))
         await subscription.next(SOON)
@@ -180,9 +182,9 @@ async def own_writes(changes: Changes, subscription: Subscription) -> None:
 async def test_a_source_that_is_stuck_ends_the_watches(caplog: pytest.LogCaptureFixture) -> None:
     source = FakeSource()
     source.batch.put_nowait([])
-    changes = Changes(source, "fake")
+    changes = ChangeHub(source, "fake")
     async with changes.subscribed(ALL) as subscription:
-        assert await subscription.next(SOON) is Signal.HEARTBEAT
+        assert await subscription.next(SOON) is WatchEvent.HEARTBEAT
         source.patience = SOON
         await source.tell([])
         with pytest.raises(StoreUnavailableError):
@@ -192,7 +194,7 @@ async def test_a_source_that_is_stuck_ends_the_watches(caplog: pytest.LogCapture
 
 
 async def test_the_notice_of_an_own_write_may_be_of_anothers_too(
-    changes: Changes, source: FakeSource
+    changes: ChangeHub, source: FakeSource
 ) -> None:
     async with changes.subscribed(ALL) as subscription:
         changes.publish(pushed(ONE, "mine"))
@@ -202,7 +204,9 @@ async def test_the_notice_of_an_own_write_may_be_of_anothers_too(
         assert await everything(subscription) == [pushed(ONE, "mine")]
 
 
-async def test_many_notices_at_once_cut_off_no_reader(changes: Changes, source: FakeSource) -> None:
+async def test_many_notices_at_once_cut_off_no_reader(
+    changes: ChangeHub, source: FakeSource
+) -> None:
     batch = 1000
     async with changes.subscribed(ALL) as reader:
         for start in range(0, 3 * MOST_PENDING, batch):
@@ -249,7 +253,7 @@ async def test_a_write_is_told_before_it_is_answered() -> None:
 
 async def test_a_failure_names_the_store() -> None:
     source = FakeSource()
-    source.batch.put_nowait(StoreUnusableError("gone"))
+    source.batch.put_nowait(StoreMisconfiguredError("gone"))
     store = Store(MemoryLocation(), MemoryDriver(), threads=1, source=source)
     with closing(store), pytest.raises(KekdError) as failed:
         async with store.watch(ALL):

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from kekd_server.access import denial_throttle
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.decision import Deed
 from kekd_server.access.denial_throttle import BURST, LINE_INTERVAL, MAX_IDENTITIES, DenialThrottle
 from kekd_server.access.principal import Caller
@@ -85,7 +85,7 @@ async def test_identities_are_bounded_and_none_of_their_denials_is_lost(clock: C
 
 async def test_line_says_why(clock: Clock) -> None:
     audit = Memory()
-    guard = Guard([], Metrics(), audit)
+    guard = Authorizer([], Metrics(), audit)
     caller = Caller("a", is_local=False, peer="")
     guard.deny(caller, "read", "disk:/x", "i", StoreNotConfiguredError("no such store"))
     guard.deny(caller, "read", "memory", "i")

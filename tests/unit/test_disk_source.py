@@ -12,14 +12,14 @@ from unittest.mock import patch
 import pytest
 
 from kekd_schema import Envelope
-from kekd_server.model.errors import StoreUnusableError
+from kekd_server.model.errors import StoreMisconfiguredError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.disk.watcher import DiskSource, _Folder
-from kekd_server.storage.driver import Written
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
-from kekd_server.storage.watch.event import Change, Kind, Signal
+from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.write_attempt import WriteAttempt
 
 ONE, OTHER = IndexName("i"), IndexName("j")
@@ -39,7 +39,7 @@ class StuckDriver(DiskDriver):
         *,
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
-    ) -> Written:
+    ) -> WriteResult:
         self.go_on.wait(30)
         return super().put(name, record, if_etag=if_etag, attempt=attempt)
 
@@ -85,8 +85,8 @@ async def test_what_can_not_be_read_is_one_change_without_an_etag(
     loop = driver.records / ONE.key
     async with store.watch(NamePrefix("")) as subscription:
         loop.symlink_to(loop)
-        assert await subscription.next(5) == Change(Kind.CREATED, ONE)
-        assert await subscription.next(0.1) is Signal.HEARTBEAT
+        assert await subscription.next(5) == Change(ChangeKind.CREATED, ONE)
+        assert await subscription.next(0.1) is WatchEvent.HEARTBEAT
     assert f"{loop} changed, and can't be read" in caplog.text
 
 
@@ -113,7 +113,7 @@ def test_a_limit_that_is_reached_is_told_by_its_name(tmp_path: Path, error: int,
     refused = OSError(error, os.strerror(error))
     with (
         patch("kekd_server.storage.disk.watcher.Inotify", side_effect=refused),
-        pytest.raises(StoreUnusableError) as failed,
+        pytest.raises(StoreMisconfiguredError) as failed,
     ):
         _Folder(tmp_path)
     assert str(failed.value).startswith(f"The folder {tmp_path} can't be watched: {told}")

@@ -14,7 +14,7 @@ from tests.fixtures.failed_call import FailedCall
 
 STORE = kekd.StoreStatus("memory", is_default=True, healthy=True)
 LATE = kekd.DeadlineExceededError("too late")
-BROKEN = kekd.StoreUnusableError("it can't be written")
+BROKEN = kekd.StoreMisconfiguredError("it can't be written")
 
 
 def unavailable(reason: str, text: str = "try again") -> kekd.UnavailableError:
@@ -91,7 +91,7 @@ def is_left(tried: Store) -> bool:
             1, unavailable(Reason.SHUTTING_DOWN), False, False, id="a create that wasn't begun"
         ),
         pytest.param(
-            1, unavailable(Reason.STORE_SILENT), False, True, id="a create in a silent store"
+            1, unavailable(Reason.STORE_TIMEOUT), False, True, id="a create in a silent store"
         ),
         pytest.param(
             1, unreachable(may_be_applied=False), False, False, id="a create that no daemon got"

@@ -10,7 +10,7 @@ import pytest
 
 from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.principal import Caller
 from kekd_server.access.rate_limits import Limits
 from kekd_server.model.errors import KekdError, ShareTakenError, TooManyCallsError
@@ -61,9 +61,11 @@ class Daemon:
 
     def __init__(self) -> None:
         self.driver = HeldDriver()
-        self.store = Store(MemoryLocation(), self.driver, threads=16, pushing_threads=4)
+        self.store = Store(MemoryLocation(), self.driver, threads=16, write_concurrency=4)
         self.audit = Brief()
-        self.service = EnvelopeService(Stores([self.store]), Guard([ANY], Metrics(), self.audit))
+        self.service = EnvelopeService(
+            Stores([self.store]), Authorizer([ANY], Metrics(), self.audit)
+        )
         self._calls: list[asyncio.Task[Any]] = []
 
     def begin(self, call: Awaitable[Any]) -> asyncio.Task[Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from kekd_common.policy import Method, Rule
 from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.authorizer import Guard, OnFailure
+from kekd_server.access.authorizer import Authorizer, OnFailure
 from kekd_server.access.decision import Deed
 from kekd_server.access.principal import Caller
 from kekd_server.model.errors import AuditUnavailableError, EnvelopeExistsError
@@ -36,7 +36,7 @@ async def test_a_write_that_nobody_waits_for_is_recorded_as_it_ends(
     error: str | None, code: str
 ) -> None:
     audit, go_on = Memory(), asyncio.Event()
-    guard = Guard(None, Metrics(), audit)
+    guard = Authorizer(None, Metrics(), audit)
     deed = guard.deed(CALLER, "create", "memory", "i")
 
     async def create() -> None:
@@ -60,7 +60,7 @@ async def test_a_write_that_nobody_waits_for_is_recorded_as_it_ends(
 
 async def test_a_write_that_is_not_allowed_is_not_begun() -> None:
     audit = Memory()
-    guard = Guard([], Metrics(), audit)
+    guard = Authorizer([], Metrics(), audit)
     deed = guard.deed(CALLER, "push", "memory", "i")
 
     async def push() -> Deed:
@@ -77,7 +77,7 @@ def test_a_sweep_shows_only_what_may_be_read_and_swept() -> None:
         return Rule(name=method, identities=("*",), methods=(method,), indexes=indexes)
 
     policy = [rule("list", "both", "listed"), rule("watch", "both"), rule("read", "both", "read")]
-    guard = Guard(policy, Metrics())
+    guard = Authorizer(policy, Metrics())
     methods: list[Method] = ["list", "watch"]
     for method in methods:
         shown = guard.shown(guard.sweep(CALLER, method, "memory", ""))
@@ -98,7 +98,7 @@ class Full(Memory):
 async def test_what_is_done_while_the_audit_cannot_be_written(
     on_failure: OnFailure | None, reads: bool, writes: bool
 ) -> None:
-    guard = Guard(None, Metrics(), Full(), on_failure)
+    guard = Authorizer(None, Metrics(), Full(), on_failure)
     done: list[str] = []
 
     async def work(what: str) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
-from kekd_server.access.certificate_identity import certified
+from kekd_server.access.certificate_identity import identity_from_certificate
 from kekd_server.model.errors import UnauthenticatedError
 
 SPIFFE = x509.UniformResourceIdentifier("spiffe://prod/ns/x/sa/db")
@@ -57,7 +57,7 @@ def certificate(
 
 def refusal(pem: bytes) -> str:
     with pytest.raises(UnauthenticatedError) as refused:
-        certified(pem)
+        identity_from_certificate(pem)
     return str(refused.value)
 
 
@@ -75,19 +75,19 @@ def refusal(pem: bytes) -> str:
 def test_the_name_is_the_first_of_its_kinds(
     names: list[x509.GeneralName], cn: str, identity: str
 ) -> None:
-    assert certified(certificate(*names, cn=cn)).name == identity
+    assert identity_from_certificate(certificate(*names, cn=cn)).name == identity
 
 
 @pytest.mark.parametrize("names", [[], [URI]])
 def test_a_certificate_without_a_name_is_nobodys(names: list[x509.GeneralName]) -> None:
     with pytest.raises(UnauthenticatedError, match="names nobody"):
-        certified(certificate(*names))
+        identity_from_certificate(certificate(*names))
 
 
 def test_a_certificate_that_expired_during_the_connection_is_told() -> None:
-    certified(certificate(DNS)).check_time()
+    identity_from_certificate(certificate(DNS)).check_time()
     with pytest.raises(UnauthenticatedError, match=r"x\.example expired .*renew it"):
-        certified(certificate(DNS, ends=-1)).check_time()
+        identity_from_certificate(certificate(DNS, ends=-1)).check_time()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_certificate_that_expired_during_the_connection_is_told() -> None:
     ],
 )
 def test_a_spiffe_id_of_the_specification_is_the_name(uri: str) -> None:
-    assert certified(certificate(x509.UniformResourceIdentifier(uri))).name == uri
+    assert identity_from_certificate(certificate(x509.UniformResourceIdentifier(uri))).name == uri
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,9 @@ def test_a_key_that_is_too_short_is_refused(
 
 
 def test_a_key_that_is_long_enough_is_accepted() -> None:
-    assert certified(certificate(DNS, key=rsa.generate_private_key(65537, 2048))).name
+    assert identity_from_certificate(
+        certificate(DNS, key=rsa.generate_private_key(65537, 2048))
+    ).name
 
 
 def test_a_signature_with_sha_1_is_refused() -> None:

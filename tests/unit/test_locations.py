@@ -38,15 +38,15 @@ S3 = S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000")
 def test_a_store_admits_what_names_it(
     configured: Location, asked: Location, admitted: bool
 ) -> None:
-    assert configured.admits(asked) is admitted
+    assert configured.matches(asked) is admitted
 
 
 def test_a_store_behind_a_link_is_named_by_either_path(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (configured,) = load({"disk": [tmp_path / "link"]}, None).settings.locations
-    assert configured.admits(DiskLocation(str(tmp_path / "link")))
-    assert configured.admits(DiskLocation(str(tmp_path / "real")))
+    assert configured.matches(DiskLocation(str(tmp_path / "link")))
+    assert configured.matches(DiskLocation(str(tmp_path / "real")))
 
 
 def stores(*locations: Location) -> Stores:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kekd_server.observability import logs
-from kekd_server.observability.logs import Seldom, _Json, _Text, _Unblocking
+from kekd_server.observability.logs import LogThrottle, _Json, _Text, _Unblocking
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_time_of_a_line_is_utc_as_in_the_audit(
 def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
-    seldom = Seldom()
+    seldom = LogThrottle()
     assert seldom.is_due("one")
     now = 59.9
     assert not seldom.is_due("one")
@@ -92,7 +92,7 @@ def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_said_of_ever_new_things_is_forgotten() -> None:
-    seldom = Seldom()
+    seldom = LogThrottle()
     assert all(seldom.is_due(number) for number in range(25_000))
     assert len(seldom._told) <= 10_000
 
@@ -100,7 +100,7 @@ def test_what_was_said_of_ever_new_things_is_forgotten() -> None:
 def test_engines_do_not_fill_the_log_with_what_callers_send(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(logs, "_engines", Seldom())
+    monkeypatch.setattr(logs, "_engines", LogThrottle())
 
     def is_due(caller: str) -> bool:
         words = "Invalid encoding on %s", (caller,)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kekd_common.policy import IndexRange, Rule, common_ranges, decide, index_ranges
 from kekd_schema import Envelope
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.principal import Caller
 from kekd_server.model.errors import AccessDeniedError, WatchFellBehindError
 from kekd_server.model.index_name import IndexName
@@ -21,7 +21,7 @@ from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from kekd_server.storage.watch.event import Change, Signal
+from kekd_server.storage.watch.event import Change, WatchEvent
 
 CALLER = Caller("dns:a", is_local=False, peer="")
 text = st.text(alphabet="ab.é~", max_size=4)
@@ -87,7 +87,7 @@ def test_listing_shows_what_the_naive_filter_shows(
     ]
     store = Store(MemoryLocation(), driver, threads=1)
     with closing(Stores([store])) as stores:
-        service = EnvelopeService(stores, Guard(policy, Metrics()))
+        service = EnvelopeService(stores, Authorizer(policy, Metrics()))
         try:
             assert asyncio.run(listed(service, prefix, size)) == expected
         except AccessDeniedError:
@@ -108,9 +108,9 @@ def test_what_two_sets_of_rules_cover_is_in_their_common_ranges(
         assert any(it.covers(IndexRange(name, is_exact=True)) for it in ranges)
 
 
-def service_of(driver: MemoryDriver, **methods_of: Any) -> tuple[EnvelopeService, Guard]:
+def service_of(driver: MemoryDriver, **methods_of: Any) -> tuple[EnvelopeService, Authorizer]:
     described = [{"methods": [it], "indexes": indexes} for it, indexes in methods_of.items()]
-    guard = Guard(policy_of(described), Metrics())
+    guard = Authorizer(policy_of(described), Metrics())
     store = Store(MemoryLocation(), driver, threads=1)
     return EnvelopeService(Stores([store]), guard), guard
 
@@ -160,10 +160,10 @@ async def test_watch_of_what_no_rule_can_match_has_the_store_not_looked_at() -> 
     source = Source()
     store = Store(MemoryLocation(), MemoryDriver(), threads=1, source=source)
     described: list[dict[str, Any]] = [{"methods": ["watch", "read"], "indexes": "a-*"}]
-    guard = Guard(policy_of(described), Metrics())
+    guard = Authorizer(policy_of(described), Metrics())
     service = EnvelopeService(Stores([store]), guard)
     async with service.watch(CALLER, None, "b") as watch:
-        assert await watch.next(0.001) is Signal.HEARTBEAT
+        assert await watch.next(0.001) is WatchEvent.HEARTBEAT
         assert not source.listened
         assert store.watchers == 1
         service.end_watches()
@@ -175,7 +175,7 @@ async def test_watch_of_what_no_rule_can_match_has_the_store_not_looked_at() -> 
 async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> None:
     service, guard = service_of(MemoryDriver(), watch="a-*", read="a-*")
     async with service.watch(CALLER, None, "b") as watch:
-        assert await watch.next(0.001) is Signal.HEARTBEAT
+        assert await watch.next(0.001) is WatchEvent.HEARTBEAT
         guard.replace(policy_of([{"methods": "*", "indexes": "*"}]))
         with pytest.raises(WatchFellBehindError, match="policy changed"):
             await watch.next(0.001)

@@ -81,7 +81,7 @@ def test_a_file_of_any_length_is_read_whole(tmp_path: Path, size: int) -> None:
     path, record = tmp_path / "record", os.urandom(size)
     path.write_bytes(record)
     assert RecordCache().read(str(path)).record == record
-    assert RecordCache().read_past(str(path)).record == record
+    assert RecordCache().read_uncached(str(path)).record == record
 
 
 def test_a_file_that_is_no_record_is_not_read_to_its_end(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_read_that_stops_early_is_continued(
     read = os.read
     monkeypatch.setattr(os, "read", lambda file, most: read(file, min(most, 4096)))
     assert RecordCache().read(str(path)).record == record
-    assert RecordCache().read_past(str(path)).record == record
+    assert RecordCache().read_uncached(str(path)).record == record
 
 
 def test_page_that_the_disk_fails_to_deliver_is_an_error(

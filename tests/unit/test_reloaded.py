@@ -6,24 +6,24 @@ import pytest
 
 from kekd_server.listeners.certificates import Certificates, Material
 from kekd_server.listeners.tcp import TlsFiles
-from kekd_server.model.reloading_file import Reloaded
+from kekd_server.model.reloading_file import ReloadingFile
 from kekd_server.rpc.handshake import try_handshake
 from tests.fixtures.tls import Authority
 
 
-class Number(Reloaded[int]):
+class Number(ReloadingFile[int]):
     unusable = ValueError
 
     def __init__(self, file: Path) -> None:
         super().__init__([file])
         self.current = 1
         self.reads = 0
-        self.trouble = ""
+        self.error_message = ""
 
     def _read(self) -> int:
         self.reads += 1
-        if self.trouble:
-            raise ValueError(self.trouble)
+        if self.error_message:
+            raise ValueError(self.error_message)
         return int(self._files[0].read_text())
 
     def _described(self) -> str:
@@ -45,12 +45,12 @@ def replace(number: Number, text: str) -> None:
 
 
 def test_each_trouble_counts_once(number: Number, caplog: pytest.LogCaptureFixture) -> None:
-    number.trouble = "too early"
+    number.error_message = "too early"
     replace(number, "22")
     for _ in range(3):
         number.look()
     assert (number.refusals, number.current) == (1, 1)
-    number.trouble = "too late"
+    number.error_message = "too late"
     for _ in range(3):
         number.look()
     assert (number.refusals, number.current) == (2, 1)
@@ -62,19 +62,19 @@ def test_each_trouble_counts_once(number: Number, caplog: pytest.LogCaptureFixtu
 
 def test_what_becomes_good_without_a_change_is_taken(number: Number) -> None:
     """As a certificate does that begins later, or a file that may be read at last."""
-    number.trouble = "too early"
+    number.error_message = "too early"
     replace(number, "22")
     number.look()
-    number.trouble = ""
+    number.error_message = ""
     number.look()
     assert number.current == 22
 
 
 def test_what_is_good_is_not_read_again_until_it_changes(number: Number) -> None:
-    number.trouble = "too early"
+    number.error_message = "too early"
     replace(number, "22")
     number.look()
-    number.trouble = ""
+    number.error_message = ""
     for _ in range(3):
         number.look()
     assert number.reads == 2
@@ -86,7 +86,7 @@ def test_what_is_good_is_not_read_again_until_it_changes(number: Number) -> None
 def test_what_fails_in_another_way_is_tried_again(number: Number) -> None:
     replace(number, "55")
     number.unusable = KeyError  # type: ignore[assignment,misc]
-    number.trouble = "a surprise"
+    number.error_message = "a surprise"
     for _ in range(2):
         with pytest.raises(ValueError, match="a surprise"):
             number.look()

@@ -7,7 +7,7 @@ import pytest
 
 from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.principal import Caller
 from kekd_server.model.errors import (
     AccessDeniedError,
@@ -18,7 +18,7 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.service import EnvelopeService
-from kekd_server.storage.driver import Written
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.registry import Stores
@@ -37,7 +37,7 @@ RETRY = FIRST._replace(is_retry=True)
 def service() -> Iterator[EnvelopeService]:
     store = Store(MemoryLocation(), MemoryDriver(), threads=1)
     with closing(Stores([store])) as stores:
-        yield EnvelopeService(stores, Guard(None, Metrics()))
+        yield EnvelopeService(stores, Authorizer(None, Metrics()))
 
 
 async def test_create_retry_does_not_bring_back_a_deleted_envelope(
@@ -102,7 +102,7 @@ async def test_batch_retry_under_another_policy_answers_each_entry_with_its_own_
     policy.deny(*denied_at_retry)
     again = (await service.push_many(CALLER, None, pushes, attempt=RETRY)).results
     assert again[1:] == first[1:]
-    assert isinstance(again[0], AccessDeniedError if denied_at_retry else Written)
+    assert isinstance(again[0], AccessDeniedError if denied_at_retry else WriteResult)
     assert (await service.get(CALLER, None, IndexName("c"))).envelope == OTHER
 
 

@@ -84,4 +84,4 @@ async def test_a_watch_that_fails_was_cut_and_one_that_ends_was_not(store: Store
                 assert store.watchers == 1
                 if failure:
                     raise failure
-    assert (store.watchers, store.watches_cut) == (0, 1)
+    assert (store.watchers, store.watches_dropped) == (0, 1)

@@ -11,13 +11,13 @@ import pytest
 
 from kekd_server.storage.disk import write_ledger
 from kekd_server.storage.disk.write_ledger import MAX_ENTRIES, Outcome, WriteLedger
-from kekd_server.storage.driver import Written
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import RETENTION
 
 KEY = "i.kms.cat"
 ID = "0123456789abcdef" * 2
-PUSHED = Written("aa" * 16, "bb" * 16)
-DELETED = Written("", "cc" * 16)
+PUSHED = WriteResult("aa" * 16, "bb" * 16)
+DELETED = WriteResult("", "cc" * 16)
 
 
 @pytest.fixture
@@ -38,20 +38,20 @@ def boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
     return boot
 
 
-def apply(lock: int, attempt_id: str, written: Written = PUSHED) -> None:
+def apply(lock: int, attempt_id: str, written: WriteResult = PUSHED) -> None:
     with WriteLedger(lock, KEY).applying(attempt_id, written):
         pass
 
 
-@pytest.mark.parametrize("written", [PUSHED, DELETED, Written("dd" * 16, None)])
-def test_applied_write_is_found_with_its_result(lock: int, written: Written) -> None:
+@pytest.mark.parametrize("written", [PUSHED, DELETED, WriteResult("dd" * 16, None)])
+def test_applied_write_is_found_with_its_result(lock: int, written: WriteResult) -> None:
     apply(lock, "ff" * 16)
     apply(lock, ID, written)
     assert WriteLedger(lock, KEY).find(ID) == (Outcome.APPLIED, written, True)
 
 
 def test_unknown_write_is_not_found(lock: int) -> None:
-    apply(lock, "ff" * 16, Written(ID, ID))  # only etags, no id
+    apply(lock, "ff" * 16, WriteResult(ID, ID))  # only etags, no id
     assert WriteLedger(lock, KEY).find(ID) is None
 
 

@@ -6,9 +6,9 @@ from kekd_server.model.errors import (
     EnvelopeExistsError,
     EtagMismatchError,
     KekdError,
-    StoreSilentError,
+    StoreMisconfiguredError,
+    StoreTimeoutError,
     StoreUnavailableError,
-    StoreUnusableError,
 )
 from kekd_server.storage import write_monitor
 from kekd_server.storage.write_monitor import WriteMonitor
@@ -19,7 +19,9 @@ def write(monitor: WriteMonitor, error: KekdError | None, *, stores_something: b
     monitor.end(error, stores_something=stores_something)
 
 
-@pytest.mark.parametrize("kind", [StoreSilentError, StoreUnavailableError, StoreUnusableError])
+@pytest.mark.parametrize(
+    "kind", [StoreTimeoutError, StoreUnavailableError, StoreMisconfiguredError]
+)
 def test_failed_write_makes_suspect_until_one_succeeds(kind: type[KekdError]) -> None:
     monitor = WriteMonitor()
     assert not monitor.is_suspect()
@@ -34,14 +36,14 @@ def test_conflict_says_nothing(error: KekdError) -> None:
     monitor = WriteMonitor()
     write(monitor, error)
     assert not monitor.is_suspect()
-    write(monitor, StoreUnusableError("full"))
+    write(monitor, StoreMisconfiguredError("full"))
     write(monitor, error)
     assert monitor.is_suspect()
 
 
 def test_removal_says_nothing_of_room() -> None:
     monitor = WriteMonitor()
-    write(monitor, StoreUnusableError("full"))
+    write(monitor, StoreMisconfiguredError("full"))
     write(monitor, None, stores_something=False)
     assert monitor.is_suspect()
 

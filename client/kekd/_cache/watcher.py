@@ -23,7 +23,7 @@ _END_SECONDS: Final = 1.0
 """How long a fork waits for a watch to end, which takes milliseconds."""
 
 
-class _Feed(ABC):
+class CacheWatcher(ABC):
     """What both kinds of feed do; they differ in how they wait.
 
     A feed has a connection of its own, and so the client's other calls may be closed without it.
@@ -58,7 +58,7 @@ class _Feed(ABC):
         self._cache.hear()
 
 
-class ThreadFeed(_Feed):
+class ThreadCacheWatcher(CacheWatcher):
     """For `Client`. Holds neither the client nor the process alive."""
 
     def _start(self) -> None:
@@ -102,7 +102,7 @@ class ThreadFeed(_Feed):
             self._take(event)
 
 
-class ThreadCaches(Caches[ThreadFeed]):
+class ThreadCaches(Caches[ThreadCacheWatcher]):
     """The caches of a `Client`. A fork ends their watches on both sides, which begin anew as soon
     as somebody reads: gRPC can't be forked in the midst of a call.
     """
@@ -113,8 +113,8 @@ class ThreadCaches(Caches[ThreadFeed]):
 
     def _begin(
         self, location: StorageConfig | None, cache: Cache, told: Callable[[str], None]
-    ) -> ThreadFeed:
-        feed = ThreadFeed(self._dialer, location, cache, told)
+    ) -> ThreadCacheWatcher:
+        feed = ThreadCacheWatcher(self._dialer, location, cache, told)
         # Now that gRPC has prepared for forks itself, which it does with its first channel.
         stop_before_fork(self)
         return feed
@@ -124,7 +124,7 @@ class ThreadCaches(Caches[ThreadFeed]):
             feed.wait_closed()
 
 
-class TaskFeed(_Feed):
+class AsyncCacheWatcher(CacheWatcher):
     """For `AsyncClient`: a task of the event loop that first reads."""
 
     def _start(self) -> None:

@@ -30,7 +30,7 @@ EXIT_CODES: Final = (
     (kekd.PermissionDeniedError, 7),
     (kekd.UnauthenticatedError, 7),
     (kekd.CorruptEnvelopeError, 8),
-    (kekd.StoreUnusableError, 9),
+    (kekd.StoreMisconfiguredError, 9),
     (kekd.InvalidArgumentError, 2),
     (errors.ProviderUnavailableError, 6),
     (errors.AccessDeniedError, 7),

@@ -12,7 +12,7 @@ import kekd
 from kekd import _operations as operations
 from kekd._cli.backup import json_lines
 from kekd._cli.common import STOPPED, Seconds, main, output_option, prefix_option, store_option
-from kekd._cli.json_format import Document
+from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
 from kekd._transport import channel
 
@@ -35,7 +35,7 @@ _if_etag = click.option(
 @click.pass_obj
 def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
     """Show the envelope of INDEX."""
-    document = Document(index, client.get_index_kms(store, index))
+    document = EnvelopeJSON(index, client.get_index_kms(store, index))
     say(*str(document).split("\n") if output == "json" else _rows(document))
 
 
@@ -148,7 +148,7 @@ def _text(event: kekd.Change | kekd.Resync) -> str:
     return f"{event.kind} {event.index_name}{etag}"
 
 
-def _rows(document: Document) -> Iterator[str]:
+def _rows(document: EnvelopeJSON) -> Iterator[str]:
     blob = document.blob
     rows = {
         "index": document.index_name,

@@ -26,7 +26,7 @@ class DocumentError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class EnvelopeJSON:
     index_name: str
     blob: KMSBlob
 
@@ -43,7 +43,7 @@ class Document:
         return {"index_name": self.index_name, "blob": blob, "etag": self.blob.etag}
 
     @classmethod
-    def of(cls, content: Any) -> "Document":
+    def of(cls, content: Any) -> "EnvelopeJSON":
         """From such a content. Raises `DocumentError`."""
         match content:
             case {"index_name": str(index_name), "blob": dict(blob)}:

@@ -21,7 +21,7 @@ from kekd._cli.terminal import say
 from kekd._cli.verdict import Judge
 from kekd.kek import Opening, Registry, open_all, rotate_all
 from kekd.kek.provider import scrub
-from kekd.kek.rotation import DEFAULT_JOBS, How
+from kekd.kek.rotation import DEFAULT_JOBS, RotateOptions
 
 _registry = click.option(
     "--registry",
@@ -189,7 +189,7 @@ def rotate(  # noqa: PLR0913
     if from_slot is not None and from_slot not in registry.slots:
         warning = f"no slot '{from_slot}' in the registry: only envelopes that name it are rotated"
         say(f"kekctl: {warning}", error=True)
-    how = How(
+    how = RotateOptions(
         dry_run=dry_run,
         keep_version=keep_version,
         from_store=from_store or "",

@@ -23,7 +23,7 @@ def status(client: kekd.Client, output: str) -> None:
     """
     asked = datetime.now(UTC)
     found = client.status()
-    lead = found.clock_lead(asked, datetime.now(UTC))
+    lead = found.clock_skew(asked, datetime.now(UTC))
     if output == "json":
         content = {"address": client.address, **dataclasses.asdict(found)}
         content["clock_lead_seconds"] = lead.total_seconds()
@@ -45,7 +45,7 @@ def _rows(found: kekd.DaemonStatus, lead: timedelta) -> Iterator[tuple[str, str]
     yield "workers", str(found.workers)
     for store in found.stores:
         default = " (default)" if store.is_default else ""
-        yield "store", f"{store.name}{default}: {store.trouble or 'healthy'}"
+        yield "store", f"{store.name}{default}: {store.error_message or 'healthy'}"
     for certificate in found.certificates:
         refused = f"; the renewed one is refused: {certificate.error}" if certificate.error else ""
         expiry = f"expires {moment(certificate.expires_at)}"

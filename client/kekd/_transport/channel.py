@@ -271,7 +271,7 @@ class Connection:
         return method(operation.request)
 
 
-class Begun(Generic[Result]):
+class PendingCall(Generic[Result]):
     """A call under way. Raises `UnavailableError` if the channel was closed."""
 
     def __init__(

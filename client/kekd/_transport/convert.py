@@ -130,7 +130,7 @@ def pushed(answer: pb.BatchPushEnvelopesResponse) -> list[Pushed]:
 
 def event(answer: pb.WatchEnvelopesResponse) -> Event | None:
     match answer.WhichOneof("event"):
-        case "watching" | "resync":
+        case "started" | "resync":
             return Resync()
         case "change":
             told = answer.change
@@ -147,7 +147,8 @@ def status(answer: daemon_pb2.GetStatusResponse) -> DaemonStatus:
         engine=answer.engine,
         workers=answer.workers,
         stores=tuple(
-            StoreStatus(it.name, it.is_default, it.healthy, it.trouble) for it in answer.stores
+            StoreStatus(it.name, it.is_default, it.healthy, it.error_message)
+            for it in answer.stores
         ),
         certificates=tuple(
             CertificateStatus(it.file, it.expires_at.ToDatetime(UTC), it.error)

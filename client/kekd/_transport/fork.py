@@ -11,12 +11,12 @@ _SHUTDOWN_SECONDS: Final = 1.0
 """How long gRPC's threads may go on after the last channel was closed. It takes milliseconds."""
 
 
-class Forgetting(Protocol):
+class ForkResettable(Protocol):
     def forget(self) -> None:
         """Lets go of what a child would share with its parent."""
 
 
-class Stopping(Protocol):
+class ForkStoppable(Protocol):
     def stop(self) -> None:
         """Ends what can't be forked in the midst of, and waits for its end."""
 
@@ -39,11 +39,11 @@ _connections: "weakref.WeakSet[object]" = weakref.WeakSet()
 _last_end = float("-inf")
 """When the last connection ended, by the monotonic clock."""
 
-_owners: "weakref.WeakSet[Forgetting]" = weakref.WeakSet()
-_runners: "weakref.WeakSet[Stopping]" = weakref.WeakSet()
+_owners: "weakref.WeakSet[ForkResettable]" = weakref.WeakSet()
+_runners: "weakref.WeakSet[ForkStoppable]" = weakref.WeakSet()
 
 
-def forget_after_fork(owner: Forgetting) -> None:
+def forget_after_fork(owner: ForkResettable) -> None:
     """Makes an object forget, in every child that is forked while it lives."""
     _register_forgetting()
     _owners.add(owner)
@@ -56,7 +56,7 @@ def use_grpc(connection: object, supports_forks: Callable[[], bool]) -> None:
     weakref.finalize(connection, _note_end).atexit = False
 
 
-def stop_before_fork(runner: Stopping) -> None:
+def stop_before_fork(runner: ForkStoppable) -> None:
     """Stops an object before each fork while it lives.
 
     To be called after the first gRPC channel was made: what prepares for forks last is the first to

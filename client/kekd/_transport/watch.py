@@ -43,7 +43,7 @@ def events(
         call = connection.stream(operation)
     except ValueError:  # gRPC's word for a channel that was closed meanwhile
         raise UnavailableError(channel.CLOSED) from None
-    silence = _Silence(call.cancel, abandoned)
+    silence = _IdleTimeout(call.cancel, abandoned)
     try:
         while True:
             with silence.of(patience):
@@ -80,22 +80,22 @@ async def _next(call: Any, patience: float, address: str, operation: Operation[A
         async with asyncio.timeout(patience):
             answer = await call.read()
     except TimeoutError:
-        trouble = _silent(address)
+        error_message = _silent(address)
     except grpc.RpcError as error:
         raise channel.translated(error, address, operation) from None
     except asyncio.CancelledError:  # also gRPC's word for a channel that was closed meanwhile
         if (task := asyncio.current_task()) and task.cancelling():
             raise
-        trouble = channel.CLOSED
+        error_message = channel.CLOSED
     else:
         if answer is not grpc.aio.EOF:
             return answer
-        trouble = _ended(address)
+        error_message = _ended(address)
     # Out here for the reason that `AsyncClient` has.
-    raise UnavailableError(trouble)
+    raise UnavailableError(error_message)
 
 
-class _Silence:
+class _IdleTimeout:
     """Ends a call that is waited for too long, which gRPC has no word for: its deadlines are of
     whole calls.
     """
@@ -129,8 +129,8 @@ class _Silence:
 
 
 def _patience(answer: pb.WatchEnvelopesResponse, before: float) -> float:
-    if answer.HasField("watching"):
-        return max(_LEAST_PATIENCE, _MISSED_HEARTBEATS * answer.watching.heartbeat_seconds)
+    if answer.HasField("started"):
+        return max(_LEAST_PATIENCE, _MISSED_HEARTBEATS * answer.started.heartbeat_seconds)
     return before
 
 

@@ -8,7 +8,7 @@ from kekd.kek.errors import WrongContextError
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class EncryptionContext:
     """An index, and the store that has its envelope, by the daemon's name for it.
 
     An envelope remembers it as JSON. That text is the additional data of AES-GCM as it is; KMS gets
@@ -28,7 +28,7 @@ class Binding:
         return {"index_name": self.index_name, "store": self.store}
 
     @classmethod
-    def parse(cls, recorded: str) -> "Binding":
+    def parse(cls, recorded: str) -> "EncryptionContext":
         """Raises `WrongContextError` unless it is the text of a binding."""
         try:
             match json.loads(recorded):
@@ -39,7 +39,9 @@ class Binding:
         raise WrongContextError("The envelope's binding isn't one that kekd makes.")
 
     @classmethod
-    def expected(cls, index_name: str, stores: Collection[str], recorded: str) -> "Binding | None":
+    def expected(
+        cls, index_name: str, stores: Collection[str], recorded: str
+    ) -> "EncryptionContext | None":
         """What a KEK of this index must be bound to, if its envelope recorded a binding.
 
         The recorded store must be one of `stores`; if those are empty, as it isn't known where the

@@ -14,7 +14,7 @@ from kekd.errors import (
     DeadlineExceededError,
     InternalError,
     ResourceExhaustedError,
-    StoreUnusableError,
+    StoreMisconfiguredError,
     UnavailableError,
 )
 from kekd.kek.blocking import require_blocking
@@ -49,7 +49,7 @@ _DOWN: Final = (
     InternalError,
     ProviderUnavailableError,
     ResourceExhaustedError,
-    StoreUnusableError,
+    StoreMisconfiguredError,
     UnavailableError,
 )
 """What leaves it open whether a KEK may still be used. Anything else says that it may not."""
@@ -59,21 +59,21 @@ class _AbandonedError(Exception):
     """Whoever loaded was stopped; somebody else must."""
 
 
-class _Kept:
+class _CachedKey:
     """A KEK in memory, and for how long."""
 
     def __init__(self, kek: bytearray, ttl: float, max_stale: float) -> None:
         now = time.monotonic()
         self.kek = kek
         self.live = True
-        self.unanswered = False
+        self.refresh_pending = False
         """Whether it was tried to renew it, and nobody has said yet that it may be used or not."""
         self.refresh_at = now + ttl * random.uniform(*_REFRESH)  # noqa: S311  (no secret)
         self.expires = now + ttl
         self.ends = now + ttl + max_stale
 
     def is_usable(self, now: float) -> bool:
-        return now < self.expires or (self.unanswered and now < self.ends)
+        return now < self.expires or (self.refresh_pending and now < self.ends)
 
     def scrub(self) -> None:
         self.live = False  # before it is overwritten: see `_Keyring._kept`
@@ -109,7 +109,7 @@ class _Keyring:
         self._ttl = ttl
         self._max_stale = max_stale
         self._max_entries = max_entries
-        self._keks: dict[str, _Kept] = {}
+        self._keks: dict[str, _CachedKey] = {}
         """The one that was loaded longest ago, and so ends first, is the first."""
         self._loads: dict[str, Future[bytes]] = {}
         self._lock = threading.Lock()
@@ -169,7 +169,7 @@ class _Keyring:
             self._loads[index_name] = load
             return load, True
 
-    def _renew(self, index_name: str, kept: _Kept, now: float) -> None:
+    def _renew(self, index_name: str, kept: _CachedKey, now: float) -> None:
         if not self._renewals.acquire(blocking=False):
             return  # the next to ask will see to it
         with self._lock:
@@ -177,7 +177,7 @@ class _Keyring:
                 self._renewals.release()
                 return  # another caller saw to it
             kept.refresh_at = now + _RETRY_SECONDS
-            kept.unanswered = True
+            kept.refresh_pending = True
             load = self._loads[index_name] = Future()
         try:
             threading.Thread(target=self._run_renewal, args=(index_name, load), daemon=True).start()
@@ -212,7 +212,7 @@ class _Keyring:
                 return
             del self._loads[index_name]
             self._drop(index_name)
-            self._keks[index_name] = _Kept(kek, self._ttl, self._max_stale)
+            self._keks[index_name] = _CachedKey(kek, self._ttl, self._max_stale)
             if len(self._keks) > self._max_entries:
                 self._drop(next(iter(self._keks)))
             self._see_to_sweeping()
@@ -226,7 +226,7 @@ class _Keyring:
                 if not is_down:
                     self._drop(index_name)
                 elif kept := self._keks.get(index_name):
-                    kept.unanswered = True
+                    kept.refresh_pending = True
                     kept.refresh_at = time.monotonic() + _RETRY_SECONDS
         load.set_exception(error)
 

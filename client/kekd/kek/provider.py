@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidKekError
 
 KEK_BYTES: Final = 32
@@ -40,20 +40,24 @@ class Provider(Protocol):
     raises, logs or shows holds key bytes.
     """
 
-    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped: ...
+    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped: ...
 
-    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
         """The KEK. Raises `UnwrapError` if it isn't what was wrapped, with this key and binding."""
 
     def describe(self) -> KeyDescription: ...
 
 
 @runtime_checkable
-class Rewrapping(Protocol):
+class Rewrapper(Protocol):
     """A provider that can wrap a KEK anew without handing it out."""
 
     def rewrap(
-        self, wrapped: Wrapped, binding: Binding | None, target: Provider, bound_to: Binding | None
+        self,
+        wrapped: Wrapped,
+        binding: EncryptionContext | None,
+        target: Provider,
+        bound_to: EncryptionContext | None,
     ) -> Wrapped | None:
         """What `target` would have made of it; None where that takes unwrap and wrap."""
 
@@ -67,7 +71,7 @@ class RotatedKey(Protocol):
 
 
 @runtime_checkable
-class Creating(Protocol):
+class SecretCreator(Protocol):
     """A provider that can make the key that it wraps with."""
 
     def create(self) -> str:

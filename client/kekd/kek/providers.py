@@ -9,7 +9,7 @@ from typing import Final
 
 from kekd.kek.errors import MissingDependencyError
 from kekd.kek.provider import Provider
-from kekd.kek.rate_limiter import Pace
+from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 
 _ALIAS_SECONDS: Final = 5.0
@@ -47,7 +47,7 @@ class Providers:
         self._aws: Callable[[Slot], Provider] | None = None
         self._made: dict[tuple[str, bool], Callable[[Slot], Provider]] = {}
         self._key_arns: dict[Slot, tuple[str, float]] = {}
-        self._pace = Pace(self._max_rate)
+        self._pace = RateLimiter(self._max_rate)
         self._lock = threading.Lock()
 
     def of(self, slot: Slot) -> Provider:
@@ -73,7 +73,7 @@ class Providers:
         return arn
 
     def _new(self, slot: Slot) -> Provider:
-        with needing_the_extra():
+        with require_extra():
             return (self._make or self._for_aws())(slot)
 
     def _for_aws(self) -> Callable[[Slot], Provider]:
@@ -85,7 +85,7 @@ class Providers:
 
 
 @contextmanager
-def needing_the_extra() -> Iterator[None]:
+def require_extra() -> Iterator[None]:
     """boto3, cryptography, pydantic and PyYAML are the extra `aws`, and take long to import."""
     try:
         yield

@@ -4,7 +4,7 @@ import threading
 import time
 
 
-class Pace:
+class RateLimiter:
     """Lets at most so many callers pass in a second, evenly spaced."""
 
     def __init__(self, per_second: float | None) -> None:

@@ -15,10 +15,10 @@ from kekd._transport.fork import forget_after_fork
 from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
 from kekd.kek.blocking import require_blocking
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
-from kekd.kek.provider import KEK_BYTES, Creating, Provider, Rewrapping, checked, scrub
-from kekd.kek.providers import Providers, needing_the_extra
+from kekd.kek.provider import KEK_BYTES, Provider, Rewrapper, SecretCreator, checked, scrub
+from kekd.kek.providers import Providers, require_extra
 from kekd.kek.slot import ProviderName, Slot, region_of
 from kekd.kek.wrapping import is_older, new_envelope, wrap_and_verify, wrapped_of
 
@@ -91,7 +91,7 @@ class Registry:
 
         Raises `RegistryError`, naming every problem of the file.
         """
-        with needing_the_extra():
+        with require_extra():
             from kekd.kek import registry_file  # noqa: PLC0415
         return cls(registry_file.read(Path(path)), timeout=timeout, max_rate=max_rate)
 
@@ -142,7 +142,7 @@ class Registry:
         with _telling(index_name, envelope):
             store = getattr(envelope, "store", "")
             recorded = getattr(envelope, "binding", "")
-            binding = Binding.expected(index_name, [store] if store else [], recorded)
+            binding = EncryptionContext.expected(index_name, [store] if store else [], recorded)
             return self._providers.of(self._snapshot(envelope)).unwrap(
                 wrapped_of(envelope), binding
             )
@@ -215,8 +215,10 @@ class Registry:
         recorded, key_arn = getattr(envelope, "binding", ""), getattr(envelope, "key_arn", "")
         bound_to = ""
         if into.bind:
-            store = getattr(envelope, "store", "") or (recorded and Binding.parse(recorded).store)
-            bound_to = str(Binding(index_name, store))
+            store = getattr(envelope, "store", "") or (
+                recorded and EncryptionContext.parse(recorded).store
+            )
+            bound_to = str(EncryptionContext(index_name, store))
         found = {
             "kms_name": (envelope.kms_name, into.name),
             "provider": (envelope.provider, into.provider),
@@ -247,7 +249,7 @@ class Registry:
         Raises `SecretExistsError` if there is one, which stays as it is.
         """
         provider = self.provider(self.slot(slot))
-        if not isinstance(provider, Creating):
+        if not isinstance(provider, SecretCreator):
             raise KekError("Only a slot of provider 'aws' has a secret.", slot=slot)
         return provider.create()
 
@@ -257,7 +259,7 @@ class Registry:
         Raises what wrapping or opening fails with.
         """
         into = self.slot(name)
-        binding = Binding(index_name, store) if into.bind else None
+        binding = EncryptionContext(index_name, store) if into.bind else None
         wrap_and_verify(bytearray(os.urandom(KEK_BYTES)), self._providers.of(into), binding)
 
     def slot(self, name: str) -> Slot:
@@ -282,18 +284,18 @@ class Registry:
         with _telling(index_name):
             into = self.slot(slot)
             store = _store(client, config_location, index_name) if into.bind else ""
-            binding = Binding(index_name, store) if into.bind else None
+            binding = EncryptionContext(index_name, store) if into.bind else None
             envelope = new_envelope(into, self._providers.of(into).wrap(kek, binding), binding)
         envelope.store = store
         return envelope
 
     def _rewrapped(self, index_name: str, old: KMSBlob, into: Slot, from_store: str) -> KMSBlob:
         stores = [store for store in (old.store, from_store) if store]
-        binding = Binding.expected(index_name, stores, old.binding)
-        bound_to = Binding(index_name, old.store) if into.bind else None
+        binding = EncryptionContext.expected(index_name, stores, old.binding)
+        bound_to = EncryptionContext(index_name, old.store) if into.bind else None
         source, target = self._providers.of(self._snapshot(old)), self._providers.of(into)
         wrapped = None
-        if isinstance(source, Rewrapping):
+        if isinstance(source, Rewrapper):
             wrapped = source.rewrap(wrapped_of(old), binding, target, bound_to)
         if wrapped is None:
             wrapped = wrap_and_verify(source.unwrap(wrapped_of(old), binding), target, bound_to)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_JOBS: Final = 8
 
 
-class How(TypedDict, total=False):
+class RotateOptions(TypedDict, total=False):
     """The arguments of `Registry.rotate` that are the same for every index."""
 
     dry_run: bool
@@ -37,7 +37,7 @@ class Failure:
     error: KekError | EnvelopeError
 
 
-class _Ready(NamedTuple):
+class _PendingWrite(NamedTuple):
     """A rotation that is still to be stored."""
 
     rotation: Rotation
@@ -53,7 +53,7 @@ def rotate_all(  # noqa: PLR0913
     prefix: str = "",
     jobs: int = DEFAULT_JOBS,
     force: bool = False,
-    **how: Unpack[How],
+    **how: Unpack[RotateOptions],
 ) -> Generator[Rotation | Failure, None, None]:
     """Rotates every index with the prefix that isn't yet as the slot would make it, `jobs` at once.
 
@@ -67,7 +67,7 @@ def rotate_all(  # noqa: PLR0913
     """
     require_blocking(client)
 
-    def rotate(index_name: str, envelope: KMSBlob | None, **how: Unpack[How]) -> Rotation:
+    def rotate(index_name: str, envelope: KMSBlob | None, **how: Unpack[RotateOptions]) -> Rotation:
         return registry.rotate(
             index_name,
             slot,
@@ -112,14 +112,14 @@ class _Rotating:
         rotate: Callable[..., Rotation],
         store: "Callable[[Iterable[Push]], Iterator[Pushed]]",
         jobs: int,
-        how: How,
+        how: RotateOptions,
     ) -> None:
         self.under_way = 0
         self._rotate = rotate
         self._store = store
         self._how = how
         self._threads = ThreadPoolExecutor(jobs)
-        self._done: SimpleQueue[Future[_Ready | Rotation | Failure | None]] = SimpleQueue()
+        self._done: SimpleQueue[Future[_PendingWrite | Rotation | Failure | None]] = SimpleQueue()
 
     def begin(self, index_name: str, envelope: KMSBlob | None = None) -> None:
         """Without an envelope, it is read anew, and stored by itself."""
@@ -133,16 +133,16 @@ class _Rotating:
         while not self._done.empty():
             done.append(self._done.get().result())
         self.under_way -= len(done)
-        ready = {it.rotation.index_name: it for it in done if isinstance(it, _Ready)}
+        ready = {it.rotation.index_name: it for it in done if isinstance(it, _PendingWrite)}
         yield from self._stored(ready)
-        yield from (it for it in done if it and not isinstance(it, _Ready))
+        yield from (it for it in done if it and not isinstance(it, _PendingWrite))
 
     def stop(self, *, wait: bool) -> None:
         self._threads.shutdown(wait=wait, cancel_futures=True)
 
     def _rotated(
         self, index_name: str, envelope: KMSBlob | None
-    ) -> _Ready | Rotation | Failure | None:
+    ) -> _PendingWrite | Rotation | Failure | None:
         try:
             if envelope is None or self._how.get("dry_run"):
                 return self._rotate(index_name, envelope, **self._how)
@@ -151,9 +151,13 @@ class _Rotating:
             return None
         except (KekError, EnvelopeError) as error:
             return Failure(index_name, error)
-        return _Ready(rotation, envelope.etag) if rotation.outcome == "would rotate" else rotation
+        return (
+            _PendingWrite(rotation, envelope.etag)
+            if rotation.outcome == "would rotate"
+            else rotation
+        )
 
-    def _stored(self, ready: dict[str, _Ready]) -> Iterator[Rotation | Failure]:
+    def _stored(self, ready: dict[str, _PendingWrite]) -> Iterator[Rotation | Failure]:
         pushes = [(name, it.rotation.envelope, it.if_etag) for name, it in ready.items()]
         try:
             for name, result in self._store(pushes):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kekd._models import KMSBlob
 from kekd.kek import errors
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.provider import Provider, Wrapped, scrub
 from kekd.kek.slot import Slot
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kekd._models import EnvelopeLike
 
 
-def new_envelope(slot: Slot, wrapped: Wrapped, binding: Binding | None) -> KMSBlob:
+def new_envelope(slot: Slot, wrapped: Wrapped, binding: EncryptionContext | None) -> KMSBlob:
     return KMSBlob(
         kms_name=slot.name,
         provider=slot.provider,
@@ -38,7 +38,7 @@ def is_older(envelope: KMSBlob, seconds: float | None) -> bool:
     return not envelope.created_at or envelope.created_at < time.time() - seconds
 
 
-def wrap_and_verify(kek: bytearray, target: Provider, binding: Binding | None) -> Wrapped:
+def wrap_and_verify(kek: bytearray, target: Provider, binding: EncryptionContext | None) -> Wrapped:
     try:
         wrapped = target.wrap(kek, binding)
         again = target.unwrap(wrapped, binding)

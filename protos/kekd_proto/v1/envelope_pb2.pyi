@@ -7,6 +7,15 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class EnvelopeView(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENVELOPE_VIEW_UNSPECIFIED: _ClassVar[EnvelopeView]
+    ENVELOPE_VIEW_BASIC: _ClassVar[EnvelopeView]
+    ENVELOPE_VIEW_FULL: _ClassVar[EnvelopeView]
+ENVELOPE_VIEW_UNSPECIFIED: EnvelopeView
+ENVELOPE_VIEW_BASIC: EnvelopeView
+ENVELOPE_VIEW_FULL: EnvelopeView
+
 class StorageConfig(_message.Message):
     __slots__ = ("memory", "disk", "s3")
     MEMORY_FIELD_NUMBER: _ClassVar[int]
@@ -198,18 +207,18 @@ class DeleteEnvelopeResponse(_message.Message):
     def __init__(self, existed: _Optional[bool] = ...) -> None: ...
 
 class ListEnvelopesRequest(_message.Message):
-    __slots__ = ("config_location", "prefix", "page_size", "page_token", "full")
+    __slots__ = ("config_location", "prefix", "page_size", "page_token", "view")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    FULL_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     prefix: str
     page_size: int
     page_token: str
-    full: bool
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., full: _Optional[bool] = ...) -> None: ...
+    view: EnvelopeView
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[EnvelopeView, str]] = ...) -> None: ...
 
 class ListEnvelopesResponse(_message.Message):
     __slots__ = ("envelopes", "next_page_token", "store")
@@ -250,18 +259,18 @@ class WatchEnvelopesRequest(_message.Message):
     def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ...) -> None: ...
 
 class WatchEnvelopesResponse(_message.Message):
-    __slots__ = ("watching", "change", "heartbeat", "resync")
-    WATCHING_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("started", "change", "heartbeat", "resync")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     RESYNC_FIELD_NUMBER: _ClassVar[int]
-    watching: Watching
+    started: WatchStarted
     change: Change
     heartbeat: Heartbeat
     resync: Resync
-    def __init__(self, watching: _Optional[_Union[Watching, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resync: _Optional[_Union[Resync, _Mapping]] = ...) -> None: ...
+    def __init__(self, started: _Optional[_Union[WatchStarted, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., resync: _Optional[_Union[Resync, _Mapping]] = ...) -> None: ...
 
-class Watching(_message.Message):
+class WatchStarted(_message.Message):
     __slots__ = ("store", "heartbeat_seconds")
     STORE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]

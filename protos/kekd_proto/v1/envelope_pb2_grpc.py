@@ -153,7 +153,7 @@ class EnvelopeServiceServicer:
 
     def WatchEnvelopes(self, request, context):
         """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
-        with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+        with a `started`, and is never silent for longer than that says. A caller that doesn't read
         fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

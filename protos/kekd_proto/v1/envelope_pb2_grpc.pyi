@@ -70,7 +70,7 @@ class EnvelopeServiceStub:
     """
     WatchEnvelopes: _grpc.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]
     """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
-    with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+    with a `started`, and is never silent for longer than that says. A caller that doesn't read
     fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
     """
 
@@ -114,7 +114,7 @@ class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
     """
     WatchEnvelopes: _aio.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]  # type: ignore[assignment]
     """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
-    with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+    with a `started`, and is never silent for longer than that says. A caller that doesn't read
     fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
     """
 
@@ -203,7 +203,7 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_envelope_pb2.WatchEnvelopesResponse], _abc.AsyncIterator[_envelope_pb2.WatchEnvelopesResponse]]:
         """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
-        with a `watching`, and is never silent for longer than that says. A caller that doesn't read
+        with a `started`, and is never silent for longer than that says. A caller that doesn't read
         fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
         """
 

@@ -66,7 +66,7 @@ class AuditLog:
         self._output = self._open()
         self._looked = time.monotonic()
         self._torn = False
-        self._trouble = ""
+        self._error_message = ""
         self._reopen = threading.Event()
         self._gathered: list[str] = []
         self._waiting: SimpleQueue[_Batch | None] = SimpleQueue()
@@ -89,7 +89,9 @@ class AuditLog:
         written = asyncio.get_running_loop().create_future()
         try:
             if self._hand_over(lines, written):
-                async with asyncio.timeout(_LITTLE_SECONDS if self._trouble else _PATIENCE_SECONDS):
+                async with asyncio.timeout(
+                    _LITTLE_SECONDS if self._error_message else _PATIENCE_SECONDS
+                ):
                     if await written:
                         return
         except TimeoutError:
@@ -99,7 +101,7 @@ class AuditLog:
     @property
     def error(self) -> str:
         """Why lines can't be written just now; empty if they can."""
-        return self._trouble
+        return self._error_message
 
     def reopen(self) -> None:
         """Goes on in a new file, if the old one was moved away."""
@@ -169,19 +171,21 @@ class AuditLog:
         self._say("")
         return True
 
-    def _say(self, trouble: str) -> None:
+    def _say(self, error_message: str) -> None:
         """Once of each trouble, whatever comes of it meanwhile."""
-        if trouble and not self._trouble:
-            _log.error("the audit can't be written: %s", trouble)
-        if self._trouble and not trouble:
+        if error_message and not self._error_message:
+            _log.error("the audit can't be written: %s", error_message)
+        if self._error_message and not error_message:
             _log.warning("the audit is written again")
-        self._trouble = trouble
+        self._error_message = error_message
 
     def _follow(self) -> None:
         """The file of that name, be it a new one."""
         now = time.monotonic()
         asked = self._reopen.is_set()
-        if not self._file or not (asked or self._trouble or now - self._looked > _LOOK_SECONDS):
+        if not self._file or not (
+            asked or self._error_message or now - self._looked > _LOOK_SECONDS
+        ):
             return
         self._reopen.clear()
         self._looked = now

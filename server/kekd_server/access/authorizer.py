@@ -20,7 +20,7 @@ T = TypeVar("T")
 OnFailure = Literal["deny", "allow"]
 
 
-class Guard:
+class Authorizer:
     """Decides by a policy, which can be replaced at any time, and records what comes of it.
 
     Without a policy, callers of local listeners may do anything and others nothing.
@@ -148,7 +148,7 @@ class Guard:
     async def write(self, deeds: Sequence[Deed], work: Callable[[], Awaitable[T]]) -> T:
         """Does a write, which is recorded before and when it is done. Once begun it goes on to its
         end, which is recorded, even if its caller doesn't wait any more. Raises what the work does,
-        `StoreSilentError` and `AuditUnavailableError`.
+        `StoreTimeoutError` and `AuditUnavailableError`.
         """
         if not deeds:
             return await work()

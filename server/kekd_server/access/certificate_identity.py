@@ -20,7 +20,7 @@ _MAX_KNOWN_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class CertifiedIdentity:
+class CertificateIdentity:
     """Its name is the SPIFFE ID, a DNS name, an e-mail address or the common name: the first of
     these that the certificate has, and of several the first, which a policy can then name. A SPIFFE
     certificate has just one
@@ -41,10 +41,10 @@ class CertifiedIdentity:
             )
 
 
-_known: Final = BoundedCache[bytes, CertifiedIdentity](max_bytes=_MAX_KNOWN_BYTES)
+_known: Final = BoundedCache[bytes, CertificateIdentity](max_bytes=_MAX_KNOWN_BYTES)
 
 
-def certified(pem: bytes) -> CertifiedIdentity:
+def identity_from_certificate(pem: bytes) -> CertificateIdentity:
     """Of a certificate that the handshake has verified. Raises `UnauthenticatedError`.
 
     The handshake accepts weaker keys and signatures than this does.
@@ -56,7 +56,7 @@ def certified(pem: bytes) -> CertifiedIdentity:
     return identity
 
 
-def _read(pem: bytes) -> CertifiedIdentity:
+def _read(pem: bytes) -> CertificateIdentity:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         _check_strength(certificate)
@@ -64,7 +64,7 @@ def _read(pem: bytes) -> CertifiedIdentity:
     except _UNREADABLE as error:
         raise UnauthenticatedError(f"The client certificate can't be read: {error}.") from error
     if name:
-        return CertifiedIdentity(name, certificate.not_valid_after_utc)
+        return CertificateIdentity(name, certificate.not_valid_after_utc)
     raise UnauthenticatedError(
         "The client certificate names nobody: it needs a SPIFFE ID, a DNS name, an e-mail address"
         " or a common name."

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kekd_common.policy import PolicyError, Rule, read
-from kekd_server.access.authorizer import Guard
+from kekd_server.access.authorizer import Authorizer
 from kekd_server.model.file_trust import refusal
-from kekd_server.model.reloading_file import Reloaded
+from kekd_server.model.reloading_file import ReloadingFile
 
 Policy = Sequence[Rule] | None
 
 
-class PolicyFile(Reloaded[Policy]):
+class PolicyFile(ReloadingFile[Policy]):
     """Gives a guard the policy of a file whenever that changes."""
 
     unusable = PolicyError
 
-    def __init__(self, file: Path, policy: Policy, guard: Guard) -> None:
+    def __init__(self, file: Path, policy: Policy, guard: Authorizer) -> None:
         """`policy` is what the guard has. The file may have another by now: it was read before, and
         where a worker is replaced, long before. Raises `PolicyError`.
         """

@@ -8,7 +8,7 @@ from kekd_server.access.lease import Lease
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import RateLimitedError, ShareTakenError, TooManyCallsError
 from kekd_server.model.fair_share import FairShare
-from kekd_server.observability.logs import Seldom
+from kekd_server.observability.logs import LogThrottle
 from kekd_server.observability.metrics import Metrics
 
 _CALLS: Final = "calls"
@@ -44,7 +44,7 @@ class Limits:
         self._interval = 1 / rate if rate else 0.0
         self._ahead = (burst - 1) * self._interval
         self._due = BoundedCache[str, float](max_bytes=_MAX_DUE_BYTES)
-        self._seldom = Seldom()
+        self._seldom = LogThrottle()
 
     def check_calls(self, running: int) -> None:
         """Raises `TooManyCallsError`."""

@@ -26,7 +26,7 @@ from kekd_common import pem
 from kekd_server.listeners.tcp import TlsFiles
 from kekd_server.model.certificate_strength import key_weakness
 from kekd_server.model.file_trust import refusal
-from kekd_server.model.reloading_file import Reloaded
+from kekd_server.model.reloading_file import ReloadingFile
 
 _EARLY: Final = timedelta(days=7)
 """How long before the end a certificate that nobody renewed is warned of."""
@@ -97,7 +97,7 @@ Trial: TypeAlias = Callable[[Material], None]
 """Makes a connection with certificates as a client would. Raises `HandshakeError`."""
 
 
-class Certificates(Reloaded[Material]):
+class Certificates(ReloadingFile[Material]):
     """What is in use of some files: nothing that a `trial` has failed with. Raises `TlsError` if
     there is nothing to begin with.
     """

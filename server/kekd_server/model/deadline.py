@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, TypeVar
 
-from kekd_server.model.errors import StoreSilentError
+from kekd_server.model.errors import StoreTimeoutError
 
 T = TypeVar("T")
 
@@ -17,13 +17,13 @@ left: Final[ContextVar[Callable[[], float | None]]] = ContextVar("left", default
 
 
 async def in_time(work: Awaitable[T], store: str, *, writes: bool = False) -> T:
-    """What a store answers, or `StoreSilentError` shortly before the caller would hear nothing."""
+    """What a store answers, or `StoreTimeoutError` shortly before the caller would hear nothing."""
     seconds = left.get()()
     try:
         async with asyncio.timeout(None if seconds is None else seconds * _SHARE):
             return await work
     except TimeoutError:
         silence = "The store hasn't answered for as long as the caller waits: is it up?"
-        error = StoreSilentError(f"{silence} It may have been done or not." if writes else silence)
+        error = StoreTimeoutError(f"{silence} It may have been done or not." if writes else silence)
         error.store = store
         raise error from None

@@ -13,10 +13,10 @@ KekdError
 ├── AccessDeniedError
 ├── UnauthenticatedError
 ├── CorruptEnvelopeError
-├── StoreUnusableError
+├── StoreMisconfiguredError
 │   └── NoKeystoreError
 ├── StoreUnavailableError
-├── StoreSilentError
+├── StoreTimeoutError
 │   └── CallAbandonedError
 ├── WatchFellBehindError
 ├── AnswerFullError
@@ -123,7 +123,7 @@ class AccessDeniedError(KekdError):
 
 
 class UnauthenticatedError(KekdError):
-    reason = Reason.CALLER_UNKNOWN
+    reason = Reason.UNAUTHENTICATED
 
 
 class CorruptEnvelopeError(KekdError):
@@ -137,13 +137,13 @@ class CorruptEnvelopeError(KekdError):
         self.index_name = index_name
 
 
-class StoreUnusableError(KekdError):
+class StoreMisconfiguredError(KekdError):
     """Trying again doesn't help before an operator did something."""
 
-    reason = Reason.STORE_UNUSABLE
+    reason = Reason.STORE_MISCONFIGURED
 
 
-class NoKeystoreError(StoreUnusableError):
+class NoKeystoreError(StoreMisconfiguredError):
     """The place is there, and nothing of a keystore is in it."""
 
     def __init__(self, where: str, question: str) -> None:
@@ -159,13 +159,13 @@ class StoreUnavailableError(KekdError):
     reason = Reason.STORE_UNAVAILABLE
 
 
-class StoreSilentError(KekdError):
+class StoreTimeoutError(KekdError):
     """It was waited for already. A write that ended so may have been done or not."""
 
-    reason = Reason.STORE_SILENT
+    reason = Reason.STORE_TIMEOUT
 
 
-class CallAbandonedError(StoreSilentError):
+class CallAbandonedError(StoreTimeoutError):
     """The caller was gone before it was begun."""
 
     def __init__(self) -> None:

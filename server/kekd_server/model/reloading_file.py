@@ -15,7 +15,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class Reloaded(ABC, Generic[T]):
+class ReloadingFile(ABC, Generic[T]):
     """Its first file is the one that the log names."""
 
     unusable: ClassVar[type[Exception]]
@@ -28,14 +28,14 @@ class Reloaded(ABC, Generic[T]):
         """To be called before `current` is read, so that no change in between is missed."""
         self._files = list(files)
         self._seen = self._stamps()
-        self._trouble = ""
+        self._error_message = ""
         self.refusals = 0
         """How often new files weren't taken."""
 
     @property
     def load_error(self) -> str:
         """Why what is in the files isn't in use; empty if it is."""
-        return "; ".join(self._trouble.splitlines())
+        return "; ".join(self._error_message.splitlines())
 
     def look(self, *, asked: bool = False) -> None:
         """Reads the files if they changed, or are bad and may have become good, or if `asked`.
@@ -44,7 +44,7 @@ class Reloaded(ABC, Generic[T]):
         """
         seen = self._stamps()
         changed = seen != self._seen
-        if not (changed or self._trouble or asked):
+        if not (changed or self._error_message or asked):
             return
         try:
             read = self._read()
@@ -63,19 +63,19 @@ class Reloaded(ABC, Generic[T]):
         """What is in use, for the log."""
 
     def _take(self, read: T, *, aloud: bool) -> None:
-        self._trouble = ""
+        self._error_message = ""
         if read != self.current:
             self.current = read
             _log.info("%s: now in use: %s", self._files[0], self._described())
         elif aloud:
             _log.info("%s: nothing new: %s", self._files[0], self._described())
 
-    def _refuse(self, trouble: str, *, aloud: bool) -> None:
-        if aloud or trouble != self._trouble:
+    def _refuse(self, error_message: str, *, aloud: bool) -> None:
+        if aloud or error_message != self._error_message:
             self.refusals += 1
-            problems = "; ".join(trouble.splitlines())
+            problems = "; ".join(error_message.splitlines())
             _log.error("%s; still in use: %s", problems, self._described())
-        self._trouble = trouble
+        self._error_message = error_message
 
     def _stamps(self) -> list[tuple[int, ...]]:
         return [_stamp(file) for file in self._files]

@@ -55,7 +55,7 @@ def _open_for_json(stray: ExitStack) -> TextIO:
     return open(stray.enter_context(stray_output.logged()), "w", encoding="utf-8")  # noqa: PTH123
 
 
-class Seldom:
+class LogThrottle:
     """Keeps what may come at every call from filling the log: the same is due once a minute."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class _Text(_UtcTime):
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
-_engines: Final = Seldom()
+_engines: Final = LogThrottle()
 
 
 def _is_due(record: logging.LogRecord) -> bool:

@@ -85,8 +85,8 @@ class Metrics:
         self.watchers = gauge(
             "kekd_watchers", "Watches at this moment.", ["store"], multiprocess_mode="livesum"
         )
-        self.watches_cut = counter(
-            "kekd_watches_cut", "Watches that kekd ended before its own end.", ["store"]
+        self.watches_dropped = counter(
+            "kekd_watches_dropped", "Watches that kekd ended before its own end.", ["store"]
         )
 
         self.corrupt_records = counter(
@@ -194,7 +194,7 @@ class StoreMetrics:
         self._up = metrics.store_up.labels(name)
         self._readable = metrics.store_readable.labels(name)
         self._watchers = metrics.watchers.labels(name)
-        self._cut = metrics.watches_cut.labels(name)
+        self._cut = metrics.watches_dropped.labels(name)
         self._corrupt = metrics.corrupt_records.labels(name)
 
     def operated(self, operation: str, outcome: str, seconds: float) -> None:

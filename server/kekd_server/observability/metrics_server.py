@@ -40,7 +40,7 @@ def serve(listener: TcpListener, registry: CollectorRegistry) -> None:
     _log.info("metrics are at http://%s%s", listener, _PATH)
 
 
-class SharedMetrics:
+class MultiprocessMetrics:
     """Those of several workers, in a folder of files, added up."""
 
     def __init__(self, folder: str) -> None:
@@ -56,7 +56,7 @@ class SharedMetrics:
 
 
 @contextmanager
-def shared(listener: TcpListener | None) -> Iterator[SharedMetrics | None]:
+def shared(listener: TcpListener | None) -> Iterator[MultiprocessMetrics | None]:
     """Serves those of workers; None if nobody is to ask for them. Raises `ListenError`."""
     if listener is None:
         yield None
@@ -69,7 +69,7 @@ def shared(listener: TcpListener | None) -> Iterator[SharedMetrics | None]:
                 f"metrics on {listener}: no folder for what workers count: {error.strerror}: have"
                 " TMPDIR name one that may be written."
             ) from error
-        metrics = SharedMetrics(folder)
+        metrics = MultiprocessMetrics(folder)
         serve(listener, metrics.registry)
         yield metrics
 

@@ -56,8 +56,8 @@ class Tracing:
         disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
         if exporter == "none" or disabled:
             return None
-        if trouble := _unusable(exporter):
-            _log.warning("calls aren't traced: %s", trouble)
+        if error_message := _unusable(exporter):
+            _log.warning("calls aren't traced: %s", error_message)
             return None
         return cls(_provider())
 

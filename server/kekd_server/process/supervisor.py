@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar, cast
 from kekd_server.config.settings import Settings, SettingsError
 from kekd_server.listeners.listener import acquire
 from kekd_server.observability import stray_output
-from kekd_server.observability.metrics_server import SharedMetrics, shared
+from kekd_server.observability.metrics_server import MultiprocessMetrics, shared
 from kekd_server.process import systemd
 from kekd_server.process.signals import on_hangup, stop_signal
 
@@ -88,7 +88,7 @@ class _Worker:
         number: int,
         settings: Settings,
         policy_file: Path | None,
-        metrics: SharedMetrics | None,
+        metrics: MultiprocessMetrics | None,
     ) -> None:
         self._number = number
         self._settings = settings

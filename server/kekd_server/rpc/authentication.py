@@ -9,14 +9,14 @@ from kekd_server.model.errors import UnauthenticatedError
 from kekd_server.rpc.errors import Context
 
 if TYPE_CHECKING:
-    from kekd_server.access.certificate_identity import CertifiedIdentity
+    from kekd_server.access.certificate_identity import CertificateIdentity
 
 _CERTIFICATE: Final = "x509_pem_cert"
 """Where gRPC has the caller's certificate
 (https://grpc.github.io/grpc/core/grpc__security__constants_8h.html)."""
 
 
-class Callers:
+class Authenticator:
     """Of one listener: whom their certificates name, or else the role that the listener has."""
 
     def __init__(self, listener: Listener) -> None:
@@ -31,18 +31,21 @@ class Callers:
         peer = context.peer()
         if not self._certified:
             return Caller(self._role, is_local=self._is_local, peer=peer)
-        certified = _certified(context)
-        certified.check_time()
+        identity_from_certificate = _certified(context)
+        identity_from_certificate.check_time()
         return Caller(
-            certified.name, is_local=self._is_local, peer=peer, check=certified.check_time
+            identity_from_certificate.name,
+            is_local=self._is_local,
+            peer=peer,
+            check=identity_from_certificate.check_time,
         )
 
 
-def _certified(context: Context) -> "CertifiedIdentity":
+def _certified(context: Context) -> "CertificateIdentity":
     # Imported here, as it needs cryptography, which is slow to import and which TLS alone needs.
-    from kekd_server.access.certificate_identity import certified  # noqa: PLC0415
+    from kekd_server.access.certificate_identity import identity_from_certificate  # noqa: PLC0415
 
     shown = next(iter(context.auth_context().get(_CERTIFICATE) or ()), None)
     if shown is None:
         raise UnauthenticatedError("The connection shows no client certificate: connect anew.")
-    return certified(shown)
+    return identity_from_certificate(shown)

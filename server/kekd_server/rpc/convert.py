@@ -11,7 +11,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.service import Pushed
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.store import Push, StoredEnvelope
-from kekd_server.storage.watch.event import Change, Kind, Signal
+from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.write_attempt import WriteAttempt
 
 MAX_PAGE_SIZE = 1000
@@ -39,9 +39,9 @@ Addressed = (
 )
 
 _KINDS = {
-    Kind.CREATED: pb.Change.KIND_CREATED,
-    Kind.PUSHED: pb.Change.KIND_PUSHED,
-    Kind.DELETED: pb.Change.KIND_DELETED,
+    ChangeKind.CREATED: pb.Change.KIND_CREATED,
+    ChangeKind.PUSHED: pb.Change.KIND_PUSHED,
+    ChangeKind.DELETED: pb.Change.KIND_DELETED,
 }
 
 
@@ -180,17 +180,17 @@ def _fill(blob: pb.KMSBlob, envelope: Envelope) -> None:
     blob.binding = envelope.binding
 
 
-def watching(store: str, heartbeat_seconds: float) -> pb.WatchEnvelopesResponse:
+def watch_started(store: str, heartbeat_seconds: float) -> pb.WatchEnvelopesResponse:
     return pb.WatchEnvelopesResponse(
-        watching=pb.Watching(store=store, heartbeat_seconds=heartbeat_seconds)
+        started=pb.WatchStarted(store=store, heartbeat_seconds=heartbeat_seconds)
     )
 
 
-def event(told: Change | Signal) -> pb.WatchEnvelopesResponse:
+def event(told: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
     match told:
-        case Signal.HEARTBEAT:
+        case WatchEvent.HEARTBEAT:
             return pb.WatchEnvelopesResponse(heartbeat=pb.Heartbeat())
-        case Signal.RESYNC:
+        case WatchEvent.RESYNC:
             return pb.WatchEnvelopesResponse(resync=pb.Resync())
         case Change(kind, name, etag):
             change = pb.Change(index_name=name.value, kind=_KINDS[kind], etag=etag)

@@ -52,7 +52,7 @@ _WAITING_WRITES: Final = 1024
 asyncio's own would be taken by a few readers, and then every other and the stop would wait."""
 
 
-class Lasting(NamedTuple):
+class ConnectionLimits(NamedTuple):
     """How long connections last. gRPC adds a tenth of chance to an age, so that not all begin anew
     at once (https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md).
     """
@@ -63,7 +63,9 @@ class Lasting(NamedTuple):
     """Seconds without a word, after which the other side is asked whether it's there."""
 
 
-def make_server(listener: Listener, lasting: Lasting, *, max_connections: int) -> grpc.aio.Server:
+def make_server(
+    listener: Listener, lasting: ConnectionLimits, *, max_connections: int
+) -> grpc.aio.Server:
     """A server for one listener, without services or ports. Raises `ListenError`."""
     shared = isinstance(listener, TcpListener) and listener.shared
     options = (
@@ -133,7 +135,7 @@ async def stop(server: grpc.aio.Server, finished: Awaitable[None]) -> None:
     await stopped
 
 
-def _lasting(lasting: Lasting) -> Iterator[tuple[str, int]]:
+def _lasting(lasting: ConnectionLimits) -> Iterator[tuple[str, int]]:
     if lasting.max_age:
         yield "grpc.max_connection_age_ms", round(lasting.max_age * 1e3)
     if lasting.keepalive:

@@ -16,10 +16,10 @@ from google.rpc import error_details_pb2, status_pb2
 from kekd_common.reasons import DOMAIN, STATUS, Reason
 from kekd_server.access.principal import Caller
 from kekd_server.model.errors import KekdError, RateLimitedError
-from kekd_server.observability.logs import Seldom
+from kekd_server.observability.logs import LogThrottle
 
 _log = logging.getLogger(__name__)
-_seldom: Final = Seldom()
+_seldom: Final = LogThrottle()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Observed = Callable[[Context], AbstractContextManager[None]]

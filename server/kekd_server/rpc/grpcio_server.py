@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from grpc._cython import cygrpc
 from grpc.aio import AbortError, _server
 
-from kekd_server.observability.logs import Seldom
+from kekd_server.observability.logs import LogThrottle
 
 UNREAD_TIMEOUT: Final = 10.0
 """Seconds that a caller has to read an answer."""
@@ -192,7 +192,7 @@ class _Waits:
         self._max_calls = max_calls
         self._since: dict[_Call, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
-        self._seldom = Seldom()
+        self._seldom = LogThrottle()
 
     def add(self, call: _Call) -> None:
         self._since[call] = time.monotonic()

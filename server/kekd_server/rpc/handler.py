@@ -10,14 +10,14 @@ from kekd_server.access.principal import Caller
 from kekd_server.access.rate_limits import Limits
 from kekd_server.model import deadline
 from kekd_server.model.errors import InvalidRequestError, KekdError, ShuttingDownError
-from kekd_server.rpc.authentication import Callers
+from kekd_server.rpc.authentication import Authenticator
 from kekd_server.rpc.errors import (
     Context,
     Observed,
     abort_known,
     abort_unknown,
 )
-from kekd_server.rpc.in_flight import Calls
+from kekd_server.rpc.in_flight import InFlightCalls
 
 Method = Callable[[Any, Context, Caller], Awaitable[Any]]
 Handler = Callable[[Any, Context], Awaitable[Any]]
@@ -26,8 +26,8 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 def answering(  # noqa: PLR0913
     method: Method,
     *,
-    calls: Calls,
-    callers: Callers,
+    calls: InFlightCalls,
+    callers: Authenticator,
     limits: Limits,
     observed: Observed,
     is_watch: bool = False,

@@ -20,7 +20,7 @@ from kekd_server.access.principal import Caller
 from kekd_server.access.rate_limits import Limits
 from kekd_server.daemon_status import DaemonStatus
 from kekd_server.model.errors import InvalidRequestError, KekdError, UnauthenticatedError
-from kekd_server.rpc.authentication import Callers
+from kekd_server.rpc.authentication import Authenticator
 from kekd_server.rpc.errors import Context, abort_known
 from kekd_server.storage.health import Health
 
@@ -44,7 +44,7 @@ class HealthService:
         self.changed = asyncio.Event()
         """Set once at the next change; there is another by then."""
 
-    def add_to(self, server: grpc.aio.Server, callers: Callers) -> None:
+    def add_to(self, server: grpc.aio.Server, callers: Authenticator) -> None:
         servicer = _Servicer(self, callers, self._limits)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
@@ -85,7 +85,7 @@ class HealthService:
 class _Servicer(health_pb2_grpc.HealthServicer):
     """Of one listener."""
 
-    def __init__(self, health: HealthService, callers: Callers, limits: Limits) -> None:
+    def __init__(self, health: HealthService, callers: Authenticator, limits: Limits) -> None:
         self._health = health
         self._callers = callers
         self._limits = limits

@@ -6,7 +6,7 @@ import logging
 _log = logging.getLogger(__name__)
 
 
-class Calls:
+class InFlightCalls:
     """Counts each call from its `begin` to its `end`."""
 
     def __init__(self) -> None:
@@ -15,7 +15,7 @@ class Calls:
         self.refused = False
         """Whether calls that come now are too late."""
 
-    def refuse_more(self) -> None:
+    def stop_accepting(self) -> None:
         self.refused = True
         if not self.running:
             self._idle.set()

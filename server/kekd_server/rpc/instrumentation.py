@@ -15,7 +15,7 @@ from kekd_server.rpc.errors import Context
 from kekd_server.storage.registry import selected
 
 
-class Observing:
+class CallInstrumentation:
     """Of each call to one method."""
 
     def __init__(self, method: MethodDescriptor, metrics: Metrics, tracing: Tracing | None) -> None:

@@ -22,13 +22,13 @@ from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener, TlsFiles
 from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.tracing import Tracing
-from kekd_server.rpc.authentication import Callers
-from kekd_server.rpc.engines import Lasting, make_server, stop
+from kekd_server.rpc.authentication import Authenticator
+from kekd_server.rpc.engines import ConnectionLimits, make_server, stop
 from kekd_server.rpc.errors import parser
 from kekd_server.rpc.handler import Method, answering
 from kekd_server.rpc.health import HealthService
-from kekd_server.rpc.in_flight import Calls
-from kekd_server.rpc.instrumentation import Observing
+from kekd_server.rpc.in_flight import InFlightCalls
+from kekd_server.rpc.instrumentation import CallInstrumentation
 from kekd_server.rpc.reflection import add_reflection
 from kekd_server.rpc.servicer import EnvelopeServicer
 from kekd_server.rpc.status_servicer import DaemonServicer
@@ -61,7 +61,7 @@ class Server:
         *,
         health: Health,
         limits: Limits,
-        lasting: Lasting,
+        lasting: ConnectionLimits,
         metrics: Metrics,
         tracing: Tracing | None,
     ) -> None:
@@ -70,7 +70,7 @@ class Server:
         self._certificates = certificates
         self._limits = limits
         self._lasting = lasting
-        self._calls, self._streams = Calls(), Calls()
+        self._calls, self._streams = InFlightCalls(), InFlightCalls()
         self._metrics = metrics
         self._tracing = tracing
         self._servicer = EnvelopeServicer(service)
@@ -94,8 +94,8 @@ class Server:
         what is left: late calls, and health and reflection streams, which have no end of their own.
         """
         await self._health.drain()
-        self._calls.refuse_more()
-        self._streams.refuse_more()
+        self._calls.stop_accepting()
+        self._streams.stop_accepting()
         self._service.end_watches()
         for keeper in self._keepers:
             keeper.cancel()
@@ -149,7 +149,7 @@ class Server:
         await self._servers[listener].start()
 
     def _add_services(self, server: grpc.aio.Server, listener: Listener) -> None:
-        callers = Callers(listener)
+        callers = Authenticator(listener)
         # First, as grpcio asks the handlers in turn, at each call.
         self._add(server, _SERVICE, self._servicer, callers)
         self._add(server, _STATUS, DaemonServicer(self._status, listener.engine), callers)
@@ -161,7 +161,7 @@ class Server:
         server: grpc.aio.Server,
         service: ServiceDescriptor,
         servicer: object,
-        callers: Callers,
+        callers: Authenticator,
     ) -> None:
         methods = {
             it.name: self._method(it, getattr(servicer, it.name), callers) for it in service.methods
@@ -171,7 +171,7 @@ class Server:
         server.add_registered_method_handlers(service.full_name, methods)
 
     def _method(
-        self, described: MethodDescriptor, method: Method, callers: Callers
+        self, described: MethodDescriptor, method: Method, callers: Authenticator
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         streams = described.server_streaming
         handler = (
@@ -184,7 +184,7 @@ class Server:
                 callers=callers,
                 limits=self._limits,
                 is_watch=streams,
-                observed=Observing(described, self._metrics, self._tracing).call,
+                observed=CallInstrumentation(described, self._metrics, self._tracing).call,
             ),
             request_deserializer=parser(GetMessageClass(described.input_type)),
             response_serializer=GetMessageClass(described.output_type).SerializeToString,

@@ -98,7 +98,7 @@ class EnvelopeServicer:
             convert.page_size(request),
             request.page_token,
         )
-        if not request.full:
+        if request.view != pb.ENVELOPE_VIEW_FULL:
             listed = [pb.ListedEnvelope(index_name=name.value) for name in page.names]
             return pb.ListEnvelopesResponse(envelopes=listed, next_page_token=page.next_token)
         reader = EnvelopeReader(self._service, caller, convert.location(request))
@@ -108,7 +108,7 @@ class EnvelopeServicer:
         self, request: pb.WatchEnvelopesRequest, context: Context, caller: Caller
     ) -> None:
         async with self._service.watch(caller, convert.location(request), request.prefix) as watch:
-            await _send(context, convert.watching(watch.store, _HEARTBEAT_SECONDS))
+            await _send(context, convert.watch_started(watch.store, _HEARTBEAT_SECONDS))
             while (event := await watch.next(_HEARTBEAT_SECONDS)) is not None:
                 await _send(context, convert.event(event))
         raise ShuttingDownError

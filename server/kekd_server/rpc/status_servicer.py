@@ -34,7 +34,10 @@ class DaemonServicer:
             workers=status.workers,
             stores=[
                 pb.StoreStatus(
-                    name=it.name, is_default=it.is_default, healthy=it.healthy, trouble=it.trouble
+                    name=it.name,
+                    is_default=it.is_default,
+                    healthy=it.healthy,
+                    error_message=it.error_message,
                 )
                 for it in stores
             ],

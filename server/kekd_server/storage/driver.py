@@ -18,7 +18,7 @@ PROBE_BYTES: Final = MOST_BYTES // 2
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredRecord:
     """A record as it is in the store."""
 
     record: bytes = field(repr=False)
@@ -26,7 +26,7 @@ class Stored:
     """Opaque; changes whenever the record does."""
 
 
-class Written(NamedTuple):
+class WriteResult(NamedTuple):
     etag: str
     """Of what is stored now."""
     before: str | None
@@ -36,9 +36,9 @@ class Written(NamedTuple):
 class Driver(Protocol):
     """Keeps one record per index name. Knows nothing of what is in a record.
 
-    Every method but `peek` may block, and all may be called from several threads at once, as other
-    processes may call theirs on the same store. Each one is atomic, and a change that was answered
-    has reached stable storage, where the store has such. Cost doesn't grow with the number of
+    Every method but `get_cached` may block, and all may be called from several threads at once, as
+    other processes may call theirs on the same store. Each one is atomic, and a change that was
+    answered has reached stable storage, where the store has such. Cost doesn't grow with the number of
     records, but for what `list` says.
 
     A write with an `attempt` is applied at most once for its id, by whichever process: where an
@@ -46,9 +46,9 @@ class Driver(Protocol):
     can't be known: if the attempt is a retry, and what it would leave isn't there. A driver whose
     `recognizes_attempts` is false ignores attempts, as no other process writes there.
 
-    Every method raises `StoreUnavailableError` when trying again may help and `StoreUnusableError`
-    when it can't; after the former a change may have happened or not. `StoreSilentError` is for
-    what was waited for in vain already, so that it isn't tried again.
+    Every method raises `StoreUnavailableError` when trying again may help and
+    `StoreMisconfiguredError` when it can't; after the former a change may have happened or not.
+    `StoreTimeoutError` is for what was waited for in vain already, so that it isn't tried again.
     """
 
     recognizes_attempts: bool
@@ -57,7 +57,7 @@ class Driver(Protocol):
         """Opens the keystore, and makes one if there is none and `create` is true. Returns whether
         it made one. Called once, at a start; other methods may be called before it returns.
 
-        Raises `StoreUnusableError` if there is none: its volume may not be mounted.
+        Raises `StoreMisconfiguredError` if there is none: its volume may not be mounted.
         """
 
     def check(self) -> None:
@@ -71,13 +71,13 @@ class Driver(Protocol):
     def probe(self) -> None:
         """Writes something as long as the longest record, and leaves no record of it."""
 
-    def get(self, name: IndexName, *, once: bool = False) -> Stored:
+    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:
         """The record of `name`. Raises `EnvelopeNotFoundError` if there is none.
 
         `once` is for the reader of all there are: what it reads isn't worth keeping in memory.
         """
 
-    def peek(self, name: IndexName) -> Stored | None:
+    def get_cached(self, name: IndexName) -> StoredRecord | None:
         """What `get` would answer with, if that is known without waiting for anything; else None.
         Raises nothing.
         """
@@ -95,7 +95,7 @@ class Driver(Protocol):
         *,
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
-    ) -> Written:
+    ) -> WriteResult:
         """Stores a record in place of any that is there.
 
         Raises `EtagMismatchError` if `if_etag` isn't None and isn't the etag of the stored record,

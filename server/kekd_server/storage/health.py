@@ -29,7 +29,7 @@ class StoreHealth:
     """Whether it answers, and can be written."""
     readable: bool
     """Whether it answers."""
-    trouble: str
+    error_message: str
     """Why it isn't healthy; empty if it is."""
 
 
@@ -45,14 +45,14 @@ class _Trouble:
         self._begins = begins
         self._ends = ends
 
-    def note(self, name: str, trouble: str) -> bool:
+    def note(self, name: str, error_message: str) -> bool:
         """Whether it changed. Logs its begin and its end, whatever else is wrong meanwhile."""
-        before, self.of[name] = self.of[name], trouble
-        if trouble and before in ("", _NOT_ASKED):
-            _log.error("%s %s: %s", name, self._begins, trouble)
-        elif not trouble and before not in ("", _NOT_ASKED):
+        before, self.of[name] = self.of[name], error_message
+        if error_message and before in ("", _NOT_ASKED):
+            _log.error("%s %s: %s", name, self._begins, error_message)
+        elif not error_message and before not in ("", _NOT_ASKED):
             _log.warning("%s %s", name, self._ends)
-        return trouble != before
+        return error_message != before
 
 
 class Health:
@@ -110,7 +110,7 @@ class Health:
         self,
         store: Store,
         check: Callable[[], Awaitable[None]],
-        trouble: _Trouble,
+        error_message: _Trouble,
         changed: Changed,
     ) -> str:
         """What is wrong; that there is no answer is noted meanwhile."""
@@ -118,11 +118,13 @@ class Health:
         asked = asyncio.create_task(_trouble_of(store, check))
         done, _ = await asyncio.wait([asked], timeout=_PATIENCE_SECONDS)
         if not done:
-            await self._note(store, trouble, f"no answer in {_PATIENCE_SECONDS:g} s", changed)
+            await self._note(store, error_message, f"no answer in {_PATIENCE_SECONDS:g} s", changed)
         return await asked
 
-    async def _note(self, store: Store, trouble: _Trouble, said: str, changed: Changed) -> None:
-        if trouble.note(store.name, said):
+    async def _note(
+        self, store: Store, error_message: _Trouble, said: str, changed: Changed
+    ) -> None:
+        if error_message.note(store.name, said):
             now = self._health_of(store.name)
             self._metrics.store(store.name).set_health(is_up=now.healthy, is_readable=now.readable)
             await changed()
@@ -131,9 +133,13 @@ class Health:
         reads, writes = self._reads.of[name], self._writes.of[name]
         if writes not in ("", _NOT_ASKED):
             writes = f"it can be read and not written: {writes}"
-        trouble = reads or writes
+        error_message = reads or writes
         return StoreHealth(
-            name, is_default=is_default, healthy=not trouble, readable=not reads, trouble=trouble
+            name,
+            is_default=is_default,
+            healthy=not error_message,
+            readable=not reads,
+            error_message=error_message,
         )
 
 

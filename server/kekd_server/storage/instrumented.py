@@ -11,7 +11,7 @@ from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import StoreMetrics
 from kekd_server.observability.tracing import Tracing
-from kekd_server.storage.driver import Driver, NameRange, Stored, Written
+from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_monitor import WriteMonitor
 
@@ -19,8 +19,10 @@ _WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False}
 """The operations that write, and whether they store something."""
 
 
-class MeasuredDriver:
-    """Another driver, but for `peek`: that waits for nothing, and is most of what a fast get is."""
+class InstrumentedDriver:
+    """Counts, times and traces every operation of another driver except `get_cached`, which waits
+    for nothing and is most of the cost of a fast get.
+    """
 
     def __init__(
         self, driver: Driver, store: str, metrics: StoreMetrics, tracing: Tracing | None
@@ -33,7 +35,7 @@ class MeasuredDriver:
         self._read_once = 0
         metrics.follow_gets(lambda: self._read_once)
         self.recognizes_attempts = driver.recognizes_attempts
-        self.peek = driver.peek
+        self.get_cached = driver.get_cached
         self.close = driver.close
 
     def open(self, *, create: bool = False) -> bool:
@@ -55,7 +57,7 @@ class MeasuredDriver:
         with self._operation("probe"):
             self._driver.probe()
 
-    def get(self, name: IndexName, *, once: bool = False) -> Stored:
+    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:
         """One of many is only counted: to time it would take half as long as to read it."""
         if once:
             try:
@@ -79,7 +81,7 @@ class MeasuredDriver:
         *,
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
-    ) -> Written:
+    ) -> WriteResult:
         with self._operation("put"):
             return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
 

@@ -28,7 +28,7 @@ class MemoryLocation:
     def check_lengths(self) -> None:
         """It has none."""
 
-    def admits(self, asked: "Location") -> bool:
+    def matches(self, asked: "Location") -> bool:
         return isinstance(asked, MemoryLocation)
 
 
@@ -45,7 +45,7 @@ class DiskLocation:
         """Raises `InvalidRequestError` for a path that no system takes."""
         _check_length("disk.path", self.path, MAX_PATH_BYTES)
 
-    def admits(self, asked: "Location") -> bool:
+    def matches(self, asked: "Location") -> bool:
         """Compares text alone: a path that a caller chose never reaches the filesystem."""
         return isinstance(asked, DiskLocation) and os.path.normpath(asked.path) in (
             os.path.normpath(self.path),
@@ -76,7 +76,7 @@ class S3Location:
         _check_length("s3.region", self.region or "", MAX_REGION_BYTES)
         _check_length("s3.endpoint", self.endpoint or "", MAX_ENDPOINT_BYTES)
 
-    def admits(self, asked: "Location") -> bool:
+    def matches(self, asked: "Location") -> bool:
         return (
             isinstance(asked, S3Location)
             and (asked.bucket, asked.prefix) == (self.bucket, self.prefix)

@@ -6,7 +6,7 @@ from itertools import islice
 
 from kekd_server.model.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.driver import NameRange, Stored, Written
+from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.sorted_keys import names_in_order
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -35,15 +35,15 @@ class MemoryDriver:
     def probe(self) -> None:
         """There is nothing that could fail."""
 
-    def get(self, name: IndexName, *, once: bool = False) -> Stored:  # noqa: ARG002
-        stored = self.peek(name)
+    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:  # noqa: ARG002
+        stored = self.get_cached(name)
         if stored is None:
             raise EnvelopeNotFoundError(name.value)
         return stored
 
-    def peek(self, name: IndexName) -> Stored | None:
+    def get_cached(self, name: IndexName) -> StoredRecord | None:
         record = self._records.get(name.key)
-        return None if record is None else Stored(record, etag_of(record))
+        return None if record is None else StoredRecord(record, etag_of(record))
 
     def create(
         self,
@@ -64,12 +64,12 @@ class MemoryDriver:
         *,
         if_etag: str | None,
         attempt: WriteAttempt | None = None,  # noqa: ARG002
-    ) -> Written:
+    ) -> WriteResult:
         with self._lock:
             before = self._etag(name)
             if if_etag is not None and if_etag != before:
                 raise EtagMismatchError(name.value)
-            return Written(self._set(name, record), before)
+            return WriteResult(self._set(name, record), before)
 
     def delete(
         self,

@@ -41,7 +41,7 @@ class Stores:
 
     def _found(self, asked: Location) -> Store:
         for store in self._stores:
-            if store.location.admits(asked):
+            if store.location.matches(asked):
                 return store
         raise StoreNotConfiguredError(
             f"config_location {asked!s:.200} matches none of the daemon's stores: leave it out for"

@@ -18,16 +18,16 @@ from kekd_server.model.errors import (
     CorruptEnvelopeError,
     KekdError,
     OutcomeUnknownError,
+    StoreMisconfiguredError,
     StoreUnavailableError,
-    StoreUnusableError,
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
-from kekd_server.storage.driver import Driver, NameRange, Stored, Written
+from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.location import Location
-from kekd_server.storage.watch.event import Change, Kind
-from kekd_server.storage.watch.hub import Changes, Source
+from kekd_server.storage.watch.event import Change, ChangeKind
+from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
@@ -38,7 +38,7 @@ _PUTS_A_TURN: Final = 8
 """The same of those that are written, of which each waits for the disk."""
 
 T = TypeVar("T")
-W = TypeVar("W", Written, Written | None)
+W = TypeVar("W", WriteResult, WriteResult | None)
 
 
 class StoredEnvelope(NamedTuple):
@@ -69,12 +69,12 @@ class Store:
         driver: Driver,
         *,
         threads: int,
-        gets_a_thread: int = 1000,
-        pushing_threads: int = 1,
-        source: Source | None = None,
+        gets_per_task: int = 1000,
+        write_concurrency: int = 1,
+        source: ChangeWatcher | None = None,
     ) -> None:
-        """`gets_a_thread`: of many, how many are so short together that a thread of their own for
-        each would take longer. `pushing_threads`: among how many those of a batch are divided.
+        """`gets_per_task`: of many, how many are so short together that a thread of their own for
+        each would take longer. `write_concurrency`: among how many those of a batch are divided.
         `source`: what tells of writes that aren't made through here, if any can be.
         """
         self.location = location
@@ -84,13 +84,13 @@ class Store:
         # Their own, so that a store which is busy isn't taken for one that is down: one for its
         # opening, one for looks at reads, and one for looks at writes.
         self._check_threads = ThreadPoolExecutor(3, thread_name_prefix=f"{self.name} check")
-        self._gets_a_thread = gets_a_thread
-        self._pushing_threads = pushing_threads
+        self._gets_a_thread = gets_per_task
+        self._pushing_threads = write_concurrency
         self._named = _Named(self.name)
-        self._changes = Changes(source, self.name)
+        self._changes = ChangeHub(source, self.name)
         self._outcomes = WriteOutcomes()
         self.watchers = 0
-        self.watches_cut = 0
+        self.watches_dropped = 0
         """How many were ended for a reason of the store's or of who watched."""
         self.corrupt = 0
         """How many records were read that are no envelopes."""
@@ -117,7 +117,7 @@ class Store:
     async def get(self, name: IndexName, *, owner: str = "") -> StoredEnvelope:
         """Handing it to a thread takes as long as all the rest: only what may block is."""
         with self._named:
-            stored = self._driver.peek(name)
+            stored = self._driver.get_cached(name)
             if stored is None:
                 stored = await self._read(lambda: self._driver.get(name), owner)
             return self._decoded(name, stored)
@@ -148,11 +148,11 @@ class Store:
     ) -> str:
         record = encode(envelope)
 
-        def create(attempt: WriteAttempt | None) -> Written:
-            return Written(self._driver.create(name, record, attempt=attempt), None)
+        def create(attempt: WriteAttempt | None) -> WriteResult:
+            return WriteResult(self._driver.create(name, record, attempt=attempt), None)
 
         written = await self._once(
-            attempt, name, partial(self._written, Kind.CREATED, name, create, owner)
+            attempt, name, partial(self._written, ChangeKind.CREATED, name, create, owner)
         )
         return written.etag
 
@@ -164,14 +164,14 @@ class Store:
         if_etag: str | None,
         owner: str = "",
         attempt: WriteAttempt | None = None,
-    ) -> Written:
+    ) -> WriteResult:
         record = encode(envelope)
 
-        def put(attempt: WriteAttempt | None) -> Written:
+        def put(attempt: WriteAttempt | None) -> WriteResult:
             return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
 
         return await self._once(
-            attempt, name, partial(self._written, Kind.PUSHED, name, put, owner)
+            attempt, name, partial(self._written, ChangeKind.PUSHED, name, put, owner)
         )
 
     async def put_many(
@@ -181,7 +181,7 @@ class Store:
         owner: str = "",
         is_abandoned: IsAbandoned = never_abandoned,
         attempts: Sequence[WriteAttempt] | None = None,
-    ) -> list[Written | KekdError]:
+    ) -> list[WriteResult | KekdError]:
         """For each what `put` answers with or raises. Those of one name are done in their order.
         Each entry is a write of its own, with an attempt of its own.
 
@@ -208,9 +208,9 @@ class Store:
         owner: str,
         is_abandoned: IsAbandoned,
         _batch: WriteAttempt | None,
-    ) -> list[Written | KekdError]:
+    ) -> list[WriteResult | KekdError]:
         """As `put_many`, without those whose result is remembered."""
-        results: dict[int, Written | KekdError] = {}
+        results: dict[int, WriteResult | KekdError] = {}
         new: dict[int, WriteAttempt] = {}
         for number, attempt in enumerate(attempts):
             outcome = self._outcomes.find(attempt.id)
@@ -232,14 +232,14 @@ class Store:
         owner: str,
         is_abandoned: IsAbandoned,
         attempts: Sequence[WriteAttempt] | None,
-    ) -> list[Written | KekdError]:
+    ) -> list[WriteResult | KekdError]:
         loop = asyncio.get_running_loop()
         parts: list[list[int]] = [[] for _ in range(self._pushing_threads)]
         turns: dict[str, int] = {}
         for number, push in enumerate(pushes):
             turn = turns.setdefault(push.name.key, len(turns))
             parts[turn % len(parts)].append(number)
-        results: dict[int, Written | KekdError] = {}
+        results: dict[int, WriteResult | KekdError] = {}
 
         def put(part: Sequence[int]) -> None:
             for number in part:
@@ -266,12 +266,12 @@ class Store:
     ) -> str | None:
         """The etag of what was removed; None if there was nothing."""
 
-        def delete(attempt: WriteAttempt | None) -> Written | None:
+        def delete(attempt: WriteAttempt | None) -> WriteResult | None:
             before = self._driver.delete(name, if_etag=if_etag, attempt=attempt)
-            return None if before is None else Written("", before)
+            return None if before is None else WriteResult("", before)
 
         written = await self._once(
-            attempt, name, partial(self._written, Kind.DELETED, name, delete, owner)
+            attempt, name, partial(self._written, ChangeKind.DELETED, name, delete, owner)
         )
         return written.before if written else None
 
@@ -305,8 +305,8 @@ class Store:
                 self.watchers += 1
                 try:
                     yield subscription
-                except (StoreUnavailableError, StoreUnusableError, WatchFellBehindError):
-                    self.watches_cut += 1
+                except (StoreUnavailableError, StoreMisconfiguredError, WatchFellBehindError):
+                    self.watches_dropped += 1
                     raise
                 finally:
                     self.watchers -= 1
@@ -342,7 +342,7 @@ class Store:
                 found.append(error)
         return found
 
-    def _decoded(self, name: IndexName, stored: Stored) -> StoredEnvelope:
+    def _decoded(self, name: IndexName, stored: StoredRecord) -> StoredEnvelope:
         try:
             return StoredEnvelope(decode(stored.record), stored.etag, self.name)
         except CorruptRecordError as error:
@@ -370,7 +370,7 @@ class Store:
 
     async def _written(
         self,
-        kind: Kind,
+        kind: ChangeKind,
         name: IndexName,
         write: Callable[[WriteAttempt | None], W],
         owner: str,
@@ -393,14 +393,14 @@ class Store:
 
     def _put(
         self, loop: asyncio.AbstractEventLoop, push: Push, attempt: WriteAttempt | None
-    ) -> Written | KekdError:
+    ) -> WriteResult | KekdError:
         name, envelope, if_etag = push
         try:
             with self._named:
                 written = self._driver.put(name, encode(envelope), if_etag=if_etag, attempt=attempt)
         except KekdError as error:
             return error
-        self._tell(loop, Change(Kind.PUSHED, name, written.etag))
+        self._tell(loop, Change(ChangeKind.PUSHED, name, written.etag))
         return written
 
     def _tell(self, loop: asyncio.AbstractEventLoop, change: Change) -> None:

@@ -4,12 +4,16 @@ import threading
 import time
 from typing import Final
 
-from kekd_server.model.errors import StoreSilentError, StoreUnavailableError, StoreUnusableError
+from kekd_server.model.errors import (
+    StoreMisconfiguredError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
 
 _HANG_SECONDS: Final = 2.0
 """Many times what a disk takes. One that waits for a lock as long is told from it by the probe."""
 
-_FAILURES: Final = (OSError, StoreUnusableError, StoreUnavailableError, StoreSilentError)
+_FAILURES: Final = (OSError, StoreMisconfiguredError, StoreUnavailableError, StoreTimeoutError)
 
 
 class WriteMonitor:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from kekd_server.model.errors import (
     KekdError,
     OutcomeUnknownError,
-    StoreSilentError,
+    StoreTimeoutError,
     StoreUnavailableError,
 )
 from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
@@ -22,7 +22,7 @@ IsAbandoned: TypeAlias = Callable[[], bool]
 MAX_OUTCOMES: Final = 65_536
 """How many outcomes are remembered, at some 300 bytes each."""
 
-_AMBIGUOUS: Final = (StoreUnavailableError, StoreSilentError, OutcomeUnknownError)
+_AMBIGUOUS: Final = (StoreUnavailableError, StoreTimeoutError, OutcomeUnknownError)
 
 
 class _Running(NamedTuple):

@@ -73,7 +73,7 @@ def test_a_certificate_that_the_handshake_accepts_may_still_be_refused(
         pytest.raises(kekd.UnauthenticatedError, match=r"the segment '\.\.'") as refused,
     ):
         client.get_index_kms(None, "i")
-    assert refused.value.reason == "CALLER_UNKNOWN"
+    assert refused.value.reason == "UNAUTHENTICATED"
 
 
 def test_a_certificate_that_expires_during_a_connection_ends_what_it_may(
@@ -88,7 +88,7 @@ def test_a_certificate_that_expires_during_a_connection_ends_what_it_may(
             kekd.UnauthenticatedError, match=r"x\.example expired .*: renew"
         ) as told:
             client.get_index_kms(None, "i")
-    assert told.value.reason == "CALLER_UNKNOWN"
+    assert told.value.reason == "UNAUTHENTICATED"
 
 
 def test_a_watch_ends_with_the_certificate(

@@ -46,7 +46,7 @@ def test_a_watch_that_is_not_allowed_any_more_is_denied_and_not_cut(
             next(events)
     denied = {"method": "watch", "decision": "denied"}
     eventually(lambda: scraped.total("kekd_decisions_total", **denied) == 1)
-    assert scraped.total("kekd_watches_cut_total") == 0
+    assert scraped.total("kekd_watches_dropped_total") == 0
 
 
 def test_damaged_records_are_counted_and_told_alone_or_in_a_batch(

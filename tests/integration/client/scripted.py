@@ -30,7 +30,7 @@ class Stream:
         self._told: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
 
     def begin(self, heartbeat: float = HEARTBEAT) -> None:
-        self._told.put(Answer(watching=pb.Watching(store="memory", heartbeat_seconds=heartbeat)))
+        self._told.put(Answer(started=pb.WatchStarted(store="memory", heartbeat_seconds=heartbeat)))
 
     def change(self, name: str, kind: pb.Change.Kind = pb.Change.KIND_PUSHED) -> None:
         self._told.put(Answer(change=pb.Change(index_name=name, kind=kind, etag="told")))

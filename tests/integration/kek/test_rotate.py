@@ -16,7 +16,7 @@ import pytest
 import kekd
 from kekd.kek import KeyDescription, Provider, Registry, Slot, Wrapped
 from kekd.kek.aws.secrets import AwsSecrets
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import (
     AccessDeniedError,
     KekError,
@@ -245,10 +245,10 @@ class Lying:
     def __init__(self, slot: Slot) -> None:
         self._honest = AwsSecrets(slot, timeout=5)
 
-    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
         return self._honest.wrap(os.urandom(len(kek)), binding)
 
-    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
         return self._honest.unwrap(wrapped, binding)
 
     def describe(self) -> KeyDescription:

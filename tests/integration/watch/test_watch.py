@@ -20,7 +20,7 @@ pytestmark = both_engines
 
 
 def test_first_comes_the_marker(daemon: Daemon, open_watch: OpenWatch) -> None:
-    assert open_watch(daemon).watching == pb.Watching(store="memory", heartbeat_seconds=2)
+    assert open_watch(daemon).started == pb.WatchStarted(store="memory", heartbeat_seconds=2)
 
 
 def test_each_write_is_told_with_its_kind_and_etag(

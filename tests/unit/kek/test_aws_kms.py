@@ -12,7 +12,7 @@ from botocore.stub import Stubber
 from kekd.kek import Slot, Wrapped
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import (
     AccessDeniedError,
     KekError,
@@ -26,7 +26,7 @@ from tests.fixtures.kms import Aws, calls_of
 Provider = Callable[[Slot], AwsKms]
 
 KEK = bytes(range(32))
-MINE = Binding("mine", "default")
+MINE = EncryptionContext("mine", "default")
 
 
 @pytest.fixture
@@ -188,10 +188,16 @@ def test_a_binding_is_the_encryption_context(aws: Aws, provider: Provider) -> No
 
 
 @pytest.mark.parametrize(
-    "other", [None, Binding("mine", "other"), Binding("yours", "default"), Binding("", "")]
+    "other",
+    [
+        None,
+        EncryptionContext("mine", "other"),
+        EncryptionContext("yours", "default"),
+        EncryptionContext("", ""),
+    ],
 )
 def test_another_binding_does_not_open_it(
-    aws: Aws, provider: Provider, other: Binding | None
+    aws: Aws, provider: Provider, other: EncryptionContext | None
 ) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     wrapped = kms.wrap(KEK, MINE)
@@ -267,7 +273,7 @@ class TestRewrap:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
         key_arn = aws.new_key()
         target = provider(aws.slot("new", "aws-kms", aws.new_alias(key_arn)))
-        other = Binding("mine", "moved")
+        other = EncryptionContext("mine", "moved")
         again = source.rewrap(source.wrap(KEK, MINE), MINE, target, other)
         assert again
         assert again.key_arn == key_arn
@@ -278,7 +284,9 @@ class TestRewrap:
     def test_the_wrong_binding_does_not_pass_through(self, aws: Aws, provider: Provider) -> None:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
         with pytest.raises(TamperedError):
-            source.rewrap(source.wrap(KEK, MINE), Binding("yours", "default"), source, None)
+            source.rewrap(
+                source.wrap(KEK, MINE), EncryptionContext("yours", "default"), source, None
+            )
 
     @pytest.mark.parametrize(
         "code",

@@ -14,7 +14,7 @@ from cyborgdb_service.kms.providers.aws import AWSSecretsProvider  # type: ignor
 
 from kekd.kek import Slot, Wrapped
 from kekd.kek.aws.secrets import AwsSecrets
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import (
     InvalidSecretError,
     KeyNotAllowedError,
@@ -29,7 +29,7 @@ from tests.vectors import make_aes_gcm
 VECTORS: Final = json.loads(make_aes_gcm.PATH.read_text())["vectors"]
 KEK: Final = bytes(range(32))
 SECRET: Final = bytes(range(100, 132))
-MINE: Final = Binding("mine", "default")
+MINE: Final = EncryptionContext("mine", "default")
 
 Provider = Callable[[str], AwsSecrets]
 each_vector = pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
@@ -99,7 +99,7 @@ def test_every_wrap_has_a_nonce_of_its_own() -> None:
 @pytest.mark.parametrize("binding", [None, MINE])
 @pytest.mark.parametrize("kek", [KEK, bytearray(KEK)], ids=["bytes", "bytearray"])
 def test_it_opens_what_it_wrapped(
-    aws: Aws, provider: Provider, binding: Binding | None, kek: bytes | bytearray
+    aws: Aws, provider: Provider, binding: EncryptionContext | None, kek: bytes | bytearray
 ) -> None:
     secrets = provider(aws.new_secret())
     wrapped = secrets.wrap(kek, binding)
@@ -120,11 +120,13 @@ def test_a_secret_may_be_named_by_its_arn(aws: Aws, provider: Provider) -> None:
     [
         (MINE, None),
         (None, MINE),
-        (MINE, Binding("yours", "default")),
-        (MINE, Binding("mine", "other")),
+        (MINE, EncryptionContext("yours", "default")),
+        (MINE, EncryptionContext("mine", "other")),
     ],
 )
-def test_another_binding_does_not_open_it(bound: Binding | None, other: Binding | None) -> None:
+def test_another_binding_does_not_open_it(
+    bound: EncryptionContext | None, other: EncryptionContext | None
+) -> None:
     wrapped = under(SECRET).wrap(KEK, bound)
     with pytest.raises(TamperedError):
         under(SECRET).unwrap(wrapped, other)

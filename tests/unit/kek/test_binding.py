@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import WrongContextError
 
-MINE = Binding("mine", "default")
+MINE = EncryptionContext("mine", "default")
 RECORDED = '{"index_name":"mine","store":"default"}'
 
 
@@ -15,33 +15,35 @@ def test_it_is_recorded_as_json() -> None:
 
 @pytest.mark.parametrize("name", ["mine", 'a"b', "a\\b", "日本語", "a\nb", "\x7f"])
 def test_every_name_comes_back(name: str) -> None:
-    binding = Binding(name, name)
-    assert Binding.expected(name, [name], str(binding)) == binding
+    binding = EncryptionContext(name, name)
+    assert EncryptionContext.expected(name, [name], str(binding)) == binding
     assert str(binding).isascii()
 
 
 def test_names_that_run_together_are_told_apart() -> None:
-    assert str(Binding('a","store":"b', "c")) != str(Binding("a", 'b","store":"c'))
-    assert str(Binding("ab", "c")) != str(Binding("a", "bc"))
+    assert str(EncryptionContext('a","store":"b', "c")) != str(
+        EncryptionContext("a", 'b","store":"c')
+    )
+    assert str(EncryptionContext("ab", "c")) != str(EncryptionContext("a", "bc"))
 
 
 def test_nothing_recorded_binds_to_nothing() -> None:
-    assert Binding.expected("mine", ["default"], "") is None
+    assert EncryptionContext.expected("mine", ["default"], "") is None
 
 
 @pytest.mark.parametrize("stores", [["default"], ["other", "default"], []])
 def test_its_own_index_and_store_is_what_is_expected(stores: list[str]) -> None:
-    assert Binding.expected("mine", stores, RECORDED) == MINE
+    assert EncryptionContext.expected("mine", stores, RECORDED) == MINE
 
 
 def test_another_index_is_refused() -> None:
     with pytest.raises(WrongContextError, match="another index"):
-        Binding.expected("yours", ["default"], RECORDED)
+        EncryptionContext.expected("yours", ["default"], RECORDED)
 
 
 def test_another_store_is_refused() -> None:
     with pytest.raises(WrongContextError, match="from_store 'default'"):
-        Binding.expected("mine", ["other", "third"], RECORDED)
+        EncryptionContext.expected("mine", ["other", "third"], RECORDED)
 
 
 @pytest.mark.parametrize(
@@ -62,4 +64,4 @@ def test_another_store_is_refused() -> None:
 )
 def test_what_kekd_does_not_make_is_refused(recorded: str) -> None:
     with pytest.raises(WrongContextError, match="isn't one that kekd makes"):
-        Binding.expected("mine", [], recorded)
+        EncryptionContext.expected("mine", [], recorded)

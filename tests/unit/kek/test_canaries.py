@@ -12,7 +12,7 @@ from botocore.stub import Stubber
 from kekd.kek import Registry, Slot, Wrapped
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidKekError, KekError
 from kekd.kek.provider import checked, scrub
 from tests.fixtures.kms import Aws
@@ -21,7 +21,7 @@ from tests.unit.kek.chains import chain
 KEK = b"plaintext-kek-canary-0123456789a"
 SECRET = b"secret-value-canary-0123456789ab"
 CIPHERTEXT = b"wrapped-kek-canary-" * 4
-MINE = Binding("mine", "default")
+MINE = EncryptionContext("mine", "default")
 CANARIES = (KEK, SECRET, CIPHERTEXT)
 
 
@@ -107,7 +107,7 @@ def no_ciphertext(aws: Aws) -> None:
 
 def wrong_context(aws: Aws) -> None:
     kms = kms_of(aws)
-    kms.unwrap(kms.wrap(KEK, MINE), Binding("yours", "default"))
+    kms.unwrap(kms.wrap(KEK, MINE), EncryptionContext("yours", "default"))
 
 
 def no_such_key(aws: Aws) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import kekd
 from kekd.kek import KeyStates, Registry, Slot, Wrapped
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import AccessDeniedError, KekError, ProviderUnavailableError
 from kekd.kek.provider import KeyDescription
 from tests.fixtures.kms import Aws
@@ -25,10 +25,10 @@ class FakeKms:
         self.rotation: int | KekError | None = None
         self.asked = 0
 
-    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
         raise NotImplementedError
 
     def describe(self) -> KeyDescription:

@@ -8,12 +8,12 @@ from botocore.stub import Stubber
 
 from kekd.kek import Slot
 from kekd.kek.aws.kms import AwsKms
-from kekd.kek.rate_limiter import Pace
+from kekd.kek.rate_limiter import RateLimiter
 
 ARN = "arn:aws:kms:us-east-1:111122223333:key/k"
 
 
-def passed(pace: Pace, threads: int, each: int) -> list[float]:
+def passed(pace: RateLimiter, threads: int, each: int) -> list[float]:
     """When each call returned, in seconds since the first could."""
     times: list[float] = []
     start = threading.Barrier(threads)
@@ -33,7 +33,7 @@ def passed(pace: Pace, threads: int, each: int) -> list[float]:
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_threads_keep_to_one_rate_together(threads: int) -> None:
-    times = passed(Pace(100), threads, each=40 // threads)
+    times = passed(RateLimiter(100), threads, each=40 // threads)
     # The nth can't pass before its turn, however late the others were.
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(times))
     assert len(times) == 40
@@ -48,7 +48,7 @@ class Slow(float):
 
 
 def test_no_two_threads_have_one_turn() -> None:
-    pace = Pace(100)
+    pace = RateLimiter(100)
     pace._interval = Slow(0.01)
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(passed(pace, 8, each=2)))
 
@@ -56,7 +56,7 @@ def test_no_two_threads_have_one_turn() -> None:
 def test_the_first_passes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    Pace(0.001).wait()
+    RateLimiter(0.001).wait()
     assert slept == [0]
 
 
@@ -64,7 +64,7 @@ def test_turns_are_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    pace = Pace(4)
+    pace = RateLimiter(4)
     for _ in range(4):
         pace.wait()
     assert slept == [0, 0.25, 0.5, 0.75]
@@ -75,7 +75,7 @@ def test_a_pause_saves_no_turns_up(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    pace = Pace(4)
+    pace = RateLimiter(4)
     pace.wait()
     now = 2000.0
     for _ in range(3):
@@ -87,7 +87,7 @@ def test_a_pause_saves_no_turns_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_rate_all_pass(monkeypatch: pytest.MonkeyPatch, rate: float | None) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    pace = Pace(rate)
+    pace = RateLimiter(rate)
     for _ in range(1000):
         pace.wait()
     assert slept == []
@@ -95,7 +95,7 @@ def test_without_a_rate_all_pass(monkeypatch: pytest.MonkeyPatch, rate: float | 
 
 def test_waiting_for_a_turn_is_not_trying(aws_credentials: dict[str, str]) -> None:
     kms = boto3.client("kms", region_name="us-east-1")
-    pace = Pace(5)
+    pace = RateLimiter(5)
     provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, pace=pace, client=kms)
     for _ in range(5):  # others have a second's worth of turns
         pace._next += pace._interval

@@ -10,7 +10,7 @@ from typing import Any, cast
 from kekd import Client, EnvelopeError, KMSBlob, StorageConfig
 from kekd._cache.manager import Caches, Feed
 from kekd.kek import AsyncKeyring, KeyDescription, Keyring, Registry, Slot, Wrapped
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
 
 TTL = 100.0
@@ -68,10 +68,10 @@ class Backend:
             raise self.failure
         return KMSBlob("prod", self.provider, "key", wrapped_kek=index_name.encode())
 
-    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:  # noqa: ARG002
+    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:  # noqa: ARG002
         if self.failure:
             raise self.failure
         self.keks.append(bytearray(kek_of(wrapped.wrapped_kek.decode())))

@@ -12,7 +12,7 @@ from kekd.errors import (
     EnvelopeNotFoundError,
     InternalError,
     PermissionDeniedError,
-    StoreUnusableError,
+    StoreMisconfiguredError,
     UnavailableError,
 )
 from kekd.kek import Keyring
@@ -51,7 +51,7 @@ each_outage = pytest.mark.parametrize(
         ExpiredCredentialsError,
         InternalError,
         ProviderUnavailableError,
-        StoreUnusableError,
+        StoreMisconfiguredError,
         ThrottledError,
         UnavailableError,
     ],

@@ -27,7 +27,7 @@ def followed(path: Path) -> Generator[Line | None, None, None]:
     The file that was moved is read on until the next rotation: who writes notices the move later,
     and several do one after the other.
     """
-    before, current = None, _Growing(path)
+    before, current = None, _LogFile(path)
     try:
         while True:
             if before:
@@ -46,7 +46,7 @@ def followed(path: Path) -> Generator[Line | None, None, None]:
             file.close()
 
 
-class _Growing:
+class _LogFile:
     """A file that is written. What has no end of line yet waits for it."""
 
     def __init__(self, path: Path) -> None:

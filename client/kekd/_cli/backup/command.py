@@ -16,7 +16,7 @@ from kekd._cli.backup import json_lines
 from kekd._cli.backup.json_lines import BackupError
 from kekd._cli.backup.restore import Outcome, Restored, restore
 from kekd._cli.common import FAILED, STOPPED, Name, main, prefix_option, store_option
-from kekd._cli.json_format import Document
+from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
 
 
@@ -118,7 +118,7 @@ def _default(client: kekd.Client) -> str:
 
 def _documents(
     client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, unread: list[str]
-) -> Iterator[Document]:
+) -> Iterator[EnvelopeJSON]:
     """Names those that can't be read, and adds them to `unread`."""
     for name, found in client.scan_index_kms(store, prefix):
         if isinstance(found, kekd.EnvelopeNotFoundError):
@@ -127,7 +127,7 @@ def _documents(
             unread.append(name)
             say(f"kekctl: left out: {found}", error=True)
         else:
-            yield Document(name, found)
+            yield EnvelopeJSON(name, found)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, BinaryIO, Final
 
-from kekd._cli.json_format import Document, DocumentError, content_of
+from kekd._cli.json_format import DocumentError, EnvelopeJSON, content_of
 
 _FORMAT: Final = "kekd-backup"
 _VERSION: Final = 1
@@ -33,7 +33,7 @@ class BackupError(DocumentError):
         self.problems = problems
 
 
-def lines(store: str, prefix: str, documents: Iterable[Document]) -> Iterator[str]:
+def lines(store: str, prefix: str, documents: Iterable[EnvelopeJSON]) -> Iterator[str]:
     """A backup, a line at a time."""
     header = {
         "format": _FORMAT,
@@ -64,15 +64,15 @@ def check(file: BinaryIO) -> set[str]:
     return checking.names
 
 
-def parse(text: str) -> Document:
+def parse(text: str) -> EnvelopeJSON:
     """An envelope from `kekctl get`, or a line of a backup. Raises `DocumentError`."""
     content = content_of(text)
     if isinstance(content, dict) and _SUM in content:
         return _document(content)
-    return Document.of(content)
+    return EnvelopeJSON.of(content)
 
 
-def documents(file: BinaryIO) -> Iterator[Document]:
+def documents(file: BinaryIO) -> Iterator[EnvelopeJSON]:
     """The envelopes of a backup that was checked. Raises `BackupError` for one that was changed
     since.
     """
@@ -146,14 +146,14 @@ def _check_header(content: object) -> None:
     raise DocumentError("not the beginning of what 'kekctl export' writes")
 
 
-def _document(content: object) -> Document:
+def _document(content: object) -> EnvelopeJSON:
     """Raises `DocumentError`."""
     if not isinstance(content, dict):
         raise DocumentError("not JSON, or not an envelope: it was damaged")
     rest = {key: value for key, value in content.items() if key != _SUM}
     if content.get(_SUM) != _checksum(rest):
         raise DocumentError("its checksum is of something else: it was changed")
-    document = Document.of(rest)
+    document = EnvelopeJSON.of(rest)
     try:
         document.index_name.encode()
     except UnicodeEncodeError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from kekd._cli.json_format import Document
+from kekd._cli.json_format import EnvelopeJSON
 from kekd._models import KMSBlob, Push, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,
@@ -38,7 +38,7 @@ class Restored:
 def restore(
     client: "Client",
     location: StorageConfig | None,
-    documents: Iterable[Document],
+    documents: Iterable[EnvelopeJSON],
     *,
     overwrite: bool,
     dry_run: bool,

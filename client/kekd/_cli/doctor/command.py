@@ -94,7 +94,7 @@ def _asked(client: kekd.Client) -> tuple[kekd.DaemonStatus, timedelta]:
     client.status()
     asked = datetime.now(UTC)
     status = client.status()
-    return status, status.clock_lead(asked, datetime.now(UTC))
+    return status, status.clock_skew(asked, datetime.now(UTC))
 
 
 def _stores(

@@ -54,10 +54,10 @@ def _may_be_done(error: EnvelopeError) -> bool:
 
 def check(client: "Client", store: StoreStatus, stopped: Callable[[], bool]) -> list[Finding]:
     """Leaves nothing behind, or says what; also when it is `stopped`, which it asks on its way."""
-    trial = _Trial(client, store.name)
+    trial = _StoreProbe(client, store.name)
     findings = []
     if not store.healthy:
-        findings.append(warning(trial.check, f"the daemon last found: {store.trouble}"))
+        findings.append(warning(trial.check, f"the daemon last found: {store.error_message}"))
     try:
         for finding in trial.findings():
             findings.append(finding)
@@ -70,7 +70,7 @@ def check(client: "Client", store: StoreStatus, stopped: Callable[[], bool]) -> 
     return findings + left
 
 
-class _Trial:
+class _StoreProbe:
     """Each envelope that it writes is another one: so no retry can be taken for success."""
 
     def __init__(self, client: "Client", store: str) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from kekd.kek.aws import session
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import (
     AccessDeniedError,
     KekError,
@@ -15,7 +15,7 @@ from kekd.kek.errors import (
     WrongKeyError,
 )
 from kekd.kek.provider import KEK_BYTES, KeyDescription, Provider, Wrapped, checked, scrub
-from kekd.kek.rate_limiter import Pace
+from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class AwsKms:
         slot: Slot,
         *,
         timeout: float,
-        pace: Pace | None = None,
+        pace: RateLimiter | None = None,
         client: "KMSClient | None" = None,
     ) -> None:
         """`timeout` is the seconds in which a request may be repeated. Without a client, one is
@@ -59,10 +59,10 @@ class AwsKms:
         slot.check_key()
         slot.check_region(slot.key_id)
         self.slot = slot
-        self._request = session.Requests(slot, timeout, pace or Pace(None))
+        self._request = session.Requests(slot, timeout, pace or RateLimiter(None))
         self._kms: KMSClient = client or session.connect("kms", slot, timeout)
 
-    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
         answer = self._request(
             self._kms.encrypt,
             "KeyId",
@@ -73,7 +73,7 @@ class AwsKms:
         )
         return Wrapped(answer["CiphertextBlob"], self.slot.allowed(answer["KeyId"]))
 
-    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
         key = self._key_of(wrapped)
         try:
             return self._decrypted(key, wrapped, binding)
@@ -86,7 +86,9 @@ class AwsKms:
             except KekError:
                 raise error from None
 
-    def _decrypted(self, key: str, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+    def _decrypted(
+        self, key: str, wrapped: Wrapped, binding: EncryptionContext | None
+    ) -> bytearray:
         key_arn, opened = self._decrypt(key, wrapped, binding)
         try:
             self.slot.allowed(key_arn)
@@ -102,7 +104,7 @@ class AwsKms:
         return opened
 
     def _decrypt(
-        self, key: str, wrapped: Wrapped, binding: Binding | None
+        self, key: str, wrapped: Wrapped, binding: EncryptionContext | None
     ) -> tuple[str, bytearray]:
         """Which key opened it, and what was in it. Checks nothing, so that no failure's traceback
         holds the answer.
@@ -118,7 +120,11 @@ class AwsKms:
         return answer["KeyId"], bytearray(answer["Plaintext"])
 
     def rewrap(
-        self, wrapped: Wrapped, binding: Binding | None, target: Provider, bound_to: Binding | None
+        self,
+        wrapped: Wrapped,
+        binding: EncryptionContext | None,
+        target: Provider,
+        bound_to: EncryptionContext | None,
     ) -> Wrapped | None:
         """By kms.ReEncrypt, where the same client reaches both keys and is allowed to
         (https://docs.aws.amazon.com/kms/latest/APIReference/API_ReEncrypt.html).
@@ -187,5 +193,5 @@ class AwsKms:
         return self.slot.allowed(wrapped.key_arn)
 
 
-def _context(binding: Binding | None) -> dict[str, str]:
+def _context(binding: EncryptionContext | None) -> dict[str, str]:
     return binding.context if binding else {}

@@ -6,14 +6,14 @@ from weakref import WeakValueDictionary
 from kekd.kek.aws import session
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.provider import Provider
-from kekd.kek.rate_limiter import Pace
+from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 
 
 class AwsProviders:
     """Makes `aws` and `aws-kms`. Slots that are let in alike share a client and its connections."""
 
-    def __init__(self, timeout: float, pace: Pace) -> None:
+    def __init__(self, timeout: float, pace: RateLimiter) -> None:
         self._timeout = timeout
         self._pace = pace
         self._clients: WeakValueDictionary[tuple[str, ...], Any] = WeakValueDictionary()

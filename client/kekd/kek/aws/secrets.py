@@ -9,10 +9,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kekd.kek.aws import session
-from kekd.kek.encryption_context import Binding
+from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidSecretError, TamperedError
 from kekd.kek.provider import KEK_BYTES, KeyDescription, Wrapped, checked
-from kekd.kek.rate_limiter import Pace
+from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class AwsSecrets:
         slot: Slot,
         *,
         timeout: float,
-        pace: Pace | None = None,
+        pace: RateLimiter | None = None,
         client: "SecretsManagerClient | None" = None,
     ) -> None:
         """`timeout` is the seconds in which a request may be repeated. Without a client, one is
@@ -49,17 +49,17 @@ class AwsSecrets:
         slot.check_key()
         slot.check_region(slot.key_id)
         self.slot = slot
-        self._request = session.Requests(slot, timeout, pace or Pace(None))
+        self._request = session.Requests(slot, timeout, pace or RateLimiter(None))
         self._secrets: SecretsManagerClient = client or session.connect(
             "secretsmanager", slot, timeout
         )
 
-    def wrap(self, kek: bytes | bytearray, binding: Binding | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
         checked(kek)
         nonce = os.urandom(_NONCE_BYTES)
         return Wrapped(nonce + self._cipher().encrypt(nonce, kek, _additional_data(binding)))
 
-    def unwrap(self, wrapped: Wrapped, binding: Binding | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
         record = wrapped.wrapped_kek
         if len(record) != _NONCE_BYTES + KEK_BYTES + _TAG_BYTES:
             raise self._tampered()
@@ -121,7 +121,7 @@ class AwsSecrets:
         )
 
 
-def _additional_data(binding: Binding | None) -> bytes | None:
+def _additional_data(binding: EncryptionContext | None) -> bytes | None:
     return str(binding).encode() if binding else None
 
 

@@ -29,7 +29,7 @@ from botocore.parsers import ResponseParserError
 
 from kekd.kek import errors
 from kekd.kek.errors import KekError
-from kekd.kek.rate_limiter import Pace
+from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot, region_of
 from kekd_common.aws_credentials import CredentialSourceError, make_client, sentence
 
@@ -207,7 +207,7 @@ def _find_credentials(slot: Slot, where: dict[str, Any]) -> Credentials | None:
 class Requests:
     """Makes a slot's requests: at the pace of them all, and again while AWS is unavailable."""
 
-    def __init__(self, slot: Slot, timeout: float, pace: Pace) -> None:
+    def __init__(self, slot: Slot, timeout: float, pace: RateLimiter) -> None:
         """`timeout` is the seconds in which a request may be repeated, its turns not counted. An
         attempt that is under way when they are over is waited for.
         """

@@ -26,16 +26,16 @@ from kekd_server.model.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
-    StoreSilentError,
+    StoreMisconfiguredError,
+    StoreTimeoutError,
     StoreUnavailableError,
-    StoreUnusableError,
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable, layout
 from kekd_server.storage.disk.folder_keys import FolderKeys
 from kekd_server.storage.disk.record_cache import RecordCache
 from kekd_server.storage.disk.recorded_write import RecordedWrite
-from kekd_server.storage.driver import PROBE_BYTES, NameRange, Stored, Written
+from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.sorted_keys import names_in_order
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -128,21 +128,21 @@ class DiskDriver:
         with self._translated:
             durable.probe(self._own.folder, PROBE_BYTES)
 
-    def get(self, name: IndexName, *, once: bool = False) -> Stored:
+    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:
         with self._translated:
             stored = self._read(name, once=once)
         if stored is None:
             raise EnvelopeNotFoundError(name.value)
         return stored
 
-    def peek(self, name: IndexName) -> Stored | None:
+    def get_cached(self, name: IndexName) -> StoredRecord | None:
         try:
-            return self.cache.peek(self._prefix + name.key)
+            return self.cache.get_cached(self._prefix + name.key)
         except OSError:
             return None
 
     def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
-        written = Written(etag_of(record), None)
+        written = WriteResult(etag_of(record), None)
         with self._translated, self._write(name, attempt) as write:
             if earlier := self._find_earlier(write, written.etag):
                 return earlier.etag
@@ -159,14 +159,14 @@ class DiskDriver:
         *,
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
-    ) -> Written:
+    ) -> WriteResult:
         etag = etag_of(record)
         with self._translated, self._write(name, attempt) as write:
             if earlier := self._find_earlier(write, etag):
                 return earlier
             if if_etag is not None:
                 self._check_etag(name, self._read(name), if_etag)
-            written = Written(etag, if_etag or self._etag(name))
+            written = WriteResult(etag, if_etag or self._etag(name))
             durable.replace(self._path(name), record, self._own.folder, write.applying(written))
         return written
 
@@ -185,7 +185,7 @@ class DiskDriver:
                 return None
             if if_etag is not None:
                 self._check_etag(name, stored, if_etag)
-            durable.remove(self._path(name), write.applying(Written("", stored.etag)))
+            durable.remove(self._path(name), write.applying(WriteResult("", stored.etag)))
         return stored.etag
 
     def list(
@@ -229,20 +229,20 @@ class DiskDriver:
                 time.sleep(random.uniform(0, _LOCK_PAUSE_SECONDS))  # noqa: S311  (no secret)
             else:
                 return
-        raise StoreSilentError(
+        raise StoreTimeoutError(
             f"Another process has kept {path} locked for {_LOCK_SECONDS:g} s: is it stopped?"
             " fuser(1) names it."
         )
 
-    def _read(self, name: IndexName, *, once: bool = False) -> Stored | None:
+    def _read(self, name: IndexName, *, once: bool = False) -> StoredRecord | None:
         path = self._prefix + name.key
         try:
-            return self.cache.read_past(path) if once else self.cache.read(path)
+            return self.cache.read_uncached(path) if once else self.cache.read(path)
         except FileNotFoundError:
             # No envelope, or no folder any more? Only the first is "not found".
             os.stat(self._records)
             # A link to nowhere takes the place too, and is no record.
-            return Stored(b"", etag_of(b"")) if os.path.islink(path) else None
+            return StoredRecord(b"", etag_of(b"")) if os.path.islink(path) else None
 
     def _etag(self, name: IndexName) -> str | None:
         """None also for what can't be read: a push is how it's mended."""
@@ -255,7 +255,7 @@ class DiskDriver:
         stored = self._read(name)
         return stored.etag if stored else None
 
-    def _find_earlier(self, write: RecordedWrite, etag: str) -> Written | None:
+    def _find_earlier(self, write: RecordedWrite, etag: str) -> WriteResult | None:
         """The result of an earlier attempt, once it is on disk: the daemon that applied it may have
         died before its fsync.
         """
@@ -265,7 +265,7 @@ class DiskDriver:
         return earlier
 
     @staticmethod
-    def _check_etag(name: IndexName, stored: Stored | None, if_etag: str) -> None:
+    def _check_etag(name: IndexName, stored: StoredRecord | None, if_etag: str) -> None:
         if stored is None or stored.etag != if_etag:
             raise EtagMismatchError(name.value)
 
@@ -356,9 +356,9 @@ class _Translated:
                     " again."
                 ) from error
         if isinstance(error, FileNotFoundError):
-            raise StoreUnusableError(
+            raise StoreMisconfiguredError(
                 f"The folder {self._root} is not there: is its volume mounted?"
             ) from error
         if isinstance(error, OSError):
-            told = StoreUnavailableError if error.errno in _PASSING else StoreUnusableError
+            told = StoreUnavailableError if error.errno in _PASSING else StoreMisconfiguredError
             raise told(f"The store at {self._root} failed: {error.strerror}.") from error

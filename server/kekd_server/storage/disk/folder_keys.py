@@ -13,7 +13,7 @@ _MAX_KEPT_KEYS: Final = 250_000
 """Of some 100 bytes each."""
 
 
-class _Kept(NamedTuple):
+class _CachedKey(NamedTuple):
     stamp: tuple[int, ...]
     keys: Sequence[str]
     """Sorted."""
@@ -29,7 +29,7 @@ class FolderKeys:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: _Kept | None = None
+        self._kept: _CachedKey | None = None
 
     def starting_with(self, first: tuple[str, ...]) -> Sequence[str]:
         """The keys that start with one of these, sorted. Raises OSError."""
@@ -43,7 +43,7 @@ class FolderKeys:
             if not (settled and os.major(stat.st_dev) and len(keys) <= _MAX_KEPT_KEYS):
                 self._kept = None
                 return sorted(key for key in keys if key.startswith(first))
-            kept = self._kept = _Kept(stamp, sorted(keys))
+            kept = self._kept = _CachedKey(stamp, sorted(keys))
         return [key for it in first for key in _range(kept.keys, it)]
 
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from kekd_server.storage.disk.durable import close_quietly
 from kekd_server.storage.disk.page_cache import open_if_cached, read_if_cached
-from kekd_server.storage.driver import MOST_BYTES, Stored
+from kekd_server.storage.driver import MOST_BYTES, StoredRecord
 from kekd_server.storage.etag import etag_of
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -49,12 +49,12 @@ class RecordCache:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _CachedKey] = {}
         # Plain numbers, as a get has no time for more. Of two threads at once one may be lost.
         self.hits = 0
         self.misses = 0
 
-    def peek(self, path: str) -> Stored | None:
+    def get_cached(self, path: str) -> StoredRecord | None:
         """What is in the file, if that is known without waiting for its disk; else None. Raises
         OSError.
         """
@@ -68,11 +68,11 @@ class RecordCache:
             record = read_if_cached(file, _CHUNK_BYTES)
             if record is None:
                 return None
-            return self._keep(path, file, Stored(record, etag_of(record)), now)
+            return self._keep(path, file, StoredRecord(record, etag_of(record)), now)
         finally:
             close_quietly(file)
 
-    def read(self, path: str) -> Stored:
+    def read(self, path: str) -> StoredRecord:
         """What is in the file; nothing, if it is a folder. Raises OSError."""
         if (kept := self._known(path)) is not None:
             return kept
@@ -83,7 +83,7 @@ class RecordCache:
         finally:
             close_quietly(file)
 
-    def read_past(self, path: str) -> Stored:
+    def read_uncached(self, path: str) -> StoredRecord:
         """`read`, without keeping it: one that reads them all would leave nothing else kept."""
         file = os.open(path, _READ)
         try:
@@ -91,7 +91,7 @@ class RecordCache:
         finally:
             close_quietly(file)
 
-    def _known(self, path: str) -> Stored | None:
+    def _known(self, path: str) -> StoredRecord | None:
         """What stat(2) asks for is in the kernel's memory, as it was asked for before."""
         kept = self._kept.get(path)
         if kept is not None and _stamp(os.stat(path)) == kept.stamp:
@@ -99,7 +99,7 @@ class RecordCache:
             return kept.stored
         return None
 
-    def _keep(self, path: str, file: int, stored: Stored, now: int) -> Stored:
+    def _keep(self, path: str, file: int, stored: StoredRecord, now: int) -> StoredRecord:
         """`now` is before anything was read, and the file is stamped after."""
         self.misses += 1
         stat = os.fstat(file)
@@ -110,20 +110,20 @@ class RecordCache:
         ):
             if len(self._kept) >= _MOST_RECORDS:
                 self._kept.clear()  # in one step, as several threads may be here
-            self._kept[path] = _Kept(_stamp(stat), stored)
+            self._kept[path] = _CachedKey(_stamp(stat), stored)
         return stored
 
 
-class _Kept(NamedTuple):
+class _CachedKey(NamedTuple):
     stamp: tuple[int, ...]
-    stored: Stored
+    stored: StoredRecord
 
 
 def _stamp(stat: os.stat_result) -> tuple[int, ...]:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _read(file: int) -> Stored:
+def _read(file: int) -> StoredRecord:
     """Reads to the end of the file, as read(2) may stop before: at a page that the disk fails to
     deliver it returns those before, and the error only at the next call.
     """
@@ -133,4 +133,4 @@ def _read(file: int) -> Stored:
             record += part
     except IsADirectoryError:
         pass  # there is something, and it is no record
-    return Stored(record, etag_of(record))
+    return StoredRecord(record, etag_of(record))

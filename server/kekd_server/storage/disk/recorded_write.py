@@ -8,7 +8,7 @@ from kekd_server.model.errors import EnvelopeExistsError, EtagMismatchError, Out
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.write_ledger import Entry, Outcome, WriteLedger
-from kekd_server.storage.driver import Written
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import WriteAttempt
 
 
@@ -39,7 +39,7 @@ class RecordedWrite:
 
     def find_earlier(
         self, etag: str, read_etag: Callable[[IndexName], str | None]
-    ) -> Written | None:
+    ) -> WriteResult | None:
         """The result of an earlier attempt; None if none was applied. `etag` is the one that the
         write leaves, empty if it leaves no record.
 
@@ -57,14 +57,14 @@ class RecordedWrite:
                 return None
         current = read_etag(self._name)
         if (current or "") == etag:
-            written = entry.written if entry else Written(etag, None)
+            written = entry.written if entry else WriteResult(etag, None)
             self._ledger.add(self._attempt.id, Outcome.APPLIED, written)
             return written
         if entry and entry.is_last and entry.written.before == current:
             return None  # it was not applied
         raise OutcomeUnknownError(self._name.value)
 
-    def applying(self, written: Written) -> durable.Applying:
+    def applying(self, written: WriteResult) -> durable.Applying:
         return self._ledger.applying(self._attempt.id, written)
 
     def add_nothing(self) -> None:

@@ -16,10 +16,10 @@ from typing import Final
 
 from asyncinotify import Event, Inotify, Mask
 
-from kekd_server.model.errors import EnvelopeNotFoundError, KekdError, StoreUnusableError
+from kekd_server.model.errors import EnvelopeNotFoundError, KekdError, StoreMisconfiguredError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
-from kekd_server.storage.watch.event import Change, Kind
+from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import Batch, InThread
 
 _WRITES: Final = (
@@ -97,18 +97,18 @@ class DiskSource:
         What can't be read is told without an etag: whoever holds it has to read it again himself,
         and nobody anything else.
         """
-        kind = Kind.CREATED if Mask.CREATE in event.mask else Kind.PUSHED
+        kind = ChangeKind.CREATED if Mask.CREATE in event.mask else ChangeKind.PUSHED
         try:
             return Change(kind, name, self._driver.get(name).etag)
         except EnvelopeNotFoundError:
-            return Change(Kind.DELETED, name)
+            return Change(ChangeKind.DELETED, name)
         except KekdError as error:
             _log.warning("%s changed, and can't be read: %s", self._path / name.key, error)
             return Change(kind, name)
 
 
 class _Folder:
-    """A folder that is watched under its path. Raises `StoreUnusableError` if it can't be."""
+    """A folder that is watched under its path. Raises `StoreMisconfiguredError` if it can't be."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -120,7 +120,7 @@ class _Folder:
         except OSError as error:
             limit = _LIMITS.get(error.errno or 0)
             advice = f" Raise the limit of {limit}." if limit else ""
-            raise StoreUnusableError(
+            raise StoreMisconfiguredError(
                 f"The folder {path} can't be watched: {error.strerror}.{advice}"
             ) from error
         self._more = False

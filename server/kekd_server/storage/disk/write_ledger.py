@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from kekd_server.storage.driver import Written
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import ID_BYTES, RETENTION
 
 MAX_ENTRIES: Final = 4096
@@ -49,13 +49,13 @@ class Outcome(IntEnum):
 
 class Entry(NamedTuple):
     outcome: Outcome
-    written: Written
+    written: WriteResult
     """What an applied write answers with. An empty etag means that it left no record."""
     is_last: bool
     """Whether no write of the same record was recorded after it."""
 
 
-NOTHING: Final = Written("", None)
+NOTHING: Final = WriteResult("", None)
 
 
 class WriteLedger:
@@ -77,7 +77,7 @@ class WriteLedger:
         if at < _SIZE or at + _SIZE > len(self._content):
             return None
         _, _, outcome, existed, _, after, before = _ENTRY.unpack_from(self._content, at)
-        written = Written(_etag(after), before.hex() if existed else None)
+        written = WriteResult(_etag(after), before.hex() if existed else None)
         return Entry(Outcome(outcome), written, self._is_last(at))
 
     def _is_last(self, at: int) -> bool:
@@ -90,7 +90,7 @@ class WriteLedger:
         """Whether each write that was applied in the last `RETENTION` seconds is remembered."""
         return time.monotonic() - self._complete_since >= RETENTION
 
-    def add(self, attempt_id: str, outcome: Outcome, written: Written = NOTHING) -> None:
+    def add(self, attempt_id: str, outcome: Outcome, written: WriteResult = NOTHING) -> None:
         """Not where the disk has no room for it: the next attempt is decided again."""
         try:
             self._append(self._entry(attempt_id, outcome, written))
@@ -99,7 +99,7 @@ class WriteLedger:
                 raise
 
     @contextmanager
-    def applying(self, attempt_id: str, written: Written) -> Iterator[None]:
+    def applying(self, attempt_id: str, written: WriteResult) -> Iterator[None]:
         """Around the one system call that applies a write. FileExistsError withdraws the entry, as
         that call changed nothing. Any other error leaves that open: a network filesystem, or a disk
         that failed later on, may have applied it.
@@ -153,7 +153,7 @@ class WriteLedger:
             os.pwrite(self._file, entry, at)
         return at
 
-    def _entry(self, attempt_id: str, outcome: Outcome, written: Written) -> bytes:
+    def _entry(self, attempt_id: str, outcome: Outcome, written: WriteResult) -> bytes:
         after = bytes.fromhex(written.etag) or _NO_ETAG
         before = bytes.fromhex(written.before or "") or _NO_ETAG
         existed = written.before is not None

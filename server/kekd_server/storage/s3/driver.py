@@ -18,11 +18,11 @@ from kekd_common.aws_credentials import make_client
 from kekd_server.model.errors import (
     EnvelopeNotFoundError,
     NoKeystoreError,
+    StoreMisconfiguredError,
     StoreUnavailableError,
-    StoreUnusableError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.driver import MOST_BYTES, NameRange, Stored, Written
+from kekd_server.storage.driver import MOST_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.location import AddressingStyle, S3Location
 from kekd_server.storage.s3.errors import is_missing, translated
 from kekd_server.storage.s3.keystore import S3Keystore
@@ -41,7 +41,7 @@ def connect(location: S3Location) -> "S3Client":
 
     Credentials come from AWS's default chain, which is looked through again where it had none, and
     when S3 says that they have ended. botocore retries nothing else: `s3_object` does.
-    Raises `StoreUnusableError` if there is no such region, profile or endpoint.
+    Raises `StoreMisconfiguredError` if there is no such region, profile or endpoint.
     """
     config = Config(
         connect_timeout=2,
@@ -64,7 +64,7 @@ def connect(location: S3Location) -> "S3Client":
             config=config,
         )
     except (BotoCoreError, ValueError) as error:
-        raise StoreUnusableError(f"The store {location} can't be used: {error}.") from error
+        raise StoreMisconfiguredError(f"The store {location} can't be used: {error}.") from error
     return client
 
 
@@ -119,7 +119,7 @@ class S3Driver:
                 return self._find_keystore()
         except NoKeystoreError:
             raise
-        except StoreUnusableError as error:
+        except StoreMisconfiguredError as error:
             # Credentials, permissions and buckets may come later; `check` reports them until then.
             raise StoreUnavailableError(str(error)) from error
 
@@ -135,7 +135,7 @@ class S3Driver:
         with self._translated():
             self._keystore.mark(self._s3)
 
-    def get(self, name: IndexName, *, once: bool = False) -> Stored:  # noqa: ARG002
+    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:  # noqa: ARG002
         with self._translated():
             try:
                 return self._read_retries(self._get, name)
@@ -145,7 +145,7 @@ class S3Driver:
                     raise EnvelopeNotFoundError(name.value) from None
                 raise
 
-    def peek(self, name: IndexName) -> Stored | None:  # noqa: ARG002
+    def get_cached(self, name: IndexName) -> StoredRecord | None:  # noqa: ARG002
         return None
 
     def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
@@ -160,7 +160,7 @@ class S3Driver:
         *,
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
-    ) -> Written:
+    ) -> WriteResult:
         with self._translated():
             self._require_keystore()
             return self._write(name, attempt).put(record, if_etag)
@@ -253,10 +253,10 @@ class S3Driver:
         answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._folder, MaxKeys=1)
         return "Contents" in answer
 
-    def _get(self, name: IndexName) -> Stored:
+    def _get(self, name: IndexName) -> StoredRecord:
         answer = self._s3.get_object(Bucket=self._bucket, Key=self._key(name))
         with answer["Body"] as body:
-            return Stored(body.read(MOST_BYTES), unquoted(answer["ETag"]))
+            return StoredRecord(body.read(MOST_BYTES), unquoted(answer["ETag"]))
 
     def _key(self, name: IndexName) -> str:
         return self._folder + name.key

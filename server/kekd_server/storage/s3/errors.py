@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 
 from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, sentence
-from kekd_server.model.errors import KekdError, StoreUnavailableError, StoreUnusableError
+from kekd_server.model.errors import KekdError, StoreMisconfiguredError, StoreUnavailableError
 
 CONFLICT: Final = 409
 SERVER_ERROR: Final = 500
@@ -63,8 +63,10 @@ def _of_answer(store: str, error: ClientError) -> KekdError:
     if status >= SERVER_ERROR or code in _TRANSIENT_CODES or status == CONFLICT:
         return StoreUnavailableError(f"{store} answered {code}: try again.")
     if code in STALE_CODES:
-        return StoreUnusableError(f"{store} answered {code}: renew {_CREDENTIALS}; {_NO_RESTART}.")
-    return StoreUnusableError(
+        return StoreMisconfiguredError(
+            f"{store} answered {code}: renew {_CREDENTIALS}; {_NO_RESTART}."
+        )
+    return StoreMisconfiguredError(
         f"{store} answered {code}: check that the bucket exists and that the daemon's credentials"
         " may read, write and list it."
     )
@@ -73,16 +75,16 @@ def _of_answer(store: str, error: ClientError) -> KekdError:
 def _of_client(store: str, error: BotoCoreError) -> KekdError:
     match error:
         case CredentialSourceError():
-            kind = StoreUnavailableError if error.may_pass else StoreUnusableError
+            kind = StoreUnavailableError if error.may_pass else StoreMisconfiguredError
             return kind(f"{store} can't be used: {error}: check {_CREDENTIALS}; {_NO_RESTART}.")
         case SSLError():
-            return StoreUnusableError(
+            return StoreMisconfiguredError(
                 f"{store} can't be used: {sentence(error)}: if a CA of your own issued its"
                 " certificate, start kekd with AWS_CA_BUNDLE naming that CA's file."
             )
     name, text = type(error).__name__, sentence(error)
     if isinstance(error, _UNUSABLE):
-        return StoreUnusableError(
+        return StoreMisconfiguredError(
             f"{store} can't be used ({name}): {text}: check its name and {_CREDENTIALS};"
             f" {_NO_RESTART}."
         )

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.s3.driver import S3Driver
-from kekd_server.storage.watch.event import Change, Kind
+from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import Batch, InThread
 
 _BATCH: Final = 1000
@@ -68,6 +68,8 @@ class S3Source:
             marks[key] = hash((etag, written))
             mark = before.pop(key, None)
             if mark != marks[key] and (name := IndexName.from_key(key)):
-                changes.append(Change(Kind.PUSHED if mark else Kind.CREATED, name, etag))
+                changes.append(
+                    Change(ChangeKind.PUSHED if mark else ChangeKind.CREATED, name, etag)
+                )
         gone = filter(None, map(IndexName.from_key, before))
-        return _Seen([*changes, *(Change(Kind.DELETED, name) for name in gone)], marks)
+        return _Seen([*changes, *(Change(ChangeKind.DELETED, name) for name in gone)], marks)

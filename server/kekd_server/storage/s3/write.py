@@ -11,7 +11,7 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.driver import Written
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.s3.object import RefusedError, S3Object, UnansweredError, Version
 from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
 
@@ -57,23 +57,23 @@ class S3Write:
                 raise self._outcome_unknown()
         raise self._race_lost()
 
-    def put(self, record: bytes, if_etag: str | None) -> Written:
+    def put(self, record: bytes, if_etag: str | None) -> WriteResult:
         read = partial(self._read_for_retry, if_etag)
         for _ in range(_MAX_ROUNDS):
             current = read() if self._attempt.is_retry else self._object.read()
             if current and self._is_mine(current):
-                return Written(current.etag, None)
+                return WriteResult(current.etag, None)
             before = current.etag if current else None
             if if_etag is not None and before != if_etag:
                 raise EtagMismatchError(self._name.value)
             try:
-                return Written(self._object.put(record, self._attempt.id, before), before)
+                return WriteResult(self._object.put(record, self._attempt.id, before), before)
             except RefusedError:
                 continue
             except UnansweredError as lost:
                 now = self._object.read()
                 if now and self._is_mine(now):
-                    return Written(now.etag, before)
+                    return WriteResult(now.etag, before)
                 if now is None or not now.is_same(current):
                     raise self._outcome_unknown() from lost.__cause__
         raise self._race_lost()

@@ -6,20 +6,20 @@ from typing import NamedTuple
 from kekd_server.model.index_name import IndexName
 
 
-class Kind(Enum):
+class ChangeKind(Enum):
     CREATED = auto()
     PUSHED = auto()
     DELETED = auto()
 
 
 class Change(NamedTuple):
-    kind: Kind
+    kind: ChangeKind
     name: IndexName
     etag: str = ""
     """Empty of a deleted one, and where the envelope can't be read."""
 
 
-class Signal(Enum):
+class WatchEvent(Enum):
     """What a watcher is told besides changes."""
 
     HEARTBEAT = auto()

@@ -29,7 +29,7 @@ class InThread(Protocol):
     def __call__(self, call: Callable[[], T], /) -> Awaitable[T]: ...
 
 
-class Source(Protocol):
+class ChangeWatcher(Protocol):
     """Where a store's changes are noticed, whoever makes them."""
 
     patience: float
@@ -44,7 +44,7 @@ class Source(Protocol):
         """
 
 
-class Changes:
+class ChangeHub:
     """Tells the changes to one store to all who watch it, each in full or with a `RESYNC` in the
     place of what is missing.
 
@@ -56,7 +56,7 @@ class Changes:
     can't be passed over: the kernel may have made one of it and of another's write.
     """
 
-    def __init__(self, source: Source | None, name: str) -> None:
+    def __init__(self, source: ChangeWatcher | None, name: str) -> None:
         """Without a source, there are no changes but those that are published. `name` is for logs
         and threads.
         """
@@ -117,7 +117,7 @@ class Changes:
         """Doesn't wait for a look that is stuck."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _listen(self, source: Source) -> asyncio.Future[None]:
+    def _listen(self, source: ChangeWatcher) -> asyncio.Future[None]:
         self._listening = asyncio.get_running_loop().create_future()
         self._relay = asyncio.create_task(self._relayed(source, self._listening))
         return self._listening
@@ -127,7 +127,7 @@ class Changes:
             self._relay.cancel()
         self._relay = self._listening = None
 
-    async def _relayed(self, source: Source, listening: asyncio.Future[None]) -> None:
+    async def _relayed(self, source: ChangeWatcher, listening: asyncio.Future[None]) -> None:
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._thread)
         try:
             async with aclosing(source.batches(in_thread)) as batches:

@@ -7,7 +7,7 @@ from typing import Final
 
 from kekd_server.model.errors import WatchFellBehindError
 from kekd_server.model.index_name import NamePrefix
-from kekd_server.storage.watch.event import Change, Signal
+from kekd_server.storage.watch.event import Change, WatchEvent
 
 MOST_PENDING: Final = 10_000
 
@@ -29,7 +29,7 @@ class Subscription:
         self._error: Exception | None = None
         self._news = asyncio.Event()
 
-    async def next(self, silence: float) -> Change | Signal | None:
+    async def next(self, silence: float) -> Change | WatchEvent | None:
         """`HEARTBEAT` after so many seconds of silence; None if the daemon is to end.
 
         Raises `WatchFellBehindError`, or what ended the source.
@@ -44,11 +44,11 @@ class Subscription:
             return None
         if self._resync:
             self._resync = False
-            event: Change | Signal = Signal.RESYNC
+            event: Change | WatchEvent = WatchEvent.RESYNC
         elif self._pending:
             event = self._pending.pop(next(iter(self._pending)))
         else:
-            return Signal.HEARTBEAT
+            return WatchEvent.HEARTBEAT
         if not self._pending:
             self._news.clear()
         return event
