@@ -38,8 +38,8 @@ class Driver(Protocol):
 
     Every method but `get_cached` may block, and all may be called from several threads at once, as
     other processes may call theirs on the same store. Each one is atomic, and a change that was
-    answered has reached stable storage, where the store has such. Cost doesn't grow with the number of
-    records, but for what `list` says.
+    answered has reached stable storage, where the store has such. Cost doesn't grow with the number
+    of records, but for what `list` says.
 
     A write with an `attempt` is applied at most once for its id, by whichever process: where an
     earlier attempt was applied, the answer is that one's. Raises `OutcomeUnknownError` where that
