@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 RUNTIME = ("server", "aws", "native", "otel")
 README = (ROOT / "README.md").read_text()
 ACCESS = (ROOT / "docs" / "access.md").read_text()
+BENCH = (ROOT / "bench" / "README.md").read_text()
 BACKUP = (ROOT / "docs" / "backup.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
@@ -30,7 +31,7 @@ DAEMON_LINES = [
     line
     for document in DOCUMENTS
     for line in map(str.strip, document.read_text().splitlines())
-    if line.startswith("kekd --")
+    if re.match(r"kekd --\w", line)
 ]
 
 
@@ -83,10 +84,27 @@ def test_the_readmes_session_goes_as_printed(
         assert shell(command, environment).stdout.replace(home, "/home/you") == expected
 
 
-def test_the_readmes_program_runs(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_readmes_first_program_prints_an_envelope(
+    default_daemon: None, environment: dict[str, str]
+) -> None:
+    program, _ = blocks(README, "python")
+    done = shell(f"python - <<'END'\n{program}END", environment)
+    assert done.returncode == 0, done.stdout
+    assert "provider='none'" in done.stdout
+
+
+def test_readmes_figures_are_measured() -> None:
+    reasons = README.partition("Why use it:")[2].partition("\n\n[bench/")[0]
+    figures = re.findall(r"\d[\d.,]*(?= (?:ms|ns|requests))", reasons)
+    assert len(figures) == 5
+    for figure in figures:
+        assert f" {figure} |" in BENCH
+
+
+def test_readmes_program_for_a_keystore_runs(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore))
-    (program,) = blocks(README, "python")
+    _, program = blocks(README, "python")
     kekd.connect(daemon.address)
     exec(program.replace("/var/lib/cyborgdb", str(keystore)), {})
     assert list(kekd.list_index_kms()) == []
@@ -207,6 +225,15 @@ def helps() -> str:
 def test_flags_in_the_documents_exist(document: Path, helps: str) -> None:
     for flag in re.findall(r"(?<![\w`-])`?(--[a-z][\w-]+)", document.read_text()):
         assert re.search(rf"{flag}\b", helps), flag
+
+
+def test_architecture_page_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    bases = [ROOT, ROOT / "server" / "kekd_server", ROOT / "client" / "kekd"]
+    paths = re.findall(r"`([\w/]+(?:\.py|/))`", page)
+    assert len(paths) > 40
+    for path in paths:
+        assert any((base / path).exists() for base in bases), path
 
 
 @pytest.mark.parametrize(
