@@ -13,6 +13,7 @@ from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, Stor
 from kekd._status import DaemonStatus
 from kekd._transport import convert
 from kekd.errors import EnvelopeError, InvalidArgumentError, UnavailableError
+from kekd_common.limits import MAX_BATCH_ENTRIES
 from kekd_common.reasons import Reason
 from kekd_proto.v1 import daemon_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
@@ -25,7 +26,6 @@ Arguments = ParamSpec("Arguments")
 SERVICE: Final = "kekd.v1.EnvelopeService"
 STATUS_SERVICE: Final = "kekd.v1.DaemonService"
 
-_MAX_BATCH: Final = 1000
 _MAX_BATCH_BYTES: Final = 60_000
 """A request has 64 KiB, and a location takes some."""
 _OVERHEAD: Final = 4
@@ -216,7 +216,7 @@ def batches(config_location: StorageConfig | None, index_names: Iterable[str]) -
         if not isinstance(name, str):
             raise TypeError(f"index_names must be of str, not {type(name).__name__}.")
         size = len(name.encode()) + _OVERHEAD
-        if size > room or len(made[-1].names) == _MAX_BATCH:
+        if size > room or len(made[-1].names) == MAX_BATCH_ENTRIES:
             made.append(Batch(location))
             room = _MAX_BATCH_BYTES
         made[-1].names.append(name)
@@ -243,7 +243,7 @@ def push_batches(
             yield push[0], error
             continue
         size = message.ByteSize() + _OVERHEAD
-        if size > room or len(batch) == _MAX_BATCH:
+        if size > room or len(batch) == MAX_BATCH_ENTRIES:
             if batch:
                 yield _batch_push(location, batch)
             batch, room = [], _MAX_BATCH_BYTES

@@ -1,7 +1,7 @@
 import pytest
 
 from kekd_server.model.errors import OutcomeUnknownError, StoreMisconfiguredError
-from kekd_server.storage.driver import MOST_BYTES
+from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.driver import S3Driver, connect
 from tests.contract.driver_contract import (
@@ -51,7 +51,7 @@ def test_stores_in_one_bucket_do_not_see_each_other(bucket: Bucket) -> None:
 def test_of_an_object_that_can_be_no_record_only_a_part_is_read(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
     harness.write(NAME.key, b"x" * 1_000_000)
-    assert len(harness.driver.get(NAME).record) == MOST_BYTES
+    assert len(harness.driver.get(NAME).record) == MAX_RECORD_BYTES
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import pytest
@@ -54,6 +55,14 @@ def test_the_key_of_a_prefix_is_a_prefix_of_the_key(prefix: str, rest: str) -> N
 )
 def test_what_kekd_would_not_have_written_is_no_key(key: str) -> None:
     assert IndexName.from_key(key) is None
+
+
+@pytest.mark.parametrize("kind", [IndexName, NamePrefix])
+def test_key_cannot_be_passed(kind: Callable[..., object]) -> None:
+    with pytest.raises(TypeError):
+        kind("a", key="b.kms.cat")
+    with pytest.raises(TypeError):
+        kind("a", "b.kms.cat")
 
 
 def test_the_longest_name_fits_a_file_name_and_one_more_byte_does_not() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kekd_server.storage.disk import record_cache
 from kekd_server.storage.disk.record_cache import RecordCache
-from kekd_server.storage.driver import MOST_BYTES
+from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.etag import etag_of
 
 WRITER = """
@@ -76,7 +76,7 @@ def test_a_file_that_has_not_changed_is_read_once(path: Path, reads: list[int]) 
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("size", [0, 1, 16 * 1024, 16 * 1024 + 1, MOST_BYTES])
+@pytest.mark.parametrize("size", [0, 1, 16 * 1024, 16 * 1024 + 1, MAX_RECORD_BYTES])
 def test_a_file_of_any_length_is_read_whole(tmp_path: Path, size: int) -> None:
     path, record = tmp_path / "record", os.urandom(size)
     path.write_bytes(record)
@@ -86,8 +86,8 @@ def test_a_file_of_any_length_is_read_whole(tmp_path: Path, size: int) -> None:
 
 def test_a_file_that_is_no_record_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "record"
-    path.write_bytes(bytes(MOST_BYTES + 1))
-    assert len(RecordCache().read(str(path)).record) == MOST_BYTES
+    path.write_bytes(bytes(MAX_RECORD_BYTES + 1))
+    assert len(RecordCache().read(str(path)).record) == MAX_RECORD_BYTES
 
 
 def test_read_that_stops_early_is_continued(

@@ -2,18 +2,11 @@
 
 from typing import Final
 
+from kekd_common.limits import MAX_TEXT_BYTES, MAX_VERSION, MAX_WRAPPED_KEK_BYTES
 from kekd_schema import Envelope
 from kekd_server.model.errors import InvalidEnvelopeError
 
-MAX_WRAPPED_KEK_BYTES: Final = 6144
-"""The longest ciphertext that kms.Decrypt takes
-(https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html)."""
-MAX_TEXT_BYTES: Final = 4096
-"""Of any text in UTF-8: twice the longest key id or ARN that AWS takes
-(https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html). With the wrapped KEK that
-bounds an envelope, and so a page of a thousand."""
 _TEXTS: Final = ("kms_name", "key_id", "region", "key_arn", "binding")
-_MAX_VERSION: Final = 2**32 - 1
 _WRAPPING_PROVIDERS: Final = ("aws", "aws-kms")
 
 
@@ -39,7 +32,7 @@ def check(envelope: Envelope) -> None:
         for name in _TEXTS
         if (size := len(getattr(envelope, name).encode())) > MAX_TEXT_BYTES
     ]
-    if not 1 <= envelope.version <= _MAX_VERSION:
-        problems.append(f"version must be from 1 to {_MAX_VERSION}")
+    if not 1 <= envelope.version <= MAX_VERSION:
+        problems.append(f"version must be from 1 to {MAX_VERSION}")
     if problems:
         raise InvalidEnvelopeError(problems)

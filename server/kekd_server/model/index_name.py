@@ -1,17 +1,16 @@
 """Index names, and the key that each has in a store."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
+from kekd_common.limits import MAX_INDEX_KEY_BYTES
 from kekd_server.model.errors import InvalidIndexNameError
 
 _SUFFIX: Final = ".kms.cat"
 _PLAIN: Final = re.compile("[A-Za-z0-9._-]*")
 """Text that is its own encoding, as that of nearly every name is."""
-MAX_KEY_BYTES: Final = 255
-"""The longest file name that Linux filesystems take (NAME_MAX); kept to on every store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class IndexName:
     """
 
     value: str
-    key: str = ""
+    key: str = field(init=False)
     """File or object name of the envelope: the name percent-encoded, then `.kms.cat`, as CyborgDB
     0.18 has it. Distinct names have distinct keys, and no key is `.`, `..` or holds a `/`."""
 
@@ -31,10 +30,10 @@ class IndexName:
             # To the letter what cyborgdb_core 0.18 says: existing callers match on it.
             raise InvalidIndexNameError("index_name cannot be empty.")
         key = _encoded(self.value) + _SUFFIX
-        if len(key) > MAX_KEY_BYTES:
+        if len(key) > MAX_INDEX_KEY_BYTES:
             raise InvalidIndexNameError(
                 f"index_name is too long: percent-encoded and with {_SUFFIX} it takes {len(key)}"
-                f" bytes, and {MAX_KEY_BYTES} is the limit on every store."
+                f" bytes, and {MAX_INDEX_KEY_BYTES} is the limit on every store."
             )
         object.__setattr__(self, "key", key)
 
@@ -54,13 +53,13 @@ class NamePrefix:
     """What index names may start with. Raises `InvalidIndexNameError` if no name can."""
 
     value: str
-    key: str = ""
+    key: str = field(init=False)
     """What the keys of all names with the prefix start with. Others' may too: of `ab`, the key is
     `ab.kms.cat`, which also starts with that of the prefix `ab.`."""
 
     def __post_init__(self) -> None:
         key = _encoded(self.value)
-        if len(key) > MAX_KEY_BYTES:
+        if len(key) > MAX_INDEX_KEY_BYTES:
             raise InvalidIndexNameError(f"prefix is longer than any index name: {len(key)} bytes.")
         object.__setattr__(self, "key", key)
 

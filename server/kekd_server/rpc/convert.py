@@ -1,8 +1,8 @@
 """Messages to values and back. What a caller sends is checked here or as the value is made."""
 
 from functools import lru_cache
-from typing import Final
 
+from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IDEMPOTENCY_KEY_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
 from kekd_server.access.principal import Caller
@@ -13,12 +13,6 @@ from kekd_server.storage.location import DiskLocation, Location, MemoryLocation,
 from kekd_server.storage.store import Push, StoredEnvelope
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.write_attempt import WriteAttempt
-
-MAX_PAGE_SIZE = 1000
-_MAX_NAMES = 1000
-_MAX_PUSHES = 1000
-
-_MAX_KEY_BYTES: Final = 128
 
 Write = (
     pb.CreateEnvelopeRequest
@@ -106,8 +100,8 @@ def index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | K
     """Each name once, with what it is or why it is none. Raises `InvalidRequestError` for none or
     too many.
     """
-    if not 0 < len(request.index_names) <= _MAX_NAMES:
-        raise InvalidRequestError(f"index_names must be 1 to {_MAX_NAMES} names.")
+    if not 0 < len(request.index_names) <= MAX_BATCH_ENTRIES:
+        raise InvalidRequestError(f"index_names must be 1 to {MAX_BATCH_ENTRIES} names.")
     return {sent: _name(sent) for sent in request.index_names}
 
 
@@ -124,8 +118,8 @@ def push(sent: pb.PushEnvelopeRequest | pb.EnvelopePush) -> Push:
 
 def pushes(request: pb.BatchPushEnvelopesRequest) -> list[Push | KekdError]:
     """Each push, or why it is none. Raises `InvalidRequestError` for none or too many."""
-    if not 0 < len(request.pushes) <= _MAX_PUSHES:
-        raise InvalidRequestError(f"pushes must be 1 to {_MAX_PUSHES} envelopes.")
+    if not 0 < len(request.pushes) <= MAX_BATCH_ENTRIES:
+        raise InvalidRequestError(f"pushes must be 1 to {MAX_BATCH_ENTRIES} envelopes.")
     return [_push(it) for it in request.pushes]
 
 
@@ -227,8 +221,10 @@ def attempt(request: Write, caller: Caller, *, is_retry: bool) -> WriteAttempt |
                 " writes that are to be sent again."
             )
         return None
-    if len(key) > _MAX_KEY_BYTES:
-        raise InvalidRequestError(f"idempotency_key must have at most {_MAX_KEY_BYTES} bytes.")
+    if len(key) > MAX_IDEMPOTENCY_KEY_BYTES:
+        raise InvalidRequestError(
+            f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY_BYTES} bytes."
+        )
     request.is_retry = False  # so that the request is the same in each attempt
     sent = request.SerializeToString(deterministic=True)
     parts = (caller.identity.encode(), type(request).__name__.encode(), sent)
@@ -237,6 +233,6 @@ def attempt(request: Write, caller: Caller, *, is_retry: bool) -> WriteAttempt |
 
 def page_size(request: pb.ListEnvelopesRequest) -> int:
     """Raises `InvalidRequestError` if it is out of range."""
-    if not 0 <= request.page_size <= MAX_PAGE_SIZE:
-        raise InvalidRequestError(f"page_size must be from 0 to {MAX_PAGE_SIZE}.")
-    return request.page_size or MAX_PAGE_SIZE
+    if not 0 <= request.page_size <= MAX_BATCH_ENTRIES:
+        raise InvalidRequestError(f"page_size must be from 0 to {MAX_BATCH_ENTRIES}.")
+    return request.page_size or MAX_BATCH_ENTRIES

@@ -17,14 +17,13 @@ from typing import Final, NamedTuple, cast
 
 import grpc.aio
 
+from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener
 from kekd_server.rpc import grpcio_server
 
 _log = logging.getLogger(__name__)
-
-MAX_REQUEST_BYTES: Final = 64 * 1024
 
 MAX_STREAMS: Final = 100
 """Calls and watches at once on one connection; more wait in the client. So a connection that begins

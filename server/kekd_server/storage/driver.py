@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
+from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -10,11 +11,11 @@ from kekd_server.storage.write_attempt import WriteAttempt
 NameRange: TypeAlias = NamePrefix | KeyRanges
 """Has `keys`, which the keys of its names start with or `is_exact`, and `name_of` for each."""
 
-MOST_BYTES: Final = 128 * 1024
-"""Twice the largest request: what is longer isn't an envelope, and isn't read to its end."""
+MAX_RECORD_BYTES: Final = 2 * MAX_REQUEST_BYTES
+"""A longer record isn't an envelope, and isn't read to its end."""
 
-PROBE_BYTES: Final = MOST_BYTES // 2
-"""As long as a request, which no record exceeds."""
+PROBE_BYTES: Final = MAX_REQUEST_BYTES
+"""No record is longer than the request that stored it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,16 @@
 
 import os.path
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+from kekd_common.limits import (
+    MAX_BUCKET_BYTES,
+    MAX_ENDPOINT_BYTES,
+    MAX_PATH_BYTES,
+    MAX_PREFIX_BYTES,
+    MAX_REGION_BYTES,
+)
 from kekd_server.model.errors import InvalidRequestError
-
-MAX_PATH_BYTES: Final = 4096
-"""As PATH_MAX of Linux."""
-MAX_BUCKET_BYTES: Final = 255
-MAX_PREFIX_BYTES: Final = 1024
-"""As S3's keys."""
-MAX_REGION_BYTES: Final = 255
-MAX_ENDPOINT_BYTES: Final = 1024
 
 AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
 """Where a request names its bucket: in the path, or as part of the host; `auto` is the path at an

@@ -17,12 +17,10 @@ from kekd.kek.errors import (
 from kekd.kek.provider import KEK_BYTES, KeyDescription, Provider, Wrapped, checked, scrub
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
+from kekd_common.limits import MAX_WRAPPED_KEK_BYTES
 
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
-
-_MAX_CIPHERTEXT_BYTES: Final = 6144
-"""What kms.Decrypt takes (https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html)."""
 
 _ANOTHER_KEY: Final = (AccessDeniedError, KeyNotFoundError, WrongKeyError)
 _ONE_OF_TWO_KEYS: Final = (
@@ -180,7 +178,7 @@ class AwsKms:
 
     def _key_of(self, wrapped: Wrapped) -> str:
         """The key that wrapped it; not one that the slot doesn't allow, whatever KMS would say."""
-        if not 0 < len(wrapped.wrapped_kek) <= _MAX_CIPHERTEXT_BYTES:
+        if not 0 < len(wrapped.wrapped_kek) <= MAX_WRAPPED_KEK_BYTES:
             raise TamperedError(
                 f"The wrapped KEK has {len(wrapped.wrapped_kek)} bytes, which KMS never makes:"
                 " restore the envelope.",

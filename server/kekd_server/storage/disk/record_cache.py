@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from kekd_server.storage.disk.durable import close_quietly
 from kekd_server.storage.disk.page_cache import open_if_cached, read_if_cached
-from kekd_server.storage.driver import MOST_BYTES, StoredRecord
+from kekd_server.storage.driver import MAX_RECORD_BYTES, StoredRecord
 from kekd_server.storage.etag import etag_of
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -129,7 +129,7 @@ def _read(file: int) -> StoredRecord:
     """
     record = b""
     try:
-        while len(record) < MOST_BYTES and (part := os.read(file, _CHUNK_BYTES)):
+        while len(record) < MAX_RECORD_BYTES and (part := os.read(file, _CHUNK_BYTES)):
             record += part
     except IsADirectoryError:
         pass  # there is something, and it is no record

@@ -22,7 +22,7 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.driver import MOST_BYTES, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.driver import MAX_RECORD_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.location import AddressingStyle, S3Location
 from kekd_server.storage.s3.errors import is_missing, translated
 from kekd_server.storage.s3.keystore import S3Keystore
@@ -256,7 +256,7 @@ class S3Driver:
     def _get(self, name: IndexName) -> StoredRecord:
         answer = self._s3.get_object(Bucket=self._bucket, Key=self._key(name))
         with answer["Body"] as body:
-            return StoredRecord(body.read(MOST_BYTES), unquoted(answer["ETag"]))
+            return StoredRecord(body.read(MAX_RECORD_BYTES), unquoted(answer["ETag"]))
 
     def _key(self, name: IndexName) -> str:
         return self._folder + name.key

@@ -15,7 +15,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from kekd_server.storage.driver import MOST_BYTES
+from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.s3.errors import CONFLICT, SERVER_ERROR, is_missing, status_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class S3Object:
     def _read(self) -> Version:
         answer = self._s3.get_object(**self._where)
         with answer["Body"] as body:
-            body.read(MOST_BYTES)  # so that the connection can be used again
+            body.read(MAX_RECORD_BYTES)  # so that the connection can be used again
         return Version(
             unquoted(answer["ETag"]),
             answer["Metadata"].get(_MARK, ""),
