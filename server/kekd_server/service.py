@@ -247,7 +247,7 @@ class EnvelopeService:
         attempt: WriteAttempt | None = None,
     ) -> bool:
         """Idempotent; whether there was an envelope. `attempt` as for `create`."""
-        method: Method = "destroy" if if_etag is None else "delete"
+        method: Method = "delete" if if_etag is None else "delete-if-match"
         store = self._select(caller, method, location, name.value)
         deed = self._guard.deed(caller, method, store.name, name.value)
 

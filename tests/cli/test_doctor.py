@@ -138,7 +138,7 @@ def test_a_sample_has_any_name() -> None:
 
 def test_a_caller_who_may_not_list_is_warned(start_daemon: StartDaemon) -> None:
     rule = {"name": "r", "identities": "*", "indexes": "kekd-doctor-*"}
-    methods = ["read", "create", "push", "delete"]
+    methods = ["read", "create", "push", "delete-if-match"]
     daemon = start_daemon("--memory", config={"policy": [{**rule, "methods": methods}]})
     (found,) = records_of(doctor(daemon.address))
     assert (found["level"], found["advice"]) == ("warning", "let this caller list and read")

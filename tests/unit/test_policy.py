@@ -1,4 +1,4 @@
-"""Who may do what: the function that decides, and what it refuses to decide by."""
+"""Who may do what: the function that decides, and what it refuses to evaluate by."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kekd_common.policy import METHODS, Method, PolicyError, Rule, decide, read
+from kekd_common.policy import METHODS, Method, PolicyError, Rule, evaluate, read
 
 RULES = [
     Rule(name="service", identities=("spiffe://prod/ns/*/sa/db",), methods=("read", "watch")),
@@ -18,8 +18,8 @@ RULES = [
         indexes=("a-*", "shared"),
     ),
     Rule(name="any of a", identities=("dns:?.example",), methods=("list",)),
-    Rule(name="careful", identities=("cn:careful",), methods=("delete",)),
-    Rule(name="operator", identities=("listener:operator",), methods=("destroy", "create")),
+    Rule(name="careful", identities=("cn:careful",), methods=("delete-if-match",)),
+    Rule(name="operator", identities=("listener:operator",), methods=("delete", "create")),
 ]
 
 
@@ -34,7 +34,7 @@ RULES = [
         ("xspiffe://prod/ns/x/sa/db", "read", "memory", "i", None),
         ("SPIFFE://prod/ns/x/sa/db", "read", "memory", "i", None),
         ("dns:a.example", "read", "disk:/a", "a-1", "tenant a"),
-        ("dns:a.example", "destroy", "disk:/a", "shared", "tenant a"),
+        ("dns:a.example", "delete", "disk:/a", "shared", "tenant a"),
         ("dns:a.example", "read", "disk:/a", "A-1", None),
         ("dns:a.example", "read", "disk:/a", "b-1", None),
         ("dns:a.example", "read", "disk:/b", "a-1", None),
@@ -44,10 +44,10 @@ RULES = [
         ("dns:a.example", "read", None, "a-1", "tenant a"),
         ("dns:bb.example", "list", "disk:/b", None, None),
         ("email:a.example", "read", "disk:/a", "a-1", None),
-        ("cn:careful", "delete", "memory", "i", "careful"),
-        ("cn:careful", "destroy", "memory", "i", None),
-        ("listener:operator", "destroy", "memory", "i", "operator"),
-        ("listener:operator", "delete", "memory", "i", "operator"),  # implied
+        ("cn:careful", "delete-if-match", "memory", "i", "careful"),
+        ("cn:careful", "delete", "memory", "i", None),
+        ("listener:operator", "delete", "memory", "i", "operator"),
+        ("listener:operator", "delete-if-match", "memory", "i", "operator"),  # implied
         ("listener:operator", "create", "memory", "i", "operator"),
         ("listener:operator", "push", "memory", "i", None),
         ("", "read", "memory", "i", None),
@@ -56,18 +56,18 @@ RULES = [
 def test_the_first_rule_that_lets_it_decides(
     identity: str, method: Method, store: str | None, index: str | None, decided: str | None
 ) -> None:
-    rule = decide(RULES, identity, method, store, index)
+    rule = evaluate(RULES, identity, method, store, index)
     assert (rule.name if rule else None) == decided
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_rules_nobody_may_do_anything(method: Method) -> None:
-    assert decide([], "listener:unix", method, "memory", "i") is None
+    assert evaluate([], "listener:unix", method, "memory", "i") is None
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_star_is_every_method(method: Method) -> None:
-    assert decide([RULES[1]], "dns:a.example", method, "disk:/a", "a-1")
+    assert evaluate([RULES[1]], "dns:a.example", method, "disk:/a", "a-1")
 
 
 @pytest.fixture
@@ -105,6 +105,10 @@ def test_a_policy_without_rules_is_one(file: Path) -> None:
         (RULE | {"identitys": ["x"]}, "policy.0.identitys: there is no such key in a rule"),
         (RULE | {"methods": ["raed"]}, "policy.0.methods.0"),
         (RULE | {"methods": []}, "policy.0.methods"),
+        (
+            RULE | {"methods": "destroy"},
+            "policy.0.methods.0: 'destroy' is reserved",
+        ),
         (RULE | {"identities": []}, "policy.0.identities"),
         (RULE | {"identities": [""]}, "policy.0.identities.0"),
         (RULE | {"indexes": [7]}, "policy.0.indexes.0"),

@@ -11,7 +11,7 @@ from kekd._cli.terminal import say
 if TYPE_CHECKING:
     from kekd_common.policy import Method
 
-METHODS: Final = ("read", "list", "create", "push", "delete", "destroy", "watch")
+METHODS: Final = ("read", "list", "create", "push", "delete", "delete-if-match", "watch")
 
 
 @main.group()
@@ -46,7 +46,7 @@ def check(
     Exit code 0 if it is allowed, 7 if it is denied, and 2 if there is no policy to tell.
     """
     try:
-        from kekd_common.policy import PolicyError, decide, read  # noqa: PLC0415  (of the daemon's extra)
+        from kekd_common.policy import PolicyError, evaluate, read  # noqa: PLC0415  (of the daemon's extra)
     except ImportError:
         raise click.UsageError(
             "policies are read with what the daemon needs: pip install 'kekd[server]'"
@@ -60,7 +60,7 @@ def check(
         if not identity.startswith("listener:"):  # a certificate is shown to either
             click.get_current_context().exit(2)
         return
-    rule = decide(rules, identity, method, store, index)
+    rule = evaluate(rules, identity, method, store, index)
     if rule:
         say(f"allowed by rule {rule.name}")
         return

@@ -1,6 +1,6 @@
-"""Who may do what. The daemon decides by it, and `kekctl policy check` tells how it would."""
+"""The access policy. The daemon and `kekctl policy check` evaluate it with the same functions."""
 
-from kekd_common.policy.document import DocumentError, contents
+from kekd_common.policy.document import DocumentError, load_yaml
 from kekd_common.policy.ranges import IndexRange, common_ranges, index_ranges
 from kekd_common.policy.rules import (
     METHODS,
@@ -8,10 +8,10 @@ from kekd_common.policy.rules import (
     Policy,
     PolicyError,
     Rule,
-    applying,
-    covering,
-    decide,
+    evaluate,
+    first_match,
     read,
+    rules_for,
 )
 
 __all__ = [
@@ -22,11 +22,11 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Rule",
-    "applying",
     "common_ranges",
-    "contents",
-    "covering",
-    "decide",
+    "evaluate",
+    "first_match",
     "index_ranges",
+    "load_yaml",
     "read",
+    "rules_for",
 ]

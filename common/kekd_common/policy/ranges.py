@@ -1,4 +1,4 @@
-"""Which indexes the rules of a policy can cover, as ranges that a store can be asked for."""
+"""The index ranges that the rules of a policy can match, which a store can list."""
 
 from collections.abc import Iterable, Sequence
 from re import compile as pattern
@@ -10,7 +10,7 @@ _WILDCARD: Final = pattern(r"[*?\[]")
 
 
 class IndexRange(NamedTuple):
-    """The indexes that start with `text`, or the one of that very name."""
+    """All indexes that start with `text`, or the one index of that name."""
 
     text: str
     is_exact: bool = False
@@ -23,12 +23,12 @@ EVERY_INDEX: Final = IndexRange("")
 
 
 def index_ranges(rules: Iterable[Rule]) -> list[IndexRange]:
-    """Every index that one of the rules covers is in one of these. They may hold others too."""
+    """Returns ranges that contain every index that a rule matches. They may contain others too."""
     return _without_covered({_range(glob) for rule in rules for glob in rule.indexes})
 
 
 def common_ranges(one: Sequence[IndexRange], other: Sequence[IndexRange]) -> list[IndexRange]:
-    """What is in a range of both."""
+    """Returns the intersection of two lists of ranges."""
     if EVERY_INDEX in one:
         return list(other)
     if EVERY_INDEX in other:
@@ -42,13 +42,13 @@ def _range(glob: str) -> IndexRange:
 
 
 def _covered(inner: Sequence[IndexRange], outer: Sequence[IndexRange]) -> Iterable[IndexRange]:
-    prefixes = tuple(it.text for it in outer if not it.is_exact)
-    exact = {it for it in outer if it.is_exact}
-    return (it for it in inner if it in exact or it.text.startswith(prefixes))
+    exact = {candidate for candidate in outer if candidate.is_exact}
+    prefixes = tuple(prefix.text for prefix in outer if not prefix.is_exact)
+    return (wanted for wanted in inner if wanted in exact or wanted.text.startswith(prefixes))
 
 
 def _without_covered(ranges: Iterable[IndexRange]) -> list[IndexRange]:
-    """Sorted, a prefix is followed at once by what starts with it."""
+    """Sorted, what starts with a prefix follows that prefix directly."""
     kept: list[IndexRange] = []
     for candidate in sorted(ranges):
         if not (kept and kept[-1].covers(candidate)):

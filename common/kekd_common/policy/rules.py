@@ -1,4 +1,4 @@
-"""The rules of a policy, and what decides by them."""
+"""The rules of a policy, and the function that evaluates them."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -14,78 +14,86 @@ from pydantic import (
     ValidationError,
 )
 
-from kekd_common.policy.document import DocumentError, contents
+from kekd_common.policy.document import DocumentError, load_yaml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Method: TypeAlias = Literal["read", "list", "create", "push", "delete", "destroy", "watch"]
-"""What can be done. `delete` removes the very envelope that the caller names by its etag, `destroy`
-whatever is there; who may destroy may delete."""
+Method: TypeAlias = Literal["read", "list", "create", "push", "delete", "delete-if-match", "watch"]
+"""`delete` removes an envelope unconditionally, `delete-if-match` only the one with the etag that
+the caller names. `delete` includes `delete-if-match`."""
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
-_IMPLIED: Final[dict[str, str]] = {"delete": "destroy"}
+_INCLUDED_IN: Final[dict[str, str]] = {"delete-if-match": "delete"}
 
 
 class PolicyError(Exception):
-    """A policy can't be used. `problems` holds every reason, a line each."""
+    """The policy is invalid. `problems` holds every reason, one line each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
-def _several(value: object) -> object:
-    """One can be written without the brackets of a list."""
+def _as_list(value: object) -> object:
+    """Accepts a single string in place of a list."""
     return [value] if isinstance(value, str) else value
 
 
+def _reject_destroy(method: object) -> object:
+    if method == "destroy":
+        raise ValueError(
+            "'destroy' is reserved: write 'delete' to allow every delete, or 'delete-if-match' to"
+            " allow only deletes that name an etag"
+        )
+    return method
+
+
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
-Globs = Annotated[tuple[Text, ...], BeforeValidator(_several), Field(min_length=1)]
-Methods = Annotated[
-    tuple[Method | Literal["*"], ...], BeforeValidator(_several), Field(min_length=1)
-]
+Globs = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1)]
+RuleMethod = Annotated[Method | Literal["*"], BeforeValidator(_reject_destroy)]
+RuleMethods = Annotated[tuple[RuleMethod, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class Rule(BaseModel):
-    """Lets some identities do something. What no rule lets happen doesn't: a policy has no rules
-    that forbid, so that none can be hidden by another, and their order says nothing.
+    """Allows some identities to call some methods. A call that no rule allows is denied. No rule
+    denies, so no rule can hide another, and their order doesn't matter.
 
-    Identities, stores and indexes are globs as of Python's fnmatch: * stands for anything, also
-    for slashes and nothing, ? for any one character, [abc] for one of three.
+    Identities, stores and indexes are globs as in Python's fnmatch: `*` matches any text, including
+    slashes and the empty text, `?` one character, and `[abc]` one of three.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Text
-    """For audit lines, and for whoever asks which rule decides."""
+    """Names the rule in the audit log and in `kekctl policy check`."""
     identities: Globs
-    methods: Methods
+    methods: RuleMethods
     stores: Globs = ("*",)
-    """By their names, such as disk:/var/lib/cyborgdb."""
+    """Match the names of stores, such as disk:/var/lib/cyborgdb."""
     indexes: Globs = ("*",)
 
-    def lets(self, identity: str, method: Method, store: str | None) -> bool:
-        """To some index. None stands for any store: whether there may be one."""
+    def allows(self, identity: str, method: Method, store: str | None) -> bool:
+        """Returns whether the rule allows the method for some index. None means: in some store."""
         return (
-            not {"*", method, _IMPLIED.get(method)}.isdisjoint(self.methods)
-            and _fits(identity, self.identities)
-            and (store is None or _fits(store, self.stores))
+            not {"*", method, _INCLUDED_IN.get(method)}.isdisjoint(self.methods)
+            and _matches(identity, self.identities)
+            and (store is None or _matches(store, self.stores))
         )
 
-    def covers(self, index: str) -> bool:
-        return _fits(index, self.indexes)
+    def matches_index(self, index: str) -> bool:
+        return _matches(index, self.indexes)
 
 
 def _distinct(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     names = [rule.name for rule in rules]
-    if doubled := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two rules are named '{doubled[0]}'")
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two rules are named '{duplicates[0]}'")
     return rules
 
 
 Policy = Annotated[tuple[Rule, ...], AfterValidator(_distinct)]
-"""Without any rule, nobody may do anything."""
+"""A policy without rules denies every call."""
 
 
 class _File(BaseModel):
@@ -93,47 +101,48 @@ class _File(BaseModel):
 
 
 def read(path: Path) -> tuple[Rule, ...] | None:
-    """The policy in a configuration file of the daemon, whose other settings it doesn't look at;
-    None if it has none. Raises `PolicyError`.
+    """Reads the policy of a configuration file, and none of its other settings. Returns None if the
+    file has no policy. Raises `PolicyError`.
     """
     try:
-        return _File.model_validate(contents(path)).policy
+        return _File.model_validate(load_yaml(path)).policy
     except DocumentError as error:
         raise PolicyError([str(error)]) from error
     except ValidationError as error:
-        raise PolicyError([f"{path}: {_problem(it)}" for it in error.errors()]) from None
+        raise PolicyError([f"{path}: {_problem(detail)}" for detail in error.errors()]) from None
 
 
-def decide(
+def evaluate(
     policy: Sequence[Rule], identity: str, method: Method, store: str | None, index: str | None
 ) -> Rule | None:
-    """The first rule that lets it happen; None where it mustn't. It depends on nothing else.
+    """Returns the first rule that allows the call, or None if it is denied.
 
-    None stands for any store, or any index: whether there may be one.
+    A store or index of None means: some store, or some index. The result depends on the arguments
+    alone.
     """
-    return covering(applying(policy, identity, method, store), index)
+    return first_match(rules_for(policy, identity, method, store), index)
 
 
-def applying(
+def rules_for(
     policy: Sequence[Rule], identity: str, method: Method, store: str | None
 ) -> tuple[Rule, ...]:
-    """The rules of which only the index is to be seen yet."""
-    return tuple(it for it in policy if it.lets(identity, method, store))
+    """Returns the rules that allow the call if they match its index."""
+    return tuple(rule for rule in policy if rule.allows(identity, method, store))
 
 
-def covering(rules: Iterable[Rule], index: str | None) -> Rule | None:
-    """The first of those rules that covers it."""
+def first_match(rules: Iterable[Rule], index: str | None) -> Rule | None:
+    """Returns the first of these rules that matches the index."""
     for rule in rules:  # a generator takes twice as long, for each get
-        if index is None or rule.covers(index):
+        if index is None or rule.matches_index(index):
             return rule
     return None
 
 
-def _fits(name: str, globs: Sequence[str]) -> bool:
-    return "*" in globs or any(fnmatchcase(name, it) for it in globs)
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return "*" in globs or any(fnmatchcase(name, glob) for glob in globs)
 
 
 def _problem(error: "ErrorDetails") -> str:
     text = error["msg"].removeprefix("Value error, ")
     text = text.replace("Extra inputs are not permitted", "there is no such key in a rule")
-    return f"{'.'.join(str(it) for it in error['loc'])}: {text}"
+    return f"{'.'.join(str(part) for part in error['loc'])}: {text}"

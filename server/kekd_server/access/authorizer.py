@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
-from kekd_common.policy import IndexRange, Method, Rule, covering
+from kekd_common.policy import IndexRange, Method, Rule, first_match
 from kekd_server.access.audit_log import AuditLog
 from kekd_server.access.caller_rules import CallerRules
 from kekd_server.access.decision import Deed, lines
@@ -77,7 +77,7 @@ class Authorizer:
         """What says of an index whether it is one of those."""
         to_sweep = self._rules.applying(sweep.caller, sweep.method, sweep.store)
         to_read = self._rules.applying(sweep.caller, "read", sweep.store)
-        return lambda it: bool(covering(to_sweep, it) and covering(to_read, it))
+        return lambda it: bool(first_match(to_sweep, it) and first_match(to_read, it))
 
     def visible_ranges(self, sweep: Deed) -> Sequence[IndexRange]:
         """The index ranges that a listing of this sweep has to scan."""
@@ -88,7 +88,7 @@ class Authorizer:
     ) -> bool:
         """Decides nothing, and so records nothing."""
         rules = self._rules.applying(caller, method, store)
-        return bool(rules) and any(covering(rules, it) for it in indexes)
+        return bool(rules) and any(first_match(rules, it) for it in indexes)
 
     def knows(self, caller: Caller, store: str) -> bool:
         """Whether the caller may do anything in a configured store."""
@@ -231,5 +231,5 @@ def _seen(ending: asyncio.Future[Any]) -> None:
 
 
 def _deed(caller: Caller, method: Method, store: str, index: str, rules: Iterable[Rule]) -> Deed:
-    rule = covering(rules, index)
+    rule = first_match(rules, index)
     return Deed(caller, method, store, index, rule.name if rule else None)

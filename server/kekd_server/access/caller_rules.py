@@ -8,9 +8,9 @@ from kekd_common.policy import (
     IndexRange,
     Method,
     Rule,
-    applying,
     common_ranges,
     index_ranges,
+    rules_for,
 )
 from kekd_server.access.principal import Caller
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
@@ -76,4 +76,4 @@ class CallerRules:
     def _applying(self, caller: Caller, method: Method, store: str) -> tuple[Rule, ...]:
         if self._policy is None:
             return _LOCAL if caller.is_local else ()
-        return applying(self._policy, caller.identity, method, store)
+        return rules_for(self._policy, caller.identity, method, store)

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from kekd_common.address import DEFAULT_TCP_PORT, default_socket, require_expanded, state_folder
-from kekd_common.policy import DocumentError, Policy, contents
+from kekd_common.policy import DocumentError, Policy, load_yaml
 from kekd_server.access.authorizer import OnFailure
 from kekd_server.config.tls import INCOMPLETE, FilePath, TlsSettings
 from kekd_server.listeners.engine import EngineName
@@ -358,7 +358,7 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
     written: dict[str, Any] = {}
     problems = []
     try:
-        written = contents(file) if file else {}
+        written = load_yaml(file) if file else {}
     except DocumentError as error:
         problems.append(str(error))
     origins = dict.fromkeys(Settings.model_fields, "default")

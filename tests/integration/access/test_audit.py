@@ -57,7 +57,7 @@ def test_a_write_is_recorded_before_and_after(daemon: Daemon, file: Path) -> Non
     assert [(it["method"], it["etag_before"], it["etag_after"]) for it in entries[1::2]] == [
         ("create", None, created),
         ("push", created, pushed),
-        ("destroy", pushed, None),
+        ("delete", pushed, None),
     ]
 
 

@@ -101,7 +101,7 @@ class _StoreProbe:
         self._may_exist |= self._is_uncertain
         advice = ""
         if isinstance(error, PermissionDeniedError) and error.reason != Reason.STORE_NOT_CONFIGURED:
-            advice = f"let this caller read, create, push and delete the indexes {PREFIX}*"
+            advice = f"let this caller read, create, push and delete-if-match the indexes {PREFIX}*"
         return failure(self.check, f"{self._doing} failed: {error}", advice)
 
     def clean_up(self) -> list[Finding]:
