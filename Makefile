@@ -9,21 +9,38 @@ UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: 
 PROTO_OUT ?= protos
 SCHEMA_OUT ?= schema/kekd_schema
 
-.PHONY: run test lint generate bench clean
+PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 1) --dist=worksteal
+SLOW := slow or torture or systemd
 
-run: $(VENV)/run
+.PHONY: help run check fast test test-slow test-all stress generate bench clean
+
+help: ## List these targets
+	@sed -En 's/^([a-z-]+):.* ## (.+)/make \1\t\2/p' Makefile | expand -t 16
+
+run: $(VENV)/run ## Start a daemon on a Unix socket and 127.0.0.1:7535
 	@$(BIN)/kekd
 
-test: lint
-	$(BIN)/pytest --numprocesses=3 --dist=worksteal
-
-lint: $(VENV)/dev
+check: $(VENV)/dev ## Run the linters and the type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint
 
-generate: $(VENV)/dev
+fast: $(VENV)/dev ## Run the unit tests, which need no daemon, socket or process
+	$(PYTEST) -m "not external and not ($(SLOW))" tests/unit tests/test_architecture.py
+
+test: check ## Run the linters, the type checker and the tests, except the slow ones
+	$(PYTEST) -m "not ($(SLOW))"
+
+test-slow: $(VENV)/dev ## Run the tests that `make test` leaves out: slow, torture and systemd
+	$(PYTEST) -m "$(SLOW)"
+
+test-all: test test-slow ## Run every test
+
+stress: $(VENV)/dev ## Run every test while other processes take nine tenths of the processors
+	$(BIN)/python -m tests.stress
+
+generate: $(VENV)/dev ## Generate the code for protos/ and schema/
 	$(BIN)/python -m grpc_tools.protoc -Ikekd_proto/v1=protos/kekd/v1 \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) \
@@ -31,10 +48,10 @@ generate: $(VENV)/dev
 	  kekd_proto/v1/daemon.proto kekd_proto/v1/envelope.proto
 	$(BIN)/flatc --python --python-typing --gen-onefile -o $(SCHEMA_OUT) schema/kms_blob.fbs
 
-bench: $(VENV)/bench
+bench: $(VENV)/bench ## Measure, for bench/README.md
 	$(BIN)/python -m bench
 
-clean:
+clean: ## Remove .venv
 	rm -rf $(VENV)
 
 $(VENV)/run $(VENV)/dev $(VENV)/bench: $(VENV)/%: pyproject.toml

@@ -105,6 +105,7 @@ def test_error_of_a_close_after_writing_counts(path: Path, temporary: Path, fail
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.external
 def test_temporary_file_of_a_killed_process_is_removed(path: Path, temporary: Path) -> None:
     command = [sys.executable, "-c", KILLED_BEFORE_THE_RENAME, str(path), str(temporary)]
     assert subprocess.run(command, check=False).returncode == 1

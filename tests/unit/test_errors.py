@@ -64,6 +64,7 @@ def test_the_documented_table_is_the_table() -> None:
     ]
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("code", grpc.StatusCode)
 def test_a_call_that_grpc_ended_is_an_envelope_error_of_its_status(code: grpc.StatusCode) -> None:
     error = channel.translated(FailedCall(code), "unix:/x", operations.get(None, "i"))
@@ -71,6 +72,7 @@ def test_a_call_that_grpc_ended_is_an_envelope_error_of_its_status(code: grpc.St
     assert code.name in str(error)
 
 
+@pytest.mark.external
 @pytest.mark.parametrize(
     ("code", "says"),
     [

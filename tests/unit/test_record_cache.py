@@ -160,6 +160,7 @@ def test_a_file_that_is_gone_is_not_served(path: Path) -> None:
         cache.read(str(path))
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("way", ["overwrite", "remove and make", "replace, mtime set back"])
 def test_a_busy_writer_is_never_behind(path: Path, reads: list[int], way: str) -> None:
     told = path.with_name("told")

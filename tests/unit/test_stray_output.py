@@ -23,6 +23,7 @@ os.write(2, b"after the log\\n")
 """
 
 
+@pytest.mark.external
 def test_every_line_is_json_while_the_log_is() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], stderr=subprocess.PIPE, check=True)
     *lines, last = done.stderr.decode().splitlines()

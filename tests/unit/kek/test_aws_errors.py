@@ -226,6 +226,7 @@ def silence() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.external
 def test_silence_ends_with_the_time(aws_credentials: dict[str, str], silence: str) -> None:
     kms = AwsKms(Slot("prod", "aws-kms", KEY, endpoint_url=silence), timeout=1)
     start = time.monotonic()
@@ -235,6 +236,7 @@ def test_silence_ends_with_the_time(aws_credentials: dict[str, str], silence: st
     assert time.monotonic() - start < 3
 
 
+@pytest.mark.external
 def test_nobody_there_may_pass(aws_credentials: dict[str, str]) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     kms = AwsKms(Slot("prod", "aws-kms", KEY, endpoint_url=nobody), timeout=0.1)
@@ -243,6 +245,7 @@ def test_nobody_there_may_pass(aws_credentials: dict[str, str]) -> None:
     assert caught.value.code == "EndpointConnectionError"
 
 
+@pytest.mark.external
 def test_without_credentials_it_says_so(aws: Aws, nothing_configured: None) -> None:
     kms = AwsKms(aws.slot("prod", "aws-kms", KEY), timeout=5)
     with pytest.raises(errors.CredentialsError) as caught:

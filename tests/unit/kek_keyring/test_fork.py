@@ -8,6 +8,8 @@ import pytest
 
 from tests.fixtures.daemon import clean_environment
 
+pytestmark = pytest.mark.external
+
 ROOT = Path(__file__).parents[3]
 
 PROLOGUE = """

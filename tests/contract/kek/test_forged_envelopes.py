@@ -11,9 +11,9 @@ import kekd
 from kekd.kek import Registry, Slot
 from kekd.kek.aws import session
 from kekd.kek.errors import KekError, KeyNotAllowedError
+from tests.contract.kek.relay import Relay
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import REGION
-from tests.unit.kek.relay import Relay
 
 ACCOUNT = "123456789012"
 OUR_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd"

@@ -19,9 +19,9 @@ from kekd.kek.errors import (
     KeyNotFoundError,
     SecretNotFoundError,
 )
+from tests.contract.kek.relay import HOUR, MINUTE, Relay
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import REGION
-from tests.unit.kek.relay import HOUR, MINUTE, Relay
 
 KEK = bytes(range(32))
 ROLE = "arn:aws:iam::222233334444:role/kekd"

@@ -18,9 +18,9 @@ from kekd.kek.errors import (
     ProviderUnavailableError,
 )
 from kekd_common import aws_credentials
+from tests.contract.kek.relay import Relay
 from tests.fixtures.credentials import CredentialEndpoint, write_credentials
 from tests.fixtures.s3 import REGION
-from tests.unit.kek.relay import Relay
 from tests.unit.kek_keyring.fakes import Backend
 
 KEK = bytes(range(32))
