@@ -1,4 +1,4 @@
-"""What a daemon tells of itself."""
+"""The status that a daemon reports."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,55 +7,56 @@ from datetime import datetime, timedelta
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
     name: str
-    """As the daemon's log has it, such as `disk:/var/lib/cyborgdb`."""
+    """The name in the daemon's log, such as `disk:/var/lib/cyborgdb`."""
     is_default: bool
-    """Whether it is what `None` in the place of a `StorageConfig` means."""
+    """Whether calls without a `StorageConfig` use this store."""
     healthy: bool
-    """As the daemon last found it; it looks by itself, and not because it is asked."""
+    """The result of the daemon's last health check; asking for the status doesn't start one."""
     error_message: str = ""
-    """Why it isn't healthy, and what to do."""
+    """Why the store is unhealthy, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateStatus:
     file: str
-    """Where the daemon reads it."""
+    """The path on the daemon's machine."""
     expires_at: datetime
     error: str = ""
-    """Why the files that are there now aren't in use; empty if they are."""
+    """Why the daemon rejected the current files and uses the previous ones; empty if it didn't."""
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
     version: str
     started_at: datetime
-    """Of the process that answered."""
+    """When the process that answered started."""
     now: datetime
-    """By the daemon's clock."""
+    """The daemon's clock."""
     engine: str
-    """`grpcio` or `native`: what speaks HTTP/2 at the address that was called."""
+    """The gRPC server implementation at the called address: `grpcio` or `native`."""
     workers: int
     stores: tuple[StoreStatus, ...]
-    """Those in which the caller may do anything, the default store first if it is one of them."""
+    """The stores that the caller has any access to. The default store is first, if included."""
     certificates: tuple[CertificateStatus, ...]
     warnings: tuple[str, ...] = ()
-    """What the operator should mend. The daemon tells only callers on its own machine."""
+    """Problems that the operator should fix. Reported only to callers on the daemon's machine."""
     policy_error: str = ""
-    """Why the policy file, as it is now, isn't in use; empty if it is. The former policy is."""
+    """Why the daemon rejected the changed policy and uses the previous one; empty if it didn't."""
     audit_error: str = ""
-    """Why the audit couldn't be written the last time; empty if it could."""
+    """Why the last write to the audit log failed; empty if it succeeded."""
 
-    def clock_skew(self, asked: datetime, answered: datetime) -> timedelta:
-        """How far, at least, the daemon's clock is ahead of the caller's, and if negative behind:
-        by its own the caller asked and was answered at these times, and nothing when `now` is
-        between them.
+    def clock_skew(self, sent_at: datetime, received_at: datetime) -> timedelta:
+        """Returns the minimum clock skew, daemon minus client.
+
+        The arguments are when the client sent the request and got the reply. The skew is zero if
+        the daemon's time lies between the two.
         """
-        return max(self.now - answered, timedelta()) + min(self.now - asked, timedelta())
+        return max(self.now - received_at, timedelta()) + min(self.now - sent_at, timedelta())
 
 
-def apart(lead: timedelta) -> str:
-    """Such a lead in words."""
-    if not lead:
-        return "as ours"
-    seconds = lead.total_seconds()
-    return f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} ours"
+def describe_skew(skew: timedelta) -> str:
+    """Describes the daemon's clock for a human, such as `7.0 s ahead of this machine`."""
+    if not skew:
+        return "in sync with this machine"
+    seconds = skew.total_seconds()
+    return f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"

@@ -65,7 +65,7 @@ def test_a_default_store_that_is_hidden_has_to_be_named_by_another(
     rule = {"name": "r", "identities": "*", "methods": "*", "stores": "memory"}
     flags = ("--disk", str(tmp_path / "keystore"), "--memory")
     daemon = start_daemon(*flags, config={"policy": [rule]})
-    assert "name another with --store" in export(daemon, code=2).stderr
+    assert "choose one with --store" in export(daemon, code=2).stderr
     assert '"store": "memory"' in export(daemon, "--store", "memory").stdout
 
 
@@ -180,7 +180,7 @@ def test_a_corrupt_record_is_named_and_the_rest_exported(
     file = tmp_path / "backup"
     done = export(daemon, "--file", file, code=1)
     (line,) = done.stderr.splitlines()
-    assert line.startswith("kekctl: left out: The stored envelope of index 'bad' is corrupt")
+    assert line.startswith("kekctl: skipped: The stored envelope of index 'bad' is corrupt")
     assert counts(restore(other, file))["created"] == 2
 
 
@@ -210,29 +210,32 @@ Damage = Callable[[list[str]], list[str]]
 DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "empty": (lambda _: [], ["the last line is missing"]),
     "cut off": (lambda it: it[:-1], ["the last line is missing"]),
-    "cut off in a line": (lambda it: [*it[:-2], it[-2][:40]], ["line 6: not JSON"]),
-    "something else": (lambda _: ['{"a": 1}', "x", "y"], ["line 1: not the beginning of what"]),
-    "a newer one": (lambda it: [changed(it[0], version=2), *it[1:]], ["line 1: a backup of a new"]),
+    "cut off in a line": (lambda it: [*it[:-2], it[-2][:40]], ["line 6: not an envelope"]),
+    "something else": (lambda _: ['{"a": 1}', "x", "y"], ["line 1: not a backup"]),
+    "a newer one": (
+        lambda it: [changed(it[0], version=2), *it[1:]],
+        ["line 1: the backup is from a newer"],
+    ),
     "one is missing": (
         lambda it: it[:2] + it[3:],
-        ["line 6: counts 5 envelopes, and there are 4"],
+        ["line 6: the last line counts 5 envelopes, but there are 4"],
     ),
     "one is twice": (
         lambda it: [*it[:3], *it[2:]],
-        ["line 4: a second envelope of index 'b'", "line 8: counts 5"],
+        ["line 4: duplicate index 'b'", "line 8: the last line counts 5"],
     ),
     "moved": (
         lambda it: [it[0], it[2], it[1], *it[3:]],
-        ["line 7: its checksum is of other lines"],
+        ["line 7: checksum mismatch: a line was changed or moved"],
     ),
-    "two files": (lambda it: it + it, ["line 8: it comes after the end", *["line"] * 6]),
+    "two files": (lambda it: it + it, ["line 8: line after the end", *["line"] * 6]),
     "changed": (
         lambda it: [it[0], changed(it[1], index_name="b2"), *it[2:]],
-        ["line 2: its checksum is of something else", "line 7: its checksum"],
+        ["line 2: checksum mismatch: the line was", "line 7: checksum"],
     ),
     "many": (
         lambda it: [it[0], "{", it[2], changed(it[3], etag="x"), "[]", *it[5:]],
-        ["line 2: not JSON", "line 4: its checksum", "line 5: not JSON", "line 7: its checksum"],
+        ["line 2: not an", "line 4: checksum", "line 5: not an", "line 7: checksum"],
     ),
 }
 
@@ -294,7 +297,7 @@ def test_a_line_of_a_backup_is_an_envelope(other: Daemon, backup: Path, command:
 def test_a_line_of_a_backup_that_was_changed_is_refused(other: Daemon, backup: Path) -> None:
     line = changed(backup.read_text().splitlines()[2], index_name="elsewhere")
     refused = kekctl("--address", other.address, "push", "-f", "-", stdin=line, code=2)
-    assert "its checksum is of something else: it was changed" in refused.stderr
+    assert "checksum mismatch: the line was changed" in refused.stderr
 
 
 def test_what_differs_is_refused_unless_it_is_to_be_overwritten(
@@ -305,7 +308,7 @@ def test_what_differs_is_refused_unless_it_is_to_be_overwritten(
     refused = restore(daemon, backup, code=1)
     assert counts(refused) == NOTHING | {"created": 1, "unchanged": 3, "refused": 1}
     assert refused.stderr == (
-        "kekctl: refused: index 'b': it has another envelope: --overwrite replaces it\n"
+        "kekctl: refused: index 'b': the stored envelope differs: give --overwrite to replace it\n"
     )
     assert client.get_index_kms(None, "b") == envelope(99)
     done = restore(daemon, backup, "--overwrite")

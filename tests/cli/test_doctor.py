@@ -33,12 +33,12 @@ from tests.fixtures.tls import DAY, Authority, TlsDaemon
 from tests.fixtures.workers import eventually
 
 PROMISES = [
-    "can be written and read",
+    "writable and readable",
     "a second create is refused",
     "a push with a stale etag is refused",
-    "of several pushes at once with the same etag, one is accepted",
+    "only one of several simultaneous pushes with the same etag is accepted",
     "a delete with a stale etag is refused",
-    "a push with an etag onto nothing is refused",
+    "a push with the etag of a deleted envelope is refused",
 ]
 MARK = "_kekd/keystore"
 """Of a keystore on S3, also while it has no envelopes."""
@@ -124,7 +124,7 @@ def test_only_as_many_records_are_read_as_asked_for(
             client.create_index_kms(None, str(number), kekd.KMSBlob(provider="none"))
     for asked, count in ((("--records", "3"), 3), ((), 5)):
         (total,) = records_of(doctor(daemon.address, *asked))
-        text = f"all {count} records that were read are intact"
+        text = f"all {count} records read are intact"
         assert (total["level"], total["text"]) == ("ok", text)
     assert records_of(doctor(daemon.address, "--records", "0")) == []
 
@@ -141,7 +141,7 @@ def test_a_caller_who_may_not_list_is_warned(start_daemon: StartDaemon) -> None:
     methods = ["read", "create", "push", "delete-if-match"]
     daemon = start_daemon("--memory", config={"policy": [{**rule, "methods": methods}]})
     (found,) = records_of(doctor(daemon.address))
-    assert (found["level"], found["advice"]) == ("warning", "let this caller list and read")
+    assert (found["level"], found["advice"]) == ("warning", "allow this caller to list and read")
 
 
 def test_a_line_has_the_level_and_what_to_do(daemon: Daemon) -> None:
@@ -160,7 +160,7 @@ def test_only_the_store_that_is_asked_for(start_daemon: StartDaemon, tmp_path: P
         "store memory"
     ] * len(PROMISES)
     (failure,) = failures(doctor(daemon.address, "--store", "disk:/elsewhere", code=1))
-    assert failure["advice"] == f"name one of disk:{tmp_path}/keystore, memory"
+    assert failure["advice"] == f"use disk:{tmp_path}/keystore, memory"
 
 
 def test_a_caller_who_may_do_nothing(start_daemon: StartDaemon) -> None:
@@ -168,7 +168,7 @@ def test_a_caller_who_may_do_nothing(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", config={"policy": [rule]})
     findings = doctor(daemon.address, code=1)
     (failed,) = failures(findings)
-    assert "lets it do nothing" in failed["text"]
+    assert "no policy rule allows this caller" in failed["text"]
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])
@@ -178,7 +178,7 @@ def test_a_folder_that_others_may_write(daemon: Daemon, mode: int) -> None:
     ((level, text),) = found(doctor(daemon.address, code=1), "socket's folder")
     assert (level, text) == (
         "failure",
-        f"{folder} may be written by others, who could replace the socket",
+        f"other users can write to {folder} and replace the socket",
     )
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_socket(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     findings = doctor(f"unix:{file}", code=1)
-    assert ("failure", f"{file} is no socket") in found(findings, "socket")
+    assert ("failure", f"{file} is not a socket") in found(findings, "socket")
 
 
 def test_a_folder_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_a_folder_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(Path, "stat", lambda _: owned)
         patch.setattr(Path, "lstat", lambda _: SimpleNamespace(st_uid=1000))
         folder, _ = address.check("unix:/run/kekd/kekd.sock", tls=False)
-    assert (folder.level, "who could replace it" in folder.text) == ("failure", True)
+    assert (folder.level, "can replace the socket" in folder.text) == ("failure", True)
 
 
 def test_a_socket_of_a_group_that_one_is_not_in(
@@ -210,7 +210,10 @@ def test_a_socket_of_a_group_that_one_is_not_in(
 ) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     _, socket = address.check(daemon.address, tls=False)
-    assert (socket.level, socket.text) == ("failure", f"you may not call {daemon.socket}")
+    assert (socket.level, socket.text) == (
+        "failure",
+        f"no permission to connect to {daemon.socket}",
+    )
     assert socket.advice == f"join the group {daemon.socket.group()}"
 
 
@@ -223,7 +226,7 @@ def test_loopback_without_tls_is_warned_of(start_daemon: StartDaemon) -> None:
     port = free_port()
     start_daemon("--memory", "--listen", f"127.0.0.1:{port}")
     ((level, text),) = found(doctor(f"127.0.0.1:{port}"), "address")
-    assert (level, "any user of this machine can call it" in text) == ("warning", True)
+    assert (level, "every user of this machine can call it" in text) == ("warning", True)
 
 
 # Stores
@@ -242,7 +245,7 @@ def test_s3_is_well(start_daemon: StartDaemon, bucket: Bucket) -> None:
         (("If-None-Match",), ["a second create replaced the first"]),
         (
             ("If-Match",),
-            ["several pushes at once with the same etag were accepted"],
+            ["several simultaneous pushes with the same etag were accepted"],
         ),
     ],
 )
@@ -268,7 +271,7 @@ def test_a_store_that_cannot_be_written(start_daemon: StartDaemon, tmp_path: Pat
     findings = doctor(daemon.address, code=1)
     problem = f"failed: The folder {keystore} is not there: is its volume mounted?"
     texts = [it["text"] for it in failures(findings)]
-    assert texts == [f"a create {problem}", f"reading them {problem}"]
+    assert texts == [f"a create {problem}", f"reading {problem}"]
     assert len(found(findings, "store memory")) == len(PROMISES)
 
 
@@ -276,7 +279,7 @@ def test_what_the_daemon_last_found_is_only_a_warning(client: kekd.Client) -> No
     told = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="it was away")
     findings = store.check(client, told, lambda: False)
     assert [it.level for it in findings] == ["warning", *["ok"] * len(PROMISES)]
-    assert findings[0].text == "the daemon last found: it was away"
+    assert findings[0].text == "the daemon reports: it was away"
 
 
 def test_what_may_be_left_is_told(
@@ -289,7 +292,7 @@ def test_what_may_be_left_is_told(
     arguments = ("--address", daemon.address, "--timeout", "2", "doctor", "-o", "json")
     findings = json_lines(kekctl(*arguments, code=1))
     assert failures(findings)[0]["text"].startswith("a create failed: ")
-    (warning,) = (it for it in findings if "may be left" in it["text"])
+    (warning,) = (it for it in findings if "may remain" in it["text"])
     (name,) = re.findall(r"kekctl delete (kekd-doctor-\w+) --store s3:", warning["advice"])
     s3.answer.set()
     eventually(lambda: listed(daemon) == [name])
@@ -298,7 +301,7 @@ def test_what_may_be_left_is_told(
 def test_nothing_may_be_left_where_the_audit_refuses_all_writes(start_daemon: StartDaemon) -> None:
     findings = doctor(start_daemon("--memory", "--audit", "/dev/full").address, code=1)
     assert any("its audit" in it["text"] for it in failures(findings))
-    assert not any("may be left" in it["text"] for it in findings)
+    assert not any("may remain" in it["text"] for it in findings)
 
 
 def test_stopped_daemon_gives_the_advice_of_every_command(start_daemon: StartDaemon) -> None:
@@ -323,7 +326,7 @@ def test_ctrl_c_waits_for_the_call_and_cleans_up(
             process.wait(1)
         s3.answer.set()
         output, _ = process.communicate(timeout=30)
-    assert (process.returncode, b"may be left" in output) == (130, False)
+    assert (process.returncode, b"may remain" in output) == (130, False)
     assert PROMISES[0].encode() in output
     assert PROMISES[1].encode() not in output
     assert keys(bucket) == [MARK]
@@ -396,7 +399,7 @@ def test_the_clients_own_certificate(
     tls = ("--ca", str(tls_daemon.authority.cert), "--cert", str(own.cert), "--key", str(own.key))
     findings = doctor(tls_daemon.address, tls=tls, code=int(level == "failure"))
     assert found(findings, "own certificate")[0][0] == level
-    assert found(findings, "address") == [("ok", f"{tls_daemon.address} is called over TLS")]
+    assert found(findings, "address") == [("ok", f"{tls_daemon.address} uses TLS")]
     if level != "failure":
         assert found(findings, "certificate")[0][0] == "ok"
 
@@ -414,7 +417,7 @@ def test_a_certificate_with_a_key_that_daemons_refuse(
     key: CertificateIssuerPrivateKeyTypes, kind: str, authority: Authority, tmp_path: Path
 ) -> None:
     finding = certificate.check_own(authority.issue_for(key, tmp_path / "own").cert)
-    assert (f"daemons refuse: {kind}" in finding.text) == bool(kind)
+    assert (f"unsupported key: {kind}" in finding.text) == bool(kind)
     assert finding.level == ("failure" if kind else "warning")  # it ends in a day
 
 

@@ -180,7 +180,7 @@ def test_every_command_takes_a_store(kekctl: Kekctl, disk: Path) -> None:
     kekctl("create", "-f", "-", *memory, stdin=document("one"))
     kekctl("push", "-f", "-", *memory, stdin=document("two"))
     assert kekctl("list", *memory).stdout == "one\ntwo\n"
-    assert kekctl("delete", "one", *other).stdout == "there was none\n"
+    assert kekctl("delete", "one", *other).stdout == "nothing to delete\n"
     assert kekctl("delete", "one", *memory).stdout == "deleted\n"
     kekctl("get", "two", *memory)
     kekctl("get", "two", *other, code=3)
@@ -394,7 +394,7 @@ def test_an_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
         pytest.param(json.dumps({"index_name": "x", "blob": CANARY_BASE64}), "blob", id="no blob"),
         pytest.param(
             json.dumps({"index_name": "x", "blob": BLOB, "blbo": CANARY_BASE64}),
-            "unknown key: its keys are index_name",
+            "unknown key: the keys are index_name",
             id="unknown key",
         ),
         pytest.param(document("x", wraped_kek=CANARY_BASE64), "unknown key", id="unknown field"),
@@ -416,7 +416,7 @@ def test_an_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
             document("x", region="a").replace(
                 '"region":', f'"region": "{CANARY_BASE64}", "region":'
             ),
-            "there twice",
+            "duplicate key",
             id="twice",
         ),
     ],
@@ -564,7 +564,7 @@ def test_a_full_output_is_told(daemon: Daemon, command: str) -> None:
             text=True,
         )
     assert ended.returncode == 1
-    assert ended.stderr.endswith("Error: the output can't be written: No space left on device\n")
+    assert ended.stderr.endswith("Error: can't write output: No space left on device\n")
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def test_an_envelope_is_provisioned_checked_and_rotated(
     stored = client.get_index_kms(None, "i")
     assert stored.etag == etag
     kek = registry.unwrap("i", stored)
-    assert kekctl("unwrap", "i", "--check").stdout.startswith("opens, by aws-kms with alias/")
+    assert kekctl("unwrap", "i", "--check").stdout.startswith("opens with aws-kms key alias/")
     assert kekctl("rotate", "i", "--slot", "next").stdout == "rotated i\n"
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == kek
     assert kekctl("drift").stdout == ""
@@ -258,8 +258,8 @@ def test_opening_those_with_a_prefix_is_done_when_all_open(kekctl: Kekctl, many:
     assert [json.loads(line) for line in shown.splitlines()] == [
         {"index_name": "1", "outcome": "opens"}
     ]
-    assert "Say which" in kekctl("unwrap", "1", "--all", "--check", code=2).stderr
-    assert "Say which" in kekctl("unwrap", "--check", code=2).stderr
+    assert "give exactly one of" in kekctl("unwrap", "1", "--all", "--check", code=2).stderr
+    assert "give exactly one of" in kekctl("unwrap", "--check", code=2).stderr
 
 
 def test_key_with_new_material_is_drift_until_it_wraps_again(
@@ -348,8 +348,8 @@ def unjudged(
 @pytest.mark.usefixtures("unjudged")
 def test_drift_goes_on_past_what_it_cannot_judge(kekctl: Kekctl) -> None:
     gone, lost, drifted = kekctl("drift", code=1).stdout.splitlines()
-    assert gone.startswith("a: can't be judged: The registry has no such slot")
-    assert lost.startswith("b: can't be judged: There is no such key here")
+    assert gone.startswith("a: can't be checked: The registry has no such slot")
+    assert lost.startswith("b: can't be checked: There is no such key here")
     assert drifted.startswith("z: key_id is ")
     kekctl("drift", "--prefix", "z")
     kekctl("drift", "--prefix", "b", "--exit-code", code=1)
@@ -373,7 +373,7 @@ def test_drift_goes_on_past_a_damaged_record(
     arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
     done = CliRunner().invoke(main, arguments)
     first, second = done.output.splitlines()
-    assert first == "a: can't be judged: It is damaged."
+    assert first == "a: can't be checked: It is damaged."
     assert second.startswith("b: provider is 'aws'")
     assert done.exit_code == 1
 
@@ -396,7 +396,7 @@ def test_drift_waits_once_for_an_aws_that_cannot_be_reached(
     monkeypatch.setattr(Registry, "drift", unreachable)
     arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
     done = CliRunner().invoke(main, arguments)
-    told = "can't be judged: AWS can't be reached."
+    told = "can't be checked: AWS can't be reached."
     assert done.output.splitlines() == [f"{index}: {told}" for index in "abc"]
     assert asked == ["a", "c", "d"]
     assert done.exit_code == 1
@@ -458,7 +458,7 @@ def test_a_slot_to_leave_that_is_not_in_the_registry_is_told(
 ) -> None:
     done = kekctl("rotate", "--all", "--slot", "next", "--from-slot", "typo")
     assert done.stderr == (
-        "kekctl: no slot 'typo' in the registry: only envelopes that name it are rotated\n"
+        "kekctl: warning: the registry has no slot 'typo': rotating only envelopes that name it\n"
     )
     assert {client.get_index_kms(None, name).kms_name for name in many[:-1]} == {"prod"}
     known = kekctl("rotate", "--prefix", "1", "--slot", "next", "--from-slot", "prod")
@@ -567,7 +567,7 @@ def test_it_can_be_tried_without_aws(
     arn, etag, *others = done.stdout.splitlines()
     assert arn.startswith("arn:aws:secretsmanager:us-east-1:")
     assert len(etag) == 32
-    assert others == ["opens, by aws with trial/wrap-key", "rotated trial_index", "deleted"]
+    assert others == ["opens with aws key trial/wrap-key", "rotated trial_index", "deleted"]
 
 
 def test_cyborgdb_service_reads_the_first_file_and_not_the_second(

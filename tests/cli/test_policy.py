@@ -51,7 +51,7 @@ def test_without_a_policy_it_says_who_may_do_what(file: Path) -> None:
     file.write_text("memory: true")
     for identity, code in (("listener:unix", 0), ("cn:x", 2)):
         done = check(file, "--identity", identity, "--method", "read")
-        assert done.stdout == "no policy: local listeners allow everything, others nothing\n"
+        assert done.stdout == "no policy: local listeners allow every call, others none\n"
         assert done.returncode == code
 
 

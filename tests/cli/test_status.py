@@ -64,11 +64,11 @@ def test_a_refused_policy_and_a_failing_audit_are_reported(
         if methods:
             assert "No space left" in client.status().audit_error
     told = kekctl("--address", daemon.address, "status").stdout
-    assert "policy      the changed one is refused: " in told
-    assert "audit       can't be written: " in told
+    assert "policy      changed policy rejected, previous one in use: " in told
+    assert "audit       audit log not writable: " in told
     found_wrong = kekctl("--address", daemon.address, "doctor", code=1).stdout
-    assert "failure  policy: the changed policy is refused" in found_wrong
-    assert "failure  audit: the audit can't be written" in found_wrong
+    assert "failure  policy: changed policy rejected" in found_wrong
+    assert "failure  audit: audit log not writable" in found_wrong
 
 
 async def test_the_async_client_is_told_the_same(daemon: Daemon) -> None:
@@ -139,7 +139,7 @@ def test_the_table(start_daemon: StartDaemon, tmp_path: Path) -> None:
     names, values = zip(*rows, strict=True)
     assert names == ("version", "started_at", "now", "engine", "workers", "store")
     assert values[0] == "0.1.0"
-    assert values[2].endswith("Z, as ours")
+    assert values[2].endswith("Z (in sync with this machine)")
     assert values[5] == f"disk:{tmp_path}/keystore (default): healthy"
 
 

@@ -1,4 +1,4 @@
-"""What the commands of `kekctl` share: the daemon to call, options, exit codes."""
+"""Shared by all commands: the `kekctl` group, options, errors and exit codes."""
 
 import math
 import os
@@ -14,7 +14,7 @@ import click
 
 import kekd
 from kekd._cli.backup.json_lines import BackupError
-from kekd._cli.json_format import DocumentError
+from kekd._cli.json_format import EnvelopeJSONError
 from kekd._cli.terminal import Text, open_streams, read_texts_as_utf8, say
 from kekd._transport import channel, tls
 from kekd.kek import errors
@@ -48,11 +48,11 @@ EXIT_CODES: Final = (
     (errors.SecretNotFoundError, 9),
     (errors.InvalidSecretError, 9),
     (errors.RegionMismatchError, 9),
-    (DocumentError, 2),
+    (EnvelopeJSONError, 2),
     (UnicodeDecodeError, 2),
     (Exception, 1),
 )
-"""The first class that fits decides. README.md has the table."""
+"""The first matching class decides. README.md has the table."""
 
 FAILED: Final = 1
 DENIED: Final = 7
@@ -60,15 +60,15 @@ DENIED: Final = 7
 _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 STOPPED: Final = 128 + signal.SIGINT
-"""What a shell makes of a program that Ctrl-C ended."""
+"""The exit code that shells report for a program ended by Ctrl-C."""
 
 EPILOG: Final = """\b
 Exit codes:
-  0  done                     5  conflict with another write
-  1  another failure          6  daemon or store unavailable, or too slow
-  2  bad arguments or input   7  permission denied
-  3  not found                8  the envelope is corrupt, or its KEK doesn't open
-  4  exists already           9  the daemon's store or a key needs its operator
+  0  success                  5  conflict with another write
+  1  other failure            6  daemon or store unavailable, or timeout
+  2  invalid arguments        7  permission denied
+  3  not found                8  corrupt envelope, or KEK can't be unwrapped
+  4  already exists           9  store or key needs operator action
 """
 
 
@@ -85,7 +85,7 @@ class _Store(click.ParamType[kekd.StorageConfig]):
 
 
 class Number(click.FloatRange):
-    """FloatRange lets NaN through, which is on neither side of any bound."""
+    """A FloatRange that rejects NaN, which compares false with every bound."""
 
     name = "number"
 
@@ -94,7 +94,7 @@ class Number(click.FloatRange):
     ) -> float:
         number = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+            self.fail(f"{value!r} is not a valid {self.name}", param, ctx)
         return number
 
 
@@ -108,20 +108,20 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """In seconds."""
+        """Returns the duration in seconds."""
         if not (found := re.fullmatch(r"([0-9]{1,9})([dhms])", value, re.ASCII)):
-            self.fail(f"{value!r} is no duration: write 90d, 12h, 30m or 45s", param, ctx)
+            self.fail(f"{value!r} is not a duration: write 90d, 12h, 30m or 45s", param, ctx)
         return float(int(found[1]) * _UNITS[found[2]])
 
 
 class Name(Text):
-    """An empty one is a variable that isn't set, and would mean something that nobody asked for."""
+    """A text that can't be empty: an empty one comes from a shell variable that isn't set."""
 
     name = "name"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value:
-            self.fail("it is empty: write it, or leave the flag out", param, ctx)
+            self.fail("empty value: give a value or omit the option", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -129,13 +129,19 @@ store_option = click.option(
     "--store",
     type=_Store(),
     metavar="STORE",
-    help="memory, disk:PATH or s3:BUCKET[/PREFIX], as the daemon's log has it. Default: its first.",
+    help="Store, as named in the daemon's log: memory, disk:PATH or s3:BUCKET[/PREFIX]"
+    " (default: the daemon's first store).",
 )
 prefix_option = click.option(
-    "--prefix", default="", help="Only indexes whose name starts with this."
+    "--prefix", default="", help="Only indexes whose names start with this text."
 )
 output_option = click.option(
-    "--output", "-o", type=click.Choice(["table", "json"]), default="table"
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
 )
 
 
@@ -151,7 +157,7 @@ class _Group(click.Group):
         return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _system_errors():  # --help and --version write already here
+        with _system_errors():  # --help and --version write here
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -160,17 +166,19 @@ class _Group(click.Group):
                 try:
                     return super().invoke(ctx)
                 finally:
-                    sys.stdout.flush()  # here, where a failure is told, however the command ends
-        except (kekd.EnvelopeError, KekError, DocumentError, UnicodeDecodeError) as error:
-            for text in _texts(error):
+                    sys.stdout.flush()  # here, where its failure is reported
+        except (kekd.EnvelopeError, KekError, EnvelopeJSONError, UnicodeDecodeError) as error:
+            for text in _messages(error):
                 say(f"kekctl: {text}", error=True)
             ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
 
 
 def _end_without_output() -> NoReturn:
-    """A command that wrote nothing to an output that is closed, as by `>&-`, hasn't succeeded."""
+    """Fails a command whose output is closed, as by `>&-`: it can't deliver its result."""
     if sys.stderr is not None:
-        sys.stderr.write("kekctl: standard output is closed: give it a file, or /dev/null\n")
+        sys.stderr.write(
+            "kekctl: can't write output: standard output is closed; use a file or /dev/null\n"
+        )
     sys.exit(FAILED)
 
 
@@ -178,14 +186,14 @@ def _end_without_output() -> NoReturn:
 def _system_errors() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # which click ends in silence, as whoever read has had enough
+    except BrokenPipeError:  # the reader has stopped; click exits silently
         raise
     except OSError as error:
-        what = error.filename or "the output can't be written"  # which has no name
-        if not error.filename:
-            # What is left of it would fail once more as Python ends.
+        if not error.filename:  # standard output
+            # Buffered output would fail again when Python exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise click.ClickException(f"{what}: {error.strerror}") from None
+        subject = error.filename or "can't write output"
+        raise click.ClickException(f"{subject}: {error.strerror}") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
@@ -194,31 +202,35 @@ def _system_errors() -> Iterator[None]:
     envvar=channel.ADDRESS_VARIABLE,
     show_envvar=True,
     metavar="ADDRESS",
-    help="unix:PATH or HOST:PORT. Default: the socket of a daemon of the same user.",
+    help="Daemon address: unix:PATH or HOST:PORT (default: this user's socket).",
 )
 @click.option(
     "--ca",
     type=_PEM,
     envvar=tls.CA_VARIABLE,
     show_envvar=True,
-    help="Call over TLS: who vouches for the daemon's certificate, in PEM.",
+    help="CA certificates (PEM) that verify the daemon. Enables TLS.",
 )
 @click.option(
     "--cert",
     type=_PEM,
     envvar=tls.CERT_VARIABLE,
     show_envvar=True,
-    help="Certificate to show to the daemon.",
+    help="Client certificate (PEM).",
 )
 @click.option(
-    "--key", type=_PEM, envvar=tls.KEY_VARIABLE, show_envvar=True, help="Key of that certificate."
+    "--key",
+    type=_PEM,
+    envvar=tls.KEY_VARIABLE,
+    show_envvar=True,
+    help="Private key of the client certificate (PEM).",
 )
 @click.option(
     "--server-name",
     envvar=tls.SERVER_NAME_VARIABLE,
     show_envvar=True,
     metavar="NAME",
-    help="What the daemon's certificate names. Default: the host in the address.",
+    help="Name expected in the daemon's certificate (default: the address's host).",
 )
 @click.option(
     "--timeout",
@@ -226,12 +238,12 @@ def _system_errors() -> Iterator[None]:
     default=channel.DEFAULT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="For each call, its retries included.",
+    help="Timeout of each call, including retries.",
 )
 @click.version_option(package_name="kekd")
 @click.pass_context
 def main(context: click.Context, /, address: str | None, timeout: float, **tls: str | None) -> None:
-    """Look at and change the envelopes that a kekd daemon keeps."""
+    """Manage the envelopes of a kekd daemon."""
     try:
         client = kekd.Client(address, tls=kekd.Tls.chosen(**tls), timeout=timeout)
     except ValueError as error:
@@ -244,9 +256,9 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     say(f"kekctl: warning: {message}", error=True)
 
 
-def _texts(error: Exception) -> Sequence[str]:
+def _messages(error: Exception) -> Sequence[str]:
     if isinstance(error, (errors.RegistryError, BackupError)):
         return error.problems
     if isinstance(error, UnicodeError):
-        return ["the file is not UTF-8"]
+        return ["can't read the file: not valid UTF-8"]
     return [str(error)]

@@ -1,4 +1,4 @@
-"""Commands that make one call to the daemon."""
+"""Commands that read and write single envelopes, list or watch them, or wait for the daemon."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ _file = click.option(
     "-f",
     type=click.File(encoding="utf-8"),
     required=True,
-    help="JSON as 'get --output json' prints it, or a line of a backup; - for standard input.",
+    help="Envelope as JSON, from 'get --output json' or a line of a backup (-: standard input).",
 )
 _if_etag = click.option(
     "--if-etag", metavar="ETAG", help="Only if the stored envelope has this etag."
@@ -35,8 +35,8 @@ _if_etag = click.option(
 @click.pass_obj
 def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
     """Show the envelope of INDEX."""
-    document = EnvelopeJSON(index, client.get_index_kms(store, index))
-    say(*str(document).split("\n") if output == "json" else _rows(document))
+    envelope = EnvelopeJSON(index, client.get_index_kms(store, index))
+    say(*str(envelope).split("\n") if output == "json" else _rows(envelope))
 
 
 @main.command("list")
@@ -45,7 +45,7 @@ def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, outpu
 @output_option
 @click.pass_obj
 def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
-    """List the indexes that have an envelope, a line each."""
+    """List the indexes that have an envelope, one per line."""
     for index in client.list_index_kms(store, prefix):
         say(json.dumps({"index_name": index}) if output == "json" else index)
 
@@ -56,15 +56,14 @@ def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 @output_option
 @click.pass_obj
 def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
-    """Tell of every change to an envelope, a line each, until Ctrl-C or the daemon is lost.
+    """Print changes to envelopes, one per line, until Ctrl-C or the daemon disconnects.
 
-    The line 'resync', the first one and perhaps others, says that changes may have been missed
-    before it, and that none is after it.
+    Prints 'resync' first, and again if earlier changes may have been missed.
     """
     try:
         for event in client.watch_index_kms(store, prefix):
-            say(_json(event) if output == "json" else _text(event))
-    except KeyboardInterrupt:  # how it is meant to end
+            say(_format_json(event) if output == "json" else _format_text(event))
+    except KeyboardInterrupt:  # the normal end of a watch
         click.get_current_context().exit(STOPPED)
 
 
@@ -73,9 +72,9 @@ def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 @store_option
 @click.pass_obj
 def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) -> None:
-    """Store the envelope of an index that has none; print its etag."""
-    document = json_lines.parse(file.read())
-    say(client.create_index_kms(store, document.index_name, document.blob))
+    """Store the envelope of an index that has none, and print its etag."""
+    envelope = json_lines.parse(file.read())
+    say(client.create_index_kms(store, envelope.index_name, envelope.blob))
 
 
 @main.command()
@@ -86,12 +85,13 @@ def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) 
 def push(
     client: kekd.Client, file: TextIO, if_etag: str | None, store: kekd.StorageConfig | None
 ) -> None:
-    """Store the envelope of an index, in place of any that is there; print its etag.
+    """Store the envelope of an index, replacing any existing one, and print its etag.
 
-    The etag in the file is not looked at: pass it as --if-etag to replace only what you got.
+    The etag in the file is ignored. To replace only the envelope that you read, pass its etag as
+    --if-etag.
     """
-    document = json_lines.parse(file.read())
-    say(client.push_index_kms(store, document.index_name, document.blob, if_etag=if_etag))
+    envelope = json_lines.parse(file.read())
+    say(client.push_index_kms(store, envelope.index_name, envelope.blob, if_etag=if_etag))
 
 
 @main.command()
@@ -102,9 +102,9 @@ def push(
 def delete(
     client: kekd.Client, index: str, if_etag: str | None, store: kekd.StorageConfig | None
 ) -> None:
-    """Remove the envelope of INDEX. It is no error if there is none."""
+    """Delete the envelope of INDEX. Succeeds if there is none."""
     existed = client.delete_index_kms(store, index, if_etag=if_etag)
-    say("deleted" if existed else "there was none")
+    say("deleted" if existed else "nothing to delete")
 
 
 @main.command()
@@ -115,50 +115,51 @@ def delete(
     default=channel.WAIT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Give up after this long; 0 checks once, within --timeout.",
+    help="Give up after this many seconds; 0 checks once, within --timeout.",
 )
 @click.option(
     "--service",
     metavar="NAME",
     default=operations.SERVICE,
-    help="'' for being alive, or a store's name, 'disk:/var/lib/cyborgdb' say, for that store."
-    " Default: the daemon, and one of its stores at least.",
+    help="Store that must be healthy, such as disk:/var/lib/cyborgdb, or '' for the process alone"
+    " (default: at least one store, not necessarily the daemon's default store).",
 )
 @click.pass_obj
 def wait(client: kekd.Client, seconds: float, service: str) -> None:
-    """Return as soon as the daemon serves: for probes."""
+    """Wait until the daemon serves, for example in a start-up probe."""
     try:
         client.wait(seconds, service=service)
     except kekd.EnvelopeNotFoundError:
         raise click.BadParameter(
-            f"the daemon has no '{service}': its log names its stores.", param_hint="--service"
+            f"the daemon has no store '{service}': 'kekctl status' lists its stores",
+            param_hint="--service",
         ) from None
 
 
-def _json(event: kekd.Change | kekd.Resync) -> str:
+def _format_json(event: kekd.Change | kekd.Resync) -> str:
     if isinstance(event, kekd.Resync):
         return json.dumps({"kind": "resync"})
     return json.dumps(dataclasses.asdict(event))
 
 
-def _text(event: kekd.Change | kekd.Resync) -> str:
+def _format_text(event: kekd.Change | kekd.Resync) -> str:
     if isinstance(event, kekd.Resync):
         return "resync"
     etag = f" {event.etag}" if event.etag else ""
     return f"{event.kind} {event.index_name}{etag}"
 
 
-def _rows(document: EnvelopeJSON) -> Iterator[str]:
-    blob = document.blob
+def _rows(envelope: EnvelopeJSON) -> Iterator[str]:
+    blob = envelope.blob
     rows = {
-        "index": document.index_name,
+        "index": envelope.index_name,
         "kms_name": blob.kms_name,
         "provider": blob.provider,
         "key_id": blob.key_id,
         "region": blob.region,
         "wrapped_kek": f"{len(blob.wrapped_kek)} bytes",
         "version": str(blob.version),
-        "created_at": _time(blob.created_at),
+        "created_at": _format_time(blob.created_at),
         "key_arn": blob.key_arn,
         "binding": blob.binding,
         "etag": blob.etag,
@@ -166,8 +167,8 @@ def _rows(document: EnvelopeJSON) -> Iterator[str]:
     return (f"{name:<12}{value}" if value else name for name, value in rows.items())
 
 
-def _time(seconds: int) -> str:
+def _format_time(seconds: int) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else ""
-    except (OverflowError, ValueError, OSError):  # beyond what a calendar has
+    except (OverflowError, ValueError, OSError):  # outside the calendar
         return str(seconds)

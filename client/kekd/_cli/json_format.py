@@ -1,8 +1,8 @@
-"""An envelope as JSON: what `kekctl get --output json` prints and `push -f` reads.
+"""An envelope as JSON: `kekctl get --output json` prints it, `kekctl push -f` reads it.
 
     {"index_name": "my_index", "blob": {"kms_name": "prod", …}, "etag": "…"}
 
-It is protobuf's own JSON: less its etag, grpcurl takes it as the data of a create or push.
+This is protobuf's JSON. Without its etag, grpcurl accepts it as the data of a create or push.
 """
 
 import base64
@@ -18,11 +18,11 @@ from kekd_proto.v1 import envelope_pb2 as pb
 
 _KEYS: Final = ("index_name", "blob", "etag")
 _SPELLINGS: Final = {field.json_name: field.name for field in pb.KMSBlob.DESCRIPTOR.fields}
-"""protobuf takes either, grpcurl prints the one, and kekctl the other."""
+"""protobuf reads both spellings. grpcurl prints the first, and kekctl the second."""
 
 
-class DocumentError(ValueError):
-    """The text isn't an envelope; the message says where, and holds none of it."""
+class EnvelopeJSONError(ValueError):
+    """The text isn't an envelope. The message says where, and quotes none of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class EnvelopeJSON:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What JSON can hold."""
+        """The envelope as JSON values."""
         message = pb.KMSBlob(**{name: getattr(self.blob, name) for name in FIELDS})
         blob = json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
@@ -43,52 +43,52 @@ class EnvelopeJSON:
         return {"index_name": self.index_name, "blob": blob, "etag": self.blob.etag}
 
     @classmethod
-    def of(cls, content: Any) -> "EnvelopeJSON":
-        """From such a content. Raises `DocumentError`."""
+    def from_content(cls, content: Any) -> "EnvelopeJSON":
+        """Reads JSON values. Raises `EnvelopeJSONError`."""
         match content:
             case {"index_name": str(index_name), "blob": dict(blob)}:
                 if not content.keys() <= set(_KEYS):
-                    raise DocumentError(f"an unknown key: its keys are {', '.join(_KEYS)}")
-                return cls(index_name, _blob(blob))
-        raise DocumentError('not an envelope: {"index_name": "…", "blob": {…}} is expected')
+                    raise EnvelopeJSONError(f"unknown key: the keys are {', '.join(_KEYS)}")
+                return cls(index_name, _parse_blob(blob))
+        raise EnvelopeJSONError('not an envelope: expected {"index_name": "…", "blob": {…}}')
 
 
-def content_of(text: str) -> Any:
-    """JSON, read strictly. Raises `DocumentError`."""
+def parse_json(text: str) -> Any:
+    """Parses JSON and rejects duplicate keys. Raises `EnvelopeJSONError`."""
     try:
-        return json.loads(text, object_pairs_hook=_object)
-    except DocumentError:
+        return json.loads(text, object_pairs_hook=_require_unique_keys)
+    except EnvelopeJSONError:
         raise
     except json.JSONDecodeError as error:
-        raise DocumentError(f"line {error.lineno}: not JSON: {error.msg}") from None
+        raise EnvelopeJSONError(f"line {error.lineno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError):
-        raise DocumentError("not JSON that an envelope could be: too deep or too long") from None
+        raise EnvelopeJSONError("not JSON of an envelope: too deep or too long") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON's own reader would take the last of two that have the same key."""
+def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Rejects duplicate keys, of which Python's parser keeps the last."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise DocumentError("a key is there twice")
+        raise EnvelopeJSONError("duplicate key")
     return content
 
 
-def _blob(content: dict[str, Any]) -> KMSBlob:
+def _parse_blob(content: dict[str, Any]) -> KMSBlob:
     fields = {_SPELLINGS.get(key, key): value for key, value in content.items()}
     if len(fields) < len(content):
-        raise DocumentError("blob: a key is there in two spellings")
+        raise EnvelopeJSONError("blob: duplicate key, in two spellings")
     if not fields.keys() <= set(FIELDS):
-        raise DocumentError(f"blob: an unknown key: its keys are {', '.join(FIELDS)}")
+        raise EnvelopeJSONError(f"blob: unknown key: the keys are {', '.join(FIELDS)}")
     message = pb.KMSBlob()
     for name, value in fields.items():
         try:
             if name == "wrapped_kek":
-                # protobuf passes over characters that aren't base64, and would take a damaged key.
+                # protobuf skips invalid base64 characters, and would accept a damaged key.
                 base64.b64decode(value or "", validate=True)
             json_format.ParseDict({name: value}, message)
         except (json_format.ParseError, TypeError, ValueError):
-            # Their own texts quote the value.
-            raise DocumentError(f"blob: {name}: not a value that it can have") from None
+            # The messages of these errors quote the value.
+            raise EnvelopeJSONError(f"blob: {name}: invalid value") from None
     if not message.HasField("version"):
         message.version = 1
     return blob_of(message)

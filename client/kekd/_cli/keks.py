@@ -1,4 +1,4 @@
-"""Commands about KEKs: they are made, opened and wrapped in this process, never in the daemon."""
+"""Commands that create, unwrap and rewrap KEKs. Only this process sees a KEK, not the daemon."""
 
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,11 @@ _registry = click.option(
     show_envvar=True,
     required=True,
     metavar="FILE",
-    help="YAML with kms.registry, the file of CyborgDB Service.",
+    help="Configuration file of CyborgDB Service, with kms.registry (YAML).",
 )
-
-
-_every = click.option("--all", "every", is_flag=True, help="Every index of the store.")
-_some = click.option(
-    "--prefix", type=Name(), metavar="TEXT", help="Every index whose name starts with this."
+_all = click.option("--all", "every", is_flag=True, help="Every index of the store.")
+_prefix = click.option(
+    "--prefix", type=Name(), metavar="TEXT", help="Every index whose name starts with this text."
 )
 _jobs = click.option(
     "--jobs",
@@ -45,19 +43,21 @@ _jobs = click.option(
     default=DEFAULT_JOBS,
     show_default=True,
     metavar="N",
-    help="How many at once.",
+    help="Number of indexes to process at once.",
 )
 _max_rate = click.option(
     "--max-rate",
     type=Number(0.001, 1_000_000),
     metavar="N",
-    help="Requests to AWS a second, at most.",
+    help="Maximum number of AWS requests per second.",
 )
 
 
 @main.command()
 @click.argument("index")
-@click.option("--slot", type=Name(), required=True, metavar="SLOT", help="Slot of the registry.")
+@click.option(
+    "--slot", type=Name(), required=True, metavar="SLOT", help="Registry slot to wrap under."
+)
 @_registry
 @store_option
 @click.pass_obj
@@ -68,9 +68,9 @@ def provision(
     registry_file: Path,
     store: kekd.StorageConfig | None,
 ) -> None:
-    """Make a KEK for INDEX, wrap it under a slot, and store its envelope; print its etag.
+    """Create a KEK for INDEX, store it wrapped under a slot, and print the envelope's etag.
 
-    The KEK itself isn't shown: whoever serves the index opens it.
+    Never prints the KEK: the programs that use the index unwrap it themselves.
     """
     registry = Registry.from_yaml(registry_file)
     kek, envelope = registry.provision(index, slot, client=client, config_location=store)
@@ -80,9 +80,9 @@ def provision(
 
 @main.command()
 @click.argument("index", required=False)
-@_every
-@_some
-@click.option("--check", is_flag=True, required=True, help="Tell whether it opens, and no more.")
+@_all
+@_prefix
+@click.option("--check", is_flag=True, required=True, help="Only check the KEK. Required.")
 @_jobs
 @_max_rate
 @_registry
@@ -95,49 +95,56 @@ def unwrap(  # noqa: PLR0913
     index: str | None,
     every: bool,
     prefix: str | None,
-    check: bool,  # noqa: ARG001  (there is nothing else it could do)
+    check: bool,  # noqa: ARG001  (required: makes clear that no KEK is printed)
     jobs: int,
     max_rate: float | None,
     registry_file: Path,
     store: kekd.StorageConfig | None,
     output: str,
 ) -> None:
-    """Open the KEK of INDEX, or those of many, to see that they can be. No KEK is shown.
+    """Check that the KEK of INDEX, or the KEKs of many indexes, can be unwrapped.
 
-    Indexes of provider none are "unchecked": their callers have the KEKs. The exit code is 0 only
-    if none failed.
+    Never prints a KEK. Indexes with provider 'none' are "unchecked": only their callers have the
+    KEKs. The exit code is 0 only if no index failed.
     """
     _require_one(index, every=every, prefix=prefix)
     registry = Registry.from_yaml(registry_file, max_rate=max_rate)
     if index is None:
         where: Any = {"client": client, "config_location": store}
         outcomes = open_all(registry, prefix=prefix or "", jobs=jobs, **where)
-        show_all(outcomes, output, label="opening", always=["opens"])
+        show_all(outcomes, output, label="unwrapping", always=["opens"])
         return
     envelope = client.get_index_kms(store, index)
     scrub(registry.unwrap(index, envelope))
     if output == "json":
         say(line_of(Opening(index, "opens"), output))
     else:
-        say(f"opens, by {envelope.provider} with {envelope.key_id}")
+        say(f"opens with {envelope.provider} key {envelope.key_id}")
 
 
 @main.command()
 @click.argument("index", required=False)
-@_every
-@_some
-@click.option("--slot", type=Name(), metavar="SLOT", help="Slot to go to. Default: the one it has.")
+@_all
+@_prefix
+@click.option(
+    "--slot",
+    type=Name(),
+    metavar="SLOT",
+    help="Slot to wrap under (default: the slot in the envelope).",
+)
 @click.option("--from-slot", type=Name(), metavar="SLOT", help="Only envelopes of this slot.")
 @click.option(
     "--from-store",
     type=Name(),
     metavar="NAME",
-    help="Accept KEKs that are bound to this store, before the keystore was moved: what errors"
-    " call from_store.",
+    help="Also accept KEKs bound to this store, from before the keystore was moved (from_store in"
+    " error messages).",
 )
-@click.option("--dry-run", is_flag=True, help="Do everything but store.")
+@click.option("--dry-run", is_flag=True, help="Do everything except storing.")
 @click.option(
-    "--keep-version", is_flag=True, help="For a keystore that CyborgDB 0.18 itself reads."
+    "--keep-version",
+    is_flag=True,
+    help="Keep the version number, for a keystore that CyborgDB 0.18 itself reads.",
 )
 @click.option("--force", is_flag=True, help="Also rotate envelopes that are up to date.")
 @click.option(
@@ -171,25 +178,23 @@ def rotate(  # noqa: PLR0913
     store: kekd.StorageConfig | None,
     output: str,
 ) -> None:
-    """Wrap the KEK of INDEX anew, or those of many, under a slot as it stands now.
+    """Rewrap the KEK of INDEX, or the KEKs of many indexes, under a slot's current key.
 
-    INDEX is wrapped anew in any case; of many, those that are as their slot would make them now are
-    left, unless --force or --older-than says otherwise. One that fails keeps the envelope it has,
-    and doesn't stop the others. Stop it when you like: begun again, it does the rest. The exit code
-    is 0 only if none failed.
+    INDEX is always rewrapped. With --all or --prefix, envelopes that are up to date are skipped
+    unless --force or --older-than is given. If an index fails, its envelope doesn't change and the
+    others continue. After an interruption, run the command again to rotate the rest. The exit code
+    is 0 only if no index failed.
     """
     _require_one(index, every=every, prefix=prefix)
     if index is not None and older_than is not None:
-        raise click.UsageError(
-            "--older-than is for --all or --prefix: INDEX is wrapped in any case."
-        )
+        raise click.UsageError("--older-than needs --all or --prefix: INDEX is always rewrapped")
     registry = Registry.from_yaml(registry_file, max_rate=max_rate)
     if slot is not None:
-        registry.slot(slot)  # now, and not once for each index
+        registry.slot(slot)  # fail once, not for each index
     if from_slot is not None and from_slot not in registry.slots:
-        warning = f"no slot '{from_slot}' in the registry: only envelopes that name it are rotated"
-        say(f"kekctl: {warning}", error=True)
-    how = RotateOptions(
+        warning = f"the registry has no slot '{from_slot}': rotating only envelopes that name it"
+        say(f"kekctl: warning: {warning}", error=True)
+    options = RotateOptions(
         dry_run=dry_run,
         keep_version=keep_version,
         from_store=from_store or "",
@@ -198,18 +203,23 @@ def rotate(  # noqa: PLR0913
     )
     where: Any = {"client": client, "config_location": store}
     if index is not None:
-        say(line_of(registry.rotate(index, slot, **where, **how), output))
+        say(line_of(registry.rotate(index, slot, **where, **options), output))
         return
     outcomes = rotate_all(
-        registry, slot, prefix=prefix or "", jobs=jobs, force=force, **where, **how
+        registry, slot, prefix=prefix or "", jobs=jobs, force=force, **where, **options
     )
     show_all(outcomes, output, label="rotating", always=["rotated", "unchanged"])
 
 
 @main.command()
 @prefix_option
-@click.option("--slot", type=Name(), metavar="SLOT", help="Compare with this one instead.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 if there is any drift.")
+@click.option(
+    "--slot",
+    type=Name(),
+    metavar="SLOT",
+    help="Slot to compare with (default: the slot in the envelope).",
+)
+@click.option("--exit-code", is_flag=True, help="Also exit with 1 if any envelope differs.")
 @_registry
 @store_option
 @output_option
@@ -224,12 +234,11 @@ def drift(  # noqa: PLR0913
     store: kekd.StorageConfig | None,
     output: str,
 ) -> None:
-    """List the indexes whose envelope isn't as their slot, or another, would make it now, or whose
-    key isn't fit for use.
+    """List envelopes that differ from their slot, or whose key isn't usable.
 
-    A key that is disabled, pending deletion or gone, and one that was rotated since it wrapped, end
-    in exit code 1, and so does an index that can't be judged: it is listed with the reason, and
-    doesn't stop the others.
+    Exits with 1 if a key is disabled, pending deletion, missing, or was rotated after it wrapped a
+    KEK, or if an index can't be checked. Such an index is listed with the error, and the others
+    continue.
     """
     registry = Registry.from_yaml(registry_file)
     if slot is not None:
@@ -241,7 +250,7 @@ def drift(  # noqa: PLR0913
         is_failing |= verdict.is_failing or bool(exit_code and verdict.drift)
         if verdict.lines:
             say(verdict.as_json(index) if output == "json" else verdict.as_text(index))
-    for line in judge.unseen:
+    for line in judge.unseen_rotations:
         say(f"kekctl: {line}", error=True)
     if is_failing:
         click.get_current_context().exit(FAILED)
@@ -249,17 +258,17 @@ def drift(  # noqa: PLR0913
 
 @main.group()
 def kms() -> None:
-    """Set up what a slot needs in AWS."""
+    """Manage the AWS resources of slots."""
 
 
 @kms.command("create-secret")
 @click.argument("slot")
 @_registry
 def create_secret(slot: str, registry_file: Path) -> None:
-    """Make the secret of SLOT, which is of provider 'aws', and print its ARN."""
+    """Create the AWS secret of SLOT (provider 'aws'), and print its ARN."""
     say(Registry.from_yaml(registry_file).create_secret(slot))
 
 
 def _require_one(index: str | None, *, every: bool, prefix: str | None) -> None:
     if [index is not None, every, prefix is not None].count(True) != 1:
-        raise click.UsageError("Say which: INDEX, --all or --prefix.")
+        raise click.UsageError("give exactly one of INDEX, --all and --prefix")

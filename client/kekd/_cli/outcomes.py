@@ -1,4 +1,4 @@
-"""What came of the many indexes of a command, as it comes and in the end."""
+"""Prints the outcomes of a command for many indexes, with counts at the end."""
 
 import json
 import os
@@ -19,14 +19,15 @@ Outcome = Rotation | Opening | Failure
 def show_all(
     outcomes: Iterator[Outcome], output: str, *, label: str, always: Sequence[str] = ()
 ) -> None:
-    """Shows them as they come, and at the end counts and the failures; ends the command with
-    `FAILED` if any failed. What is in `always` is counted also if there is none.
+    """Prints outcomes as they arrive, then the counts and the failures.
+
+    Exits with `FAILED` if any failed. The outcomes in `always` are listed even if their count is 0.
     """
     try:
         failed = _show(outcomes, output, label, always)
     except KeyboardInterrupt:
         sys.stdout.flush()
-        # Those under way may wait long for their turns, and lose nothing if they are cut off.
+        # Running jobs may wait long for a rate limit, and lose nothing if they are interrupted.
         os._exit(STOPPED)
     if failed:
         click.get_current_context().exit(FAILED)
@@ -44,25 +45,24 @@ def _show(outcomes: Iterator[Outcome], output: str, label: str, always: Sequence
     counts: Counter[str] = Counter(dict.fromkeys([*always, "failed"], 0))
     failures: list[Failure] = []
     lines = output == "json" or not sys.stderr.isatty()
-    shown: AbstractContextManager[Iterable[Outcome]] = nullcontext(outcomes)
+    progress: AbstractContextManager[Iterable[Outcome]] = nullcontext(outcomes)
     if not lines:
-        shown = click.progressbar(outcomes, label=label, show_pos=True, file=sys.stderr)
+        progress = click.progressbar(outcomes, label=label, show_pos=True, file=sys.stderr)
     try:
-        with shown as each:
-            for outcome in each:
+        with progress as arriving:
+            for outcome in arriving:
                 counts[_word(outcome)] += 1
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                 if lines:
                     say(line_of(outcome, output))
     finally:
-        # Also when it is stopped midway.
-        if output != "json":
-            _sum_up(counts, failures)
+        if output != "json":  # also after Ctrl-C
+            _print_summary(counts, failures)
     return counts["failed"]
 
 
-def _sum_up(counts: Counter[str], failures: list[Failure]) -> None:
+def _print_summary(counts: Counter[str], failures: list[Failure]) -> None:
     failed = counts["failed"]
     others = [(word, count) for word, count in counts.items() if word != "failed"]
     for word, count in [*others, ("failed", failed)]:

@@ -1,4 +1,4 @@
-"""How a daemon's policy decides."""
+"""`kekctl policy`: evaluates a daemon's policy."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +16,7 @@ METHODS: Final = ("read", "list", "create", "push", "delete", "delete-if-match",
 
 @main.group()
 def policy() -> None:
-    """Look at a daemon's policy."""
+    """Evaluate a daemon's policy."""
 
 
 @policy.command()
@@ -26,13 +26,15 @@ def policy() -> None:
     envvar="KEKD_CONFIG",
     show_envvar=True,
     required=True,
-    help="The daemon's configuration.",
+    help="The daemon's configuration file.",
 )
-@click.option("--identity", required=True, help="Who asks, as the audit has it: dns:db.example.")
-@click.option("--method", required=True, type=click.Choice(METHODS), help="What for.")
-@click.option("--index", help="Of which index. Default: of any, as a listing or a watch begins.")
 @click.option(
-    "--store", metavar="STORE", help="Where, as the daemon's log has it. Default: anywhere."
+    "--identity", required=True, help="Caller, as in the audit log, such as dns:db.example."
+)
+@click.option("--method", required=True, type=click.Choice(METHODS), help="Method to check.")
+@click.option("--index", help="Index name (default: any, as at the start of a list or watch).")
+@click.option(
+    "--store", metavar="STORE", help="Store, as named in the daemon's log (default: any)."
 )
 def check(
     config: Path,
@@ -41,28 +43,28 @@ def check(
     index: str | None,
     store: str | None,
 ) -> None:
-    """Say which rule decides, by the daemon's own function. No daemon is asked.
+    """Show which policy rule allows a call, without calling a daemon.
 
-    Exit code 0 if it is allowed, 7 if it is denied, and 2 if there is no policy to tell.
+    Exits with 0 if the call is allowed, 7 if it is denied, and 2 if the file doesn't decide it.
     """
     try:
         from kekd_common.policy import PolicyError, evaluate, read  # noqa: PLC0415  (of the daemon's extra)
     except ImportError:
         raise click.UsageError(
-            "policies are read with what the daemon needs: pip install 'kekd[server]'"
+            "can't read policies: the daemon isn't installed; pip install 'kekd[server]'"
         ) from None
     try:
         rules = read(config)
     except PolicyError as error:
         raise click.UsageError(str(error)) from None
     if rules is None:
-        say("no policy: local listeners allow everything, others nothing")
-        if not identity.startswith("listener:"):  # a certificate is shown to either
+        say("no policy: local listeners allow every call, others none")
+        if not identity.startswith("listener:"):  # a certificate can be used on both
             click.get_current_context().exit(2)
         return
     rule = evaluate(rules, identity, method, store, index)
     if rule:
         say(f"allowed by rule {rule.name}")
         return
-    say(f"denied: none of the {len(rules)} rules allows it")
+    say(f"denied: none of the {len(rules)} rules allows the call")
     click.get_current_context().exit(DENIED)

@@ -1,4 +1,4 @@
-"""What the daemon tells of itself."""
+"""`kekctl status`: shows what the daemon reports about itself."""
 
 import dataclasses
 import json
@@ -10,49 +10,49 @@ import click
 import kekd
 from kekd._cli.common import main, output_option
 from kekd._cli.terminal import say
-from kekd._status import apart
+from kekd._status import describe_skew
 
 
 @main.command()
 @output_option
 @click.pass_obj
 def status(client: kekd.Client, output: str) -> None:
-    """Show the daemon's version, clock, engine, stores and certificates.
+    """Show the daemon's version, clock, stores and certificates.
 
-    It tells what the daemon knows; `kekctl doctor` tries.
+    This is what the daemon reports. To test it, use 'kekctl doctor'.
     """
-    asked = datetime.now(UTC)
-    found = client.status()
-    lead = found.clock_skew(asked, datetime.now(UTC))
+    sent_at = datetime.now(UTC)
+    reported = client.status()
+    skew = reported.clock_skew(sent_at, datetime.now(UTC))
     if output == "json":
-        content = {"address": client.address, **dataclasses.asdict(found)}
-        content["clock_lead_seconds"] = lead.total_seconds()
-        say(*json.dumps(content, default=moment, indent=2).split("\n"))
+        content = {"address": client.address, **dataclasses.asdict(reported)}
+        content["clock_lead_seconds"] = skew.total_seconds()
+        say(*json.dumps(content, default=format_timestamp, indent=2).split("\n"))
         return
-    for name, value in _rows(found, lead):
+    for name, value in _rows(reported, skew):
         say(f"{name:<12}{value}")
 
 
-def moment(time: datetime) -> str:
+def format_timestamp(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
 
 
-def _rows(found: kekd.DaemonStatus, lead: timedelta) -> Iterator[tuple[str, str]]:
-    yield "version", found.version
-    yield "started_at", moment(found.started_at)
-    yield "now", f"{moment(found.now)}, {apart(lead)}"
-    yield "engine", found.engine
-    yield "workers", str(found.workers)
-    for store in found.stores:
+def _rows(reported: kekd.DaemonStatus, skew: timedelta) -> Iterator[tuple[str, str]]:
+    yield "version", reported.version
+    yield "started_at", format_timestamp(reported.started_at)
+    yield "now", f"{format_timestamp(reported.now)} ({describe_skew(skew)})"
+    yield "engine", reported.engine
+    yield "workers", str(reported.workers)
+    for store in reported.stores:
         default = " (default)" if store.is_default else ""
         yield "store", f"{store.name}{default}: {store.error_message or 'healthy'}"
-    for certificate in found.certificates:
-        refused = f"; the renewed one is refused: {certificate.error}" if certificate.error else ""
-        expiry = f"expires {moment(certificate.expires_at)}"
-        yield "certificate", f"{certificate.file}: {expiry}{refused}"
-    for warning in found.warnings:
+    for certificate in reported.certificates:
+        error = f"; renewed files rejected: {certificate.error}" if certificate.error else ""
+        expiry = f"expires {format_timestamp(certificate.expires_at)}"
+        yield "certificate", f"{certificate.file}: {expiry}{error}"
+    for warning in reported.warnings:
         yield "warning", warning
-    if found.policy_error:
-        yield "policy", f"the changed one is refused: {found.policy_error}"
-    if found.audit_error:
-        yield "audit", f"can't be written: {found.audit_error}"
+    if reported.policy_error:
+        yield "policy", f"changed policy rejected, previous one in use: {reported.policy_error}"
+    if reported.audit_error:
+        yield "audit", f"audit log not writable: {reported.audit_error}"

@@ -1,4 +1,4 @@
-"""What kekctl reads from and writes to a terminal: UTF-8, whatever the locale."""
+"""Terminal input and output of kekctl: UTF-8 in every locale, without control characters."""
 
 import os
 import sys
@@ -12,27 +12,31 @@ _STREAMS: Final = (("stdin", "r"), ("stderr", "w"))
 
 
 def say(*lines: object, error: bool = False) -> None:
-    """Prints lines. Whatever is in them, none steers the terminal or makes two: index names, etags
-    and errors are of others' choosing, a daemon's included.
+    """Prints each text as one line, with control characters escaped.
+
+    Index names, etags and a daemon's errors are untrusted: they could steer the terminal or forge
+    lines.
     """
     for line in lines:
         click.echo(printable(str(line)), err=error)
 
 
 def open_streams() -> None:
-    """Standard input or error that was closed, as by `2>&-`, is as if it were /dev/null. Output is
-    UTF-8, in which names are stored, and a byte that isn't is shown by its escape.
+    """Opens closed standard streams, as after `2>&-`, as /dev/null, and makes output UTF-8.
+
+    Bytes that aren't UTF-8 are printed as escapes.
     """
     for name, mode in _STREAMS:
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (for good)
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (stays open)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
 
 
 class Text(click.ParamType[str]):
-    """An argument as UTF-8, in which the daemon stores it. Python decodes arguments by the locale,
-    which may be another, and so may the path of a file.
+    """Decodes an argument as UTF-8, as the daemon stores it.
+
+    Python decodes arguments by the locale, which may differ. File paths keep that decoding.
     """
 
     name = "text"
@@ -47,13 +51,13 @@ class Text(click.ParamType[str]):
 
 
 def read_texts_as_utf8(command: click.Command) -> None:
-    """Makes every plain argument of a command and of those below it a `Text`."""
+    """Makes every string parameter of a command and its subcommands a `Text`."""
     for param in command.params:
         if param.type is click.STRING:
             param.type = _TEXT
-    below: dict[str, Any] = getattr(command, "commands", {})
-    for each in below.values():
-        read_texts_as_utf8(each)
+    subcommands: dict[str, Any] = getattr(command, "commands", {})
+    for subcommand in subcommands.values():
+        read_texts_as_utf8(subcommand)
 
 
 _TEXT: Final = Text()

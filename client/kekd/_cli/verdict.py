@@ -1,4 +1,4 @@
-"""What `kekctl drift` finds of an index."""
+"""`kekctl drift`: compares an envelope with its slot."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from kekd.kek.key_state import UNREACHABLE_ERRORS
 @dataclass(frozen=True, slots=True)
 class Verdict:
     drift: list[str] = field(default_factory=list)
-    """In what the envelope isn't as its slot would make it."""
+    """How the envelope differs from its slot."""
     key: list[str] = field(default_factory=list)
-    """What is wrong with the keys that it needs."""
+    """Problems of the keys that the envelope needs."""
     error: str = ""
-    """Why it can't be judged."""
+    """Why the index can't be checked."""
 
     @property
     def is_failing(self) -> bool:
@@ -24,29 +24,29 @@ class Verdict:
 
     @property
     def lines(self) -> list[str]:
-        return [f"can't be judged: {self.error}"] if self.error else [*self.drift, *self.key]
+        return [f"can't be checked: {self.error}"] if self.error else [*self.drift, *self.key]
 
     def as_text(self, index_name: str) -> str:
         return f"{index_name}: {'; '.join(self.lines)}"
 
     def as_json(self, index_name: str) -> str:
-        found = {"drift": self.drift, "key": self.key, "error": self.error}
-        known = {name: value for name, value in found.items() if value}
-        return json.dumps({"index_name": index_name, **known})
+        fields = {"drift": self.drift, "key": self.key, "error": self.error}
+        present = {name: value for name, value in fields.items() if value}
+        return json.dumps({"index_name": index_name, **present})
 
 
 class Judge:
-    """Compares envelopes with their slots, or the one named, and looks at their keys."""
+    """Compares envelopes with their slots, or with one given slot, and checks their keys."""
 
     def __init__(self, registry: Registry, slot: str | None) -> None:
         self._registry = registry
         self._slot = slot
         self._keys = KeyStates(registry)
         self._down: dict[str, KekError] = {}
-        """Slots whose AWS can't be asked: that takes long to fail."""
+        """Errors of slots whose AWS endpoint is unreachable, which takes long to find out."""
 
     @property
-    def unseen(self) -> list[str]:
+    def unseen_rotations(self) -> list[str]:
         return self._keys.unseen
 
     def judge(self, index_name: str, found: kekd.KMSBlob | kekd.EnvelopeError) -> Verdict:
@@ -63,6 +63,6 @@ class Judge:
             self._down[name] = error
             return Verdict(error=str(error))
         except KekError as error:
-            if drift:  # which is known, whatever the key is
-                return Verdict(drift, [f"its key can't be judged: {error}"])
+            if drift:  # found before the key was checked
+                return Verdict(drift, [f"the key can't be checked: {error}"])
             return Verdict(error=str(error))

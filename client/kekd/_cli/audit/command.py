@@ -1,4 +1,4 @@
-"""Reading the daemon's audit."""
+"""`kekctl audit`: reads the daemon's audit log."""
 
 import json
 import sys
@@ -16,11 +16,11 @@ from kekd._cli.audit import log_files
 from kekd._cli.audit.log_files import Line
 from kekd._cli.audit.record import AuditError, Entry, Query, decisions
 from kekd._cli.common import FAILED, STOPPED, main, output_option
-from kekd._cli.status import moment
+from kekd._cli.status import format_timestamp
 from kekd._cli.terminal import say
 from kekd_common.printable import printable
 
-_LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 _STDIN: Final = Path("-")
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
@@ -32,24 +32,25 @@ class _Time(click.ParamType[datetime]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         try:
-            found = datetime.fromisoformat(value)
+            time = datetime.fromisoformat(value)
         except ValueError:
-            self.fail("write 2026-01-31, or 2026-01-31T12:00:00Z", param, ctx)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+            message = f"{value!r} is not a time: write 2026-01-31 or 2026-01-31T12:00:00Z"
+            self.fail(message, param, ctx)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @main.group()
 def audit() -> None:
-    """Read the daemon's audit, a line for each decision.
+    """Read the daemon's audit log, one line per decision.
 
-    What isn't a line of the audit is told of on standard error, with its number, and passed over.
-    With --output json the lines come as they are: a write has two, "begin" and "end".
+    Lines that aren't audit records are reported on standard error and skipped. With --output json,
+    lines are printed unchanged, and a write has two: "begin" and "end".
     """
 
 
 @audit.command()
 @click.argument("file", type=_FILE, envvar="KEKD_AUDIT", default=_STDIN)
-@click.option("--follow", is_flag=True, help="Go on with what is written, over rotations.")
+@click.option("--follow", is_flag=True, help="Keep printing new lines, also after rotations.")
 @click.option(
     "--lines",
     "-n",
@@ -58,50 +59,52 @@ def audit() -> None:
     default=10,
     show_default=True,
     metavar="N",
-    help="How many of those that are there.",
+    help="Number of existing lines to show.",
 )
 @output_option
 @click.pass_context
 def tail(context: click.Context, file: Path, *, follow: bool, count: int, output: str) -> None:
-    """Show the last decisions of FILE: of $KEKD_AUDIT, or standard input, if it isn't given.
+    """Show the last decisions in FILE (default: $KEKD_AUDIT, or standard input).
 
-    With --follow a write is shown when it has ended.
+    With --follow, a write is shown when it ends.
     """
     try:
         if follow:
             _follow(file, count, output)
         else:
             unread: list[Path] = []
-            _show(deque(_chosen(_every([file], unread), output), count), output)
+            _show(deque(_select(_read_all([file], unread), output), count), output)
             if unread:
                 context.exit(FAILED)
-    except KeyboardInterrupt:  # how following ends
+    except KeyboardInterrupt:  # ends --follow
         context.exit(STOPPED)
 
 
 @audit.command()
 @click.argument("files", metavar="FILE...", type=_FILE, nargs=-1, required=True)
-@click.option("--identity", metavar="GLOB", help="Who called.")
-@click.option("--method", metavar="GLOB", help="What was called.")
-@click.option("--index", metavar="GLOB")
-@click.option("--store", metavar="GLOB", help="As the daemon's log has it.")
-@click.option("--code", metavar="GLOB", help="gRPC's name for the outcome, such as NOT_FOUND.")
-@click.option("--reason", metavar="GLOB", help="kekd's own, such as ENVELOPE_NOT_FOUND.")
-@click.option("--denied", is_flag=True, help="Only what was denied.")
-@click.option("--since", type=_Time(), metavar="TIME", help="ISO 8601; UTC unless it says another.")
-@click.option("--until", type=_Time(), metavar="TIME", help="The first that is too late.")
+@click.option("--identity", metavar="GLOB", help="Caller.")
+@click.option("--method", metavar="GLOB", help="Method, such as read or push.")
+@click.option("--index", metavar="GLOB", help="Index name.")
+@click.option("--store", metavar="GLOB", help="Store, as named in the daemon's log.")
+@click.option("--code", metavar="GLOB", help="gRPC status code, such as NOT_FOUND.")
+@click.option("--reason", metavar="GLOB", help="kekd's reason, such as ENVELOPE_NOT_FOUND.")
+@click.option("--denied", is_flag=True, help="Only denied calls.")
+@click.option(
+    "--since", type=_Time(), metavar="TIME", help="Start (ISO 8601, UTC unless it has an offset)."
+)
+@click.option("--until", type=_Time(), metavar="TIME", help="End, exclusive.")
 @output_option
 @click.pass_context
 def search(context: click.Context, /, files: tuple[Path, ...], output: str, **query: Any) -> None:
-    """Show the decisions of FILEs, rotated ones (.gz) too, for which all that is asked holds.
+    """Show the decisions in FILEs that match all options. Also reads rotated files (.gz).
 
-    Write the globs in quotes; * is any text. A file that can't be read is told of, and the exit
-    code is 1.
+    Quote the globs; * matches any text. If a file can't be read, the command reports it, reads the
+    others, and exits with 1.
     """
     unread: list[Path] = []
-    found = _chosen(_every(files, unread), output)
-    wanted = Query(**query)
-    _show((entry for entry in found if wanted.matches(entry)), output)
+    conditions = Query(**query)
+    entries = _select(_read_all(files, unread), output)
+    _show((entry for entry in entries if conditions.matches(entry)), output)
     if unread:
         context.exit(FAILED)
 
@@ -109,44 +112,48 @@ def search(context: click.Context, /, files: tuple[Path, ...], output: str, **qu
 def _follow(file: Path, count: int, output: str) -> None:
     recent: deque[Entry] = deque(maxlen=count)
     is_caught_up = False
-    for line in _lines(file) if file == _STDIN else log_files.followed(file):
+    for line in _lines(file) if file == _STDIN else log_files.follow(file):
         if line is None:
             _show(recent, output)
             recent.clear()
             is_caught_up = True
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
             continue
-        entries = (it for it in _entries(file, [line]) if output == "json" or it.event != "begin")
+        entries = (
+            entry
+            for entry in _parse_lines(file, [line])
+            if output == "json" or entry.event != "begin"
+        )
         if is_caught_up or file == _STDIN:
             _show(entries, output)
         else:
             recent.extend(entries)
 
 
-def _every(files: Iterable[Path], unread: list[Path]) -> Iterator[Entry]:
-    """Adds those that can't be read to `unread`."""
+def _read_all(files: Iterable[Path], unread: list[Path]) -> Iterator[Entry]:
+    """Reports files that can't be read, and adds them to `unread`."""
     for file in files:
         try:
-            yield from _entries(file, _lines(file))
+            yield from _parse_lines(file, _lines(file))
         except (OSError, EOFError, zlib.error) as error:
             unread.append(file)
-            why = (isinstance(error, OSError) and error.strerror) or "damaged, or cut off"
-            _complain(f"{file}: {why}")
+            cause = (isinstance(error, OSError) and error.strerror) or "damaged or truncated"
+            _report(f"{file}: {cause}")
 
 
 def _lines(file: Path) -> Iterator[Line]:
     return enumerate(sys.stdin.buffer, 1) if file == _STDIN else log_files.lines(file)
 
 
-def _entries(file: Path, lines: Iterable[Line]) -> Iterator[Entry]:
+def _parse_lines(file: Path, lines: Iterable[Line]) -> Iterator[Entry]:
     for number, line in lines:
         try:
             yield Entry.parse(line)
         except AuditError as error:
-            _complain(f"{file}:{number}: {error}: passed over")
+            _report(f"{file}:{number}: skipped: {error}")
 
 
-def _chosen(entries: Iterable[Entry], output: str) -> Iterable[Entry]:
+def _select(entries: Iterable[Entry], output: str) -> Iterable[Entry]:
     return entries if output == "json" else decisions(entries)
 
 
@@ -159,38 +166,38 @@ def _show(entries: Iterable[Entry], output: str) -> None:
 def _json(entry: Entry) -> str:
     try:
         return json.dumps(entry.content)
-    except RecursionError:  # it was read with a few frames more to spare
-        _complain("a line is nested too deeply: passed over")
+    except RecursionError:  # parsing it took fewer frames
+        _report("a line was skipped: nested too deeply")
         return ""
 
 
 def _line(entry: Entry) -> str:
     words = (entry.identity, entry.method, entry.store, entry.index)
-    outcome = _outcome(entry)
+    outcome = _describe_outcome(entry)
     duration = f" {entry.duration_ms:g} ms" if entry.duration_ms is not None else ""
-    rule = f" by {_word(entry.rule)}" if entry.rule else ""
-    called = " ".join(map(_word, words))
-    time = moment(entry.time)
-    return printable(f"{time} {_word(entry.decision)}{rule}: {called}: {outcome}{duration}")
+    rule = f" by {_quote(entry.rule)}" if entry.rule else ""
+    call = " ".join(map(_quote, words))
+    time = format_timestamp(entry.time)
+    return printable(f"{time} {_quote(entry.decision)}{rule}: {call}: {outcome}{duration}")
 
 
-def _outcome(entry: Entry) -> str:
+def _describe_outcome(entry: Entry) -> str:
     if entry.event == "begin":
-        return "has no end"
+        return "unfinished"
     words = [entry.code]
     if entry.reason and entry.reason != entry.code:
         words.append(f"({entry.reason})")
     if entry.event == "denials":
-        words.append(f"and {entry.count - 1} more denials since the last line")
+        words.append(f"and {entry.count - 1} more denials since the previous line")
     elif entry.count > 1:
         words.append(f"for all {entry.count} of a batch")
     return " ".join(words)
 
 
-def _word(text: str) -> str:
-    """As one word: quoted if it isn't."""
+def _quote(text: str) -> str:
+    """Quotes a text that isn't a single word."""
     return text if text and " " not in text and '"' not in text else json.dumps(text)
 
 
-def _complain(text: str) -> None:
+def _report(text: str) -> None:
     say(f"kekctl: {text}", error=True)

@@ -1,7 +1,7 @@
-"""The daemon's audit, read: a JSON object a line, one or two for each decision.
+"""Parses the daemon's audit log: JSON Lines, one or two for each decision.
 
-A write has a line "begin" before it is done, and one "end" with its outcome; a read has "end" only.
-Denials beyond a rate have one "denials" for many.
+A write has a line "begin" before it runs, and a line "end" with its outcome. A read has "end" only.
+Denials above a rate are summarised in a line "denials".
 """
 
 import json
@@ -13,12 +13,12 @@ from typing import Any
 
 
 class AuditError(ValueError):
-    """What isn't a line of the audit; the message holds none of it."""
+    """Not a line of the audit log. The message quotes none of the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line. What it doesn't say is empty."""
+    """A line. Fields that it lacks are empty."""
 
     time: datetime
     event: str
@@ -36,9 +36,9 @@ class Entry:
     reason: str
     duration_ms: float | None
     count: int
-    """How many denials it stands for; that of a batch, or those that have no line of their own."""
+    """How many denials this line covers: those of a batch, or those without a line of their own."""
     content: dict[str, Any] = field(repr=False)
-    """The whole line, with what a newer daemon may say."""
+    """The whole line, including fields of newer daemons."""
 
     @classmethod
     def parse(cls, line: bytes) -> "Entry":
@@ -55,17 +55,17 @@ class Entry:
                 "decision": str(),
             }:
                 return cls(**_values(content), content=content)
-        raise AuditError("not a line of the audit")
+        raise AuditError("not an audit record")
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What the begin and the end of a decision have in common."""
+        """Identifies a decision: equal for its "begin" and its "end"."""
         return self.request_id, self.method, self.store, self.index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Each that is given must hold; globs are fnmatch's, and tell upper from lower case."""
+    """Conditions that must all hold. Globs are those of fnmatch, and case-sensitive."""
 
     identity: str | None = None
     method: str | None = None
@@ -80,7 +80,7 @@ class Query:
     def matches(self, entry: Entry) -> bool:
         globs = ("identity", "method", "index", "store", "code", "reason")
         return (
-            all(_matches(getattr(entry, it), getattr(self, it)) for it in globs)
+            all(_matches(getattr(entry, name), getattr(self, name)) for name in globs)
             and (not self.denied or entry.decision == "denied")
             and (self.since is None or self.since <= entry.time)
             and (self.until is None or entry.time < self.until)
@@ -88,17 +88,18 @@ class Query:
 
 
 def decisions(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """One for each decision, when it has ended. At the end of all come those that had begun, and of
-    which no end is told: the daemon may have been killed, or be at it.
+    """Yields one entry for each decision, when it ends.
+
+    Writes without an end come last: the daemon was killed, or is still writing.
     """
-    begun: dict[tuple[str, ...], Entry] = {}
+    unfinished: dict[tuple[str, ...], Entry] = {}
     for entry in entries:
         if entry.event == "begin":
-            begun[entry.key] = entry
+            unfinished[entry.key] = entry
         else:
-            begun.pop(entry.key, None)
+            unfinished.pop(entry.key, None)
             yield entry
-    yield from begun.values()
+    yield from unfinished.values()
 
 
 def _matches(text: str, pattern: str | None) -> bool:
@@ -106,12 +107,13 @@ def _matches(text: str, pattern: str | None) -> bool:
 
 
 def _values(content: dict[str, Any]) -> dict[str, Any]:
-    texts = {it.name: content.get(it.name) for it in fields(Entry) if it.type is str}
-    if not all(isinstance(it, str | None) for it in texts.values()):
-        raise AuditError("a value is of the wrong type")
+    names = [field.name for field in fields(Entry) if field.type is str]
+    texts = {name: content.get(name) for name in names}
+    if not all(isinstance(text, str | None) for text in texts.values()):
+        raise AuditError("a field has the wrong type")
     count = content.get("count", 1)
     if not isinstance(count, int):
-        raise AuditError("a value is of the wrong type")
+        raise AuditError("a field has the wrong type")
     return {
         **{name: text or "" for name, text in texts.items()},
         "time": _time(content["time"]),
@@ -124,20 +126,20 @@ def _duration(value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float):
-        raise AuditError("a value is of the wrong type")
+        raise AuditError("a field has the wrong type")
     try:
         return float(value)
     except OverflowError:
-        raise AuditError("its duration is no number of milliseconds") from None
+        raise AuditError("duration_ms is out of range") from None
 
 
 def _time(text: str) -> datetime:
-    """In UTC, which a time at either end of the calendar may not have."""
+    """Returns the time in UTC."""
     try:
         time = datetime.fromisoformat(text)
         utc = time.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        raise AuditError("its time isn't one") from None
+    except (ValueError, OverflowError, OSError):  # also year 1 or 9999, if UTC has another year
+        raise AuditError("invalid time") from None
     if time.tzinfo is None:
-        raise AuditError("its time has no zone")
+        raise AuditError("the time has no UTC offset")
     return utc

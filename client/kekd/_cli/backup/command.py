@@ -1,4 +1,4 @@
-"""Envelopes to a file and back."""
+"""`kekctl export` and `kekctl import`: backs up envelopes to a file and restores them."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ import click
 import kekd
 from kekd._cli.backup import json_lines
 from kekd._cli.backup.json_lines import BackupError
-from kekd._cli.backup.restore import Outcome, Restored, restore
+from kekd._cli.backup.restore import Outcome, RestoreResult, restore
 from kekd._cli.common import FAILED, STOPPED, Name, main, prefix_option, store_option
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
@@ -27,28 +27,31 @@ from kekd._cli.terminal import say
     "-f",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write there, with mode 0600, in place of what is there. Default: standard output.",
+    help="Output file, written with mode 0600 (default: standard output).",
 )
 @store_option
 @click.pass_context
 def export(
     context: click.Context, prefix: str, file: Path | None, store: kekd.StorageConfig | None
 ) -> None:
-    """Write the envelopes of a store, a line each, for 'kekctl import'.
+    """Back up the envelopes of a store, including their wrapped KEKs, for 'kekctl import'.
 
-    They have their wrapped keys. It is no snapshot: what is changed meanwhile is there as before or
-    after. An envelope that can't be read is named and left out; then the exit code is 1.
+    The backup isn't a snapshot: an envelope that changes during the export is stored as before or
+    after the change. If an envelope can't be read, the command reports it, exports the others, and
+    exits with 1.
     """
     client: kekd.Client = context.obj
     unread: list[str] = []
     lines = json_lines.lines(
-        str(store or _default(client)), prefix, _documents(client, prefix, store, unread)
+        str(store or _default_store(client)), prefix, _read_all(client, prefix, store, unread)
     )
     if file:
-        with _private(file) as written:
-            written.writelines(lines)
+        with _replace_private(file) as output:
+            output.writelines(lines)
     elif sys.stdout.isatty():
-        raise click.UsageError("Wrapped keys are not for a screen: give --file, or redirect it.")
+        raise click.UsageError(
+            "can't print wrapped KEKs to a terminal: give --file or redirect the output"
+        )
     else:
         sys.stdout.writelines(lines)
     if unread:
@@ -63,10 +66,10 @@ def export(
     type=Name(),
     multiple=True,
     metavar="NAME",
-    help="Store only the envelope of this index; repeatable.",
+    help="Restore only this index; repeatable.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace envelopes that differ.")
-@click.option("--dry-run", is_flag=True, help="Do everything but store.")
+@click.option("--dry-run", is_flag=True, help="Do everything except storing.")
 @store_option
 @click.pass_context
 def import_(  # noqa: PLR0913  (options)
@@ -78,64 +81,67 @@ def import_(  # noqa: PLR0913  (options)
     overwrite: bool,
     dry_run: bool,
 ) -> None:
-    """Store the envelopes of a FILE of 'kekctl export'.
+    """Restore envelopes from FILE, a backup by 'kekctl export'.
 
-    The whole file is checked before anything is stored. An index that has another envelope is
-    refused, unless --overwrite is given. One that fails doesn't stop the others. Stop it when you
-    like: begun again, it does the rest. The exit code is 0 only if none failed or was refused.
+    Checks the whole file before storing anything. Refuses to replace an envelope that differs,
+    unless --overwrite is given. If an index fails, the others continue. After an interruption, run
+    the command again to restore the rest. The exit code is 0 only if no index failed or was
+    refused.
     """
     counts: Counter[Outcome] = Counter()
     with file.open("rb") as backup:
         if not backup.seekable():
-            raise click.UsageError("FILE is read twice, to check it first: give one on a disk.")
+            raise click.UsageError("can't import from a pipe: FILE is read twice; save it first")
         names = json_lines.check(backup)
         if missing := [name for name in indexes if name not in names]:
             raise BackupError([f"the backup has no index '{name}'" for name in missing])
         backup.seek(0)
-        documents = (
-            it for it in json_lines.documents(backup) if not indexes or it.index_name in indexes
+        envelopes = (
+            envelope
+            for envelope in json_lines.read_envelopes(backup)
+            if not indexes or envelope.index_name in indexes
         )
-        restored = restore(context.obj, store, documents, overwrite=overwrite, dry_run=dry_run)
+        results = restore(context.obj, store, envelopes, overwrite=overwrite, dry_run=dry_run)
         try:
-            with closing(restored):
-                for it in restored:
-                    counts[it.outcome] += 1
-                    _tell(it)
+            with closing(results):
+                for result in results:
+                    counts[result.outcome] += 1
+                    _report(result)
         except KeyboardInterrupt:
             context.exit(STOPPED)
         finally:
-            _sum_up(counts, dry_run=dry_run)
+            _print_summary(counts, dry_run=dry_run)
     if counts["failed"] or counts["refused"]:
         context.exit(FAILED)
 
 
-def _default(client: kekd.Client) -> str:
-    for it in client.status().stores:
-        if it.is_default:
-            return it.name
-    raise click.UsageError("The daemon shows you no default store: name another with --store.")
+def _default_store(client: kekd.Client) -> str:
+    for store in client.status().stores:
+        if store.is_default:
+            return store.name
+    raise click.UsageError("no access to the daemon's default store: choose one with --store")
 
 
-def _documents(
+def _read_all(
     client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, unread: list[str]
 ) -> Iterator[EnvelopeJSON]:
-    """Names those that can't be read, and adds them to `unread`."""
+    """Reports envelopes that can't be read, and adds their indexes to `unread`."""
     for name, found in client.scan_index_kms(store, prefix):
         if isinstance(found, kekd.EnvelopeNotFoundError):
-            continue  # it was deleted since it was listed
+            continue  # deleted since it was listed
         if isinstance(found, kekd.EnvelopeError):
             unread.append(name)
-            say(f"kekctl: left out: {found}", error=True)
+            say(f"kekctl: skipped: {found}", error=True)
         else:
             yield EnvelopeJSON(name, found)
 
 
 @contextmanager
-def _private(path: Path) -> Iterator[IO[str]]:
-    """A file for its owner alone, which takes the place of `path` once it is whole and durable."""
+def _replace_private(path: Path) -> Iterator[IO[str]]:
+    """Yields a file with mode 0600 that replaces `path` when it is complete and durable."""
     path = path.resolve()
     if path.exists() and not path.is_file():
-        raise click.UsageError(f"{path} is no file.")
+        raise click.UsageError(f"can't write {path}: not a regular file")
     try:
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -149,16 +155,16 @@ def _private(path: Path) -> Iterator[IO[str]]:
                 Path(file.name).unlink()
                 raise
     except OSError as error:
-        raise click.ClickException(f"{path} can't be written: {error.strerror}") from None
+        raise click.ClickException(f"can't write {path}: {error.strerror}") from None
 
 
-def _tell(restored: Restored) -> None:
-    if restored.reason:
-        text = f"{restored.outcome}: index '{restored.index_name}': {restored.reason}"
+def _report(result: RestoreResult) -> None:
+    if result.reason:
+        text = f"{result.outcome}: index '{result.index_name}': {result.reason}"
         say(f"kekctl: {text}", error=True)
 
 
-def _sum_up(counts: Counter[Outcome], *, dry_run: bool) -> None:
+def _print_summary(counts: Counter[Outcome], *, dry_run: bool) -> None:
     if dry_run:
         say("dry run: nothing was stored")
     for outcome in get_args(Outcome):

@@ -1,4 +1,4 @@
-"""Storing what a backup has, and nothing over what it shouldn't."""
+"""Restores envelopes from a backup without replacing newer ones by accident."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,45 +20,47 @@ from kekd.errors import (
 if TYPE_CHECKING:
     from kekd._client import Client
 
-_AT_ONCE: Final = 256
-_JOBS: Final = 16
-"""A strict create is a call of its own, and on S3 most of it is waiting."""
+_CHUNK_SIZE: Final = 256
+_CREATE_THREADS: Final = 16
+"""Strict creates have no batch call, and on S3 they mostly wait."""
 
 Outcome: TypeAlias = Literal["created", "unchanged", "overwritten", "refused", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreResult:
     index_name: str
     outcome: Outcome
     reason: str = ""
-    """Why it was refused, or failed."""
+    """Why the restore was refused or failed."""
 
 
 def restore(
     client: "Client",
     location: StorageConfig | None,
-    documents: Iterable[EnvelopeJSON],
+    envelopes: Iterable[EnvelopeJSON],
     *,
     overwrite: bool,
     dry_run: bool,
-) -> Generator[Restored, None, None]:
-    """What comes of each, in no order. It keeps no state: begun again, it does the rest.
+) -> Generator[RestoreResult, None, None]:
+    """Restores envelopes and yields the result of each, in no order.
 
-    An index that has none is given its envelope by a strict create, and one that has another, only
-    to `overwrite` it, by a push over the very one that was read. `dry_run` does everything but
-    store. Raises `kekd.EnvelopeError` when the daemon is lost.
+    Missing envelopes are created with strict creates. Envelopes that differ are replaced only with
+    `overwrite`, by a push with the etag that was read. `dry_run` does everything except storing. A
+    restore keeps no state, so running it again restores the rest. Raises `kekd.EnvelopeError` if
+    the daemon becomes unreachable.
     """
-    restoring = _Restoring(client, location, overwrite=overwrite, dry_run=dry_run)
+    restorer = _Restorer(client, location, overwrite=overwrite, dry_run=dry_run)
     try:
-        left = iter(documents)
-        while chunk := list(islice(left, _AT_ONCE)):
-            yield from restoring.done({it.index_name: it.blob for it in chunk})
+        remaining = iter(envelopes)
+        while chunk := list(islice(remaining, _CHUNK_SIZE)):
+            blobs = {envelope.index_name: envelope.blob for envelope in chunk}
+            yield from restorer.restore(blobs)
     finally:
-        restoring.stop()
+        restorer.stop()
 
 
-class _Restoring:
+class _Restorer:
     def __init__(
         self, client: "Client", location: StorageConfig | None, *, overwrite: bool, dry_run: bool
     ) -> None:
@@ -66,53 +68,57 @@ class _Restoring:
         self._location = location
         self._overwrite = overwrite
         self._dry_run = dry_run
-        self._threads = ThreadPoolExecutor(_JOBS)
+        self._threads = ThreadPoolExecutor(_CREATE_THREADS)
 
-    def done(self, blobs: dict[str, KMSBlob]) -> Iterator[Restored]:
+    def restore(self, blobs: dict[str, KMSBlob]) -> Iterator[RestoreResult]:
         missing: list[str] = []
         pushes: list[Push] = []
         for name, found in self._client.get_many_index_kms(self._location, blobs):
             if isinstance(found, EnvelopeNotFoundError):
                 missing.append(name)
             elif found == blobs[name]:
-                yield Restored(name, "unchanged")
+                yield RestoreResult(name, "unchanged")
             elif isinstance(found, EnvelopeError) and not isinstance(found, CorruptEnvelopeError):
-                yield Restored(name, "failed", str(found))
+                yield RestoreResult(name, "failed", str(found))
             elif not self._overwrite:
-                yield Restored(name, "refused", "it has another envelope: --overwrite replaces it")
+                yield RestoreResult(
+                    name, "refused", "the stored envelope differs: give --overwrite to replace it"
+                )
             else:
                 etag = found.etag if isinstance(found, KMSBlob) else None
                 pushes.append((name, blobs[name], etag))
         if self._dry_run:
-            yield from (Restored(name, "created") for name in missing)
-            yield from (Restored(name, "overwritten") for name, _, _ in pushes)
+            yield from (RestoreResult(name, "created") for name in missing)
+            yield from (RestoreResult(name, "overwritten") for name, _, _ in pushes)
             return
-        yield from self._threads.map(self._created, missing, [blobs[it] for it in missing])
-        yield from self._pushed(pushes)
+        yield from self._threads.map(self._create, missing, [blobs[name] for name in missing])
+        yield from self._push_all(pushes)
 
     def stop(self) -> None:
-        """Waits for those under way alone."""
+        """Waits for running creates, and cancels the others."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _created(self, name: str, blob: KMSBlob) -> Restored:
+    def _create(self, name: str, blob: KMSBlob) -> RestoreResult:
         try:
             self._client.create_index_kms(self._location, name, blob)
         except EnvelopeExistsError:
-            return Restored(name, "refused", "somebody else created it meanwhile")
+            return RestoreResult(
+                name, "refused", "another caller created an envelope at the same time"
+            )
         except EnvelopeError as error:
             if _is_lost(error):
                 raise
-            return Restored(name, "failed", str(error))
-        return Restored(name, "created")
+            return RestoreResult(name, "failed", str(error))
+        return RestoreResult(name, "created")
 
-    def _pushed(self, pushes: "Sequence[Push]") -> Iterator[Restored]:
+    def _push_all(self, pushes: "Sequence[Push]") -> Iterator[RestoreResult]:
         for name, result in self._client.push_many_index_kms(self._location, pushes):
             if isinstance(result, EnvelopeError):
-                yield Restored(name, "failed", str(result))
+                yield RestoreResult(name, "failed", str(result))
             else:
-                yield Restored(name, "overwritten")
+                yield RestoreResult(name, "overwritten")
 
 
 def _is_lost(error: EnvelopeError) -> bool:
-    """Whether it isn't about one envelope: a daemon that answers gives a reason."""
+    """Whether the daemon is unreachable: an error about one envelope has a reason."""
     return isinstance(error, (UnavailableError, DeadlineExceededError)) and not error.reason

@@ -1,1 +1,1 @@
-"""What `kekctl doctor` looks at, a file each."""
+"""`kekctl doctor`: tests a deployment, with one module for each check."""

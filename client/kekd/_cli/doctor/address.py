@@ -1,4 +1,4 @@
-"""Who else can reach the daemon at the address that is called."""
+"""Checks who else can reach the daemon at its address."""
 
 import os
 import stat
@@ -14,45 +14,45 @@ def check(address: str, *, tls: bool) -> Iterator[Finding]:
         yield _folder(Path(address.removeprefix("unix:")))
         yield _socket(Path(address.removeprefix("unix:")))
     elif tls:
-        yield ok("address", f"{address} is called over TLS")
+        yield ok("address", f"{address} uses TLS")
     elif is_loopback(host_of(address)):
         yield warning(
             "address",
-            f"{address} has no TLS: any user of this machine can call it",
-            "use a Unix socket alone, or TLS with a client CA",
+            f"{address} doesn't use TLS: every user of this machine can call it",
+            "listen on a Unix socket only, or set up TLS with a client CA",
         )
     else:
         yield failure(
             "address",
-            f"{address} is called without TLS: whoever is on the way can read and change all",
+            f"{address} doesn't use TLS: anyone on the network path can read and change the calls",
             "give --ca, --cert and --key",
         )
 
 
 def _folder(path: Path) -> Finding:
-    """The daemon refuses such folders when it starts; a mode can be changed later."""
+    """Repeats a check that the daemon makes at its start, because modes can change later."""
     check = "socket's folder"
     try:
         folder, owner = path.parent.stat(), path.lstat().st_uid
     except OSError as error:
         return failure(
             check,
-            f"{path} can't be looked at: {error.strerror}",
-            "start the daemon, or give --address; if it runs, join the group of its socket",
+            f"can't read {path}: {error.strerror}",
+            "start the daemon, give --address, or join the socket's group",
         )
     if folder.st_uid not in {0, owner}:
         return failure(
             check,
-            f"{path.parent} belongs to another user than the socket, who could replace it",
-            "listen in a folder of the daemon's own",
+            f"another user owns {path.parent} and can replace the socket",
+            "listen in a folder that the daemon's user owns",
         )
     if folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return failure(
             check,
-            f"{path.parent} may be written by others, who could replace the socket",
+            f"other users can write to {path.parent} and replace the socket",
             f"chmod go-w {path.parent}",
         )
-    return ok(check, f"only its owner may write {path.parent}")
+    return ok(check, f"only its owner can write to {path.parent}")
 
 
 def _socket(path: Path) -> Finding:
@@ -60,21 +60,21 @@ def _socket(path: Path) -> Finding:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return failure(check, f"{path}: {error.strerror}", "is the daemon running?")
+        return failure(check, f"{path}: {error.strerror}", "check that the daemon is running")
     if not stat.S_ISSOCK(mode):
-        return failure(check, f"{path} is no socket", "give the daemon's own as --address")
+        return failure(check, f"{path} is not a socket", "give the daemon's socket as --address")
     if not os.access(path, os.W_OK):
-        return failure(check, f"you may not call {path}", f"join the group {_group(path)}")
+        return failure(
+            check, f"no permission to connect to {path}", f"join the group {_group(path)}"
+        )
     shown = f"{path} has mode {stat.S_IMODE(mode):04o}"
     if mode & stat.S_IWOTH:
-        return warning(
-            check, f"{shown}: whoever reaches its folder can call the daemon", f"chmod o-w {path}"
-        )
+        return warning(check, f"{shown}: every user can connect to it", f"chmod o-w {path}")
     return ok(check, shown)
 
 
 def _group(path: Path) -> str:
     try:
         return path.group()
-    except KeyError:  # it has no name here
+    except KeyError:  # the group has no name on this machine
         return str(path.stat().st_gid)

@@ -1,24 +1,24 @@
-"""Whether the daemon's clock and ours agree."""
+"""Compares the daemon's clock with this machine's."""
 
 from datetime import timedelta
 from typing import Final
 
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
-from kekd._status import apart
+from kekd._status import describe_skew
 
-_APART: Final = timedelta(seconds=5)
-"""Synchronised clocks are far closer."""
-_TOO_FAR: Final = timedelta(minutes=5)
-"""AWS mostly refuses a request that is older
+_MAX_SYNCHRONISED_SKEW: Final = timedelta(seconds=5)
+"""Synchronised clocks are much closer."""
+_MAX_AWS_SKEW: Final = timedelta(minutes=5)
+"""AWS rejects most requests that are older
 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_aws-signing.html)."""
 
 
-def check(lead: timedelta) -> Finding:
-    text = f"the daemon's is {apart(lead)}"
-    advice = "set both by NTP: AWS refuses requests of a clock that is 5 minutes off"
-    if abs(lead) > _TOO_FAR:
+def check(skew: timedelta) -> Finding:
+    text = f"the daemon's clock is {describe_skew(skew)}"
+    advice = "synchronise both with NTP: AWS rejects requests if the clock is off by 5 minutes"
+    if abs(skew) > _MAX_AWS_SKEW:
         return failure("clock", text, advice)
-    if abs(lead) > _APART:
+    if abs(skew) > _MAX_SYNCHRONISED_SKEW:
         return warning("clock", text, advice)
-    seconds = max(abs(lead).total_seconds(), 0.1)
-    return ok("clock", f"the daemon's and ours are within {seconds:.1f} s")
+    seconds = max(abs(skew).total_seconds(), 0.1)
+    return ok("clock", f"within {seconds:.1f} s of this machine's")

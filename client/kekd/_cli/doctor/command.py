@@ -1,4 +1,4 @@
-"""Tries what an operator would have to."""
+"""The command `kekctl doctor`."""
 
 import dataclasses
 import json
@@ -23,13 +23,13 @@ from kekd._cli.terminal import say
     "registry_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Wrap and unwrap under each slot of this registry, the file of CyborgDB Service.",
+    help="Also test each slot of this CyborgDB Service configuration file.",
 )
 @click.option(
     "--records",
     type=click.IntRange(0),
     metavar="N",
-    help="Read only N records of each store, chosen at random. Default: all.",
+    help="Read N random records of each store (default: all).",
 )
 @store_option
 @output_option
@@ -41,11 +41,11 @@ def doctor(
     store: kekd.StorageConfig | None,
     output: str,
 ) -> None:
-    """Try the daemon, its stores, certificates and clock; say what is wrong and what to do.
+    """Test the daemon, its stores, certificates and clock, and say how to fix problems.
 
-    Each store, or the one given, is written to, under a name of its own that begins with
-    kekd-doctor- and is removed at the end. Then its records are read. A line each is ok, warning
-    or failure. The exit code is 1 if there is any failure, and 0 otherwise.
+    Writes to each store (or only to --store), under a scratch index named kekd-doctor-..., and
+    deletes that index at the end. Then reads the store's records. Each line starts with ok, warning
+    or failure. The exit code is 1 after a failure, else 0.
     """
     failed = False
     try:
@@ -61,8 +61,8 @@ def doctor(
 def _findings(
     context: click.Context,
     registry_file: Path | None,
-    asked: kekd.StorageConfig | None,
-    count: int | None,
+    only_store: kekd.StorageConfig | None,
+    record_count: int | None,
 ) -> Iterator[Finding]:
     client: kekd.Client = context.obj
     files = context.find_root().params
@@ -71,71 +71,72 @@ def _findings(
         yield certificate.check_own(Path(files["cert"]))
     status = None
     try:
-        status, lead = _asked(client)
+        status, skew = _measure_status(client)
     except kekd.EnvelopeError as error:
         yield failure("daemon", str(error))
     else:
         yield ok("daemon", f"kekd {status.version} answers")
-        yield from (warning("daemon's files", it) for it in status.warnings)
-        yield clock.check(lead)
-        for it in status.certificates:
-            yield certificate.check("certificate", it.file, it.expires_at, status.now)
-            if it.error:
-                yield certificate.refused(it.error)
+        yield from (warning("daemon's files", text) for text in status.warnings)
+        yield clock.check(skew)
+        for served in status.certificates:
+            yield certificate.check("certificate", served.file, served.expires_at, status.now)
+            if served.error:
+                yield certificate.rejected(served.error)
         yield from daemon.check(status)
-        yield from _stores(client, status, asked, count)
+        yield from _stores(client, status, only_store, record_count)
     if registry_file:
         name = status.stores[0].name if status and status.stores else "none"
         yield from slots.check(registry_file, store.scratch_name(), name)
 
 
-def _asked(client: kekd.Client) -> tuple[kekd.DaemonStatus, timedelta]:
-    """Also how far the daemon's clock is ahead; a second call, as the first has to connect."""
+def _measure_status(client: kekd.Client) -> tuple[kekd.DaemonStatus, timedelta]:
+    """Returns the status and the clock skew. The first call connects; the second is timed."""
     client.status()
-    asked = datetime.now(UTC)
+    sent_at = datetime.now(UTC)
     status = client.status()
-    return status, status.clock_skew(asked, datetime.now(UTC))
+    return status, status.clock_skew(sent_at, datetime.now(UTC))
 
 
 def _stores(
     client: kekd.Client,
     status: kekd.DaemonStatus,
-    asked: kekd.StorageConfig | None,
-    count: int | None,
+    only_store: kekd.StorageConfig | None,
+    record_count: int | None,
 ) -> Iterator[Finding]:
     if not status.stores:
         yield failure(
             "stores",
-            "the daemon shows this caller none: its policy lets it do nothing",
-            "have its operator ask 'kekctl policy check'",
+            "no access to any store: no policy rule allows this caller",
+            "ask the daemon's operator to run 'kekctl policy check'",
         )
         return
     chosen: Sequence[kekd.StoreStatus] = status.stores
-    if asked is not None:
-        chosen = [it for it in chosen if kekd.StorageConfig.named(it.name) == asked]
+    if only_store is not None:
+        chosen = [one for one in chosen if kekd.StorageConfig.named(one.name) == only_store]
         if not chosen:
-            names = ", ".join(it.name for it in status.stores)
-            yield failure(f"store {asked}", "the daemon has no such store", f"name one of {names}")
-    for it in chosen:
-        with _interrupts_put_off() as interrupted:
-            found = store.check(client, it, interrupted)
-        yield from found
-        if interrupted():
+            names = ", ".join(one.name for one in status.stores)
+            yield failure(f"store {only_store}", "the daemon has no such store", f"use {names}")
+    for one in chosen:
+        with _deferred_interrupts() as is_interrupted:
+            findings = store.check(client, one, is_interrupted)
+        yield from findings
+        if is_interrupted():
             raise KeyboardInterrupt
-        yield from records.check(client, it.name, count)
+        yield from records.check(client, one.name, record_count)
 
 
 @contextmanager
-def _interrupts_put_off() -> Iterator[Callable[[], bool]]:
-    """Only notes Ctrl-C, and tells whether it came: a call that is cut off may still be done, after
-    what it wrote was cleaned up.
+def _deferred_interrupts() -> Iterator[Callable[[], bool]]:
+    """Defers Ctrl-C, and yields a function that returns whether it was pressed.
+
+    An interrupted write could still be applied after the clean-up.
     """
     caught: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    previous = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
     try:
         yield lambda: bool(caught)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
 def _json(finding: Finding) -> str:

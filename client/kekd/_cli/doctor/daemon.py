@@ -1,4 +1,4 @@
-"""What a daemon says is wrong with itself."""
+"""Reports the errors in a daemon's status."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ def check(status: kekd.DaemonStatus) -> Iterator[Finding]:
     if status.policy_error:
         yield failure(
             "policy",
-            f"the changed policy is refused, and the former one is in use: {status.policy_error}",
-            "correct the configuration file; kekd reads it again within a second",
+            f"changed policy rejected, previous one in use: {status.policy_error}",
+            "correct the configuration file; kekd reloads it within a second",
         )
     if status.audit_error:
         yield failure(
             "audit",
-            f"the audit can't be written: {status.audit_error}",
-            "make room or correct the file's owner; until then the daemon refuses writes, reads or"
-            " neither, as its on_failure says",
+            f"audit log not writable: {status.audit_error}",
+            "free space or correct the owner of the file; until then, on_failure decides whether"
+            " calls fail",
         )

@@ -1,4 +1,4 @@
-"""What a check comes to."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -9,12 +9,11 @@ Level: TypeAlias = Literal["ok", "warning", "failure"]
 @dataclass(frozen=True, slots=True)
 class Finding:
     check: str
-    """What was looked at."""
+    """The subject of the check."""
     level: Level
     text: str
-    """What was found."""
     advice: str = ""
-    """What to do, where the text doesn't say so itself."""
+    """What to do, unless the text says it."""
 
 
 def ok(check: str, text: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Whether the records of a store can be read."""
+"""Checks that the records of a store can be read."""
 
 import random
 import shlex
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from kekd._client import Client
 
 MAX_NAMED: Final = 20
-"""Corrupt records that get a line each; of more there is only the number."""
+"""Corrupt records that get a line each. More are only counted."""
 
 
 def check(client: "Client", store: str, count: int | None) -> Iterator[Finding]:
-    """Reads all records that the caller may read, or as many as `count`, chosen at random."""
+    """Reads all records that the caller may read, or a random sample of `count`."""
     location = StorageConfig.named(store)
     name = f"records of {store}"
     if count == 0:
@@ -34,13 +34,13 @@ def check(client: "Client", store: str, count: int | None) -> Iterator[Finding]:
             chosen = sample(client.list_index_kms(location), count)
             yield from _findings(name, store, client.get_many_index_kms(location, chosen))
     except PermissionDeniedError as error:
-        yield warning(name, f"they weren't read: {error}", "let this caller list and read")
+        yield warning(name, f"not read: {error}", "allow this caller to list and read")
     except EnvelopeError as error:
-        yield failure(name, f"reading them failed: {error}")
+        yield failure(name, f"reading failed: {error}")
 
 
 def sample(names: Iterable[str], count: int) -> list[str]:
-    """As many names as `count`, each as likely as any other, in memory for no more."""
+    """Draws `count` names uniformly, in one pass and in memory for `count`."""
     chosen: list[str] = []
     for number, name in enumerate(names):
         if number < count:
@@ -54,7 +54,7 @@ def _findings(check: str, store: str, records: Iterable[Found]) -> Iterator[Find
     good = corrupt = unreadable = 0
     for name, found in records:
         if isinstance(found, EnvelopeNotFoundError):
-            continue  # it was deleted since it was listed
+            continue  # deleted since it was listed
         if isinstance(found, CorruptEnvelopeError):
             corrupt += 1
             if corrupt <= MAX_NAMED:
@@ -62,7 +62,7 @@ def _findings(check: str, store: str, records: Iterable[Found]) -> Iterator[Find
         elif isinstance(found, EnvelopeError):
             unreadable += 1
             if unreadable <= MAX_NAMED:
-                yield failure(check, f"index '{name}' can't be read: {found}")
+                yield failure(check, f"can't read index '{name}': {found}")
         else:
             good += 1
     yield _summary(check, good, corrupt, unreadable)
@@ -72,10 +72,10 @@ def _corrupt(check: str, store: str, name: str, error: CorruptEnvelopeError) -> 
     command = shlex.join(
         ["kekctl", "import", "BACKUP", "--index", name, "--overwrite", "--store", store]
     )
-    return failure(check, str(error), f"copy the record first, then restore it: {command}")
+    return failure(check, str(error), f"copy the record, then restore it: {command}")
 
 
 def _summary(check: str, good: int, corrupt: int, unreadable: int) -> Finding:
     if corrupt or unreadable:
         return failure(check, f"{corrupt} corrupt, {unreadable} unreadable, {good} intact")
-    return ok(check, f"all {good} records that were read are intact")
+    return ok(check, f"all {good} records read are intact")

@@ -1,4 +1,4 @@
-"""Whether the slots of a registry wrap and unwrap."""
+"""Checks that each slot of a registry wraps and unwraps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from kekd.kek.errors import KekError, MissingDependencyError, RegistryError
 
 
 def check(file: Path, index_name: str, store: str) -> Iterator[Finding]:
-    """New wraps of a slot that binds are bound to that index and store."""
+    """Wraps a new KEK under each slot; slots with `bind` bind it to that index and store."""
     try:
         registry = Registry.from_yaml(file)
     except RegistryError as error:
@@ -19,7 +19,7 @@ def check(file: Path, index_name: str, store: str) -> Iterator[Finding]:
         yield failure("slots", str(error))
         return
     if not registry.slots:
-        yield warning("slots", f"{file} has none under kms.registry", "is it the right file?")
+        yield warning("slots", f"{file} has no slots under kms.registry", "check the file name")
     for name, slot in registry.slots.items():
         check = f"slot {name}"
         try:
