@@ -33,7 +33,8 @@ FLOORS = [
     ("storage",),
     ("access",),
     ("config", "service", "daemon_status"),
-    ("process", "rpc"),
+    ("process", "rpc", "stores"),
+    ("daemon",),
     ("app",),
     ("__main__", "worker"),
 ]
@@ -70,9 +71,9 @@ ALLOWED = {
         "kekd_server/config/settings.py",
     ],
     "kekd_schema.kms_blob_generated": ["kekd_schema/codec.py"],
-    "kekd_server.storage.disk": ["kekd_server/app.py", "kekd_server/storage/disk"],
-    "kekd_server.storage.memory": ["kekd_server/app.py"],
-    "kekd_server.storage.s3": ["kekd_server/app.py", "kekd_server/storage/s3"],
+    "kekd_server.storage.disk": ["kekd_server/storage/factory.py", "kekd_server/storage/disk"],
+    "kekd_server.storage.memory": ["kekd_server/storage/factory.py"],
+    "kekd_server.storage.s3": ["kekd_server/storage/factory.py", "kekd_server/storage/s3"],
 }
 
 

@@ -19,6 +19,7 @@ from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.tcp import TcpListener
 from kekd_server.observability import logs
 from kekd_server.process import supervisor
+from kekd_server.process.event_loop import loop_factory
 from kekd_server.process.hardening import forbid_dumps
 
 
@@ -158,9 +159,9 @@ def init(outer: tuple[Path | None, dict[str, Any]], /, config: Path | None, **fl
     with _problems_reported():
         settings = load(_given(outer_flags) | _given(flags), config or outer_config).settings
         # Imported here, as it takes long.
-        from kekd_server import app  # noqa: PLC0415
+        from kekd_server.stores import make_keystores  # noqa: PLC0415
 
-        asyncio.run(app.make_keystores(settings, click.echo))
+        asyncio.run(make_keystores(settings, click.echo))
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,13 +185,13 @@ def _serve(settings: Settings, policy_file: Path | None) -> None:
 
     if settings.workers > 1:
         gc.enable()
-        asyncio.run(supervisor.run(settings, policy_file, serving=greet))
+        asyncio.run(supervisor.run(settings, policy_file, on_serving=greet))
         return
     # Imported here, as a supervisor does without gRPC.
     from kekd_server import app  # noqa: PLC0415
 
-    asyncio.Runner(loop_factory=app.event_loop(settings)).run(
-        app.run(settings, policy_file, serving=greet)
+    asyncio.Runner(loop_factory=loop_factory(settings)).run(
+        app.run(settings, policy_file, on_serving=greet)
     )
 
 

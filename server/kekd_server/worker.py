@@ -1,8 +1,8 @@
-"""One of several processes that serve as one daemon. `kekd_server.process.supervisor` starts it.
+"""One of several processes that serve as one daemon, started by `kekd_server.process.supervisor`.
 
-Its argument is its number. On standard input come the settings, in a line, and then nothing, until
-the end says that the supervisor is no more. On standard output it answers, in a line, with a list
-of what keeps it from serving, which is empty once it serves.
+The argument is the worker's number. Standard input carries the settings in one line, and closes
+when the supervisor ends. On standard output the worker answers with one line: a JSON list of the
+problems that prevent it from serving, empty once it serves.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from kekd_server.config.settings import Settings, SettingsError
 from kekd_server.listeners.descriptors import raise_limit
 from kekd_server.listeners.errors import ListenError
 from kekd_server.observability import logs
+from kekd_server.process.event_loop import loop_factory
 from kekd_server.process.hardening import forbid_dumps
 
 _STDIN: Final = 0
@@ -25,17 +26,18 @@ _STDIN: Final = 0
 
 def main() -> None:
     number = int(sys.argv[1])
-    given = json.loads(sys.stdin.readline())
-    settings = Settings(**given["settings"])
-    policy_file = given["policy_file"] and Path(given["policy_file"])
-    # A thread, as a loop that waits for a disk that hangs would notice nothing.
+    message = json.loads(sys.stdin.readline())
+    settings = Settings(**message["settings"])
+    policy_file = message["policy_file"] and Path(message["policy_file"])
+    # A thread, because an event loop that waits for a hung disk notices nothing.
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     try:
         with logs.configured(settings.log_format, worker=number):
             forbid_dumps()
             raise_limit()
-            serving = app.run_worker(settings, policy_file, number, serving=lambda: _answer([]))
-            asyncio.Runner(loop_factory=app.event_loop(settings)).run(serving)
+            asyncio.Runner(loop_factory=loop_factory(settings)).run(
+                app.run_worker(settings, policy_file, number, on_serving=lambda: _answer([]))
+            )
     except (SettingsError, ListenError) as error:
         _answer(str(error).splitlines())
         sys.exit(2)
@@ -48,7 +50,7 @@ def _answer(problems: list[str]) -> None:
 
 
 def _end_with_supervisor() -> None:
-    # Not through sys.stdin, whose lock a thread must not hold when the interpreter ends.
+    # Not through sys.stdin: a thread must not hold its lock when the interpreter ends.
     os.read(_STDIN, 1)
     os._exit(1)
 

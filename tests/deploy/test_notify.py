@@ -79,4 +79,4 @@ def test_a_manager_that_is_gone_is_told_of_in_the_log(tmp_path: Path) -> None:
     manager = Manager(str(tmp_path / "notify"))
     manager.close()
     with started(tmp_path / "daemon", manager, 1, free_port()) as daemon:
-        eventually(lambda: "the service manager can't be told READY=1: " in daemon.read_log())
+        eventually(lambda: "cannot send READY=1 to the service manager: " in daemon.read_log())

@@ -137,7 +137,7 @@ def test_a_reload_reads_anew_and_serves_on(running: Machine) -> None:
     running.run("systemctl", "reload", "kekd")
     running.run(*KEKCTL, "wait", "--for", "0")
     assert shown(running, "MainPID", "StatusText") == [*pid, "serving"]
-    eventually(lambda: "nothing new: certificate" in running.run("journalctl", "--unit=kekd"))
+    eventually(lambda: "unchanged: certificate" in running.run("journalctl", "--unit=kekd"))
 
 
 def test_it_ends_in_peace(running: Machine) -> None:

@@ -17,7 +17,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.tcp import TcpListener
-from kekd_server.observability.metrics_server import shared
+from kekd_server.observability.metrics_server import multiprocess_metrics
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.metrics import Scraped, StartScraped
@@ -285,7 +285,7 @@ def test_a_taken_port_is_told_at_start(scraped: Scraped, tmp_path: Path, workers
     listen = ("--listen", f"127.0.0.1:{port}", "--listen", f"unix:{socket}")
     disk = ("--disk", str(tmp_path / "own" / "keystore"))
     said = refusal(BIN / "kekd", *listen, *disk, "--workers", workers, "--metrics", taken)
-    assert f"kekd: metrics on {taken}: can't be bound: Address already in use" in said
+    assert f"kekd: cannot serve metrics on {taken}: Address already in use" in said
     assert "give --metrics another" in said
     assert not socket.exists()
 
@@ -355,12 +355,12 @@ def test_what_a_killed_worker_counted_stays_and_what_it_was_doing_does_not(
     assert calls(scraped, method="ListEnvelopes", code="OK") == 96
 
 
-def test_no_folder_for_the_files_of_workers_is_told(
+def test_missing_folder_for_the_metrics_of_workers_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     listener = TcpListener("127.0.0.1", free_port())
-    with pytest.raises(ListenError, match="have TMPDIR name one"), shared(listener):
+    with pytest.raises(ListenError, match="set TMPDIR to a folder"), multiprocess_metrics(listener):
         pass
 
 

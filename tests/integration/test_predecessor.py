@@ -48,8 +48,8 @@ def test_wait_for_a_process_that_does_not_end_is_bounded(
     with pytest.raises(ListenError) as caught:
         asyncio.run(predecessor.replace([listener], shutdown_grace=0.1))
     assert str(caught.value) == (
-        f"{listener}: process {deaf.pid} didn't end within 0.2 s of SIGTERM: it may be stopped or"
-        f" hung; end it ('kill -KILL {deaf.pid}'), and start kekd again"
+        f"{listener}: process {deaf.pid} did not end within 0.2 s of SIGTERM: it may be stopped or"
+        f" hung; end it ('kill -KILL {deaf.pid}') and start kekd again"
     )
     assert deaf.poll() is None
     assert listener.path.exists()

@@ -80,7 +80,7 @@ def test_daemon_that_is_stopped_keeps_its_address(
 ) -> None:
     daemon = start_daemon("--memory")
     (tmp_path / "sitecustomize.py").write_text(
-        "import kekd_server.process.predecessor\nkekd_server.predecessor.END_TIMEOUT = 0.1\n"
+        "from kekd_server.process import predecessor\npredecessor.END_TIMEOUT = 0.1\n"
     )
     daemon.process.send_signal(signal.SIGSTOP)
     second = Daemon(
@@ -92,7 +92,7 @@ def test_daemon_that_is_stopped_keeps_its_address(
     lines = [line for line in second.read_log().splitlines() if line.startswith("kekd: ")]
     (line,) = lines
     assert line.startswith(
-        f"kekd: {daemon.address}: process {daemon.process.pid} didn't end within 0.1 s of SIGTERM:"
+        f"kekd: {daemon.address}: process {daemon.process.pid} did not end within 0.1 s of SIGTERM:"
     )
     assert daemon.socket.exists()
     daemon.process.send_signal(signal.SIGCONT)

@@ -68,7 +68,7 @@ def test_a_hangup_is_for_those_who_cannot_wait(tls_daemon: TlsDaemon, tmp_path: 
     tls_daemon.daemon.process.send_signal(signal.SIGHUP)
     eventually(lambda: tls_daemon.serial() == serial)
     tls_daemon.daemon.process.send_signal(signal.SIGHUP)
-    eventually(lambda: tls_daemon.logged(": nothing new: certificate") == 1)
+    eventually(lambda: tls_daemon.logged(": unchanged: certificate") == 1)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -87,7 +87,7 @@ def test_a_storm_of_hangups_fails_no_call(
             time.sleep(0.01)
         eventually(lambda: all(daemon.serial() == serial for _ in range(8)))
     assert daemon.daemon.process.poll() is None
-    assert daemon.logged("starting it anew") == 0
+    assert daemon.logged("restarting it") == 0
 
 
 def test_a_hangup_without_tls_is_no_end(start_tls_daemon: StartTlsDaemon) -> None:

@@ -219,7 +219,7 @@ def test_without_being_asked_for_nothing_of_it_is_imported(
 def test_what_cannot_be_had_is_warned_of(
     start_daemon: StartDaemon, env: dict[str, str], told: str
 ) -> None:
-    assert f"WARNING calls aren't traced: {told}" in start_daemon("--memory", env=env).read_log()
+    assert f"WARNING tracing is off: {told}" in start_daemon("--memory", env=env).read_log()
 
 
 def test_without_the_extra_it_is_said_which(

@@ -109,14 +109,14 @@ def test_a_killed_worker_is_replaced_and_no_caller_notices(
         created = {name for creator in creators for name in creator.result()}
     with kekd.Client(crew.address) as client:
         assert set(client.list_index_kms()) == created
-    assert crew.logged(r"ERROR worker [12] ended with -9: starting it anew in") == 4
+    assert crew.logged(r"ERROR worker [12] ended with -9: restarting it in") == 4
 
 
 def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(crew: Crew) -> None:
     os.kill(crew.pids[2], signal.SIGTERM)
     crew.wait_for_restarts(1)
     assert crew.logged("worker 2: draining") == 1
-    assert crew.logged("worker 2 ended with 0: starting it anew") == 1
+    assert crew.logged("worker 2 ended with 0: restarting it") == 1
 
 
 def test_one_that_keeps_ending_is_started_less_and_less_often(crew: Crew) -> None:
@@ -124,7 +124,7 @@ def test_one_that_keeps_ending_is_started_less_and_less_often(crew: Crew) -> Non
         crew.kill(2)
         crew.wait_for_restarts(restart)
     for pause in ("0.1", "0.2", "0.4", "0.8"):
-        assert crew.logged(rf"worker 2 ended with -9: starting it anew in {pause} s") == 1
+        assert crew.logged(rf"worker 2 ended with -9: restarting it in {pause} s") == 1
     assert crew.process.poll() is None
 
 
@@ -134,7 +134,7 @@ def test_one_that_cannot_start_again_is_tried_again(crew: Crew, tmp_path: Path) 
     keystore.write_text("no folder")
     crew.kill(2)
     eventually(
-        lambda: crew.logged(r"ERROR worker 2 doesn't serve: The store at .*: starting it anew") > 1
+        lambda: crew.logged(r"ERROR worker 2 doesn't serve: The store at .*: restarting it") > 1
     )
     keystore.unlink()
     (tmp_path / "away").rename(keystore)

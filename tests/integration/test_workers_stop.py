@@ -125,9 +125,9 @@ def test_a_stop_while_a_worker_is_away_does_not_wait_for_it(start_crew: StartCre
         crew.kill(2)
         crew.wait_for_restarts(restart)
     crew.kill(2)  # to be started in 1.6 s
-    eventually(lambda: crew.logged("starting it anew in 1.6 s") == 1)
+    eventually(lambda: crew.logged("restarting it in 1.6 s") == 1)
     assert crew.daemon.stop() == 0
-    assert crew.logged("worker 2: serving") == 5
+    assert crew.logged("worker 2 serves again") == 4
 
 
 @pytest.fixture

@@ -28,14 +28,14 @@ def messages(lines: Queue[Any]) -> list[str]:
     return [lines.get_nowait().getMessage() for _ in range(lines.qsize())]
 
 
-def test_lines_that_find_no_room_are_left_out_and_counted(
+def test_lines_that_exceed_the_queue_are_dropped_and_counted(
     logger: logging.Logger, lines: Queue[Any]
 ) -> None:
     for number in range(5):
         logger.error("line %d", number)
     assert messages(lines) == ["line 0", "line 1"]
     logger.error("line 5")
-    assert messages(lines) == ["3 lines were left out of the log", "line 5"]
+    assert messages(lines) == ["3 lines were dropped from the log", "line 5"]
     logger.error("line 6")
     assert messages(lines) == ["line 6"]
 
@@ -51,7 +51,7 @@ def test_engine_lines_that_are_not_due_take_no_room() -> None:
     assert lines.qsize() == 6
 
 
-def test_a_name_makes_no_line_of_its_own() -> None:
+def test_name_with_control_characters_is_escaped() -> None:
     name = "x\n2026-01-01 INFO forged \x1b[31mred\u2028\udcff é"
     try:
         open(name)  # noqa: PTH123, SIM115
@@ -80,21 +80,21 @@ def test_time_of_a_line_is_utc_as_in_the_audit(
 def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
-    seldom = LogThrottle()
-    assert seldom.is_due("one")
+    throttle = LogThrottle()
+    assert throttle.is_due("one")
     now = 59.9
-    assert not seldom.is_due("one")
-    assert seldom.is_due("other")
+    assert not throttle.is_due("one")
+    assert throttle.is_due("other")
     now = 60.0
-    assert seldom.is_due("one")
+    assert throttle.is_due("one")
     now = 119.9
-    assert not seldom.is_due("one")
+    assert not throttle.is_due("one")
 
 
-def test_what_was_said_of_ever_new_things_is_forgotten() -> None:
-    seldom = LogThrottle()
-    assert all(seldom.is_due(number) for number in range(25_000))
-    assert len(seldom._told) <= 10_000
+def test_throttle_that_is_full_forgets() -> None:
+    throttle = LogThrottle()
+    assert all(throttle.is_due(number) for number in range(25_000))
+    assert len(throttle._logged_at) <= 10_000
 
 
 def test_engines_do_not_fill_the_log_with_what_callers_send(

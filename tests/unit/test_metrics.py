@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
 from kekd_server.observability.metrics import Metrics
+from kekd_server.observability.sampler import Sampler
 
 OBSERVABILITY = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
 
@@ -24,19 +25,18 @@ def test_observability_page_has_every_metric_and_its_labels() -> None:
     }
 
 
-def test_a_plain_number_is_followed() -> None:
-    metrics, total = Metrics(), [5]
-    counter = Counter("followed", "What a number is.", registry=metrics.registry)
-    metrics.follow(lambda: total[-1], counter)
+def test_bound_counter_grows_with_its_total() -> None:
+    registry, sampler, total = CollectorRegistry(), Sampler(), [5]
+    sampler.bind_counter(lambda: total[-1], Counter("bound", "A total.", registry=registry))
     for number in (5, 7, 7):
         total.append(number)
-        metrics.sample()
-    assert metrics.registry.get_sample_value("followed_total") == 7
+        sampler.sample()
+    assert registry.get_sample_value("bound_total") == 7
 
 
-def test_each_decision_is_counted_once_however_often_it_is_looked_at() -> None:
+def test_decision_that_is_sampled_several_times_counts_once() -> None:
     metrics, decisions = Metrics(), {("read", "denied"): 2}
-    metrics.follow_decisions(decisions)
+    metrics.decisions.bind(decisions)
     for _ in range(3):
         metrics.sample()
     decisions["read", "denied"] += 1

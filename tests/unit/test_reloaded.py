@@ -12,7 +12,7 @@ from tests.fixtures.tls import Authority
 
 
 class Number(ReloadingFile[int]):
-    unusable = ValueError
+    error_type = ValueError
 
     def __init__(self, file: Path) -> None:
         super().__init__([file])
@@ -26,7 +26,7 @@ class Number(ReloadingFile[int]):
             raise ValueError(self.error_message)
         return int(self._files[0].read_text())
 
-    def _described(self) -> str:
+    def _describe(self) -> str:
         return f"number {self.current}"
 
 
@@ -48,12 +48,12 @@ def test_each_trouble_counts_once(number: Number, caplog: pytest.LogCaptureFixtu
     number.error_message = "too early"
     replace(number, "22")
     for _ in range(3):
-        number.look()
-    assert (number.refusals, number.current) == (1, 1)
+        number.check()
+    assert (number.failed_reloads, number.current) == (1, 1)
     number.error_message = "too late"
     for _ in range(3):
-        number.look()
-    assert (number.refusals, number.current) == (2, 1)
+        number.check()
+    assert (number.failed_reloads, number.current) == (2, 1)
     assert [it.getMessage() for it in caplog.records] == [
         "too early; still in use: number 1",
         "too late; still in use: number 1",
@@ -64,32 +64,32 @@ def test_what_becomes_good_without_a_change_is_taken(number: Number) -> None:
     """As a certificate does that begins later, or a file that may be read at last."""
     number.error_message = "too early"
     replace(number, "22")
-    number.look()
+    number.check()
     number.error_message = ""
-    number.look()
+    number.check()
     assert number.current == 22
 
 
 def test_what_is_good_is_not_read_again_until_it_changes(number: Number) -> None:
     number.error_message = "too early"
     replace(number, "22")
-    number.look()
+    number.check()
     number.error_message = ""
     for _ in range(3):
-        number.look()
+        number.check()
     assert number.reads == 2
     replace(number, "33")  # as long as before
-    number.look()
+    number.check()
     assert (number.reads, number.current) == (3, 33)
 
 
 def test_what_fails_in_another_way_is_tried_again(number: Number) -> None:
     replace(number, "55")
-    number.unusable = KeyError  # type: ignore[assignment,misc]
+    number.error_type = KeyError  # type: ignore[assignment,misc]
     number.error_message = "a surprise"
     for _ in range(2):
         with pytest.raises(ValueError, match="a surprise"):
-            number.look()
+            number.check()
 
 
 def test_certificates_that_are_replaced_as_they_are_first_read_are_seen(
@@ -107,5 +107,5 @@ def test_certificates_that_are_replaced_as_they_are_first_read_are_seen(
     monkeypatch.setattr(Material, "read", read_and_replace)
     certificates = Certificates(TlsFiles(first.cert, first.key, None), try_handshake)
     assert certificates.current.serial != serial
-    certificates.look()
+    certificates.check()
     assert certificates.current.serial == serial

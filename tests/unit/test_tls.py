@@ -185,10 +185,10 @@ def test_a_failed_trial_is_repeated_when_asked_and_not_at_each_look(
     old, new = first.serial, second.serial
     first.replace(second)
     for _ in range(3):
-        certificates.look()
-    assert (tried, certificates.refusals, certificates.current.serial) == ([old, new], 1, old)
+        certificates.check()
+    assert (tried, certificates.failed_reloads, certificates.current.serial) == ([old, new], 1, old)
     failing = False
-    certificates.look(asked=True)
+    certificates.check(forced=True)
     assert (tried, certificates.current.serial) == ([old, new, new], new)
 
 

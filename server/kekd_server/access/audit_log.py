@@ -59,10 +59,10 @@ class AuditLog:
         """Without a file, to standard output. Raises OSError if the file can't be written."""
         self._file = file
         self._name = file or "standard output"
-        self._lines = metrics.audit_lines
-        self._failures = metrics.audit_failures
-        self._bytes = metrics.audit_bytes
-        self._free_bytes = metrics.audit_free_bytes
+        self._lines = metrics.audit.lines
+        self._failures = metrics.audit.failures
+        self._bytes = metrics.audit.bytes
+        self._free_bytes = metrics.audit.free_bytes
         self._output = self._open()
         self._looked = time.monotonic()
         self._torn = False

@@ -40,7 +40,7 @@ class Authorizer:
     ) -> None:
         self.replace(policy)
         self._decisions: Counter[tuple[str, str]] = Counter()
-        metrics.follow_decisions(self._decisions)
+        metrics.decisions.bind(self._decisions)
         self._audit = audit
         self._denials = DenialThrottle(audit.post) if audit else None
         self._must_for_writes = on_failure != "allow"

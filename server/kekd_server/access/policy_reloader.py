@@ -14,7 +14,7 @@ Policy = Sequence[Rule] | None
 class PolicyFile(ReloadingFile[Policy]):
     """Gives a guard the policy of a file whenever that changes."""
 
-    unusable = PolicyError
+    error_type = PolicyError
 
     def __init__(self, file: Path, policy: Policy, guard: Authorizer) -> None:
         """`policy` is what the guard has. The file may have another by now: it was read before, and
@@ -24,7 +24,7 @@ class PolicyFile(ReloadingFile[Policy]):
         self.current = policy
         self._file = file
         self._guard = guard
-        self._take(self._read(), aloud=False)
+        self._apply(self._read(), verbose=False)
 
     def _read(self) -> Policy:
         if problem := refusal(self._file):
@@ -36,9 +36,9 @@ class PolicyFile(ReloadingFile[Policy]):
             )
         return policy
 
-    def _take(self, read: Policy, *, aloud: bool) -> None:
-        self._guard.replace(read)
-        super()._take(read, aloud=aloud)
+    def _apply(self, value: Policy, *, verbose: bool) -> None:
+        self._guard.replace(value)
+        super()._apply(value, verbose=verbose)
 
-    def _described(self) -> str:
+    def _describe(self) -> str:
         return "no policy" if self.current is None else f"a policy of {len(self.current)} rules"

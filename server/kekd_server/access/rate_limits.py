@@ -37,7 +37,7 @@ class Limits:
         self._watches = FairShare(calls, times_free=_TIMES_FREE)
         places = max(_MIN_ENTRIES, calls * _ENTRIES_A_CALL)
         self._entries = FairShare(places, times_free=_TIMES_FREE)
-        self._shed = metrics.calls_shed
+        self._shed = metrics.calls.shed
         # They begin at 0: a rate needs a first value.
         for reason in (_CALLS, _RATE, _SHARE):
             self._shed.labels(reason)

@@ -102,7 +102,7 @@ class Certificates(ReloadingFile[Material]):
     there is nothing to begin with.
     """
 
-    unusable = TlsError
+    error_type = TlsError
 
     def __init__(self, files: TlsFiles, trial: Trial) -> None:
         self._of = files
@@ -116,10 +116,10 @@ class Certificates(ReloadingFile[Material]):
         self.current = self._read()
         _log.info("%s: %s", files.cert, self.current)
 
-    def look(self, *, asked: bool = False) -> None:
-        if asked:
+    def check(self, *, forced: bool = False) -> None:
+        if forced:
             self._next_trial = 0.0
-        super().look(asked=asked)
+        super().check(forced=forced)
         if self._warned is not self.current and self.current.not_after - datetime.now(UTC) < _EARLY:
             self._warned = self.current
             _log.warning("%s: renew it: %s", self._of.cert, self.current)
@@ -144,7 +144,7 @@ class Certificates(ReloadingFile[Material]):
             )
         return ""
 
-    def _described(self) -> str:
+    def _describe(self) -> str:
         return str(self.current)
 
 

@@ -1,7 +1,7 @@
-"""What is read of files, and read anew when they change while the daemon runs.
+"""Values that are loaded from files and reloaded while the daemon runs.
 
-It is taken whole or not at all: while there is anything wrong with what is there now, what was read
-before stays in use, and the log says so.
+A reload applies completely or not at all: if the new content is invalid, the previous value stays
+in use and the log says why.
 """
 
 import logging
@@ -16,65 +16,65 @@ _log = logging.getLogger(__name__)
 
 
 class ReloadingFile(ABC, Generic[T]):
-    """Its first file is the one that the log names."""
+    """A value that one file or several files hold. The log names the first file."""
 
-    unusable: ClassVar[type[Exception]]
-    """What reading raises of files that can't be used."""
+    error_type: ClassVar[type[Exception]]
+    """The exception that `_read` raises for invalid files."""
 
     current: T
-    """What is in use."""
+    """The value in use."""
 
     def __init__(self, files: Iterable[Path]) -> None:
-        """To be called before `current` is read, so that no change in between is missed."""
+        """Call it before you set `current`, so that no change in between is missed."""
         self._files = list(files)
         self._seen = self._stamps()
         self._error_message = ""
-        self.refusals = 0
-        """How often new files weren't taken."""
+        self.failed_reloads = 0
 
     @property
     def load_error(self) -> str:
-        """Why what is in the files isn't in use; empty if it is."""
+        """Why the content of the files isn't in use; empty if it is."""
         return "; ".join(self._error_message.splitlines())
 
-    def look(self, *, asked: bool = False) -> None:
-        """Reads the files if they changed, or are bad and may have become good, or if `asked`.
+    def check(self, *, forced: bool = False) -> None:
+        """Reloads the files if they changed, if the last load failed, or if `forced`.
 
-        The log tells of each change once, whatever comes of it; of nothing at all only if asked.
+        Logs each change once, whether it was applied or rejected. Logs 'unchanged' only if
+        `forced`.
         """
         seen = self._stamps()
-        changed = seen != self._seen
-        if not (changed or self._error_message or asked):
+        has_changed = seen != self._seen
+        if not (has_changed or self._error_message or forced):
             return
         try:
-            read = self._read()
-        except self.unusable as error:
-            self._refuse(str(error), aloud=changed or asked)
+            value = self._read()
+        except self.error_type as error:
+            self._reject(str(error), verbose=has_changed or forced)
         else:
-            self._take(read, aloud=asked)
-        self._seen = seen  # not before, so that what fails in another way is tried again
+            self._apply(value, verbose=forced)
+        self._seen = seen  # last, so that after an unexpected exception the next check tries again
 
     @abstractmethod
     def _read(self) -> T:
-        """Raises `unusable`."""
+        """Raises `error_type`."""
 
     @abstractmethod
-    def _described(self) -> str:
-        """What is in use, for the log."""
+    def _describe(self) -> str:
+        """Describes the value in use, for the log."""
 
-    def _take(self, read: T, *, aloud: bool) -> None:
+    def _apply(self, value: T, *, verbose: bool) -> None:
         self._error_message = ""
-        if read != self.current:
-            self.current = read
-            _log.info("%s: now in use: %s", self._files[0], self._described())
-        elif aloud:
-            _log.info("%s: nothing new: %s", self._files[0], self._described())
+        if value != self.current:
+            self.current = value
+            _log.info("%s: now in use: %s", self._files[0], self._describe())
+        elif verbose:
+            _log.info("%s: unchanged: %s", self._files[0], self._describe())
 
-    def _refuse(self, error_message: str, *, aloud: bool) -> None:
-        if aloud or error_message != self._error_message:
-            self.refusals += 1
+    def _reject(self, error_message: str, *, verbose: bool) -> None:
+        if verbose or error_message != self._error_message:
+            self.failed_reloads += 1
             problems = "; ".join(error_message.splitlines())
-            _log.error("%s; still in use: %s", problems, self._described())
+            _log.error("%s; still in use: %s", problems, self._describe())
         self._error_message = error_message
 
     def _stamps(self) -> list[tuple[int, ...]]:
@@ -82,8 +82,8 @@ class ReloadingFile(ABC, Generic[T]):
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
-    """Differs whenever the file was written or replaced, also by way of a link, as Kubernetes does
-    with the folder of a secret.
+    """Differs whenever the file was written or replaced, also through a symbolic link, which is how
+    Kubernetes updates a secret.
     """
     try:
         found = file.stat()

@@ -1,4 +1,4 @@
-"""Where the daemon's log goes and what a line looks like."""
+"""Writes the daemon's log to standard error."""
 
 import logging
 import sys
@@ -15,19 +15,18 @@ from pythonjsonlogger.json import JsonFormatter
 from kekd_common.printable import printable
 from kekd_server.observability import stray_output
 
-_MOST_WAITING: Final = 2_000
-_LAST_SECONDS: Final = 1.0
-_SELDOM_SECONDS: Final = 60.0
-_MOST_REMEMBERED: Final = 10_000
+_MAX_QUEUED_LINES: Final = 2_000
+_FLUSH_TIMEOUT: Final = 1.0
+_THROTTLE_INTERVAL: Final = 60.0
+_MAX_THROTTLED_LINES: Final = 10_000
 
 
 @contextmanager
 def configured(form: Literal["text", "json"], *, worker: int | None = None) -> Iterator[None]:
-    """Logs to standard error, a line an event; JSON lines carry the event's fields as well. Of
-    several workers, each names itself.
+    """Configures logging while the context lasts. Each line of a worker has the worker's number.
 
-    The lines are written in a thread of their own: where nobody reads standard error, a full pipe
-    would stop the daemon at its next line. The end waits for them, but not for long.
+    A thread writes the lines, because a full pipe would block the daemon. At the end, the context
+    waits for queued lines, at most one second.
     """
     name = f" worker {worker}:" if worker else ""
     field = {"worker": worker} if worker else {}
@@ -38,7 +37,7 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
         if form == "json"
         else _Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
     )
-    lines: Queue[Any] = Queue(_MOST_WAITING)
+    lines: Queue[Any] = Queue(_MAX_QUEUED_LINES)
     logging.basicConfig(level=logging.INFO, handlers=[_Unblocking(lines)], force=True)
     logging.captureWarnings(capture=True)
     QueueListener(lines, handler).start()
@@ -47,34 +46,34 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
     finally:
         stray.close()
         with lines.all_tasks_done:
-            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _LAST_SECONDS)
+            lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _FLUSH_TIMEOUT)
 
 
 def _open_for_json(stray: ExitStack) -> TextIO:
-    """Standard error, for JSON lines alone: all other output becomes log lines."""
+    """Opens standard error for JSON lines only. All other output to it becomes log lines."""
     return open(stray.enter_context(stray_output.logged()), "w", encoding="utf-8")  # noqa: PTH123
 
 
 class LogThrottle:
-    """Keeps what may come at every call from filling the log: the same is due once a minute."""
+    """Limits repeated messages to one a minute, so that calls can't fill the log."""
 
     def __init__(self) -> None:
-        self._told: dict[int, float] = {}
-        """By their hashes, as lines may be long and of a caller's choosing."""
+        self._logged_at: dict[int, float] = {}
+        """By hash, because a client may choose long lines."""
 
     def is_due(self, line: Hashable) -> bool:
-        """And isn't any more then: to be called by who logs it."""
+        """Returns True at most once a minute per message."""
         now, key = time.monotonic(), hash(line)
-        if now < self._told.get(key, -_SELDOM_SECONDS) + _SELDOM_SECONDS:
+        if now < self._logged_at.get(key, -_THROTTLE_INTERVAL) + _THROTTLE_INTERVAL:
             return False
-        if len(self._told) >= _MOST_REMEMBERED:
-            self._told.clear()
-        self._told[key] = now
+        if len(self._logged_at) >= _MAX_THROTTLED_LINES:
+            self._logged_at.clear()
+        self._logged_at[key] = now
         return True
 
 
 class _UtcTime(logging.Formatter):
-    """Has the time as the audit has it, so that lines of both can be put in order."""
+    """Formats times like the audit log, so that the lines of both can be sorted together."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
@@ -85,8 +84,8 @@ class _Json(_UtcTime, JsonFormatter):
 
 
 class _Text(_UtcTime):
-    """Shows what isn't printable by its escape, as names are of their callers' choosing: none makes
-    a line of its own, or steers a terminal.
+    """Escapes unprintable characters, so that a name that a client chose can't forge a line or
+    control a terminal.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -101,8 +100,8 @@ _engines: Final = LogThrottle()
 
 
 def _is_due(record: logging.LogRecord) -> bool:
-    """Any caller can have gRPC log a traceback at will, so each template is logged once a minute.
-    Messages may quote the caller, so templates are compared.
+    """Throttles the lines of the engines, because any client can make gRPC log tracebacks. Compares
+    templates, because messages may quote the client.
     """
     engine = record.name.startswith(("grpc", "pygrpc_native"))
     template = record.getMessage() if record.msg == "%s" else record.msg
@@ -110,26 +109,26 @@ def _is_due(record: logging.LogRecord) -> bool:
 
 
 class _Unblocking(QueueHandler):
-    """Leaves out lines that there is no room for, and says so as soon as there is."""
+    """Drops lines while the queue is full, and then logs how many it dropped."""
 
-    _left_out = 0
+    _dropped = 0
 
     def __init__(self, lines: Queue[Any]) -> None:
         super().__init__(lines)
-        self.addFilter(_is_due)  # before they take room in the queue
+        self.addFilter(_is_due)  # before lines take room in the queue
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        # The base class formats here, for queues to other processes; ours has the handler do it.
+        # The base class formats here, for queues to other processes. Here the handler does it.
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
-            if self._left_out:
-                self.queue.put_nowait(_line(f"{self._left_out} lines were left out of the log"))
-                self._left_out = 0
+            if self._dropped:
+                self.queue.put_nowait(_line(f"{self._dropped} lines were dropped from the log"))
+                self._dropped = 0
             self.queue.put_nowait(record)
         except Full:
-            self._left_out += 1
+            self._dropped += 1
 
 
 def _line(message: str) -> logging.LogRecord:

@@ -1,5 +1,5 @@
-"""Where Prometheus scrapes: an HTTP server of its own, in threads of its own, so that it answers
-whatever the calls do.
+"""An HTTP server that Prometheus scrapes. It has its own threads, so it answers however busy the
+daemon is.
 """
 
 import logging
@@ -19,45 +19,43 @@ from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.tcp import TcpListener
 
 _PATH: Final = "/metrics"
-_IDLE_SECONDS: Final = 10.0
+_IDLE_TIMEOUT: Final = 10.0
 MAX_CONNECTIONS: Final = 16
 
 _log = logging.getLogger(__name__)
 
 
 def serve(listener: TcpListener, registry: CollectorRegistry) -> None:
-    """From here to the end of the process, whoever asks there gets what is in the registry. Raises
-    `ListenError`.
-    """
+    """Serves the registry's metrics until the process ends. Raises `ListenError`."""
     try:
         server = _Server(listener, _Handler.factory(registry))
     except OSError as error:
         raise ListenError(
-            f"metrics on {listener}: can't be bound: {error.strerror}: is the port taken? Stop"
-            " what has it, or give --metrics another."
+            f"cannot serve metrics on {listener}: {error.strerror}; stop the program that uses the"
+            " port, or give --metrics another"
         ) from error
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    _log.info("metrics are at http://%s%s", listener, _PATH)
+    _log.info("serving metrics on http://%s%s", listener, _PATH)
 
 
 class MultiprocessMetrics:
-    """Those of several workers, in a folder of files, added up."""
+    """Adds up the metrics of several workers, which they keep in files of a folder."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self.registry = CollectorRegistry()
         MultiProcessCollector(self.registry, folder)  # type: ignore[no-untyped-call]
         self.environment = {"PROMETHEUS_MULTIPROC_DIR": folder}
-        """What tells a worker of it."""
+        """Variables for the workers."""
 
-    def forget(self, worker: int) -> None:
-        """Of one that ended, what was so at a moment. What it has counted stays."""
+    def mark_dead(self, worker: int) -> None:
+        """Removes the gauges of a worker that ended. Its counters stay."""
         mark_process_dead(worker, self._folder)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def shared(listener: TcpListener | None) -> Iterator[MultiprocessMetrics | None]:
-    """Serves those of workers; None if nobody is to ask for them. Raises `ListenError`."""
+def multiprocess_metrics(listener: TcpListener | None) -> Iterator[MultiprocessMetrics | None]:
+    """Serves the metrics of all workers, if there is a listener. Raises `ListenError`."""
     if listener is None:
         yield None
         return
@@ -66,8 +64,8 @@ def shared(listener: TcpListener | None) -> Iterator[MultiprocessMetrics | None]
             folder = stack.enter_context(TemporaryDirectory(prefix="kekd-metrics-"))
         except OSError as error:
             raise ListenError(
-                f"metrics on {listener}: no folder for what workers count: {error.strerror}: have"
-                " TMPDIR name one that may be written."
+                "cannot make a temporary folder for the metrics of workers:"
+                f" {error.strerror}; set TMPDIR to a folder that kekd can write"
             ) from error
         metrics = MultiprocessMetrics(folder)
         serve(listener, metrics.registry)
@@ -75,8 +73,8 @@ def shared(listener: TcpListener | None) -> Iterator[MultiprocessMetrics | None]
 
 
 class _Server(ThreadingTCPServer):
-    """Has a thread for each connection, up to `MAX_CONNECTIONS`. One more has the oldest cut off:
-    whoever only connects keeps nobody from scraping, which takes milliseconds.
+    """Serves each connection in a thread. At `MAX_CONNECTIONS`, a new connection closes the oldest,
+    so that idle connections can't prevent a scrape, which takes milliseconds.
     """
 
     allow_reuse_address = True
@@ -92,7 +90,7 @@ class _Server(ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._places.acquire(blocking=False):
-            self._cut_oldest()
+            self._close_oldest()
             self._places.acquire()
         self._open[request] = None
         try:
@@ -107,9 +105,9 @@ class _Server(ThreadingTCPServer):
         finally:
             self._release(request)
 
-    def _cut_oldest(self) -> None:
+    def _close_oldest(self) -> None:
         for oldest in list(self._open)[:1]:
-            with suppress(OSError):  # its thread may have just closed it
+            with suppress(OSError):  # its thread may have closed it already
                 oldest.shutdown(socket.SHUT_RDWR)
 
     def _release(self, request: Any) -> None:
@@ -117,15 +115,15 @@ class _Server(ThreadingTCPServer):
         self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """One that hangs up early isn't worth the traceback of the base class."""
+        """Overrides the base class, which prints a traceback when a client disconnects early."""
         _log.debug("a scrape failed", exc_info=True)
 
 
 class _Handler(MetricsHandler):
-    timeout = _IDLE_SECONDS
+    timeout = _IDLE_TIMEOUT
 
     def do_GET(self) -> None:
         if urlsplit(self.path).path == _PATH:
             super().do_GET()
         else:
-            self.send_error(404, f"There is {_PATH} alone")
+            self.send_error(404, f"not found: the metrics are at {_PATH}")

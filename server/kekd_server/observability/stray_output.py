@@ -1,4 +1,4 @@
-"""What libraries write to standard error past Python's logging: gRPC's core, Rust, tracebacks."""
+"""Logs what libraries write directly to standard error: gRPC's core, Rust, tracebacks."""
 
 import logging
 import os
@@ -10,27 +10,27 @@ from typing import Final
 
 _STDERR: Final = 2
 _MAX_LINE: Final = 4096
-_LAST_SECONDS: Final = 1.0
+_JOIN_TIMEOUT: Final = 1.0
 _PREFIX: Final = re.compile(r"[IWEF]\d{4} [\d:.]+ +\d+ (?P<place>[\w.]+:\d+\] )?")
-"""Of gRPC's core: level, time and thread, which the log has itself, and the place in its source."""
+"""The prefix of gRPC's core: level, time and thread, which the log has, and the source line."""
 
 _log = logging.getLogger("grpc.stderr")
-"""With the engines, of whose lines the same is logged once a minute."""
+"""Named like an engine, so that its lines are throttled."""
 
 _destination: int | None = None
 
 
 def destination() -> int | None:
-    """Where standard error goes while it is logged, for processes that log by themselves."""
+    """Returns the original standard error while it is redirected, for child processes that log."""
     return _destination
 
 
 @contextmanager
 def logged() -> Iterator[int]:
-    """While it lasts, each line that is written to file descriptor 2 is one of the log. Gives the
-    descriptor of what that was before.
+    """Redirects file descriptor 2 to the log while the context lasts. Yields a descriptor of the
+    original.
     """
-    global _destination  # noqa: PLW0603  (as the descriptor is one of the whole process)
+    global _destination  # noqa: PLW0603  (the descriptor belongs to the whole process)
     before = os.dup(_STDERR)
     reading, writing = os.pipe()
     os.dup2(writing, _STDERR)
@@ -43,8 +43,8 @@ def logged() -> Iterator[int]:
     finally:
         _destination = None
         os.dup2(before, _STDERR)
-        # The pipe ends here, unless another process has it.
-        reader.join(_LAST_SECONDS)
+        # The pipe ends here, unless another process inherited it.
+        reader.join(_JOIN_TIMEOUT)
 
 
 def _log_lines(reading: int) -> None:
@@ -58,5 +58,5 @@ def _log_line(line: str) -> None:
     place = (prefix and prefix["place"]) or ""
     text = line[prefix.end() :] if prefix else line
     if place or text:
-        # As a template, by which the log knows the same that quotes another caller.
+        # The place is part of the template, by which the log throttles.
         _log.warning(place + "%s", text)

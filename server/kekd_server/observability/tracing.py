@@ -1,9 +1,9 @@
-"""OpenTelemetry's traces, for a daemon that has its SDK and is told where to send them.
+"""OpenTelemetry traces, configured by the standard variables
+(https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/).
 
-Configured as every program with it, by the variables of
-https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. Nothing of it is
-imported otherwise. Not by way of opentelemetry-instrumentation-grpc: that is an interceptor, which
-knows nothing of stores and sees a call again after its failure was translated; and a beta.
+Without those variables, nothing of OpenTelemetry is imported. opentelemetry-instrumentation-grpc is
+unsuitable: it is a beta, and an interceptor, which doesn't know the store of a call and runs before
+errors are translated.
 """
 
 import logging
@@ -19,23 +19,23 @@ from kekd_server.model.errors import KekdError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-_ASKED_FOR_BY: Final = (
+_ENABLING_VARIABLES: Final = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_TRACES_EXPORTER",
 )
-_FAULTS: Final = {"DATA_LOSS", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"}
-"""The codes that are a server's failure rather than its caller's
+_SERVER_ERRORS: Final = {"DATA_LOSS", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"}
+"""The codes that count as the server's error rather than the client's
 (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/)."""
 
 _log = logging.getLogger(__name__)
 
-Ended = Callable[[str, int, str], None]
-"""Is told how a call ended: its store, and its status code by number and name."""
+EndCall = Callable[[str, int, str], None]
+"""Records the end of a call: its store, and its status code by number and name."""
 
 
 class Tracing:
-    """Makes a span of each call, and of each operation of a store a child of its call's."""
+    """Makes a span for each call, and a child span for each store operation of the call."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry import propagate, trace  # noqa: PLC0415  (an extra)
@@ -47,25 +47,25 @@ class Tracing:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """None unless it is asked for. What is asked for and can't be had is only warned of: a
-        daemon that guards keys doesn't stay down for its traces.
+        """Returns None unless the variables enable tracing. Invalid variables cause a warning and
+        not a failed start, because serving keys matters more than traces.
         """
-        if not any(map(os.environ.get, _ASKED_FOR_BY)):
+        if not any(map(os.environ.get, _ENABLING_VARIABLES)):
             return None
         exporter = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
         disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
         if exporter == "none" or disabled:
             return None
-        if error_message := _unusable(exporter):
-            _log.warning("calls aren't traced: %s", error_message)
+        if error_message := _problem(exporter):
+            _log.warning("tracing is off: %s", error_message)
             return None
         return cls(_provider())
 
     @contextmanager
     def call(
         self, service: str, method: str, metadata: Iterable[tuple[str, str | bytes]]
-    ) -> Iterator[Ended]:
-        """A span for a call, in the trace that its caller's metadata names."""
+    ) -> Iterator[EndCall]:
+        """Makes a span for a call, as part of the trace that the request's metadata names."""
         trace = self._trace
         carrier = {key: value for key, value in metadata if isinstance(value, str)}
         with self._tracer.start_as_current_span(
@@ -73,25 +73,25 @@ class Tracing:
             context=self._extract(carrier),
             kind=trace.SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
-            record_exception=False,  # whose text may name an index
+            record_exception=False,  # its text may name an index
             set_status_on_exception=False,
         ) as span:
 
-            def ended(store: str, code: int, name: str) -> None:
+            def end_call(store: str, code: int, name: str) -> None:
                 span.set_attribute("rpc.grpc.status_code", code)
                 if store:
                     span.set_attribute("kekd.store", store)
-                if name in _FAULTS:
+                if name in _SERVER_ERRORS:
                     span.set_status(trace.StatusCode.ERROR, name)
 
-            yield ended
+            yield end_call
 
     @contextmanager
     def operation(self, store: str, name: str) -> Iterator[None]:
-        """A span for what a store does, within the call that it does it for."""
+        """Makes a span for a store operation that is part of a call."""
         trace = self._trace
         if not trace.get_current_span().get_span_context().is_valid:
-            # Nobody's call: a look whether the store is well.
+            # Not part of a call: a health check.
             yield
             return
         with self._tracer.start_as_current_span(
@@ -107,20 +107,20 @@ class Tracing:
                 raise
 
     def close(self) -> None:
-        """Sends what wasn't sent yet. Takes as long as it takes."""
+        """Sends the remaining spans. Has no timeout."""
         self._provider.shutdown()
 
 
-def _unusable(exporter: str) -> str | None:
+def _problem(exporter: str) -> str | None:
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
         "OTEL_EXPORTER_OTLP_PROTOCOL"
     )
     if exporter != "otlp":
-        return f"OTEL_TRACES_EXPORTER is '{exporter}', and kekd has 'otlp' and 'none' alone"
+        return f"OTEL_TRACES_EXPORTER is '{exporter}'; kekd supports 'otlp' and 'none'"
     if protocol not in (None, "", "http/protobuf"):
-        return f"the OTLP protocol is '{protocol}', and kekd has 'http/protobuf' alone"
+        return f"the OTLP protocol is '{protocol}'; kekd supports 'http/protobuf'"
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        return "OpenTelemetry isn't installed: pip install 'kekd[otel]'"
+        return "OpenTelemetry isn't installed; run pip install 'kekd[otel]'"
     return None
 
 
@@ -132,10 +132,10 @@ def _provider() -> "TracerProvider":
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    ours = Resource.create({"service.name": "kekd", "service.version": version("kekd")})
-    # What the operator says of the service goes before what we say.
+    defaults = Resource.create({"service.name": "kekd", "service.version": version("kekd")})
+    # The operator's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the defaults.
     provider = TracerProvider(
-        resource=ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+        resource=defaults.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider

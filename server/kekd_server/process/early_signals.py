@@ -1,7 +1,7 @@
-"""What signals do from the first moment, before anything that takes long is imported.
+"""Signal handlers for the start of a process, before the slow imports.
 
-Process 1, which a container's only process is, needs handlers of its own: the kernel gives it no
-default actions, so a SIGTERM that nothing handles is lost.
+Process 1, the only process of a container, needs explicit handlers: the kernel gives it no default
+actions, so it ignores a SIGTERM that it doesn't handle.
 """
 
 import os
@@ -11,21 +11,21 @@ from typing import Final
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
-_INIT: Final = 1
-_KILLED: Final = 128
-"""What a shell adds to the number of a signal that ended a process."""
+_INIT_PID: Final = 1
+_SIGNALLED_EXIT_CODE: Final = 128
+"""A shell adds the number of the signal to this."""
 
 
 def end_at_once() -> None:
-    """From now on SIGTERM and SIGINT end the process at once, process 1 too."""
+    """Makes SIGTERM and SIGINT end the process immediately, also as process 1."""
     for number in STOPPING:
-        signal.signal(number, _end if os.getpid() == _INIT else signal.SIG_DFL)
+        signal.signal(number, _end if os.getpid() == _INIT_PID else signal.SIG_DFL)
 
 
 def ignore_hangup() -> None:
-    """Before anything is read there is nothing to read again."""
+    """Ignores SIGHUP, because nothing is loaded yet that could be reloaded."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    os._exit(_KILLED + number)
+    os._exit(_SIGNALLED_EXIT_CODE + number)

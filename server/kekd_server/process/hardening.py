@@ -1,4 +1,4 @@
-"""Keeps the process's memory, which holds the private key of TLS and wrapped KEKs, to itself."""
+"""Protects the memory of the process, which holds the TLS private key and wrapped KEKs."""
 
 import ctypes
 import logging
@@ -7,16 +7,16 @@ import resource
 from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4
-"""Of linux/prctl.h."""
+"""From linux/prctl.h."""
 
 _log = logging.getLogger(__name__)
 
 
 def forbid_dumps() -> None:
-    """No core file is written, and no process of the same user may attach to this one.
+    """Disables core dumps, and prevents other processes of the same user from attaching.
 
-    The limit alone isn't enough: the kernel doesn't apply a limit of 0 to a program that collects
-    core dumps, as systemd-coredump does (core(5)).
+    The limit alone isn't enough: the kernel ignores a limit of 0 when it pipes core dumps to a
+    program such as systemd-coredump (core(5)).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if os.uname().sysname == "Linux":
@@ -26,4 +26,4 @@ def forbid_dumps() -> None:
 def _set_undumpable() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
-        _log.warning("core dumps can't be forbidden: %s", os.strerror(ctypes.get_errno()))
+        _log.warning("cannot disable core dumps: %s", os.strerror(ctypes.get_errno()))

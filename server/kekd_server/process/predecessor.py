@@ -1,4 +1,4 @@
-"""The daemon that serves the addresses already, and its end."""
+"""Replaces the daemon that already serves the addresses."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.unix import UnixListener
 
 END_TIMEOUT: Final = 60.0
-"""Seconds beyond the shutdown grace. A process that is stopped or hung would never end."""
+"""Seconds beyond the shutdown grace. A stopped or hung process never ends."""
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred of unix(7): process, user, group."""
@@ -26,20 +26,20 @@ _log = logging.getLogger(__name__)
 
 
 async def replace(listeners: Sequence[Listener], *, shutdown_grace: float) -> None:
-    """Has the daemon that listens on one of the Unix sockets drain and end, and waits for that, at
-    most `END_TIMEOUT` longer than the grace. Raises `ListenError` if it doesn't end.
+    """Makes the daemon that listens on one of the Unix sockets drain and end, and waits for that.
 
-    To be called when its successor can listen at once: so callers are without a daemon for as long
-    as the drain takes, and not for as long as a start does.
+    Call it when the new daemon can listen immediately: the addresses are then unserved only while
+    the old daemon drains, and not while the new one starts. Raises `ListenError` if the old daemon
+    hasn't ended `END_TIMEOUT` seconds after the grace.
     """
     for listener in listeners:
         if isinstance(listener, UnixListener) and (process := _process_at(listener.path)):
             await _end(process, listener, END_TIMEOUT + shutdown_grace)
 
 
-async def _end(process: int, listener: UnixListener, seconds: float) -> None:
+async def _end(process: int, listener: UnixListener, timeout: float) -> None:  # noqa: ASYNC109
     try:
-        # A handle, as the number may be another process's by the time it is used.
+        # A file descriptor of the process, because its number can be reused by another process.
         handle = os.pidfd_open(process)
     except ProcessLookupError:
         return
@@ -50,11 +50,11 @@ async def _end(process: int, listener: UnixListener, seconds: float) -> None:
         ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(handle, ended.set)
         try:
-            await asyncio.wait_for(ended.wait(), seconds)
+            await asyncio.wait_for(ended.wait(), timeout)
         except TimeoutError:
             raise ListenError(
-                f"{listener}: process {process} didn't end within {seconds:g} s of SIGTERM: it may"
-                f" be stopped or hung; end it ('kill -KILL {process}'), and start kekd again"
+                f"{listener}: process {process} did not end within {timeout:g} s of SIGTERM: it may"
+                f" be stopped or hung; end it ('kill -KILL {process}') and start kekd again"
             ) from None
         finally:
             asyncio.get_running_loop().remove_reader(handle)
@@ -63,24 +63,24 @@ async def _end(process: int, listener: UnixListener, seconds: float) -> None:
 
 
 def _process_at(path: Path) -> int | None:
-    """The daemon's process, as the kernel knows who listens. None if nobody does."""
+    """Returns the daemon that listens on the socket, as the kernel reports it, or None."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(0)  # one whose backlog is full would be waited for without end
+        probe.settimeout(0)  # a full backlog would block forever
         try:
             probe.connect(str(path))
         except OSError:
             return None
         peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     process: int = _CREDENTIALS.unpack(peer)[0]
-    # 0 is a process of another namespace, which no signal reaches.
+    # 0 is a process of another PID namespace, which no signal reaches.
     return _supervisor_of(process) if process else None
 
 
 def _supervisor_of(process: int) -> int:
-    """Of a worker, which it would start again; any other process is its own."""
+    """Returns the supervisor of a worker, which would restart the worker, or else the process."""
     with suppress(OSError):
         folder = Path(f"/proc/{process}")
         if _WORKER in (folder / "cmdline").read_bytes().split(b"\0"):
-            # What follows the command, which may have spaces and brackets: its state and parent.
+            # The command may contain spaces and brackets. The state and the parent follow it.
             return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
     return process

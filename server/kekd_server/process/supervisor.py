@@ -1,9 +1,9 @@
-"""Several processes that serve as one daemon: started, kept up and drained together.
+"""Runs several processes that serve as one daemon: starts, restarts and drains them together.
 
-Each is a `kekd_server.worker`, started and not forked, as gRPC outlives no fork. The supervisor
-holds the addresses, gives each worker the settings that it has itself read, and tells them when to
-drain. It speaks no gRPC, and has none in memory. A worker ends at once when its standard input
-does, so that none outlives a supervisor, however that ended.
+Each is a `kekd_server.worker`, a new process and not a fork, because gRPC doesn't survive a fork.
+The supervisor holds the addresses, reads the settings and sends them to each worker, and tells the
+workers when to drain. It doesn't import gRPC. A worker ends as soon as its standard input closes,
+so no worker outlives its supervisor.
 """
 
 import asyncio
@@ -21,58 +21,64 @@ from typing import Any, Final, TypeVar, cast
 from kekd_server.config.settings import Settings, SettingsError
 from kekd_server.listeners.listener import acquire
 from kekd_server.observability import stray_output
-from kekd_server.observability.metrics_server import MultiprocessMetrics, shared
+from kekd_server.observability.metrics_server import MultiprocessMetrics, multiprocess_metrics
 from kekd_server.process import systemd
 from kekd_server.process.signals import on_hangup, stop_signal
 
 T = TypeVar("T")
 
-_FIRST_PAUSE_SECONDS: Final = 0.1
-_LONGEST_PAUSE_SECONDS: Final = 30.0
-_OVERTIME_SECONDS: Final = 2.0
-"""What a worker may take beyond the grace, to close its stores."""
+_MIN_RESTART_DELAY: Final = 0.1
+_MAX_RESTART_DELAY: Final = 30.0
+_CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that a worker may take beyond the grace, to close its stores."""
 
 _log = logging.getLogger(__name__)
 
 
-async def run(settings: Settings, policy_file: Path | None, *, serving: Callable[[], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains every worker; a second signal ends all at once.
+async def run(
+    settings: Settings, policy_file: Path | None, *, on_serving: Callable[[], None]
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains all workers. A second signal ends them
+    immediately.
 
-    Calls `serving` when callers can connect. Raises `SettingsError` and `ListenError`, also for
-    what keeps a worker from its first start.
+    Calls `on_serving` when clients can connect. Raises `SettingsError` and `ListenError`, also
+    for a problem that prevents the first start of a worker.
     """
     signalled = stop_signal()
-    with acquire(settings.listeners), shared(settings.metrics_listener) as metrics:
+    with (
+        acquire(settings.listeners),
+        multiprocess_metrics(settings.metrics_listener) as metrics,
+    ):
         workers = [
             _Worker(number, settings, policy_file, metrics)
             for number in range(1, settings.workers + 1)
         ]
-        hang_up = [it.hang_up for it in workers]
+        hang_up = [worker.hang_up for worker in workers]
         on_hangup(*hang_up)
         async with asyncio.TaskGroup() as group:
-            keepers = [group.create_task(worker.keep_up()) for worker in workers]
+            background_tasks = [group.create_task(worker.run()) for worker in workers]
             problems = await _unless(signalled, _started(workers))
             if problems == []:
                 _log.info("serving with %d workers", settings.workers)
-                serving()
+                on_serving()
                 systemd.ready()
                 on_hangup(systemd.reloading, *hang_up, systemd.ready)
                 await signalled.wait()
                 systemd.stopping()
-            for keeper in keepers:
-                keeper.cancel()
+            for task in background_tasks:
+                task.cancel()
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     _log.info("stopped")
 
 
 async def _started(workers: Sequence["_Worker"]) -> list[str]:
-    """When all serve, or can't; what keeps them from it."""
+    """Waits until each worker serves or fails to start. Returns the problems."""
     return [problem for worker in workers for problem in await worker.started]
 
 
 async def _unless(signalled: asyncio.Event, awaited: Coroutine[Any, Any, T]) -> T | None:
-    """None if the signal comes first."""
+    """Returns the result, or None if the signal comes first."""
     tasks = asyncio.create_task(awaited), asyncio.create_task(signalled.wait())
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
@@ -81,7 +87,7 @@ async def _unless(signalled: asyncio.Event, awaited: Coroutine[Any, Any, T]) -> 
 
 
 class _Worker:
-    """One process at a time, with a number that stays."""
+    """Runs one process at a time. Its number stays the same when it is restarted."""
 
     def __init__(
         self,
@@ -96,37 +102,39 @@ class _Worker:
         self._metrics = metrics
         self._serving: Process | None = None
         self.started: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        """What keeps it from its first start: nothing, once it serves."""
+        """The problems that prevent the first start; empty once the worker serves."""
 
-    async def keep_up(self) -> None:
-        """Starts it, and again whenever it ends, less and less often if it keeps ending. Returns
-        only if it doesn't start the first time. Cancelling it drains the process.
+    async def run(self) -> None:
+        """Starts the process, and restarts it whenever it ends, with growing delays. Returns only
+        if the first start fails. Cancel it to drain the process.
         """
-        pause = _FIRST_PAUSE_SECONDS
+        delay = _MIN_RESTART_DELAY
         while True:
-            since = time.monotonic()
-            outcome = await self._live()
+            started_at = time.monotonic()
+            outcome = await self._run_once()
             if self.started.result():
                 return
-            if time.monotonic() - since > _LONGEST_PAUSE_SECONDS:
-                pause = _FIRST_PAUSE_SECONDS
-            _log.error("worker %d %s: starting it anew in %g s", self._number, outcome, pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            if time.monotonic() - started_at > _MAX_RESTART_DELAY:
+                delay = _MIN_RESTART_DELAY
+            _log.error("worker %d %s: restarting it in %g s", self._number, outcome, delay)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _MAX_RESTART_DELAY)
 
     def hang_up(self) -> None:
-        """Hands SIGHUP on. One that doesn't serve yet might end of it, and reads all anew."""
+        """Forwards SIGHUP to a worker that serves. Before that, SIGHUP would end the process, and
+        there is nothing to reload.
+        """
         if self._serving:
             with suppress(ProcessLookupError):
                 self._serving.send_signal(signal.SIGHUP)
 
-    async def _live(self) -> str:
-        """From its start to its end; how that came."""
+    async def _run_once(self) -> str:
+        """Runs one process from its start to its end. Returns how it ended."""
         try:
             async with self._process() as process:
-                problems = await self._answer(process)
+                problems = await self._configure(process)
                 if not problems:
-                    self._serves()
+                    self._report_serving()
                     self._serving = process
                     return f"ended with {await process.wait()}"
         except OSError as error:  # no memory or no descriptors for a process
@@ -135,7 +143,7 @@ class _Worker:
             self.started.set_result(problems)
         return f"doesn't serve: {'; '.join(problems)}"
 
-    def _serves(self) -> None:
+    def _report_serving(self) -> None:
         if self.started.done():
             _log.info("worker %d serves again", self._number)
         else:
@@ -143,14 +151,15 @@ class _Worker:
 
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[Process]:
-        """Drained at the end, if it still runs."""
+        """Drains the process at the end, if it still runs."""
         process = await asyncio.create_subprocess_exec(
-            # -P, as the modules of the working directory are none of ours.
+            # -P: never import modules from the working directory.
             *(sys.executable, "-P", "-m", "kekd_server.worker", str(self._number)),
             stdin=PIPE,
             stdout=PIPE,
             stderr=stray_output.destination(),
-            env=systemd.unnoticed() | (self._metrics.environment if self._metrics else {}),
+            env=systemd.environment_without_notify_socket()
+            | (self._metrics.environment if self._metrics else {}),
         )
         try:
             yield process
@@ -159,28 +168,28 @@ class _Worker:
             with suppress(ProcessLookupError):
                 process.terminate()
             try:
-                grace = self._settings.shutdown_grace + _OVERTIME_SECONDS
+                grace = self._settings.shutdown_grace + _CLOSE_TIMEOUT
                 await asyncio.wait_for(process.wait(), grace)
             except TimeoutError:
                 _log.error("worker %d doesn't end: killing it", self._number)
                 process.kill()
                 await process.wait()
             if self._metrics:
-                self._metrics.forget(self._number)
+                self._metrics.mark_dead(self._number)
 
-    async def _answer(self, process: Process) -> list[str]:
-        """Gives it the settings, and returns what keeps it from serving."""
+    async def _configure(self, process: Process) -> list[str]:
+        """Sends the settings to the process. Returns the problems that prevent it from serving."""
         stdin = cast("asyncio.StreamWriter", process.stdin)
         stdout = cast("asyncio.StreamReader", process.stdout)
         settings = self._settings.model_dump(mode="json")
         if self.started.done():
-            # There was a keystore, which may be on a volume that isn't mounted any more.
+            # The keystore existed before. If it is missing now, its volume may be unmounted.
             settings["create_stores"] = False
-        given = {
+        message = {
             "settings": settings,
             "policy_file": self._policy_file and str(self._policy_file),
         }
-        stdin.write(json.dumps(given).encode() + b"\n")
+        stdin.write(json.dumps(message).encode() + b"\n")
         if answer := await stdout.readline():
             problems: list[str] = json.loads(answer)
             return problems

@@ -1,8 +1,8 @@
-"""What a service manager is told of the daemon's life, by systemd's protocol
+"""Notifies the service manager of the daemon's state, by the protocol of sd_notify(3)
 (https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html).
 
-It needs no more than a datagram a message. Nothing is told where nobody asked: NOTIFY_SOCKET says
-where to.
+Each message is one datagram to the socket that NOTIFY_SOCKET names. Without that variable, nothing
+is sent.
 """
 
 import logging
@@ -12,41 +12,41 @@ import time
 from typing import Final
 
 _VARIABLE: Final = "NOTIFY_SOCKET"
-_PATIENCE_SECONDS: Final = 1.0
+_SEND_TIMEOUT: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 def ready() -> None:
-    """It serves: for the first time, or with what it was told to read anew."""
-    _tell("READY=1", "STATUS=serving")
+    """Reports that the daemon serves, after its start or after a reload."""
+    _notify("READY=1", "STATUS=serving")
 
 
 def reloading() -> None:
-    """It heard SIGHUP. `ready` ends it. The time is for Type=notify-reload, which takes no other
-    answer than one from after its signal.
+    """Reports the start of a reload, which `ready` ends. Type=notify-reload compares the time with
+    that of its signal.
     """
-    _tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
+    _notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
 
 
 def stopping() -> None:
-    _tell("STOPPING=1", "STATUS=draining")
+    _notify("STOPPING=1", "STATUS=draining")
 
 
-def unnoticed() -> dict[str, str]:
-    """The environment for a process that isn't the service, and so has nothing to tell."""
+def environment_without_notify_socket() -> dict[str, str]:
+    """Returns the environment for a worker: only the supervisor notifies the service manager."""
     return {name: value for name, value in os.environ.items() if name != _VARIABLE}
 
 
-def _tell(*lines: str) -> None:
-    where = os.environ.get(_VARIABLE)
-    if not where:
+def _notify(*lines: str) -> None:
+    address = os.environ.get(_VARIABLE)
+    if not address:
         return
-    if where.startswith("@"):  # how an abstract socket is written
-        where = f"\0{where[1:]}"
+    if address.startswith("@"):  # an abstract socket
+        address = f"\0{address[1:]}"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.settimeout(_PATIENCE_SECONDS)
-            manager.sendto("\n".join(lines).encode(), where)
+            manager.settimeout(_SEND_TIMEOUT)
+            manager.sendto("\n".join(lines).encode(), address)
     except OSError as error:
-        _log.warning("the service manager can't be told %s: %s", lines[0], error)
+        _log.warning("cannot send %s to the service manager: %s", lines[0], error)

@@ -40,7 +40,7 @@ class HealthService:
         self._status = status
         self._limits = limits
         self._draining = False
-        self._keeper: asyncio.Task[None] | None = None
+        self._background_task: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()
         """Set once at the next change; there is another by then."""
 
@@ -49,13 +49,13 @@ class HealthService:
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
     async def start(self) -> None:
-        self._keeper = asyncio.create_task(self._health.keep_up(self._report))
+        self._background_task = asyncio.create_task(self._health.run(self._report))
 
     async def drain(self) -> None:
         """From here on, nothing but the process is said to serve."""
         self._draining = True
-        if self._keeper:
-            self._keeper.cancel()
+        if self._background_task:
+            self._background_task.cancel()
         await self._report()
 
     def of(self, service: str, caller: Caller | None) -> int | None:

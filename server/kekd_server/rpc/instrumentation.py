@@ -9,7 +9,8 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from kekd_server.model.errors import status_of
-from kekd_server.observability.metrics import MethodMetrics, Metrics
+from kekd_server.observability.call_metrics import MethodMetrics
+from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.tracing import Tracing
 from kekd_server.rpc.errors import Context
 from kekd_server.storage.registry import selected
@@ -20,7 +21,7 @@ class CallInstrumentation:
 
     def __init__(self, method: MethodDescriptor, metrics: Metrics, tracing: Tracing | None) -> None:
         self._service, self._name = method.containing_service.full_name, method.name
-        self._metrics = metrics.method(method.name)
+        self._metrics = metrics.calls.method(method.name)
         self._tracing = tracing
 
     def call(self, context: Context) -> AbstractContextManager[None]:
@@ -59,4 +60,4 @@ class _Counted:
     ) -> None:
         if error is not None:
             self.code = status_of(error)
-        self._metrics.ended(selected.get(), self.code, perf_counter() - self._begun)
+        self._metrics.observe_call(selected.get(), self.code, perf_counter() - self._begun)

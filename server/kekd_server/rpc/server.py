@@ -77,7 +77,7 @@ class Server:
         self._health = HealthService(health, status, limits)
         self._max_connections = 0
         self._servers: dict[Listener, grpc.aio.Server] = {}
-        self._keepers: list[asyncio.Task[None]] = []
+        self._background_tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listeners: Sequence[Listener]) -> None:
         """To be called while they are acquire. Raises `ListenError`."""
@@ -87,7 +87,9 @@ class Server:
         await self._health.start()
         for server in self._servers.values():
             await server.start()
-        self._keepers = [asyncio.create_task(self._keep_up(listener)) for listener in listeners]
+        self._background_tasks = [
+            asyncio.create_task(self._supervise(listener)) for listener in listeners
+        ]
 
     async def stop(self, grace: float) -> None:
         """Says NOT_SERVING, takes no more calls, gives those in flight `grace` seconds and cancels
@@ -97,9 +99,9 @@ class Server:
         self._calls.stop_accepting()
         self._streams.stop_accepting()
         self._service.end_watches()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for task in self._background_tasks:
+            task.cancel()
+        await asyncio.gather(*self._background_tasks, return_exceptions=True)
         finished = asyncio.ensure_future(self._finished(grace))
         await asyncio.gather(*(stop(server, finished) for server in self._servers.values()))
 
@@ -124,7 +126,7 @@ class Server:
             return partial(server.add_secure_port, server_credentials=credentials)
         return server.add_insecure_port
 
-    async def _keep_up(self, listener: Listener) -> None:
+    async def _supervise(self, listener: Listener) -> None:
         """Replaces a server that ended by itself. grpcio's own accept loop does so at any call
         whose path isn't UTF-8.
         """

@@ -71,7 +71,7 @@ class Health:
             for number, store in enumerate(self._stores)
         ]
 
-    async def keep_up(self, changed: Changed) -> None:
+    async def run(self, changed: Changed) -> None:
         """Asks each store for as long as it is let, and tells when anything changed. One that hangs
         holds up no other, and writes that hang don't hold up what is asked about reads.
         """
@@ -126,7 +126,8 @@ class Health:
     ) -> None:
         if error_message.note(store.name, said):
             now = self._health_of(store.name)
-            self._metrics.store(store.name).set_health(is_up=now.healthy, is_readable=now.readable)
+            store_metrics = self._metrics.stores.store(store.name)
+            store_metrics.set_health(is_up=now.healthy, is_readable=now.readable)
             await changed()
 
     def _health_of(self, name: str, *, is_default: bool = False) -> StoreHealth:

@@ -9,7 +9,7 @@ from typing import Final
 from kekd_common.reasons import Reason
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
-from kekd_server.observability.metrics import StoreMetrics
+from kekd_server.observability.store_metrics import StoreMetrics
 from kekd_server.observability.tracing import Tracing
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -33,7 +33,7 @@ class InstrumentedDriver:
         self._tracing = tracing
         self._writes = WriteMonitor()
         self._read_once = 0
-        metrics.follow_gets(lambda: self._read_once)
+        metrics.bind_gets(lambda: self._read_once)
         self.recognizes_attempts = driver.recognizes_attempts
         self.get_cached = driver.get_cached
         self.close = driver.close
@@ -63,7 +63,7 @@ class InstrumentedDriver:
             try:
                 stored = self._driver.get(name, once=True)
             except KekdError as error:
-                self._metrics.counted("get", error.reason)
+                self._metrics.count_operation("get", error.reason)
                 raise
             self._read_once += 1
             return stored
@@ -126,6 +126,6 @@ class _Timed:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         outcome = "ok" if error is None else getattr(error, "reason", Reason.INTERNAL)
-        self._metrics.operated(self._operation, outcome, perf_counter() - self._begun)
+        self._metrics.observe_operation(self._operation, outcome, perf_counter() - self._begun)
         if self._writes:
             self._writes.end(error, stores_something=_WRITES[self._operation])

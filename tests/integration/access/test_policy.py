@@ -312,7 +312,7 @@ def test_a_policy_with_a_typo_is_told_and_the_old_one_stays(
 
 def test_a_hangup_says_what_became_of_the_policy(daemon: Daemon, client: kekd.Client) -> None:
     daemon.process.send_signal(signal.SIGHUP)
-    eventually(lambda: "nothing new: a policy" in daemon.read_log())
+    eventually(lambda: "unchanged: a policy" in daemon.read_log())
     daemon.config.unlink()
     eventually(lambda: "No such file" in daemon.read_log())
     assert client.get_index_kms(None, "other") == BLOB

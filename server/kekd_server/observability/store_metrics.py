@@ -1,0 +1,105 @@
+"""Metrics of stores."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from kekd_server.observability.sampler import Sampler
+
+
+class StoreMetricFamilies:
+    """The metrics that have a label `store`."""
+
+    def __init__(
+        self, registry: CollectorRegistry, sampler: Sampler, buckets: tuple[float, ...]
+    ) -> None:
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        self.sampler = sampler
+        self.operations = counter(
+            "kekd_store_operations",
+            "Operations of a store, by outcome: 'ok' or the reason of the failure.",
+            ["store", "operation", "outcome"],
+        )
+        self.operation_seconds = Histogram(
+            "kekd_store_operation_seconds",
+            "Duration of an operation.",
+            ["store", "operation"],
+            registry=registry,
+            buckets=buckets,
+        )
+        self.retries = counter(
+            "kekd_store_retries", "Requests to a store that were repeated.", ["store"]
+        )
+        self.up = gauge(
+            "kekd_store_up",
+            "1 if the store answers and can be written.",
+            ["store"],
+            multiprocess_mode="livemin",
+        )
+        self.readable = gauge(
+            "kekd_store_readable", "1 if the store answers.", ["store"], multiprocess_mode="livemin"
+        )
+        self.cache_lookups = counter(
+            "kekd_record_cache_lookups",
+            "Lookups in the cache of records on disk, by result: 'hit' or 'miss'.",
+            ["store", "result"],
+        )
+        self.watchers = gauge(
+            "kekd_watchers", "Watches in progress.", ["store"], multiprocess_mode="livesum"
+        )
+        self.watches_dropped = counter(
+            "kekd_watches_dropped", "Watches that kekd ended before it stopped.", ["store"]
+        )
+        self.corrupt_records = counter(
+            "kekd_corrupt_records", "Reads of corrupt records.", ["store"]
+        )
+
+    def store(self, name: str) -> "StoreMetrics":
+        return StoreMetrics(name, self)
+
+
+class StoreMetrics:
+    """Metrics of one store. Caches the results of `labels`, which is slower than counting."""
+
+    def __init__(self, name: str, families: StoreMetricFamilies) -> None:
+        self._sampler = families.sampler
+        self._operations = cache(partial(families.operations.labels, name))
+        self._seconds = cache(partial(families.operation_seconds.labels, name))
+        self._lookups = partial(families.cache_lookups.labels, name)
+        self._retries = families.retries.labels(name)
+        self._up = families.up.labels(name)
+        self._readable = families.readable.labels(name)
+        self._watchers = families.watchers.labels(name)
+        self._watches_dropped = families.watches_dropped.labels(name)
+        self._corrupt_records = families.corrupt_records.labels(name)
+
+    def observe_operation(self, operation: str, outcome: str, seconds: float) -> None:
+        self.count_operation(operation, outcome)
+        self._seconds(operation).observe(seconds)
+
+    def count_operation(self, operation: str, outcome: str) -> None:
+        self._operations(operation, outcome).inc()
+
+    def count_retry(self) -> None:
+        self._retries.inc()
+
+    def set_health(self, *, is_up: bool, is_readable: bool) -> None:
+        self._up.set(is_up)
+        self._readable.set(is_readable)
+
+    def bind_gets(self, total: Callable[[], int]) -> None:
+        """Counts successful gets that aren't observed one by one."""
+        self._sampler.bind_counter(total, self._operations("get", "ok"))
+
+    def bind_cache_lookups(self, hits: Callable[[], int], misses: Callable[[], int]) -> None:
+        self._sampler.bind_counter(hits, self._lookups("hit"))
+        self._sampler.bind_counter(misses, self._lookups("miss"))
+
+    def bind_corrupt_records(self, total: Callable[[], int]) -> None:
+        self._sampler.bind_counter(total, self._corrupt_records)
+
+    def bind_watches(self, watchers: Callable[[], int], dropped: Callable[[], int]) -> None:
+        self._sampler.on_sample(lambda: self._watchers.set(watchers()))
+        self._sampler.bind_counter(dropped, self._watches_dropped)

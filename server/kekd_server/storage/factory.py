@@ -1,0 +1,76 @@
+"""Makes a store for a location, with its driver, metrics and watcher."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from kekd_server.observability.metrics import Metrics
+from kekd_server.observability.store_metrics import StoreMetrics
+from kekd_server.observability.tracing import Tracing
+from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.disk.watcher import DiskSource
+from kekd_server.storage.driver import Driver
+from kekd_server.storage.instrumented import InstrumentedDriver
+from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
+from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.store import Store
+
+_DISK_THREADS: Final = 16
+_DISK_WRITE_CONCURRENCY: Final = 4
+"""A batch waits for several fsyncs at once, and leaves threads for other calls."""
+
+Instrument = Callable[[Driver], Driver]
+
+
+def make_store(
+    location: Location, *, s3_poll: float, metrics: Metrics, tracing: Tracing | None
+) -> Store:
+    """Raises `StoreMisconfiguredError`."""
+    store_metrics = metrics.stores.store(str(location))
+    instrument = partial(
+        InstrumentedDriver, store=str(location), metrics=store_metrics, tracing=tracing
+    )
+    match location:
+        case MemoryLocation():
+            store = Store(location, instrument(MemoryDriver()), threads=1)
+        case DiskLocation():
+            store = _disk_store(location, store_metrics, instrument)
+        case S3Location():
+            store = _s3_store(location, s3_poll, store_metrics, instrument)
+    store_metrics.bind_corrupt_records(lambda: store.corrupt)
+    store_metrics.bind_watches(lambda: store.watchers, lambda: store.watches_dropped)
+    return store
+
+
+def _disk_store(location: DiskLocation, metrics: StoreMetrics, instrument: Instrument) -> Store:
+    driver = DiskDriver(Path(location.path))
+    metrics.bind_cache_lookups(lambda: driver.cache.hits, lambda: driver.cache.misses)
+    return Store(
+        location,
+        instrument(driver),
+        threads=_DISK_THREADS,
+        write_concurrency=_DISK_WRITE_CONCURRENCY,
+        source=DiskSource(driver),
+    )
+
+
+def _s3_store(
+    location: S3Location, poll: float, metrics: StoreMetrics, instrument: Instrument
+) -> Store:
+    # Imported here, because most daemons have no S3 store and boto3 is slow to import.
+    from kekd_server.storage.s3.driver import CONNECTIONS, S3Driver, connect  # noqa: PLC0415
+    from kekd_server.storage.s3.watcher import S3Source  # noqa: PLC0415
+
+    client = connect(location)
+    driver = S3Driver(client, location, retried=metrics.count_retry)
+    return Store(
+        # Clients may name the region, also if it comes from AWS's own chain.
+        replace(location, region=client.meta.region_name),
+        instrument(driver),
+        threads=CONNECTIONS,
+        gets_per_task=1,
+        write_concurrency=CONNECTIONS // 2,  # leaves connections for other calls
+        source=S3Source(driver, poll),
+    )
