@@ -70,7 +70,7 @@ def _get_table(plain: kekd.Client, cached: kekd.Client) -> Table:
 
 def _warm(cached: kekd.Client, names: Sequence[str]) -> None:
     """Until nothing of a round would go to the daemon: the watch begins with the first get."""
-    caches = cached.caches
+    caches = cached._caches  # noqa: SLF001  (to wait until all is cached)
     assert caches is not None
     end = time.monotonic() + _PATIENCE_SECONDS
     while not all(caches.get(None, name) for name in names):

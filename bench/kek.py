@@ -27,7 +27,7 @@ _AT_ONCE = 16
 class Backend:
     """A daemon and a KMS in this process, which counts the KEKs that it opens."""
 
-    caches = None
+    _caches = None
     """As a client that wasn't made with `cache` has it."""
 
     def __init__(self) -> None:

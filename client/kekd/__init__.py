@@ -34,11 +34,11 @@ from kekd.errors import (
     WatchFellBehindError,
 )
 
-# A forked child can only go on using a connection if gRPC is told so before it is imported
+# Lets a forked child use gRPC. gRPC reads the variable when it is imported
 # (https://github.com/grpc/grpc/blob/master/doc/fork_support.md).
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
-# gRPC and protobuf take long to import, so what needs them is imported when it is first used
+# gRPC and protobuf are slow to import, so modules that need them are imported on first use
 # (https://peps.python.org/pep-0562/).
 if TYPE_CHECKING:
     from kekd._api import (
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from kekd._async_client import AsyncClient
     from kekd._client import Client
 else:
-    _LATER: Final = {
+    _LAZY: Final = {
         "AsyncClient": "kekd._async_client",
         "Client": "kekd._client",
         "connect": "kekd._api",
@@ -64,13 +64,13 @@ else:
     }
 
     def __getattr__(name: str) -> Any:
-        if name not in _LATER:
+        if name not in _LAZY:
             raise AttributeError(f"module 'kekd' has no attribute '{name}'")
-        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LATER})
+        return sorted({*globals(), *_LAZY})
 
 
 __all__ = [

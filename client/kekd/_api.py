@@ -1,11 +1,11 @@
-"""cyborgdb_core's module functions, over a client that the whole process shares."""
+"""The module functions of cyborgdb_core, on a client that the whole process shares."""
 
 from collections.abc import Iterator
 
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._client import Client
 from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
-from kekd._transport import channel
+from kekd._transport import timeouts
 from kekd._transport.tls import Tls
 
 _shared: Client | None = None
@@ -15,15 +15,15 @@ def connect(
     address: str | None = None,
     *,
     tls: Tls | None = None,
-    timeout: float = channel.DEFAULT_TIMEOUT,
+    timeout: float = timeouts.DEFAULT_TIMEOUT,
     cache: bool = False,
     max_staleness: float = DEFAULT_MAX_STALENESS,
 ) -> Client:
-    """Makes the module functions call the daemon at `address`, as `Client` understands it.
+    """Sets the daemon that the module functions call, and returns the client that they share.
 
-    Without it they call the daemon that `Client()` would. Returns the client they now share.
+    The arguments are those of `Client`. Closes the previous shared client.
     """
-    global _shared  # noqa: PLW0603  (the module functions are global by their nature)
+    global _shared  # noqa: PLW0603  (module functions share state)
     if _shared:
         _shared.close()
     _shared = Client(address, tls=tls, timeout=timeout, cache=cache, max_staleness=max_staleness)
@@ -87,7 +87,7 @@ def _client() -> Client:
     global _shared  # noqa: PLW0603
     client = _shared
     if client is None:
-        # Threads that come first together may make one each. The last one stays, and none is closed
-        # while another calls by it.
+        # Threads that call at the same time may each create a client. The last one is kept. The
+        # others aren't closed, because their threads are using them.
         client = _shared = Client()
     return client

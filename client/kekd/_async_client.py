@@ -3,13 +3,14 @@
 import asyncio
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import grpc
 
+from kekd import _batches as batches
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import Caches
@@ -17,14 +18,17 @@ from kekd._cache.watcher import AsyncCacheWatcher
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._operations import Operation, Page
 from kekd._status import DaemonStatus
-from kekd._transport import channel, fork, watch
+from kekd._transport import address as addresses
+from kekd._transport import fork, timeouts, watch
+from kekd._transport.channel import Connection, Connector
 from kekd._transport.retries import Retries
+from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd._transport.tls import Tls
-from kekd.errors import EnvelopeError, UnavailableError
+from kekd.errors import DeadlineExceededError, EnvelopeError, UnavailableError
 
 _OTHER_LOOP: Final = (
-    "this AsyncClient belongs to an event loop that is still open: close the client or that loop"
-    " first, or make a client for each loop"
+    "cannot use AsyncClient in this event loop: it belongs to another one that is still open; close"
+    " the client or that loop first, or create a client for each loop"
 )
 
 Result = TypeVar("Result")
@@ -32,14 +36,15 @@ Item = TypeVar("Item")
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same calls with the same meaning, to be awaited.
+    """Calls a daemon from asyncio. The methods are those of `Client`, as coroutines and iterators.
 
-    It belongs to the event loop that first calls it. Once that loop is closed, another one may call
-    it; before, that is a RuntimeError. In a process that was forked while it was open, every call
-    of every client raises `UnavailableError`, as gRPC doesn't survive such a fork.
+    A client belongs to the event loop that first calls it. A call from another loop raises
+    RuntimeError, unless the first one is closed. If the process is forked while an `AsyncClient` is
+    open, every call of every client in the child raises `UnavailableError`, because gRPC doesn't
+    support such a fork.
     """
 
-    caches: Caches[AsyncCacheWatcher] | None = None
+    _caches: Caches[AsyncCacheWatcher] | None = None
     _loop: asyncio.AbstractEventLoop
 
     def __init__(
@@ -47,17 +52,17 @@ class AsyncClient:
         address: str | None = None,
         *,
         tls: Tls | None = None,
-        timeout: float = channel.DEFAULT_TIMEOUT,
+        timeout: float = timeouts.DEFAULT_TIMEOUT,
         cache: bool = False,
         max_staleness: float = DEFAULT_MAX_STALENESS,
     ) -> None:
-        self.address = channel.resolve(address)
-        self._dialer = channel.Dialer(self.address, tls)
-        self._timeout = channel.checked_timeout(timeout)
-        self._connection: channel.Connection | None = None
+        self.address = addresses.resolve(address)
+        self._connector = Connector(self.address, tls)
+        self._timeout = timeouts.require_timeout(timeout)
+        self._connection: Connection | None = None
         if cache:
-            self.caches = Caches(max_staleness, partial(AsyncCacheWatcher, self._dialer))
-            weakref.finalize(self, self.caches.abandon).atexit = False
+            self._caches = Caches(max_staleness, partial(AsyncCacheWatcher, self._connector))
+            weakref.finalize(self, self._caches.abandon).atexit = False
 
     async def create_index_kms(
         self,
@@ -91,14 +96,14 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> KMSBlob:
         """See `Client.get_index_kms`."""
-        if self.caches is None:
+        if self._caches is None:
             return await self._call(operations.get(config_location, index_name), timeout)
-        kept = self.caches.get(config_location, index_name)
-        if kept is not None:
-            return kept
+        cached = self._caches.get(config_location, index_name)
+        if cached is not None:
+            return cached
         operation = operations.get(config_location, index_name)
-        with self.caches.reading(config_location, operation.index_name) as keep:
-            return keep(await self._call(operation, timeout))
+        with self._caches.read_through(config_location, operation.index_name) as fill:
+            return fill(await self._call(operation, timeout))
 
     async def delete_index_kms(
         self,
@@ -130,11 +135,11 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Found]:
         """See `Client.get_many_index_kms`."""
-        for batch in operations.batches(config_location, index_names):
-            while operation := batch.next:
-                batch.take(await self._call(operation, timeout))
+        for batch in batches.get_batches(config_location, index_names):
+            while operation := batch.next_operation():
+                batch.add_results(await self._call(operation, timeout))
             for found in batch.results():
-                yield self._observed(found)
+                yield self._observe(found)
 
     async def push_many_index_kms(
         self,
@@ -144,7 +149,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[Pushed]:
         """See `Client.push_many_index_kms`."""
-        for batch in operations.push_batches(config_location, items):
+        for batch in batches.push_batches(config_location, items):
             for pushed in [batch] if isinstance(batch, tuple) else await self._call(batch, timeout):
                 yield pushed
 
@@ -158,7 +163,7 @@ class AsyncClient:
         """See `Client.scan_index_kms`."""
         page = partial(operations.full_page, config_location, prefix)
         async for found in self._pages(page, timeout):
-            yield self._observed(found)
+            yield self._observe(found)
 
     async def watch_index_kms(
         self,
@@ -174,7 +179,7 @@ class AsyncClient:
         async with aclosing(events):
             async for event in events:
                 if event is not None:
-                    yield self.caches.observe_event(event) if self.caches else event
+                    yield self._caches.observe_event(event) if self._caches else event
 
     async def status(self, *, timeout: float | None = None) -> DaemonStatus:  # noqa: ASYNC109
         """See `Client.status`."""
@@ -182,23 +187,26 @@ class AsyncClient:
 
     async def wait(
         self,
-        timeout: float = channel.WAIT_TIMEOUT,  # noqa: ASYNC109
+        timeout: float = timeouts.WAIT_TIMEOUT,  # noqa: ASYNC109
         *,
         service: str = operations.SERVICE,
     ) -> None:
         """See `Client.wait`."""
-        for seconds, tolerated in channel.looks(timeout, self._timeout):
-            with suppress(*tolerated):
-                await self._look(operations.serving(self.address, service), seconds)
+        for seconds, is_last in timeouts.retry_schedule(timeout, self._timeout):
+            try:
+                await self._call_once(operations.serving(self.address, service), seconds)
                 return
-            await asyncio.sleep(channel.WAIT_INTERVAL)
+            except (UnavailableError, DeadlineExceededError):
+                if is_last:
+                    raise
+            await asyncio.sleep(timeouts.WAIT_INTERVAL)
 
     async def close(self) -> None:
-        """Closes the connection, and drops what was cached. A later call opens another."""
+        """Closes the connection and clears the cache. A later call opens another connection."""
         if self._connection and self._loop.is_closed():
             self._leave_loop()
-        for feed in self.caches.close() if self.caches else ():
-            await feed.wait_closed()
+        for watcher in self._caches.close() if self._caches else ():
+            await watcher.wait_closed()
         connection, self._connection = self._connection, None
         if connection:
             await connection.channel.close()
@@ -215,56 +223,56 @@ class AsyncClient:
         await self.close()
 
     async def _pages(self, page: Page[Item], timeout: float | None) -> AsyncIterator[Item]:  # noqa: ASYNC109
-        """As `Client._pages`."""
+        """See `Client._pages`."""
         items, token = await self._call(page(""), timeout)
         while token:
             following = page(token)
-            ahead = asyncio.create_task(self._call(following, timeout))
-            ahead.add_done_callback(_seen)
+            early = asyncio.create_task(self._call(following, timeout))
+            early.add_done_callback(_retrieve_exception)
             try:
                 for item in items:
                     yield item
                 try:
-                    items, token = await ahead
+                    items, token = await early
                 except EnvelopeError:
                     items, token = await self._call(following, timeout)
             finally:
-                ahead.cancel()
+                early.cancel()
         for item in items:
             yield item
 
-    def _observed(self, found: Found) -> Found:
-        """See `Client._observed`."""
-        return self.caches.observe(found) if self.caches else found
+    def _observe(self, found: Found) -> Found:
+        """See `Client._observe`."""
+        return self._caches.observe(found) if self._caches else found
 
-    def _connected(self) -> channel.Connection:
+    def _connected(self) -> Connection:
         loop = asyncio.get_running_loop()
         if self._connection and self._loop is not loop:
             self._leave_loop()
         if not self._connection:
             self._loop = loop
-            fork.forget_after_fork(self)
-        self._connection = self._dialer.dial_async(self._connection)
+            fork.reset_after_fork(self._reset_after_fork)
+        self._connection = self._connector.connect_async(self._connection)
         return self._connection
 
     def _leave_loop(self) -> None:
-        """Lets go of what belongs to a loop that is over, and so can't be awaited any more."""
+        """Drops what belongs to a closed loop. It can't be awaited in another one."""
         if not self._loop.is_closed():
             raise RuntimeError(_OTHER_LOOP)
-        if self.caches:
-            self.caches.close()
+        if self._caches:
+            self._caches.close()
         self._connection = None
 
-    def forget(self) -> None:
-        """In a forked child, which has none of the threads that served this one."""
+    def _reset_after_fork(self) -> None:
+        """The child has none of the threads that serve this client."""
         if self._connection and not self._loop.is_closed():
             fork.refuse_calls_after_async()
 
     def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else channel.checked_timeout(timeout)
+        return self._timeout if timeout is None else timeouts.require_timeout(timeout)
 
     async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
-        retries = Retries(operation, self._seconds(timeout), self._dialer)
+        retries = Retries(operation, self._seconds(timeout), self._connector)
         try:
             while True:
                 try:
@@ -275,31 +283,31 @@ class AsyncClient:
                         raise retries.exception(error) from None
                 await asyncio.sleep(delay)
         finally:
-            if self.caches:
-                self.caches.change(operation.writes)
+            if self._caches:
+                self._caches.invalidate(operation.writes)
 
-    async def _look(self, operation: Operation[None], seconds: float) -> None:
+    async def _call_once(self, operation: Operation[None], seconds: float) -> None:
         try:
             operation.result(await self._attempt(operation, seconds))
         except grpc.RpcError as error:
-            raise channel.translated(error, self.address, operation) from None
+            raise to_exception(error, self.address, operation) from None
 
     async def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
-        connection = self._connected()  # held while the attempt lasts
+        connection = self._connected()  # keeps it open during the attempt
         try:
-            answer = await connection.method(operation)(operation.request, timeout=seconds)
-        except asyncio.CancelledError:  # also gRPC's word for a channel that was closed meanwhile
+            response = await connection.method(operation)(operation.request, timeout=seconds)
+        except asyncio.CancelledError:  # also raised by gRPC if the channel was closed
             if (task := asyncio.current_task()) and task.cancelling():
                 raise
         else:
-            self._dialer.has_connected = True
-            return answer
-        # Out here, where no traceback keeps the call: gRPC would report its end to a loop that may
-        # be over by then.
-        raise UnavailableError(channel.CLOSED)
+            self._connector.has_connected = True
+            return response
+        # Raised outside of the `except` block, so that no traceback refers to the call: gRPC would
+        # report the end of the call to a loop that may be closed by then.
+        raise UnavailableError(CLIENT_CLOSED)
 
 
-def _seen(task: asyncio.Task[Any]) -> None:
-    """Of a page that nobody wants any more: asyncio would log that nobody saw how it ended."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Keeps asyncio from logging the failure of a page that the caller doesn't read."""
     if not task.cancelled():
         task.exception()

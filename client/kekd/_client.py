@@ -3,78 +3,83 @@
 import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 
+from kekd import _batches as batches
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.watcher import ThreadCaches
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._operations import Operation, Page
 from kekd._status import DaemonStatus
-from kekd._transport import channel, watch
+from kekd._transport import address as addresses
+from kekd._transport import timeouts, watch
+from kekd._transport.calls import PendingCall
+from kekd._transport.channel import Connection, Connector
 from kekd._transport.retries import Retries
+from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd._transport.tls import Tls
-from kekd.errors import UnavailableError
+from kekd.errors import DeadlineExceededError, UnavailableError
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
 class Client:
-    """Calls one daemon. Its methods have the names and arguments of cyborgdb_core 0.18.
+    """Calls a daemon. The methods have the names and arguments of cyborgdb_core 0.18.
 
-    `address` is `unix:PATH`, `unix:///PATH`, `HOST:PORT` or `[IPV6]:PORT`; without it, that of the
-    variable KEKD_ADDRESS, else the socket where a daemon of the same user listens by default.
+    `address` is `unix:PATH`, `unix:///PATH`, `HOST:PORT` or `[IPV6]:PORT`. The default is the
+    variable KEKD_ADDRESS, or else the default socket of a daemon that the same user runs.
 
-    With `tls`, or the variables KEKD_CA, KEKD_CERT, KEKD_KEY and KEKD_SERVER_NAME, it calls
-    HOST:PORT over TLS. Files that can't be used are a ValueError; so is TLS with a Unix socket. A
-    client that calls another machine without TLS warns of that once, through `warnings`.
+    `tls` names the PEM files for calling HOST:PORT over TLS. The default is the variables KEKD_CA,
+    KEKD_CERT, KEKD_KEY and KEKD_SERVER_NAME. The constructor raises ValueError for files that can't
+    be used, and for TLS with a Unix socket. A client that calls another machine without TLS emits
+    one warning through `warnings`.
 
-    `timeout` is how many seconds a call may take, its retries included; each method takes another
-    for one call. A call that fails because the daemon or its store can't be reached is tried again,
-    at growing intervals with jitter, until its timeout; by a client that never reached its daemon,
-    eight times, which takes some three seconds. A write that is tried again is applied once.
+    `timeout` is the number of seconds that a call may take, including its retries. Each method
+    accepts another value for one call. The client retries a call if the daemon or its store is
+    unreachable, with exponential backoff and jitter, until the timeout. A client that has never
+    reached its daemon gives up after eight attempts, which take about three seconds. A write that
+    is retried is applied once.
 
-    With `cache`, `get_index_kms` answers from memory what it read before, while the client watches
-    the store that it came from: a change that the same daemon acknowledged to anyone is seen as
-    soon as the watch tells of it, and the client's own at once. After `max_staleness` seconds
-    without a word from the daemon, it is asked again. docs/caching.md has the whole contract.
+    With `cache`, `get_index_kms` returns envelopes from memory while the client watches their
+    store. It sees a change that the same daemon has acknowledged as soon as the watch reports it,
+    and the client's own changes immediately. After `max_staleness` seconds without a message from
+    the daemon, the client calls it again. docs/caching.md describes the guarantees.
 
-    Threads may share a client. So may a process and those forked from it, if no other thread is in
-    a call and no `AsyncClient` is open at the moment of the fork, and if kekd was imported before
-    grpc or the variable GRPC_ENABLE_FORK_SUPPORT is 1. Close it, or use it in a `with`, to close
-    the connection.
+    Threads can share a client. A forked process can use its parent's client if no other thread is
+    in a call and no `AsyncClient` is open during the fork, and if kekd was imported before grpc or
+    the variable GRPC_ENABLE_FORK_SUPPORT is 1. To close the connection, call `close` or use the
+    client in a `with` statement.
 
-    Every method raises `EnvelopeError`, by the class that `kekd.errors` draws. An argument of the
-    wrong type is a TypeError, as it is to cyborgdb_core, and a timeout that isn't more than 0 and
-    at most 10**9 a ValueError.
+    Every method raises `EnvelopeError`; `kekd.errors` describes its subclasses. As in
+    cyborgdb_core, an argument of the wrong type raises TypeError. A timeout that isn't more than 0
+    and at most 10**9 raises ValueError.
     """
 
-    caches: ThreadCaches | None = None
-    """For `kekd.kek`, which listens to them."""
+    _caches: ThreadCaches | None = None
 
     def __init__(
         self,
         address: str | None = None,
         *,
         tls: Tls | None = None,
-        timeout: float = channel.DEFAULT_TIMEOUT,
+        timeout: float = timeouts.DEFAULT_TIMEOUT,
         cache: bool = False,
         max_staleness: float = DEFAULT_MAX_STALENESS,
     ) -> None:
-        self.address = channel.resolve(address)
-        self._dialer = channel.Dialer(self.address, tls)
-        self._timeout = channel.checked_timeout(timeout)
-        self._connection: channel.Connection | None = None
+        self.address = addresses.resolve(address)
+        self._connector = Connector(self.address, tls)
+        self._timeout = timeouts.require_timeout(timeout)
+        self._connection: Connection | None = None
         if cache:
-            self.caches = ThreadCaches(self._dialer, max_staleness)
-            # The watches of a client that is forgotten without being closed end with it.
-            weakref.finalize(self, self.caches.abandon).atexit = False
+            self._caches = ThreadCaches(self._connector, max_staleness)
+            # Ends the watches of a client that is garbage-collected without having been closed.
+            weakref.finalize(self, self._caches.abandon).atexit = False
 
     def create_index_kms(
         self,
@@ -84,11 +89,11 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> str:
-        """Stores the envelope of an index that has none; its etag.
+        """Stores the envelope of an index that has none, and returns its etag.
 
-        Raises `EnvelopeExistsError` if there is one. Every write carries an idempotency key, so
-        that the client can repeat it when its answer was lost. Raises `OutcomeUnknownError` if an
-        attempt may have been applied, and the daemon can't tell any more.
+        Raises `EnvelopeExistsError` if the index has one. Every write carries an idempotency key,
+        so that the client can retry it when the response was lost. Raises `OutcomeUnknownError` if
+        an earlier attempt may have been applied and the daemon can't find out.
         """
         return self._call(operations.create(config_location, index_name, blob), timeout)
 
@@ -101,10 +106,10 @@ class Client:
         if_etag: str | None = None,
         timeout: float | None = None,
     ) -> str:
-        """Stores the envelope of an index, in place of any that is there; its new etag.
+        """Stores the envelope of an index, replacing any that it has, and returns the new etag.
 
-        With `if_etag`, only in place of the envelope that has this etag: else raises
-        `EtagMismatchError`, and nothing changes.
+        With `if_etag`, replaces only an envelope with this etag. Otherwise raises
+        `EtagMismatchError` and changes nothing.
         """
         return self._call(operations.push(config_location, index_name, blob, if_etag), timeout)
 
@@ -115,18 +120,18 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> KMSBlob:
-        """The envelope of an index, with its etag.
+        """Returns the envelope of an index, with its etag.
 
-        Raises `EnvelopeNotFoundError` if there is none.
+        Raises `EnvelopeNotFoundError` if the index has none.
         """
-        if self.caches is None:
+        if self._caches is None:
             return self._call(operations.get(config_location, index_name), timeout)
-        kept = self.caches.get(config_location, index_name)
-        if kept is not None:
-            return kept
+        cached = self._caches.get(config_location, index_name)
+        if cached is not None:
+            return cached
         operation = operations.get(config_location, index_name)
-        with self.caches.reading(config_location, operation.index_name) as keep:
-            return keep(self._call(operation, timeout))
+        with self._caches.read_through(config_location, operation.index_name) as fill:
+            return fill(self._call(operation, timeout))
 
     def delete_index_kms(
         self,
@@ -136,9 +141,9 @@ class Client:
         if_etag: str | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Removes the envelope of an index; whether there was one. None is no error.
+        """Deletes the envelope of an index, and returns whether it had one.
 
-        With `if_etag`, raises `EtagMismatchError` if there is one with another etag.
+        With `if_etag`, raises `EtagMismatchError` if the envelope has another etag.
         """
         return self._call(operations.delete(config_location, index_name, if_etag), timeout)
 
@@ -149,10 +154,11 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Iterator[str]:
-        """The names of the indexes that have an envelope, read a page at a time.
+        """Yields the names of the indexes that have an envelope.
 
-        A name that is there all the while comes exactly once, whatever is written meanwhile. The
-        timeout is for each page. The next page is on its way while one is read.
+        A name that exists during the whole iteration is yielded exactly once, despite concurrent
+        writes. Reads the names page by page, the next page in advance. The timeout applies to each
+        page.
         """
         return self._pages(partial(operations.page, config_location, prefix), timeout)
 
@@ -163,14 +169,14 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Iterator[Found]:
-        """Each name with its envelope, or with what `get_index_kms` of it would raise.
+        """Yields each name with its envelope, or with the exception of `get_index_kms` for it.
 
-        Read up to a thousand at a time; the timeout is for each such call.
+        Calls the daemon once for up to 1000 names. The timeout applies to each call.
         """
-        for batch in operations.batches(config_location, index_names):
-            while operation := batch.next:
-                batch.take(self._call(operation, timeout))
-            yield from self._observed(batch.results())
+        for batch in batches.get_batches(config_location, index_names):
+            while operation := batch.next_operation():
+                batch.add_results(self._call(operation, timeout))
+            yield from self._observe(batch.results())
 
     def push_many_index_kms(
         self,
@@ -179,14 +185,14 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Iterator[Pushed]:
-        """Pushes many, each an index name, its envelope, and its `if_etag` or None. Each name, in
-        their order, comes with its new etag, or with what `push_index_kms` of it would raise.
+        """Pushes many envelopes, each given as index name, envelope, and `if_etag` or None.
 
-        Items are taken and pushed as the answers are read: up to a thousand, or 60 kB, at a time.
-        The timeout is for each such call. If one fails as a whole, that is raised, and what it was
-        to push may have been stored or not.
+        Yields each name, in order, with its new etag, or with the exception of `push_index_kms` for
+        it. Reads and pushes items while the results are read, up to 1000 or 60 kB per call. The
+        timeout applies to each call. If a call fails as a whole, raises its exception; then its
+        items may have been stored.
         """
-        for batch in operations.push_batches(config_location, items):
+        for batch in batches.push_batches(config_location, items):
             if isinstance(batch, Operation):
                 yield from self._call(batch, timeout)
             else:
@@ -199,9 +205,9 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Iterator[Found]:
-        """Like `list_index_kms`, each name with its envelope, or with why it can't be read."""
+        """Yields names as `list_index_kms` does, each with its envelope or why it can't be read."""
         page = partial(operations.full_page, config_location, prefix)
-        return self._observed(self._pages(page, timeout))
+        return self._observe(self._pages(page, timeout))
 
     def watch_index_kms(
         self,
@@ -210,47 +216,51 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Generator[Event, None, None]:
-        """Tells of every change to the envelopes of a store, a `Change` each, as it is made.
+        """Yields a `Change` for every change to the envelopes of a store, as it is made.
 
-        The first event is a `Resync`: what is read from then on is as new as what is told. Another
-        comes whenever changes may have been missed. So whoever answers each `Resync` by reading
-        what it holds again, and each `Change` by reading that envelope again, misses nothing.
+        The first event is a `Resync`. Another one follows whenever changes may have been missed.
+        Reads after it are at least as fresh as the watch. To miss nothing, read all your envelopes
+        again after each `Resync`, and the envelope that changed after each `Change`.
 
-        Doesn't end by itself. Raises `UnavailableError` once the daemon is lost, which includes a
-        silence of several heartbeats, and `WatchFellBehindError` if changes came faster than they
-        were read; then begin another. The timeout is for the first event only.
+        Never ends by itself. Raises `UnavailableError` if the daemon is lost or silent for several
+        heartbeats, and `WatchFellBehindError` if you read more slowly than changes arrive. Then
+        start another watch. The timeout applies to the first event only.
         """
         seconds = self._seconds(timeout)
         operation = operations.watch(config_location, prefix)
         events = watch.events(self._connected(), operation, seconds, self.address)
-        observe = self.caches.observe_event if self.caches else _unchanged
+        observe = self._caches.observe_event if self._caches else _unchanged
         return (observe(event) for event in events if event is not None)
 
     def status(self, *, timeout: float | None = None) -> DaemonStatus:
-        """What the daemon tells of itself, its stores and its certificates."""
+        """Returns the status of the daemon, its stores and its certificates."""
         return self._call(operations.status(), timeout)
 
     def wait(
-        self, timeout: float = channel.WAIT_TIMEOUT, *, service: str = operations.SERVICE
+        self, timeout: float = timeouts.WAIT_TIMEOUT, *, service: str = operations.SERVICE
     ) -> None:
-        """Returns as soon as the daemon serves: as a whole, which takes one of its stores at least,
-        or what else is named to its health service. That is "" for being alive, whatever its stores
-        do, and a store's name for that store.
+        """Waits until the daemon serves.
 
-        Raises what the last look failed with, `UnavailableError` or `DeadlineExceededError`, if it
-        doesn't within `timeout` seconds. A timeout of 0 is for one look, which may take as long as
-        any call of this client.
+        `service` is a name of its health service. By default the daemon serves if at least one of
+        its stores does; "" checks only that it runs; the name of a store checks that store.
+
+        Raises the exception of the last attempt, `UnavailableError` or `DeadlineExceededError`,
+        after `timeout` seconds. A timeout of 0 allows one attempt, which may take as long as any
+        other call.
         """
-        for seconds, tolerated in channel.looks(timeout, self._timeout):
-            with suppress(*tolerated):
-                self._look(operations.serving(self.address, service), seconds)
+        for seconds, is_last in timeouts.retry_schedule(timeout, self._timeout):
+            try:
+                self._call_once(operations.serving(self.address, service), seconds)
                 return
-            time.sleep(channel.WAIT_INTERVAL)
+            except (UnavailableError, DeadlineExceededError):
+                if is_last:
+                    raise
+            time.sleep(timeouts.WAIT_INTERVAL)
 
     def close(self) -> None:
-        """Closes the connection, and drops what was cached. A later call opens another."""
-        if self.caches:
-            self.caches.close()
+        """Closes the connection and clears the cache. A later call opens another connection."""
+        if self._caches:
+            self._caches.close()
         connection, self._connection = self._connection, None
         if connection:
             connection.channel.close()
@@ -267,34 +277,35 @@ class Client:
         self.close()
 
     def _pages(self, page: Page[Item], timeout: float | None) -> Iterator[Item]:
-        """Each is asked for while the one before it is read. That may take long: if nothing came of
-        it, how things were then says nothing, and it is asked for again.
+        """Requests each page while the caller reads the previous one.
+
+        If that early request failed, repeats it: the caller may have read for a long time.
         """
         items, token = self._call(page(""), timeout)
         while token:
             following = page(token)
-            ahead = channel.PendingCall(self._connected(), following, self._seconds(timeout))
+            early = PendingCall(self._connected(), following, self._seconds(timeout))
             try:
                 yield from items
-                items, token = ahead.result() or self._call(following, timeout)
+                items, token = early.result() or self._call(following, timeout)
             finally:
-                ahead.cancel()
+                early.cancel()
         yield from items
 
-    def _observed(self, found: Iterable[Found]) -> Iterator[Found]:
-        """What a caller sees here, it doesn't see older from memory."""
-        return map(self.caches.observe, found) if self.caches else iter(found)
+    def _observe(self, found: Iterable[Found]) -> Iterator[Found]:
+        """Ensures that the cache doesn't return an older envelope than the caller gets here."""
+        return map(self._caches.observe, found) if self._caches else iter(found)
 
-    def _connected(self) -> channel.Connection:
-        # Two threads may both come here first: then one connection serves one call only.
-        connection = self._connection = self._dialer.dial(self._connection)
+    def _connected(self) -> Connection:
+        # If two threads connect at the same time, one of the connections serves a single call.
+        connection = self._connection = self._connector.connect(self._connection)
         return connection
 
     def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else channel.checked_timeout(timeout)
+        return self._timeout if timeout is None else timeouts.require_timeout(timeout)
 
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
-        retries = Retries(operation, self._seconds(timeout), self._dialer)
+        retries = Retries(operation, self._seconds(timeout), self._connector)
         try:
             while True:
                 try:
@@ -305,24 +316,24 @@ class Client:
                         raise retries.exception(error) from None
                 time.sleep(delay)
         finally:
-            if self.caches:
-                self.caches.change(operation.writes)
+            if self._caches:
+                self._caches.invalidate(operation.writes)
 
-    def _look(self, operation: Operation[None], seconds: float) -> None:
-        """A call of one attempt."""
+    def _call_once(self, operation: Operation[None], seconds: float) -> None:
+        """Makes a call without retries."""
         try:
             operation.result(self._attempt(operation, seconds))
         except grpc.RpcError as error:
-            raise channel.translated(error, self.address, operation) from None
+            raise to_exception(error, self.address, operation) from None
 
     def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
-        connection = self._connected()  # held while the attempt lasts
+        connection = self._connected()  # keeps it open during the attempt
         try:
-            answer = connection.method(operation)(operation.request, timeout=seconds)
-        except ValueError:  # gRPC's word for a channel that was closed meanwhile
-            raise UnavailableError(channel.CLOSED) from None
-        self._dialer.has_connected = True
-        return answer
+            response = connection.method(operation)(operation.request, timeout=seconds)
+        except ValueError:  # raised by gRPC if the channel was closed
+            raise UnavailableError(CLIENT_CLOSED) from None
+        self._connector.has_connected = True
+        return response
 
 
 def _unchanged(event: Event) -> Event:

@@ -1,4 +1,4 @@
-"""The values that callers hold, shaped as cyborgdb_core 0.18 has them."""
+"""The values of the envelope API, with the shape of cyborgdb_core 0.18."""
 
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
@@ -8,38 +8,38 @@ from kekd.errors import EnvelopeError
 
 @dataclass(slots=True)
 class KMSBlob:
-    """The envelope of one index: how its key-encryption key (KEK) is wrapped.
+    """The envelope of an index: its wrapped key-encryption key (KEK) and how to unwrap that.
 
-    Mutable, and equal to another with the same values. The wrapped KEK is left out of the repr.
+    Mutable, and compared by value. The repr omits the wrapped KEK.
     """
 
     kms_name: str = ""
-    """Slot of the caller's KMS registry."""
+    """Name of a slot in the caller's KMS registry."""
     provider: str = ""
     """`aws`, `aws-kms` or `none`."""
     key_id: str = ""
-    """Key id, ARN, alias or secret id, as the provider understands it."""
+    """Key id, ARN, alias or secret id, depending on the provider."""
     region: str = ""
     wrapped_kek: bytes = field(default=b"", repr=False)
-    """The KEK encrypted by the provider, at most 6144 bytes; empty for provider `none`."""
+    """The KEK, encrypted by the provider: at most 6144 bytes. Empty for provider `none`."""
     version: int = 1
-    """1 to 2**32 - 1; count it up at each rotation."""
+    """1 to 2**32 - 1. Increment it at each rotation."""
     created_at: int = 0
-    """Seconds since the Unix epoch; 0 if unknown."""
+    """Seconds since the Unix epoch, or 0 if unknown."""
     key_arn: str = field(default="", kw_only=True)
-    """ARN of the KMS key that wrapped the KEK, where `key_id` is an alias."""
+    """ARN of the KMS key that wrapped the KEK, if `key_id` is an alias."""
     binding: str = field(default="", kw_only=True)
-    """What the wrapped KEK is bound to, where its provider was told to bind it."""
+    """The encryption context of the wrapped KEK, as JSON. Empty if the slot uses none."""
     etag: str = field(default="", init=False, compare=False)
-    """Of the stored envelope that this was read from: pass it as `if_etag` when you push it back.
-    Not a part of the value; empty for an envelope that wasn't read."""
+    """Etag of the stored envelope. Pass it as `if_etag` when you push the envelope back. Empty
+    unless the envelope was read from a daemon. Not part of the value."""
     store: str = field(default="", init=False, compare=False)
-    """The daemon's name for the store that this was read from. Not a part of the value either."""
+    """The daemon's name for the store of the envelope. Not part of the value either."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Credentials:
-    """Accepted for parity with cyborgdb_core, and never sent: the daemon uses its own."""
+    """Accepted for compatibility with cyborgdb_core. Never sent: the daemon uses its own."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -48,7 +48,7 @@ class S3Credentials:
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
-    """Names one of the daemon's stores. Made by `memory`, `disk` or `s3`; immutable."""
+    """Selects one of the daemon's stores. Create it with `memory`, `disk`, `s3` or `named`."""
 
     kind: str
     path: str = ""
@@ -59,7 +59,7 @@ class StorageConfig:
 
     @classmethod
     def memory(cls) -> "StorageConfig":
-        """The daemon's memory store."""
+        """Selects the daemon's memory store."""
         return cls("memory")
 
     @classmethod
@@ -72,9 +72,9 @@ class StorageConfig:
         cache_ids: bool = False,  # noqa: ARG003
         cache_metadata_index: bool = False,  # noqa: ARG003
     ) -> "StorageConfig":
-        """A keystore folder on the daemon's disk, by its absolute path there.
+        """Selects a keystore folder by its absolute path on the daemon's disk.
 
-        The cache flags are cyborgdb_core's; they mean nothing to envelopes.
+        The cache flags exist for compatibility with cyborgdb_core and have no effect on envelopes.
         """
         return cls("disk", path=path)
 
@@ -88,18 +88,18 @@ class StorageConfig:
         prefix: str = "",
         credentials: S3Credentials | None = None,  # noqa: ARG003
     ) -> "StorageConfig":
-        """A bucket, or a prefix in one.
+        """Selects an S3 bucket, or a prefix in one.
 
-        Region and endpoint needn't be given; where they are, they must be the daemon's. The
-        credentials stay here.
+        Region and endpoint are optional, but must match the daemon's if given. The credentials are
+        never sent.
         """
         return cls("s3", bucket=bucket, prefix=prefix, region=region, endpoint=endpoint)
 
     @classmethod
     def named(cls, name: str) -> "StorageConfig":
-        """A store by the name that the daemon has for it, in its log, its status and in errors.
+        """Selects a store by the name that the daemon uses in its log, status and errors.
 
-        Raises ValueError unless it is memory, disk:PATH or s3:BUCKET[/PREFIX].
+        Raises ValueError unless the name is memory, disk:PATH or s3:BUCKET[/PREFIX].
         """
         kind, _, rest = name.partition(":")
         if name == "memory":
@@ -109,10 +109,12 @@ class StorageConfig:
         if kind == "s3" and rest:
             bucket, _, prefix = rest.partition("/")
             return cls.s3(bucket, prefix=prefix)
-        raise ValueError("write memory, disk:PATH or s3:BUCKET[/PREFIX]")
+        raise ValueError(
+            f"invalid store name '{name}': use memory, disk:PATH or s3:BUCKET[/PREFIX]"
+        )
 
     def __str__(self) -> str:
-        """That name."""
+        """Returns the store's name, as `named` accepts it."""
         match self.kind:
             case "disk":
                 return f"disk:{self.path}"
@@ -124,30 +126,30 @@ class StorageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An envelope was written or removed.
+    """An envelope was created, pushed or deleted.
 
-    One change may be told twice, and of several to one envelope in short succession perhaps only
-    the last.
+    A watch may report a change twice. It may merge several changes to one envelope into the last.
     """
 
     index_name: str
     kind: Literal["created", "pushed", "deleted"]
-    """What something else than a kekd daemon wrote counts as pushed."""
+    """Writes by programs other than kekd are reported as `pushed`."""
     etag: str
-    """Of the envelope as it was found after the change; empty if there is none or it is damaged."""
+    """Etag of the envelope after the change. Empty if there is none or it is corrupt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """Whatever was read before may be old: read again what you hold. From here on every change is
-    told. Each watch begins with one.
+    """Changes may have been missed: read the envelopes that you hold again.
+
+    The watch reports all later changes. Every watch starts with a `Resync`.
     """
 
 
 class EnvelopeLike(Protocol):
-    """Any object with these attributes is an envelope: a `kekd.KMSBlob`, a `cyborgdb_core.KMSBlob`.
+    """Any object with these attributes, such as `kekd.KMSBlob` or `cyborgdb_core.KMSBlob`.
 
-    `key_arn` and `binding` are taken where there are such.
+    `key_arn` and `binding` are optional.
     """
 
     kms_name: str
@@ -160,13 +162,13 @@ class EnvelopeLike(Protocol):
 
 
 Found: TypeAlias = tuple[str, KMSBlob | EnvelopeError]
-"""An index name, and its envelope or what a get of it fails with."""
+"""An index name, and its envelope or the exception of a get."""
 
 Push: TypeAlias = tuple[str, EnvelopeLike, str | None]
-"""An index name, its envelope, and the etag of the one that it may replace, or None for any."""
+"""An index name, its new envelope, and the etag of the one to replace, or None for any."""
 
 Pushed: TypeAlias = tuple[str, str | EnvelopeError]
-"""An index name, and the etag of its new envelope or what a push of it fails with."""
+"""An index name, and the etag of its new envelope or the exception of a push."""
 
 Event: TypeAlias = Change | Resync
-"""What a watch tells."""
+"""An event of a watch."""

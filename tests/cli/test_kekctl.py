@@ -209,7 +209,7 @@ def test_delete_removes_only_the_envelope_with_the_etag(kekctl: Kekctl) -> None:
         (2, "push -f -", document("x" * 248), "index_name is too long"),
         (2, "push -f -", document("\ud800"), "not valid Unicode"),
         (2, "push -f /nowhere", "", "No such file"),
-        (2, "list --store elsewhere", "", "write memory, disk:PATH or s3:BUCKET"),
+        (2, "list --store elsewhere", "", "use memory, disk:PATH or s3:BUCKET"),
         (3, "get nobody", "", "No KMS blob exists for index 'nobody'."),
         (4, "create -f -", document("taken"), "KMS blob already exists for index 'taken'."),
         (5, "push -f - --if-etag stale", document("taken"), "not the one that if_etag names"),
@@ -255,7 +255,7 @@ def test_a_store_that_is_gone_needs_its_operator(
 def test_a_daemon_that_is_not_there_is_unavailable(kekctl: Kekctl, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/nobody"
     failed = kekctl("--address", address, "list", code=6)
-    assert failed.stderr.startswith(f"kekctl: kekd at {address} can't be reached: is it running")
+    assert failed.stderr.startswith(f"kekctl: cannot reach kekd at {address}: check that it is")
 
 
 @pytest.mark.parametrize("command", [("create",), ("push", "--if-etag", "etag")])
@@ -265,7 +265,7 @@ def test_write_without_a_daemon_says_what_a_get_says(
     address = f"unix:{tmp_path}/nobody"
     done = kekctl("--address", address, *command, "-f", "-", stdin=document("x"), code=6)
     assert done.stderr == kekctl("--address", address, "get", "x", code=6).stderr
-    assert "can't be reached: is it running there?" in done.stderr
+    assert "check that it is running" in done.stderr
 
 
 def test_a_daemon_that_does_not_answer_is_too_slow(kekctl: Kekctl) -> None:
@@ -273,8 +273,9 @@ def test_a_daemon_that_does_not_answer_is_too_slow(kekctl: Kekctl) -> None:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         failed = kekctl("--address", address, "--timeout", "0.2", "list", code=6)
     assert failed.stderr == (
-        f"kekctl: kekd at {address} accepts connections and doesn't answer: it is stopped or"
-        " overloaded; try again with a longer timeout (kekctl: --timeout). [DEADLINE_EXCEEDED]\n"
+        f"kekctl: call to kekd at {address} timed out: it accepts connections but doesn't respond;"
+        " it may be stopped or overloaded; retry with a longer timeout (kekctl: --timeout)"
+        " [DEADLINE_EXCEEDED]\n"
     )
 
 
@@ -284,7 +285,10 @@ def test_daemon_that_is_stopped_accepts_and_does_not_answer(
     stopped = start_daemon("--memory")
     stopped.process.send_signal(signal.SIGSTOP)
     failed = kekctl("--address", stopped.address, "--timeout", "0.3", "list", code=6)
-    assert f"kekd at {stopped.address} accepts connections and doesn't answer" in failed.stderr
+    assert (
+        f"kekd at {stopped.address} timed out: it accepts connections but doesn't respond"
+        in failed.stderr
+    )
 
 
 # Runs a command for which permissions of files count even if it is root's: see capabilities(7).
@@ -312,7 +316,7 @@ def test_socket_without_permission_is_denied(start_daemon: StartDaemon) -> None:
     )
     assert failed.returncode == 7
     assert failed.stderr.startswith(
-        f"kekctl: kekd at {daemon.address} can't be called: you may not use this socket; join the"
+        f"kekctl: cannot call kekd at {daemon.address}: no permission to use this socket; join the"
         f" group '{daemon.socket.group()}'"
     )
 
@@ -544,7 +548,7 @@ def test_an_address_can_be_written_in_many_ways(daemon: Daemon, port: int, spell
 )
 def test_what_is_no_address_is_refused(kekctl: Kekctl, address: str) -> None:
     refused = kekctl("--timeout", "1", "--address", address, "list", code=2)
-    assert f"'{address}' is no address: write unix:PATH, unix:///PATH, HOST:PORT" in refused.stderr
+    assert f"invalid address '{address}': use unix:PATH, unix:///PATH, HOST:PORT" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["it's a folder", "é", "%41", "a?b#c"])

@@ -151,5 +151,5 @@ def test_call_beyond_loopback_without_tls_is_warned_of_in_one_line(
     # It isn't a loopback address, and leads to this machine all the same.
     done = kekctl("--address", f"0.0.0.0:{port}", "list")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"kekctl: warning: 0.0.0.0:{port} is called without TLS: anyone on")
+    assert line.startswith(f"kekctl: warning: calling 0.0.0.0:{port} without TLS: anyone on")
     assert kekctl("--address", f"127.0.0.1:{port}", "list").stderr == ""

@@ -14,7 +14,7 @@ from tests.fixtures.tls import DAY, Authority, StartTlsDaemon, TlsDaemon
 
 BLOB = kekd.KMSBlob(provider="none")
 TIMEOUT = 10.0
-HANDSHAKE = "it hung up: does it speak TLS there, with a client CA that issued cert and key?"
+HANDSHAKE = "it closed the connection: check that it uses TLS and that its client CA issued cert"
 
 
 def refused(address: str, tls: kekd.Tls | None) -> str:
@@ -79,21 +79,21 @@ def test_a_daemon_without_tls_is_refused(tls_daemon: TlsDaemon, start_daemon: St
     plain = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", plain, name="plain")
     said = refused(plain, tls_daemon.tls)
-    assert "it speaks no TLS there: call without ca, cert and key" in said
+    assert "it doesn't use TLS: omit ca, cert and key" in said
 
 
 def test_a_daemon_of_another_ca_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     pair = tls_daemon.client
     tls = kekd.Tls(ca=Authority(tmp_path / "other").cert, cert=pair.cert, key=pair.key)
     said = refused(tls_daemon.address, tls)
-    assert "its certificate isn't vouched for by the ca (KEKD_CA): is that the right one?" in said
+    assert "no CA in ca (KEKD_CA) issued its certificate: check that ca is the right file" in said
 
 
 def test_a_daemon_of_another_name_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     pair = tls_daemon.client
     files = {"ca": tls_daemon.authority.cert, "cert": pair.cert, "key": pair.key}
     said = refused(tls_daemon.address, kekd.Tls(**files, server_name="kekd.example"))
-    assert "its certificate is for another name: give that as server_name" in said
+    assert "its certificate is for another name: pass that as server_name" in said
     with kekd.Client(tls_daemon.address, tls=kekd.Tls(**files, server_name="localhost")) as client:
         assert list(client.list_index_kms()) == []
 
@@ -123,9 +123,9 @@ def test_a_client_that_cannot_use_its_files_says_which(
 ) -> None:
     ca, pair = tls_daemon.authority.cert, tls_daemon.client
     for tls, problem in (
-        (kekd.Tls(ca=tmp_path / "none"), "none: can't be read: No such file or directory."),
-        (kekd.Tls(ca=pair.key), "tls.key: no certificates in PEM."),
-        (kekd.Tls(ca=ca, cert=ca, key=pair.key), "are no pair of a certificate and its key"),
+        (kekd.Tls(ca=tmp_path / "none"), "none: No such file or directory"),
+        (kekd.Tls(ca=pair.key), "tls.key: no certificates found"),
+        (kekd.Tls(ca=ca, cert=ca, key=pair.key), "they must be a certificate and its key"),
     ):
         with pytest.raises(ValueError, match=problem):
             kekd.Client(tls_daemon.address, tls=tls)
@@ -144,12 +144,12 @@ def test_a_ca_with_a_comment_is_used_and_so_are_glued_certificates(
 
 
 def test_a_cert_needs_a_key() -> None:
-    with pytest.raises(ValueError, match="A cert needs its key, and a key its cert: give both"):
+    with pytest.raises(ValueError, match="cert and key need each other; pass both"):
         kekd.Tls(ca="ca", cert="cert")
 
 
 def test_a_unix_socket_has_no_tls(tls_daemon: TlsDaemon) -> None:
-    with pytest.raises(ValueError, match="is a Unix socket, which has no TLS: call HOST:PORT"):
+    with pytest.raises(ValueError, match="cannot use TLS with the Unix socket"):
         kekd.Client(tls_daemon.daemon.address, tls=tls_daemon.tls)
 
 
@@ -157,7 +157,7 @@ def test_the_variables_say_it_too(tls_daemon: TlsDaemon, monkeypatch: pytest.Mon
     monkeypatch.setenv("KEKD_CERT", str(tls_daemon.client.cert))
     monkeypatch.setenv("KEKD_KEY", str(tls_daemon.client.key))
     monkeypatch.setenv("KEKD_SERVER_NAME", "localhost")
-    with pytest.raises(ValueError, match="KEKD_CA, KEKD_CERT, KEKD_KEY: TLS needs a ca"):
+    with pytest.raises(ValueError, match="KEKD_CA, KEKD_CERT, KEKD_KEY: incomplete TLS options"):
         kekd.Client(tls_daemon.address)
     monkeypatch.setenv("KEKD_CA", str(tls_daemon.authority.cert))
     with kekd.Client(tls_daemon.address) as client:

@@ -1,4 +1,4 @@
-"""Addresses and paths as their users write them, on both sides."""
+"""Addresses and paths that users write, in the client and in the daemon."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,7 @@ either_side = pytest.mark.parametrize("read", [client_address, daemon_address])
         ("unix:run/x", "{here}/run/x"),
     ],
 )
-def test_socket_address_has_one_meaning(
+def test_socket_address_resolves_the_same_on_both_sides(
     read: Callable[[str], str],
     address: str,
     path: str | None,
@@ -53,7 +53,7 @@ def test_socket_address_has_one_meaning(
 
 
 @either_side
-def test_two_slashes_are_refused_with_what_to_write(read: Callable[[str], str]) -> None:
+def test_two_slashes_are_refused_with_a_correction(read: Callable[[str], str]) -> None:
     says = "'unix://run/x' has a host, which a Unix socket has not: write unix:/run/x or"
     with pytest.raises(ValueError, match=re.escape(says)):
         read("unix://run/x")
@@ -66,7 +66,7 @@ def test_variable_in_an_address_is_refused(read: Callable[[str], str]) -> None:
 
 
 @either_side
-def test_home_of_nobody_is_refused(read: Callable[[str], str]) -> None:
+def test_home_of_an_unknown_user_is_refused(read: Callable[[str], str]) -> None:
     with pytest.raises(ValueError, match="leads nowhere"):
         read("unix:~nobody-has-this-name/x")
 
@@ -94,7 +94,7 @@ def test_variable_in_the_configuration_is_refused(
     file.write_text(setting)
     with pytest.raises(SettingsError) as caught:
         load({}, file)
-    said = next(it for it in caught.value.problems if it.startswith(problem))
+    said = next(text for text in caught.value.problems if text.startswith(problem))
     assert "${...} is not expanded here: write the value itself" in said
 
 

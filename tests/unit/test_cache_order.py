@@ -1,4 +1,4 @@
-"""Readers that share a cache never go back to an older envelope, before any change is announced."""
+"""Readers that share a cache never get an older envelope than one that they got before."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from kekd._cache.manager import Caches
 MEMORY = StorageConfig.memory()
 
 
-class Feed:
-    """A watch that has begun and announces nothing."""
+class Watcher:
+    """A watch that has started and reports no changes."""
 
     def __init__(
-        self, _location: StorageConfig | None, cache: Cache, _told: Callable[[str], None]
+        self, _location: StorageConfig | None, cache: Cache, _on_change: Callable[[str], None]
     ) -> None:
-        cache.begin()
-        cache.hear()
+        cache.on_resync()
+        cache.on_heartbeat()
 
     def close(self) -> None:
         pass
@@ -41,19 +41,19 @@ GONE = EnvelopeNotFoundError("", index_name="i", store="memory")
 
 
 class Get:
-    """A get of one envelope, in steps."""
+    """A get of one envelope, split into steps."""
 
     met: KMSBlob | EnvelopeNotFoundError
 
-    def __init__(self, caches: Caches[Feed], location: StorageConfig | None = None) -> None:
-        self._context: AbstractContextManager[Callable[[KMSBlob], KMSBlob]] = caches.reading(
+    def __init__(self, caches: Caches[Watcher], location: StorageConfig | None = None) -> None:
+        self._context: AbstractContextManager[Callable[[KMSBlob], KMSBlob]] = caches.read_through(
             location, "i"
         )
-        self._keep = self._context.__enter__()
+        self._fill = self._context.__enter__()
 
     def answer(self) -> KMSBlob | EnvelopeNotFoundError:
         if isinstance(self.met, KMSBlob):
-            self._keep(self.met)
+            self._fill(self.met)
             self._context.__exit__(None, None, None)
         else:
             assert not self._context.__exit__(type(self.met), self.met, None)
@@ -61,12 +61,12 @@ class Get:
 
 
 @pytest.fixture
-def caches() -> Caches[Feed]:
-    return Caches(10.0, Feed)
+def caches() -> Caches[Watcher]:
+    return Caches(10.0, Watcher)
 
 
 def orders(*sequences: list[str]) -> Iterator[tuple[str, ...]]:
-    """Every order of the steps that keeps the order of each sequence."""
+    """Yields every order of the steps that keeps the order within each sequence."""
     for order in itertools.permutations(itertools.chain(*sequences)):
         if all([step for step in order if step in steps] == steps for steps in sequences):
             yield order
@@ -77,12 +77,12 @@ BATCH = ["meet batch", "answer batch"]
 
 
 @pytest.mark.parametrize("written", [NEW, GONE], ids=["push", "delete"])
-def test_no_order_of_answers_brings_back_an_older_envelope(
+def test_any_order_of_responses_never_caches_an_older_envelope(
     written: KMSBlob | EnvelopeNotFoundError,
 ) -> None:
     tried = 0
     for order in orders(*GETS, ["write"]):
-        caches = Caches(10.0, Feed)
+        caches = Caches(10.0, Watcher)
         gets: dict[str, Get] = {}
         stored: KMSBlob | EnvelopeNotFoundError = OLD
         seen: list[object] = []
@@ -101,9 +101,9 @@ def test_no_order_of_answers_brings_back_an_older_envelope(
     assert tried == 140
 
 
-def test_batch_does_not_show_newer_than_what_memory_serves_after_it() -> None:
+def test_get_after_a_batch_is_at_least_as_fresh_as_the_batch() -> None:
     for order in orders(GETS[0], BATCH, ["write"]):
-        caches = Caches(10.0, Feed)
+        caches = Caches(10.0, Watcher)
         stored, batch = OLD, OLD
         seen: list[object] = []
         for step in order:
@@ -124,38 +124,38 @@ def test_batch_does_not_show_newer_than_what_memory_serves_after_it() -> None:
             assert NEW not in seen or caches.get(None, "i") in (None, NEW), order
 
 
-def fill(caches: Caches[Feed], blob: KMSBlob, location: StorageConfig | None = None) -> None:
+def fill(caches: Caches[Watcher], blob: KMSBlob, location: StorageConfig | None = None) -> None:
     get = Get(caches, location)
     get.met = blob
     get.answer()
 
 
-def test_answer_by_another_name_of_the_store_evicts(caches: Caches[Feed]) -> None:
+def test_response_by_another_name_of_the_store_evicts(caches: Caches[Watcher]) -> None:
     fill(caches, OLD)
     fill(caches, NEW, MEMORY)
     assert caches.get(None, "i") is None
     assert caches.get(MEMORY, "i") == NEW
 
 
-def test_answer_of_another_store_evicts_nothing(caches: Caches[Feed]) -> None:
+def test_response_of_another_store_evicts_nothing(caches: Caches[Watcher]) -> None:
     fill(caches, OLD)
     fill(caches, envelope(2, "disk:/x"), StorageConfig.disk("/x"))
     assert caches.get(None, "i") == OLD
 
 
-def test_failure_that_says_nothing_of_the_envelope_evicts_nothing(caches: Caches[Feed]) -> None:
+def test_unrelated_failure_evicts_nothing(caches: Caches[Watcher]) -> None:
     fill(caches, OLD)
     caches.observe(("i", kekd.UnavailableError("", store="memory")))
     assert caches.get(None, "i") == OLD
 
 
-def test_equal_answers_stay(caches: Caches[Feed]) -> None:
+def test_equal_response_evicts_nothing(caches: Caches[Watcher]) -> None:
     fill(caches, OLD)
     assert caches.observe(("i", OLD)) == ("i", OLD)
     assert caches.get(None, "i") == OLD
 
 
-def test_watch_of_the_caller_is_not_ahead_of_memory(caches: Caches[Feed]) -> None:
+def test_get_after_an_event_is_at_least_as_fresh_as_the_event(caches: Caches[Watcher]) -> None:
     fill(caches, OLD)
     caches.observe_event(kekd.Change("other", "pushed", "etag 2"))
     assert caches.get(None, "i") == OLD
@@ -167,8 +167,8 @@ def test_watch_of_the_caller_is_not_ahead_of_memory(caches: Caches[Feed]) -> Non
 
 
 @pytest.mark.parametrize("event", [kekd.Resync(), kekd.Change("i", "pushed", "etag 2")])
-def test_get_that_began_before_an_event_is_not_kept(
-    caches: Caches[Feed], event: kekd.Change | kekd.Resync
+def test_get_that_began_before_an_event_is_not_cached(
+    caches: Caches[Watcher], event: kekd.Change | kekd.Resync
 ) -> None:
     get = Get(caches)
     get.met = OLD

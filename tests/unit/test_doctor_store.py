@@ -8,7 +8,7 @@ import pytest
 import kekd
 from kekd import _operations as operations
 from kekd._cli.doctor import store
-from kekd._transport import channel
+from kekd._transport.status import to_exception
 from kekd_common.reasons import Reason
 from tests.fixtures.failed_call import FailedCall
 
@@ -25,7 +25,7 @@ def unreachable(*, may_be_applied: bool) -> kekd.EnvelopeError:
     """What a create ends with whose last attempt found no daemon."""
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")
     operation = operations.create(None, "i", kekd.KMSBlob(provider="none"))
-    return channel.translated(call, "unix:/x", operation, may_be_applied=may_be_applied)
+    return to_exception(call, "unix:/x", operation, may_be_applied=may_be_applied)
 
 
 class Store:

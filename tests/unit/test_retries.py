@@ -1,4 +1,4 @@
-"""Which failures are worth another attempt, and what the last one says."""
+"""Which failures are retried, and the exception after the last attempt."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import kekd
 from kekd import _operations as operations
-from kekd._transport import channel
+from kekd._transport.channel import Connector
 from kekd._transport.retries import Retries
 from kekd_common.reasons import DOMAIN, Reason
 from tests.fixtures.failed_call import FailedCall
@@ -18,7 +18,7 @@ NO_CONNECTION = "failed to connect to all addresses; last error: "
 
 
 class RefusedCall(FailedCall):
-    """As a daemon refuses a call, with a reason."""
+    """A call that a daemon refused with a reason."""
 
     def trailing_metadata(self) -> tuple[Any, ...]:
         info = error_details_pb2.ErrorInfo(reason=Reason.RATE_LIMITED, domain=DOMAIN)
@@ -32,11 +32,11 @@ LOST = FailedCall(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
 @pytest.fixture
 def writing() -> Retries:
-    dialer = channel.Dialer("10.0.0.1:7535", None)
-    return Retries(operations.delete(None, "i", None), 1000, dialer)
+    connector = Connector("10.0.0.1:7535", None)
+    return Retries(operations.delete(None, "i", None), 1000, connector)
 
 
-def test_write_that_may_be_applied_is_not_tried_again_once_daemons_may_forget_it(
+def test_ambiguous_write_is_not_retried_after_daemons_may_have_forgotten_it(
     writing: Retries, retries: Retries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert writing.delay_after(LOST) is not None
@@ -44,20 +44,20 @@ def test_write_that_may_be_applied_is_not_tried_again_once_daemons_may_forget_it
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 45)
     assert writing.delay_after(LOST) is None
-    assert "may have been done" in str(writing.exception(LOST))
+    assert "may have been applied" in str(writing.exception(LOST))
     assert retries.delay_after(LOST) is not None
 
 
-def test_refused_retry_says_that_an_earlier_attempt_may_have_been_applied(writing: Retries) -> None:
+def test_refused_retry_mentions_the_earlier_attempt(writing: Retries) -> None:
     refused = RefusedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "too fast.")
     assert writing.delay_after(LOST) is not None
     assert writing.delay_after(refused) is None
     error = writing.exception(refused)
     assert isinstance(error, kekd.ResourceExhaustedError)
-    assert str(error) == "too fast. An earlier attempt may have been applied."
+    assert str(error) == "too fast. (an earlier attempt may have been applied)"
 
 
-def test_deadline_after_an_answer_says_what_the_daemon_answered(retries: Retries) -> None:
+def test_deadline_after_a_response_raises_the_response(retries: Retries) -> None:
     answered = FailedCall(grpc.StatusCode.UNAVAILABLE, "The store is away.")
     late = FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     assert retries.delay_after(answered) is not None
@@ -67,7 +67,7 @@ def test_deadline_after_an_answer_says_what_the_daemon_answered(retries: Retries
     assert "The store is away." in str(error)
 
 
-def test_refused_first_attempt_says_nothing_of_earlier_ones(writing: Retries) -> None:
+def test_refused_first_attempt_mentions_no_earlier_attempt(writing: Retries) -> None:
     refused = RefusedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "too fast.")
     assert writing.delay_after(refused) is None
     assert str(writing.exception(refused)) == "too fast."
@@ -75,25 +75,25 @@ def test_refused_first_attempt_says_nothing_of_earlier_ones(writing: Retries) ->
 
 @pytest.fixture
 def retries() -> Retries:
-    dialer = channel.Dialer("10.0.0.1:7535", None)
-    return Retries(operations.get(None, "i"), 100, dialer)
+    connector = Connector("10.0.0.1:7535", None)
+    return Retries(operations.get(None, "i"), 100, connector)
 
 
-def test_socket_without_permission_is_not_tried_again(retries: Retries) -> None:
+def test_forbidden_socket_is_not_retried(retries: Retries) -> None:
     words = f"{NO_CONNECTION}unix:/x: Permission denied"
     assert retries.delay_after(FailedCall(grpc.StatusCode.UNAVAILABLE, words)) is None
 
 
-def test_call_of_a_client_that_was_closed_is_not_tried_again(retries: Retries) -> None:
+def test_call_of_a_closed_client_is_not_retried(retries: Retries) -> None:
     assert retries.delay_after(FailedCall(grpc.StatusCode.CANCELLED, "Channel closed!")) is None
     assert retries.delay_after(FailedCall(grpc.StatusCode.CANCELLED, "CANCELLED")) is not None
 
 
-def test_deadline_after_a_silent_connection_says_that_it_is_silent(retries: Retries) -> None:
+def test_deadline_after_a_silent_connection_reports_the_silence(retries: Retries) -> None:
     words = f"{NO_CONNECTION}connection attempt timed out before receiving SETTINGS frame"
     assert retries.delay_after(FailedCall(grpc.StatusCode.UNAVAILABLE, words)) is not None
     late = FailedCall(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     assert retries.delay_after(late) is None
     error = retries.exception(late)
     assert isinstance(error, kekd.DeadlineExceededError)
-    assert "accepts connections and doesn't answer" in str(error)
+    assert "accepts connections but doesn't respond" in str(error)

@@ -40,5 +40,5 @@ def test_bytearray_is_taken() -> None:
 
 @pytest.mark.parametrize("value", REFUSED, ids=range(len(REFUSED)))
 def test_anything_else_is_refused_by_its_name(value: Any) -> None:
-    with pytest.raises(kekd.InvalidEnvelopeError, match="wrapped_kek has a value of the wrong"):
+    with pytest.raises(kekd.InvalidEnvelopeError, match="wrapped_kek has the wrong type"):
         sent(value)

@@ -1,4 +1,4 @@
-"""The envelopes of one location that are kept in memory while changes to them are told."""
+"""Caches the envelopes of one location while a watch reports changes to them."""
 
 import threading
 import time
@@ -15,25 +15,26 @@ _new: Final = object.__new__
 
 
 class _Token:
-    """Shared by the reads of one envelope that are under way."""
+    """Shared by all reads of one envelope that are in flight."""
 
     def __init__(self) -> None:
         self.seen: dict[str, str] = {}
-        """By store, the etag that a caller was answered with meanwhile."""
+        """By store, the etag that a caller has seen in the meantime."""
 
 
 class Cache:
-    """What was read since a watch began, less what was changed since it was read.
+    """Holds the envelopes that were read since a watch began and haven't changed since.
 
-    Whoever reads the watch tells it of the beginning, of each change, of each sign of life and of
-    the loss. Before the beginning and after the loss nothing is kept, so that nothing can be old;
-    and nothing is served later than `max_staleness` seconds after the last sign of life.
+    The watcher calls `on_resync` when the watch begins, `invalidate` for each change,
+    `on_heartbeat` for each message and `on_disconnect` when the watch is lost. Without a watch
+    nothing is cached, so no entry can be outdated. Entries are served until `max_staleness` seconds
+    after the last message.
 
-    A read that is under way when its envelope is changed may have met the old one. Therefore a read
-    takes a token, a change takes the tokens of its envelope away, and only what was read with a
-    token that is still there is kept.
+    A read that is in flight during a change may return the old envelope. So each read takes a
+    token, a change revokes the tokens of its envelope, and only a read whose token is still valid
+    fills the cache.
 
-    Threads may share it.
+    Thread-safe.
     """
 
     def __init__(
@@ -49,78 +50,79 @@ class Cache:
         self._watched = False
         self._fresh_until = float("-inf")
         self._entries: dict[str, KMSBlob] = {}
-        """The one that was read longest ago is the first."""
+        """In the order of their reads, the oldest first."""
         self._tokens: dict[str, _Token] = {}
-        """Of the reads under way, which all that read the same envelope share."""
-        # One that a finalizer may take again: the collector may run in the midst of anything.
+        """One for each envelope that is being read."""
+        # Reentrant because a finalizer may take it: the garbage collector runs at any time.
         self._lock = threading.RLock()
 
     def get(self, index_name: str) -> KMSBlob | None:
-        """A copy that only the caller has. Takes no lock, as every hit comes here."""
-        kept = self._entries.get(index_name)
-        if kept is None or self._clock() >= self._fresh_until:
+        """Returns a copy. Takes no lock, because every cache hit runs this."""
+        entry = self._entries.get(index_name)
+        if entry is None or self._clock() >= self._fresh_until:
             return None
-        return _copy(kept)
+        return _copy(entry)
 
     @contextmanager
-    def reading(self, index_name: str) -> Iterator[Callable[[KMSBlob], KMSBlob]]:
-        """For the time of a read. It gets the function that keeps what was read, if that may be."""
+    def read_through(self, index_name: str) -> Iterator[Callable[[KMSBlob], KMSBlob]]:
+        """Wraps a read. Yields the function that caches its result, if that is still valid."""
         token: _Token | None = None
         with self._lock:
             if self._watched:
                 token = self._tokens.setdefault(index_name, _Token())
 
-        def keep(blob: KMSBlob) -> KMSBlob:
+        def fill(blob: KMSBlob) -> KMSBlob:
             with self._lock:
                 if token and self._tokens.get(index_name) is token:
                     self._insert(index_name, _copy(blob))
             return blob
 
         try:
-            yield keep
+            yield fill
         finally:
             with self._lock:
                 if token and self._tokens.get(index_name) is token:
                     del self._tokens[index_name]
 
     def observe(self, index_name: str, store: str, etag: str) -> None:
-        """Drops the entry if it differs from an answer of any call that a caller is about to get.
+        """Drops an entry that differs from a result that the caller is about to get.
+
         An empty etag means that there is no envelope.
         """
         with self._lock:
-            kept, token = self._entries.get(index_name), self._tokens.get(index_name)
-            differs = kept is not None and kept.store == store and kept.etag != etag
+            entry, token = self._entries.get(index_name), self._tokens.get(index_name)
+            differs = entry is not None and entry.store == store and entry.etag != etag
             if differs or (token and token.seen.setdefault(store, etag) != etag):
-                self.change(index_name)
+                self.invalidate(index_name)
 
-    def drop_all(self) -> None:
-        """Any envelope may have been changed. The watch goes on."""
-        with self._lock:
-            self._entries = {}
-            self._tokens = {}
-
-    def change(self, index_name: str) -> None:
-        """An envelope was changed, or may have been."""
+    def invalidate(self, index_name: str) -> None:
+        """Drops an envelope that has changed, or may have."""
         with self._lock:
             self._entries.pop(index_name, None)
             self._tokens.pop(index_name, None)
 
-    def begin(self) -> None:
-        """From here on each change is told; of what was before, nothing is known."""
-        self._start_over(watched=True)
+    def invalidate_all(self) -> None:
+        """Drops all envelopes because any of them may have changed. The watch continues."""
+        with self._lock:
+            self._entries = {}
+            self._tokens = {}
 
-    def lose(self) -> None:
-        """Changes aren't told any more."""
-        self._start_over(watched=False)
+    def on_resync(self) -> None:
+        """The watch reports all changes from here on. Earlier ones may have been missed."""
+        self._restart(watched=True)
 
-    def hear(self) -> None:
-        """A sign of life: every change of which there was word before it has been told."""
+    def on_disconnect(self) -> None:
+        """The watch is lost and reports no more changes."""
+        self._restart(watched=False)
+
+    def on_heartbeat(self) -> None:
+        """The watch has reported all changes that were made before this message."""
         self._fresh_until = self._clock() + self._max_staleness
 
-    def _start_over(self, *, watched: bool) -> None:
+    def _restart(self, *, watched: bool) -> None:
         with self._lock:
             self._watched = watched
-            self.drop_all()
+            self.invalidate_all()
 
     def _insert(self, index_name: str, blob: KMSBlob) -> None:
         self._entries.pop(index_name, None)
@@ -130,7 +132,7 @@ class Cache:
 
 
 def _copy(blob: KMSBlob) -> KMSBlob:
-    """Ten times as fast as copy.copy, and this is most of what a hit costs."""
+    """Copies all fields. A loop takes five times as long, and most of a cache hit is this copy."""
     twin = _new(KMSBlob)
     twin.kms_name = blob.kms_name
     twin.provider = blob.provider

@@ -1,4 +1,4 @@
-"""The caches of a client: one, with a watch that feeds it, for each location that is read."""
+"""Manages the caches of a client: one for each location that is read, with its watcher."""
 
 import threading
 import weakref
@@ -9,66 +9,68 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from kekd._cache.envelope_cache import Cache
 from kekd._models import Change, Event, Found, KMSBlob, StorageConfig
-from kekd._transport.fork import forget_after_fork
+from kekd._transport.fork import reset_after_fork
 from kekd.errors import CorruptEnvelopeError, EnvelopeError, EnvelopeNotFoundError
 
 _MAX_SECONDS: Final = 10**9
 
 
-class Feed(Protocol):
-    """Whoever tells a cache of what its watch tells."""
+class Watcher(Protocol):
+    """Watches a location, and reports the changes to its cache."""
 
     def close(self) -> None:
-        """Ends the watch, and what reads it; it doesn't wait for that."""
+        """Ends the watch without waiting for that."""
 
     def abandon(self) -> None:
-        """Has it end by itself soon. For a finalizer, which any thread may run in the midst of
-        anything, gRPC's own included: it must not wait, nor call gRPC.
+        """Makes the watch end by itself soon.
+
+        For a finalizer, which can run in any thread at any time, also inside gRPC: it doesn't wait
+        and doesn't call gRPC.
         """
 
 
 class Listener(Protocol):
     def invalidate(self, index_name: str) -> None:
-        """Lets go of what was made of an envelope that was changed."""
+        """Drops anything derived from an envelope that has changed."""
 
 
-FeedT = TypeVar("FeedT", bound=Feed)
-Told = Callable[[str], None]
-Start = Callable[[StorageConfig | None, Cache, Told], FeedT]
-"""From a location, its cache, and what is to be called with each name that is changed."""
+WatcherT = TypeVar("WatcherT", bound=Watcher)
+OnChange = Callable[[str], None]
+StartWatcher = Callable[[StorageConfig | None, Cache, OnChange], WatcherT]
+"""Takes a location, its cache, and a callback for the name of each changed envelope."""
 
 _NOWHERE: Final = StorageConfig("")
 
 
-class Caches(Generic[FeedT]):
-    """Threads may share them. A forked child finds them empty, and watches for itself."""
+class Caches(Generic[WatcherT]):
+    """Holds the cache of each location. Thread-safe. Empty in a forked child."""
 
-    _opened: dict[StorageConfig | None, tuple[Cache, FeedT]]
+    _opened: dict[StorageConfig | None, tuple[Cache, WatcherT]]
     _last: tuple[StorageConfig | None, Cache]
-    """Where the last hit or miss was."""
+    """The location that was read last, and its cache."""
 
-    def __init__(self, max_staleness: float, start: Start[FeedT]) -> None:
-        """Raises ValueError for a time that can't be."""
-        if not 0 < max_staleness <= _MAX_SECONDS:  # not the other way round: NaN compares false
+    def __init__(self, max_staleness: float, start_watcher: StartWatcher[WatcherT]) -> None:
+        """Raises ValueError unless `max_staleness` is more than 0 and at most 10**9 seconds."""
+        if not 0 < max_staleness <= _MAX_SECONDS:  # in this order, because NaN compares false
             raise ValueError(
-                f"{max_staleness} is no max_staleness: give a number of seconds, more than 0 and at"
-                f" most {_MAX_SECONDS}."
+                f"invalid max_staleness {max_staleness}: use a number of seconds, more than 0 and"
+                f" at most {_MAX_SECONDS}"
             )
         self._max_staleness = max_staleness
-        self._start = start
+        self._start_watcher = start_watcher
         self._listeners: dict[StorageConfig | None, weakref.WeakSet[Listener]] = {}
-        self.forget()
-        forget_after_fork(self)
+        self._reset()
+        reset_after_fork(self._reset)
 
     def get(self, location: StorageConfig | None, index_name: str) -> KMSBlob | None:
-        """From memory, if it is there and may be served. Takes no lock, as every hit comes here."""
+        """Returns a cached envelope. Takes no lock, because every cache hit runs this."""
         last, cache = self._last
         if location is not last:
-            # Most callers have one location. To look up another takes its hash, which takes longer
-            # than all the rest.
+            # Most callers use one location. Looking up another computes its hash, which takes
+            # longer than everything else here.
             try:
                 opened = self._opened.get(location)
-            except TypeError:  # no location, which the call tells better
+            except TypeError:  # not hashable: the call reports the wrong type
                 return None
             if opened is None:
                 return None
@@ -76,40 +78,27 @@ class Caches(Generic[FeedT]):
             self._last = location, cache
         return cache.get(index_name)
 
-    def at(self, location: StorageConfig | None) -> Cache:
-        """The cache of a location, for a read that missed. The first call begins its watch."""
-        with self._lock:
-            opened = self._opened.get(location)
-            if opened is None:
-                cache = Cache(self._max_staleness)
-                try:
-                    feed = self._start(location, cache, partial(self._tell, location))
-                except RuntimeError:  # too many threads: nothing is kept, and the next tries again
-                    return cache
-                opened = self._opened[location] = cache, feed
-            self._last = location, opened[0]
-            return opened[0]
-
     @contextmanager
-    def reading(
+    def read_through(
         self, location: StorageConfig | None, index_name: str
     ) -> Iterator[Callable[[KMSBlob], KMSBlob]]:
-        """As `Cache.reading`, for a read that missed."""
-        with self.at(location).reading(index_name) as keep:
+        """Wraps a read that missed. Yields the function that caches its result, if still valid."""
+        with self._cache_for(location).read_through(index_name) as fill:
 
-            def observe_and_keep(blob: KMSBlob) -> KMSBlob:
+            def observe_and_fill(blob: KMSBlob) -> KMSBlob:
                 self.observe((index_name, blob))
-                return keep(blob)
+                return fill(blob)
 
             try:
-                yield observe_and_keep
+                yield observe_and_fill
             except EnvelopeError as error:
                 self.observe((index_name, error))
                 raise
 
     def observe(self, found: Found) -> Found:
-        """Drops entries that differ from this answer, in every cache, as two locations may mean the
-        same store. Returns the answer.
+        """Drops the entries that differ from a result, and returns the result.
+
+        Checks every cache because two locations can name the same store.
         """
         index_name, envelope = found
         if isinstance(envelope, (KMSBlob, EnvelopeNotFoundError, CorruptEnvelopeError)):
@@ -119,62 +108,80 @@ class Caches(Generic[FeedT]):
         return found
 
     def observe_event(self, event: Event) -> Event:
-        """As `observe`, of an event of a watch that the caller reads. Returns the event."""
+        """Drops the entries that an event of the caller's own watch affects. Returns the event."""
         if isinstance(event, Change):
-            self.change([event.index_name])
+            self.invalidate([event.index_name])
         else:
             for cache in self._caches():
-                cache.drop_all()
+                cache.invalidate_all()
         return event
 
-    def change(self, index_names: Iterable[str]) -> None:
-        """The client wrote these envelopes, or may have: of whichever store, as two locations may
-        mean the same one.
+    def invalidate(self, index_names: Iterable[str]) -> None:
+        """Drops envelopes that the client has written, or may have.
+
+        Applies to every cache because two locations can name the same store.
         """
         with self._lock:
             locations = list(self._listeners)
         caches = self._caches()
         for index_name in index_names:
             for cache in caches:
-                cache.change(index_name)
+                cache.invalidate(index_name)
             for location in locations:
-                self._tell(location, index_name)
+                self._notify(location, index_name)
 
-    def listen(self, location: StorageConfig | None, listener: Listener) -> None:
-        """Tells an object, while it lives, of each change that the watch of a location tells or
-        this client makes, once the cache knows of it. Not of changes that may have been missed.
+    def add_listener(self, location: StorageConfig | None, listener: Listener) -> None:
+        """Notifies a listener of each change, after the cache has dropped the envelope.
+
+        That includes changes that this client makes, but not those that the watch has missed. Holds
+        the listener by a weak reference.
         """
         with self._lock:
             self._listeners.setdefault(location, weakref.WeakSet()).add(listener)
 
-    def close(self) -> list[FeedT]:
-        """Ends the watches; which they were. The next to read begins another."""
+    def close(self) -> list[WatcherT]:
+        """Ends the watches and returns their watchers. The next read starts another watch."""
         with self._lock:
             opened = list(self._opened.values())
-            self._start_over()
-        for cache, feed in opened:
-            feed.close()
-            cache.lose()
-        return [feed for _, feed in opened]
+            self._clear()
+        for cache, watcher in opened:
+            watcher.close()
+            cache.on_disconnect()
+        return [watcher for _, watcher in opened]
 
     def abandon(self) -> None:
-        for _, feed in list(self._opened.values()):
-            feed.abandon()
+        """Makes the watches end by themselves. See `Watcher.abandon`."""
+        for _, watcher in list(self._opened.values()):
+            watcher.abandon()
 
-    def forget(self) -> None:
-        """A forked child has none of the threads that feed its parent's caches."""
-        self._lock = threading.RLock()
-        self._start_over()
+    def _cache_for(self, location: StorageConfig | None) -> Cache:
+        """Returns the cache of a location. Starts its watch when first called."""
+        with self._lock:
+            opened = self._opened.get(location)
+            if opened is None:
+                cache = Cache(self._max_staleness)
+                try:
+                    watcher = self._start_watcher(location, cache, partial(self._notify, location))
+                except RuntimeError:  # too many threads: caches nothing, and the next read retries
+                    return cache
+                opened = self._opened[location] = cache, watcher
+            self._last = location, opened[0]
+            return opened[0]
 
     def _caches(self) -> list[Cache]:
         with self._lock:
             return [cache for cache, _ in self._opened.values()]
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
+        """A forked child has none of the threads that fill its parent's caches."""
+        self._lock = threading.RLock()
+        self._clear()
+
+    def _clear(self) -> None:
         self._opened = {}
         self._last = _NOWHERE, Cache()
 
-    def _tell(self, location: StorageConfig | None, index_name: str) -> None:
+    def _notify(self, location: StorageConfig | None, index_name: str) -> None:
         with self._lock:
             listeners = list(self._listeners.get(location, ()))
         for listener in listeners:

@@ -1,131 +1,135 @@
-"""What reads the watch of a location, in the background, and tells its cache."""
+"""Watches a location in the background, and reports the changes to its cache."""
 
 import asyncio
 import random
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing, suppress
 from typing import Final
 
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import Cache
-from kekd._cache.manager import Caches
+from kekd._cache.manager import Caches, OnChange
 from kekd._models import Change, Event, Resync, StorageConfig
-from kekd._transport import channel, watch
+from kekd._transport import watch
+from kekd._transport.channel import Connection, Connector
 from kekd._transport.fork import stop_before_fork
+from kekd._transport.timeouts import DEFAULT_TIMEOUT
 
-_FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 5.0
-"""Seconds between two attempts, so that a daemon that restarts isn't met by all its clients at
+_MIN_BACKOFF: Final = 0.1
+_MAX_BACKOFF: Final = 5.0
+"""Seconds between two attempts to watch, so that not all clients reconnect to a restarted daemon at
 once. gRPC's own retries come on top."""
-_END_SECONDS: Final = 1.0
-"""How long a fork waits for a watch to end, which takes milliseconds."""
+_CLOSE_TIMEOUT: Final = 1.0
+"""Maximum seconds for which a fork waits for a watch to end, which takes milliseconds."""
 
 
 class CacheWatcher(ABC):
-    """What both kinds of feed do; they differ in how they wait.
+    """The common part of both watchers, which differ in how they wait.
 
-    A feed has a connection of its own, and so the client's other calls may be closed without it.
+    A watcher has a connection of its own, so that it outlives the connection of the client's calls.
     """
 
     def __init__(
         self,
-        dialer: channel.Dialer,
+        connector: Connector,
         location: StorageConfig | None,
         cache: Cache,
-        told: Callable[[str], None],
+        on_change: OnChange,
     ) -> None:
-        self._dialer = dialer
-        self._watch = operations.watch(location)
+        self._connector = connector
+        self._operation = operations.watch(location)
         self._cache = cache
-        self._told = told
-        self._pauses = _pauses()
+        self._on_change = on_change
+        self._backoffs = _backoffs()
         self._start()
 
     @abstractmethod
     def _start(self) -> None:
-        """Begins to read, in the background."""
+        """Starts watching in the background."""
 
-    def _take(self, event: Event | None) -> None:
+    def _handle(self, event: Event | None) -> None:
         if isinstance(event, Resync):
-            self._cache.begin()
-            self._pauses = _pauses()
+            self._cache.on_resync()
+            self._backoffs = _backoffs()
         elif isinstance(event, Change):
-            self._cache.change(event.index_name)
-            # Whoever reads it again because of this must not meet the old one in the cache.
-            self._told(event.index_name)
-        self._cache.hear()
+            self._cache.invalidate(event.index_name)
+            # After the cache, so that a listener that reads again doesn't get the old envelope.
+            self._on_change(event.index_name)
+        self._cache.on_heartbeat()
 
 
 class ThreadCacheWatcher(CacheWatcher):
-    """For `Client`. Holds neither the client nor the process alive."""
+    """For `Client`. Keeps neither the client nor the process alive."""
 
     def _start(self) -> None:
-        self._over = threading.Event()
-        self._connection = self._dialer.dial()
+        self._is_over = threading.Event()
+        self._connection = self._connector.connect()
         self._thread = threading.Thread(target=self._run, daemon=True, name="kekd watch")
         self._thread.start()
 
     def close(self) -> None:
-        self._over.set()
+        self._is_over.set()
         self._connection.channel.close()
 
     def abandon(self) -> None:
-        self._over.set()
+        self._is_over.set()
 
     def wait_closed(self) -> None:
-        self._thread.join(_END_SECONDS)
+        self._thread.join(_CLOSE_TIMEOUT)
 
     def _run(self) -> None:
-        while not self._over.is_set():
+        while not self._is_over.is_set():
             try:
                 self._read()
-            except Exception:  # noqa: BLE001, S110  (whatever it was, it isn't watched any more)
+            except Exception:  # noqa: BLE001, S110  (after any failure, the watch is lost)
                 pass
             finally:
-                self._cache.lose()
-            self._over.wait(next(self._pauses))
+                self._cache.on_disconnect()
+            self._is_over.wait(next(self._backoffs))
         self._connection.channel.close()
 
     def _read(self) -> None:
-        self._connection = self._dialer.dial(self._connection)
-        if self._over.is_set():  # and what was closed was the connection from before
+        self._connection = self._connector.connect(self._connection)
+        if self._is_over.is_set():  # `close` has closed the previous connection
             return
         for event in watch.events(
             self._connection,
-            self._watch,
-            channel.DEFAULT_TIMEOUT,
-            self._dialer.address,
-            abandoned=self._over,
+            self._operation,
+            DEFAULT_TIMEOUT,
+            self._connector.address,
+            abandoned=self._is_over,
         ):
-            self._take(event)
+            self._handle(event)
 
 
 class ThreadCaches(Caches[ThreadCacheWatcher]):
-    """The caches of a `Client`. A fork ends their watches on both sides, which begin anew as soon
-    as somebody reads: gRPC can't be forked in the midst of a call.
+    """The caches of a `Client`.
+
+    A fork ends their watches because gRPC can't be forked during a call. The next read, in either
+    process, starts another watch.
     """
 
-    def __init__(self, dialer: channel.Dialer, max_staleness: float) -> None:
-        super().__init__(max_staleness, self._begin)
-        self._dialer = dialer
+    def __init__(self, connector: Connector, max_staleness: float) -> None:
+        super().__init__(max_staleness, self._start)
+        self._connector = connector
 
-    def _begin(
-        self, location: StorageConfig | None, cache: Cache, told: Callable[[str], None]
+    def _start(
+        self, location: StorageConfig | None, cache: Cache, on_change: OnChange
     ) -> ThreadCacheWatcher:
-        feed = ThreadCacheWatcher(self._dialer, location, cache, told)
-        # Now that gRPC has prepared for forks itself, which it does with its first channel.
-        stop_before_fork(self)
-        return feed
+        watcher = ThreadCacheWatcher(self._connector, location, cache, on_change)
+        # gRPC registers its own fork handler with its first channel, which exists now.
+        stop_before_fork(self._stop)
+        return watcher
 
-    def stop(self) -> None:
-        for feed in self.close():
-            feed.wait_closed()
+    def _stop(self) -> None:
+        for watcher in self.close():
+            watcher.wait_closed()
 
 
 class AsyncCacheWatcher(CacheWatcher):
-    """For `AsyncClient`: a task of the event loop that first reads."""
+    """For `AsyncClient`. A task of the event loop that made the first read."""
 
     def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -136,7 +140,7 @@ class AsyncCacheWatcher(CacheWatcher):
             self._task.cancel()
 
     def abandon(self) -> None:
-        with suppress(RuntimeError):  # the loop is over, and with it the task
+        with suppress(RuntimeError):  # the loop is closed, which has ended the task
             self._loop.call_soon_threadsafe(self._task.cancel)
 
     async def wait_closed(self) -> None:
@@ -146,29 +150,29 @@ class AsyncCacheWatcher(CacheWatcher):
         connection = None
         try:
             while True:
-                connection = self._dialer.dial_async(connection)
+                connection = self._connector.connect_async(connection)
                 try:
                     await self._read(connection)
-                except Exception:  # noqa: BLE001, S110  (as above)
+                except Exception:  # noqa: BLE001, S110  (after any failure, the watch is lost)
                     pass
                 finally:
-                    self._cache.lose()
-                await asyncio.sleep(next(self._pauses))
+                    self._cache.on_disconnect()
+                await asyncio.sleep(next(self._backoffs))
         finally:
             if connection:
                 await connection.channel.close()
 
-    async def _read(self, connection: channel.Connection) -> None:
+    async def _read(self, connection: Connection) -> None:
         events = watch.events_async(
-            connection, self._watch, channel.DEFAULT_TIMEOUT, self._dialer.address
+            connection, self._operation, DEFAULT_TIMEOUT, self._connector.address
         )
         async with aclosing(events):
             async for event in events:
-                self._take(event)
+                self._handle(event)
 
 
-def _pauses() -> Iterator[float]:
-    pause = _FIRST_PAUSE
+def _backoffs() -> Iterator[float]:
+    backoff = _MIN_BACKOFF
     while True:
-        yield pause * random.uniform(0.5, 1)  # noqa: S311  (no secret)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        yield backoff * random.uniform(0.5, 1)  # noqa: S311  (no secret)
+        backoff = min(2 * backoff, _MAX_BACKOFF)

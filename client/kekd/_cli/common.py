@@ -16,7 +16,8 @@ import kekd
 from kekd._cli.backup.json_lines import BackupError
 from kekd._cli.json_format import EnvelopeJSONError
 from kekd._cli.terminal import Text, open_streams, read_texts_as_utf8, say
-from kekd._transport import channel, tls
+from kekd._transport import address as addresses
+from kekd._transport import timeouts, tls
 from kekd.kek import errors
 from kekd.kek.errors import KekError
 
@@ -199,7 +200,7 @@ def _system_errors() -> Iterator[None]:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.option(
     "--address",
-    envvar=channel.ADDRESS_VARIABLE,
+    envvar=addresses.ADDRESS_VARIABLE,
     show_envvar=True,
     metavar="ADDRESS",
     help="Daemon address: unix:PATH or HOST:PORT (default: this user's socket).",
@@ -234,8 +235,8 @@ def _system_errors() -> Iterator[None]:
 )
 @click.option(
     "--timeout",
-    type=Seconds(0, channel.MAX_TIMEOUT, min_open=True),
-    default=channel.DEFAULT_TIMEOUT,
+    type=Seconds(0, timeouts.MAX_TIMEOUT, min_open=True),
+    default=timeouts.DEFAULT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="Timeout of each call, including retries.",
@@ -245,7 +246,7 @@ def _system_errors() -> Iterator[None]:
 def main(context: click.Context, /, address: str | None, timeout: float, **tls: str | None) -> None:
     """Manage the envelopes of a kekd daemon."""
     try:
-        client = kekd.Client(address, tls=kekd.Tls.chosen(**tls), timeout=timeout)
+        client = kekd.Client(address, tls=kekd.Tls.from_options(**tls), timeout=timeout)
     except ValueError as error:
         raise click.UsageError(str(error), context) from None
     context.obj = context.with_resource(client)

@@ -14,7 +14,7 @@ from kekd._cli.backup import json_lines
 from kekd._cli.common import STOPPED, Seconds, main, output_option, prefix_option, store_option
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
-from kekd._transport import channel
+from kekd._transport import timeouts
 
 _file = click.option(
     "--file",
@@ -111,8 +111,8 @@ def delete(
 @click.option(
     "--for",
     "seconds",
-    type=Seconds(0, channel.MAX_TIMEOUT),
-    default=channel.WAIT_TIMEOUT,
+    type=Seconds(0, timeouts.MAX_TIMEOUT),
+    default=timeouts.WAIT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="Give up after this many seconds; 0 checks once, within --timeout.",

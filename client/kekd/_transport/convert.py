@@ -1,4 +1,7 @@
-"""Values to messages and back. What the wire can't carry is named as the caller knows it."""
+"""Converts the caller's values to protobuf messages and back.
+
+Errors name what a message can't hold as the caller knows it.
+"""
 
 from datetime import UTC
 from typing import Any, Final, Literal
@@ -23,7 +26,8 @@ def location(config: StorageConfig | None) -> pb.StorageConfig | None:
         return None
     if not isinstance(config, StorageConfig):
         raise TypeError(
-            f"config_location must be a kekd.StorageConfig or None, not {type(config).__name__}."
+            "invalid config_location: expected kekd.StorageConfig or None, got"
+            f" {type(config).__name__}"
         )
     location = pb.StorageConfig()
     match config.kind:
@@ -48,16 +52,15 @@ def set_name(request: Any, **name: str) -> None:
     except UnicodeEncodeError as error:
         (field,) = name
         raise InvalidIndexNameError(
-            f"{field} is not valid Unicode: a lone surrogate at character {error.start}.",
+            f"invalid {field}: not valid Unicode, lone surrogate at character {error.start}",
             reason=Reason.INDEX_NAME_INVALID,
         ) from None
 
 
 def set_texts(message: Any, **texts: str | None) -> None:
-    """Sets the fields, or raises a TypeError that names the wrong one, as protobuf's own doesn't.
+    """Sets text fields. Raises TypeError, naming the field, which protobuf's own error doesn't.
 
-    None leaves out a field that is optional. Bytes that are UTF-8 count as text, as they do to
-    cyborgdb_core.
+    None leaves out an optional field. Accepts bytes that are UTF-8, as cyborgdb_core does.
     """
     for name, text in texts.items():
         if text is None and message.DESCRIPTOR.fields_by_name[name].has_presence:
@@ -65,18 +68,20 @@ def set_texts(message: Any, **texts: str | None) -> None:
         try:
             setattr(message, name, text)
         except (TypeError, UnicodeDecodeError):
-            raise TypeError(f"{name} must be a str, not {type(text).__name__}.") from None
+            raise TypeError(f"invalid {name}: expected str, got {type(text).__name__}") from None
 
 
 def set_blob(message: Any, blob: EnvelopeLike) -> None:
-    """Copies the attributes, and names each that the wire can't carry. Not their values, and not
-    the errors that hold them: one might be a wrapped KEK.
+    """Copies an envelope's attributes to a message.
+
+    Raises TypeError if attributes are missing, and `InvalidEnvelopeError` if some have the wrong
+    type or range. Neither shows a value, which could be a wrapped KEK.
     """
     missing = [name for name in EnvelopeLike.__annotations__ if not hasattr(blob, name)]
     if missing:
-        given = type(blob).__name__
         raise TypeError(
-            f"blob must have the attributes of a KMSBlob: {given} lacks {', '.join(missing)}."
+            f"invalid blob: {type(blob).__name__} has no attribute {', '.join(missing)}; pass a"
+            " KMSBlob or an object with its attributes"
         )
     problems = []
     for name in FIELDS:
@@ -84,16 +89,17 @@ def set_blob(message: Any, blob: EnvelopeLike) -> None:
             value = getattr(blob, name, "")
             setattr(message, name, _bytes_of(value) if name == "wrapped_kek" else value)
         except (TypeError, ValueError, NotImplementedError):
-            problems.append(f"{name} has a value of the wrong type or range")
+            problems.append(f"{name} has the wrong type or is out of range")
     if problems:
         raise InvalidEnvelopeError(
-            f"The envelope is not valid: {'; '.join(problems)}.", reason=Reason.ENVELOPE_INVALID
+            f"invalid envelope: {'; '.join(problems)}", reason=Reason.ENVELOPE_INVALID
         )
 
 
 def _bytes_of(value: Any) -> Any:
-    """Whatever cyborgdb_core takes for bytes: a list or a buffer of numbers. Anything else stays as
-    it is, for protobuf to refuse.
+    """Converts what cyborgdb_core accepts as bytes: a list or a buffer of numbers.
+
+    Returns any other value unchanged, and protobuf rejects it.
     """
     if isinstance(value, (list, tuple)):
         return bytes(value)
@@ -104,59 +110,64 @@ def _bytes_of(value: Any) -> Any:
     return view.tobytes() if view.format == "B" else bytes(view.tolist())
 
 
-def etag(answer: pb.CreateEnvelopeResponse | pb.PushEnvelopeResponse) -> str:
-    return answer.etag
+def etag(response: pb.CreateEnvelopeResponse | pb.PushEnvelopeResponse) -> str:
+    return response.etag
 
 
-def blob(answer: pb.GetEnvelopeResponse) -> KMSBlob:
-    return _read(answer.blob, answer.etag, answer.store)
+def blob(response: pb.GetEnvelopeResponse) -> KMSBlob:
+    return _read(response.blob, response.etag, response.store)
 
 
-def found(answer: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse) -> list[Found]:
+def found(response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse) -> list[Found]:
     return [
-        (listed.index_name, _failure(listed, answer.store))
+        (listed.index_name, _failure(listed, response.store))
         if listed.HasField("failure")
-        else (listed.index_name, _read(listed.blob, listed.etag, answer.store))
-        for listed in answer.envelopes
+        else (listed.index_name, _read(listed.blob, listed.etag, response.store))
+        for listed in response.envelopes
     ]
 
 
-def pushed(answer: pb.BatchPushEnvelopesResponse) -> list[Pushed]:
+def pushed(response: pb.BatchPushEnvelopesResponse) -> list[Pushed]:
     return [
-        (it.index_name, _failure(it, answer.store) if it.HasField("failure") else it.etag)
-        for it in answer.envelopes
+        (
+            pushed.index_name,
+            _failure(pushed, response.store) if pushed.HasField("failure") else pushed.etag,
+        )
+        for pushed in response.envelopes
     ]
 
 
-def event(answer: pb.WatchEnvelopesResponse) -> Event | None:
-    match answer.WhichOneof("event"):
+def event(response: pb.WatchEnvelopesResponse) -> Event | None:
+    match response.WhichOneof("event"):
         case "started" | "resync":
             return Resync()
         case "change":
-            told = answer.change
-            return Change(told.index_name, _KINDS.get(told.kind, "pushed"), told.etag)
-        case _:  # a heartbeat, or what a newer daemon tells
+            change = response.change
+            return Change(change.index_name, _KINDS.get(change.kind, "pushed"), change.etag)
+        case _:  # a heartbeat, or an event that a newer daemon added
             return None
 
 
-def status(answer: daemon_pb2.GetStatusResponse) -> DaemonStatus:
+def status(response: daemon_pb2.GetStatusResponse) -> DaemonStatus:
     return DaemonStatus(
-        version=answer.version,
-        started_at=answer.started_at.ToDatetime(UTC),
-        now=answer.now.ToDatetime(UTC),
-        engine=answer.engine,
-        workers=answer.workers,
+        version=response.version,
+        started_at=response.started_at.ToDatetime(UTC),
+        now=response.now.ToDatetime(UTC),
+        engine=response.engine,
+        workers=response.workers,
         stores=tuple(
-            StoreStatus(it.name, it.is_default, it.healthy, it.error_message)
-            for it in answer.stores
+            StoreStatus(store.name, store.is_default, store.healthy, store.error_message)
+            for store in response.stores
         ),
         certificates=tuple(
-            CertificateStatus(it.file, it.expires_at.ToDatetime(UTC), it.error)
-            for it in answer.certificates
+            CertificateStatus(
+                certificate.file, certificate.expires_at.ToDatetime(UTC), certificate.error
+            )
+            for certificate in response.certificates
         ),
-        warnings=tuple(answer.warnings),
-        policy_error=answer.policy_error,
-        audit_error=answer.audit_error,
+        warnings=tuple(response.warnings),
+        policy_error=response.policy_error,
+        audit_error=response.audit_error,
     )
 
 

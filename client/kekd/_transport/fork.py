@@ -1,74 +1,87 @@
-"""What mustn't go on across a fork."""
+"""Resets and stops objects that can't continue across a fork."""
 
 import os
 import time
 import weakref
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
-_SHUTDOWN_SECONDS: Final = 1.0
-"""How long gRPC's threads may go on after the last channel was closed. It takes milliseconds."""
+_SHUTDOWN_TIMEOUT: Final = 1.0
+"""Maximum seconds for which gRPC's threads run after the last channel was closed. They usually end
+within milliseconds."""
 
-
-class ForkResettable(Protocol):
-    def forget(self) -> None:
-        """Lets go of what a child would share with its parent."""
-
-
-class ForkStoppable(Protocol):
-    def stop(self) -> None:
-        """Ends what can't be forked in the midst of, and waits for its end."""
-
-
-_NO_SUPPORT: Final = (
-    "this process was forked while gRPC was in use, and gRPC's support for forks is off: set"
-    " GRPC_ENABLE_FORK_SUPPORT=1, or import kekd before grpc, or close each client a"
+_NO_FORK_SUPPORT: Final = (
+    "cannot call kekd: this process was forked while gRPC was in use and gRPC's fork support is"
+    " off; set GRPC_ENABLE_FORK_SUPPORT=1, or import kekd before grpc, or close each client a"
     " second before the fork"
 )
 _OPEN_ASYNC_CLIENT: Final = (
-    "this process was forked while an AsyncClient was open: close it before the fork, or start"
-    " processes by spawn or forkserver"
+    "cannot call kekd: this process was forked while an AsyncClient was open; close it before the"
+    " fork, or start processes by spawn or forkserver"
 )
 
 refusal = ""
-"""Why this process may not call gRPC: it was forked while gRPC's threads ran, which a child doesn't
-have. Empty if it may."""
+"""Why this process can't call gRPC: it was forked while gRPC's threads ran, which the child doesn't
+have. Empty if it can."""
 
 _connections: "weakref.WeakSet[object]" = weakref.WeakSet()
-_last_end = float("-inf")
-"""When the last connection ended, by the monotonic clock."""
+_last_close = float("-inf")
+"""When the last connection was closed, by the monotonic clock."""
 
-_owners: "weakref.WeakSet[ForkResettable]" = weakref.WeakSet()
-_runners: "weakref.WeakSet[ForkStoppable]" = weakref.WeakSet()
+Handlers: TypeAlias = set[weakref.WeakMethod[Callable[[], None]]]
+_reset_handlers: Handlers = set()
+_stop_handlers: Handlers = set()
 
 
-def forget_after_fork(owner: ForkResettable) -> None:
-    """Makes an object forget, in every child that is forked while it lives."""
-    _register_forgetting()
-    _owners.add(owner)
+def reset_after_fork(reset: Callable[[], None]) -> None:
+    """Calls a method in every child that is forked while the method's object exists.
+
+    It should drop the state that the child would share with its parent.
+    """
+    _register_reset()
+    _reset_handlers.add(weakref.WeakMethod(reset, _reset_handlers.discard))
+
+
+def stop_before_fork(stop: Callable[[], None]) -> None:
+    """Calls a method before each fork while the method's object exists.
+
+    It should end background work that the fork would interrupt, and wait until that has ended.
+
+    Call this after the first gRPC channel was made: handlers run in the reverse order of their
+    registration, and once gRPC's own has run, a call can't be ended any more.
+    """
+    _register_stop()
+    _stop_handlers.add(weakref.WeakMethod(stop, _stop_handlers.discard))
 
 
 def use_grpc(connection: object, supports_forks: Callable[[], bool]) -> None:
-    """Notes that gRPC's threads run while this connection lives. `supports_forks` is gRPC's."""
+    """Records that gRPC's threads run while this connection exists.
+
+    `supports_forks` returns whether gRPC's fork support is on.
+    """
     _register_check(supports_forks)
     _connections.add(connection)
-    weakref.finalize(connection, _note_end).atexit = False
+    weakref.finalize(connection, _record_close).atexit = False
 
 
-def stop_before_fork(runner: ForkStoppable) -> None:
-    """Stops an object before each fork while it lives.
+def refuse_calls_after_async() -> None:
+    """Refuses all calls in the child of a process with an open `AsyncClient`.
 
-    To be called after the first gRPC channel was made: what prepares for forks last is the first to
-    do it, and when gRPC does, it is too late to end a call.
+    There, one of gRPC's threads is always in a call. So gRPC doesn't prepare for the fork, and the
+    child could hang.
     """
-    _register_stopping()
-    _runners.add(runner)
+    _refuse_calls(_OPEN_ASYNC_CLIENT)
 
 
 @cache
-def _register_forgetting() -> None:
-    os.register_at_fork(after_in_child=_forget)
+def _register_reset() -> None:
+    os.register_at_fork(after_in_child=partial(_call, _reset_handlers))
+
+
+@cache
+def _register_stop() -> None:
+    os.register_at_fork(before=partial(_call, _stop_handlers))
 
 
 @cache
@@ -76,39 +89,23 @@ def _register_check(supports_forks: Callable[[], bool]) -> None:
     os.register_at_fork(after_in_child=partial(_check_support, supports_forks))
 
 
-@cache
-def _register_stopping() -> None:
-    os.register_at_fork(before=_stop)
+def _call(handlers: Handlers) -> None:
+    for reference in list(handlers):
+        if handler := reference():
+            handler()
 
 
-def _stop() -> None:
-    for runner in list(_runners):
-        runner.stop()
-
-
-def _forget() -> None:
-    for owner in list(_owners):
-        owner.forget()
-
-
-def _note_end() -> None:
-    global _last_end  # noqa: PLW0603  (of the process, as gRPC's threads are)
-    _last_end = time.monotonic()
+def _record_close() -> None:
+    global _last_close  # noqa: PLW0603  (gRPC's threads belong to the process, too)
+    _last_close = time.monotonic()
 
 
 def _check_support(supports_forks: Callable[[], bool]) -> None:
-    has_threads = bool(_connections) or time.monotonic() < _last_end + _SHUTDOWN_SECONDS
+    has_threads = bool(_connections) or time.monotonic() < _last_close + _SHUTDOWN_TIMEOUT
     if has_threads and not supports_forks():
-        _refuse_calls(_NO_SUPPORT)
+        _refuse_calls(_NO_FORK_SUPPORT)
 
 
-def refuse_calls_after_async() -> None:
-    """In the child of a process with an open `AsyncClient`: one of gRPC's threads is always in a
-    call then, so gRPC prepares nothing for the fork, and the child would hang at times.
-    """
-    _refuse_calls(_OPEN_ASYNC_CLIENT)
-
-
-def _refuse_calls(why: str) -> None:
+def _refuse_calls(message: str) -> None:
     global refusal  # noqa: PLW0603
-    refusal = why
+    refusal = message

@@ -1,4 +1,4 @@
-"""Whether somebody listens at an address, for the words of an error."""
+"""Checks whether a process listens at a local address, to explain a timeout."""
 
 import errno
 import select
@@ -7,13 +7,14 @@ from typing import Final
 
 from kekd_common.address import host_of, is_loopback
 
-_LISTENS: Final = (0, errno.EISCONN, errno.EAGAIN)
-"""EAGAIN is for a Unix socket whose queue is full: as many wait there as may."""
+_LISTENING: Final = (0, errno.EISCONN, errno.EAGAIN)
+"""EAGAIN: a Unix socket whose queue of pending connections is full."""
 
 
 def accepts_connections(address: str) -> bool:
-    """Whether the kernel takes a connection there. Doesn't wait, so it is False as well for another
-    machine, of which only an answer could tell.
+    """Whether the kernel accepts a connection to a local address.
+
+    Doesn't wait. Returns False for another machine, because only its response could tell.
     """
     if address.startswith("unix:"):
         return _connects(socket.AF_UNIX, address.removeprefix("unix:"))
@@ -24,14 +25,14 @@ def accepts_connections(address: str) -> bool:
     return _connects(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, int(port)))
 
 
-def _connects(family: socket.AddressFamily, where: str | tuple[str, int]) -> bool:
+def _connects(family: socket.AddressFamily, target: str | tuple[str, int]) -> bool:
     with socket.socket(family) as probe:
         probe.settimeout(0)
         try:
-            result = probe.connect_ex(where)
-        except OSError:  # a path that is too long for a socket
+            result = probe.connect_ex(target)
+        except OSError:  # the path is too long for a socket
             return False
         if result == errno.EINPROGRESS:
             _, writable, _ = select.select([], [probe], [], 0)
             result = probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if writable else result
-        return result in _LISTENS
+        return result in _LISTENING

@@ -1,4 +1,4 @@
-"""How a client proves who it is and knows the daemon, from files that are renewed."""
+"""TLS credentials of a client, from PEM files that may be renewed at any time."""
 
 import os
 import threading
@@ -14,8 +14,8 @@ CERT_VARIABLE: Final = "KEKD_CERT"
 KEY_VARIABLE: Final = "KEKD_KEY"
 SERVER_NAME_VARIABLE: Final = "KEKD_SERVER_NAME"
 
-_LOOK_SECONDS: Final = 1.0
-"""How often, at most, the files are looked at."""
+_CHECK_INTERVAL: Final = 1.0
+"""Minimum seconds between two checks whether the files have changed."""
 
 FilePath: TypeAlias = str | os.PathLike[str]
 Stamp: TypeAlias = list[tuple[int, ...]]
@@ -23,11 +23,12 @@ Stamp: TypeAlias = list[tuple[int, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """The PEM files with which to call a daemon over TLS.
+    """The PEM files for calling a daemon over TLS.
 
-    `ca` has the certificates of those who vouch for the daemon's; `cert` and `key` are the client's
-    own, where the daemon asks for them. `server_name` is what the daemon's certificate must name,
-    in the place of the host that is called. Files that are renewed are taken up by the next call.
+    `ca` holds the certificates of the CAs that may issue the daemon's certificate. `cert` and `key`
+    identify the client, if the daemon requires a client certificate. `server_name` is the name that
+    the daemon's certificate must have, by default the host that is called. The next call uses files
+    that were renewed.
     """
 
     ca: FilePath
@@ -37,37 +38,40 @@ class Tls:
 
     def __post_init__(self) -> None:
         if not self.ca:
-            raise ValueError("TLS needs a ca: the certificates of those who vouch for the daemon.")
+            raise ValueError(
+                "incomplete TLS options: ca is missing; pass the certificates of the CAs that may"
+                " issue the daemon's certificate"
+            )
         if bool(self.cert) != bool(self.key):
-            raise ValueError("A cert needs its key, and a key its cert: give both.")
+            raise ValueError("incomplete TLS options: cert and key need each other; pass both")
 
     @classmethod
-    def chosen(
+    def from_options(
         cls,
         ca: FilePath | None,
         cert: FilePath | None,
         key: FilePath | None,
         server_name: str | None,
     ) -> Self | None:
-        """None if none of them was. Raises ValueError if they are no whole."""
+        """Returns None if no option is set. Raises ValueError if some are missing."""
         if not (ca or cert or key or server_name):
             return None
         return cls(ca=ca or "", cert=cert, key=key, server_name=server_name)
 
     @classmethod
-    def of_environment(cls) -> Self | None:
-        """What the variables KEKD_CA, KEKD_CERT, KEKD_KEY and KEKD_SERVER_NAME say."""
+    def from_environment(cls) -> Self | None:
+        """Reads KEKD_CA, KEKD_CERT, KEKD_KEY and KEKD_SERVER_NAME."""
         names = CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, SERVER_NAME_VARIABLE
         ca, cert, key, server_name = (os.environ.get(name) for name in names)
         try:
-            return cls.chosen(ca, cert, key, server_name)
+            return cls.from_options(ca, cert, key, server_name)
         except ValueError as error:
             raise ValueError(f"{', '.join(names[:3])}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What was in the files at one moment, and belongs together."""
+class TlsCredentials:
+    """The contents of the files of a `Tls`, all read at the same time."""
 
     ca: bytes
     cert: bytes | None
@@ -75,57 +79,60 @@ class Material:
     server_name: str | None
 
 
-class Files:
-    """The material of a `Tls`, which is another object as soon as the files have another whole.
+class CredentialsLoader:
+    """Loads the PEM files and reloads them when they change.
 
-    Raises ValueError if there is nothing to begin with.
+    Each reload creates a new `TlsCredentials`. Keeps the current one while the new files are
+    incomplete. Raises ValueError if the first load fails.
     """
 
     def __init__(self, tls: Tls) -> None:
         self._tls = tls
-        self._looking = threading.Lock()
+        self._checking = threading.Lock()
         self._stamp = _stamp(tls)
-        self._material = _read(tls)
-        self._next_look = time.monotonic() + _LOOK_SECONDS
+        self._credentials = _read(tls)
+        self._next_check = time.monotonic() + _CHECK_INTERVAL
 
-    def current(self) -> Material:
-        """Costs next to nothing, but for one call in a second."""
-        if time.monotonic() > self._next_look and self._looking.acquire(blocking=False):
+    def current(self) -> TlsCredentials:
+        """Checks the files at most once per `_CHECK_INTERVAL`, so that calls stay cheap."""
+        if time.monotonic() > self._next_check and self._checking.acquire(blocking=False):
             try:
-                self._look()
+                self._check()
             finally:
-                self._next_look = time.monotonic() + _LOOK_SECONDS
-                self._looking.release()
-        return self._material
+                self._next_check = time.monotonic() + _CHECK_INTERVAL
+                self._checking.release()
+        return self._credentials
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         stamp = _stamp(self._tls)
         if stamp == self._stamp:
             return
         try:
-            material = _read(self._tls)
+            credentials = _read(self._tls)
         except ValueError:
-            return  # half-written, perhaps: the next look will tell
-        if _stamp(self._tls) == stamp:  # what was checked is what was read
+            return  # perhaps half-written: the next check reads them again
+        if _stamp(self._tls) == stamp:  # otherwise the files changed while they were read
             self._stamp = stamp
-            if material != self._material:
-                self._material = material
+            if credentials != self._credentials:
+                self._credentials = credentials
 
 
-def _read(tls: Tls) -> Material:
-    """Raises ValueError, which says which file can't be used."""
-    # Imported here, as it takes long and most programs never need it.
+def _read(tls: Tls) -> TlsCredentials:
+    """Raises ValueError, naming the file that can't be used."""
+    # Imported here because most programs never need it and it imports slowly.
     import ssl  # noqa: PLC0415
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    written = _contents(tls.ca)
+    contents = _contents(tls.ca)
     try:
-        ca = pem.normalized(written, pem.CERTIFICATE)
+        ca = pem.normalized(contents, pem.CERTIFICATE)
         context.load_verify_locations(cadata=ca.decode())
     except (ssl.SSLError, ValueError):
-        raise ValueError(f"{tls.ca}: no certificates in PEM.") from None
+        raise ValueError(
+            f"cannot use {tls.ca}: no certificates found; it must contain PEM"
+        ) from None
     if not (tls.cert and tls.key):
-        return Material(ca, None, None, tls.server_name)
+        return TlsCredentials(ca, None, None, tls.server_name)
     cert, key = _contents(tls.cert), _contents(tls.key)
     try:
         # In the form that gRPC reads, which is stricter than what Python's ssl checks here.
@@ -133,21 +140,21 @@ def _read(tls: Tls) -> Material:
         context.load_cert_chain(tls.cert, tls.key, password="")
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(
-            f"{tls.cert} and {tls.key} are no pair of a certificate and its key, in PEM and without"
-            f" a passphrase: {error}."
+            f"cannot use {tls.cert} and {tls.key}: {error}; they must be a certificate and its key,"
+            " in PEM and without a passphrase"
         ) from None
-    return Material(ca, cert, key, tls.server_name)
+    return TlsCredentials(ca, cert, key, tls.server_name)
 
 
 def _contents(path: FilePath) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(f"{os.fspath(path)}: can't be read: {error.strerror}.") from error
+        raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror}") from error
 
 
 def _stamp(tls: Tls) -> Stamp:
-    """Differs whenever a file was written or replaced, also by way of a link."""
+    """Returns a value that changes when a file, or the target of a link, is written or replaced."""
     return [_stat(path) for path in (tls.ca, tls.cert, tls.key) if path]
 
 

@@ -1,4 +1,4 @@
-"""A watch: the one call that goes on, until the daemon is lost."""
+"""Reads the events of a watch until the connection to the daemon is lost."""
 
 import asyncio
 import math
@@ -12,131 +12,130 @@ import grpc
 import grpc.aio
 
 from kekd._operations import Operation
-from kekd._transport import channel
+from kekd._transport.channel import Connection
+from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd.errors import UnavailableError
 from kekd_proto.v1 import envelope_pb2 as pb
 
 Event = TypeVar("Event")
 
-_MISSED_HEARTBEATS: Final = 3
-"""A daemon that is silent for so many is lost."""
-_LEAST_PATIENCE: Final = 1.0
-"""Seconds; any machine may be too busy for shorter ones."""
-_LOOK_INTERVAL: Final = 0.5
-"""Seconds between two looks whether a silence lasts too long."""
+_MAX_MISSED_HEARTBEATS: Final = 3
+"""The watch is lost after as many heartbeat intervals without a message."""
+_MIN_IDLE_TIMEOUT: Final = 1.0
+"""Seconds. On a busy machine, shorter timeouts would end healthy watches."""
+_CHECK_INTERVAL: Final = 0.5
+"""Seconds between two checks whether the idle timeout has passed."""
 
 
 def events(
-    connection: channel.Connection,
+    connection: Connection,
     operation: Operation[Event],
-    patience: float,
+    idle_timeout: float,
     address: str,
     *,
     abandoned: threading.Event | None = None,
 ) -> Generator[Event, None, None]:
-    """What is told, as it is told. `patience` is how many seconds the first may take.
+    """Yields events as they arrive. The first may take `idle_timeout` seconds.
 
-    Doesn't end by itself: raises an `EnvelopeError` once the daemon is lost, also by silence, or
-    soon after `abandoned` is set.
+    Never ends by itself. Raises an `EnvelopeError` when the daemon is lost or silent, or soon after
+    `abandoned` is set.
     """
     try:
         call = connection.stream(operation)
-    except ValueError:  # gRPC's word for a channel that was closed meanwhile
-        raise UnavailableError(channel.CLOSED) from None
-    silence = _IdleTimeout(call.cancel, abandoned)
+    except ValueError:  # raised by gRPC if the channel was closed
+        raise UnavailableError(CLIENT_CLOSED) from None
+    timer = _IdleTimeout(call.cancel, abandoned)
     try:
         while True:
-            with silence.of(patience):
-                answer = next(call, None)
-            if answer is None:
+            with timer.during(idle_timeout):
+                response = next(call, None)
+            if response is None:
                 raise UnavailableError(_ended(address))
-            yield operation.result(answer)
-            patience = _patience(answer, patience)
+            yield operation.result(response)
+            idle_timeout = _idle_timeout_after(response, idle_timeout)
     except grpc.RpcError as error:
-        if silence.lasted:
+        if timer.has_expired:
             raise UnavailableError(_silent(address)) from None
-        raise channel.translated(error, address, operation) from None
+        raise to_exception(error, address, operation) from None
     finally:
-        silence.close()
+        timer.close()
         call.cancel()
 
 
 async def events_async(
-    connection: channel.Connection, operation: Operation[Event], patience: float, address: str
+    connection: Connection, operation: Operation[Event], idle_timeout: float, address: str
 ) -> AsyncGenerator[Event, None]:
-    """`events` for asyncio."""
+    """Does the same for asyncio."""
     call = connection.stream(operation)
     try:
         while True:
-            answer = await _next(call, patience, address, operation)
-            yield operation.result(answer)
-            patience = _patience(answer, patience)
+            response = await _next(call, idle_timeout, address, operation)
+            yield operation.result(response)
+            idle_timeout = _idle_timeout_after(response, idle_timeout)
     finally:
         call.cancel()
 
 
-async def _next(call: Any, patience: float, address: str, operation: Operation[Any]) -> Any:
+async def _next(call: Any, idle_timeout: float, address: str, operation: Operation[Any]) -> Any:
     try:
-        async with asyncio.timeout(patience):
-            answer = await call.read()
+        async with asyncio.timeout(idle_timeout):
+            response = await call.read()
     except TimeoutError:
-        error_message = _silent(address)
+        message = _silent(address)
     except grpc.RpcError as error:
-        raise channel.translated(error, address, operation) from None
-    except asyncio.CancelledError:  # also gRPC's word for a channel that was closed meanwhile
+        raise to_exception(error, address, operation) from None
+    except asyncio.CancelledError:  # also raised by gRPC if the channel was closed
         if (task := asyncio.current_task()) and task.cancelling():
             raise
-        error_message = channel.CLOSED
+        message = CLIENT_CLOSED
     else:
-        if answer is not grpc.aio.EOF:
-            return answer
-        error_message = _ended(address)
-    # Out here for the reason that `AsyncClient` has.
-    raise UnavailableError(error_message)
+        if response is not grpc.aio.EOF:
+            return response
+        message = _ended(address)
+    # Raised out here for the same reason as in `AsyncClient._attempt`.
+    raise UnavailableError(message)
 
 
 class _IdleTimeout:
-    """Ends a call that is waited for too long, which gRPC has no word for: its deadlines are of
-    whole calls.
-    """
+    """Ends a stream that is silent for too long. A gRPC deadline applies to the whole call."""
 
     def __init__(self, end: Callable[[], object], abandoned: threading.Event | None) -> None:
-        self.lasted = False
+        self.has_expired = False
         self._end = end
         self._abandoned = abandoned or threading.Event()
-        self._until = math.inf
-        self._over = threading.Event()
-        threading.Thread(target=self._look, daemon=True, name="kekd watch silence").start()
+        self._expiry = math.inf
+        self._is_over = threading.Event()
+        threading.Thread(target=self._check, daemon=True, name="kekd watch timeout").start()
 
     @contextmanager
-    def of(self, seconds: float) -> Iterator[None]:
-        """While the daemon is waited for. While the caller is, nothing is too long."""
-        self._until = time.monotonic() + seconds
+    def during(self, seconds: float) -> Iterator[None]:
+        """Limits the block to `seconds`. Outside the block, the caller may take any time."""
+        self._expiry = time.monotonic() + seconds
         try:
             yield
         finally:
-            self._until = math.inf
+            self._expiry = math.inf
 
     def close(self) -> None:
-        self._over.set()
+        self._is_over.set()
 
-    def _look(self) -> None:
-        while not self._over.wait(_LOOK_INTERVAL):
-            self.lasted = time.monotonic() > self._until
-            if self.lasted or self._abandoned.is_set():
+    def _check(self) -> None:
+        while not self._is_over.wait(_CHECK_INTERVAL):
+            self.has_expired = time.monotonic() > self._expiry
+            if self.has_expired or self._abandoned.is_set():
                 self._end()
                 return
 
 
-def _patience(answer: pb.WatchEnvelopesResponse, before: float) -> float:
-    if answer.HasField("started"):
-        return max(_LEAST_PATIENCE, _MISSED_HEARTBEATS * answer.started.heartbeat_seconds)
-    return before
+def _idle_timeout_after(response: pb.WatchEnvelopesResponse, current: float) -> float:
+    if response.HasField("started"):
+        return max(_MIN_IDLE_TIMEOUT, _MAX_MISSED_HEARTBEATS * response.started.heartbeat_seconds)
+    return current
 
 
 def _ended(address: str) -> str:
-    return f"kekd at {address} ended the watch."
+    return f"watch lost: kekd at {address} ended it; restart the watch"
 
 
 def _silent(address: str) -> str:
-    return f"kekd at {address} is silent: is it running there? The watch counts as lost."
+    return f"watch lost: kekd at {address} is silent; check it, then restart the watch"

@@ -6,10 +6,10 @@ import random
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kekd._models import StorageConfig
-from kekd._transport.fork import forget_after_fork
+from kekd._transport.fork import reset_after_fork
 from kekd.errors import (
     DeadlineExceededError,
     InternalError,
@@ -115,9 +115,10 @@ class _Keyring:
         self._lock = threading.Lock()
         self._sweeper: threading.Timer | None = None
         self._renewals = threading.Semaphore(_LOADERS)
-        forget_after_fork(self)
-        if client.caches:
-            client.caches.listen(config_location, self)
+        reset_after_fork(self._reset_after_fork)
+        caches: Any = getattr(client, "_caches", None)
+        if caches:
+            caches.add_listener(config_location, self)
 
     def invalidate(self, index_name: str) -> None:
         """Forgets a KEK, and whatever is being loaded for it: the next to ask loads it anew."""
@@ -131,7 +132,7 @@ class _Keyring:
             self._loads.clear()
             self._drop_all()
 
-    def forget(self) -> None:
+    def _reset_after_fork(self) -> None:
         """A forked child has none of its parent's threads: none sweeps, none ends a load."""
         self._lock = threading.Lock()
         self._renewals = threading.Semaphore(_LOADERS)
@@ -311,8 +312,8 @@ class AsyncKeyring(_Keyring):
 
     _threads: ThreadPoolExecutor | None = None
 
-    def forget(self) -> None:
-        super().forget()
+    def _reset_after_fork(self) -> None:
+        super()._reset_after_fork()
         self._threads = None
 
     async def kek(self, index_name: str) -> bytes:

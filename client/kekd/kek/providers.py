@@ -40,9 +40,9 @@ class Providers:
         self._timeout = timeout
         self._max_rate = max_rate
         self._slots = slots
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """A forked child would read its parent's answers from the connections they share."""
         self._aws: Callable[[Slot], Provider] | None = None
         self._made: dict[tuple[str, bool], Callable[[Slot], Provider]] = {}

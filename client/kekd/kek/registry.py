@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast, get_arg
 import tenacity
 
 from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
-from kekd._transport.fork import forget_after_fork
+from kekd._transport.fork import reset_after_fork
 from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
 from kekd.kek.blocking import require_blocking
@@ -77,7 +77,7 @@ class Registry:
             )
         self.slots = dict(slots)
         self._providers = Providers(provider, timeout, max_rate, self.slots)
-        forget_after_fork(self._providers)
+        reset_after_fork(self._providers.reset)
 
     @classmethod
     def from_yaml(

@@ -19,7 +19,7 @@ class BlockingAsyncClient:
         self._thread.start()
         self._client = kekd.AsyncClient(*args, **options)
         self.address = self._client.address
-        self.caches = self._client.caches
+        self._caches = self._client._caches
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any, **options: Any) -> Any:

@@ -109,7 +109,8 @@ def test_an_attribute_that_a_blob_lacks_is_named(
     with pytest.raises(TypeError) as caught:
         getattr(client, method)(None, index, blob)
     assert str(caught.value) == (
-        f"blob must have the attributes of a KMSBlob: SimpleNamespace lacks {missing}."
+        f"invalid blob: SimpleNamespace has no attribute {missing}; pass a KMSBlob or an object"
+        " with its attributes"
     )
 
 
@@ -119,7 +120,9 @@ def test_what_is_no_blob_is_a_type_error_as_for_the_reference(
 ) -> None:
     with pytest.raises(TypeError):
         cyborgdb_core.push_index_kms(reference, index, blob)
-    with pytest.raises(TypeError, match=f"{type(blob).__name__} lacks {', '.join(FIELDS)}"):
+    with pytest.raises(
+        TypeError, match=f"{type(blob).__name__} has no attribute {', '.join(FIELDS)}"
+    ):
         client.push_index_kms(None, index, blob)
 
 
@@ -128,7 +131,7 @@ def test_what_is_no_blob_is_a_type_error_as_for_the_reference(
 def test_a_name_or_prefix_that_is_no_text_is_a_type_error(
     client: kekd.Client, call: Callable[..., Any], name: Any
 ) -> None:
-    says = rf"\A(index_name|prefix) must be a str, not {type(name).__name__}\.\Z"
+    says = rf"\Ainvalid (index_name|prefix): expected str, got {type(name).__name__}\Z"
     with pytest.raises(TypeError, match=says):
         call(client, name)
 
@@ -155,21 +158,24 @@ def test_a_name_in_bytes_is_text_as_for_the_reference(
 def test_an_etag_that_is_no_text_is_a_type_error(
     client: kekd.Client, index: str, name: str
 ) -> None:
-    with pytest.raises(TypeError, match=r"\Aif_etag must be a str, not int\.\Z"):
+    with pytest.raises(TypeError, match=r"\Ainvalid if_etag: expected str, got int\Z"):
         CALLS[name](client, index, if_etag=5)
 
 
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ("disk:/keystore", "config_location must be a kekd.StorageConfig or None, not str"),
+        ("disk:/keystore", "expected kekd.StorageConfig or None, got str"),
         (
             cyborgdb_core.StorageConfig.disk("/keystore"),
-            "config_location must be a kekd.StorageConfig or None, not StorageConfig",
+            "expected kekd.StorageConfig or None, got StorageConfig",
         ),
-        (kekd.StorageConfig.disk(cast("Any", Path("/keystore"))), "path must be a str, not Posix"),
-        (kekd.StorageConfig.disk(cast("Any", None)), "path must be a str, not NoneType"),
-        (kekd.StorageConfig.s3("bucket", region=cast("Any", 5)), "region must be a str, not int"),
+        (
+            kekd.StorageConfig.disk(cast("Any", Path("/keystore"))),
+            "invalid path: expected str, got Posix",
+        ),
+        (kekd.StorageConfig.disk(cast("Any", None)), "invalid path: expected str, got NoneType"),
+        (kekd.StorageConfig.s3("bucket", region=cast("Any", 5)), "region: expected str, got int"),
     ],
 )
 def test_what_is_no_location_is_a_type_error(

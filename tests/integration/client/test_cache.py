@@ -216,7 +216,7 @@ def test_a_read_in_flight_does_not_bring_back_what_was_dropped(
 
 def settle(client: kekd.Client, scripted: Scripted) -> None:
     """Returns when the client has heard what it was told."""
-    caches = cast("Any", client.caches)
+    caches = cast("Any", client._caches)
     ((cache, _),) = caches._opened.values()
     eventually(lambda: not cache._tokens)
 
@@ -360,8 +360,8 @@ def test_an_own_write_is_told_without_a_watch(scripted: Scripted) -> None:
 
     listener = Listener()
     with kekd.Client(scripted.address, cache=True) as client:
-        assert client.caches
-        client.caches.listen(None, listener)
+        assert client._caches
+        client._caches.add_listener(None, listener)
         client.push_index_kms(None, "i", BLOB)
     assert told == ["i"]
 
@@ -396,7 +396,7 @@ def test_without_a_thread_for_the_watch_a_get_is_a_call(
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), 10**10])
 def test_a_staleness_that_can_not_be_is_refused(scripted: Scripted, seconds: float) -> None:
-    with pytest.raises(ValueError, match="is no max_staleness"):
+    with pytest.raises(ValueError, match="invalid max_staleness"):
         kekd.Client(scripted.address, cache=True, max_staleness=seconds)
 
 
@@ -461,8 +461,8 @@ def test_a_keyring_keeps_its_keks_over_a_gap(scripted: Scripted, gap: str) -> No
 def test_a_client_does_not_hold_a_keyring_alive(scripted: Scripted) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
         keyring = Keyring(Registry({}), client)
-        assert client.caches
-        ((_, listeners),) = client.caches._listeners.items()
+        assert client._caches
+        ((_, listeners),) = client._caches._listeners.items()
         assert len(listeners) == 1
         del keyring
         gc.collect()

@@ -19,8 +19,8 @@ STALENESS = 1.5
 
 
 def is_served(client: kekd.Client) -> bool:
-    assert client.caches
-    return client.caches.get(None, "i") is not None
+    assert client._caches
+    return client._caches.get(None, "i") is not None
 
 
 def warm(client: kekd.Client) -> None:
@@ -110,13 +110,13 @@ def push(client, name, version):
 
 def warm():
     end = time.monotonic() + 10
-    while client.caches.get(None, "i") is None:
+    while client._caches.get(None, "i") is None:
         assert time.monotonic() < end, "never served from memory"
         client.get_index_kms(None, "i")
         time.sleep(0.01)
 
 def use(number):
-    assert client.caches.get(None, "i") is None, "what its parent read"
+    assert client._caches.get(None, "i") is None, "what its parent read"
     assert client.get_index_kms(None, "i").version == 1
     warm()
     push(client, f"child {number}", number)
@@ -172,7 +172,7 @@ import kekd
 
 client = kekd.Client(cache=True)
 client.push_index_kms(None, "i", kekd.KMSBlob(provider="none"))
-while client.caches.get(None, "i") is None:
+while client._caches.get(None, "i") is None:
     client.get_index_kms(None, "i")
 """
 

@@ -67,7 +67,7 @@ def test_slow_connection_is_made_at_the_first_attempt(
     assert proxy.connections == 1
 
 
-@pytest.mark.filterwarnings("ignore:.* is called without TLS")
+@pytest.mark.filterwarnings("ignore:calling .* without TLS")
 def test_host_that_moved_to_another_ip_is_found(
     open_client: OpenClient,
     shared_daemon: Daemon,

@@ -89,7 +89,7 @@ def test_closing_ends_a_call_by_the_book(
         call = threads.submit(CALLS[name], distant, index)
         proxy.wait_for_connection()
         distant.close()
-        with pytest.raises(kekd.UnavailableError, match="was closed while"):
+        with pytest.raises(kekd.UnavailableError, match="was closed during"):
             call.result(timeout=5)
 
 
@@ -156,7 +156,7 @@ def test_cache_of_an_async_client_begins_again_in_another_loop(
         await client.push_index_kms(None, index, BLOB)
         for _ in range(1000):
             await client.get_index_kms(None, index)
-            if client.caches and client.caches.get(None, index):
+            if client._caches and client._caches.get(None, index):
                 return True
             await asyncio.sleep(0.01)
         return False
@@ -169,7 +169,7 @@ def test_async_client_of_an_open_loop_says_whose_it_is(shared_daemon: Daemon, in
     client = kekd.AsyncClient(shared_daemon.address)
     with asyncio.Runner() as runner:
         runner.run(client.push_index_kms(None, index, BLOB))
-        with pytest.raises(RuntimeError, match="belongs to an event loop that is still open"):
+        with pytest.raises(RuntimeError, match="belongs to another one that is still open"):
             asyncio.run(client.get_index_kms(None, index))
         assert runner.run(client.get_index_kms(None, index)) == BLOB
     assert asyncio.run(client.get_index_kms(None, index)) == BLOB

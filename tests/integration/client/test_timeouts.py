@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 import kekd
 from kekd._operations import SERVICE
-from kekd._transport import channel
+from kekd._transport import timeouts
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
 from tests.integration.client.blocking import OpenClient
@@ -56,7 +56,7 @@ def test_a_deadline_covers_the_retries(distant: kekd.Client, proxy: Proxy, index
 
 NO_TIMEOUTS = (math.nan, math.inf, -math.inf, -1, -0.001, 1e10, 1e300)
 no_timeout = pytest.mark.parametrize("timeout", [0, *NO_TIMEOUTS])
-REFUSED = "{} is no timeout: give a number of seconds, more than 0 and at most 1000000000."
+REFUSED = "invalid timeout {}: use a number of seconds, more than 0 and at most 1000000000"
 
 
 @each_call
@@ -64,7 +64,7 @@ REFUSED = "{} is no timeout: give a number of seconds, more than 0 and at most 1
 def test_what_is_no_timeout_is_refused_by_a_call(
     client: kekd.Client, index: str, call: Callable[..., Any], timeout: float
 ) -> None:
-    with pytest.raises(ValueError, match=r"is no timeout") as caught:
+    with pytest.raises(ValueError, match=r"invalid timeout") as caught:
         call(client, index, timeout=timeout)
     assert str(caught.value) == REFUSED.format(timeout)
     assert not isinstance(caught.value, kekd.EnvelopeError)
@@ -75,14 +75,14 @@ def test_what_is_no_timeout_is_refused_by_a_call(
 def test_what_is_no_timeout_is_refused_by_a_client(
     make: Callable[..., Any], timeout: float
 ) -> None:
-    with pytest.raises(ValueError, match=r"is no timeout") as caught:
+    with pytest.raises(ValueError, match=r"invalid timeout") as caught:
         make(timeout=timeout)
     assert str(caught.value) == REFUSED.format(timeout)
 
 
 @pytest.mark.parametrize("timeout", NO_TIMEOUTS)
 def test_what_is_no_timeout_is_refused_by_a_wait(client: kekd.Client, timeout: float) -> None:
-    with pytest.raises(ValueError, match=r"is no timeout") as caught:
+    with pytest.raises(ValueError, match=r"invalid timeout") as caught:
         client.wait(timeout)
     assert str(caught.value) == REFUSED.format(timeout)
 
@@ -110,7 +110,7 @@ def test_a_wait_of_nothing_looks_once(
 
 
 def test_a_wait_for_what_the_daemon_has_not_says_where_the_names_are(client: kekd.Client) -> None:
-    with pytest.raises(kekd.EnvelopeNotFoundError, match="its log names its stores"):
+    with pytest.raises(kekd.EnvelopeNotFoundError, match="its log lists its stores"):
         client.wait(service="disk:/typo")
 
 
@@ -217,7 +217,7 @@ def test_wait_for_a_distant_daemon_ends_with_what_the_daemon_says(
     start_proxy: StartProxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(channel, "LAST_LOOK_TIMEOUT", SOON)
+    monkeypatch.setattr(timeouts, "_LAST_ATTEMPT_TIMEOUT", SOON)
     proxy = start_proxy(starting[0])
     proxy.tell(then=delay(0.06))
     with (

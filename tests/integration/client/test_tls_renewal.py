@@ -135,12 +135,12 @@ def test_a_cache_watches_on_with_renewed_files(
         eventually(lambda: bool(other.push_index_kms(None, "x", changed)))
         eventually(lambda: client.get_index_kms(None, "x") == changed)
         # And it is from memory again.
-        assert client.caches
+        assert client._caches
         eventually(
             lambda: (
                 bool(client.get_index_kms(None, "x"))
-                and client.caches is not None
-                and client.caches.get(None, "x") == changed
+                and client._caches is not None
+                and client._caches.get(None, "x") == changed
             )
         )
 

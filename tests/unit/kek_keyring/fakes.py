@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from kekd import Client, EnvelopeError, KMSBlob, StorageConfig
-from kekd._cache.manager import Caches, Feed
+from kekd._cache.manager import Caches, Watcher
 from kekd.kek import AsyncKeyring, KeyDescription, Keyring, Registry, Slot, Wrapped
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
@@ -31,7 +31,7 @@ class Clock:
 class Backend:
     """What a keyring asks: the daemon for an envelope, and then the KMS to open it."""
 
-    caches: Caches[Feed] | None = None
+    _caches: Caches[Watcher] | None = None
 
     def __init__(self) -> None:
         self.loads: list[str] = []

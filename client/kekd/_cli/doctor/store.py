@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
 from kekd._models import KMSBlob, StorageConfig
 from kekd._status import StoreStatus
-from kekd._transport import channel
+from kekd._transport.status import MAYBE_APPLIED
 from kekd.errors import (
     DeadlineExceededError,
     EnvelopeError,
@@ -48,7 +48,7 @@ def scratch_name() -> str:
 def _may_be_applied(error: EnvelopeError) -> bool:
     """Whether a write that failed with this error may have been applied, or may be later."""
     if isinstance(error, UnavailableError):
-        return error.reason not in _NOT_APPLIED if error.reason else channel.UNCERTAIN in str(error)
+        return error.reason not in _NOT_APPLIED if error.reason else MAYBE_APPLIED in str(error)
     return isinstance(error, DeadlineExceededError)
 
 

@@ -1,4 +1,4 @@
-"""The cache, driven step by step."""
+"""The cache of one location, driven step by step."""
 
 import dataclasses
 import itertools
@@ -21,14 +21,16 @@ class Clock:
 
 
 class Read:
-    """A read of one envelope, in steps."""
+    """A read of one envelope, split into steps."""
 
     def __init__(self, cache: Cache, name: str = "i") -> None:
-        self._context: AbstractContextManager[Callable[[KMSBlob], KMSBlob]] = cache.reading(name)
-        self._keep = self._context.__enter__()
+        self._context: AbstractContextManager[Callable[[KMSBlob], KMSBlob]] = cache.read_through(
+            name
+        )
+        self._fill = self._context.__enter__()
 
     def answer(self, blob: KMSBlob) -> None:
-        self._keep(blob)
+        self._fill(blob)
         self._context.__exit__(None, None, None)
 
     def fail(self) -> None:
@@ -43,10 +45,10 @@ def clock() -> Clock:
 
 @pytest.fixture
 def cache(clock: Clock) -> Cache:
-    """One that is watched, and nothing was read yet."""
+    """An empty cache with a watch."""
     cache = Cache(10.0, max_entries=3, clock=clock)
-    cache.begin()
-    cache.hear()
+    cache.on_resync()
+    cache.on_heartbeat()
     return cache
 
 
@@ -54,13 +56,13 @@ def fill(cache: Cache, name: str = "i", blob: KMSBlob = OLD) -> None:
     Read(cache, name).answer(blob)
 
 
-def test_what_was_read_is_served(cache: Cache) -> None:
+def test_envelope_after_a_read_is_served(cache: Cache) -> None:
     assert cache.get("i") is None
     fill(cache)
     assert cache.get("i") == OLD
 
 
-def test_each_answer_is_a_copy_with_everything(cache: Cache) -> None:
+def test_hit_returns_a_copy_with_all_fields(cache: Cache) -> None:
     fields = [field.name for field in dataclasses.fields(KMSBlob)]
     blob = KMSBlob()
     for name in fields:
@@ -76,75 +78,77 @@ def test_each_answer_is_a_copy_with_everything(cache: Cache) -> None:
     assert first is not second
 
 
-@pytest.mark.parametrize("drop", [lambda it: it.change("i"), Cache.begin, Cache.lose])
-def test_what_is_dropped_is_not_served(cache: Cache, drop: Callable[[Cache], None]) -> None:
+@pytest.mark.parametrize(
+    "drop", [lambda cache: cache.invalidate("i"), Cache.on_resync, Cache.on_disconnect]
+)
+def test_dropped_envelope_is_not_served(cache: Cache, drop: Callable[[Cache], None]) -> None:
     fill(cache)
     drop(cache)
-    cache.hear()
+    cache.on_heartbeat()
     assert cache.get("i") is None
 
 
-def test_a_change_drops_its_own_envelope_only(cache: Cache) -> None:
+def test_change_drops_only_its_own_envelope(cache: Cache) -> None:
     fill(cache, "i")
     fill(cache, "j")
-    cache.change("i")
-    cache.change("never read")
+    cache.invalidate("i")
+    cache.invalidate("never read")
     assert cache.get("j") == OLD
 
 
-def test_nothing_is_kept_before_the_beginning(clock: Clock) -> None:
+def test_read_before_the_first_resync_is_not_cached(clock: Clock) -> None:
     cache = Cache(clock=clock)
     across = Read(cache)
     fill(cache, "j")
-    cache.hear()
-    cache.begin()
-    cache.hear()
+    cache.on_heartbeat()
+    cache.on_resync()
+    cache.on_heartbeat()
     across.answer(OLD)
     assert cache.get("i") is None
     assert cache.get("j") is None
 
 
-def test_nothing_is_kept_after_the_loss(cache: Cache) -> None:
-    cache.lose()
+def test_read_after_a_disconnect_is_not_cached(cache: Cache) -> None:
+    cache.on_disconnect()
     fill(cache)
-    cache.hear()
+    cache.on_heartbeat()
     assert cache.get("i") is None
 
 
-def test_nothing_is_served_beyond_the_staleness(cache: Cache, clock: Clock) -> None:
+def test_entry_older_than_max_staleness_is_not_served(cache: Cache, clock: Clock) -> None:
     fill(cache)
     clock.now += 9.9
     assert cache.get("i") == OLD
     clock.now += 0.1
     assert cache.get("i") is None
-    cache.hear()
-    assert cache.get("i") == OLD, "nothing was missed: what changed would have been told first"
+    cache.on_heartbeat()
+    assert cache.get("i") == OLD, "the watch would have reported a change before the heartbeat"
 
 
-def test_a_read_in_a_silence_is_kept_for_after_it(cache: Cache, clock: Clock) -> None:
+def test_read_during_a_silence_is_served_after_it(cache: Cache, clock: Clock) -> None:
     clock.now += 11
     fill(cache)
     assert cache.get("i") is None
-    cache.hear()
+    cache.on_heartbeat()
     assert cache.get("i") == OLD
 
 
-def test_the_oldest_goes_when_it_is_full(cache: Cache) -> None:
+def test_full_cache_evicts_the_oldest_entry(cache: Cache) -> None:
     for name in "abcad":
         fill(cache, name)
     assert [name for name in "abcd" if cache.get(name)] == ["a", "c", "d"]
 
 
-def test_reads_leave_nothing_behind(cache: Cache) -> None:
+def test_finished_reads_leave_no_tokens(cache: Cache) -> None:
     Read(cache, "failed").fail()
     fill(cache, "answered")
     changed = Read(cache, "changed")
-    cache.change("changed")
+    cache.invalidate("changed")
     changed.answer(OLD)
     assert not cache._tokens
 
 
-# Two reads of one envelope, of which the first met the old one, and what ends what they met.
+# Two reads of one envelope, and the change that replaces it.
 STEPS = ("begin a", "begin b", "end a", "end b", "drop")
 ORDERS = [
     order
@@ -154,18 +158,18 @@ ORDERS = [
 ]
 
 
-@pytest.mark.parametrize("drop", ["change", "resync", "loss and beginning"])
+@pytest.mark.parametrize("drop", ["change", "resync", "disconnect and resync"])
 @pytest.mark.parametrize("fails", [None, "a", "b"])
 @pytest.mark.parametrize("order", ORDERS, ids=", ".join)
-def test_whatever_the_order_only_what_was_read_after_a_change_is_kept(
+def test_any_order_of_reads_and_a_change_never_caches_the_old_envelope(
     cache: Cache, order: tuple[str, ...], fails: str | None, drop: str
 ) -> None:
-    """A read that began before the change is told may have met the old envelope, and its answer
-    comes whenever it likes; one that began after it met the new one.
+    """A read that began before the change may return the old envelope, at any later time. A read
+    that began after it returns the new one.
     """
     reads: dict[str, tuple[Read, KMSBlob]] = {}
     stored = OLD
-    kept_after: list[str] = []
+    filled_after: list[str] = []
     for step in order:
         verb, _, who = step.partition(" ")
         if verb == "begin":
@@ -173,12 +177,12 @@ def test_whatever_the_order_only_what_was_read_after_a_change_is_kept(
         elif verb == "drop":
             stored = NEW
             if drop == "change":
-                cache.change("i")
+                cache.invalidate("i")
             elif drop == "resync":
-                cache.begin()
+                cache.on_resync()
             else:
-                cache.lose()
-                cache.begin()
+                cache.on_disconnect()
+                cache.on_resync()
         else:
             read, met = reads[who]
             if who == fails:
@@ -186,19 +190,16 @@ def test_whatever_the_order_only_what_was_read_after_a_change_is_kept(
             else:
                 read.answer(met)
                 if met is NEW:
-                    kept_after.append(who)
+                    filled_after.append(who)
         if stored is NEW:
             assert cache.get("i") in (None, NEW), f"after {step}"
     assert not cache._tokens
-    if kept_after and fails is None:
-        assert cache.get("i") == NEW, "nor is anything dropped that may be kept"
+    if filled_after and fails is None:
+        assert cache.get("i") == NEW, "a read after the change must stay cached"
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=", ".join)
-def test_a_change_between_reads_costs_at_most_one_of_them(
-    cache: Cache, order: tuple[str, ...]
-) -> None:
-    """Once all is over, the next read is kept again."""
+def test_read_after_a_change_between_reads_is_cached(cache: Cache, order: tuple[str, ...]) -> None:
     reads = {}
     for step in order:
         verb, _, who = step.partition(" ")
@@ -207,6 +208,6 @@ def test_a_change_between_reads_costs_at_most_one_of_them(
         elif verb == "end":
             reads[who].answer(NEW)
         else:
-            cache.change("i")
+            cache.invalidate("i")
     fill(cache, "i", NEW)
     assert cache.get("i") == NEW

@@ -19,7 +19,7 @@ class Client:
         Client.closed += 1
 
 
-def test_threads_that_come_first_together_close_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_first_calls_close_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_api, "_shared", None)
     monkeypatch.setattr(_api, "Client", Client)
     with ThreadPoolExecutor(2) as threads:
