@@ -24,8 +24,9 @@ from kekd_server.model.key_ranges import with_prefix
 from kekd_server.model.page_token import PageToken
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import Location
+from kekd_server.storage.push import Push
 from kekd_server.storage.registry import Stores
-from kekd_server.storage.store import Push, Store, StoredEnvelope
+from kekd_server.storage.store import Store, StoredEnvelope
 from kekd_server.storage.watch.event import Change, WatchEvent
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -184,11 +185,13 @@ class EnvelopeService:
                 number for number, deed in zip(valid, deeds, strict=True) if not deed.refusal
             ]
             stored = await store.put_many(
-                [valid[number] for number in allowed],
+                # Numbered by their positions in the request: a retry may have another policy.
+                [
+                    valid[number]._replace(attempt=attempt and attempt.entry(number))
+                    for number in allowed
+                ],
                 owner=caller.identity,
                 is_abandoned=lambda: caller.is_gone,
-                # By their places in the request, as the policy may be another at a retry.
-                attempts=attempt and [attempt.entry(number) for number in allowed],
             )
             return _merged(deeds, stored)
 
@@ -357,7 +360,7 @@ def _merged(
             deed.failed(result)
         else:
             deed.etag_after = result.etag
-            deed.etag_before = getattr(result, "before", None)
+            deed.etag_before = getattr(result, "previous_etag", None)
     return merged
 
 

@@ -54,7 +54,7 @@ def test_init_takes_the_daemons_settings(tmp_path: Path) -> None:
 def test_init_makes_what_it_can_and_reports_the_rest(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     flags = ("--disk", f"{tmp_path}/file", "--disk", f"{tmp_path}/keystore")
-    assert init(*flags, code=2).startswith(f"kekd: The store at {tmp_path}/file failed: ")
+    assert init(*flags, code=2).startswith(f"kekd: the store at {tmp_path}/file failed: ")
     assert (tmp_path / "keystore" / "_catalog" / "config").is_dir()
 
 
@@ -66,8 +66,8 @@ def test_daemon_makes_no_keystore_unless_it_is_asked_to(
         (keystore / "lost+found").mkdir(parents=True)
     said = refusal(BIN / "kekd", "--listen", f"unix:{tmp_path}/s", "--disk", keystore)
     assert said == (
-        f"kekd: There is no keystore in {keystore}: is its volume mounted? To make a new one there,"
-        " run 'kekd init', or start kekd with --create-stores.\n"
+        f"kekd: no keystore in {keystore}: its volume may not be mounted; to create one, run"
+        " 'kekd init' or start kekd with --create-stores.\n"
     )
     assert [it.name for it in keystore.rglob("*")] == (["lost+found"] if mount_point else [])
 
@@ -101,6 +101,6 @@ def test_prefix_made_by_init_is_served(start_daemon: StartDaemon, bucket: Bucket
 def test_empty_prefix_is_no_keystore(tmp_path: Path, bucket: Bucket) -> None:
     daemon = Daemon(tmp_path / "daemon", *bucket.flags, env=CREDENTIALS | STRICT)
     assert daemon.process.wait(timeout=60) == 2
-    said = f"There is no keystore in s3://{bucket.name}: is that the right bucket and prefix? "
+    said = f"no keystore in s3://{bucket.name}: the bucket or the prefix may be wrong; "
     assert said in daemon.read_log()
     assert "Contents" not in bucket.s3.list_objects_v2(Bucket=bucket.name)

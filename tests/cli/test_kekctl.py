@@ -248,7 +248,7 @@ def test_a_store_that_is_gone_needs_its_operator(
     shutil.rmtree(keystore)
     failed = kekctl("--address", address, "get", "x", code=9)
     assert failed.stderr == (
-        f"kekctl: The folder {keystore} is not there: is its volume mounted?\n"
+        f"kekctl: the folder {keystore} is missing: its volume may not be mounted; mount it.\n"
     )
 
 

@@ -112,11 +112,11 @@ class DriverContract:
         assert len({created, pushed, replaced}) == 3
 
     def test_write_answers_with_the_etag_that_it_replaced(self, harness: Harness) -> None:
-        assert harness.driver.put(NAME, b"1", if_etag=None).before is None
+        assert harness.driver.put(NAME, b"1", if_etag=None).previous_etag is None
         first = harness.driver.get(NAME).etag
         second, before = harness.driver.put(NAME, b"2", if_etag=None)
         assert before == first
-        assert harness.driver.put(NAME, b"3", if_etag=second).before == second
+        assert harness.driver.put(NAME, b"3", if_etag=second).previous_etag == second
 
     def test_a_foreign_write_changes_the_etag(self, harness: Harness) -> None:
         etag = harness.driver.create(NAME, b"1")

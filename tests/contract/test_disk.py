@@ -129,7 +129,7 @@ def test_what_kekd_keeps_beside_the_records_is_made_anew(tmp_path: Path, gone: s
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     shutil.rmtree(tmp_path / gone)
-    with pytest.raises(StoreUnavailableError, match="made it again"):
+    with pytest.raises(StoreUnavailableError, match="created it again"):
         driver.put(NAME, b"2", if_etag=None)
     driver.check()
     driver.put(NAME, b"2", if_etag=None)
@@ -206,7 +206,7 @@ def test_a_delete_is_on_disk_also_where_another_began_it(
 def test_a_lock_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_driver, "_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(disk_driver, "_LOCK_TIMEOUT", 0.2)
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     (path,) = (tmp_path / "_kekd" / "locks").iterdir()

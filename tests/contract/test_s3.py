@@ -58,7 +58,7 @@ def test_of_an_object_that_can_be_no_record_only_a_part_is_read(bucket: Bucket) 
     "location", [S3Location("bucket", region="no region!"), S3Location("bucket", endpoint="a b")]
 )
 def test_what_no_client_can_be_made_for_is_told(location: S3Location) -> None:
-    with pytest.raises(StoreMisconfiguredError, match="The store s3:bucket can't be used"):
+    with pytest.raises(StoreMisconfiguredError, match="the store s3:bucket can't be used"):
         connect(location)
 
 

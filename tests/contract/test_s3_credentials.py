@@ -53,7 +53,7 @@ OPERATIONS: dict[str, Callable[[S3Driver], object]] = {
     "put": lambda driver: driver.put(NAME, RECORD, if_etag=None),
     "delete": lambda driver: driver.delete(NAME, if_etag=None),
     "list": lambda driver: driver.list(ALL, None, 10, listing="l"),
-    "stamps": lambda driver: list(driver.stamps()),
+    "list_versions": lambda driver: list(driver.list_versions()),
 }
 each_operation = pytest.mark.parametrize("operate", OPERATIONS.values(), ids=OPERATIONS)
 
@@ -83,7 +83,7 @@ def test_credentials_in_a_file_are_read_again(
     driver = make_driver()
     driver.check()
     picky_s3.accepted = "second"
-    with pytest.raises(StoreMisconfiguredError, match="answered ExpiredToken: renew"):
+    with pytest.raises(StoreMisconfiguredError, match="answered ExpiredToken; renew"):
         driver.check()
     assert picky_s3.refused == 2  # it was tried with what the file has now
     write_credentials(tmp_path, "second")

@@ -98,7 +98,7 @@ def test_a_disk_that_was_down_at_the_start_is_not_made_later(
     eventually(lambda: scraped.total("kekd_store_operations_total", **look) == 1)
     with (
         kekd.Client(scraped.daemon.address) as client,
-        pytest.raises(kekd.StoreMisconfiguredError, match="is its volume mounted"),
+        pytest.raises(kekd.StoreMisconfiguredError, match="its volume may not be mounted"),
     ):
         client.create_index_kms(None, "i", BLOB)
     assert not broken_disk.keystore.exists()
@@ -113,7 +113,7 @@ def test_a_folder_that_can_never_be_one_is_refused_at_the_start(
     folder = file if what == "file" else file / "keystore"
     daemon = Daemon(tmp_path / "daemon", "--disk", str(folder), "--memory", engine=engine)
     assert daemon.process.wait(timeout=30) == 2
-    assert f"kekd: The store at {folder} failed: Not a directory" in daemon.read_log()
+    assert f"kekd: the store at {folder} failed: Not a directory" in daemon.read_log()
 
 
 @pytest.mark.parametrize("mount_point", [False, True], ids=["nothing left", "empty mount point"])
@@ -133,7 +133,7 @@ def test_a_folder_that_goes_away_is_told_and_never_made_anew(
         hidden.rename(folder)
         eventually(lambda: health.serves(READY))
         assert client.get_index_kms(None, "i") == BLOB
-    said = f"disk:{folder} doesn't answer: The folder {folder} is not there: is its volume mounted?"
+    said = f"disk:{folder} doesn't answer: the folder {folder} is missing: its volume may not be"
     assert daemon.read_log().count(said) == 1
     assert daemon.read_log().count(f"disk:{folder} answers again") == 1
 

@@ -134,7 +134,7 @@ def test_one_that_cannot_start_again_is_tried_again(crew: Crew, tmp_path: Path) 
     keystore.write_text("no folder")
     crew.kill(2)
     eventually(
-        lambda: crew.logged(r"ERROR worker 2 doesn't serve: The store at .*: restarting it") > 1
+        lambda: crew.logged(r"ERROR worker 2 doesn't serve: the store at .*: restarting it") > 1
     )
     keystore.unlink()
     (tmp_path / "away").rename(keystore)

@@ -108,7 +108,7 @@ def test_all_that_is_wrong_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "keystore").write_text("no folder")
     said = refused(tmp_path, *SEVERAL, "--listen", f"127.0.0.1:{free_port()}")
     assert len(said.splitlines()) == 1
-    assert said.startswith(f"kekd: The store at {tmp_path}/keystore failed: ")
+    assert said.startswith(f"kekd: the store at {tmp_path}/keystore failed: ")
 
 
 def test_every_address_that_is_taken_is_told(crew: Crew, tmp_path: Path) -> None:

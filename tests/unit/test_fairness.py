@@ -18,8 +18,9 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import MemoryLocation
+from kekd_server.storage.push import Push
 from kekd_server.storage.registry import Stores
-from kekd_server.storage.store import Push, Store
+from kekd_server.storage.store import Store
 from tests.fixtures.held_driver import HeldDriver
 from tests.unit.test_guard import Memory
 

@@ -73,9 +73,9 @@ def test_folder_of_a_network_or_of_too_many_files_is_not_kept(
 ) -> None:
     make(tmp_path, "a")
     keys = FolderKeys(tmp_path)
-    monkeypatch.setattr(folder_keys, "_MAX_KEPT_KEYS", 0)
+    monkeypatch.setattr(folder_keys, "_MAX_CACHED_KEYS", 0)
     keys.starting_with(EVERY)
-    monkeypatch.setattr(folder_keys, "_MAX_KEPT_KEYS", 1)
+    monkeypatch.setattr(folder_keys, "_MAX_CACHED_KEYS", 1)
     monkeypatch.setattr(os, "major", lambda _: 0)
     keys.starting_with(EVERY)
     keys.starting_with(EVERY)

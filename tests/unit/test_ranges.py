@@ -52,10 +52,10 @@ class Recorded(MemoryDriver):
         self.looked_at: set[str] = set()
         self.listings = 0
 
-    def list(self, wanted: Any, *arguments: Any, **keywords: Any) -> Any:
+    def list(self, names: Any, *arguments: Any, **keywords: Any) -> Any:
         self.listings += 1
-        found = super().list(wanted, *arguments, **keywords)
-        self.looked_at |= {it for it in self._keys if it.startswith(wanted.keys)}
+        found = super().list(names, *arguments, **keywords)
+        self.looked_at |= {it for it in self._keys if it.startswith(names.keys)}
         return found
 
 
@@ -142,34 +142,34 @@ async def test_listing_looks_at_no_names_that_the_rules_cannot_match() -> None:
     assert driver.looked_at == {IndexName(it).key for it in ("a-1", "c")}
 
 
-class Source:
-    """Says whether it was listened to."""
+class Watcher:
+    """Records whether it was polled."""
 
-    patience = 60.0
+    timeout = 60.0
 
     def __init__(self) -> None:
-        self.listened = False
+        self.was_polled = False
 
-    async def batches(self, _: Any) -> Any:
-        self.listened = True
+    async def poll(self, _: Any) -> Any:
+        self.was_polled = True
         yield []
         await asyncio.Event().wait()
 
 
 async def test_watch_of_what_no_rule_can_match_has_the_store_not_looked_at() -> None:
-    source = Source()
-    store = Store(MemoryLocation(), MemoryDriver(), threads=1, source=source)
+    watcher = Watcher()
+    store = Store(MemoryLocation(), MemoryDriver(), threads=1, watcher=watcher)
     described: list[dict[str, Any]] = [{"methods": ["watch", "read"], "indexes": "a-*"}]
     guard = Authorizer(policy_of(described), Metrics())
     service = EnvelopeService(Stores([store]), guard)
     async with service.watch(CALLER, None, "b") as watch:
         assert await watch.next(0.001) is WatchEvent.HEARTBEAT
-        assert not source.listened
+        assert not watcher.was_polled
         assert store.watchers == 1
         service.end_watches()
         assert await watch.next(60) is None
     async with service.watch(CALLER, None, "a"):
-        assert source.listened
+        assert watcher.was_polled
 
 
 async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> None:
@@ -184,7 +184,7 @@ async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> 
 async def test_changes_that_a_watcher_may_not_see_do_not_cut_it_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kekd_server.storage.watch.subscription.MOST_PENDING", 3)
+    monkeypatch.setattr("kekd_server.storage.watch.subscription.MAX_PENDING", 3)
     service, _ = service_of(MemoryDriver(), watch="a-*", read="a-*")
     async with service.watch(CALLER, None, "") as watch:
         store = service._stores.select(None)

@@ -183,7 +183,7 @@ def test_a_busy_writer_is_never_behind(path: Path, reads: list[int], way: str) -
 def test_what_is_kept_is_bounded(
     path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_cache, "_MOST_RECORDS", 3)
+    monkeypatch.setattr(record_cache, "_MAX_RECORDS", 3)
     paths = [path.with_name(str(number)) for number in range(10)]
     for other in paths:
         other.write_bytes(b"1")
@@ -191,7 +191,7 @@ def test_what_is_kept_is_bounded(
     cache = RecordCache()
     for other in paths:
         cache.read(str(other))
-    assert len(cache._kept) <= 3
+    assert len(cache._cached) <= 3
     assert cache.read(str(paths[-1])).record == b"1"
     assert len(reads) == 10
 

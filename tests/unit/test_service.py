@@ -21,8 +21,9 @@ from kekd_server.service import EnvelopeService
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.push import Push
 from kekd_server.storage.registry import Stores
-from kekd_server.storage.store import Push, Store
+from kekd_server.storage.store import Store
 from kekd_server.storage.write_attempt import WriteAttempt
 
 CALLER = Caller("listener:unix", is_local=True, peer="")

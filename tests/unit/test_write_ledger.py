@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from kekd_server.storage.disk import write_ledger
-from kekd_server.storage.disk.write_ledger import MAX_ENTRIES, Outcome, WriteLedger
+from kekd_server.storage.disk.write_ledger import MAX_ENTRIES, EntryStatus, WriteLedger
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import RETENTION
 
@@ -39,7 +39,7 @@ def boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
 
 
 def apply(lock: int, attempt_id: str, written: WriteResult = PUSHED) -> None:
-    with WriteLedger(lock, KEY).applying(attempt_id, written):
+    with WriteLedger(lock, KEY).commit(attempt_id, written):
         pass
 
 
@@ -47,7 +47,7 @@ def apply(lock: int, attempt_id: str, written: WriteResult = PUSHED) -> None:
 def test_applied_write_is_found_with_its_result(lock: int, written: WriteResult) -> None:
     apply(lock, "ff" * 16)
     apply(lock, ID, written)
-    assert WriteLedger(lock, KEY).find(ID) == (Outcome.APPLIED, written, True)
+    assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.APPLIED, written, True)
 
 
 def test_unknown_write_is_not_found(lock: int) -> None:
@@ -56,19 +56,19 @@ def test_unknown_write_is_not_found(lock: int) -> None:
 
 
 def test_write_of_a_process_that_died_while_applying_is_started(lock: int) -> None:
-    with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).applying(ID, PUSHED):
+    with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).commit(ID, PUSHED):
         raise KeyboardInterrupt
-    assert WriteLedger(lock, KEY).find(ID) == (Outcome.STARTED, PUSHED, True)
+    assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.STARTED, PUSHED, True)
 
 
 def test_write_whose_system_call_failed_is_started(lock: int) -> None:
-    with pytest.raises(OSError, match="5"), WriteLedger(lock, KEY).applying(ID, PUSHED):
+    with pytest.raises(OSError, match="5"), WriteLedger(lock, KEY).commit(ID, PUSHED):
         raise OSError(errno.EIO, "5")
-    assert WriteLedger(lock, KEY).find(ID) == (Outcome.STARTED, PUSHED, True)
+    assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.STARTED, PUSHED, True)
 
 
 def test_create_of_what_exists_withdraws_the_entry(lock: int) -> None:
-    with pytest.raises(FileExistsError), WriteLedger(lock, KEY).applying(ID, PUSHED):
+    with pytest.raises(FileExistsError), WriteLedger(lock, KEY).commit(ID, PUSHED):
         raise FileExistsError
     assert WriteLedger(lock, KEY).find(ID) is None
 
@@ -108,10 +108,10 @@ def test_ledger_of_another_host_is_incomplete_for_the_retention(
 
 
 def test_later_entry_of_a_write_counts(lock: int) -> None:
-    with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).applying(ID, DELETED):
+    with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).commit(ID, DELETED):
         raise KeyboardInterrupt
-    WriteLedger(lock, KEY).add(ID, Outcome.APPLIED, PUSHED)
-    assert WriteLedger(lock, KEY).find(ID) == (Outcome.APPLIED, PUSHED, True)
+    WriteLedger(lock, KEY).add(ID, EntryStatus.APPLIED, PUSHED)
+    assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.APPLIED, PUSHED, True)
 
 
 def test_removal_goes_on_where_the_disk_has_no_room_for_an_entry(
@@ -120,7 +120,7 @@ def test_removal_goes_on_where_the_disk_has_no_room_for_an_entry(
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(os, "pwrite", Mock(side_effect=full))
     apply(lock, ID, DELETED)
-    WriteLedger(lock, KEY).add(ID, Outcome.APPLIED)
+    WriteLedger(lock, KEY).add(ID, EntryStatus.APPLIED)
     with pytest.raises(OSError, match="No space"):
         apply(lock, ID, PUSHED)
 
@@ -164,12 +164,12 @@ def test_torn_tail_is_overwritten(lock: int) -> None:
     apply(lock, "ff" * 16)
     os.pwrite(lock, b"torn", os.fstat(lock).st_size)
     apply(lock, ID)
-    assert WriteLedger(lock, KEY).find(ID) == (Outcome.APPLIED, PUSHED, True)
+    assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.APPLIED, PUSHED, True)
 
 
 def test_entry_is_the_last_until_the_same_record_is_written(lock: int) -> None:
     apply(lock, ID)
-    with WriteLedger(lock, "another").applying("ee" * 16, PUSHED):
+    with WriteLedger(lock, "another").commit("ee" * 16, PUSHED):
         pass
     entry = WriteLedger(lock, KEY).find(ID)
     assert entry

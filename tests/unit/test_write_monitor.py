@@ -62,7 +62,7 @@ def test_write_that_hangs_makes_suspect_for_as_long(monkeypatch: pytest.MonkeyPa
     thread.start()
     began.wait(30)
     assert not monitor.is_suspect()
-    monkeypatch.setattr(write_monitor, "_HANG_SECONDS", 0)
+    monkeypatch.setattr(write_monitor, "_MAX_WRITE_SECONDS", 0)
     assert monitor.is_suspect()
     done.set()
     thread.join()

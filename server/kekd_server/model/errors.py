@@ -146,10 +146,10 @@ class StoreMisconfiguredError(KekdError):
 class NoKeystoreError(StoreMisconfiguredError):
     """The place is there, and nothing of a keystore is in it."""
 
-    def __init__(self, where: str, question: str) -> None:
+    def __init__(self, where: str, hint: str) -> None:
         super().__init__(
-            f"There is no keystore in {where}: {question} To make a new one there, run 'kekd init',"
-            " or start kekd with --create-stores."
+            f"no keystore in {where}: {hint}; to create one, run 'kekd init' or start kekd with"
+            " --create-stores."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a store driver must do. The conformance suite in tests/contract holds each one to it."""
+"""What a store driver must do. The conformance suite in tests/contract checks each driver."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
@@ -9,7 +9,8 @@ from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.write_attempt import WriteAttempt
 
 NameRange: TypeAlias = NamePrefix | KeyRanges
-"""Has `keys`, which the keys of its names start with or `is_exact`, and `name_of` for each."""
+"""`keys` are what the keys of its names start with, or equal if `is_exact`. `name_of` returns the
+name of a key in the range."""
 
 MAX_RECORD_BYTES: Final = 2 * MAX_REQUEST_BYTES
 """A longer record isn't an envelope, and isn't read to its end."""
@@ -20,8 +21,6 @@ PROBE_BYTES: Final = MAX_REQUEST_BYTES
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """A record as it is in the store."""
-
     record: bytes = field(repr=False)
     etag: str
     """Opaque; changes whenever the record does."""
@@ -29,64 +28,65 @@ class StoredRecord:
 
 class WriteResult(NamedTuple):
     etag: str
-    """Of what is stored now."""
-    before: str | None
-    """The etag of what it replaced; None for nothing, or where the store doesn't tell."""
+    """Of the record that is stored now."""
+    previous_etag: str | None
+    """Of the record that was replaced; None if there was none, or the store doesn't report it."""
 
 
 class Driver(Protocol):
-    """Keeps one record per index name. Knows nothing of what is in a record.
+    """Keeps one record per index name, and knows nothing about its content.
 
-    Every method but `get_cached` may block, and all may be called from several threads at once, as
-    other processes may call theirs on the same store. Each one is atomic, and a change that was
-    answered has reached stable storage, where the store has such. Cost doesn't grow with the number
-    of records, but for what `list` says.
+    Every method except `get_cached` may block. All may be called from several threads at once, and
+    other processes may use the same store at the same time. Each operation is atomic. Where the
+    store has stable storage, a change is on it when the method returns. Except for `list`, the cost
+    doesn't depend on the number of records.
 
-    A write with an `attempt` is applied at most once for its id, by whichever process: where an
-    earlier attempt was applied, the answer is that one's. Raises `OutcomeUnknownError` where that
-    can't be known: if the attempt is a retry, and what it would leave isn't there. A driver whose
-    `recognizes_attempts` is false ignores attempts, as no other process writes there.
+    A write with an `attempt` is applied at most once for its id, by any process: if an earlier
+    attempt was applied, the method returns the result of that one. It raises `OutcomeUnknownError`
+    if the attempt is a retry, the record isn't the one that it would leave, and the driver can't
+    find out whether an earlier attempt was applied. A driver that no other process writes to may
+    set `recognizes_attempts` to false and ignore attempts.
 
-    Every method raises `StoreUnavailableError` when trying again may help and
-    `StoreMisconfiguredError` when it can't; after the former a change may have happened or not.
-    `StoreTimeoutError` is for what was waited for in vain already, so that it isn't tried again.
+    Every method raises `StoreUnavailableError` if a retry may help, and `StoreMisconfiguredError`
+    if it can't. After a `StoreUnavailableError`, a change may have been applied or not.
+    `StoreTimeoutError` means that the driver already waited, so that callers don't retry.
     """
 
     recognizes_attempts: bool
 
     def open(self, *, create: bool = False) -> bool:
-        """Opens the keystore, and makes one if there is none and `create` is true. Returns whether
-        it made one. Called once, at a start; other methods may be called before it returns.
+        """Opens the keystore, or creates one if there is none and `create` is true. Returns whether
+        it created one. Called once, at startup; other methods may be called before it returns.
 
-        Raises `StoreMisconfiguredError` if there is none: its volume may not be mounted.
+        Raises `StoreMisconfiguredError` if there is none, as its volume may not be mounted.
         """
 
     def check(self) -> None:
-        """Asks the store for as little as tells that it answers. It never makes a keystore in the
-        place of one that was there, as that may come back.
+        """Makes the cheapest request that shows whether the store answers. Never creates a
+        keystore in place of one that has disappeared, as that one may come back.
         """
 
     def check_writes(self) -> None:
-        """Raises what keeps the store from being written, if that is known without a write."""
+        """Raises the error that prevents writes, if it can be found without a write."""
 
     def probe(self) -> None:
-        """Writes something as long as the longest record, and leaves no record of it."""
+        """Writes and removes as many bytes as the longest record has. Leaves no record."""
 
-    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:
-        """The record of `name`. Raises `EnvelopeNotFoundError` if there is none.
+    def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:
+        """Raises `EnvelopeNotFoundError` if the name has no record.
 
-        `once` is for the reader of all there are: what it reads isn't worth keeping in memory.
+        `bypass_cache`: used by full scans, which would evict everything else.
         """
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:
-        """What `get` would answer with, if that is known without waiting for anything; else None.
-        Raises nothing.
+        """Returns the result of `get` if it is known without waiting; otherwise None. Never raises
+        an error.
         """
 
     def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
-        """Stores the record of a name that has none; the etag. Of several at once, one wins.
+        """Stores the first record of a name and returns its etag. Of concurrent calls, one wins.
 
-        Raises `EnvelopeExistsError` if the name has a record, whatever is in it.
+        Raises `EnvelopeExistsError` if the name has a record, even a corrupt one.
         """
 
     def put(
@@ -97,29 +97,28 @@ class Driver(Protocol):
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
-        """Stores a record in place of any that is there.
+        """Stores a record, and replaces any that is there.
 
-        Raises `EtagMismatchError` if `if_etag` isn't None and isn't the etag of the stored record,
-        or there is none.
+        Raises `EtagMismatchError` if `if_etag` is set, and there is no record or its etag differs.
         """
 
     def delete(
         self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
     ) -> str | None:
-        """Removes the record of `name`; the etag it had, or None if there was none.
+        """Removes the record and returns the etag that it had; None if there was no record.
 
-        Raises `EtagMismatchError` if there is one and `if_etag` is neither None nor its etag.
+        Raises `EtagMismatchError` if `if_etag` is set, and the etag of the record differs.
         """
 
     def list(
-        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
+        self, names: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
-        """The first `limit` names of the range whose keys come after that of `after`, sorted by
-        key. A name that is there from the first page to the last is on exactly one.
+        """Returns the first `limit` names of the range whose keys come after that of `after`,
+        sorted by key. A name that exists from the first page to the last is on exactly one page.
 
-        `listing` is the same for all pages of one listing, and for no other; a page may come to
-        another driver on the same store than the one before did.
+        `listing` identifies the listing that the page belongs to. The pages of one listing may come
+        from different drivers on the same store.
         """
 
     def close(self) -> None:
-        """Lets go of connections and files. No other method is called afterwards."""
+        """Releases connections and files. No other method is called afterwards."""

@@ -4,5 +4,5 @@ import hashlib
 
 
 def etag_of(record: bytes) -> str:
-    """Names the content: a record has the same etag whenever and wherever it is read."""
+    """Returns a hash of the content: equal records have equal etags, in every store."""
     return hashlib.blake2b(record, digest_size=16).hexdigest()

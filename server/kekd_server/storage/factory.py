@@ -10,7 +10,7 @@ from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.store_metrics import StoreMetrics
 from kekd_server.observability.tracing import Tracing
 from kekd_server.storage.disk.driver import DiskDriver
-from kekd_server.storage.disk.watcher import DiskSource
+from kekd_server.storage.disk.watcher import DiskWatcher
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.instrumented import InstrumentedDriver
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
@@ -52,7 +52,7 @@ def _disk_store(location: DiskLocation, metrics: StoreMetrics, instrument: Instr
         instrument(driver),
         threads=_DISK_THREADS,
         write_concurrency=_DISK_WRITE_CONCURRENCY,
-        source=DiskSource(driver),
+        watcher=DiskWatcher(driver),
     )
 
 
@@ -60,17 +60,17 @@ def _s3_store(
     location: S3Location, poll: float, metrics: StoreMetrics, instrument: Instrument
 ) -> Store:
     # Imported here, because most daemons have no S3 store and boto3 is slow to import.
-    from kekd_server.storage.s3.driver import CONNECTIONS, S3Driver, connect  # noqa: PLC0415
-    from kekd_server.storage.s3.watcher import S3Source  # noqa: PLC0415
+    from kekd_server.storage.s3.driver import MAX_CONNECTIONS, S3Driver, connect  # noqa: PLC0415
+    from kekd_server.storage.s3.watcher import S3Watcher  # noqa: PLC0415
 
     client = connect(location)
-    driver = S3Driver(client, location, retried=metrics.count_retry)
+    driver = S3Driver(client, location, on_retry=metrics.count_retry)
     return Store(
         # Clients may name the region, also if it comes from AWS's own chain.
         replace(location, region=client.meta.region_name),
         instrument(driver),
-        threads=CONNECTIONS,
+        threads=MAX_CONNECTIONS,
         gets_per_task=1,
-        write_concurrency=CONNECTIONS // 2,  # leaves connections for other calls
-        source=S3Source(driver, poll),
+        write_concurrency=MAX_CONNECTIONS // 2,  # leaves connections for other calls
+        watcher=S3Watcher(driver, poll),
     )

@@ -1,4 +1,4 @@
-"""Whether each store answers and can be written, found out by asking it every few seconds."""
+"""Checks every few seconds whether each store answers and can be written."""
 
 import asyncio
 import logging
@@ -11,12 +11,12 @@ from kekd_server.observability.metrics import Metrics
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
 
-_PAUSE_SECONDS: Final = 5.0
-_WRITES_PAUSE_SECONDS: Final = 1.0
-"""As it takes a write only where there is trouble, whose end should be known soon."""
-_PATIENCE_SECONDS: Final = 4.0
-"""How long a store may take to answer: one that hangs is so known to within nine seconds."""
-_NOT_ASKED: Final = "it was not asked yet"
+_READ_CHECK_INTERVAL: Final = 5.0
+_WRITE_CHECK_INTERVAL: Final = 1.0
+"""Short, as it writes only while writes fail, and the end of that should be noticed soon."""
+_CHECK_TIMEOUT: Final = 4.0
+"""Shows within nine seconds that a store hangs."""
+_UNCHECKED: Final = "not checked yet"
 
 _log = logging.getLogger(__name__)
 
@@ -26,131 +26,134 @@ class StoreHealth:
     name: str
     is_default: bool
     healthy: bool
-    """Whether it answers, and can be written."""
+    """Whether it answers and can be written."""
     readable: bool
     """Whether it answers."""
     error_message: str
     """Why it isn't healthy; empty if it is."""
 
 
-Changed: TypeAlias = Callable[[], Awaitable[None]]
+OnChange: TypeAlias = Callable[[], Awaitable[None]]
 
 
-class _Trouble:
-    """Of one kind: what keeps each store from being read, or from being written."""
+class _CheckResults:
+    """The results of one kind of check, by store: an error message, or empty if it succeeded."""
 
-    def __init__(self, stores: Stores, *, begins: str, ends: str) -> None:
-        """`begins` and `ends` are what the log says then."""
-        self.of = {store.name: _NOT_ASKED for store in stores}
-        self._begins = begins
-        self._ends = ends
+    def __init__(self, stores: Stores, *, failure: str, recovery: str) -> None:
+        """`failure` and `recovery` are the log messages of the transitions."""
+        self.errors = {store.name: _UNCHECKED for store in stores}
+        self._failure = failure
+        self._recovery = recovery
 
-    def note(self, name: str, error_message: str) -> bool:
-        """Whether it changed. Logs its begin and its end, whatever else is wrong meanwhile."""
-        before, self.of[name] = self.of[name], error_message
-        if error_message and before in ("", _NOT_ASKED):
-            _log.error("%s %s: %s", name, self._begins, error_message)
-        elif not error_message and before not in ("", _NOT_ASKED):
-            _log.warning("%s %s", name, self._ends)
-        return error_message != before
+    def has_failed(self, name: str) -> bool:
+        return self.errors[name] not in ("", _UNCHECKED)
+
+    def set(self, name: str, error: str) -> bool:
+        """Returns whether the result changed. Logs failed/recovered transitions only."""
+        had_failed, previous = self.has_failed(name), self.errors[name]
+        self.errors[name] = error
+        if error and not had_failed:
+            _log.error("%s %s: %s", name, self._failure, error)
+        elif had_failed and not error:
+            _log.warning("%s %s", name, self._recovery)
+        return error != previous
 
 
 class Health:
-    """What is known of the stores. One that has yet to be asked isn't healthy."""
+    """The health of the stores. A store is unhealthy until it is checked."""
 
     def __init__(self, stores: Stores, metrics: Metrics) -> None:
         self._stores = stores
         self._metrics = metrics
-        self._reads = _Trouble(stores, begins="doesn't answer", ends="answers again")
-        self._writes = _Trouble(stores, begins="can't be written", ends="can be written again")
+        self._reads = _CheckResults(stores, failure="doesn't answer", recovery="answers again")
+        self._writes = _CheckResults(
+            stores, failure="can't be written", recovery="can be written again"
+        )
 
     def stores(self) -> Sequence[StoreHealth]:
-        """The default one first."""
+        """Returns the default store first."""
         return [
             self._health_of(store.name, is_default=number == 0)
             for number, store in enumerate(self._stores)
         ]
 
-    async def run(self, changed: Changed) -> None:
-        """Asks each store for as long as it is let, and tells when anything changed. One that hangs
-        holds up no other, and writes that hang don't hold up what is asked about reads.
+    async def run(self, on_change: OnChange) -> None:
+        """Checks the stores until it is cancelled. A store that hangs doesn't delay the checks of
+        the others, and writes that hang don't delay the checks of reads.
         """
         async with asyncio.TaskGroup() as group:
             for store in self._stores:
-                group.create_task(self._keep_reading(store, changed))
-                group.create_task(self._keep_writing(store, changed))
+                group.create_task(self._run_read_checks(store, on_change))
+                group.create_task(self._run_write_checks(store, on_change))
 
-    async def _keep_reading(self, store: Store, changed: Changed) -> None:
+    async def _run_read_checks(self, store: Store, on_change: OnChange) -> None:
         while True:
-            await self._ask_about_reads(store, changed)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._check_reads(store, on_change)
+            await asyncio.sleep(_READ_CHECK_INTERVAL)
 
-    async def _keep_writing(self, store: Store, changed: Changed) -> None:
+    async def _run_write_checks(self, store: Store, on_change: OnChange) -> None:
         while True:
-            if self._may_be_readable(store):
-                await self._ask_about_writes(store, changed)
-            await asyncio.sleep(_WRITES_PAUSE_SECONDS)
+            if not self._reads.has_failed(store.name):
+                await self._check_writes(store, on_change)
+            await asyncio.sleep(_WRITE_CHECK_INTERVAL)
 
-    async def _ask_about_reads(self, store: Store, changed: Changed) -> None:
-        said = await self._answer(store, store.check, self._reads, changed)
-        await self._note(store, self._reads, said, changed)
+    async def _check_reads(self, store: Store, on_change: OnChange) -> None:
+        error = await self._run_check(store, store.check, self._reads, on_change)
+        await self._set(store, self._reads, error, on_change)
 
-    async def _ask_about_writes(self, store: Store, changed: Changed) -> None:
-        said = await self._answer(store, store.check_writes, self._writes, changed)
-        if said:
-            # What is gone altogether is no trouble of writes.
-            await self._ask_about_reads(store, changed)
-        if self._may_be_readable(store):
-            await self._note(store, self._writes, said, changed)
+    async def _check_writes(self, store: Store, on_change: OnChange) -> None:
+        error = await self._run_check(store, store.check_writes, self._writes, on_change)
+        if error:
+            # If the store is down altogether, that is not reported as a failure of writes.
+            await self._check_reads(store, on_change)
+        if not self._reads.has_failed(store.name):
+            await self._set(store, self._writes, error, on_change)
 
-    def _may_be_readable(self, store: Store) -> bool:
-        return self._reads.of[store.name] in ("", _NOT_ASKED)
-
-    async def _answer(
+    async def _run_check(
         self,
         store: Store,
         check: Callable[[], Awaitable[None]],
-        error_message: _Trouble,
-        changed: Changed,
+        results: _CheckResults,
+        on_change: OnChange,
     ) -> str:
-        """What is wrong; that there is no answer is noted meanwhile."""
-        # Never a second time while one hangs: they would take up the threads of the calls.
-        asked = asyncio.create_task(_trouble_of(store, check))
-        done, _ = await asyncio.wait([asked], timeout=_PATIENCE_SECONDS)
+        """Returns the error message. Reports a timeout while the check still runs."""
+        # A check that hangs is never started again, or it would take up the check threads.
+        task = asyncio.create_task(_error_of(store, check))
+        done, _ = await asyncio.wait([task], timeout=_CHECK_TIMEOUT)
         if not done:
-            await self._note(store, error_message, f"no answer in {_PATIENCE_SECONDS:g} s", changed)
-        return await asked
+            await self._set(store, results, f"no answer in {_CHECK_TIMEOUT:g} s", on_change)
+        return await task
 
-    async def _note(
-        self, store: Store, error_message: _Trouble, said: str, changed: Changed
+    async def _set(
+        self, store: Store, results: _CheckResults, error: str, on_change: OnChange
     ) -> None:
-        if error_message.note(store.name, said):
-            now = self._health_of(store.name)
-            store_metrics = self._metrics.stores.store(store.name)
-            store_metrics.set_health(is_up=now.healthy, is_readable=now.readable)
-            await changed()
+        if results.set(store.name, error):
+            health = self._health_of(store.name)
+            metrics = self._metrics.stores.store(store.name)
+            metrics.set_health(is_up=health.healthy, is_readable=health.readable)
+            await on_change()
 
     def _health_of(self, name: str, *, is_default: bool = False) -> StoreHealth:
-        reads, writes = self._reads.of[name], self._writes.of[name]
-        if writes not in ("", _NOT_ASKED):
-            writes = f"it can be read and not written: {writes}"
-        error_message = reads or writes
+        read_error, write_error = self._reads.errors[name], self._writes.errors[name]
+        if self._writes.has_failed(name):
+            write_error = f"it can be read but not written: {write_error}"
+        error_message = read_error or write_error
         return StoreHealth(
             name,
             is_default=is_default,
             healthy=not error_message,
-            readable=not reads,
+            readable=not read_error,
             error_message=error_message,
         )
 
 
-async def _trouble_of(store: Store, check: Callable[[], Awaitable[None]]) -> str:
-    """Empty if there is none."""
+async def _error_of(store: Store, check: Callable[[], Awaitable[None]]) -> str:
+    """Returns an error message; empty if the check succeeds."""
     try:
         await check()
     except KekdError as error:
         return str(error)
-    except Exception:  # noqa: BLE001  (whatever it was, it has to be asked again)
-        _log.exception("%s can't be asked whether it is well", store.name)
-        return "internal error: the daemon's log has it"
+    except Exception:  # noqa: BLE001  (after any error, the checks must continue)
+        _log.exception("%s: the health check failed", store.name)
+        return "internal error: see the daemon's log"
     return ""

@@ -1,4 +1,4 @@
-"""A driver whose every operation is counted, timed and traced."""
+"""Counts, times and traces the operations of a driver."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,9 +31,9 @@ class InstrumentedDriver:
         self._store = store
         self._metrics = metrics
         self._tracing = tracing
-        self._writes = WriteMonitor()
-        self._read_once = 0
-        metrics.bind_gets(lambda: self._read_once)
+        self._write_monitor = WriteMonitor()
+        self._uncached_gets = 0
+        metrics.bind_gets(lambda: self._uncached_gets)
         self.recognizes_attempts = driver.recognizes_attempts
         self.get_cached = driver.get_cached
         self.close = driver.close
@@ -47,8 +47,8 @@ class InstrumentedDriver:
             self._driver.check()
 
     def check_writes(self) -> None:
-        """Tries one where the last have failed."""
-        if self._writes.is_suspect():
+        """Tries a write if recent ones failed or hang."""
+        if self._write_monitor.is_suspect():
             self.probe()
         else:
             self._driver.check_writes()
@@ -57,15 +57,17 @@ class InstrumentedDriver:
         with self._operation("probe"):
             self._driver.probe()
 
-    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:
-        """One of many is only counted: to time it would take half as long as to read it."""
-        if once:
+    def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:
+        """Gets that bypass the cache are only counted: timing one costs half as much as the read
+        itself.
+        """
+        if bypass_cache:
             try:
-                stored = self._driver.get(name, once=True)
+                stored = self._driver.get(name, bypass_cache=True)
             except KekdError as error:
                 self._metrics.count_operation("get", error.reason)
                 raise
-            self._read_once += 1
+            self._uncached_gets += 1
             return stored
         with self._operation("get"):
             return self._driver.get(name)
@@ -92,40 +94,40 @@ class InstrumentedDriver:
             return self._driver.delete(name, if_etag=if_etag, attempt=attempt)
 
     def list(
-        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
+        self, names: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
         with self._operation("list"):
-            return self._driver.list(wanted, after, limit, listing=listing)
+            return self._driver.list(names, after, limit, listing=listing)
 
     def _operation(self, name: str) -> AbstractContextManager[None]:
-        timed = _Timed(name, self._metrics, self._writes)
+        timer = _OperationTimer(name, self._metrics, self._write_monitor)
         if self._tracing is None:
-            return timed
-        return self._traced(self._tracing, name, timed)
+            return timer
+        return self._trace(self._tracing, name, timer)
 
     @contextmanager
-    def _traced(self, tracing: Tracing, name: str, timed: "_Timed") -> Iterator[None]:
-        with tracing.operation(self._store, name), timed:
+    def _trace(self, tracing: Tracing, name: str, timer: "_OperationTimer") -> Iterator[None]:
+        with tracing.operation(self._store, name), timer:
             yield
 
 
-class _Timed:
-    """A class, as a generator takes longer."""
+class _OperationTimer:
+    """Times an operation and reports its outcome. A class, as a generator takes longer."""
 
-    def __init__(self, operation: str, metrics: StoreMetrics, writes: WriteMonitor) -> None:
+    def __init__(self, operation: str, metrics: StoreMetrics, write_monitor: WriteMonitor) -> None:
         self._operation = operation
         self._metrics = metrics
-        self._writes = writes if operation in _WRITES else None
+        self._write_monitor = write_monitor if operation in _WRITES else None
 
     def __enter__(self) -> None:
-        if self._writes:
-            self._writes.begin()
-        self._begun = perf_counter()
+        if self._write_monitor:
+            self._write_monitor.begin()
+        self._start = perf_counter()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         outcome = "ok" if error is None else getattr(error, "reason", Reason.INTERNAL)
-        self._metrics.observe_operation(self._operation, outcome, perf_counter() - self._begun)
-        if self._writes:
-            self._writes.end(error, stores_something=_WRITES[self._operation])
+        self._metrics.observe_operation(self._operation, outcome, perf_counter() - self._start)
+        if self._write_monitor:
+            self._write_monitor.end(error, stores_something=_WRITES[self._operation])

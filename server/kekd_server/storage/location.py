@@ -1,4 +1,4 @@
-"""Where a store is: what a request names, and what the daemon was given, in one form."""
+"""The location of a store, as a request names it and as the daemon is configured."""
 
 import os.path
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from kekd_common.limits import (
 from kekd_server.model.errors import InvalidRequestError
 
 AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
-"""Where a request names its bucket: in the path, or as part of the host; `auto` is the path at an
-endpoint that was given, and botocore's choice at AWS.
+"""Where an S3 request has the bucket: in the path, or in the host name. `auto` uses the path for a
+configured endpoint, and botocore's choice for AWS.
 """
 
 
@@ -25,7 +25,7 @@ class MemoryLocation:
         return "memory"
 
     def check_lengths(self) -> None:
-        """It has none."""
+        """There is nothing to check."""
 
     def matches(self, asked: "Location") -> bool:
         return isinstance(asked, MemoryLocation)
@@ -35,17 +35,17 @@ class MemoryLocation:
 class DiskLocation:
     path: str
     alias: str = field(default="", compare=False)
-    """Another path to the same folder: of a configured one, where its links lead."""
+    """Another path to the same folder: the target of its symlinks."""
 
     def __str__(self) -> str:
         return f"disk:{self.path}"
 
     def check_lengths(self) -> None:
-        """Raises `InvalidRequestError` for a path that no system takes."""
+        """Raises `InvalidRequestError` if the path is too long to exist."""
         _check_length("disk.path", self.path, MAX_PATH_BYTES)
 
     def matches(self, asked: "Location") -> bool:
-        """Compares text alone: a path that a caller chose never reaches the filesystem."""
+        """Compares only text: a path from a request never reaches the filesystem."""
         return isinstance(asked, DiskLocation) and os.path.normpath(asked.path) in (
             os.path.normpath(self.path),
             self.alias,
@@ -56,7 +56,7 @@ class DiskLocation:
 class S3Location:
     bucket: str
     prefix: str = ""
-    """Cleaned of slashes that mean nothing."""
+    """Without redundant slashes."""
     region: str | None = None
     endpoint: str | None = None
     addressing_style: AddressingStyle = field(default="auto", compare=False)
@@ -69,7 +69,7 @@ class S3Location:
         return f"s3:{self.bucket}/{self.prefix}".rstrip("/")
 
     def check_lengths(self) -> None:
-        """Raises `InvalidRequestError` for what no bucket, key or URL can be."""
+        """Raises `InvalidRequestError` if a part is too long to exist."""
         _check_length("s3.bucket", self.bucket, MAX_BUCKET_BYTES)
         _check_length("s3.prefix", self.prefix, MAX_PREFIX_BYTES)
         _check_length("s3.region", self.region or "", MAX_REGION_BYTES)
@@ -84,16 +84,16 @@ class S3Location:
         )
 
 
-def _check_length(what: str, text: str, most: int) -> None:
-    if (size := len(text.encode())) > most:
+def _check_length(field: str, text: str, limit: int) -> None:
+    if (size := len(text.encode())) > limit:
         raise InvalidRequestError(
-            f"config_location can't exist: {what} has {size} bytes, and {most} is the most; name a"
-            " store that the daemon has, or leave config_location out."
+            f"invalid config_location: {field} has {size} bytes, and the limit is {limit}; name one"
+            " of the daemon's stores, or omit config_location."
         )
 
 
 def clean_prefix(prefix: str) -> str:
-    """Without slashes at its ends or doubled ones, which is where CyborgDB 0.18 writes."""
+    """Removes slashes at the ends and double slashes, as CyborgDB 0.18 does."""
     return "/".join(filter(None, prefix.split("/")))
 
 

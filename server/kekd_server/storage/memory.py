@@ -1,4 +1,4 @@
-"""Envelopes in this process's memory: for tests and for a try-out."""
+"""Envelopes in the memory of this process, for tests and for a first try."""
 
 import threading
 from bisect import bisect_left, insort
@@ -23,19 +23,18 @@ class MemoryDriver:
         self._keys: list[str] = []
 
     def open(self, *, create: bool = False) -> bool:  # noqa: ARG002
-        """There is nothing to make."""
         return False
 
     def check(self) -> None:
-        """It answers."""
+        """Always succeeds."""
 
     def check_writes(self) -> None:
-        """It can."""
+        """Always succeeds."""
 
     def probe(self) -> None:
-        """There is nothing that could fail."""
+        """Always succeeds."""
 
-    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:  # noqa: ARG002
+    def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:  # noqa: ARG002
         stored = self.get_cached(name)
         if stored is None:
             raise EnvelopeNotFoundError(name.value)
@@ -66,10 +65,10 @@ class MemoryDriver:
         attempt: WriteAttempt | None = None,  # noqa: ARG002
     ) -> WriteResult:
         with self._lock:
-            before = self._etag(name)
-            if if_etag is not None and if_etag != before:
+            previous_etag = self._etag(name)
+            if if_etag is not None and if_etag != previous_etag:
                 raise EtagMismatchError(name.value)
-            return WriteResult(self._set(name, record), before)
+            return WriteResult(self._set(name, record), previous_etag)
 
     def delete(
         self,
@@ -79,25 +78,25 @@ class MemoryDriver:
         attempt: WriteAttempt | None = None,  # noqa: ARG002
     ) -> str | None:
         with self._lock:
-            before = self._etag(name)
-            if before is None:
+            previous_etag = self._etag(name)
+            if previous_etag is None:
                 return None
-            if if_etag is not None and if_etag != before:
+            if if_etag is not None and if_etag != previous_etag:
                 raise EtagMismatchError(name.value)
             del self._records[name.key]
             del self._keys[bisect_left(self._keys, name.key)]
-            return before
+            return previous_etag
 
     def list(
         self,
-        wanted: NameRange,
+        names: NameRange,
         after: IndexName | None,
         limit: int,
         *,
         listing: str,  # noqa: ARG002
     ) -> list[IndexName]:
         with self._lock:
-            return list(islice(names_in_order(self._keys, wanted, after), limit))
+            return list(islice(names_in_order(self._keys, names, after), limit))
 
     def close(self) -> None:
         self._records.clear()

@@ -1,4 +1,4 @@
-"""The stores that the daemon was given, and which of them a request means."""
+"""The configured stores. A request selects one of them."""
 
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -13,21 +13,21 @@ selected: Final[ContextVar[str]] = ContextVar("selected", default="")
 
 
 class Stores:
-    """A fixed set. A request selects one and can't add one: that is what keeps a caller from
-    making the daemon open a path or bucket of the caller's choosing.
+    """A fixed set. A request can't add a store, so a caller can't make the daemon open a path or a
+    bucket of the caller's choice.
     """
 
     def __init__(self, stores: Sequence[Store]) -> None:
-        """The first one is the default."""
+        """The first store is the default."""
         self._stores = stores
 
     def __iter__(self) -> Iterator[Store]:
-        """The default one first."""
+        """Yields the default store first."""
         return iter(self._stores)
 
     def select(self, asked: Location | None) -> Store:
-        """Raises `StoreNotConfiguredError` unless one of them is meant."""
-        store = self._stores[0] if asked is None else self._found(asked)
+        """Raises `StoreNotConfiguredError` if no store matches."""
+        store = self._stores[0] if asked is None else self._find(asked)
         selected.set(store.name)
         return store
 
@@ -39,11 +39,11 @@ class Stores:
         for store in self._stores:
             store.close()
 
-    def _found(self, asked: Location) -> Store:
+    def _find(self, asked: Location) -> Store:
         for store in self._stores:
             if store.location.matches(asked):
                 return store
         raise StoreNotConfiguredError(
-            f"config_location {asked!s:.200} matches none of the daemon's stores: leave it out for"
-            " the default store, or have the daemon configured with it."
+            f"config_location {asked!s:.200} matches none of the daemon's stores: omit it to use"
+            " the default store, or configure the daemon with this store."
         )

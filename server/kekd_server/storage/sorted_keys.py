@@ -1,4 +1,4 @@
-"""Names by their keys, where those are sorted in memory."""
+"""Names in the order of their keys, from keys that are sorted in memory."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,13 @@ from kekd_server.storage.driver import NameRange
 
 
 def names_in_order(
-    keys: Sequence[str], wanted: NameRange, after: IndexName | None
+    keys: Sequence[str], names: NameRange, after: IndexName | None
 ) -> Iterator[IndexName]:
-    """The names of the range whose keys come after that of `after`."""
-    past = bisect_right(keys, after.key) if after else 0
-    for first in wanted.keys:
-        for at in range(max(past, bisect_left(keys, first)), len(keys)):
-            if not keys[at].startswith(first):
+    """Yields the names of the range whose keys come after that of `after`."""
+    start = bisect_right(keys, after.key) if after else 0
+    for prefix in names.keys:
+        for position in range(max(start, bisect_left(keys, prefix)), len(keys)):
+            if not keys[position].startswith(prefix):
                 break
-            if name := wanted.name_of(keys[at]):
+            if name := names.name_of(keys[position]):
                 yield name

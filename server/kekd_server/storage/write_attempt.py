@@ -1,4 +1,4 @@
-"""One attempt of a write that its caller may send again."""
+"""One attempt of a write that the client may send again."""
 
 import hashlib
 import secrets
@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, Self
 
 ID_BYTES: Final = 16
 RETENTION: Final = 60.0
-"""Seconds for which a store recognises the attempts of a write, at least. It is longer than clients
-retry, and longer than a request waits in the network before its connection counts as dead.
+"""Seconds for which a store recognizes the attempts of a write, at least. Clients retry for less
+time, and a connection counts as dead before a request has waited in the network for that long.
 """
 
 
@@ -20,7 +20,7 @@ class WriteAttempt(NamedTuple):
 
     @classmethod
     def derive(cls, parts: Iterable[bytes], *, is_retry: bool) -> Self:
-        """The attempt of the write that these parts name. Equal parts give the same id."""
+        """Returns the attempt of the write that `parts` identify. Equal parts give equal ids."""
         digest = hashlib.blake2b(digest_size=ID_BYTES)
         for part in parts:
             digest.update(len(part).to_bytes(4))
@@ -29,10 +29,10 @@ class WriteAttempt(NamedTuple):
 
     @classmethod
     def single(cls) -> Self:
-        """The only attempt of a write."""
+        """Returns the only attempt of a write."""
         return cls(secrets.token_hex(ID_BYTES))
 
     def entry(self, number: int) -> Self:
-        """The attempt of one entry of a batch."""
+        """Returns the attempt of one entry of a batch."""
         parts = (bytes.fromhex(self.id), number.to_bytes(4))
         return self.derive(parts, is_retry=self.is_retry)

@@ -1,4 +1,4 @@
-"""How the writes to a store end, which says when its next check has to try one."""
+"""Monitors how the writes to a store end, to decide whether its next check has to try one."""
 
 import threading
 import time
@@ -10,14 +10,20 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 
-_HANG_SECONDS: Final = 2.0
-"""Many times what a disk takes. One that waits for a lock as long is told from it by the probe."""
+_MAX_WRITE_SECONDS: Final = 2.0
+"""Many times what a disk takes. A write that waits this long for a lock is suspect too; the probe
+then succeeds."""
 
-_FAILURES: Final = (OSError, StoreMisconfiguredError, StoreUnavailableError, StoreTimeoutError)
+_STORE_ERRORS: Final = (
+    OSError,
+    StoreMisconfiguredError,
+    StoreUnavailableError,
+    StoreTimeoutError,
+)
 
 
 class WriteMonitor:
-    """Told of the beginning and the end of each write, by the thread that makes it."""
+    """Called at the start and the end of each write, by the thread that writes."""
 
     def __init__(self) -> None:
         self._has_failed = False
@@ -27,14 +33,14 @@ class WriteMonitor:
         self._running[threading.get_ident()] = time.monotonic()
 
     def end(self, error: BaseException | None, *, stores_something: bool) -> None:
-        """A removal that succeeds tells nothing about a disk that is full, nor does a conflict."""
+        """A removal or a conflict doesn't clear an earlier failure: both succeed on a full disk."""
         del self._running[threading.get_ident()]
-        if isinstance(error, _FAILURES):
+        if isinstance(error, _STORE_ERRORS):
             self._has_failed = True
         elif error is None and stores_something:
             self._has_failed = False
 
     def is_suspect(self) -> bool:
         """Whether the last write failed, or one takes so long that it may never end."""
-        oldest = time.monotonic() - _HANG_SECONDS
-        return self._has_failed or any(it < oldest for it in list(self._running.values()))
+        oldest = time.monotonic() - _MAX_WRITE_SECONDS
+        return self._has_failed or any(start < oldest for start in list(self._running.values()))

@@ -1,4 +1,4 @@
-"""The writes of one store that are running or ended lately, by the ids of their attempts."""
+"""The writes to one store that are running or ended recently, by the ids of their attempts."""
 
 import asyncio
 import math
@@ -17,28 +17,28 @@ from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
 
 T = TypeVar("T")
 IsAbandoned: TypeAlias = Callable[[], bool]
-"""Whether a caller doesn't wait any more."""
+"""Whether a caller has stopped waiting."""
 
 MAX_OUTCOMES: Final = 65_536
-"""How many outcomes are remembered, at some 300 bytes each."""
+"""Outcomes that are remembered, of some 300 bytes each."""
 
-_AMBIGUOUS: Final = (StoreUnavailableError, StoreTimeoutError, OutcomeUnknownError)
+_AMBIGUOUS_ERRORS: Final = (StoreUnavailableError, StoreTimeoutError, OutcomeUnknownError)
 
 
-class _Running(NamedTuple):
+class _RunningWrite(NamedTuple):
     work: asyncio.Future[Any]
     waiters: list[IsAbandoned]
 
 
-class Outcome(NamedTuple):
+class WriteOutcome(NamedTuple):
     is_refusal: bool
-    """Whether the write changed nothing, so that the next attempt is like a first one."""
+    """Whether the write changed nothing, so that the next attempt runs like a first one."""
     result: Any
     expires: float
 
 
 def never_abandoned() -> bool:
-    """Of a caller who waits to the end."""
+    """For a caller that waits to the end."""
     return False
 
 
@@ -47,39 +47,39 @@ class WriteOutcomes:
 
     An outcome is remembered for `RETENTION` seconds, or until `MAX_OUTCOMES` others followed. After
     a refusal, the next attempt runs like a first one. A failure that leaves open whether the store
-    applied the write is not remembered. For the event loop alone.
+    applied the write is not remembered. Use it on the event loop only.
     """
 
     def __init__(self, *, max_outcomes: int = MAX_OUTCOMES) -> None:
-        self._running: dict[str, _Running] = {}
-        self._ended: OrderedDict[str, Outcome] = OrderedDict()
+        self._running: dict[str, _RunningWrite] = {}
+        self._ended: OrderedDict[str, WriteOutcome] = OrderedDict()
         self._max = max_outcomes
         self._last_dropped = -math.inf
-        """When an outcome was dropped before its time."""
+        """When an outcome was last dropped before it expired."""
 
     def may_have_forgotten(self, attempt: WriteAttempt) -> bool:
-        """Whether an earlier attempt may have ended lately and isn't remembered."""
+        """Whether an earlier attempt may have ended recently without being remembered."""
         if attempt.id in self._running or attempt.id in self._ended:
             return False
         return time.monotonic() - self._last_dropped < RETENTION
 
     def is_abandoned(self, attempt_id: str) -> bool:
-        """Whether every caller who waits for a running write has gone."""
-        return all(has_gone() for has_gone in self._running[attempt_id].waiters)
+        """Whether every caller that waited for a running write is gone."""
+        return all(is_gone() for is_gone in self._running[attempt_id].waiters)
 
-    def find(self, attempt_id: str) -> Outcome | None:
+    def find(self, attempt_id: str) -> WriteOutcome | None:
         self._expire()
         return self._ended.get(attempt_id)
 
     def add(self, attempt_id: str, ended: object) -> None:
-        """Remembers the result of a write or its refusal, and no failure that leaves it open."""
+        """Remembers a result or a refusal. Ignores a failure that leaves the outcome open."""
         is_failure = isinstance(ended, BaseException)
-        is_refusal = isinstance(ended, KekdError) and not isinstance(ended, _AMBIGUOUS)
+        is_refusal = isinstance(ended, KekdError) and not isinstance(ended, _AMBIGUOUS_ERRORS)
         if is_failure and not is_refusal:
             return
         self._ended.pop(attempt_id, None)
         result = None if is_refusal else ended
-        self._ended[attempt_id] = Outcome(is_refusal, result, time.monotonic() + RETENTION)
+        self._ended[attempt_id] = WriteOutcome(is_refusal, result, time.monotonic() + RETENTION)
         while len(self._ended) > self._max:
             self._ended.popitem(last=False)
             self._last_dropped = time.monotonic()
@@ -90,8 +90,9 @@ class WriteOutcomes:
         work: Callable[[WriteAttempt], Awaitable[T]],
         is_abandoned: IsAbandoned = never_abandoned,
     ) -> T:
-        """The result of the write, from this attempt or an earlier one. The work goes on even if
-        this caller is cancelled. A list is the result of a batch, whose entries `add` remembers.
+        """Returns the result of the write, from this attempt or an earlier one. The work continues
+        if this caller is cancelled. A list is the result of a batch, and is not remembered: `add`
+        remembers its entries.
         """
         if outcome := self.find(attempt.id):
             if not outcome.is_refusal:
@@ -105,8 +106,8 @@ class WriteOutcomes:
 
     def _start(
         self, attempt: WriteAttempt, work: Callable[[WriteAttempt], Awaitable[T]]
-    ) -> _Running:
-        running = _Running(asyncio.ensure_future(work(attempt)), [])
+    ) -> _RunningWrite:
+        running = _RunningWrite(asyncio.ensure_future(work(attempt)), [])
         self._running[attempt.id] = running
         running.work.add_done_callback(lambda ended: self._end(attempt.id, ended))
         return running

@@ -154,7 +154,7 @@ def test_a_folder_that_stays_away_ends_its_watches(keystore: Path, watch: Watch)
     keystore.rename(keystore.with_name("hidden"))
     failure: Any = watch.failure()
     assert failure.code() is grpc.StatusCode.UNAVAILABLE
-    assert "aren't noticed any more" in failure.details()
+    assert "could not be polled for changes" in failure.details()
 
 
 def test_a_folder_that_is_not_there_is_not_watched(

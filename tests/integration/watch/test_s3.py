@@ -86,7 +86,7 @@ def test_a_bucket_that_could_not_be_reached_is_told_as_a_gap(
 ) -> None:
     watch = open_watch(behind_proxy)
     proxy.tell(then=refuse)
-    while "changes aren't noticed" not in behind_proxy.read_log():
+    while "changes are missed" not in behind_proxy.read_log():
         time.sleep(0.05)
     proxy.tell()
     assert watch.next() == Told("resync")

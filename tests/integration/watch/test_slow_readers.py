@@ -18,7 +18,7 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.storage.watch.subscription import MOST_PENDING
+from kekd_server.storage.watch.subscription import MAX_PENDING
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.watch import OpenWatch
@@ -60,7 +60,7 @@ def megabytes(daemon: Daemon) -> int:
 
 def name(number: int) -> str:
     """Again and again the same, and of what can be pending at once no two, which would be one."""
-    return f"{number % (MOST_PENDING + 2000):0>200}"
+    return f"{number % (MAX_PENDING + 2000):0>200}"
 
 
 def write(client: kekd.Client, changes: range) -> None:

@@ -1,9 +1,9 @@
 """Envelopes in a CyborgDB keystore folder.
 
-PATH/_catalog/config/<key>    the records, where CyborgDB 0.18 has them
-PATH/_kekd/tmp/<number>/      files being written, in a folder for each thread that writes
-PATH/_kekd/locks/             one of these is held while a record is written or removed; it lists
-                              the writes of the last minute (write_ledger)
+PATH/_catalog/config/<key>    the records, where CyborgDB 0.18 keeps them
+PATH/_kekd/tmp/<number>/      files being written, in one folder per writing thread
+PATH/_kekd/locks/<number>     lock files; the one of a record is held during each write, and lists
+                              the writes of the last minute (see write_ledger)
 """
 
 import errno
@@ -41,14 +41,14 @@ from kekd_server.storage.sorted_keys import names_in_order
 from kekd_server.storage.write_attempt import WriteAttempt
 
 _LOCKS: Final = 256
-_LOCK_SECONDS: Final = 5.0
-_LOCK_PAUSE_SECONDS: Final = 0.002
-_KEY_BYTES: Final = 60
-"""Of a kept key, apart from its text."""
+_LOCK_TIMEOUT: Final = 5.0
+_MAX_LOCK_RETRY_INTERVAL: Final = 0.002
+_KEY_OVERHEAD_BYTES: Final = 60
+"""What a cached key takes besides its text."""
 _MAX_LISTING_BYTES: Final = 192 * 2**20
-"""Of the keys of listings under way: those of two million envelopes, or of fewer listings."""
+"""Keys of running listings: enough for two million envelopes in all."""
 
-_PASSING: Final = {
+_TRANSIENT_ERRORS: Final = {
     errno.EAGAIN,
     errno.EBUSY,
     errno.EINTR,
@@ -59,20 +59,21 @@ _PASSING: Final = {
     errno.ESTALE,
     errno.ETIMEDOUT,
 }
-"""Errors that may be gone at the next try; any other needs the operator."""
+"""Errors that may be gone at the next try. Any other needs the operator."""
 
 _log = logging.getLogger(__name__)
 
 
 class DiskDriver:
-    """A folder with a file for each envelope, read and written by any number of processes.
+    """A folder with one file per envelope, shared by any number of processes.
 
-    Between kekd daemons every method is atomic: create by link(2), which fails if the name is
-    taken; all writes under a lock, so that nobody writes between looking at an etag and replacing
-    the file, and so that every daemon recognises the attempts of one write. CyborgDB itself takes
-    no lock and creates by look-then-rename. So a write of its own that falls into the few
-    microseconds between those two steps of ours, or the other way round, can be lost: let one of
-    them do the writing.
+    Between kekd daemons every method is atomic. A create uses link(2), which fails if the file
+    exists. Every write holds a lock, so that no daemon writes between the check of an etag and the
+    replacement of the file, and so that every daemon recognizes the attempts of one write.
+
+    CyborgDB takes no lock, and creates with a check followed by a rename. If CyborgDB and kekd
+    write the same envelope within a few microseconds, one of the writes can be lost. Let only one
+    of them write.
     """
 
     recognizes_attempts = True
@@ -84,34 +85,32 @@ class DiskDriver:
         self._locks = root / layout.LOCKS
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
-        self._translated = _Translated(root, self._records)
+        self._translate_os_errors = _OsErrorTranslator(root, self._records)
         self._folder_keys = FolderKeys(self._records)
         self._listings = BoundedCache[tuple[str, tuple[str, ...]], _Listing](
             max_bytes=_MAX_LISTING_BYTES
         )
         self._listings_lock = threading.Lock()
-        self._own = _OwnFolder(self._temporary, count())
+        self._thread_folder = _ThreadFolder(self._temporary, count())
 
     def open(self, *, create: bool = False) -> bool:
-        with self._translated:
+        with self._translate_os_errors:
             is_new = layout.open_keystore(self._root, create=create)
             _remove_abandoned(self._temporary)
         return is_new
 
     def check(self) -> None:
-        """A look at the folder, which the kernel may answer from memory: of a disk that fails it
-        needn't know.
-        """
-        with self._translated:
+        """Calls stat(2) on the folder, which may succeed from memory while the disk fails."""
+        with self._translate_os_errors:
             os.stat(self._records)
-        # kekd's folders are missing where a copy of the keystore took its place, or where kekd
-        # started on a disk that can't be written: `check_writes` reports why.
+        # kekd's folders are missing after a copy replaced the keystore, or if kekd started on a
+        # disk that can't be written. `check_writes` reports the reason.
         with suppress(OSError):
             layout.restore(self._root)
 
     def check_writes(self) -> None:
-        """A disk without room for a record is tried, whether or not anybody wrote to it."""
-        with self._translated:
+        """Probes a disk without room for a record, even if no write has failed yet."""
+        with self._translate_os_errors:
             disk = os.statvfs(self._root)
             if disk.f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -125,12 +124,12 @@ class DiskDriver:
             self.probe()
 
     def probe(self) -> None:
-        with self._translated:
-            durable.probe(self._own.folder, PROBE_BYTES)
+        with self._translate_os_errors:
+            durable.probe(self._thread_folder.path, PROBE_BYTES)
 
-    def get(self, name: IndexName, *, once: bool = False) -> StoredRecord:
-        with self._translated:
-            stored = self._read(name, once=once)
+    def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:
+        with self._translate_os_errors:
+            stored = self._read(name, bypass_cache=bypass_cache)
         if stored is None:
             raise EnvelopeNotFoundError(name.value)
         return stored
@@ -143,11 +142,13 @@ class DiskDriver:
 
     def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
         written = WriteResult(etag_of(record), None)
-        with self._translated, self._write(name, attempt) as write:
+        with self._translate_os_errors, self._write(name, attempt) as write:
             if earlier := self._find_earlier(write, written.etag):
                 return earlier.etag
             try:
-                durable.create(self._path(name), record, self._own.folder, write.applying(written))
+                durable.create(
+                    self._path(name), record, self._thread_folder.path, write.commit(written)
+                )
             except FileExistsError:
                 raise EnvelopeExistsError(name.value) from None
         return written.etag
@@ -161,53 +162,55 @@ class DiskDriver:
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
         etag = etag_of(record)
-        with self._translated, self._write(name, attempt) as write:
+        with self._translate_os_errors, self._write(name, attempt) as write:
             if earlier := self._find_earlier(write, etag):
                 return earlier
             if if_etag is not None:
                 self._check_etag(name, self._read(name), if_etag)
             written = WriteResult(etag, if_etag or self._etag(name))
-            durable.replace(self._path(name), record, self._own.folder, write.applying(written))
+            durable.replace(
+                self._path(name), record, self._thread_folder.path, write.commit(written)
+            )
         return written
 
     def delete(
         self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
     ) -> str | None:
-        with self._translated, self._write(name, attempt) as write:
+        with self._translate_os_errors, self._write(name, attempt) as write:
             earlier = write.find_earlier("", self._stored_etag)
             stored = None if earlier else self._read(name)
             if stored is None:
-                # A delete before may have been cut short, or failed, before it was on disk.
+                # An earlier delete may have failed or been killed before it was on disk.
                 durable.sync_folder(self._records)
                 if earlier:
-                    return earlier.before
-                write.add_nothing()
+                    return earlier.previous_etag
+                write.record_no_change()
                 return None
             if if_etag is not None:
                 self._check_etag(name, stored, if_etag)
-            durable.remove(self._path(name), write.applying(WriteResult("", stored.etag)))
+            durable.remove(self._path(name), write.commit(WriteResult("", stored.etag)))
         return stored.etag
 
     def list(
-        self, wanted: NameRange, after: IndexName | None, limit: int, *, listing: str
+        self, names: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
-        """Finds what is in the range once for a listing, keeps it, and cuts pages from it.
+        """Finds the keys of the range once per listing, caches them, and takes pages from them.
 
-        Unless these are single names, that reads the folder if it has changed since it was read
-        before, at some 0.5 s a million envelopes. What was found is kept until the last page, or
-        until too many other listings were begun or continued since; after that, and at another
-        daemon, it is looked for again.
+        That reads the folder if it has changed since the last time, which takes some 0.5 s for a
+        million envelopes; a range of single names needs no such read. The keys are cached until the
+        last page, or until other listings take their place. Then, and at another daemon, they are
+        read again.
         """
-        keys = self._keys(listing, wanted)
-        names = list(islice(names_in_order(keys, wanted, after), limit))
-        if len(names) < limit:
+        keys = self._keys(listing, names)
+        page = list(islice(names_in_order(keys, names, after), limit))
+        if len(page) < limit:
             with self._listings_lock:
-                self._listings.drop((listing, wanted.keys))
-        return names
+                self._listings.drop((listing, names.keys))
+        return page
 
     @property
     def records(self) -> Path:
-        """The folder that has a file for each envelope, and nothing else that is a key's."""
+        """The folder of the records. Every file in it whose name is a key is an envelope."""
         return self._records
 
     def close(self) -> None:
@@ -217,35 +220,35 @@ class DiskDriver:
         return self._records / name.key
 
     @staticmethod
-    def _take(lock: int, path: Path) -> None:
-        """Not for as long as it takes: one process that was stopped in the midst of a write would
-        end up with all the threads of every daemon.
+    def _acquire(lock: int, path: Path) -> None:
+        """Waits for a limited time: otherwise, one process that is stopped during a write would
+        block all threads of every daemon.
         """
-        end = time.monotonic() + _LOCK_SECONDS
+        end = time.monotonic() + _LOCK_TIMEOUT
         while time.monotonic() < end:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                time.sleep(random.uniform(0, _LOCK_PAUSE_SECONDS))  # noqa: S311  (no secret)
+                time.sleep(random.uniform(0, _MAX_LOCK_RETRY_INTERVAL))  # noqa: S311  (no secret)
             else:
                 return
         raise StoreTimeoutError(
-            f"Another process has kept {path} locked for {_LOCK_SECONDS:g} s: is it stopped?"
-            " fuser(1) names it."
+            f"the write timed out: another process has held the lock {path} for"
+            f" {_LOCK_TIMEOUT:g} s; find it with fuser(1) and check whether it is stopped."
         )
 
-    def _read(self, name: IndexName, *, once: bool = False) -> StoredRecord | None:
+    def _read(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord | None:
         path = self._prefix + name.key
         try:
-            return self.cache.read_uncached(path) if once else self.cache.read(path)
+            return self.cache.read_uncached(path) if bypass_cache else self.cache.read(path)
         except FileNotFoundError:
-            # No envelope, or no folder any more? Only the first is "not found".
+            # If the folder is missing too, that is an error of the store, and not "not found".
             os.stat(self._records)
-            # A link to nowhere takes the place too, and is no record.
+            # A dangling symlink takes the name, and counts as a corrupt record.
             return StoredRecord(b"", etag_of(b"")) if os.path.islink(path) else None
 
     def _etag(self, name: IndexName) -> str | None:
-        """None also for what can't be read: a push is how it's mended."""
+        """None also for an unreadable file, so that a push can repair it."""
         try:
             return self._stored_etag(name)
         except OSError:
@@ -256,8 +259,8 @@ class DiskDriver:
         return stored.etag if stored else None
 
     def _find_earlier(self, write: RecordedWrite, etag: str) -> WriteResult | None:
-        """The result of an earlier attempt, once it is on disk: the daemon that applied it may have
-        died before its fsync.
+        """Returns the result of an earlier attempt after an fsync, as the daemon that applied it
+        may have died before its own.
         """
         earlier = write.find_earlier(etag, self._stored_etag)
         if earlier:
@@ -269,30 +272,31 @@ class DiskDriver:
         if stored is None or stored.etag != if_etag:
             raise EtagMismatchError(name.value)
 
-    def _keys(self, listing: str, wanted: NameRange) -> Sequence[str]:
-        kept = self._listings.get((listing, wanted.keys))
-        if kept is None:
-            with self._translated:
-                keys = self._read_keys(wanted)
-            texts = (listing, *wanted.keys, *keys)
-            kept = _Listing(keys, entry_bytes() + sum(map(len, texts)) + _KEY_BYTES * len(texts))
+    def _keys(self, listing: str, names: NameRange) -> Sequence[str]:
+        cached = self._listings.get((listing, names.keys))
+        if cached is None:
+            with self._translate_os_errors:
+                keys = self._read_keys(names)
+            texts = (listing, *names.keys, *keys)
+            size = entry_bytes() + sum(map(len, texts)) + _KEY_OVERHEAD_BYTES * len(texts)
+            cached = _Listing(keys, size)
         with self._listings_lock:
-            self._listings.put((listing, wanted.keys), kept, size=kept.size)  # as the youngest
-        return kept.keys
+            self._listings.put((listing, names.keys), cached, size=cached.size)  # as the newest
+        return cached.keys
 
-    def _read_keys(self, wanted: NameRange) -> Sequence[str]:
-        if wanted.is_exact:
-            os.stat(self._records)  # or a folder that is gone would have none
-            return [key for key in wanted.keys if os.path.lexists(self._prefix + key)]
-        return self._folder_keys.starting_with(wanted.keys)
+    def _read_keys(self, names: NameRange) -> Sequence[str]:
+        if names.is_exact:
+            os.stat(self._records)  # a missing folder is an error, and not an empty listing
+            return [key for key in names.keys if os.path.lexists(self._prefix + key)]
+        return self._folder_keys.starting_with(names.keys)
 
     @contextmanager
     def _write(self, name: IndexName, attempt: WriteAttempt | None) -> Iterator[RecordedWrite]:
-        """Holds off every other kekd's writes of this name (and of a few others)."""
+        """Locks this name (and the few others that share its lock) for all kekd daemons."""
         path = self._locks / str(crc32(name.key.encode()) % _LOCKS)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._take(lock, path)
+            self._acquire(lock, path)
             with RecordedWrite(lock, name, attempt or WriteAttempt.single()) as write:
                 yield write
         finally:
@@ -304,25 +308,26 @@ class _Listing(NamedTuple):
     size: int
 
 
-class _OwnFolder(threading.local):
-    """A folder of each thread's own. The kernel lets one thread at a time make or remove a file in
-    a folder, and the others spin: a push from 16 threads at once took it three times as long.
+class _ThreadFolder(threading.local):
+    """A temporary folder for each thread. The kernel lets only one thread at a time create or
+    remove files in a folder, and the others spin: in a shared folder, pushes from 16 threads took
+    three times as long.
     """
 
     def __init__(self, temporary: Path, numbers: Iterator[int]) -> None:
-        self._folder = temporary / str(next(numbers))
+        self._path = temporary / str(next(numbers))
 
     @property
-    def folder(self) -> Path:
-        # Each time, as it may be gone. Not those above it: then something else is, and has to be
-        # told.
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        return self._folder
+    def path(self) -> Path:
+        # Created at each use, as it may have been deleted. Its parents aren't: if they are missing,
+        # the keystore is damaged, and that has to be reported.
+        self._path.mkdir(mode=0o700, exist_ok=True)
+        return self._path
 
 
 def _remove_abandoned(temporary: Path) -> None:
-    """What can't be removed is no reason not to start."""
-    # The folder is missing where a disk that can't be written has a keystore of CyborgDB's.
+    """Logs the files that can't be removed: they don't prevent the start."""
+    # The folder is missing in a keystore of CyborgDB on a disk that can't be written.
     for folder in temporary.iterdir() if temporary.exists() else ():
         try:
             durable.remove_abandoned(folder)
@@ -330,8 +335,8 @@ def _remove_abandoned(temporary: Path) -> None:
             _log.warning("temporary files in %s can't be removed: %s", folder, error.strerror)
 
 
-class _Translated:
-    """Turns an OSError into what it means for the store. A class, as a generator takes longer than
+class _OsErrorTranslator:
+    """Translates an OSError into an error of the store. A class, as a generator takes longer than
     the rest of a get.
     """
 
@@ -349,16 +354,16 @@ class _Translated:
             try:
                 layout.restore(self._root)
             except OSError as failure:
-                error = failure  # of a disk that is full, say
+                error = failure  # for example, the disk is full
             else:
                 raise StoreUnavailableError(
-                    f"The folder {self._root / '_kekd'} was gone, and kekd made it again: try"
-                    " again."
+                    f"the folder {self._root / '_kekd'} was missing: kekd created it again; retry."
                 ) from error
         if isinstance(error, FileNotFoundError):
             raise StoreMisconfiguredError(
-                f"The folder {self._root} is not there: is its volume mounted?"
+                f"the folder {self._root} is missing: its volume may not be mounted; mount it."
             ) from error
         if isinstance(error, OSError):
-            told = StoreUnavailableError if error.errno in _PASSING else StoreMisconfiguredError
-            raise told(f"The store at {self._root} failed: {error.strerror}.") from error
+            is_transient = error.errno in _TRANSIENT_ERRORS
+            kind = StoreUnavailableError if is_transient else StoreMisconfiguredError
+            raise kind(f"the store at {self._root} failed: {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""The keys in a folder of records, kept while the folder stays as it is."""
+"""The keys in a folder of records, cached until the folder changes."""
 
 import os
 import time
@@ -8,46 +8,47 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _RACY_NS: Final = 2_000_000_000
-"""As for records (record_cache.py): what changed since may change again in the same tick."""
-_MAX_KEPT_KEYS: Final = 250_000
+"""See record_cache.py: a folder that changed since may change again in the same tick."""
+_MAX_CACHED_KEYS: Final = 250_000
 """Of some 100 bytes each."""
 
 
-class _CachedKey(NamedTuple):
+class _CachedKeys(NamedTuple):
     stamp: tuple[int, ...]
     keys: Sequence[str]
     """Sorted."""
 
 
 class FolderKeys:
-    """Reads a folder, and asks stat(2) alone while it hasn't changed.
+    """Lists a folder, and calls only stat(2) while it hasn't changed.
 
-    So most listings cost what they show, and not what else is in the folder. The kernel stamps a
-    folder whenever a file is made, renamed or removed in it. As with records, a stamp is trusted
-    only if it is older than the reading by more than a tick, and on a disk of this machine.
+    So most listings cost as much as the names that they return, whatever the size of the folder.
+    The kernel updates the times of a folder whenever a file is created, renamed or removed in it.
+    As in `RecordCache`, a stamp is trusted only if it is older than the listing by more than a
+    tick, and the folder is on a disk of this machine.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: _CachedKey | None = None
+        self._cached: _CachedKeys | None = None
 
-    def starting_with(self, first: tuple[str, ...]) -> Sequence[str]:
-        """The keys that start with one of these, sorted. Raises OSError."""
+    def starting_with(self, prefixes: tuple[str, ...]) -> Sequence[str]:
+        """Returns the keys that start with one of the prefixes, sorted. Raises OSError."""
         now = time.time_ns()
         stat = self._folder.stat()
         stamp = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
-        kept = self._kept
-        if kept is None or kept.stamp != stamp:
-            keys = os.listdir(self._folder)  # noqa: PTH208  (a path for each takes as long again)
-            settled = max(stat.st_ctime_ns, stat.st_mtime_ns) < now - _RACY_NS
-            if not (settled and os.major(stat.st_dev) and len(keys) <= _MAX_KEPT_KEYS):
-                self._kept = None
-                return sorted(key for key in keys if key.startswith(first))
-            kept = self._kept = _CachedKey(stamp, sorted(keys))
-        return [key for it in first for key in _range(kept.keys, it)]
+        cached = self._cached
+        if cached is None or cached.stamp != stamp:
+            keys = os.listdir(self._folder)  # noqa: PTH208  (making paths doubles the time)
+            is_settled = max(stat.st_ctime_ns, stat.st_mtime_ns) < now - _RACY_NS
+            if not (is_settled and os.major(stat.st_dev) and len(keys) <= _MAX_CACHED_KEYS):
+                self._cached = None
+                return sorted(key for key in keys if key.startswith(prefixes))
+            cached = self._cached = _CachedKeys(stamp, sorted(keys))
+        return [key for prefix in prefixes for key in _with_prefix(cached.keys, prefix)]
 
 
-def _range(keys: Sequence[str], first: str) -> Sequence[str]:
-    start = bisect_left(keys, first)
-    # The last of all characters, which no key has.
-    return keys[start : bisect_left(keys, f"{first}\U0010ffff", start)]
+def _with_prefix(keys: Sequence[str], prefix: str) -> Sequence[str]:
+    start = bisect_left(keys, prefix)
+    # The last Unicode character, which no key has.
+    return keys[start : bisect_left(keys, f"{prefix}\U0010ffff", start)]

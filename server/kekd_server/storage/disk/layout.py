@@ -1,4 +1,4 @@
-"""The folders of a keystore on disk, and what tells it from a mount point without its volume."""
+"""The folders of a keystore on disk, which distinguish it from an empty mount point."""
 
 import os
 from collections.abc import Iterator
@@ -13,26 +13,28 @@ RECORDS: Final = Path("_catalog", "config")
 TEMPORARY: Final = Path("_kekd", "tmp")
 LOCKS: Final = Path("_kekd", "locks")
 
-_MARKS: Final = ("_catalog", "_kekd")
-"""CyborgDB's folder and kekd's."""
+_MARKERS: Final = ("_catalog", "_kekd")
+"""CyborgDB's folder and kekd's. A folder with one of them is a keystore."""
 
 
 def open_keystore(root: Path, *, create: bool) -> bool:
-    """Makes the folders that are missing, or all of them if it may `create` a keystore; whether it
-    did. Raises `NoKeystoreError` if there is none, and OSError. Records that can be read suffice: a
-    disk that is full or read-only still serves them, and `restore` makes the rest later.
+    """Creates the missing folders of a keystore; a new keystore only if `create` is true. Returns
+    whether it created one. Raises `NoKeystoreError` if there is none, and OSError.
+
+    If the records can be read, it doesn't fail: a disk that is full or read-only still serves them,
+    and `restore` creates the other folders later.
     """
     if create:
         durable.make_folder(root)
     elif not root.exists():
         raise _no_keystore(root)
     with _opened(root) as folder:
-        is_new = not any(_is_folder(mark, folder) for mark in _MARKS)
+        is_new = not any(_is_folder(marker, folder) for marker in _MARKERS)
         if is_new and not create:
             raise _no_keystore(root)
-        _make(RECORDS, folder)
+        _make_folder(RECORDS, folder)
         try:
-            _make_own(folder)
+            _make_own_folders(folder)
         except OSError:
             if is_new or not _is_readable(RECORDS, folder):
                 raise
@@ -40,16 +42,16 @@ def open_keystore(root: Path, *, create: bool) -> bool:
 
 
 def restore(root: Path) -> None:
-    """Makes what is kekd's own beside the records. Raises OSError, also if there are no records."""
+    """Creates kekd's own folders. Raises OSError, also if the folder of the records is missing."""
     with _opened(root) as folder:
         os.stat(RECORDS, dir_fd=folder)
-        _make_own(folder)
+        _make_own_folders(folder)
 
 
 @contextmanager
 def _opened(root: Path) -> Iterator[int]:
-    """Opens the folder once, so that everything relative to it stays on that volume, even if the
-    volume is unmounted meanwhile.
+    """Opens the folder once, so that every path relative to it stays on that volume, even if the
+    volume is unmounted in the meantime.
     """
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -59,7 +61,7 @@ def _opened(root: Path) -> Iterator[int]:
 
 
 def _no_keystore(root: Path) -> NoKeystoreError:
-    return NoKeystoreError(str(root), "is its volume mounted?")
+    return NoKeystoreError(str(root), "its volume may not be mounted")
 
 
 def _is_folder(path: str | Path, folder: int) -> bool:
@@ -74,19 +76,19 @@ def _is_readable(path: Path, folder: int) -> bool:
     return os.access(path, os.R_OK | os.X_OK, dir_fd=folder, effective_ids=True)
 
 
-def _make_own(folder: int) -> None:
+def _make_own_folders(folder: int) -> None:
     for path in (TEMPORARY, LOCKS):
-        _make(path, folder)
+        _make_folder(path, folder)
 
 
-def _make(path: Path, folder: int) -> None:
-    """With those above it."""
+def _make_folder(path: Path, folder: int) -> None:
+    """Creates a folder and its parents."""
     if path == Path() or _is_folder(path, folder):
         return
-    _make(path.parent, folder)
+    _make_folder(path.parent, folder)
     try:
         os.mkdir(path, 0o700, dir_fd=folder)
     except FileExistsError:
-        if not _is_folder(path, folder):  # else another process was faster
+        if not _is_folder(path, folder):  # otherwise another process created it
             raise
     durable.sync_folder(path.parent, within=folder)

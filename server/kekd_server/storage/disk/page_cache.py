@@ -1,14 +1,14 @@
-"""Reading a file without waiting for its disk."""
+"""Reads a file only if the kernel has it in memory, without waiting for the disk."""
 
 import ctypes
 import os
 from typing import Final
 
 _OPENAT2: Final = 437
-"""Its number on every architecture (openat2(2), Linux 5.6)."""
+"""The number of openat2(2) on every architecture (Linux 5.6)."""
 _AT_FDCWD: Final = -100
 _RESOLVE_CACHED: Final = 0x20
-"""Fail where a part of the path isn't in memory (Linux 5.12)."""
+"""Fail if a part of the path isn't in memory (Linux 5.12)."""
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 
@@ -25,8 +25,8 @@ _HOW: Final = _OpenHow(os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, 0, _RESOLVE_C
 
 
 def open_if_cached(path: str) -> int | None:
-    """A file descriptor to read from; None unless the path is in the kernel's memory whole, and
-    where the kernel can't tell. Raises nothing: whoever waits for the disk is told what is wrong.
+    """Returns a descriptor to read from, or None if a part of the path isn't in memory, or the
+    kernel can't say. Never raises an error: the read that waits for the disk reports it.
     """
     file: int = _syscall(
         _OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(_HOW), ctypes.sizeof(_HOW)
@@ -35,10 +35,10 @@ def open_if_cached(path: str) -> int | None:
 
 
 def read_if_cached(file: int, max_bytes: int) -> bytes | None:
-    """The whole file, without waiting for its disk (preadv2(2), RWF_NOWAIT). None if that can't be
-    done, or the file has more than `max_bytes`.
+    """Returns the whole file without waiting for the disk (preadv2(2), RWF_NOWAIT), or None if
+    that fails or the file has more than `max_bytes`.
 
-    The kernel stops at the first page that isn't in memory, so what it returns may be a part only.
+    The kernel stops at the first page that isn't in memory, so it may return only a part.
     """
     content = bytearray(max_bytes)
     try:

@@ -7,15 +7,15 @@ from typing import Self
 from kekd_server.model.errors import EnvelopeExistsError, EtagMismatchError, OutcomeUnknownError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable
-from kekd_server.storage.disk.write_ledger import Entry, Outcome, WriteLedger
+from kekd_server.storage.disk.write_ledger import Entry, EntryStatus, WriteLedger
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import WriteAttempt
 
 
 class RecordedWrite:
-    """While it is entered, you hold the lock whose file is `lock`.
+    """Use it only while you hold the lock whose file is `lock`.
 
-    A retry that is refused is recorded too: its earlier attempt may still wait for the lock, and
+    It also records a retry that is refused: an earlier attempt may still wait for the lock, and
     must not be applied after its caller got the refusal.
     """
 
@@ -33,40 +33,40 @@ class RecordedWrite:
         if not self._attempt.is_retry:
             return
         if isinstance(error, EnvelopeExistsError):
-            self._ledger.add(self._attempt.id, Outcome.EXISTS)
+            self._ledger.add(self._attempt.id, EntryStatus.EXISTS)
         elif isinstance(error, EtagMismatchError):
-            self._ledger.add(self._attempt.id, Outcome.MISMATCH)
+            self._ledger.add(self._attempt.id, EntryStatus.MISMATCH)
 
     def find_earlier(
         self, etag: str, read_etag: Callable[[IndexName], str | None]
     ) -> WriteResult | None:
-        """The result of an earlier attempt; None if none was applied. `etag` is the one that the
-        write leaves, empty if it leaves no record.
+        """Returns the result of an earlier attempt; None if none was applied. `etag` is the etag
+        after the write, empty for a removal.
 
-        Raises what the earlier attempt raised, and `OutcomeUnknownError`.
+        Raises the error of the earlier attempt, or `OutcomeUnknownError`.
         """
         entry = self._ledger.find(self._attempt.id)
         match entry:
-            case Entry(Outcome.APPLIED):
-                return entry.written
-            case Entry(Outcome.EXISTS):
+            case Entry(EntryStatus.APPLIED):
+                return entry.result
+            case Entry(EntryStatus.EXISTS):
                 raise EnvelopeExistsError(self._name.value)
-            case Entry(Outcome.MISMATCH):
+            case Entry(EntryStatus.MISMATCH):
                 raise EtagMismatchError(self._name.value)
             case None if not self._attempt.is_retry or self._ledger.is_complete:
                 return None
         current = read_etag(self._name)
         if (current or "") == etag:
-            written = entry.written if entry else WriteResult(etag, None)
-            self._ledger.add(self._attempt.id, Outcome.APPLIED, written)
-            return written
-        if entry and entry.is_last and entry.written.before == current:
+            result = entry.result if entry else WriteResult(etag, None)
+            self._ledger.add(self._attempt.id, EntryStatus.APPLIED, result)
+            return result
+        if entry and entry.is_last and entry.result.previous_etag == current:
             return None  # it was not applied
         raise OutcomeUnknownError(self._name.value)
 
-    def applying(self, written: WriteResult) -> durable.Applying:
-        return self._ledger.applying(self._attempt.id, written)
+    def commit(self, result: WriteResult) -> durable.Commit:
+        return self._ledger.commit(self._attempt.id, result)
 
-    def add_nothing(self) -> None:
-        """The write found nothing to do, and never does anything from then on."""
-        self._ledger.add(self._attempt.id, Outcome.APPLIED)
+    def record_no_change(self) -> None:
+        """Records that the write found nothing to do, so that a later attempt does nothing."""
+        self._ledger.add(self._attempt.id, EntryStatus.APPLIED)

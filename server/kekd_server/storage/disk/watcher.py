@@ -1,7 +1,7 @@
-"""Changes to a keystore folder, as the kernel tells of them (inotify(7)).
+"""Notices changes to a keystore folder with inotify(7).
 
-Of the libraries, asyncinotify tells when the kernel's queue has overflowed. watchfiles doesn't: of
-20,000 files that were written while it was stopped it told of 5,476, and of the others nothing.
+asyncinotify is used because it reports when the kernel's queue overflows. watchfiles doesn't: of
+20,000 files that were written while it was stopped, it reported 5,476, and no overflow.
 """
 
 import asyncio
@@ -20,20 +20,19 @@ from kekd_server.model.errors import EnvelopeNotFoundError, KekdError, StoreMisc
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.watch.event import Change, ChangeKind
-from kekd_server.storage.watch.hub import Batch, InThread
+from kekd_server.storage.watch.hub import Changes, RunInThread
 
 _WRITES: Final = (
     Mask.CREATE
     | Mask.MOVED_TO
-    | Mask.MODIFY  # truncate(2) closes nothing, and others may not for long
+    | Mask.MODIFY  # truncate(2) closes nothing, and writers may keep a file open for long
     | Mask.CLOSE_WRITE
     | Mask.MOVED_FROM
     | Mask.DELETE
 )
-_PATIENCE_SECONDS: Final = 10.0
-"""Of looks, of which there is one a second."""
-_LOOK_SECONDS: Final = 1.0
-_MOST_EVENTS: Final = 1000
+_POLL_INTERVAL: Final = 1.0
+_POLL_TIMEOUT: Final = 10.0
+_MAX_EVENTS_PER_POLL: Final = 1000
 _LIMITS: Final = {
     errno.EMFILE: "fs.inotify.max_user_instances, or of the daemon's descriptors",
     errno.ENFILE: "fs.file-max",
@@ -43,48 +42,49 @@ _LIMITS: Final = {
 _log = logging.getLogger(__name__)
 
 
-class DiskSource:
-    """Notices what any process of this machine does in the folder.
+class DiskWatcher:
+    """Notices the changes that any process of this machine makes in the folder.
 
-    A notice has no more than a name; the etag is read when it comes, and is of the envelope as it
-    is then. If the folder is replaced or goes away, it waits for one to be there again.
+    An event has only the name of a file. The etag is read when the event arrives, and belongs to
+    the envelope at that moment. If the folder is replaced or disappears, the watcher waits until
+    one is there again.
 
-    What the kernel doesn't tell isn't noticed: writes through a name outside the folder, which a
-    hard link or the target of a symlink has, or through mmap(2); on a network filesystem, those of
-    other machines. Nor is a folder that was swapped and is back at the next look.
+    It doesn't notice writes that the kernel doesn't report: through a name outside the folder (a
+    hard link, or the target of a symlink), through mmap(2), or by other machines on a network
+    filesystem. Nor does it notice a folder that was swapped and is back at the next poll.
     """
 
-    patience = _PATIENCE_SECONDS
+    timeout = _POLL_TIMEOUT
 
     def __init__(self, driver: DiskDriver) -> None:
         self._path = driver.records
         self._driver = driver
 
-    async def batches(self, in_thread: InThread) -> AsyncGenerator[Batch, None]:
-        folder = await in_thread(partial(_Folder, self._path))
-        start: Batch = []
+    async def poll(self, run_in_thread: RunInThread) -> AsyncGenerator[Changes, None]:
+        folder = await run_in_thread(partial(_WatchedFolder, self._path))
+        first: Changes = []
         while True:
             with closing(folder):
-                yield start
-                while await in_thread(folder.is_there):
+                yield first
+                while await run_in_thread(folder.is_in_place):
                     if await folder.has_events():
-                        yield await in_thread(partial(self._changes, folder))
+                        yield await run_in_thread(partial(self._changes, folder))
                     else:
                         yield []
-            _log.warning("%s went away or was replaced: its changes aren't noticed", self._path)
-            folder = await self._found_again(in_thread)
-            _log.warning("%s is there: its changes are noticed again", self._path)
-            start = None
+            _log.warning("%s disappeared or was replaced: changes are missed", self._path)
+            folder = await self._wait_for_folder(run_in_thread)
+            _log.warning("%s is there again: changes are noticed", self._path)
+            first = None
 
-    async def _found_again(self, in_thread: InThread) -> "_Folder":
+    async def _wait_for_folder(self, run_in_thread: RunInThread) -> "_WatchedFolder":
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_INTERVAL)
             try:
-                return await in_thread(partial(_Folder, self._path))
+                return await run_in_thread(partial(_WatchedFolder, self._path))
             except KekdError:
                 continue
 
-    def _changes(self, folder: "_Folder") -> Batch:
+    def _changes(self, folder: "_WatchedFolder") -> Changes:
         events = folder.take_events()
         if any(Mask.Q_OVERFLOW in event.mask for event in events):
             return None
@@ -92,10 +92,8 @@ class DiskSource:
         return [self._change(name, event) for name, event in last.items()]
 
     def _change(self, name: IndexName, event: Event) -> Change:
-        """As kekd creates by link(2), which the kernel tells as such, and pushes by rename(2).
-
-        What can't be read is told without an etag: whoever holds it has to read it again himself,
-        and nobody anything else.
+        """A link(2), with which kekd creates, is reported as a creation; a rename(2), with which it
+        pushes, isn't. A change of an unreadable file has no etag.
         """
         kind = ChangeKind.CREATED if Mask.CREATE in event.mask else ChangeKind.PUSHED
         try:
@@ -107,30 +105,30 @@ class DiskSource:
             return Change(kind, name)
 
 
-class _Folder:
-    """A folder that is watched under its path. Raises `StoreMisconfiguredError` if it can't be."""
+class _WatchedFolder:
+    """Watches the folder at a path. Raises `StoreMisconfiguredError` if that fails."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            # Before it is watched: if it is replaced between, it isn't there at the first look.
+            # Before the watch starts: then `is_in_place` notices a replacement in between.
             self._identity = _identity(path)
             self._inotify = Inotify(sync_timeout=0)
             self._inotify.add_watch(path, _WRITES | Mask.ONLYDIR)
         except OSError as error:
             limit = _LIMITS.get(error.errno or 0)
-            advice = f" Raise the limit of {limit}." if limit else ""
+            advice = f"; raise the limit of {limit}." if limit else "."
             raise StoreMisconfiguredError(
-                f"The folder {path} can't be watched: {error.strerror}.{advice}"
+                f"the folder {path} can't be watched: {error.strerror}{advice}"
             ) from error
-        self._more = False
+        self._has_more = False
 
     def close(self) -> None:
         self._inotify.close()
 
-    def is_there(self) -> bool:
-        """Whether the path leads to it still: no event tells that a folder above it was moved, or
-        that something was mounted over it.
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this folder. No event reports that a folder above it was
+        moved, or that a volume was mounted over it.
         """
         try:
             return _identity(self._path) == self._identity
@@ -138,13 +136,13 @@ class _Folder:
             return False
 
     async def has_events(self) -> bool:
-        """When there are some, or when it is time for another look."""
-        if self._more:
+        """Waits for events, or until the next poll is due."""
+        if self._has_more:
             return True
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._inotify.fd, readable.set)
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(_POLL_INTERVAL):
                 return await readable.wait()
         except TimeoutError:
             return False
@@ -152,10 +150,10 @@ class _Folder:
             loop.remove_reader(self._inotify.fd)
 
     def take_events(self) -> list[Event]:
-        # Not by asyncinotify's get(), which loses what it has read if it is cancelled just then.
-        events = list(islice(self._inotify, _MOST_EVENTS))
-        # It reads more than it gives at once, and of that the descriptor says nothing.
-        self._more = len(events) == _MOST_EVENTS
+        # Not with asyncinotify's get(), which loses the events it has read when it is cancelled.
+        events = list(islice(self._inotify, _MAX_EVENTS_PER_POLL))
+        # It reads more events than it returns, and the descriptor isn't readable for those.
+        self._has_more = len(events) == _MAX_EVENTS_PER_POLL
         return events
 
 

@@ -1,14 +1,14 @@
-"""The writes that any daemon applied lately to the records under one lock of a keystore folder.
+"""The writes that any daemon recently applied to the records under one lock of a keystore folder.
 
-It is the content of the lock's own file, so that whoever may write a record has it open already:
+The ledger is the content of the lock file, which every writer has open anyway:
 
     header   64 bytes   magic (16), boot id (16), complete since (8), host (16), zeros
-    entry    64 bytes   id (16), time (8), outcome (1), had a record (1), digest of the key (6),
+    entry    64 bytes   id (16), time (8), status (1), had a record (1), digest of the key (6),
                         etag of the new record (16), etag of the old record (16)
 
-Numbers are little-endian; times are seconds of the monotonic clock, which all processes share
-until the machine boots again. The file is never synced: it outlives a killed daemon, and after a
-power cut the boot id tells that it may be incomplete.
+Numbers are little-endian. Times are seconds of the monotonic clock, which all processes share until
+the machine boots again. The file is never synced: it outlives a killed daemon, and after a power
+cut the boot id shows that it may be incomplete.
 """
 
 import errno
@@ -36,49 +36,49 @@ _TIME: Final = struct.Struct("<d")
 _SIZE: Final = _ENTRY.size
 _NO_ETAG: Final = bytes(16)
 _NO_ID: Final = bytes(ID_BYTES)
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Outcome(IntEnum):
+class EntryStatus(IntEnum):
     STARTED = 1
-    """It may have been applied: the daemon died at that moment, or the system call failed."""
+    """It may have been applied: the daemon died during the system call, or the call failed."""
     APPLIED = 2
     EXISTS = 3
     MISMATCH = 4
 
 
 class Entry(NamedTuple):
-    outcome: Outcome
-    written: WriteResult
-    """What an applied write answers with. An empty etag means that it left no record."""
+    status: EntryStatus
+    result: WriteResult
+    """The result of an applied write. An empty etag means that it left no record."""
     is_last: bool
     """Whether no write of the same record was recorded after it."""
 
 
-NOTHING: Final = WriteResult("", None)
+_NO_RESULT: Final = WriteResult("", None)
 
 
 class WriteLedger:
-    """The ledger in a lock's file. Use it only while you hold the lock."""
+    """The ledger in a lock file. Use it only while you hold the lock."""
 
     def __init__(self, file: int, key: str) -> None:
-        """`key` is of the record that is to be written."""
+        """`key`: the key of the record to write."""
         self._file = file
         self._key = hashlib.blake2b(key.encode(), digest_size=_KEY_BYTES).digest()
         self._content = os.pread(file, (MAX_ENTRIES + 2) * _SIZE, 0)
         self._check_header()
 
     def find(self, attempt_id: str) -> Entry | None:
-        """The write of that id. None if it wasn't begun here, or is no longer remembered."""
-        wanted = bytes.fromhex(attempt_id)
-        at = self._content.rfind(wanted)
-        while at > 0 and at % _SIZE:  # the bytes of a field that happen to be the same
-            at = self._content.rfind(wanted, 0, at + ID_BYTES - 1)
+        """Returns the entry of an attempt; None if it has none, or no longer."""
+        sought = bytes.fromhex(attempt_id)
+        at = self._content.rfind(sought)
+        while at > 0 and at % _SIZE:  # another field with the same bytes
+            at = self._content.rfind(sought, 0, at + ID_BYTES - 1)
         if at < _SIZE or at + _SIZE > len(self._content):
             return None
-        _, _, outcome, existed, _, after, before = _ENTRY.unpack_from(self._content, at)
-        written = WriteResult(_etag(after), before.hex() if existed else None)
-        return Entry(Outcome(outcome), written, self._is_last(at))
+        _, _, status, existed, _, etag, previous_etag = _ENTRY.unpack_from(self._content, at)
+        result = WriteResult(_etag(etag), previous_etag.hex() if existed else None)
+        return Entry(EntryStatus(status), result, self._is_last(at))
 
     def _is_last(self, at: int) -> bool:
         later = self._content[at + _SIZE :]
@@ -87,29 +87,29 @@ class WriteLedger:
 
     @property
     def is_complete(self) -> bool:
-        """Whether each write that was applied in the last `RETENTION` seconds is remembered."""
+        """Whether the ledger has every write of the last `RETENTION` seconds."""
         return time.monotonic() - self._complete_since >= RETENTION
 
-    def add(self, attempt_id: str, outcome: Outcome, written: WriteResult = NOTHING) -> None:
-        """Not where the disk has no room for it: the next attempt is decided again."""
+    def add(self, attempt_id: str, status: EntryStatus, result: WriteResult = _NO_RESULT) -> None:
+        """Ignores a full disk: then the next attempt is decided again."""
         try:
-            self._append(self._entry(attempt_id, outcome, written))
+            self._append(self._entry(attempt_id, status, result))
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in _DISK_FULL_ERRORS:
                 raise
 
     @contextmanager
-    def applying(self, attempt_id: str, written: WriteResult) -> Iterator[None]:
-        """Around the one system call that applies a write. FileExistsError withdraws the entry, as
-        that call changed nothing. Any other error leaves that open: a network filesystem, or a disk
-        that failed later on, may have applied it.
+    def commit(self, attempt_id: str, result: WriteResult) -> Iterator[None]:
+        """Records a write around the one system call that applies it. A FileExistsError removes the
+        entry, as the call changed nothing. After any other error the entry stays: a network
+        filesystem, or a disk that failed later, may have applied the write.
 
-        A removal goes on without an entry where the disk has no room for one.
+        If the disk has no room for an entry, a removal continues without one.
         """
         try:
-            at = self._append(self._entry(attempt_id, Outcome.STARTED, written))
+            at = self._append(self._entry(attempt_id, EntryStatus.STARTED, result))
         except OSError as error:
-            if error.errno not in _FULL or written.etag:
+            if error.errno not in _DISK_FULL_ERRORS or result.etag:
                 raise
             yield
             return
@@ -118,7 +118,7 @@ class WriteLedger:
         except FileExistsError:
             os.pwrite(self._file, _NO_ID, at)
             raise
-        os.pwrite(self._file, self._entry(attempt_id, Outcome.APPLIED, written), at)
+        os.pwrite(self._file, self._entry(attempt_id, EntryStatus.APPLIED, result), at)
 
     def _check_header(self) -> None:
         boot = _boot_id()
@@ -131,13 +131,12 @@ class WriteLedger:
                 self._complete_since = time.monotonic()
                 self._rewrite(b"")
                 return
-        # Since the machine booted, which was at time 0: what was applied then is on disk, and what
-        # its power cut took of this file may not be.
+        # Complete since the machine booted, at time 0. The writes before it are on disk or lost.
         self._complete_since = 0.0
         self._content = b""
 
     def _append(self, entry: bytes) -> int:
-        """Where it is in the file."""
+        """Returns its position in the file."""
         if not self._content:
             self._rewrite(b"")
         elif len(self._content) >= (MAX_ENTRIES + 1) * _SIZE:
@@ -146,23 +145,26 @@ class WriteLedger:
         try:
             os.pwrite(self._file, entry, at)
         except OSError as error:
-            if error.errno not in _FULL or at < 2 * _SIZE:
+            if error.errno not in _DISK_FULL_ERRORS or at < 2 * _SIZE:
                 raise
             self._drop_oldest()
             at = len(self._content)
             os.pwrite(self._file, entry, at)
         return at
 
-    def _entry(self, attempt_id: str, outcome: Outcome, written: WriteResult) -> bytes:
-        after = bytes.fromhex(written.etag) or _NO_ETAG
-        before = bytes.fromhex(written.before or "") or _NO_ETAG
-        existed = written.before is not None
+    def _entry(self, attempt_id: str, status: EntryStatus, result: WriteResult) -> bytes:
         return _ENTRY.pack(
-            bytes.fromhex(attempt_id), time.monotonic(), outcome, existed, self._key, after, before
+            bytes.fromhex(attempt_id),
+            time.monotonic(),
+            status,
+            result.previous_etag is not None,
+            self._key,
+            bytes.fromhex(result.etag) or _NO_ETAG,
+            bytes.fromhex(result.previous_etag or "") or _NO_ETAG,
         )
 
     def _drop_oldest(self) -> None:
-        """Keeps the younger half, so that the next drop is far away."""
+        """Keeps the newer half, so that the next drop is far away."""
         entries = [self._content[at : at + _SIZE] for at in range(_SIZE, len(self._content), _SIZE)]
         dropped, kept = entries[: (len(entries) + 1) // 2], entries[(len(entries) + 1) // 2 :]
         self._complete_since = max(
@@ -190,6 +192,6 @@ def _host() -> bytes:
 def _boot_id() -> bytes:
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    except OSError:  # not Linux, which is for development alone
+    except OSError:  # not Linux: supported for development only
         return bytes(16)
     return bytes.fromhex(text.strip().replace("-", ""))

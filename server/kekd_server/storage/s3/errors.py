@@ -1,4 +1,4 @@
-"""What the failures of S3 and of its client mean for a store."""
+"""Translates the errors of S3 and of its client into errors of a store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,22 +27,22 @@ _TRANSIENT_CODES: Final = {
     "ThrottlingException",
     "TooManyRequests",
 }
-"""Codes below 500 that may be gone at the next try."""
-_UNUSABLE: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
+"""Transient errors with a status below 500."""
+_CONFIGURATION_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
 
 _CREDENTIALS: Final = "the daemon's AWS credentials (environment, profile or instance role)"
-_NO_RESTART: Final = "kekd looks for new ones by itself"
+_RELOAD: Final = "which kekd reloads without a restart"
 
 
 @contextmanager
-def translated(store: str) -> Iterator[None]:
-    """Raises what goes wrong inside as an error of the store, which is called that."""
+def translate_errors(store: str) -> Iterator[None]:
+    """Raises errors as errors of the store, which the texts call `store`."""
     try:
         yield
     except ClientError as error:
-        raise _of_answer(store, error) from error
+        raise _answer_error(store, error) from error
     except BotoCoreError as error:
-        raise _of_client(store, error) from error
+        raise _client_error(store, error) from error
 
 
 def code_of(error: ClientError) -> str:
@@ -50,7 +50,7 @@ def code_of(error: ClientError) -> str:
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether there is no object of that key."""
+    """Whether the object doesn't exist."""
     return code_of(error) == "NoSuchKey"
 
 
@@ -58,34 +58,33 @@ def status_of(error: ClientError) -> int:
     return error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
 
 
-def _of_answer(store: str, error: ClientError) -> KekdError:
+def _answer_error(store: str, error: ClientError) -> KekdError:
     code, status = code_of(error), status_of(error)
     if status >= SERVER_ERROR or code in _TRANSIENT_CODES or status == CONFLICT:
-        return StoreUnavailableError(f"{store} answered {code}: try again.")
+        return StoreUnavailableError(f"{store} failed: S3 answered {code}; retry.")
     if code in STALE_CODES:
         return StoreMisconfiguredError(
-            f"{store} answered {code}: renew {_CREDENTIALS}; {_NO_RESTART}."
+            f"{store} failed: S3 answered {code}; renew {_CREDENTIALS}, {_RELOAD}."
         )
     return StoreMisconfiguredError(
-        f"{store} answered {code}: check that the bucket exists and that the daemon's credentials"
-        " may read, write and list it."
+        f"{store} failed: S3 answered {code}; check that the bucket exists and that the daemon's"
+        " credentials may read, write and list it."
     )
 
 
-def _of_client(store: str, error: BotoCoreError) -> KekdError:
+def _client_error(store: str, error: BotoCoreError) -> KekdError:
     match error:
         case CredentialSourceError():
             kind = StoreUnavailableError if error.may_pass else StoreMisconfiguredError
-            return kind(f"{store} can't be used: {error}: check {_CREDENTIALS}; {_NO_RESTART}.")
+            return kind(f"{store} can't be used: {error}; check {_CREDENTIALS}, {_RELOAD}.")
         case SSLError():
             return StoreMisconfiguredError(
-                f"{store} can't be used: {sentence(error)}: if a CA of your own issued its"
-                " certificate, start kekd with AWS_CA_BUNDLE naming that CA's file."
+                f"{store} can't be used: {sentence(error)}; if your own CA issued its"
+                " certificate, start kekd with AWS_CA_BUNDLE set to the file of that CA."
             )
     name, text = type(error).__name__, sentence(error)
-    if isinstance(error, _UNUSABLE):
+    if isinstance(error, _CONFIGURATION_ERRORS):
         return StoreMisconfiguredError(
-            f"{store} can't be used ({name}): {text}: check its name and {_CREDENTIALS};"
-            f" {_NO_RESTART}."
+            f"{store} can't be used ({name}): {text}; check its name and {_CREDENTIALS}, {_RELOAD}."
         )
-    return StoreUnavailableError(f"{store} can't be reached ({name}): {text}: try again.")
+    return StoreUnavailableError(f"{store} can't be reached ({name}): {text}; retry.")

@@ -1,6 +1,6 @@
-"""What tells a keystore in S3 from a prefix that isn't one, or isn't any more.
+"""The object that marks a keystore in S3, and distinguishes it from any other prefix.
 
-[PREFIX/]_kekd/keystore    made with the keystore, and there also while it has no envelopes
+[PREFIX/]_kekd/keystore    created with the keystore; exists also while it has no envelopes
 """
 
 from typing import TYPE_CHECKING, Final
@@ -18,7 +18,7 @@ _CONTENT: Final = b"There is a kekd keystore under this prefix, also while it ha
 
 
 class S3Keystore:
-    """Its methods raise what botocore does."""
+    """Its methods raise the errors of botocore."""
 
     def __init__(self, location: S3Location) -> None:
         self._location = location
@@ -29,7 +29,7 @@ class S3Keystore:
             with s3.get_object(Bucket=self._location.bucket, Key=self._key)["Body"]:
                 return True
         except ClientError as error:
-            # The object is missing; what else is, the bucket say, isn't for this to judge.
+            # Only if the object is missing. A missing bucket is an error.
             if is_missing(error):
                 return False
             raise
@@ -39,4 +39,4 @@ class S3Keystore:
 
     def missing(self) -> NoKeystoreError:
         where = "/".join(filter(None, (self._location.bucket, self._location.prefix)))
-        return NoKeystoreError(f"s3://{where}", "is that the right bucket and prefix?")
+        return NoKeystoreError(f"s3://{where}", "the bucket or the prefix may be wrong")

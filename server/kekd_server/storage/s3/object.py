@@ -1,4 +1,4 @@
-"""Requests to one S3 object, each sent again only if S3 surely didn't apply it."""
+"""Requests to one S3 object. A request is repeated only if S3 certainly didn't apply it."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_MARK: Final = "kekd-write"
-"""Object metadata that names the write which stored the object."""
-_UNSENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
-_PRECONDITION_FAILED = 412
-_TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE = 429, 503
-_TURNED_AWAY: Final = {CONFLICT, _TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE}
-"""With these S3 says that it didn't do what was asked, and that it may if asked again."""
+_WRITE_ID: Final = "kekd-write"
+"""The object metadata that names the write which stored the object."""
+_UNSENT_ERRORS: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+_PRECONDITION_FAILED: Final = 412
+_TOO_MANY_REQUESTS: Final = 429
+_SERVICE_UNAVAILABLE: Final = 503
+_NOT_APPLIED: Final = {CONFLICT, _TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE}
+"""S3 didn't apply the request, and may apply it if it is repeated."""
 _CLOCK_RESOLUTION: Final = 2.0
-"""Seconds by which an age may be wrong, as both its times are whole seconds."""
+"""Seconds by which an age may be wrong, as S3's times are whole seconds."""
 _MAX_ATTEMPTS: Final = 2
-"""Few, as clients retry too: an S3 that is down is reported within their default timeout."""
+"""Few, as clients retry too: they learn within their default timeout that S3 is down."""
 _MAX_CONFLICTS: Final = 5
-"""S3 answers 409 when two conditional writes of one key cross."""
+"""Attempts after a 409, which S3 answers when two conditional writes of one key cross."""
 
 
 class RefusedError(Exception):
@@ -47,36 +48,36 @@ class UnansweredError(Exception):
 
 
 class Version(NamedTuple):
-    """An object as it was read at one moment."""
+    """The state of an object when it was read."""
 
     etag: str
-    mark: str
-    """The id of the write that stored it; empty if kekd didn't."""
+    write_id: str
+    """The id of the write that stored it; empty if another program did."""
     modified: datetime
     age: float
-    """Seconds since it was stored, by S3's own clock; 0 if S3 doesn't say."""
+    """Seconds since it was stored, by S3's clock; 0 if S3 doesn't report it."""
 
     def is_older_than(self, seconds: float) -> bool:
         return self.age > seconds + _CLOCK_RESOLUTION
 
     def is_same(self, other: "Version | None") -> bool:
-        """Whether nobody wrote the object in between."""
+        """Whether the object wasn't written in between."""
         return other is not None and self[:3] == other[:3]
 
 
 class S3Object:
-    """Its `before` arguments and results are etags without their quotes."""
+    """Reads, stores and deletes one object. Its etags have no quotes."""
 
     def __init__(
         self, client: "S3Client", bucket: str, key: str, on_retry: Callable[[], None]
     ) -> None:
         self._s3 = client
         self._where: Any = {"Bucket": bucket, "Key": key}
-        self._read_retries = retrying(is_transient, on_retry)
-        self._write_retries = retrying(_is_turned_away, on_retry)
+        self._read_retries = retrier(is_transient, on_retry)
+        self._write_retries = retrier(_was_not_applied, on_retry)
 
     def read(self) -> Version | None:
-        """The current version. Raises what botocore raises."""
+        """Returns the current version; None if there is none. Raises the errors of botocore."""
         try:
             return self._read_retries(self._read)
         except ClientError as error:
@@ -84,77 +85,80 @@ class S3Object:
                 return None
             raise
 
-    def put(self, record: bytes, mark: str, before: str | None) -> str:
-        """Stores a record over the version `before`, or where there is none; the new etag."""
-        condition = {"IfMatch": f'"{before}"'} if before else {"IfNoneMatch": "*"}
-        answer = self._write(self._s3.put_object, Body=record, Metadata={_MARK: mark}, **condition)
-        return unquoted(answer["ETag"])
+    def put(self, record: bytes, write_id: str, if_etag: str | None) -> str:
+        """Replaces the version with that etag, or stores the first one if it is None. Returns the
+        new etag.
+        """
+        condition = {"IfMatch": f'"{if_etag}"'} if if_etag else {"IfNoneMatch": "*"}
+        metadata = {_WRITE_ID: write_id}
+        answer = self._write(self._s3.put_object, Body=record, Metadata=metadata, **condition)
+        return unquote(answer["ETag"])
 
-    def delete(self, before: str) -> None:
-        """Removes the version `before`."""
-        self._write(self._s3.delete_object, IfMatch=f'"{before}"')
+    def delete(self, if_etag: str) -> None:
+        """Removes the version with that etag."""
+        self._write(self._s3.delete_object, IfMatch=f'"{if_etag}"')
 
     def _read(self) -> Version:
         answer = self._s3.get_object(**self._where)
         with answer["Body"] as body:
-            body.read(MAX_RECORD_BYTES)  # so that the connection can be used again
+            body.read(MAX_RECORD_BYTES)  # so that the connection can be reused
         return Version(
-            unquoted(answer["ETag"]),
-            answer["Metadata"].get(_MARK, ""),
+            unquote(answer["ETag"]),
+            answer["Metadata"].get(_WRITE_ID, ""),
             answer["LastModified"],
             _age_of(answer),
         )
 
     def _write(self, request: Callable[..., T], **arguments: Any) -> T:
-        """Raises `RefusedError`, `UnansweredError`, and what botocore raises of other answers."""
+        """Raises `RefusedError`, `UnansweredError`, and other errors of botocore."""
         try:
             return self._write_retries(request, **self._where, **arguments)
         except ClientError as error:
             if status_of(error) == _PRECONDITION_FAILED or is_missing(error):
                 raise RefusedError from error
-            if status_of(error) >= SERVER_ERROR and not _is_turned_away(error):
+            if status_of(error) >= SERVER_ERROR and not _was_not_applied(error):
                 raise UnansweredError from error
             raise
         except (HTTPClientError, SSLError) as error:
             raise UnansweredError from error
 
 
-def retrying(
+def retrier(
     is_retryable: Callable[[BaseException], bool], on_retry: Callable[[], None]
 ) -> tenacity.Retrying:
-    """Calls again what fails so, a few times, with jitter."""
+    """Repeats a call after retryable errors, a few times, with jitter."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_retryable),
         wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
-        stop=_has_tried_enough,
+        stop=_is_exhausted,
         before_sleep=lambda _: on_retry(),
         reraise=True,
     )
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a read that failed so may succeed at the next try."""
+    """Whether a read may succeed at the next try."""
     if isinstance(error, ClientError):
-        return status_of(error) >= SERVER_ERROR or _is_turned_away(error)
-    return isinstance(error, (HTTPClientError, *_UNSENT))
+        return status_of(error) >= SERVER_ERROR or _was_not_applied(error)
+    return isinstance(error, (HTTPClientError, *_UNSENT_ERRORS))
 
 
-def unquoted(etag: str) -> str:
-    """S3 quotes its etags, as HTTP does; ours goes through shells and JSON."""
+def unquote(etag: str) -> str:
+    """Removes the quotes that HTTP puts around etags: ours are used in shells and JSON."""
     return etag.strip('"')
 
 
-def _is_turned_away(error: BaseException) -> bool:
-    """Whether S3 surely didn't apply a write that failed so, and may at the next try."""
-    return isinstance(error, _UNSENT) or (
-        isinstance(error, ClientError) and status_of(error) in _TURNED_AWAY
+def _was_not_applied(error: BaseException) -> bool:
+    """Whether S3 certainly didn't apply a write, and may apply it at the next try."""
+    return isinstance(error, _UNSENT_ERRORS) or (
+        isinstance(error, ClientError) and status_of(error) in _NOT_APPLIED
     )
 
 
-def _has_tried_enough(state: tenacity.RetryCallState) -> bool:
+def _is_exhausted(state: tenacity.RetryCallState) -> bool:
     error = state.outcome.exception() if state.outcome else None
-    crossed = isinstance(error, ClientError) and status_of(error) == CONFLICT
-    return state.attempt_number >= (_MAX_CONFLICTS if crossed else _MAX_ATTEMPTS)
+    is_conflict = isinstance(error, ClientError) and status_of(error) == CONFLICT
+    return state.attempt_number >= (_MAX_CONFLICTS if is_conflict else _MAX_ATTEMPTS)
 
 
 def _age_of(answer: Any) -> float:

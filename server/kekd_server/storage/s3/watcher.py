@@ -1,4 +1,4 @@
-"""Changes to a bucket, by looking again and again."""
+"""Notices changes to a bucket by listing it at an interval."""
 
 import asyncio
 import logging
@@ -10,66 +10,66 @@ from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.watch.event import Change, ChangeKind
-from kekd_server.storage.watch.hub import Batch, InThread
+from kekd_server.storage.watch.hub import Changes, RunInThread
 
-_BATCH: Final = 1000
-_LONGEST_LOOK_SECONDS: Final = 300.0
-"""Of some millions of envelopes."""
+_CHANGES_PER_YIELD: Final = 1000
+_LISTING_TIMEOUT: Final = 300.0
+"""Enough for some millions of envelopes."""
 
 _log = logging.getLogger(__name__)
 
 
-class _Seen(NamedTuple):
+class _Comparison(NamedTuple):
     changes: Sequence[Change]
-    marks: dict[str, int]
-    """By key, a hash of what changes at every write. Of a million some 200 MB."""
+    stamps: dict[str, int]
+    """By key, a hash that differs after every write. A million take some 200 MB."""
 
 
-class S3Source:
-    """Lists the keystore at an interval, and compares with the listing before.
+class S3Watcher:
+    """Lists the keystore at an interval, and compares each listing with the previous one.
 
-    Each poll is a request per 1,000 envelopes. What happens to one envelope between two polls is
-    one change; a new one is taken for created.
+    A listing takes one request per 1,000 envelopes. Several changes to one envelope between two
+    listings are one change. A new envelope counts as created, even if it was pushed.
     """
 
-    def __init__(self, driver: S3Driver, poll_seconds: float) -> None:
+    def __init__(self, driver: S3Driver, poll_interval: float) -> None:
         self._driver = driver
-        self._poll_seconds = poll_seconds
-        self.patience = poll_seconds + _LONGEST_LOOK_SECONDS
+        self._poll_interval = poll_interval
+        self.timeout = poll_interval + _LISTING_TIMEOUT
 
-    async def batches(self, in_thread: InThread) -> AsyncGenerator[Batch, None]:
-        marks = (await in_thread(partial(self._look, {}))).marks
+    async def poll(self, run_in_thread: RunInThread) -> AsyncGenerator[Changes, None]:
+        stamps = (await run_in_thread(partial(self._compare, {}))).stamps
         yield []
         while True:
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(self._poll_interval)
             try:
-                changes, marks = await in_thread(partial(self._look, marks))
+                changes, stamps = await run_in_thread(partial(self._compare, stamps))
             except KekdError as error:
-                _log.warning("changes aren't noticed: %s", error)
-                marks = (await self._seen_again(in_thread)).marks
+                _log.warning("changes are missed: %s", error)
+                stamps = (await self._wait_for_listing(run_in_thread)).stamps
                 _log.warning("changes are noticed again")
                 yield None
                 continue
-            for start in range(0, len(changes) or 1, _BATCH):
-                yield changes[start : start + _BATCH]
+            for start in range(0, len(changes) or 1, _CHANGES_PER_YIELD):
+                yield changes[start : start + _CHANGES_PER_YIELD]
 
-    async def _seen_again(self, in_thread: InThread) -> _Seen:
+    async def _wait_for_listing(self, run_in_thread: RunInThread) -> _Comparison:
         while True:
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(self._poll_interval)
             try:
-                return await in_thread(partial(self._look, {}))
+                return await run_in_thread(partial(self._compare, {}))
             except KekdError:
                 continue
 
-    def _look(self, before: dict[str, int]) -> _Seen:
-        """Uses `before` up."""
-        changes, marks = [], {}
-        for key, etag, written in self._driver.stamps():
-            marks[key] = hash((etag, written))
-            mark = before.pop(key, None)
-            if mark != marks[key] and (name := IndexName.from_key(key)):
-                changes.append(
-                    Change(ChangeKind.PUSHED if mark else ChangeKind.CREATED, name, etag)
-                )
-        gone = filter(None, map(IndexName.from_key, before))
-        return _Seen([*changes, *(Change(ChangeKind.DELETED, name) for name in gone)], marks)
+    def _compare(self, previous: dict[str, int]) -> _Comparison:
+        """Lists the keystore. Empties `previous`."""
+        changes, stamps = [], {}
+        for key, etag, modified in self._driver.list_versions():
+            stamps[key] = hash((etag, modified))
+            stamp = previous.pop(key, None)
+            if stamp != stamps[key] and (name := IndexName.from_key(key)):
+                kind = ChangeKind.PUSHED if stamp else ChangeKind.CREATED
+                changes.append(Change(kind, name, etag))
+        deleted = filter(None, map(IndexName.from_key, previous))
+        changes += (Change(ChangeKind.DELETED, name) for name in deleted)
+        return _Comparison(changes, stamps)

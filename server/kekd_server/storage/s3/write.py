@@ -1,4 +1,4 @@
-"""One write to an S3 object, applied at most once even where S3's answers are lost."""
+"""One write to an S3 object, applied at most once even if S3's answers are lost."""
 
 import time
 from functools import partial
@@ -16,17 +16,18 @@ from kekd_server.storage.s3.object import RefusedError, S3Object, UnansweredErro
 from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
 
 _MAX_ROUNDS: Final = 8
-"""How often an unconditional write starts over because another writer was faster."""
+"""How often a write starts over because another writer was faster."""
 
 
 class S3Write:
-    """Every request is conditional on the version that was read before, and carries the attempt's
-    id as the object's mark. So a request that was lost is never repeated blindly: the mark shows
-    that it was applied, the version from before shows that it wasn't, and any other version means
-    that the outcome is unknown.
+    """Every request is conditional on the version that was read before, and stores the attempt's
+    id with the object. So a request whose answer was lost is never repeated blindly. If the object
+    has the id, the request was applied. If it is still the previous version, it was not. If it is
+    any other version, the outcome is unknown.
 
-    One case is left open: an attempt that another daemon received and hasn't begun yet, when the
-    client gave up on it, runs there on its own once its retry was replaced by another writer.
+    One case remains: another daemon received an attempt and hasn't started it when the client gives
+    up and retries. If another writer then replaces the result of the retry, that daemon applies the
+    first attempt again.
     """
 
     def __init__(self, target: S3Object, name: IndexName, attempt: WriteAttempt) -> None:
@@ -63,19 +64,20 @@ class S3Write:
             current = read() if self._attempt.is_retry else self._object.read()
             if current and self._is_mine(current):
                 return WriteResult(current.etag, None)
-            before = current.etag if current else None
-            if if_etag is not None and before != if_etag:
+            previous_etag = current.etag if current else None
+            if if_etag is not None and previous_etag != if_etag:
                 raise EtagMismatchError(self._name.value)
             try:
-                return WriteResult(self._object.put(record, self._attempt.id, before), before)
+                etag = self._object.put(record, self._attempt.id, previous_etag)
+                return WriteResult(etag, previous_etag)
             except RefusedError:
                 continue
-            except UnansweredError as lost:
+            except UnansweredError as error:
                 now = self._object.read()
                 if now and self._is_mine(now):
-                    return WriteResult(now.etag, before)
+                    return WriteResult(now.etag, previous_etag)
                 if now is None or not now.is_same(current):
-                    raise self._outcome_unknown() from lost.__cause__
+                    raise self._outcome_unknown() from error.__cause__
         raise self._race_lost()
 
     def delete(self, if_etag: str | None) -> str | None:
@@ -91,18 +93,18 @@ class S3Write:
                 self._object.delete(current.etag)
             except RefusedError:
                 continue
-            except UnansweredError as lost:
+            except UnansweredError as error:
                 now = self._object.read()
                 if now and now.is_same(current):
                     continue
                 if now:
-                    raise self._outcome_unknown() from lost.__cause__
+                    raise self._outcome_unknown() from error.__cause__
             return current.etag
         raise self._race_lost()
 
     def _read_for_retry(self, if_etag: str | None = None) -> Version:
-        """The version that the earlier attempt left; or one that shows that it wasn't applied: the
-        version that it was to replace, or one from before it.
+        """Returns the version that the earlier attempt stored, or one that shows that it was not
+        applied: the version that it should replace, or one that is older than the attempt.
         """
         current = self._object.read()
         if current and (
@@ -112,7 +114,7 @@ class S3Write:
         raise self._outcome_unknown()
 
     def _is_mine(self, version: Version) -> bool:
-        return version.mark == self._attempt.id
+        return version.write_id == self._attempt.id
 
     def _outcome_unknown(self) -> OutcomeUnknownError:
         return OutcomeUnknownError(self._name.value)
@@ -120,5 +122,5 @@ class S3Write:
     def _race_lost(self) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"the write of index '{self._name.value}' was not applied: other writers replaced the"
-            f" envelope {_MAX_ROUNDS} times meanwhile; try again."
+            f" envelope {_MAX_ROUNDS} times in the meantime; retry."
         )

@@ -1,4 +1,4 @@
-"""What a watcher is told."""
+"""The events that a watcher gets."""
 
 from enum import Enum, auto
 from typing import NamedTuple
@@ -16,11 +16,11 @@ class Change(NamedTuple):
     kind: ChangeKind
     name: IndexName
     etag: str = ""
-    """Empty of a deleted one, and where the envelope can't be read."""
+    """Empty if the envelope was deleted or can't be read."""
 
 
 class WatchEvent(Enum):
-    """What a watcher is told besides changes."""
+    """The events besides changes."""
 
     HEARTBEAT = auto()
     RESYNC = auto()

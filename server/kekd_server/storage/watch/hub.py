@@ -1,4 +1,4 @@
-"""Changes to the envelopes of a store, from all who make them to all who watch."""
+"""The changes to the envelopes of a store, from every process that writes to every watcher."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from kekd_server.model.errors import KekdError, StoreUnavailableError
 from kekd_server.model.index_name import NamePrefix
@@ -14,163 +14,165 @@ from kekd_server.storage.watch.event import Change
 from kekd_server.storage.watch.subscription import Subscription
 
 T = TypeVar("T")
-Batch = Sequence[Change] | None
+Changes: TypeAlias = Sequence[Change] | None
 """None where changes may have been missed."""
 
-_PACE_SECONDS: Final = 1.0
-_PACE_STEPS: Final = 100
+_MAX_SLOWDOWN: Final = 1.0
+"""Seconds that slow readers may delay the next poll."""
+_SLOWDOWN_STEPS: Final = 100
 
 _log = logging.getLogger(__name__)
 
 
-class InThread(Protocol):
-    """Has a call that may block made in a thread."""
+class RunInThread(Protocol):
+    """Runs a call that may block in a thread."""
 
     def __call__(self, call: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class ChangeWatcher(Protocol):
-    """Where a store's changes are noticed, whoever makes them."""
+    """Notices the changes that any process makes to a store."""
 
-    patience: float
-    """After how many seconds without a batch it counts as stuck."""
+    timeout: float
+    """Seconds without a poll after which the watcher counts as stuck."""
 
-    def batches(self, in_thread: InThread) -> AsyncGenerator[Batch, None]:
-        """Changes as they are noticed, this daemon's own among them; an empty batch for each look
-        that found none.
+    def poll(self, run_in_thread: RunInThread) -> AsyncGenerator[Changes, None]:
+        """Yields the changes that each poll found, including this daemon's own.
 
-        The first, which is empty, comes when all that happens from then on will be noticed. Raises
-        a `KekdError` in its place; afterwards it goes on by itself until it is closed.
+        The first yield is empty: from then on, every change will be noticed. Raises a `KekdError`
+        instead if the store can't be watched. Afterwards it handles failures itself, and continues
+        until it is closed.
         """
 
 
 class ChangeHub:
-    """Tells the changes to one store to all who watch it, each in full or with a `RESYNC` in the
-    place of what is missing.
+    """Sends the changes of one store to all its watchers. A watcher gets every change, or a
+    `RESYNC` in place of those that it missed.
 
-    Its source runs while there are watchers, and in a thread of its own: the store's may all wait
-    for a lock. Once it is stuck, every watch ends: one that went on, be it with heartbeats or with
-    this daemon's own writes, would vouch for changes that nobody notices.
+    The change watcher runs while there are subscriptions. It has a thread of its own, as all
+    threads of the store may wait for a lock. When it is stuck, every watch ends: heartbeats or this
+    daemon's own writes would suggest that nothing else has changed.
 
-    An own write is told when it is published, and again when the source notices it. That notice
-    can't be passed over: the kernel may have made one of it and of another's write.
+    A watcher gets an own write when it is published, and again when the change watcher notices it.
+    The second one can't be dropped: the kernel may have merged it with the write of another
+    process.
     """
 
-    def __init__(self, source: ChangeWatcher | None, name: str) -> None:
-        """Without a source, there are no changes but those that are published. `name` is for logs
-        and threads.
+    def __init__(self, watcher: ChangeWatcher | None, name: str) -> None:
+        """Without a watcher, the only changes are those that are published. `name` is used in logs
+        and thread names.
         """
-        self._source = source
+        self._watcher = watcher
         self._name = name
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name} changes")
         self._subscriptions: set[Subscription] = set()
-        self._idle: set[Subscription] = set()
-        self._listening: asyncio.Future[None] | None = None
+        self._idle_subscriptions: set[Subscription] = set()
+        self._started: asyncio.Future[None] | None = None
         self._relay: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def subscribed(
+    async def subscribe(
         self, prefix: NamePrefix, is_visible: Callable[[str], bool] = lambda _: True
     ) -> AsyncIterator[Subscription]:
-        """Every change that is made after entering it is told. Raises a `KekdError` if the source
-        can't be listened to.
+        """Subscribes to every change that is made after entry. Raises a `KekdError` if the store
+        can't be watched.
         """
         subscription = Subscription(prefix, is_visible)
         self._subscriptions.add(subscription)
         try:
-            if self._source:
-                await asyncio.shield(self._listening or self._listen(self._source))
+            if self._watcher:
+                await asyncio.shield(self._started or self._start(self._watcher))
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
             if not self._subscriptions:
-                self._stop_listening()
+                self._stop()
 
     @contextmanager
-    def unsubscribed(self) -> Iterator[Subscription]:
-        """Gets nothing but heartbeats and the daemon's end. It costs the source nothing."""
+    def subscribe_idle(self) -> Iterator[Subscription]:
+        """Subscribes to heartbeats and the shutdown only. Doesn't run the change watcher."""
         subscription = Subscription(NamePrefix(""))
-        self._idle.add(subscription)
+        self._idle_subscriptions.add(subscription)
         try:
             yield subscription
         finally:
-            self._idle.discard(subscription)
+            self._idle_subscriptions.discard(subscription)
 
     @property
-    def watched(self) -> bool:
+    def has_watchers(self) -> bool:
         return bool(self._subscriptions)
 
     def publish(self, change: Change) -> None:
-        """Tells of this daemon's own write."""
+        """Sends a change to every subscription."""
         for subscription in self._subscriptions:
-            subscription.tell(change)
+            subscription.notify(change)
 
     def end(self, error: Exception | None = None) -> None:
-        """Ends what every watcher gets."""
+        """Ends every subscription; with an error, all but the idle ones."""
         for subscription in self._subscriptions:
             subscription.end(error)
         if error is None:
-            for subscription in self._idle:
+            for subscription in self._idle_subscriptions:
                 subscription.end()
 
     def close(self) -> None:
-        """Doesn't wait for a look that is stuck."""
+        """Doesn't wait for a poll that is stuck."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _listen(self, source: ChangeWatcher) -> asyncio.Future[None]:
-        self._listening = asyncio.get_running_loop().create_future()
-        self._relay = asyncio.create_task(self._relayed(source, self._listening))
-        return self._listening
+    def _start(self, watcher: ChangeWatcher) -> asyncio.Future[None]:
+        self._started = asyncio.get_running_loop().create_future()
+        self._relay = asyncio.create_task(self._relay_changes(watcher, self._started))
+        return self._started
 
-    def _stop_listening(self) -> None:
+    def _stop(self) -> None:
         if self._relay:
             self._relay.cancel()
-        self._relay = self._listening = None
+        self._relay = self._started = None
 
-    async def _relayed(self, source: ChangeWatcher, listening: asyncio.Future[None]) -> None:
-        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._thread)
+    async def _relay_changes(self, watcher: ChangeWatcher, started: asyncio.Future[None]) -> None:
+        run_in_thread = partial(asyncio.get_running_loop().run_in_executor, self._thread)
         try:
-            async with aclosing(source.batches(in_thread)) as batches:
-                await anext(batches)
-                listening.set_result(None)
+            async with aclosing(watcher.poll(run_in_thread)) as polls:
+                await anext(polls)
+                started.set_result(None)
                 while True:
-                    self._notice(await self._next(batches, source.patience))
-                    await self._pace()
-        except Exception as error:  # noqa: BLE001  (whatever it was, nothing is noticed from here on)
+                    self._relay_poll(await self._next_poll(polls, watcher.timeout))
+                    await self._wait_for_slow_readers()
+        except Exception as error:  # noqa: BLE001  (any error means that changes go unnoticed)
             if not isinstance(error, KekdError):
-                _log.exception("a store's changes aren't noticed any more")
-            self._relay = self._listening = None
-            if listening.done():
+                _log.exception("%s: watching for changes failed", self._name)
+            self._relay = self._started = None
+            if started.done():
                 self.end(error)
             else:
-                listening.set_exception(error)
-                listening.exception()  # the watcher that waited for it may be gone
+                started.set_exception(error)
+                started.exception()  # the subscriber that waited for it may be gone
 
-    async def _next(self, batches: AsyncGenerator[Batch, None], patience: float) -> Batch:
-        """Raises `StoreUnavailableError` if it is too long in coming."""
+    async def _next_poll(self, polls: AsyncGenerator[Changes, None], seconds: float) -> Changes:
+        """Raises `StoreUnavailableError` after so many seconds."""
         try:
-            async with asyncio.timeout(patience):
-                return await anext(batches)
+            async with asyncio.timeout(seconds):
+                return await anext(polls)
         except TimeoutError:
-            _log.warning("%s: no look for changes in %g s; its watches end", self._name, patience)
+            _log.warning("%s: no poll for changes in %g s; its watches end", self._name, seconds)
             raise StoreUnavailableError(
-                "The store's changes aren't noticed any more. Watch anew, and take what was read"
-                " before for old."
+                "the watch ended: the store could not be polled for changes; restart the watch and"
+                " discard cached data."
             ) from None
 
-    def _notice(self, batch: Batch) -> None:
-        if batch is None:
+    def _relay_poll(self, changes: Changes) -> None:
+        if changes is None:
             for subscription in self._subscriptions:
                 subscription.resync()
             return
-        for change in batch:
+        for change in changes:
             self.publish(change)
 
-    async def _pace(self) -> None:
-        """A store can notice many changes at once. Watchers that read get the time to do so, which
-        one that doesn't can't draw out.
+    async def _wait_for_slow_readers(self) -> None:
+        """A poll can find many changes at once. Gives the watchers time to read them, within a
+        limit that a watcher that doesn't read can't extend.
         """
-        for _ in range(_PACE_STEPS):
+        for _ in range(_SLOWDOWN_STEPS):
             if not any(subscription.is_slow for subscription in self._subscriptions):
                 break
-            await asyncio.sleep(_PACE_SECONDS / _PACE_STEPS)
+            await asyncio.sleep(_MAX_SLOWDOWN / _SLOWDOWN_STEPS)

@@ -1,4 +1,4 @@
-"""What one watcher has yet to be told."""
+"""The events that one watcher has not received yet."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,38 +9,39 @@ from kekd_server.model.errors import WatchFellBehindError
 from kekd_server.model.index_name import NamePrefix
 from kekd_server.storage.watch.event import Change, WatchEvent
 
-MOST_PENDING: Final = 10_000
+MAX_PENDING: Final = 10_000
 
 
 class Subscription:
-    """Bounded: who takes it more slowly than it comes is cut off."""
+    """Holds at most `MAX_PENDING` changes. A watcher that falls further behind is dropped."""
 
     def __init__(
         self, prefix: NamePrefix, is_visible: Callable[[str], bool] = lambda _: True
     ) -> None:
-        """`is_visible`: whether the watcher may know of a change to that index, now. What it may
-        not takes none of the room for what it may.
+        """`is_visible`: whether the watcher may know about a change to that index now. Invisible
+        changes take no room.
         """
         self._prefix = prefix.value
         self._is_visible = is_visible
         self._pending: dict[str, Change] = {}
         self._resync = False
-        self._over = False
+        self._has_ended = False
         self._error: Exception | None = None
-        self._news = asyncio.Event()
+        self._has_news = asyncio.Event()
 
-    async def next(self, silence: float) -> Change | WatchEvent | None:
-        """`HEARTBEAT` after so many seconds of silence; None if the daemon is to end.
+    async def next(self, heartbeat: float) -> Change | WatchEvent | None:
+        """Returns the next event, `HEARTBEAT` after `heartbeat` seconds without one, or None if the
+        daemon shuts down.
 
-        Raises `WatchFellBehindError`, or what ended the source.
+        Raises `WatchFellBehindError`, or the error that ended the change watcher.
         """
-        if not self._news.is_set():
+        if not self._has_news.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(silence):
-                    await self._news.wait()
+                async with asyncio.timeout(heartbeat):
+                    await self._has_news.wait()
         if self._error:
             raise self._error
-        if self._over:
+        if self._has_ended:
             return None
         if self._resync:
             self._resync = False
@@ -50,32 +51,32 @@ class Subscription:
         else:
             return WatchEvent.HEARTBEAT
         if not self._pending:
-            self._news.clear()
+            self._has_news.clear()
         return event
 
     @property
     def is_slow(self) -> bool:
-        return len(self._pending) > MOST_PENDING // 2
+        return len(self._pending) > MAX_PENDING // 2
 
-    def tell(self, change: Change) -> None:
-        """Instead of an older change to the same envelope, if that is still pending."""
-        if self._over or not change.name.value.startswith(self._prefix):
+    def notify(self, change: Change) -> None:
+        """Adds a change. It replaces an older one of the same envelope that is still pending."""
+        if self._has_ended or not change.name.value.startswith(self._prefix):
             return
         if not self._is_visible(change.name.value):
             return
         self._pending.pop(change.name.key, None)
         self._pending[change.name.key] = change
-        self._news.set()
-        if len(self._pending) > MOST_PENDING:
+        self._has_news.set()
+        if len(self._pending) > MAX_PENDING:
             self.end(WatchFellBehindError())
 
     def resync(self) -> None:
-        """Instead of all that is pending."""
+        """Replaces everything that is pending with a resync."""
         self._pending.clear()
         self._resync = True
-        self._news.set()
+        self._has_news.set()
 
     def end(self, error: Exception | None = None) -> None:
         self._pending.clear()
-        self._over, self._error = True, self._error or error
-        self._news.set()
+        self._has_ended, self._error = True, self._error or error
+        self._has_news.set()

@@ -1,4 +1,4 @@
-"""Who is told which changes, without a store and without a wire."""
+"""Which changes each watcher gets, without a store and without a wire."""
 
 import asyncio
 import threading
@@ -19,8 +19,8 @@ from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
-from kekd_server.storage.watch.hub import Batch, ChangeHub, InThread
-from kekd_server.storage.watch.subscription import MOST_PENDING, Subscription
+from kekd_server.storage.watch.hub import ChangeHub, Changes, RunInThread
+from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 
 ALL = NamePrefix("")
@@ -33,77 +33,77 @@ def pushed(name: IndexName, etag: str) -> Change:
 
 
 async def everything(subscription: Subscription) -> list[Change | WatchEvent | None]:
-    told: list[Change | WatchEvent | None] = []
+    events: list[Change | WatchEvent | None] = []
     while (event := await subscription.next(SOON)) is not WatchEvent.HEARTBEAT:
-        told.append(event)
-    return told
+        events.append(event)
+    return events
 
 
-class FakeSource:
-    """Yields what it is given."""
+class FakeWatcher:
+    """Yields the polls that it is given."""
 
-    def __init__(self, patience: float = 60) -> None:
-        self.patience = patience
-        self.batch: asyncio.Queue[Batch | Exception] = asyncio.Queue()
+    def __init__(self, timeout: float = 60) -> None:
+        self.timeout = timeout
+        self.polls: asyncio.Queue[Changes | Exception] = asyncio.Queue()
         self.running = 0
 
-    async def batches(
+    async def poll(
         self,
-        in_thread: InThread,  # noqa: ARG002
-    ) -> AsyncGenerator[Batch, None]:
+        run_in_thread: RunInThread,  # noqa: ARG002
+    ) -> AsyncGenerator[Changes, None]:
         self.running += 1
         try:
             while True:
-                batch = await self.batch.get()
-                if isinstance(batch, Exception):
-                    raise batch
-                yield batch
+                poll = await self.polls.get()
+                if isinstance(poll, Exception):
+                    raise poll
+                yield poll
         finally:
             self.running -= 1
 
-    async def tell(self, *batches: Batch | Exception) -> None:
-        """Returns when they are through."""
-        for batch in batches:
-            await self.batch.put(batch)
+    async def report(self, *polls: Changes | Exception) -> None:
+        """Returns when the hub has taken them."""
+        for poll in polls:
+            await self.polls.put(poll)
         await asyncio.sleep(SOON)
 
 
 @pytest.fixture
-def source() -> FakeSource:
-    source = FakeSource()
-    source.batch.put_nowait([])
-    return source
+def watcher() -> FakeWatcher:
+    watcher = FakeWatcher()
+    watcher.polls.put_nowait([])
+    return watcher
 
 
 @pytest.fixture
-def changes(source: FakeSource) -> Iterator[ChangeHub]:
-    with closing(ChangeHub(source, "fake")) as changes:
+def changes(watcher: FakeWatcher) -> Iterator[ChangeHub]:
+    with closing(ChangeHub(watcher, "fake")) as changes:
         yield changes
 
 
 async def test_the_longest_pending_is_told_first_and_of_one_envelope_the_last() -> None:
     subscription = Subscription(ALL)
     for change in (pushed(ONE, "1"), pushed(OTHER, "2"), pushed(ONE, "3")):
-        subscription.tell(change)
+        subscription.notify(change)
     assert await everything(subscription) == [pushed(OTHER, "2"), pushed(ONE, "3")]
 
 
 async def test_a_resync_stands_for_all_before_it() -> None:
     subscription = Subscription(ALL)
-    subscription.tell(pushed(ONE, "1"))
+    subscription.notify(pushed(ONE, "1"))
     subscription.resync()
-    subscription.tell(pushed(OTHER, "2"))
+    subscription.notify(pushed(OTHER, "2"))
     assert await everything(subscription) == [WatchEvent.RESYNC, pushed(OTHER, "2")]
 
 
 async def test_one_that_fell_behind_is_told_so_and_keeps_nothing() -> None:
     subscription = Subscription(ALL)
-    for number in range(MOST_PENDING):
-        subscription.tell(pushed(IndexName(f"{number}"), ""))
+    for number in range(MAX_PENDING):
+        subscription.notify(pushed(IndexName(f"{number}"), ""))
     assert await subscription.next(SOON) == pushed(IndexName("0"), "")
-    for number in range(MOST_PENDING, MOST_PENDING + 2):
-        subscription.tell(pushed(IndexName(f"{number}"), ""))
-    subscription.tell(pushed(ONE, "later"))
+    for number in range(MAX_PENDING, MAX_PENDING + 2):
+        subscription.notify(pushed(IndexName(f"{number}"), ""))
+    subscription.notify(pushed(ONE, "later"))
     subscription.end()
     assert not subscription._pending
     with pytest.raises(WatchFellBehindError):
@@ -111,29 +111,29 @@ async def test_one_that_fell_behind_is_told_so_and_keeps_nothing() -> None:
 
 
 async def test_all_have_ended_when_the_store_is_closed(changes: ChangeHub) -> None:
-    async with changes.subscribed(ALL) as one, changes.subscribed(ALL) as other:
+    async with changes.subscribe(ALL) as one, changes.subscribe(ALL) as other:
         changes.end()
         assert (await one.next(60), await other.next(60)) == (None, None)
 
 
 async def test_the_source_runs_while_somebody_watches(
-    changes: ChangeHub, source: FakeSource
+    changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
     for _ in range(2):
-        async with changes.subscribed(ALL), changes.subscribed(ALL):
-            assert source.running == 1
+        async with changes.subscribe(ALL), changes.subscribe(ALL):
+            assert watcher.running == 1
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert source.running == 0
-        source.batch.put_nowait([])
+        assert watcher.running == 0
+        watcher.polls.put_nowait([])
 
 
 async def test_nobody_watches_before_the_source_listens() -> None:
-    source = FakeSource()
-    entered = asyncio.ensure_future(ChangeHub(source, "fake").subscribed(ALL).__aenter__())
+    watcher = FakeWatcher()
+    entered = asyncio.ensure_future(ChangeHub(watcher, "fake").subscribe(ALL).__aenter__())
     await asyncio.sleep(SOON)
     assert not entered.done()
-    await source.tell([])
+    await watcher.report([])
     assert entered.done()
 
 
@@ -141,33 +141,33 @@ async def test_nobody_watches_before_the_source_listens() -> None:
 async def test_a_source_that_can_not_listen_fails_the_watch_and_is_asked_anew(
     error: Exception,
 ) -> None:
-    source = FakeSource()
-    changes = ChangeHub(source, "fake")
-    source.batch.put_nowait(error)
+    watcher = FakeWatcher()
+    changes = ChangeHub(watcher, "fake")
+    watcher.polls.put_nowait(error)
     with pytest.raises(type(error)):
-        async with changes.subscribed(ALL):
+        async with changes.subscribe(ALL):
             pass
-    source.batch.put_nowait([])
-    async with changes.subscribed(ALL):
-        assert source.running == 1
+    watcher.polls.put_nowait([])
+    async with changes.subscribe(ALL):
+        assert watcher.running == 1
 
 
 async def test_a_source_that_fails_later_ends_the_watches_and_not_the_next(
-    changes: ChangeHub, source: FakeSource
+    changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
-    async with changes.subscribed(ALL) as subscription:
-        await source.tell(RuntimeError("unknown"))
-        source.batch.put_nowait([])
-        async with changes.subscribed(ALL) as next_one:
+    async with changes.subscribe(ALL) as subscription:
+        await watcher.report(RuntimeError("unknown"))
+        watcher.polls.put_nowait([])
+        async with changes.subscribe(ALL) as next_one:
             with pytest.raises(RuntimeError):
                 await subscription.next(SOON)
-            await source.tell([pushed(ONE, "1")])
+            await watcher.report([pushed(ONE, "1")])
             assert await everything(next_one) == [pushed(ONE, "1")]
 
 
-async def test_a_gap_of_the_source_is_told_to_all(changes: ChangeHub, source: FakeSource) -> None:
-    async with changes.subscribed(ALL) as one, changes.subscribed(NamePrefix("x")) as other:
-        await source.tell([pushed(ONE, "1")], None, [pushed(OTHER, "2")])
+async def test_a_gap_of_the_source_is_told_to_all(changes: ChangeHub, watcher: FakeWatcher) -> None:
+    async with changes.subscribe(ALL) as one, changes.subscribe(NamePrefix("x")) as other:
+        await watcher.report([pushed(ONE, "1")], None, [pushed(OTHER, "2")])
         assert await everything(one) == [WatchEvent.RESYNC, pushed(OTHER, "2")]
         assert await everything(other) == [WatchEvent.RESYNC]
 
@@ -180,39 +180,39 @@ async def own_writes(changes: ChangeHub, subscription: Subscription) -> None:
 
 
 async def test_a_source_that_is_stuck_ends_the_watches(caplog: pytest.LogCaptureFixture) -> None:
-    source = FakeSource()
-    source.batch.put_nowait([])
-    changes = ChangeHub(source, "fake")
-    async with changes.subscribed(ALL) as subscription:
+    watcher = FakeWatcher()
+    watcher.polls.put_nowait([])
+    changes = ChangeHub(watcher, "fake")
+    async with changes.subscribe(ALL) as subscription:
         assert await subscription.next(SOON) is WatchEvent.HEARTBEAT
-        source.patience = SOON
-        await source.tell([])
+        watcher.timeout = SOON
+        await watcher.report([])
         with pytest.raises(StoreUnavailableError):
             await own_writes(changes, subscription)  # which don't vouch for it
-    assert "fake: no look for changes" in caplog.text
-    assert source.running == 0
+    assert "fake: no poll for changes" in caplog.text
+    assert watcher.running == 0
 
 
 async def test_the_notice_of_an_own_write_may_be_of_anothers_too(
-    changes: ChangeHub, source: FakeSource
+    changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
-    async with changes.subscribed(ALL) as subscription:
+    async with changes.subscribe(ALL) as subscription:
         changes.publish(pushed(ONE, "mine"))
         assert await everything(subscription) == [pushed(ONE, "mine")]
         # Mine, another's and one that took that back: to the kernel they are one.
-        await source.tell([pushed(ONE, "mine")])
+        await watcher.report([pushed(ONE, "mine")])
         assert await everything(subscription) == [pushed(ONE, "mine")]
 
 
 async def test_many_notices_at_once_cut_off_no_reader(
-    changes: ChangeHub, source: FakeSource
+    changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
     batch = 1000
-    async with changes.subscribed(ALL) as reader:
-        for start in range(0, 3 * MOST_PENDING, batch):
+    async with changes.subscribe(ALL) as reader:
+        for start in range(0, 3 * MAX_PENDING, batch):
             names = [IndexName(f"{number}") for number in range(start, start + batch)]
-            source.batch.put_nowait([pushed(name, "") for name in names])
-        for _ in range(3 * MOST_PENDING):
+            watcher.polls.put_nowait([pushed(name, "") for name in names])
+        for _ in range(3 * MAX_PENDING):
             assert isinstance(await reader.next(5), Change)
             await asyncio.sleep(0)
 
@@ -252,9 +252,9 @@ async def test_a_write_is_told_before_it_is_answered() -> None:
 
 
 async def test_a_failure_names_the_store() -> None:
-    source = FakeSource()
-    source.batch.put_nowait(StoreMisconfiguredError("gone"))
-    store = Store(MemoryLocation(), MemoryDriver(), threads=1, source=source)
+    watcher = FakeWatcher()
+    watcher.polls.put_nowait(StoreMisconfiguredError("gone"))
+    store = Store(MemoryLocation(), MemoryDriver(), threads=1, watcher=watcher)
     with closing(store), pytest.raises(KekdError) as failed:
         async with store.watch(ALL):
             pass

@@ -1,4 +1,4 @@
-"""What of the kernel's notices could get lost on their way."""
+"""No event of the kernel is lost on its way to the subscriptions."""
 
 import asyncio
 import errno
@@ -15,7 +15,7 @@ from kekd_schema import Envelope
 from kekd_server.model.errors import StoreMisconfiguredError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.disk.driver import DiskDriver
-from kekd_server.storage.disk.watcher import DiskSource, _Folder
+from kekd_server.storage.disk.watcher import DiskWatcher, _WatchedFolder
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
@@ -26,7 +26,7 @@ ONE, OTHER = IndexName("i"), IndexName("j")
 
 
 class StuckDriver(DiskDriver):
-    """Its puts wait for a lock that nobody gives up."""
+    """Its puts wait for a lock that is never released."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -55,7 +55,7 @@ def driver(tmp_path: Path) -> Iterator[StuckDriver]:
 @pytest.fixture
 def store(driver: StuckDriver, tmp_path: Path) -> Iterator[Store]:
     location = DiskLocation(str(tmp_path))
-    with closing(Store(location, driver, threads=2, source=DiskSource(driver))) as store:
+    with closing(Store(location, driver, threads=2, watcher=DiskWatcher(driver))) as store:
         yield store
 
 
@@ -73,10 +73,10 @@ async def test_calls_that_wait_hold_up_no_notice(store: Store, driver: StuckDriv
 
 
 async def test_each_look_is_told_though_it_finds_nothing(driver: DiskDriver) -> None:
-    with patch("kekd_server.storage.disk.watcher._LOOK_SECONDS", 0.01):
-        async with aclosing(DiskSource(driver).batches(asyncio.to_thread)) as batches:
+    with patch("kekd_server.storage.disk.watcher._POLL_INTERVAL", 0.01):
+        async with aclosing(DiskWatcher(driver).poll(asyncio.to_thread)) as polls:
             for _ in range(3):
-                assert await asyncio.wait_for(anext(batches), 5) == []
+                assert await asyncio.wait_for(anext(polls), 5) == []
 
 
 async def test_what_can_not_be_read_is_one_change_without_an_etag(
@@ -92,7 +92,7 @@ async def test_what_can_not_be_read_is_one_change_without_an_etag(
 
 @pytest.mark.parametrize("files", [1000, 1001, 1010, 1020, 1021])
 async def test_notices_that_are_read_together_are_all_taken(tmp_path: Path, files: int) -> None:
-    with closing(_Folder(tmp_path)) as folder:
+    with closing(_WatchedFolder(tmp_path)) as folder:
         for number in range(files):
             (tmp_path / f"{number}.kms.cat").symlink_to("nowhere")
         taken: list[str] = []
@@ -104,8 +104,8 @@ async def test_notices_that_are_read_together_are_all_taken(tmp_path: Path, file
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (errno.EMFILE, "Too many open files. Raise the limit of fs.inotify.max_user_instances"),
-        (errno.ENOSPC, "No space left on device. Raise the limit of fs.inotify.max_user_watches."),
+        (errno.EMFILE, "Too many open files; raise the limit of fs.inotify.max_user_instances"),
+        (errno.ENOSPC, "No space left on device; raise the limit of fs.inotify.max_user_watches."),
         (errno.EACCES, "Permission denied."),
     ],
 )
@@ -115,5 +115,5 @@ def test_a_limit_that_is_reached_is_told_by_its_name(tmp_path: Path, error: int,
         patch("kekd_server.storage.disk.watcher.Inotify", side_effect=refused),
         pytest.raises(StoreMisconfiguredError) as failed,
     ):
-        _Folder(tmp_path)
-    assert str(failed.value).startswith(f"The folder {tmp_path} can't be watched: {told}")
+        _WatchedFolder(tmp_path)
+    assert str(failed.value).startswith(f"the folder {tmp_path} can't be watched: {told}")

@@ -1,0 +1,108 @@
+"""Batches: the entries of one call, read or written a few at a time in the threads of a store."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import chain
+from typing import Final, TypeAlias, TypeVar
+
+from kekd_server.model.errors import CallAbandonedError, KekdError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.push import Push
+from kekd_server.storage.watch.hub import RunInThread
+from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes
+
+MAX_READS_PER_TASK: Final = 100
+"""Reads before another owner has its turn. They take some milliseconds."""
+_WRITES_PER_TASK: Final = 8
+"""Fewer, as each write waits for the disk."""
+
+T = TypeVar("T")
+PushResult: TypeAlias = WriteResult | KekdError
+
+
+async def read_many(
+    names: Sequence[IndexName],
+    read: Callable[[Sequence[IndexName]], Sequence[T]],
+    run: RunInThread,
+    *,
+    reads_per_task: int,
+    concurrency: int,
+) -> list[T]:
+    """Returns a result for each name, in their order."""
+    starts = range(0, len(names), reads_per_task)
+    tasks = enumerate(names[start : start + reads_per_task] for start in starts)
+    results: dict[int, Sequence[T]] = {}
+
+    async def work() -> None:
+        for number, task in tasks:
+            results[number] = await run(partial(read, task))
+
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return list(chain.from_iterable(results[number] for number in sorted(results)))
+
+
+async def write_many(
+    pushes: Sequence[Push],
+    write: Callable[[Push], PushResult],
+    run: RunInThread,
+    *,
+    concurrency: int,
+    is_abandoned: IsAbandoned,
+) -> list[PushResult]:
+    """Returns a result for each push, in their order. Pushes of one name are written in that order.
+
+    Once the batch `is_abandoned`, no more writes start, and the rest gets `CallAbandonedError`.
+    """
+    results: dict[int, PushResult] = {}
+
+    def write_task(task: Sequence[int]) -> None:
+        for number in task:
+            results[number] = write(pushes[number])
+
+    async def work(part: Sequence[int]) -> None:
+        for start in range(0, len(part), _WRITES_PER_TASK):
+            if is_abandoned():
+                return
+            await run(partial(write_task, part[start : start + _WRITES_PER_TASK]))
+
+    await asyncio.gather(*map(work, _split(pushes, concurrency)))
+    abandoned = CallAbandonedError()
+    return [results.get(number, abandoned) for number in range(len(pushes))]
+
+
+async def write_new(
+    pushes: Sequence[Push],
+    outcomes: WriteOutcomes,
+    write: Callable[[Sequence[Push]], Awaitable[list[PushResult]]],
+) -> list[PushResult]:
+    """Writes the pushes whose outcome isn't remembered; the others get their remembered result."""
+    results: dict[int, PushResult] = {}
+    new: dict[int, Push] = {}
+    for number, push in enumerate(pushes):
+        outcome = outcomes.find(push.attempt.id) if push.attempt else None
+        if outcome and not outcome.is_refusal:
+            results[number] = outcome.result
+        else:
+            new[number] = _as_first(push) if outcome else push
+    written = await write(list(new.values()))
+    for (number, push), result in zip(new.items(), written, strict=True):
+        if push.attempt:
+            outcomes.add(push.attempt.id, result)
+        results[number] = result
+    return [results[number] for number in range(len(pushes))]
+
+
+def _as_first(push: Push) -> Push:
+    return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
+
+
+def _split(pushes: Sequence[Push], count: int) -> list[list[int]]:
+    """Divides the positions of the pushes into parts. Those of one name share a part."""
+    parts: list[list[int]] = [[] for _ in range(count)]
+    ranks: dict[str, int] = {}
+    for number, push in enumerate(pushes):
+        rank = ranks.setdefault(push.name.key, len(ranks))
+        parts[rank % count].append(number)
+    return parts

@@ -1,0 +1,15 @@
+"""The watcher of a bucket reports each poll."""
+
+import asyncio
+from contextlib import aclosing
+from unittest.mock import Mock
+
+from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.watcher import S3Watcher
+
+
+async def test_each_poll_is_told_though_it_finds_nothing() -> None:
+    driver = Mock(S3Driver, list_versions=lambda: iter(()))
+    async with aclosing(S3Watcher(driver, 0.01).poll(asyncio.to_thread)) as polls:
+        for _ in range(3):
+            assert await asyncio.wait_for(anext(polls), 5) == []
