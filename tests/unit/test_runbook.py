@@ -1,6 +1,8 @@
 """The runbook has an entry for everything that an operator can see."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,7 @@ from kekd_common.reasons import Reason
 ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 ALERTS = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
-DOCTOR = [path.read_text() for path in ROOT.glob("client/kekd/**/*doctor*/*.py")]
-DOCTOR += [path.read_text() for path in ROOT.glob("client/kekd/**/doctor.py")]
+DOCTOR = [path.read_text() for path in ROOT.glob("client/kekd/_cli/doctor/*.py")]
 
 
 def entries(section: str) -> dict[str, str]:
@@ -26,6 +27,22 @@ def doctor_checks() -> set[str]:
     return {check.strip() for source in DOCTOR for check in re.findall(given, source)}
 
 
+def doctor_texts() -> Iterator[str]:
+    """The fixed parts of what warnings and failures say, without their variable parts."""
+    nodes = (node for source in DOCTOR for node in ast.walk(ast.parse(source)))
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Name(id="warning" | "failure"), args=[_, text, *_]):
+                yield from fixed_parts(text)
+
+
+def fixed_parts(text: ast.expr) -> Iterator[str]:
+    values = text.values if isinstance(text, ast.JoinedStr) else [text]
+    for value in values:
+        if isinstance(value, ast.Constant) and " " in (part := str(value.value).strip(" :,;")):
+            yield part
+
+
 def test_runbook_has_an_entry_for_each_reason() -> None:
     assert list(entries("Reasons")) == [*Reason]
 
@@ -38,6 +55,13 @@ def test_runbook_has_an_entry_for_each_check_of_the_doctor() -> None:
     checks = doctor_checks()
     assert {"socket", "store", "slot", "daemon"} < checks
     assert checks <= entries("kekctl doctor").keys()
+
+
+def test_runbook_quotes_each_finding_of_the_doctor() -> None:
+    section = " ".join(entries("kekctl doctor").values())
+    texts = list(doctor_texts())
+    assert len(texts) > 20
+    assert [text for text in texts if text not in section] == []
 
 
 @pytest.mark.parametrize("section", ["Reasons", "Alerts"])
