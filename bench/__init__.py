@@ -1,1 +1,1 @@
-"""What the performance tables are made with; README.md says how to read them."""
+"""Programs that measure the performance tables. README.md explains how to read them."""

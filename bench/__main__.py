@@ -1,4 +1,4 @@
-"""Prints every table, or those of the parts named: python -m bench [scale throughput ...]"""
+"""Prints all tables, or those of the given parts: python -m bench [scale throughput ...]"""
 
 import argparse
 import signal
@@ -23,10 +23,10 @@ from bench import (
     throughput,
 )
 from bench.plots import Plot
-from bench.tables import Goal, Table, of_goals
+from bench.tables import Goal, Table, goal_table
 
 Part = Callable[[Path], Iterator[Table]]
-"""Measures in an empty folder."""
+"""Measures in an empty folder and yields its tables."""
 
 _PARTS: Mapping[str, Part] = {
     "scale": scale.tables,
@@ -43,16 +43,18 @@ _PARTS: Mapping[str, Part] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(_PARTS)}")
-    asked = parser.parse_args().parts
-    if unknown := set(asked) - set(_PARTS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}")
-    if "throughput" in (asked or _PARTS):
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"part to run: {', '.join(_PARTS)} (default: all)"
+    )
+    parts = parser.parse_args().parts or list(_PARTS)
+    if unknown := set(parts) - set(_PARTS):
+        parser.error(f"unknown part: {', '.join(sorted(unknown))}")
+    if "throughput" in parts:
         h2load.check_installed()
-    # As an exception, so that what was started is ended and what was written is removed.
+    # Raise an exception, so that servers are stopped and files removed.
     signal.signal(signal.SIGTERM, _end)
     with tempfile.TemporaryDirectory(prefix="kekd-bench-") as folder:
-        _run(asked or list(_PARTS), Path(folder))
+        _run(parts, Path(folder))
 
 
 def _run(names: list[str], folder: Path) -> None:
@@ -69,7 +71,7 @@ def _run(names: list[str], folder: Path) -> None:
             plots += [table.plot] if table.plot else []
         print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     if goals:
-        print(of_goals(goals))
+        print(goal_table(goals))
     for plot in plots:
         plot.draw()
 

@@ -1,4 +1,4 @@
-"""Many envelopes at a time: a batch against as many gets, and all that a keystore has."""
+"""Measures reading many envelopes: a batch against single gets, and a full listing."""
 
 import random
 import time
@@ -16,13 +16,13 @@ from kekd_server.listeners.engine import EngineName
 Clients = dict[EngineName, kekd.Client]
 
 _ENGINES: tuple[EngineName, ...] = ("grpcio", "native")
-"""The default is the first, and what the goals are about."""
+"""The first is the default, which the goals apply to."""
 _ENVELOPES = 100_000
 _BATCH = 1_000
 _BATCH_ROUNDS = 9
 _SCAN_ROUNDS = 5
-_LEAST_OF_GETS = 20.0
-_LEAST_SCANNED = 50_000
+_MIN_GETS_TO_BATCH = 20.0
+_MIN_SCAN_RATE = 50_000
 
 
 def tables(folder: Path) -> Iterator[Table]:
@@ -39,10 +39,10 @@ def tables(folder: Path) -> Iterator[Table]:
 def _batch_table(clients: Clients) -> Table:
     gets: dict[EngineName, list[float]] = {engine: [] for engine in clients}
     batches: dict[EngineName, list[float]] = {engine: [] for engine in clients}
-    chosen = random.Random(0)
+    random_numbers = random.Random(0)
     for round_number in range(_BATCH_ROUNDS):
         for engine, client in clients.items():
-            numbers = chosen.sample(range(_ENVELOPES), 2 * _BATCH)
+            numbers = random_numbers.sample(range(_ENVELOPES), 2 * _BATCH)
             if round_number % 2:
                 batches[engine].append(_batch(client, numbers[_BATCH:]))
             gets[engine].append(_gets(client, numbers[:_BATCH]))
@@ -59,13 +59,13 @@ def _batch_table(clients: Clients) -> Table:
         for engine in clients
     ]
     what = f"{_BATCH:,} gets ÷ a BatchGet of {_BATCH:,}"
-    goal = Goal(what, shares[_ENGINES[0]], "at least", _LEAST_OF_GETS)
+    goal = Goal(what, shares[_ENGINES[0]], "at least", _MIN_GETS_TO_BATCH)
     header = ("engine", "gets, ms", "BatchGet, ms", "gets ÷ BatchGet")
     return Table(f"{_BATCH:,} envelopes of {_ENVELOPES:,}", header, rows, [goal])
 
 
 def _gets(client: kekd.Client, numbers: Sequence[int]) -> float:
-    """Seconds, as in `_batch`."""
+    """Returns the seconds taken."""
     names = [name_of(number) for number in numbers]
     start = time.perf_counter()
     found = [client.get_index_kms(None, name) for name in names]
@@ -75,6 +75,7 @@ def _gets(client: kekd.Client, numbers: Sequence[int]) -> float:
 
 
 def _batch(client: kekd.Client, numbers: Sequence[int]) -> float:
+    """Returns the seconds taken."""
     names = [name_of(number) for number in numbers]
     start = time.perf_counter()
     found = list(client.get_many_index_kms(None, names))
@@ -88,15 +89,15 @@ def _scan_table(clients: Clients) -> Table:
     for _ in range(_SCAN_ROUNDS):
         for engine, client in clients.items():
             rates[engine].append(_ENVELOPES / _scan(client))
-    rows = [(engine, count(median(it))) for engine, it in rates.items()]
+    rows = [(engine, count(median(each))) for engine, each in rates.items()]
     default = median(rates[_ENGINES[0]])
-    goal = Goal("envelopes that a listing has a second", default, "at least", _LEAST_SCANNED)
+    goal = Goal("envelopes that a listing has a second", default, "at least", _MIN_SCAN_RATE)
     title = f"Listing of {_ENVELOPES:,} full envelopes"
     return Table(title, ("engine", "envelopes a second"), rows, [goal])
 
 
 def _scan(client: kekd.Client) -> float:
-    """Seconds."""
+    """Returns the seconds taken."""
     start = time.perf_counter()
     found = list(client.scan_index_kms())
     seconds = time.perf_counter() - start

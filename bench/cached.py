@@ -1,4 +1,4 @@
-"""What `Client(cache=True)` makes of a get, and how soon it shows another client's change."""
+"""Measures a get of `Client(cache=True)`, and how soon it sees another client's change."""
 
 import copy
 import time
@@ -19,15 +19,15 @@ _ROUNDS = 9
 _CACHED, _RPC = "cached get", "get without a cache"
 _COPY, _LOOK_UP = "look-up in a dict and copy.copy", "look-up in a dict, not copied"
 _CALLS = {_CACHED: 50_000, _COPY: 50_000, _LOOK_UP: 50_000, _RPC: 500}
-"""A round."""
-_MOST_OF_COPY = 3.0
-_LEAST_FASTER_THAN_RPC = 100.0
+"""Calls in a round."""
+_MAX_GET_TO_COPY = 3.0
+_MIN_SPEEDUP = 100.0
 _CHANGES = 1_000
 _POLL_SECONDS = 0.0002
-"""Between two looks at a cache; without a pause this thread would keep the others from filling
-it."""
-_PATIENCE_SECONDS = 5.0
-_MOST_MILLISECONDS = 50.0
+"""Pause between two reads of a cache. Without it, this thread would keep the cache's own threads
+from running."""
+_TIMEOUT_SECONDS = 5.0
+_MAX_MILLISECONDS = 50.0
 
 
 def tables(folder: Path) -> Iterator[Table]:
@@ -44,45 +44,46 @@ def tables(folder: Path) -> Iterator[Table]:
 def _get_table(plain: kekd.Client, cached: kekd.Client) -> Table:
     names = [name_of(number) for number in range(_INDEXES)]
     blobs = {name: plain.get_index_kms(None, name) for name in names}
-    sides: Mapping[str, Get] = {
+    gets: Mapping[str, Get] = {
         _CACHED: lambda name: cached.get_index_kms(None, name),
         _COPY: lambda name: copy.copy(blobs[name]),
         _LOOK_UP: lambda name: blobs[name],
         _RPC: lambda name: plain.get_index_kms(None, name),
     }
     _warm(cached, names)
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    seconds: dict[str, list[float]] = {label: [] for label in gets}
     for round_number in range(_ROUNDS):
-        for side in sorted(sides, reverse=bool(round_number % 2)):
-            seconds[side].append(_seconds_a_call(sides[side], names, _CALLS[side]))
-    of_copy = {side: paired(times, seconds[_COPY]) for side, times in seconds.items()}
+        for label in sorted(gets, reverse=bool(round_number % 2)):
+            seconds[label].append(_seconds_per_call(gets[label], names, _CALLS[label]))
+    of_copy = {label: paired(times, seconds[_COPY]) for label, times in seconds.items()}
     rows = [
-        (side, count(median(times) * 1e9), ratio(of_copy[side])) for side, times in seconds.items()
+        (label, count(median(times) * 1e9), ratio(of_copy[label]))
+        for label, times in seconds.items()
     ]
-    faster = paired(seconds[_RPC], seconds[_CACHED])
+    speedup = paired(seconds[_RPC], seconds[_CACHED])
     goals = [
-        Goal(f"{_CACHED} ÷ {_COPY}", of_copy[_CACHED], "at most", _MOST_OF_COPY),
-        Goal(f"{_RPC} ÷ {_CACHED}", faster, "at least", _LEAST_FASTER_THAN_RPC),
+        Goal(f"{_CACHED} ÷ {_COPY}", of_copy[_CACHED], "at most", _MAX_GET_TO_COPY),
+        Goal(f"{_RPC} ÷ {_CACHED}", speedup, "at least", _MIN_SPEEDUP),
     ]
     header = ("", "ns", "÷ look-up and copy")
     return Table(f"A get of {_INDEXES} envelopes in turn", header, rows, goals)
 
 
 def _warm(cached: kekd.Client, names: Sequence[str]) -> None:
-    """Until nothing of a round would go to the daemon: the watch begins with the first get."""
+    """Reads until all names are cached: the watch starts with the first get."""
     caches = cached._caches  # noqa: SLF001  (to wait until all is cached)
     assert caches is not None
-    end = time.monotonic() + _PATIENCE_SECONDS
+    end = time.monotonic() + _TIMEOUT_SECONDS
     while not all(caches.get(None, name) for name in names):
         assert time.monotonic() < end, "nothing is cached"
         for name in names:
             cached.get_index_kms(None, name)
 
 
-def _seconds_a_call(get: Get, names: Sequence[str], calls: int) -> float:
-    asked = list(islice(cycle(names), calls))
+def _seconds_per_call(get: Get, names: Sequence[str], calls: int) -> float:
+    sequence = list(islice(cycle(names), calls))
     start = time.perf_counter()
-    for name in asked:
+    for name in sequence:
         get(name)
     return (time.perf_counter() - start) / calls
 
@@ -94,7 +95,7 @@ def _change_table(plain: kekd.Client, cached: kekd.Client) -> Table:
     rows = [("p50", milliseconds(median(seconds)))]
     rows += [("p99", milliseconds(p99)), ("longest", milliseconds(max(seconds)))]
     what = "change to another client's cache, p99, ms"
-    goal = Goal(what, p99 * 1e3, "at most", _MOST_MILLISECONDS)
+    goal = Goal(what, p99 * 1e3, "at most", _MAX_MILLISECONDS)
     title = f"From a push's answer until another client's cache shows it, {_CHANGES:,} pushes"
     return Table(title, ("", "ms"), rows, [goal])
 
@@ -106,6 +107,6 @@ def _seconds_to_show(plain: kekd.Client, cached: kekd.Client, number: int) -> fl
     plain.push_index_kms(None, name, blob)
     start = time.perf_counter()
     while cached.get_index_kms(None, name) != blob:
-        assert time.perf_counter() - start < _PATIENCE_SECONDS, f"{name} stays old"
+        assert time.perf_counter() - start < _TIMEOUT_SECONDS, f"{name} was not invalidated"
         time.sleep(_POLL_SECONDS)
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Durable creates: the daemon, and a bare loop of the system calls that it makes for one."""
+"""Measures durable creates: the daemon against a bare loop of the same system calls."""
 
 import os
 import threading
@@ -17,43 +17,44 @@ from kekd_schema import encode
 from kekd_server.listeners.engine import EngineName
 
 Create = Callable[[str], object]
-"""Makes the envelope, or the file, of this name."""
+"""Creates the envelope or the file with this name."""
 
 _ENGINES: tuple[EngineName, ...] = ("grpcio", "native")
 _CALLERS = (1, 16, 32)
-_LEAST_SHARE = 0.7
-"""Of what the bare system calls make, with the last engine and the most callers."""
+_MIN_SHARE = 0.7
+"""Of the rate of the bare system calls, with the last engine and the most callers."""
 _CPU_HEADER = ("daemon's CPU a create, µs", "client's CPU a create, µs")
 _ROUNDS = 9
 _SECONDS = 1.0
-"""That a round lasts for each side."""
+"""Duration of a round for each contender."""
 
 
 class BareLoop:
-    """The system calls that kekd_server.storage.durable lists, and nothing else; with a temporary
-    folder of each thread's own, as kekd_server.storage.disk has them.
+    """Only the system calls that kekd_server.storage.disk.durable lists.
+
+    Each thread has its own temporary folder, as in kekd_server.storage.disk.driver.
     """
 
     def __init__(self, folder: Path) -> None:
         self._records = f"{folder}/records"
         self._content = encode(keystore.envelope_of(0))
         Path(self._records).mkdir(parents=True)
-        self._own = _OwnFolder(folder, counter())
+        self._thread = _ThreadFolder(folder, counter())
 
     def create(self, name: str) -> None:
-        temporary = f"{self._own.folder}/{name}"
+        temporary = f"{self._thread.folder}/{name}"
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.write(file, self._content)
         os.fsync(file)
         os.close(file)
         os.link(temporary, f"{self._records}/{name}")
-        os.unlink(temporary)  # noqa: PTH108  (about system calls, so by their names)
+        os.unlink(temporary)  # noqa: PTH108  (shows the system calls)
         folder = os.open(self._records, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fsync(folder)
         os.close(folder)
 
 
-class _OwnFolder(threading.local):
+class _ThreadFolder(threading.local):
     def __init__(self, parent: Path, numbers: Iterator[int]) -> None:
         self.folder = parent / f"{next(numbers)}"
         self.folder.mkdir()
@@ -70,14 +71,14 @@ def tables(folder: Path) -> Iterator[Table]:
                 rows.append((engine, f"{callers}", *figures))
     header = ("engine", "callers", "kekd", "bare system calls", "kekd ÷ bare", *_CPU_HEADER)
     what = f"durable creates, engine {_ENGINES[-1]} ÷ bare system calls, {_CALLERS[-1]} callers"
-    goal = Goal(what, share, "at least", _LEAST_SHARE)
+    goal = Goal(what, share, "at least", _MIN_SHARE)
     yield Table("Durable creates per second, and the CPU time of kekd's", header, rows, [goal])
 
 
 def _measure(
     callers: int, client: kekd.Client, bare: BareLoop, server: Server
 ) -> tuple[tuple[str, ...], float]:
-    """The figures of a row, and how kekd's rate stands to the bare one."""
+    """Returns the figures of a row, and kekd's rate divided by the bare one."""
     blob = blob_of(0)
 
     def create(name: str) -> None:
@@ -100,9 +101,9 @@ def _measure(
 
 
 def _run(create: Create, callers: int, prefix: str) -> tuple[int, float]:
-    """What so many threads at once created, and in how many seconds.
+    """Creates from `callers` threads; returns the number of creates and the seconds taken.
 
-    `prefix` keeps this round's names apart from another's.
+    `prefix` separates the names of the rounds.
     """
     done: list[int] = []
     failures: list[Exception] = []
@@ -115,7 +116,7 @@ def _run(create: Create, callers: int, prefix: str) -> tuple[int, float]:
                     done.append(number)
                     return
                 create(f"{prefix}-{caller}-{number}")
-        except Exception as error:  # noqa: BLE001  (of whatever kind: it ends the run below)
+        except Exception as error:  # noqa: BLE001  (raised below, in the main thread)
             failures.append(error)
 
     threads = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]

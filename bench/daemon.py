@@ -1,4 +1,4 @@
-"""A real kekd over one keystore folder, with a policy, an audit and metrics, as in production."""
+"""Starts a kekd on a keystore folder, with policy, audit log and metrics as in production."""
 
 import sys
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def on_socket(keystore: Path, engine: EngineName = "grpcio") -> Iterator[Server]
 def on_loopback(
     keystore: Path, engine: EngineName = "grpcio", workers: int = 1
 ) -> Iterator[Server]:
-    """Listens on a free TCP port, for load generators that know only those."""
+    """Listens on a free TCP port, for load generators that don't support Unix sockets."""
     with _daemon(keystore, f"127.0.0.1:{free_port()}", engine, workers) as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""The floor: kekd's gRPC stack and options, with a handler that does nothing.
+"""The baseline: a server with kekd's gRPC stack and options, and a handler that does nothing.
 
 python -m bench.empty ADDRESS ENGINE
 """
@@ -63,7 +63,7 @@ async def _empty(_request: pb.GetEnvelopeRequest, _context: Any) -> pb.GetEnvelo
 def _main(address: str, engine: EngineName) -> None:
     serving = serve(parse(address, engine), _empty)
     if engine == "native":
-        import uvloop  # noqa: PLC0415  (as kekd has it, and as otherwise it would count as memory)
+        import uvloop  # noqa: PLC0415  (as in kekd; only this engine should use its memory)
 
         uvloop.run(serving)
     else:

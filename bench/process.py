@@ -1,4 +1,4 @@
-"""A server in a process of its own, and what the kernel counts about it."""
+"""Runs a server in another process, and reads its CPU time and memory from the kernel."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-"""Where `python -m bench.<part>` can be run."""
+"""The folder in which `python -m bench.<part>` works."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.001
@@ -25,23 +25,28 @@ class Server:
     pid: int
 
     def cpu_seconds(self) -> float:
-        """User and system time of all its threads, and its workers', since they started."""
+        """Returns the user and system time of the server and its workers since they started."""
         children = Path(f"/proc/{self.pid}/task").glob("*/children")
         workers = [int(pid) for file in children for pid in file.read_text().split()]
         return sum(_cpu_ticks(pid) for pid in (self.pid, *workers)) / _TICKS
 
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        line = next(it for it in status.splitlines() if it.startswith("VmRSS:"))
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
 
 
 @contextmanager
 def running(command: Sequence[str], address: str, log: Path) -> Iterator[Server]:
-    """Starts `command` and lends it once it accepts connections; ends it whatever happens."""
+    """Runs `command`, yields its server when it accepts connections, and stops it at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=ROOT, env=_clean()
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+            env=_clean_environment(),
         )
     try:
         _wait(process, address, log)
@@ -54,7 +59,7 @@ def running(command: Sequence[str], address: str, log: Path) -> Iterator[Server]
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this package in another interpreter."""
+    """Returns the command that runs a module of this package in another interpreter."""
     return [sys.executable, "-m", module, *arguments]
 
 
@@ -71,11 +76,11 @@ def _cpu_ticks(pid: int) -> int:
 
 
 def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    """Polls with connect(2): gRPC's own way to reconnect would add its waits to what is timed."""
+    """Polls with connect(2), because gRPC's reconnect delays would add to the measured time."""
     end = time.monotonic() + _START_SECONDS
     while not _accepts(address):
         if process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"{process.args!r} doesn't serve: {log.read_text()}")
+            raise RuntimeError(f"{process.args!r} didn't start: {log.read_text()}")
         time.sleep(_POLL_SECONDS)
 
 
@@ -92,6 +97,6 @@ def _accepts(address: str) -> bool:
     return True
 
 
-def _clean() -> dict[str, str]:
-    """The environment without what would configure a kekd."""
+def _clean_environment() -> dict[str, str]:
+    """Returns the environment without kekd's settings."""
     return {key: value for key, value in os.environ.items() if not key.startswith("KEKD_")}

@@ -1,7 +1,7 @@
-"""cyborgdb_core at work in a process of its own, as it writes a log and blocks for seconds.
+"""Runs cyborgdb_core in another process, because it writes a log and blocks for seconds.
 
-python -m bench.reference, then a JSON array of folder, verb and number on each line of input;
-each is answered with the seconds that it took.
+python -m bench.reference reads JSON arrays of folder, verb and number, one per line, and prints the
+seconds that each call took.
 """
 
 import importlib
@@ -27,7 +27,7 @@ class Reference:
         self._answers = answers
 
     def seconds(self, folder: Path, verb: str, number: int) -> float:
-        """What one `get_index_kms` or `push_index_kms` took."""
+        """Returns the seconds of one `get_index_kms` or `push_index_kms`."""
         print(json.dumps([str(folder), verb, number]), file=self._requests, flush=True)
         return float(self._answers.readline())
 
@@ -54,7 +54,7 @@ def running() -> Iterator[Reference]:
 def answer() -> None:
     cyborgdb: Any = importlib.import_module("cyborgdb_core")  # untyped
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # where its log goes
+    os.dup2(2, 1)  # cyborgdb_core logs to standard output
     for line in sys.stdin:
         folder, verb, number = json.loads(line)
         seconds = _get if verb == "get" else _push

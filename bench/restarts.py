@@ -1,11 +1,11 @@
-"""Restarts of a daemon on a busy machine, and how many gets fail meanwhile.
+"""Restarts a daemon on a busy machine, and counts the gets that fail.
 
 python -m bench.restarts [--restarts 50] [--load 10] [--engine native] [--take-over]
 
-Clients get envelopes without a pause, with the timeout and retries that they have by default, while
-the daemon is ended by SIGTERM and started again, over and over; or, with --take-over, while another
-is started that ends it. As many processes as `--load` for each core compute meanwhile, so that a
-start takes about that many times longer. Exits with 1 if a get failed.
+Clients get envelopes continuously, with their default timeout and retries. Meanwhile the daemon is
+repeatedly stopped by SIGTERM and started again, or, with --take-over, replaced by a new one. Each
+core runs `--load` busy processes, which slow down a start about that many times. Exits with 1 if a
+get failed.
 """
 
 import argparse
@@ -25,51 +25,51 @@ from statistics import median
 import kekd
 from bench import keystore
 from bench.keystore import name_of
-from bench.tables import Goal, Table, count, milliseconds, of_goals
+from bench.tables import Goal, Table, count, goal_table, milliseconds
 from kekd_server.listeners.engine import EngineName
 
 _ENVELOPES = 100
 _GETTERS = 4
 _PAUSE_SECONDS = 1.0
-"""Between the first gets from a daemon and its end."""
+"""Between the first gets from a daemon and its stop."""
 _POLL_SECONDS = 0.05
 _SPIN = "while True: pass"
 
 
 @dataclass
 class Gets:
-    """What the clients met with."""
+    """Gets of all clients, and their results."""
 
     done: Counter[int] = field(default_factory=Counter)
-    """By client."""
+    """Number of gets, by client."""
     slowest: float = 0.0
     failed: list[str] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, getter: int, address: str) -> None:
         with kekd.Client(address) as client:
             number = 0
-            while not self.over.is_set():
+            while not self.stopped.is_set():
                 number += 1
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 try:
                     client.get_index_kms(None, name_of(number % _ENVELOPES))
                 except kekd.EnvelopeError as error:
-                    self._note(getter, begun, f"{type(error).__name__}: {error}")
+                    self._record(getter, start, f"{type(error).__name__}: {error}")
                 else:
-                    self._note(getter, begun)
+                    self._record(getter, start)
 
     def wait_for_each(self) -> None:
-        """Returns when every client has got something from the daemon that there is now."""
+        """Waits until every client has got an envelope from the current daemon."""
         before = self.done.copy()
-        while any(self.done[it] < before[it] + 2 for it in range(_GETTERS)):
+        while any(self.done[getter] < before[getter] + 2 for getter in range(_GETTERS)):
             time.sleep(_POLL_SECONDS)
 
-    def _note(self, getter: int, begun: float, error: str = "") -> None:
+    def _record(self, getter: int, start: float, error: str = "") -> None:
         with self.lock:
             self.done[getter] += 1
-            self.slowest = max(self.slowest, time.perf_counter() - begun)
+            self.slowest = max(self.slowest, time.perf_counter() - start)
             if error:
                 self.failed.append(error)
 
@@ -88,14 +88,14 @@ class Daemon:
         self._wait()
 
     def restart(self) -> float:
-        """Returns how long it took."""
-        begun, before = time.perf_counter(), self._process
+        """Restarts the daemon and returns the seconds taken."""
+        start, previous = time.perf_counter(), self._process
         if not self._take_over:
             self.stop()
         self._start()
-        before.wait(timeout=120)
+        previous.wait(timeout=120)
         self._wait()
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     def stop(self) -> None:
         self._process.terminate()
@@ -138,7 +138,7 @@ def measure(
                 time.sleep(_PAUSE_SECONDS)
                 seconds.append(daemon.restart())
         finally:
-            gets.over.set()
+            gets.stopped.set()
             for thread in threads:
                 thread.join()
     daemon.stop()
@@ -162,12 +162,12 @@ def main() -> None:
     parser.add_argument("--load", type=int, default=10)
     parser.add_argument("--engine", choices=("grpcio", "native"), default="grpcio")
     parser.add_argument("--take-over", action="store_true")
-    asked = vars(parser.parse_args())
+    options = vars(parser.parse_args())
     with tempfile.TemporaryDirectory(prefix="kekd-bench-") as folder:
-        table = measure(Path(folder), **asked)
+        table = measure(Path(folder), **options)
     print(table)
-    print(of_goals(table.goals))
-    sys.exit(not all(goal.met for goal in table.goals))
+    print(goal_table(table.goals))
+    sys.exit(not all(goal.is_met for goal in table.goals))
 
 
 if __name__ == "__main__":

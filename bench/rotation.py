@@ -1,4 +1,4 @@
-"""rotate_all against the requests to KMS that it can't do without."""
+"""Compares rotate_all with only the KMS requests that it must make."""
 
 import os
 import time
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
 
 Rates = tuple[list[float], list[float]]
-"""Rotations and bare requests a second, of each round."""
+"""Rotations per second and bare requests per second, by round."""
 
-_LATE_SECONDS = 0.02
-"""What a KMS on another machine is like: it's waited for, and doesn't compute on these cores."""
+_DELAY_SECONDS = 0.02
+"""Simulates a KMS on another machine: the caller waits, and these cores don't compute."""
 _IN_MEMORY = Path("/dev/shm")
-"""A keystore there takes the same system calls, but no time for a disk."""
+"""A keystore there makes the same system calls, but needs no disk time."""
 _ENVELOPES = 2_000
-_AT_ONCE = 16
+_JOBS = 16
 _ROUNDS = 4
-_LEAST_SHARE = 0.8
+_MIN_SHARE = 0.8
 _REGION = "us-east-1"
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
@@ -41,30 +41,30 @@ def tables(folder: Path) -> Iterator[Table]:
     with patch.dict(os.environ, _CREDENTIALS):
         rates = {
             "at once": _measure(folder / "at-once", 0),
-            f"{_LATE_SECONDS * 1e3:.0f} ms late": _measure(folder / "late", _LATE_SECONDS),
+            f"{_DELAY_SECONDS * 1e3:.0f} ms late": _measure(folder / "late", _DELAY_SECONDS),
         }
         with TemporaryDirectory(dir=_IN_MEMORY) as memory:
             rates["at once, keystore in tmpfs"] = _measure(Path(memory) / "tmpfs", 0)
     goals = [
         Goal(
-            f"rotate_all ÷ bare kms.ReEncrypt, {_AT_ONCE} at once; KMS answers {when}",
-            paired(*it),
+            f"rotate_all ÷ bare kms.ReEncrypt, {_JOBS} at once; KMS answers {when}",
+            paired(*pair),
             "at least",
-            _LEAST_SHARE,
+            _MIN_SHARE,
         )
-        for when, it in rates.items()
+        for when, pair in rates.items()
     ]
-    title = f"Envelopes a second from one KMS key to another, {_AT_ONCE} at once"
+    title = f"Envelopes a second from one KMS key to another, {_JOBS} at once"
     header = ("KMS answers", "rotate_all", "bare kms.ReEncrypt", "rotate_all ÷ bare")
     rows = [
-        (when, *(count(median(rate)) for rate in it), ratio(paired(*it)))
-        for when, it in rates.items()
+        (when, *(count(median(rate)) for rate in pair), ratio(paired(*pair)))
+        for when, pair in rates.items()
     ]
     yield Table(title, header, rows, goals)
 
 
 def _measure(folder: Path, delay: float) -> Rates:
-    """With a KMS whose answers come `delay` seconds late."""
+    """Uses a KMS that delays its responses by `delay` seconds."""
     folder.mkdir()
     ours, bare = [], []
     with (
@@ -72,27 +72,27 @@ def _measure(folder: Path, delay: float) -> Rates:
         daemon.on_socket(folder / "keystore") as server,
         kekd.Client(server.address) as client,
     ):
-        config = Config(max_pool_connections=_AT_ONCE)
-        theirs = boto3.client("kms", endpoint_url=endpoint, region_name=_REGION, config=config)
-        keys = [theirs.create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
+        config = Config(max_pool_connections=_JOBS)
+        aws = boto3.client("kms", endpoint_url=endpoint, region_name=_REGION, config=config)
+        keys = [aws.create_key()["KeyMetadata"]["Arn"] for _ in range(2)]
         slots = {key: Slot(key, "aws-kms", key, _REGION, endpoint_url=endpoint) for key in keys}
         registry = Registry(slots)
         kek = _fill(registry, client, keys[0])
         wrapped = client.get_index_kms(None, name_of(0)).wrapped_kek
         for round_number in range(_ROUNDS):
-            into = keys[(round_number + 1) % 2]
+            target = keys[(round_number + 1) % 2]
             if round_number % 2:
-                bare.append(_re_encrypt(theirs, wrapped, keys))
-            ours.append(_rotate(registry, client, into))
+                bare.append(_re_encrypt(aws, wrapped, keys))
+            ours.append(_rotate(registry, client, target))
             if not round_number % 2:
-                bare.append(_re_encrypt(theirs, wrapped, keys))
+                bare.append(_re_encrypt(aws, wrapped, keys))
         last = name_of(_ENVELOPES - 1)
         assert registry.unwrap(last, client.get_index_kms(None, last)) == kek
     return ours, bare
 
 
 def _fill(registry: Registry, client: kekd.Client, slot: str) -> bytearray:
-    """Provisions the indexes, all with the KEK of the first."""
+    """Provisions the indexes, all with the same KEK."""
     kek, envelope = registry.provision(name_of(0), slot, client=client)
     for number in range(1, _ENVELOPES):
         client.create_index_kms(None, name_of(number), envelope)
@@ -100,17 +100,17 @@ def _fill(registry: Registry, client: kekd.Client, slot: str) -> bytearray:
 
 
 def _rotate(registry: Registry, client: kekd.Client, slot: str) -> float:
-    """How many a second."""
+    """Returns the number per second."""
     start = time.perf_counter()
-    outcomes = list(rotate_all(registry, slot, client=client, jobs=_AT_ONCE))
+    outcomes = list(rotate_all(registry, slot, client=client, jobs=_JOBS))
     seconds = time.perf_counter() - start
-    rotated = [it for it in outcomes if isinstance(it, Rotation) and it.outcome == "rotated"]
+    rotated = [one for one in outcomes if isinstance(one, Rotation) and one.outcome == "rotated"]
     assert len(rotated) == len(outcomes) == _ENVELOPES, outcomes[:1]
     return _ENVELOPES / seconds
 
 
 def _re_encrypt(client: "KMSClient", wrapped: bytes, keys: Sequence[str]) -> float:
-    """How many a second."""
+    """Returns the number per second."""
     source, target = keys
 
     def call(_: int) -> bytes:
@@ -119,7 +119,7 @@ def _re_encrypt(client: "KMSClient", wrapped: bytes, keys: Sequence[str]) -> flo
         )["CiphertextBlob"]
 
     start = time.perf_counter()
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
+    with ThreadPoolExecutor(_JOBS) as threads:
         answers = list(threads.map(call, range(_ENVELOPES)))
     seconds = time.perf_counter() - start
     assert len(set(answers)) == _ENVELOPES

@@ -1,4 +1,4 @@
-"""Whether a call gets slower as the keystore grows: kekd's library and cyborgdb_core."""
+"""Measures calls as the keystore grows: kekd's client against cyborgdb_core."""
 
 import random
 import time
@@ -18,30 +18,30 @@ from bench.plots import Curves
 from bench.tables import Goal, Table, milliseconds, ratio
 
 Verb = Literal["get", "push"]
-Side = Literal["kekd", "cyborgdb_core"]
-Samples = Mapping[tuple[Side, Verb, int], list[float]]
-"""Seconds of each call, by the number of envelopes that were there."""
+Contender = Literal["kekd", "cyborgdb_core"]
+Samples = Mapping[tuple[Contender, Verb, int], list[float]]
+"""Seconds of each call, by contender, verb and keystore size."""
 
 _SIZES = (1, 100, 1_000, 10_000, 100_000)
 _VERBS: tuple[Verb, ...] = ("get", "push")
 _ROUNDS = 3
-_OUR_CALLS: Mapping[Verb, int] = {"get": 200, "push": 40}
-"""A round; the reference's are fewer, the longer they take."""
-_THEIR_CALLS = {1: 60, 100: 60, 1_000: 20, 10_000: 3, 100_000: 1}
-_MOST_SLOWDOWN = 1.2
-_LEAST_SPEEDUPS = {1_000: 20, 10_000: 200, 100_000: 2_000}
-"""Of a get at so many envelopes, against cyborgdb_core's."""
+_KEKD_CALLS: Mapping[Verb, int] = {"get": 200, "push": 40}
+"""Calls in a round. The reference makes fewer calls at larger sizes, where each takes longer."""
+_REFERENCE_CALLS = {1: 60, 100: 60, 1_000: 20, 10_000: 3, 100_000: 1}
+_MAX_SLOWDOWN = 1.2
+_MIN_SPEEDUPS = {1_000: 20, 10_000: 200, 100_000: 2_000}
+"""cyborgdb_core's get ÷ kekd's, by keystore size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keystore:
-    """A folder, and a client of the daemon that serves it."""
+    """A keystore folder, and a client of the daemon that serves it."""
 
     folder: Path
     client: kekd.Client
 
     def seconds(self, verb: Verb, number: int) -> float:
-        """What one `get_index_kms` or `push_index_kms` took."""
+        """Returns the seconds of one `get_index_kms` or `push_index_kms`."""
         config, name, blob = (
             kekd.StorageConfig.disk(f"{self.folder}"),
             name_of(number),
@@ -70,17 +70,19 @@ def _open(stack: ExitStack, folder: Path, size: int) -> Keystore:
     return Keystore(folder, stack.enter_context(kekd.Client(server.address)))
 
 
-def _sample(keystores: Mapping[int, Keystore], theirs: reference.Reference) -> Samples:
-    """Goes round the sizes and the sides, so that the machine's moods meet all of them alike."""
-    samples: defaultdict[tuple[Side, Verb, int], list[float]] = defaultdict(list)
-    chosen = random.Random(0)
+def _sample(keystores: Mapping[int, Keystore], cyborgdb: reference.Reference) -> Samples:
+    """Alternates sizes and contenders, so that changes of the machine's speed affect all alike."""
+    samples: defaultdict[tuple[Contender, Verb, int], list[float]] = defaultdict(list)
+    random_numbers = random.Random(0)
     for _ in range(_ROUNDS):
         for verb in _VERBS:
-            for size, ours in keystores.items():
-                numbers = chosen.choices(range(size), k=_OUR_CALLS[verb])
-                samples["kekd", verb, size] += [ours.seconds(verb, it) for it in numbers]
-                call = partial(theirs.seconds, ours.folder, verb)
-                samples["cyborgdb_core", verb, size] += map(call, numbers[: _THEIR_CALLS[size]])
+            for size, kekd_keystore in keystores.items():
+                numbers = random_numbers.choices(range(size), k=_KEKD_CALLS[verb])
+                samples["kekd", verb, size] += [
+                    kekd_keystore.seconds(verb, number) for number in numbers
+                ]
+                call = partial(cyborgdb.seconds, kekd_keystore.folder, verb)
+                samples["cyborgdb_core", verb, size] += map(call, numbers[: _REFERENCE_CALLS[size]])
     return samples
 
 
@@ -117,17 +119,17 @@ def _goals(ours: Sequence[float], theirs: Sequence[float]) -> list[Goal]:
     what = f"get at {_SIZES[-1]:,} envelopes ÷ get at {_SIZES[0]}"
     speedups = {size: other / mine for size, mine, other in zip(_SIZES, ours, theirs, strict=True)}
     return [
-        Goal(what, ours[-1] / ours[0], "at most", _MOST_SLOWDOWN),
+        Goal(what, ours[-1] / ours[0], "at most", _MAX_SLOWDOWN),
         *(
-            Goal(f"cyborgdb_core's get ÷ kekd's at {size:,}", speedups[size], "at least", least)
-            for size, least in _LEAST_SPEEDUPS.items()
+            Goal(f"cyborgdb_core's get ÷ kekd's at {size:,}", speedups[size], "at least", minimum)
+            for size, minimum in _MIN_SPEEDUPS.items()
         ),
     ]
 
 
 def _plot(curves: Mapping[str, Sequence[float]]) -> Curves:
     points = {
-        name: {size: it * 1e3 for size, it in zip(_SIZES, seconds, strict=True)}
+        name: {size: value * 1e3 for size, value in zip(_SIZES, seconds, strict=True)}
         for name, seconds in curves.items()
     }
     title = "get_index_kms as the keystore grows"

@@ -1,4 +1,4 @@
-"""What it takes to begin: the client's import, the daemon's start, and the memory it keeps."""
+"""Measures the client's import, the daemon's start, and the daemon's memory."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ from bench.tables import Goal, Table, count, milliseconds, paired, ratio
 
 _KEKD = "import kekd"
 _FIRST_USE = "from kekd import Client"
-"""What a program has imported by its first call: gRPC is in it."""
+"""Imports as much as a first call does, including gRPC."""
 _GRPC = "import grpc"
 _IMPORTS = (_KEKD, _FIRST_USE, _GRPC)
 _IMPORT_ROUNDS = 21
 _START_ROUNDS = 9
 _GETS = 10_000
-"""Each of another name: the most that can have stayed in memory."""
-_MOST_OF_GRPC = 1.3
+"""Of different names, which fills every cache."""
+_MAX_IMPORT_RATIO = 1.3
 _MEBIBYTE = 1024 * 1024
 
 
@@ -34,13 +34,16 @@ def tables(folder: Path) -> Iterator[Table]:
 def _import_table() -> Table:
     seconds: dict[str, list[float]] = {statement: [] for statement in _IMPORTS}
     for statement in _IMPORTS:
-        _import_seconds(statement)  # compiles what it imports, if nobody has yet
+        _import_seconds(statement)  # compiles the modules
     for _ in range(_IMPORT_ROUNDS):
         for statement in _IMPORTS:
             seconds[statement].append(_import_seconds(statement))
-    shares = {it: paired(seconds[it], seconds[_GRPC]) for it in _IMPORTS}
-    rows = [(it, milliseconds(median(seconds[it])), ratio(shares[it])) for it in _IMPORTS]
-    goal = Goal(f"{_KEKD} ÷ {_GRPC}", shares[_KEKD], "at most", _MOST_OF_GRPC)
+    shares = {statement: paired(times, seconds[_GRPC]) for statement, times in seconds.items()}
+    rows = [
+        (statement, milliseconds(median(times)), ratio(shares[statement]))
+        for statement, times in seconds.items()
+    ]
+    goal = Goal(f"{_KEKD} ÷ {_GRPC}", shares[_KEKD], "at most", _MAX_IMPORT_RATIO)
     return Table("Import in a fresh interpreter", ("", "ms", f"÷ {_GRPC}"), rows, [goal])
 
 
@@ -60,7 +63,7 @@ def _start_table(folder: Path) -> Table:
         start = time.perf_counter()
         with empty.on_loopback(folder):
             seconds["empty handler"].append(time.perf_counter() - start)
-    rows = [(side, milliseconds(median(times))) for side, times in seconds.items()]
+    rows = [(server, milliseconds(median(times))) for server, times in seconds.items()]
     rows.append(("kekd ÷ empty handler", ratio(paired(*seconds.values()))))
     return Table("Start of the process to the first answer that it serves", ("", "ms"), rows)
 
@@ -72,11 +75,11 @@ def _memory_table(folder: Path) -> Table:
         for number in range(_GETS):
             client.get_index_kms(None, name_of(number))
         after = server.resident_bytes()
-    with empty.on_loopback(folder) as floor:
-        stack = floor.resident_bytes()
+    with empty.on_loopback(folder) as empty_server:
+        baseline = empty_server.resident_bytes()
     rows = [
-        ("kekd, idle", count(idle / _MEBIBYTE), ratio(idle / stack)),
-        (f"kekd, after {_GETS:,} gets", count(after / _MEBIBYTE), ratio(after / stack)),
-        ("empty handler, idle", count(stack / _MEBIBYTE), ratio(1)),
+        ("kekd, idle", count(idle / _MEBIBYTE), ratio(idle / baseline)),
+        (f"kekd, after {_GETS:,} gets", count(after / _MEBIBYTE), ratio(after / baseline)),
+        ("empty handler, idle", count(baseline / _MEBIBYTE), ratio(1)),
     ]
     return Table("Resident memory", ("", "MiB", "÷ empty handler"), rows)

@@ -1,4 +1,4 @@
-"""Markdown tables, and the goals that figures are held against."""
+"""Markdown tables, and goals for their figures."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bench.plots import Plot
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A figure that was measured, most often a ratio, and what it must be."""
+    """A measured figure, usually a ratio, and its limit."""
 
     what: str
     value: float
@@ -18,7 +18,7 @@ class Goal:
     limit: float
 
     @property
-    def met(self) -> bool:
+    def is_met(self) -> bool:
         return self.value <= self.limit if self.bound == "at most" else self.value >= self.limit
 
 
@@ -28,31 +28,35 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     goals: Sequence[Goal] = ()
-    """Those that this table's figures decide."""
+    """Goals for this table's figures."""
     plot: Plot | None = None
-    """Of this table's figures."""
 
     def __str__(self) -> str:
-        picture = [f"{self.plot}", ""] if self.plot else []
-        return "\n".join([f"#### {self.title}", "", *self._lines(), "", *picture])
+        plot = [f"{self.plot}", ""] if self.plot else []
+        return "\n".join([f"#### {self.title}", "", *self._lines(), "", *plot])
 
     def _lines(self) -> Iterator[str]:
-        """The first column holds words and is left-aligned, the others hold figures."""
+        """Left-aligns the first column, which has text; the others have figures."""
         yield _line(self.header)
         yield _line([":--", *["--:"] * (len(self.header) - 1)])
         yield from map(_line, self.rows)
 
 
-def of_goals(goals: Sequence[Goal]) -> Table:
+def goal_table(goals: Sequence[Goal]) -> Table:
     rows = [
-        (it.what, ratio(it.value), f"{it.bound} {it.limit:,g}", "yes" if it.met else "no")
-        for it in goals
+        (
+            goal.what,
+            ratio(goal.value),
+            f"{goal.bound} {goal.limit:,g}",
+            "yes" if goal.is_met else "no",
+        )
+        for goal in goals
     ]
     return Table("Goals", ("", "measured", "goal", "met"), rows)
 
 
 def milliseconds(seconds: float) -> str:
-    """Three significant digits, as these times reach from 0.05 to 2,000."""
+    """Formats with three significant digits, for times from 0.05 to 2,000 ms."""
     value = seconds * 1e3
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -69,9 +73,9 @@ def ratio(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median over the rounds of ours divided by theirs: both of a round saw the same machine."""
-    return median(mine / other for mine, other in zip(ours, theirs, strict=True))
+def paired(own: Sequence[float], baseline: Sequence[float]) -> float:
+    """Returns the median ratio of the rounds. Both figures of a round saw the same machine."""
+    return median(mine / base for mine, base in zip(own, baseline, strict=True))
 
 
 def _line(cells: Sequence[str]) -> str:

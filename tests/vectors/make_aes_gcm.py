@@ -1,12 +1,14 @@
-"""Makes aes_gcm.json, wrapped KEKs of provider `aws` by others: published test vectors of
-AES-256-GCM, and what CyborgDB Service makes. Each says what comes of opening it.
+"""Writes aes_gcm.json: wrapped KEKs of provider `aws`, from sources other than kekd.
+
+The sources are published test vectors of AES-256-GCM, and CyborgDB Service. Each vector has the
+expected result of unwrapping it.
 
 python -m tests.vectors.make_aes_gcm gcmDecrypt256.rsp gcmEncryptExtIV256.rsp aes_gcm_test.json
 
-The first two are NIST's (CAVP's gcmtestvectors.zip, which PyPI's cryptography-vectors has as well):
-all those of a KEK's size without additional data, and whether they decrypt. Wycheproof has none of
-that size, so what is taken from there are its valid ones of all other sizes, which are no KEKs;
-with its modified tags, of 16 bytes, only the size would be tested.
+The first two files are NIST's (CAVP's gcmtestvectors.zip, also in PyPI's cryptography-vectors).
+All their vectors of a KEK's size without additional data are taken, and whether they decrypt.
+Wycheproof has no vectors of that size. Its valid vectors of other sizes are taken, which aren't
+KEKs; its vectors with modified tags would only test the size.
 """
 
 import json
@@ -67,7 +69,7 @@ def from_wycheproof(path: Path) -> list[dict[str, Any]]:
 
 
 class _Service(BaseSecretsProvider):  # type: ignore[misc]
-    """Wraps as the one for AWS does, which only adds where the secret comes from."""
+    """Wraps like the provider for AWS, which differs only in where it reads the secret."""
 
     def get_wrap_key(self) -> bytes:
         return bytes(range(32))

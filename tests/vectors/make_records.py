@@ -1,4 +1,4 @@
-"""Makes records.json, the records that cyborgdb_core itself writes for some envelopes.
+"""Writes records.json: records that cyborgdb_core itself makes of some envelopes.
 
 python -m tests.vectors.make_records
 """
@@ -23,13 +23,13 @@ FIELDS: Final = (
     "created_at",
 )
 values: Final = attrgetter(*FIELDS)
-"""The seven values of an envelope, whoever made it."""
+"""Returns the seven values of a kekd or cyborgdb_core envelope."""
 
 _FULL: Final = ("prod", "aws-kms", "alias/prod", "eu-central-1")
 
 ENVELOPES: Final[dict[str, tuple[Any, ...]]] = {
     "defaults": (),
-    # Zero is FlatBuffers' default: both numbers are left out of the record.
+    # Zero is FlatBuffers' default, so the record omits both numbers.
     "version 0": ("", "", "", "", b"", 0),
     "full": (*_FULL, b"\1\2\3\xff\0", 1, 1_700_000_000),
     "version 7": (*_FULL, b"\1\2\3", 7),
@@ -40,14 +40,14 @@ ENVELOPES: Final[dict[str, tuple[Any, ...]]] = {
     "non-ASCII": ("schlüssel", "日本語", "🔑", "a\0b", b"\xff"),
     "long strings": ("n" * 300, "p" * 255, "k" * 2048, "r" * 4000, b"\1"),
 } | {
-    # Around the alignment to four bytes; an AES-256-GCM and a KMS ciphertext; the longest one.
+    # Around the alignment to four bytes; an AES-256-GCM and a KMS ciphertext; the longest.
     f"wrapped_kek of {size} bytes": (*_FULL, (bytes(range(256)) * 24)[:size])
     for size in (1, 3, 4, 5, 60, 184, 6144)
 }
 
 
 def make() -> list[dict[str, Any]]:
-    """What records.json holds; the wrapped KEK and the record in hex."""
+    """Makes the content of records.json, with the wrapped KEK and the record in hex."""
     with tempfile.TemporaryDirectory() as folder:
         config = cyborgdb_core.StorageConfig.disk(folder)
         record = Path(folder, "_catalog/config/index.kms.cat")

@@ -1,4 +1,4 @@
-"""One of the servers that h2load asks in turn, and what each of its rounds measured."""
+"""A server under test, and the results of its rounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ HEADER = ("", "requests/s", "mean, µs", "p50, µs", "p99, µs", "server CPU a r
 
 
 @dataclass(slots=True)
-class Side:
+class Contender:
     name: str
     server: Server
     load: h2load.Load
     results: list[h2load.Result] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    """Seconds that the server computed for a request, in each round."""
+    """The server's CPU seconds per request, by round."""
 
     def measure(self, folder: Path) -> None:
         before = self.server.cpu_seconds()
@@ -28,28 +28,29 @@ class Side:
 
     @property
     def rates(self) -> list[float]:
-        return [it.rate for it in self.results]
+        return [result.rate for result in self.results]
 
     @property
     def means(self) -> list[float]:
-        return [it.mean for it in self.results]
+        return [result.mean for result in self.results]
 
     def row(self) -> tuple[str, ...]:
-        """Under `HEADER`, as is `ratios`."""
+        """Returns the table row for `HEADER`."""
         rate, *times = (median(column) for column in self._columns())
         return (self.name, count(rate), *map(microseconds, times))
 
-    def ratios(self, other: "Side", name: str) -> tuple[str, ...]:
-        pairs = zip(self._columns(), other._columns(), strict=True)  # noqa: SLF001  (another Side)
-        return (name, *(ratio(paired(mine, theirs)) for mine, theirs in pairs))
+    def ratios(self, baseline: "Contender", name: str) -> tuple[str, ...]:
+        """Returns the row of this contender's figures divided by the baseline's."""
+        pairs = zip(self._columns(), baseline._columns(), strict=True)  # noqa: SLF001  (own class)
+        return (name, *(ratio(paired(own, base)) for own, base in pairs))
 
     def _columns(self) -> Sequence[Sequence[float]]:
-        p50, p99 = [it.p50 for it in self.results], [it.p99 for it in self.results]
+        p50, p99 = [one.p50 for one in self.results], [one.p99 for one in self.results]
         return self.rates, self.means, p50, p99, self.cpu
 
 
-def measure(sides: Sequence[Side], rounds: int, folder: Path) -> None:
-    """Each round visits every side, and every other round backwards."""
+def measure(contenders: Sequence[Contender], rounds: int, folder: Path) -> None:
+    """Measures every contender in each round, in alternating order."""
     for number in range(rounds):
-        for side in sides[:: -1 if number % 2 else 1]:
-            side.measure(folder)
+        for contender in contenders[:: -1 if number % 2 else 1]:
+            contender.measure(folder)

@@ -1,7 +1,8 @@
-"""The least that a get from disk can be, on the empty handler's stack: stat(2) of the record's file
-and an answer that was made ready.
+"""A null get: the empty handler plus stat(2) on the record's file and a prepared response.
 
-python -m bench.ready ADDRESS RECORD
+This is the least work that a get from disk can do.
+
+python -m bench.null_get_server ADDRESS RECORD
 """
 
 import asyncio
@@ -25,25 +26,25 @@ from kekd_server.storage.store import StoredEnvelope
 @contextmanager
 def on_loopback(folder: Path, record: Path) -> Iterator[Server]:
     address = f"127.0.0.1:{free_port()}"
-    command = python("bench.ready", address, str(record))
-    with running(command, address, folder / "ready.log") as server:
+    command = python("bench.null_get_server", address, str(record))
+    with running(command, address, folder / "null_get.log") as server:
         load.get(address, 0)
         yield server
 
 
-def _stat_and_answer(record: str) -> empty.Behavior:
+def _make_null_get(record: str) -> empty.Behavior:
     stored = Path(record).read_bytes()
     answer = get_response(StoredEnvelope(decode(stored), etag_of(stored), "disk"))
 
-    async def stat_and_answer(_request: pb.GetEnvelopeRequest, _context: Any) -> Any:
-        os.stat(record)  # noqa: PTH116  (a Path takes longer, and the daemon has none either)
+    async def null_get(_request: pb.GetEnvelopeRequest, _context: Any) -> Any:
+        os.stat(record)  # noqa: PTH116  (faster than Path, as in the daemon)
         return answer
 
-    return stat_and_answer
+    return null_get
 
 
 def _main(address: str, record: str) -> None:
-    asyncio.run(empty.serve(parse(address, "grpcio"), _stat_and_answer(record)))
+    asyncio.run(empty.serve(parse(address, "grpcio"), _make_null_get(record)))
 
 
 if __name__ == "__main__":
