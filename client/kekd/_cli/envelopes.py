@@ -121,8 +121,8 @@ def delete(
     "--service",
     metavar="NAME",
     default=operations.SERVICE,
-    help="Store that must be healthy, such as disk:/var/lib/cyborgdb, or '' for the process alone"
-    " (default: at least one store, not necessarily the daemon's default store).",
+    help="What must be healthy: a store such as disk:/var/lib/cyborgdb, or '' for the process alone"
+    " (default: at least one store, which may be another than the default store).",
 )
 @click.pass_obj
 def wait(client: kekd.Client, seconds: float, service: str) -> None:
