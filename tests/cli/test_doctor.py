@@ -279,7 +279,7 @@ def test_what_the_daemon_last_found_is_only_a_warning(client: kekd.Client) -> No
     told = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="it was away")
     findings = store.check(client, told, lambda: False)
     assert [it.level for it in findings] == ["warning", *["ok"] * len(PROMISES)]
-    assert findings[0].text == "the daemon reports: it was away"
+    assert findings[0].text == "unhealthy at the daemon's last check: it was away"
 
 
 def test_what_may_be_left_is_told(

@@ -73,7 +73,7 @@ Exit codes:
 """
 
 
-class _Store(click.ParamType[kekd.StorageConfig]):
+class Store(click.ParamType[kekd.StorageConfig]):
     name = "store"
 
     def convert(
@@ -128,10 +128,10 @@ class Name(Text):
 
 store_option = click.option(
     "--store",
-    type=_Store(),
+    type=Store(),
     metavar="STORE",
     help="Store, as named in the daemon's log: memory, disk:PATH or s3:BUCKET[/PREFIX]"
-    " (default: the daemon's first store).",
+    " (default: the daemon's default store).",
 )
 prefix_option = click.option(
     "--prefix", default="", help="Only indexes whose names start with this text."

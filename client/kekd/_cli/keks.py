@@ -82,7 +82,7 @@ def provision(
 @click.argument("index", required=False)
 @_all
 @_prefix
-@click.option("--check", is_flag=True, required=True, help="Only check the KEK. Required.")
+@click.option("--check", is_flag=True, required=True, help="Only check; never print the KEK.")
 @_jobs
 @_max_rate
 @_registry

@@ -190,7 +190,7 @@ def _describe_outcome(entry: Entry) -> str:
     if entry.event == "denials":
         words.append(f"and {entry.count - 1} more denials since the previous line")
     elif entry.count > 1:
-        words.append(f"for all {entry.count} of a batch")
+        words.append(f"for all {entry.count} entries of a batch")
     return " ".join(words)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 import kekd
-from kekd._cli.common import FAILED, STOPPED, main, output_option, store_option
+from kekd._cli.common import FAILED, STOPPED, Store, main, output_option
 from kekd._cli.doctor import address, certificate, clock, daemon, records, slots, store
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
 from kekd._cli.terminal import say
@@ -31,7 +31,7 @@ from kekd._cli.terminal import say
     metavar="N",
     help="Read N random records of each store (default: all).",
 )
-@store_option
+@click.option("--store", type=Store(), metavar="STORE", help="Test only this store (default: all).")
 @output_option
 @click.pass_context
 def doctor(
@@ -43,9 +43,9 @@ def doctor(
 ) -> None:
     """Test the daemon, its stores, certificates and clock, and say how to fix problems.
 
-    Writes to each store (or only to --store), under a scratch index named kekd-doctor-..., and
-    deletes that index at the end. Then reads the store's records. Each line starts with ok, warning
-    or failure. The exit code is 1 after a failure, else 0.
+    Writes to each store, under a scratch index named kekd-doctor-..., and deletes that index at the
+    end. Then reads the store's records. Each line starts with ok, warning or failure. The exit code
+    is 1 after a failure, else 0.
     """
     failed = False
     try:

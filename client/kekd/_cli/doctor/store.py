@@ -60,7 +60,8 @@ def check(client: "Client", store: StoreStatus, is_stopped: Callable[[], bool]) 
     probe = _StoreProbe(client, store.name)
     findings = []
     if not store.healthy:
-        findings.append(warning(probe.check, f"the daemon reports: {store.error_message}"))
+        text = f"unhealthy at the daemon's last check: {store.error_message}"
+        findings.append(warning(probe.check, text, "compare with the findings below"))
     try:
         for finding in probe.findings():
             findings.append(finding)
