@@ -1,4 +1,4 @@
-"""Where the daemon listens and the client looks when nobody said where."""
+"""Parses addresses, and finds the default socket of a user."""
 
 import ipaddress
 import os
@@ -9,18 +9,16 @@ from urllib.parse import quote
 DEFAULT_TCP_PORT: Final = 7535
 
 _UNEXPANDED: Final = "${"
-_NOT_EXPANDED: Final = "${...} is not expanded here: write the value itself"
+_NOT_EXPANDED: Final = "${...} is not expanded here; write the value"
 
 
 def grpc_target(address: str) -> str:
-    """How gRPC spells an address of ours. It takes the path of a socket for part of a URI, where
-    `%` and `?` mean something.
-    """
+    """Returns an address in gRPC's spelling, which is a URI and so percent-encodes the path."""
     return quote(address, safe="/:") if address.startswith("unix:") else address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to it."""
+    """Returns whether only this machine can connect to the host."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -28,46 +26,48 @@ def is_loopback(host: str) -> bool:
 
 
 def require_expanded(text: str) -> str:
-    """Raises ValueError for a text with a `${...}`, which kekd doesn't expand."""
+    """Returns the text. Raises ValueError if it has a `${...}`, which kekd doesn't expand."""
     if _UNEXPANDED in text:
         raise ValueError(f"'{text}': {_NOT_EXPANDED}")
     return text
 
 
 def host_of(address: str) -> str:
-    """The host of `HOST:PORT` or `[IPV6]:PORT`."""
+    """Returns the host of `HOST:PORT` or `[IPV6]:PORT`."""
     return address.rpartition(":")[0].strip("[]")
 
 
 def socket_path(address: str) -> Path:
-    """The absolute path of `unix:PATH` or `unix:///PATH`, where `~` is a home folder.
+    """Returns the absolute path of `unix:PATH` or `unix:///PATH`, with `~` expanded.
 
-    Raises ValueError, saying what to write.
+    Raises ValueError.
     """
     path = address.removeprefix("unix:")
     if path.startswith("//") and not path.startswith("///") and path != "//":
-        # A URI has a host there. To some programs this is a relative path, to others none at all.
+        # In a URI, a host follows the slashes. Some programs read a relative path, others fail.
         raise ValueError(
-            f"'{address}' has a host, which a Unix socket has not: write unix:{path[1:]} or"
+            f"invalid address '{address}': a Unix socket has no host; write unix:{path[1:]} or"
             f" unix://{path[1:]}"
         )
     path = path.removeprefix("//")
     if not path:
-        raise ValueError("'unix:' names no path: write unix:PATH")
+        raise ValueError("invalid address 'unix:': no path; write unix:PATH")
     if "," in path or not path.isprintable():
-        raise ValueError(f"{path!r} has a comma or a control character: gRPC can't connect to it")
+        raise ValueError(
+            f"invalid path {path!r}: gRPC can't connect to a path with a comma or control character"
+        )
     require_expanded(address)
     try:
         return Path(path).expanduser().absolute()
-    except (RuntimeError, FileNotFoundError):  # no such user, or no folder to start from
-        raise ValueError(f"'{address}' leads nowhere: write its path from / on") from None
+    except (RuntimeError, FileNotFoundError):  # no such user, or no current folder
+        raise ValueError(f"can't resolve '{address}': write an absolute path") from None
 
 
 def default_socket() -> Path:
-    """`kekd/kekd.sock` in XDG_RUNTIME_DIR; where there is none, in the user's state folder.
+    """Returns `kekd/kekd.sock` in XDG_RUNTIME_DIR, or in the user's state folder if that isn't set.
 
-    Both are the user's own. /tmp, which platformdirs falls back to, is everybody's. Raises
-    ValueError for a user who has neither.
+    Both folders belong to the user. platformdirs itself would fall back to /tmp, which is shared.
+    Raises ValueError for a user who has neither.
     """
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime, "kekd", "kekd.sock")
@@ -75,16 +75,14 @@ def default_socket() -> Path:
 
 
 def state_folder() -> Path:
-    """Where kekd keeps what a user has not given another place to. Raises ValueError if there is no
-    such folder.
-    """
-    # Imported here, as it takes a tenth of the time that gRPC takes, and clients rarely need it.
+    """Returns the default folder for kekd's files. Raises ValueError if the user has no home."""
+    # Imported here, because it takes a tenth of gRPC's import time, and clients rarely need it.
     import platformdirs  # noqa: PLC0415
 
     try:
         return platformdirs.user_state_path("kekd")
     except RuntimeError:
         raise ValueError(
-            f"user {os.getuid()} has no home folder, as HOME is not set and no passwd entry names"
-            " one: set HOME, or give each address and path"
+            f"user {os.getuid()} has no home folder: HOME is not set and passwd has no entry; set"
+            " HOME, or give each address and path"
         ) from None

@@ -1,8 +1,8 @@
-"""AWS credentials that are looked for again: where there were none, and where AWS refuses them.
+"""AWS credentials that are searched again when there are none, or when AWS rejects them.
 
-botocore looks for credentials when a client is made, and renews those whose end it knows. What an
-agent writes into a file, what a service hands out later, and what AWS ends early, it doesn't see
-without a new session.
+botocore searches for credentials when a client is made, and renews those with a known expiry. Its
+sessions don't notice credentials that an agent writes to a file later, that a service provides
+later, or that AWS revokes early.
 """
 
 import threading
@@ -24,7 +24,7 @@ from botocore.exceptions import (
 )
 
 RENEWAL_INTERVAL: Final = 2.0
-"""Seconds from one search to the next. A search may run a program or ask a service."""
+"""Minimum seconds between two searches. A search may run a program or call a service."""
 _MAX_SENTENCE: Final = 500
 
 STALE_CODES: Final = frozenset(
@@ -38,7 +38,7 @@ STALE_CODES: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
-"""What AWS answers to credentials that have ended, or that it doesn't know."""
+"""AWS's error codes for credentials that are expired or unknown."""
 
 _GENERATION: Final = "kekd_credentials"
 _RENEWED: Final = "kekd_renewed"
@@ -47,32 +47,33 @@ Find = Callable[[], Credentials | None]
 
 
 class CredentialSourceError(BotoCoreError):
-    """Credentials couldn't be had. The text says why, in one line."""
+    """The source of the credentials failed. The message says why, in one line."""
 
     fmt = "{problem}"
 
     def __init__(self, problem: str, *, code: str, may_pass: bool) -> None:
         super().__init__(problem=problem)
         self.code = code
-        """The class of the error behind it."""
+        """The class name of the cause."""
         self.may_pass = may_pass
-        """Whether that was a service which didn't answer as it should."""
+        """Whether a service failed that may work again later."""
 
     def copy(self) -> Self:
-        """For another caller, as each adds its traceback."""
+        """Copies the error for another caller, because each raise adds a traceback."""
         return type(self)(str(self), code=self.code, may_pass=self.may_pass)
 
 
 class RenewableCredentials:
-    """Stands for the credentials that were found last, in any number of clients and threads.
+    """Provides the latest credentials to any number of clients and threads.
 
-    After a failure nothing is asked for `RENEWAL_INTERVAL` seconds, in which callers get the same.
+    For `RENEWAL_INTERVAL` seconds after a failed search, callers get the same error without a new
+    search.
     """
 
     account_id = None
 
     def __init__(self, find: Find) -> None:
-        """`find` must look everywhere, and remember nothing."""
+        """`find` searches all sources and caches nothing."""
         self._find = find
         self._lock = threading.Lock()
         self._current: Credentials | None = None
@@ -81,18 +82,18 @@ class RenewableCredentials:
         self._next_search = float("-inf")
 
     def attach(self, client: Any) -> None:
-        """Has a client that signs with these repeat, once, what AWS refuses because of them."""
+        """Makes a client repeat a request once if AWS rejects these credentials."""
         service = client.meta.service_model.service_id.hyphenize()
         client.meta.events.register(f"before-sign.{service}", self._note)
         client.meta.events.register(f"needs-retry.{service}", self._needs_retry)
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials | None:
-        """None if there are none. Raises `CredentialSourceError`, or the error of STS."""
+        """Returns None without credentials. Raises `CredentialSourceError`, or the error of STS."""
         generation = self._next_generation()
         try:
             return self._freeze()
         except ClientError as error:
-            # Of STS, about those that ask for a role.
+            # STS rejected the credentials that assume a role.
             if _code(error.response) not in STALE_CODES or not self.renew(generation):
                 raise
         return self._freeze()
@@ -101,7 +102,7 @@ class RenewableCredentials:
         return lambda: getattr(self, name, None)
 
     def renew(self, generation: int) -> bool:
-        """Whether there are others now than those of that generation."""
+        """Searches again, and returns whether there are newer credentials than that generation."""
         with self._lock:
             if generation == self._generation:
                 self._search()
@@ -150,7 +151,7 @@ class RenewableCredentials:
         self._next_search = time.monotonic() + RENEWAL_INTERVAL
 
     def _next_generation(self) -> int:
-        """Of what will be answered with: before the first search, of what that will find."""
+        """Returns the generation of the next answer: before the first search, that search's."""
         return max(self._generation, 1)
 
     def _note(self, request: Any, **_: object) -> None:
@@ -159,7 +160,7 @@ class RenewableCredentials:
     def _needs_retry(
         self, response: tuple[Any, dict[str, Any]] | None, request_dict: dict[str, Any], **_: object
     ) -> float | None:
-        """The question of botocore: after how many seconds to send it again, or None."""
+        """Hook of botocore: returns the seconds until a retry, or None for no retry."""
         context = request_dict["context"]
         if response is None or _code(response[1]) not in STALE_CODES or context.get(_RENEWED):
             return None
@@ -168,9 +169,9 @@ class RenewableCredentials:
 
 
 def make_client(session: botocore.session.Session, find: Find, service: str, **options: Any) -> Any:
-    """A boto3 client of `session` with credentials that renew themselves."""
+    """Makes a boto3 client of `session` whose credentials renew themselves."""
     credentials = RenewableCredentials(find)
-    # There is no public way to give a session such credentials.
+    # botocore has no public way to set such credentials.
     cast("Any", session)._credentials = credentials  # noqa: SLF001
     client = cast("Any", boto3.Session(botocore_session=session)).client(service, **options)
     credentials.attach(client)
@@ -178,25 +179,23 @@ def make_client(session: botocore.session.Session, find: Find, service: str, **o
 
 
 def sentence(error: Exception) -> str:
-    """What botocore says of it, in one line that can be shown."""
+    """Returns botocore's message as one printable line."""
     text = " ".join(str(error).split())
-    return "".join(it if it.isprintable() else "?" for it in text)[:_MAX_SENTENCE].rstrip(".")
+    return "".join(char if char.isprintable() else "?" for char in text)[:_MAX_SENTENCE].rstrip(".")
 
 
 def _failure(error: Exception) -> CredentialSourceError | None:
-    """None for what isn't about the source: what AWS or somebody in its place answers."""
+    """Converts an error of a credential source. Returns None for errors of AWS or the network."""
     code = type(error).__name__
     match error:
         case CredentialSourceError() | ConnectionError() | HTTPClientError():
             return None
         case OSError():
-            what = error.filename or "the source of credentials"
-            problem = f"{what} can't be used: {error.strerror}: check that it is there, and that"
-            return CredentialSourceError(
-                f"{problem} this process may read it", code=code, may_pass=False
-            )
-        case JSONDecodeError():  # holds the document, in which the credentials may be
-            problem = "what credential_process printed isn't JSON: check that program"
+            source = error.filename or "the credentials"
+            problem = f"can't read {source}: {error.strerror}; check that it exists and is readable"
+            return CredentialSourceError(problem, code=code, may_pass=False)
+        case JSONDecodeError():  # its text has the document, and so maybe the credentials
+            problem = "invalid output of credential_process: not JSON; check the program"
             return CredentialSourceError(problem, code=code, may_pass=False)
         case BotoCoreError():
             may_pass = isinstance(error, (CredentialRetrievalError, MetadataRetrievalError))

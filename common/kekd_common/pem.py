@@ -1,7 +1,7 @@
-"""PEM files in the one form that gRPC's TLS library reads.
+"""Normalises PEM files to the strict form that gRPC's TLS library reads.
 
-People write them by hand and by script: with a byte order mark, comments, indented, or two blocks
-on one line. OpenSSL and Python read most of that, BoringSSL doesn't.
+PEM files in the wild have byte order marks, comments, indentation, or two blocks on one line.
+OpenSSL and Python accept most of that, BoringSSL doesn't.
 """
 
 import re
@@ -16,18 +16,18 @@ PRIVATE_KEY: Final = b"PRIVATE KEY"
 
 
 def normalized(text: bytes, kind: bytes) -> bytes:
-    """The blocks of a kind, in order, each with lines of 64 columns and nothing in between.
+    """Returns the blocks of a kind, in order, with lines of 64 columns and nothing in between.
 
-    Raises ValueError if a block has no end, as in a file that was cut off.
+    Raises ValueError if a block has no end, as in a truncated file.
     """
     blocks = _BLOCK.findall(text)
     if len(blocks) < text.count(_BEGIN):
-        raise ValueError("a block has no end: the file was cut off")
+        raise ValueError("a block has no end: the file is truncated")
     return b"".join(_rewrapped(label, body) for label, body in blocks if label.endswith(kind))
 
 
 def _rewrapped(label: bytes, body: bytes) -> bytes:
-    if b":" in body:  # headers, which say how an encrypted key is to be read
+    if b":" in body:  # the headers of an encrypted key
         return b"-----BEGIN %b-----%b-----END %b-----\n" % (label, body, label)
     base64 = b"".join(body.split())
     lines = [base64[start : start + _COLUMNS] for start in range(0, len(base64), _COLUMNS)]

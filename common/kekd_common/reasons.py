@@ -1,7 +1,7 @@
-"""Why a call failed: the one table that the daemon answers by and the client understands by.
+"""The reasons of failed calls, with their status codes. The daemon and the client share them.
 
-A reason is part of the API: it is never renamed and never changes its status code. It travels in a
-`google.rpc.ErrorInfo` (https://google.aip.dev/193) of domain `DOMAIN`.
+Reasons are part of the API: a reason is never renamed, and never changes its status code. It is
+sent in a `google.rpc.ErrorInfo` (https://google.aip.dev/193) with domain `DOMAIN`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ DOMAIN: Final = "kekd"
 
 
 class Reason(StrEnum):
-    """Stable, UPPER_SNAKE, the `reason` of the ErrorInfo."""
+    """The `reason` of the ErrorInfo."""
 
     ENVELOPE_EXISTS = "ENVELOPE_EXISTS"
     """A strict create found an envelope."""
@@ -22,44 +22,42 @@ class Reason(StrEnum):
     INDEX_NAME_INVALID = "INDEX_NAME_INVALID"
     """The index name is empty, too long or not Unicode."""
     ENVELOPE_INVALID = "ENVELOPE_INVALID"
-    """The envelope sent is missing or breaks a rule; the message names every rule it breaks."""
+    """The request has no envelope, or an invalid one. The message lists every problem."""
     REQUEST_INVALID = "REQUEST_INVALID"
-    """Another field of the request is out of its range."""
+    """Another field of the request is out of range."""
     ETAG_MISMATCH = "ETAG_MISMATCH"
-    """The stored envelope isn't the one that if_etag names; somebody else wrote it meanwhile."""
+    """The stored envelope has another etag than if_etag: another caller wrote it."""
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
-    """An earlier attempt of this write may have been applied, and nothing that is left shows it."""
+    """An earlier attempt of this write may have been applied, and the daemon can't find out."""
     SHUTTING_DOWN = "SHUTTING_DOWN"
-    """The daemon is shutting down and did not begin this call."""
+    """The daemon is shutting down and didn't start this call."""
     STORE_NOT_CONFIGURED = "STORE_NOT_CONFIGURED"
     """config_location matches none, or several, of the daemon's stores."""
     ACCESS_DENIED = "ACCESS_DENIED"
-    """No rule of the daemon's policy lets this caller do this; whether the index exists isn't
-    said."""
+    """No policy rule allows the call. The message doesn't reveal whether the index exists."""
     UNAUTHENTICATED = "UNAUTHENTICATED"
-    """The caller's certificate proves no name, or not any more."""
+    """The caller's certificate has expired, or the daemon can't take an identity from it."""
     ENVELOPE_CORRUPT = "ENVELOPE_CORRUPT"
     """The stored record is damaged."""
     STORE_MISCONFIGURED = "STORE_MISCONFIGURED"
-    """The store needs its operator: not writable, full, gone, or access to it was refused."""
+    """The store needs operator action: it is read-only, full, missing, or denies access."""
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
-    """The store can't be reached just now; try again."""
+    """The store can't be reached at the moment; retry."""
     STORE_TIMEOUT = "STORE_TIMEOUT"
-    """The store hasn't answered for as long as the caller waits, or a few seconds where another
-    process holds it; a write may have been done or not."""
+    """The store didn't answer before the deadline, or another process held its lock for seconds.
+    A write may have been applied."""
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
-    """The caller read a watch more slowly than changes came; it has to begin anew."""
+    """The caller read a watch too slowly. Restart the watch and discard cached data."""
     ANSWER_FULL = "ANSWER_FULL"
-    """An answer to a batch has no room for this one; ask for it again, with fewer others."""
+    """The response to a batch has no room for this entry. Request it again with fewer others."""
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
-    """The daemon does as much at once as it may; try again later."""
+    """The daemon has reached its limit of concurrent calls; retry later."""
     RATE_LIMITED = "RATE_LIMITED"
-    """The caller makes more calls than it may; try again after the `retry_delay` of the
-    `google.rpc.RetryInfo` beside this."""
+    """The caller exceeds its rate limit; retry after `retry_delay` in `google.rpc.RetryInfo`."""
     AUDIT_UNAVAILABLE = "AUDIT_UNAVAILABLE"
-    """The audit can't be written, without which this isn't done; nothing was."""
+    """The audit log can't be written, so the daemon refused the call. Nothing changed."""
     INTERNAL = "INTERNAL"
-    """A failure that kekd doesn't know; the daemon's log has it under the request_id."""
+    """An unexpected failure. The daemon's log has it under the request_id."""
 
 
 STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
@@ -70,7 +68,7 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.ENVELOPE_INVALID: "INVALID_ARGUMENT",
         Reason.REQUEST_INVALID: "INVALID_ARGUMENT",
         Reason.ETAG_MISMATCH: "FAILED_PRECONDITION",
-        # The standard code for "read again, and start over at a higher level".
+        # The standard code for "restart a read-modify-write sequence".
         Reason.OUTCOME_UNKNOWN: "ABORTED",
         Reason.SHUTTING_DOWN: "UNAVAILABLE",
         Reason.STORE_NOT_CONFIGURED: "PERMISSION_DENIED",
@@ -84,10 +82,10 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.ANSWER_FULL: "RESOURCE_EXHAUSTED",
         Reason.TOO_MANY_CALLS: "RESOURCE_EXHAUSTED",
         Reason.RATE_LIMITED: "RESOURCE_EXHAUSTED",
-        # Not UNAVAILABLE, at which gRPC tries again: a create that was tried before may have been
-        # done, and this one wasn't.
+        # Not UNAVAILABLE, which gRPC retries: an earlier attempt of a create may have been applied,
+        # while this one wasn't.
         Reason.AUDIT_UNAVAILABLE: "FAILED_PRECONDITION",
         Reason.INTERNAL: "INTERNAL",
     }
 )
-"""The gRPC status code, by name, that each reason travels under."""
+"""The name of each reason's gRPC status code."""

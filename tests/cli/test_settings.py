@@ -406,7 +406,7 @@ def test_what_is_no_address_is_refused(print_config: PrintConfig, address: str) 
 @pytest.mark.parametrize("address", ["unix:", "unix://"])
 def test_a_socket_needs_a_path(print_config: PrintConfig, address: str) -> None:
     assert problems(print_config("--listen", address)) == [
-        "listen.0 (from --listen): 'unix:' names no path: write unix:PATH"
+        "listen.0 (from --listen): invalid address 'unix:': no path; write unix:PATH"
     ]
 
 

@@ -168,7 +168,7 @@ sso_start_url = https://127.0.0.1:1/start
     ("profile", "sentence"),
     [
         ("credential_process = sh -c 'echo out of paper >&2; exit 3'", "out of paper"),
-        ("credential_process = echo 1: not JSON", "isn't JSON"),
+        ("credential_process = echo 1: not JSON", "invalid output of credential_process"),
         (SSO, "Token has expired and refresh failed"),
     ],
     ids=["failing process", "no JSON", "SSO"],

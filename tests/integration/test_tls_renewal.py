@@ -115,7 +115,7 @@ def test_half_a_pair_is_not_taken_and_told_once(tls_daemon: TlsDaemon, tmp_path:
     ("what", "problem"),
     [
         ("empty", "not certificates in PEM, or not all of them"),
-        ("cut off", "not PEM: a block has no end: the file was cut off"),
+        ("cut off", "not PEM: a block has no end: the file is truncated"),
         ("gone", "can't be read: No such file or directory"),
         ("expired", " expired "),
         ("early", " begins "),

@@ -201,10 +201,10 @@ def test_what_aws_says_or_does_not_is_left_as_it_is(
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (PermissionError(13, "Permission denied", "/run/token"), "/run/token can't be used: Perm"),
+        (PermissionError(13, "Permission denied", "/run/token"), "can't read /run/token: Perm"),
         (UnauthorizedSSOTokenError(), "aws sso login"),
         (ProfileNotFound(profile="nowhere"), "The config profile (nowhere) could not be found"),
-        (json.JSONDecodeError("m", "canary", 0), "isn't JSON"),
+        (json.JSONDecodeError("m", "canary", 0), "not JSON"),
     ],
 )
 def test_failure_says_what_botocore_says(

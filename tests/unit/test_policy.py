@@ -102,7 +102,7 @@ def test_a_policy_without_rules_is_one(file: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "problem"),
     [
-        (RULE | {"identitys": ["x"]}, "policy.0.identitys: there is no such key in a rule"),
+        (RULE | {"identitys": ["x"]}, "policy.0.identitys: unknown key"),
         (RULE | {"methods": ["raed"]}, "policy.0.methods.0"),
         (RULE | {"methods": []}, "policy.0.methods"),
         (

@@ -144,5 +144,5 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
 
 def _problem(error: "ErrorDetails") -> str:
     text = error["msg"].removeprefix("Value error, ")
-    text = text.replace("Extra inputs are not permitted", "there is no such key in a rule")
+    text = text.replace("Extra inputs are not permitted", "unknown key")
     return f"{'.'.join(str(part) for part in error['loc'])}: {text}"

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DaemonServiceStub:
-    """DaemonService tells how the daemon is. There is no secret in it: whoever can connect may ask.
+    """DaemonService reports the daemon's status. It has no secrets: every caller that can connect may call it.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class DaemonServiceStub:
 
 
 class DaemonServiceServicer:
-    """DaemonService tells how the daemon is. There is no secret in it: whoever can connect may ask.
+    """DaemonService reports the daemon's status. It has no secrets: every caller that can connect may call it.
     """
 
     def GetStatus(self, request, context):
-        """Answers at once, whatever the stores do: with what is known of them, and without asking them.
+        """Returns immediately, from the daemon's last health checks, without calling a store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_DaemonServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DaemonService:
-    """DaemonService tells how the daemon is. There is no secret in it: whoever can connect may ask.
+    """DaemonService reports the daemon's status. It has no secrets: every caller that can connect may call it.
     """
 
     @staticmethod

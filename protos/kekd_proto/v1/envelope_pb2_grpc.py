@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EnvelopeServiceStub:
-    """EnvelopeService keeps one KMS envelope per index: the record that says how the index's
-    key-encryption key (KEK) is wrapped. It never sees a plaintext KEK.
+    """EnvelopeService stores one KMS envelope per index: the record of how the index's key-encryption key
+    (KEK) is wrapped. It never sees a plaintext KEK.
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
@@ -86,8 +86,8 @@ class EnvelopeServiceStub:
 
 
 class EnvelopeServiceServicer:
-    """EnvelopeService keeps one KMS envelope per index: the record that says how the index's
-    key-encryption key (KEK) is wrapped. It never sees a plaintext KEK.
+    """EnvelopeService stores one KMS envelope per index: the record of how the index's key-encryption key
+    (KEK) is wrapped. It never sees a plaintext KEK.
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
@@ -98,15 +98,14 @@ class EnvelopeServiceServicer:
     """
 
     def CreateEnvelope(self, request, context):
-        """Stores the envelope of an index that has none yet.
-        ALREADY_EXISTS if there is one.
+        """Stores the envelope of an index that has none. ALREADY_EXISTS if it has one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PushEnvelope(self, request, context):
-        """Stores the envelope of an index, in the place of any that is there.
+        """Stores the envelope of an index, and replaces an existing one.
         FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -114,29 +113,29 @@ class EnvelopeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEnvelope(self, request, context):
-        """Answers with the envelope of an index. NOT_FOUND if there is none, DATA_LOSS if its record is corrupt.
+        """Returns the envelope of an index. NOT_FOUND if there is none, DATA_LOSS if its record is corrupt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetEnvelopes(self, request, context):
-        """Answers for many indexes at once, for each with its envelope or with why there is none to give.
+        """Returns the envelopes of many indexes: for each, the envelope or a failure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchPushEnvelopes(self, request, context):
-        """Stores the envelopes of many indexes, each as a PushEnvelope of its own would, and answers for
-        each with its etag or with why it wasn't stored. The batch as a whole isn't atomic: each is.
+        """Stores the envelopes of many indexes, each like a PushEnvelope. Returns for each an etag or a
+        failure. Each push is atomic; the batch isn't.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteEnvelope(self, request, context):
-        """Removes the envelope of an index. Deleting what is not there is a no-op, with or without if_etag.
+        """Deletes the envelope of an index. Without an envelope, this is a no-op, with or without if_etag.
         FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -144,17 +143,17 @@ class EnvelopeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEnvelopes(self, request, context):
-        """Answers with index names, a page at a time, in the byte order of their stored keys. A name that
-        is there during the whole listing is listed exactly once, whatever is written meanwhile.
+        """Lists index names by page, in the byte order of their stored keys. A name that exists during the
+        whole listing appears exactly once, regardless of concurrent writes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEnvelopes(self, request, context):
-        """Tells of every change to the envelopes of a store, for as long as the caller listens. It begins
-        with a `started`, and is never silent for longer than that says. A caller that doesn't read
-        fast enough is cut off with RESOURCE_EXHAUSTED, and has to begin anew.
+        """Streams the changes to the envelopes of a store. The first message is `started`, which announces
+        the maximum time between two messages. A watch that is read too slowly ends with
+        RESOURCE_EXHAUSTED; start it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,8 +211,8 @@ def add_EnvelopeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnvelopeService:
-    """EnvelopeService keeps one KMS envelope per index: the record that says how the index's
-    key-encryption key (KEK) is wrapped. It never sees a plaintext KEK.
+    """EnvelopeService stores one KMS envelope per index: the record of how the index's key-encryption key
+    (KEK) is wrapped. It never sees a plaintext KEK.
 
     A failed call carries a google.rpc.ErrorInfo with domain "kekd", a stable reason (docs/protocol.md)
     and the metadata index_name and store. Branch on the reason or the status code, not on the message.
