@@ -180,9 +180,18 @@ def test_the_readme_has_every_exit_code(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "document", [*DOCUMENTS, ROOT / "deploy" / "README.md"], ids=lambda path: path.name
 )
-def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+def test_links_lead_to_a_file_and_a_heading(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", document.read_text()):
+        name, _, anchor = target.partition("#")
+        file = document.parent / name if name else document
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text()), target
+
+
+def anchors(document: str) -> set[str]:
+    """The anchors that GitHub gives to the headings."""
+    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_policy_of_the_access_page_is_one(environment: dict[str, str], tmp_path: Path) -> None:
