@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     )
     from kekd._async_client import AsyncClient
     from kekd._client import Client
+    from kekd_common.version import __version__
 else:
     _LAZY: Final = {
         "AsyncClient": "kekd._async_client",
         "Client": "kekd._client",
+        "__version__": "kekd_common.version",
         "connect": "kekd._api",
         "create_index_kms": "kekd._api",
         "delete_index_kms": "kekd._api",
@@ -102,6 +104,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "WatchFellBehindError",
+    "__version__",
     "connect",
     "create_index_kms",
     "delete_index_kms",

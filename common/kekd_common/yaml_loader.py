@@ -1,23 +1,57 @@
-"""A YAML loader that refuses duplicate keys and alias bombs."""
+"""Loads YAML, and rejects duplicate keys and alias bombs."""
 
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 MAX_ALIASED_VALUES: Final = 100_000
-"""What aliases may stand for, all together. Each may be used often, and may hold others: ten lines
-can stand for more than any memory takes.
+"""The number of values that all aliases together may expand to. Aliases can be nested: ten lines
+can expand to more than fits into memory.
 """
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
-class StrictYamlError(yaml.constructor.ConstructorError):
-    """Of what YAML allows, or PyYAML lets pass. Its `problem` quotes keys only, and no value."""
+class YamlError(Exception):
+    """The text isn't valid YAML. `problem` may quote values."""
+
+    def __init__(self, problem: str, line: int | None) -> None:
+        super().__init__(f"line {line}: {problem}" if line else problem)
+        self.problem = problem
+        self.line = line
 
 
-class StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is written twice, of which PyYAML takes the last, and aliases that hold
-    themselves or stand for more than `MAX_ALIASED_VALUES`.
+class StrictYamlError(YamlError):
+    """YAML allows the text, but kekd doesn't. `problem` quotes keys only, and no values."""
+
+
+def load(text: str | bytes) -> Any:
+    """Raises `YamlError`."""
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506  (a SafeLoader)
+    except _ForbiddenError as caught:
+        error: YamlError = StrictYamlError(str(caught.problem), _line(caught))
+    except yaml.YAMLError as caught:
+        error = YamlError(str(getattr(caught, "problem", None) or caught), _line(caught))
+    # PyYAML passes on what its constructors raise: for bytes that aren't UTF-8, a date that isn't
+    # in the calendar, or an invalid number.
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as caught:
+        error = YamlError(str(caught), None)
+    # Raised here, without a context, because PyYAML's own error quotes a line that may be a secret.
+    raise error
+
+
+def dump(value: object) -> str:
+    text: str = yaml.safe_dump(value, allow_unicode=True)
+    return text
+
+
+class _ForbiddenError(yaml.constructor.ConstructorError):
+    pass
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Rejects duplicate keys, of which PyYAML takes the last, and aliases that contain themselves
+    or expand to more than `MAX_ALIASED_VALUES`.
     """
 
     def get_single_node(self) -> yaml.Node | None:
@@ -25,16 +59,16 @@ class StrictLoader(yaml.SafeLoader):
         if node is not None:
             sizes: dict[yaml.Node, int] = {}
             if self._check(node, sizes) > len(sizes) + MAX_ALIASED_VALUES:
-                raise _problem("its aliases stand for too much: write it out", node)
+                raise _forbidden("its aliases expand to too many values: write them out", node)
         return node
 
     def _check(self, node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
-        """How many values the node stands for; `sizes` has those of the nodes that were seen."""
+        """Returns the number of values that the node expands to. `sizes` caches it by node."""
         if node not in sizes:
-            sizes[node] = 0  # until it is known, which a node that holds itself doesn't wait for
+            sizes[node] = 0  # marks a node whose children are being counted
             sizes[node] = 1 + sum(self._check(child, sizes) for child in self._children(node))
         elif not sizes[node]:
-            raise _problem("an alias holds itself", node)
+            raise _forbidden("an alias contains itself", node)
         return sizes[node]
 
     def _children(self, node: yaml.Node) -> list[yaml.Node]:
@@ -53,9 +87,14 @@ class StrictLoader(yaml.SafeLoader):
                 continue
             value = key.value if key.tag == _MERGE else self.construct_object(key)
             if value in seen:
-                raise _problem(f"'{key.value}' is written twice", node)
+                raise _forbidden(f"duplicate key '{key.value}'", node)
             seen.add(value)
 
 
-def _problem(text: str, node: yaml.Node) -> StrictYamlError:
-    return StrictYamlError(None, None, text, node.start_mark)
+def _forbidden(problem: str, node: yaml.Node) -> _ForbiddenError:
+    return _ForbiddenError(None, None, problem, node.start_mark)
+
+
+def _line(error: yaml.YAMLError) -> int | None:
+    mark = getattr(error, "problem_mark", None)
+    return mark.line + 1 if mark else None

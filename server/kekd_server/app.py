@@ -13,8 +13,9 @@ from kekd_server.access.audit_log import AuditLog
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.policy_reloader import PolicyFile
 from kekd_server.access.rate_limits import Limits
+from kekd_server.config.errors import SettingsError
 from kekd_server.config.exposed_files import exposures
-from kekd_server.config.settings import Settings, SettingsError
+from kekd_server.config.settings import Settings
 from kekd_server.daemon import Daemon
 from kekd_server.daemon_status import CertificateStatus, DaemonStatus
 from kekd_server.listeners.listener import Listener, acquire

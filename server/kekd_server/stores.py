@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from kekd_server.config.errors import SettingsError
 from kekd_server.config.exposed_files import store_exposures
-from kekd_server.config.settings import Settings, SettingsError
+from kekd_server.config.settings import Settings
 from kekd_server.model.errors import KekdError, StoreMisconfiguredError
 from kekd_server.model.file_trust import Exposure
 from kekd_server.observability.metrics import Metrics

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from kekd_server import app
-from kekd_server.config.settings import Settings, SettingsError
+from kekd_server.config.errors import SettingsError
+from kekd_server.config.settings import Settings
 from kekd_server.listeners.descriptors import raise_limit
 from kekd_server.listeners.errors import ListenError
 from kekd_server.observability import logs

@@ -437,9 +437,12 @@ def test_what_is_given_twice_is_refused(print_config: PrintConfig, flags: list[s
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("~nobody-of-that-name/x", "'~nobody-of-that-name/x' leads nowhere: write it from / on"),
-        ("/k\udcff", r"'/k\udcff' can't be written as text: take another path"),
-        ("/a\nb", r"'/a\nb' can't be written as text: take another path"),
+        (
+            "~nobody-of-that-name/x",
+            "'~nobody-of-that-name/x' has no absolute form: write the whole path",
+        ),
+        ("/k\udcff", r"'/k\udcff' has unprintable characters: use another path"),
+        ("/a\nb", r"'/a\nb' has unprintable characters: use another path"),
     ],
 )
 def test_a_path_that_is_none_is_refused(print_config: PrintConfig, path: str, says: str) -> None:
@@ -449,9 +452,9 @@ def test_a_path_that_is_none_is_refused(print_config: PrintConfig, path: str, sa
 def test_a_path_past_a_link_and_back_is_refused(print_config: PrintConfig, tmp_path: Path) -> None:
     (tmp_path / "mnt" / "v2").mkdir(parents=True)
     (tmp_path / "current").symlink_to("mnt/v2")
-    path = f"{tmp_path}/current/../keystore"
+    path, real = f"{tmp_path}/current/../keystore", f"{tmp_path}/mnt/keystore"
     assert problems(print_config(f"--disk={path}")) == [
-        f"disk.0 (from --disk): '{path}' leads past a link and back: write {tmp_path}/mnt/keystore"
+        f"disk.0 (from --disk): '{path}' has '..' after a symbolic link: write {real}"
     ]
 
 
@@ -461,8 +464,7 @@ def test_a_folder_that_is_given_twice_by_a_link_is_refused(
     (tmp_path / "link").symlink_to("real")
     (problem,) = problems(print_config(f"--disk={tmp_path}/real", f"--disk={tmp_path}/link"))
     assert problem == (
-        f"disk (from --disk): given twice: {tmp_path}/link leads to the same folder as"
-        f" {tmp_path}/real"
+        f"disk (from --disk): given twice: {tmp_path}/link is the same folder as {tmp_path}/real"
     )
 
 
@@ -484,31 +486,32 @@ def test_workers_share_no_memory_which_is_told_with_all_other_problems(
     flags = ("--workers=2", "--memory", "--log-format=xml")
     memory, log_format = problems(print_config(*flags))
     assert memory == (
-        "memory (from --memory): each worker would have a memory of its own: take one worker, or"
-        " another store"
+        "memory (from --memory): the memory store requires workers=1: workers don't share memory"
     )
     assert log_format.startswith("log_format (from --log-format): ")
 
 
 def test_workers_take_nothing_over(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--workers=2", "--take-over"))
-    assert problem.startswith("take_over (from --take-over): workers start only when")
+    assert problem.startswith("take_over (from --take-over): it requires workers=1: ")
 
 
 def test_take_over_needs_a_socket(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--listen=[::1]:7", "--take-over"))
     assert problem == (
-        "take_over (from --take-over): no Unix socket to find the other daemon by: listen on the"
-        " unix:PATH that it serves as well"
+        "take_over (from --take-over): it requires a Unix socket, by which kekd finds the other"
+        " daemon: listen on the unix:PATH that the other daemon serves"
     )
     assert values(print_config("--listen=[::1]:7", "--listen=unix:/s", "--take-over"))
     assert values(print_config("--listen=[::1]:7", "--no-take-over"))
 
 
 def test_workers_need_a_port(print_config: PrintConfig) -> None:
-    assert problems(print_config("--workers=2", "--listen=unix:/s", "--listen=unix:/t")) == [
-        "workers (from --workers): a Unix socket is served by one: listen on HOST:PORT as well"
-    ]
+    (problem,) = problems(print_config("--workers=2", "--listen=unix:/s", "--listen=unix:/t"))
+    assert problem == (
+        "workers (from --workers): only one process can serve a Unix socket: listen on HOST:PORT as"
+        " well"
+    )
     assert values(print_config("--workers=2", "--listen=unix:/s", "--listen=[::1]:7"))
 
 

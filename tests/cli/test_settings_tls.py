@@ -40,16 +40,16 @@ def test_tls_alone_is_enough_on_this_machine(print_config: PrintConfig) -> None:
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--tls-cert=/c"], "tls_key (from default): tls_cert needs it: give both"),
-        (["--tls-key=/k"], "tls_key (from --tls-key): it needs tls_cert: give both"),
+        (["--tls-cert=/c"], "tls_key (from default): tls_cert requires it: give both"),
+        (["--tls-key=/k"], "tls_key (from --tls-key): it requires tls_cert: give both"),
         (
             ["--tls-client-ca=/ca"],
-            "tls_client_ca (from --tls-client-ca): it needs tls_cert and tls_key: give all three",
+            "tls_client_ca (from --tls-client-ca): it requires tls_cert and tls_key",
         ),
-        (["--tls-cert="], "tls_cert (from --tls-cert): no path: write one"),
+        (["--tls-cert="], "tls_cert (from --tls-cert): the path is empty: write one"),
         (
             [*PAIR, "--listen=unix:/s"],
-            "listen (from --listen): no HOST:PORT to speak TLS on: a Unix socket has none",
+            "listen (from --listen): TLS requires HOST:PORT: a Unix socket has no TLS",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from kekd_server.config.settings import load
+from kekd_server.config.loader import load
 from tests.fixtures.daemon import BIN, Daemon, clean_environment
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"

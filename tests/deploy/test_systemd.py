@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.config.settings import load
+from kekd_server.config.loader import load
 from tests.fixtures.debian import debian
 from tests.fixtures.machine import ROOT, Machine
 from tests.fixtures.tls import Authority

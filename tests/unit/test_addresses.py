@@ -8,7 +8,8 @@ import pytest
 
 import kekd
 from kekd_common.address import socket_path
-from kekd_server.config.settings import SettingsError, load
+from kekd_server.config.errors import SettingsError
+from kekd_server.config.loader import load
 from kekd_server.listeners import listener
 
 

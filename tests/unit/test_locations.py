@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.config.settings import load
+from kekd_server.config.loader import load
 from kekd_server.model.errors import StoreNotConfiguredError
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.memory import MemoryDriver

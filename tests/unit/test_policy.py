@@ -136,8 +136,8 @@ def test_two_rules_of_one_name_are_refused(file: Path) -> None:
     ("text", "problem"),
     [
         ("policy:\n  # - {name: x}\n", "it has no rules"),
-        ("policy: []\npolicy: []\n", "'policy' is written twice"),
-        ("policy: [{name: a, name: b}]", "'name' is written twice"),
+        ("policy: []\npolicy: []\n", "duplicate key 'policy'"),
+        ("policy: [{name: a, name: b}]", "duplicate key 'name'"),
         ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "day is out of range"),
         ("policy: " + "[" * 10_000, "can't be read as YAML"),
     ],

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -31,7 +30,7 @@ from pydantic import (
 
 from kekd.kek.errors import RegistryError
 from kekd.kek.slot import ProviderName, Slot, region_of
-from kekd_common.yaml_loader import StrictLoader, StrictYamlError
+from kekd_common.yaml_loader import StrictYamlError, YamlError, load
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 
@@ -109,26 +108,19 @@ def read(path: Path) -> dict[str, Slot]:
 
 
 def _entries(path: Path) -> dict[Any, Any]:
+    problem = "has no kms.registry with a mapping of slots"
     try:
-        content, problem = _content(path)
+        match load(path.read_bytes()):
+            case {"kms": {"registry": dict(entries)}}:
+                return entries
     except OSError as error:
         raise _error(path, [f"can't be read: {error.strerror}"]) from error
-    match content:
-        case {"kms": {"registry": dict(entries)}}:
-            return entries
-    raise _error(path, [problem or "has no kms.registry with a mapping of slots"])
-
-
-def _content(path: Path) -> tuple[Any, str]:
-    """The file's content, or what is wrong with it. Nothing is raised here, as YAML's own error
-    quotes the line, which may hold a secret of another section.
-    """
-    try:
-        return yaml.load(path.read_bytes(), StrictLoader), ""  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except YamlError as error:
+        # Another problem may quote a value, which may be a secret of another section.
         problem = error.problem if isinstance(error, StrictYamlError) else "is not YAML"
-        where = getattr(error, "problem_mark", None)
-        return None, f"{problem} at line {where.line + 1}" if where else f"{problem}"
+        if error.line:
+            problem = f"{problem} at line {error.line}"
+    raise _error(path, [problem])
 
 
 def _error(path: Path, problems: Sequence[str]) -> RegistryError:

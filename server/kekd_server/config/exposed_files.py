@@ -1,4 +1,4 @@
-"""The files and folders that the settings name, and who else could change them."""
+"""Finds the files and folders of the settings that other users can change."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from kekd_server.storage.location import DiskLocation, Location
 
 
 def exposures(settings: Settings, policy_file: Path | None) -> list[Exposure]:
-    """Those of the files and sockets that the settings name, as they are now."""
+    """Inspects the files and sockets that the settings name."""
     uid = os.geteuid()
-    found: dict[Exposure, None] = {}  # in their order, each once
+    found: dict[Exposure, None] = {}  # ordered, without duplicates
     for path, is_secret in _files(settings, policy_file):
         found |= dict.fromkeys(file_exposures(path, uid, is_secret=is_secret))
     for path in _folders(settings):
@@ -22,8 +22,15 @@ def exposures(settings: Settings, policy_file: Path | None) -> list[Exposure]:
     return list(found)
 
 
+def store_exposures(location: Location) -> list[Exposure]:
+    """Inspects the folder of a store. Blocks on its disk."""
+    if not isinstance(location, DiskLocation):
+        return []
+    return list(folder_exposures(Path(location.path), os.geteuid()))
+
+
 def _files(settings: Settings, policy_file: Path | None) -> Iterator[tuple[Path, bool]]:
-    """Each with whether it is a secret."""
+    """Yields each file, and whether it is secret."""
     if policy_file:
         yield policy_file, False
     for listener in settings.listeners:
@@ -36,15 +43,8 @@ def _files(settings: Settings, policy_file: Path | None) -> Iterator[tuple[Path,
         yield settings.audit.path, False
 
 
-def store_exposures(location: Location) -> list[Exposure]:
-    """Those of a store's folder. Waits for its disk."""
-    if not isinstance(location, DiskLocation):
-        return []
-    return list(folder_exposures(Path(location.path), os.geteuid()))
-
-
 def _folders(settings: Settings) -> Iterator[Path]:
     for listener in settings.listeners:
         if isinstance(listener, UnixListener):
-            # The folder itself is checked as it is listened in.
+            # The listener itself checks its folder.
             yield from listener.path.parent.resolve().parents

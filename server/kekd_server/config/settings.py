@@ -1,10 +1,8 @@
-"""The daemon's settings: flag over KEKD_* environment over file over default."""
+"""The daemon's settings."""
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,20 +11,26 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from kekd_common.address import DEFAULT_TCP_PORT, default_socket, require_expanded, state_folder
-from kekd_common.policy import DocumentError, Policy, load_yaml
+from kekd_common.address import DEFAULT_TCP_PORT, default_socket, state_folder
+from kekd_common.policy import Policy
 from kekd_server.access.authorizer import OnFailure
-from kekd_server.config.tls import INCOMPLETE, FilePath, TlsSettings
+from kekd_server.config.flag import Flag
+from kekd_server.config.tls import TlsSettings, missing_files
+from kekd_server.config.types import (
+    Address,
+    Endpoint,
+    Expanded,
+    FilePath,
+    Folders,
+    Port,
+    Several,
+)
 from kekd_server.listeners.engine import EngineName
-from kekd_server.listeners.listener import Listener, insecurity_reason, parse
+from kekd_server.listeners.listener import Listener, parse
 from kekd_server.listeners.tcp import TcpListener, TlsFiles
 from kekd_server.storage.location import (
     AddressingStyle,
@@ -38,72 +42,22 @@ from kekd_server.storage.location import (
 )
 
 
-class SettingsError(Exception):
-    """The settings can't be used. `problems` holds every one of them, a line each."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-def _split(value: object) -> object:
-    """Lists are comma-separated in the environment."""
-    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    names = [str(value) for value in values]
-    if doubled := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"given twice: {doubled[0]}")
-    return values
-
-
-def _address(value: str) -> str:
-    return str(parse(value))
-
-
-def _port(value: str) -> str:
-    if value.startswith("unix:"):
-        raise ValueError(f"'{value}' is no port: write HOST:PORT or [IPV6]:PORT")
-    return _address(value)
-
-
-def _listen(value: object) -> object:
-    """An address, in the place of a mapping."""
-    return {"address": value} if isinstance(value, str) else value
-
-
-def _bucket(value: object) -> object:
-    """`BUCKET[/PREFIX]`, in the place of a mapping."""
-    if not isinstance(value, str):
-        return value
-    bucket, _, prefix = value.partition("/")
-    return {"bucket": bucket, "prefix": prefix}
-
-
-Value = TypeVar("Value")
-Several = Annotated[list[Value], BeforeValidator(_split), AfterValidator(_distinct)]
-Address = Annotated[str, AfterValidator(_address)]
-Expanded = Annotated[str, AfterValidator(require_expanded)]
-Port = Annotated[str, AfterValidator(_port)]
-Endpoint = Annotated[str, Field(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
-
-
 class ListenSettings(TlsSettings):
-    """An address, and what differs there from the others: what speaks HTTP/2, TLS, and what callers
-    without a certificate are known as to the policy.
-    """
+    """One address, and where it differs from the others."""
 
     address: Address
     engine: EngineName | None = None
     role: Annotated[str, Field(min_length=1)] | None = None
+    """The policy's name for clients without a certificate."""
 
-    @field_validator("address")
-    @classmethod
-    def _has_a_use_for_tls(cls, address: str, info: ValidationInfo) -> str:
-        if address.startswith("unix:") and any(info.data.values()):  # those of TLS come first
-            raise ValueError(f"'{address}' is a Unix socket, which has no TLS")
-        return address
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        files = self.tls_cert, self.tls_key, self.tls_client_ca
+        if self.is_socket and any(files):
+            raise ValueError(f"'{self.address}' is a Unix socket, which has no TLS")
+        for setting, problem in missing_files(*files):
+            raise ValueError(f"{setting}: {problem}")
+        return self
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> Any:
@@ -112,10 +66,14 @@ class ListenSettings(TlsSettings):
     def __str__(self) -> str:
         return self.address
 
+    @property
+    def is_socket(self) -> bool:
+        return self.address.startswith("unix:")
+
     def listener(
         self, engine: EngineName, tls: TlsFiles | None, *, shared: bool = False
     ) -> Listener:
-        """With the engine and TLS given, where it has none of its own."""
+        """Uses `engine` and `tls` unless the address has its own."""
         return parse(
             self.address,
             self.engine or engine,
@@ -126,14 +84,12 @@ class ListenSettings(TlsSettings):
 
 
 class AuditSettings(BaseModel):
-    """Where the audit goes, and what becomes of what can't be recorded there."""
-
     model_config = ConfigDict(extra="forbid")
 
     file: FilePath | Literal["-"]
     """`-` is standard output."""
     on_failure: OnFailure | None = None
-    """By default writes are denied, and reads aren't."""
+    """By default, writes are denied and reads are allowed."""
 
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> Any:
@@ -145,7 +101,7 @@ class AuditSettings(BaseModel):
 
 
 class S3Settings(BaseModel):
-    """One bucket, or a prefix in one. Without a region, AWS's own default chain names it."""
+    """One bucket, or a prefix in one."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -159,147 +115,148 @@ class S3Settings(BaseModel):
         return f"{self.bucket}/{self.prefix}"
 
 
-def _protected(listen: ListenSettings, info: ValidationInfo) -> ListenSettings:
-    if not TlsSettings.model_fields.keys() <= info.data.keys():  # that is told already
-        return listen
-    tls = TlsSettings(**{it: info.data[it] for it in TlsSettings.model_fields}).tls
-    if problem := insecurity_reason(listen.listener("auto", tls)):
-        raise PydanticCustomError(INCOMPLETE, "{problem}", {"problem": problem})
-    return listen
+def _listen(value: object) -> object:
+    """Accepts an address instead of a mapping."""
+    return {"address": value} if isinstance(value, str) else value
 
 
 def _audit(value: object) -> object:
-    """A file, in the place of a mapping."""
+    """Accepts a file instead of a mapping."""
     return {"file": value} if isinstance(value, str) else value
 
 
+def _bucket(value: object) -> object:
+    """Accepts `BUCKET[/PREFIX]` instead of a mapping."""
+    if not isinstance(value, str):
+        return value
+    bucket, _, prefix = value.partition("/")
+    return {"bucket": bucket, "prefix": prefix}
+
+
 Audit = Annotated[AuditSettings, BeforeValidator(_audit)]
-Listen = Annotated[ListenSettings, BeforeValidator(_listen), AfterValidator(_protected)]
+Listen = Annotated[ListenSettings, BeforeValidator(_listen)]
 Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
 
 
+def _default_addresses() -> list[ListenSettings]:
+    addresses = f"unix:{default_socket()}", f"127.0.0.1:{DEFAULT_TCP_PORT}"
+    return [ListenSettings(address=address) for address in addresses]
+
+
 class Settings(TlsSettings):
-    """What the daemon runs with. Each field is a flag, a KEKD_ variable and a key of the file."""
+    """Each field is a key of the file and a KEKD_ variable, and with a `Flag` also a flag.
+
+    `config.loader` checks the rules for combinations of settings.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
-    listen: Several[Listen] = Field(
-        default_factory=lambda: [
-            ListenSettings(address=address)
-            for address in (f"unix:{default_socket()}", f"127.0.0.1:{DEFAULT_TCP_PORT}")
-        ],
-        min_length=1,
+    listen: Annotated[
+        Several[Listen],
+        Field(min_length=1),
+        Flag(
+            "Address to serve: unix:PATH or HOST:PORT. Outside loopback, all three --tls flags are"
+            " required",
+            "ADDRESS",
+            f"the user's socket, and 127.0.0.1:{DEFAULT_TCP_PORT}",
+        ),
+    ] = Field(default_factory=_default_addresses)
+    engine: Annotated[EngineName, Flag("gRPC server implementation. auto selects grpcio")] = "auto"
+    workers: Annotated[
+        int, Field(ge=1, le=64), Flag("Number of processes that serve the TCP addresses", "N")
+    ] = 1
+    disk: Annotated[
+        Folders,
+        Flag(
+            "CyborgDB keystore folder. The first is the default store",
+            "PATH",
+            "~/.local/state/kekd/keystore, if there is no other store",
+        ),
+    ] = Field(default_factory=list)
+    create_stores: Annotated[
+        bool,
+        Flag(
+            "Create missing keystores at startup. See also 'kekd init'",
+            default="no, except for the default keystore",
+        ),
+    ] = False
+    memory: Annotated[bool, Flag("Add a store in memory, which is lost when the daemon ends")] = (
+        False
     )
-    engine: EngineName = "auto"
-    """For every address that names none of its own."""
-    workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes that serve the TCP addresses; the first alone serves the sockets."""
-    disk: Several[FilePath] = Field(default_factory=list)
-    create_stores: bool = False
-    """At a start, where there is no keystore, which may as well be a volume that isn't mounted. By
-    default only the store that a daemon without any in its settings has.
-    """
-    memory: bool = False
-    s3: Several[Bucket] = Field(default_factory=list)
-    s3_region: Expanded | None = None
-    """For every bucket that names no region of its own; likewise the endpoint."""
-    s3_endpoint: Endpoint | None = None
-    s3_addressing_style: AddressingStyle = "auto"
-    """Where requests name the bucket, for every bucket that has no style of its own."""
-    s3_poll: Annotated[float, Field(gt=0, le=86400)] = 30.0
-    """Seconds from one look for others' changes to the next, while somebody watches for them."""
+    s3: Annotated[
+        Several[Bucket],
+        Flag("S3 bucket. Buckets with different endpoints require --config", "BUCKET[/PREFIX]"),
+    ] = Field(default_factory=list)
+    s3_region: Annotated[
+        Expanded | None,
+        Flag("Region of buckets that have none of their own", "REGION", "AWS's own chain"),
+    ] = None
+    s3_endpoint: Annotated[
+        Endpoint | None,
+        Flag("Endpoint of an S3-compatible server, for buckets that have none", "URL", "AWS"),
+    ] = None
+    s3_addressing_style: Annotated[
+        AddressingStyle,
+        Flag(
+            "Whether requests name the bucket in the path or in the host. auto selects the path"
+            " for a custom endpoint"
+        ),
+    ] = "auto"
+    s3_poll: Annotated[
+        float,
+        Field(gt=0, le=86400),
+        Flag(
+            "Seconds between polls for the changes of other writers, while a client watches",
+            "SECONDS",
+        ),
+    ] = 30.0
     policy: Policy | None = None
-    """Without one, callers of local listeners may do anything and others nothing."""
-    audit: Audit | None = None
-    max_calls: Annotated[int, Field(ge=1)] = 1000
-    """At once, in each process; likewise of watches."""
-    max_rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Calls a second of one identity."""
-    max_burst: Annotated[int, Field(ge=1)] = 100
-    """Calls that an identity may make at once before that."""
-    max_connection_age: Annotated[float, Field(ge=1, le=1e6)] | None = None
-    """Seconds."""
-    keepalive: Annotated[float, Field(ge=1, le=1e6)] | None = None
-    """Seconds."""
-    metrics: Port | None = None
-    """Where Prometheus scrapes."""
-    take_over: bool = False
-    """Whether to end the daemon that serves one of the sockets, and to take its place."""
-    log_format: Literal["text", "json"] = "text"
-    shutdown_grace: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    """Seconds that calls in flight are given to finish."""
-
-    # Each on a field, as those after are told together with whatever else is wrong.
-    @field_validator("listen")
-    @classmethod
-    def _has_a_port_for_tls(
-        cls, listen: list[ListenSettings], info: ValidationInfo
-    ) -> list[ListenSettings]:
-        if info.data.get("tls_cert") and all(it.address.startswith("unix:") for it in listen):
-            raise ValueError("no HOST:PORT to speak TLS on: a Unix socket has none")
-        return listen
-
-    @field_validator("workers")
-    @classmethod
-    def _has_a_port(cls, workers: int, info: ValidationInfo) -> int:
-        listen: list[ListenSettings] = info.data.get("listen", [])
-        if workers > 1 and listen and all(it.address.startswith("unix:") for it in listen):
-            raise ValueError("a Unix socket is served by one: listen on HOST:PORT as well")
-        return workers
-
-    @field_validator("memory")
-    @classmethod
-    def _is_one_memory(cls, memory: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic's)
-        if memory and info.data.get("workers", 1) > 1:
-            raise ValueError(
-                "each worker would have a memory of its own: take one worker, or another store"
-            )
-        return memory
-
-    @field_validator("audit")
-    @classmethod
-    def _has_an_output(
-        cls, audit: AuditSettings | None, info: ValidationInfo
-    ) -> AuditSettings | None:
-        if audit and not audit.path and info.data.get("workers", 1) > 1:
-            raise ValueError("workers have no standard output of their own: write it to a file")
-        return audit
-
-    @field_validator("max_connection_age", "keepalive")
-    @classmethod
-    def _can_be_kept(cls, seconds: float | None, info: ValidationInfo) -> float | None:
-        listen: list[ListenSettings] = info.data.get("listen", [])
-        if seconds and any((it.engine or info.data.get("engine")) == "native" for it in listen):
-            raise ValueError("engine native can't: leave the engine to be chosen")
-        return seconds
-
-    @field_validator("take_over")
-    @classmethod
-    def _can_take_over(cls, take_over: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  (pydantic's)
-        if take_over and info.data.get("workers", 1) > 1:
-            raise ValueError("workers start only when the addresses are free: take one worker")
-        listen: list[ListenSettings] = info.data.get("listen", [])
-        if take_over and listen and not any(one.address.startswith("unix:") for one in listen):
-            raise ValueError(
-                "no Unix socket to find the other daemon by: listen on the unix:PATH that it serves"
-                " as well"
-            )
-        return take_over
-
-    @field_validator("disk")
-    @classmethod
-    def _is_a_folder_each(cls, disk: list[Path]) -> list[Path]:
-        folders: dict[str, Path] = {}
-        for path in disk:
-            if (other := folders.setdefault(os.path.realpath(path), path)) != path:
-                raise ValueError(f"given twice: {path} leads to the same folder as {other}")
-        return disk
+    """Without a policy, calls on local listeners are allowed and all others denied."""
+    audit: Annotated[Audit | None, Flag("File for the audit log. - is standard output", "FILE")] = (
+        None
+    )
+    max_calls: Annotated[
+        int, Field(ge=1), Flag("Maximum number of concurrent calls in each process", "N")
+    ] = 1000
+    """The same number of watches is allowed."""
+    max_rate: Annotated[
+        float | None,
+        Field(gt=0, le=1e6),
+        Flag("Maximum calls per second of each identity", "N", "no limit"),
+    ] = None
+    max_burst: Annotated[
+        int,
+        Field(ge=1),
+        Flag("Calls that each identity may make at once before --max-rate applies", "N"),
+    ] = 100
+    max_connection_age: Annotated[
+        float | None,
+        Field(ge=1, le=1e6),
+        Flag("Close connections after this many seconds", "SECONDS", "never"),
+    ] = None
+    keepalive: Annotated[
+        float | None,
+        Field(ge=1, le=1e6),
+        Flag("Ping idle connections after this many seconds", "SECONDS", "7200"),
+    ] = None
+    metrics: Annotated[
+        Port | None, Flag("Address where Prometheus scrapes /metrics", "HOST:PORT")
+    ] = None
+    take_over: Annotated[
+        bool, Flag("Replace the daemon that serves the socket, once this one is ready")
+    ] = False
+    log_format: Annotated[Literal["text", "json"], Flag("Format of log lines")] = "text"
+    shutdown_grace: Annotated[
+        float,
+        Field(ge=0, le=3600),
+        Flag("Seconds that calls in flight have to finish at shutdown", "SECONDS"),
+    ] = 10.0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if not (self.disk or self.memory or self.s3):
             self.disk = [state_folder() / "keystore"]
-            # One to try kekd with. It is on no volume of its own, and nobody chose its place.
+            # The default store is for trying kekd. It is on no volume that could be unmounted.
             if "create_stores" not in self.model_fields_set:
                 self.create_stores = True
         for bucket in self.s3:
@@ -310,7 +267,7 @@ class Settings(TlsSettings):
     @property
     def listeners(self) -> list[Listener]:
         shared = self.workers > 1
-        return [it.listener(self.engine, self.tls, shared=shared) for it in self.listen]
+        return [listen.listener(self.engine, self.tls, shared=shared) for listen in self.listen]
 
     @property
     def metrics_listener(self) -> TcpListener | None:
@@ -319,7 +276,7 @@ class Settings(TlsSettings):
 
     @property
     def locations(self) -> list[Location]:
-        """Of the stores, the default one first: disk before S3 before memory, each as given."""
+        """The locations of the stores, disk before S3 before memory. The first is the default."""
         return [
             *(DiskLocation(str(path), os.path.realpath(path)) for path in self.disk),
             *(self._s3_location(s3) for s3 in self.s3),
@@ -329,77 +286,3 @@ class Settings(TlsSettings):
     def _s3_location(self, s3: S3Settings) -> S3Location:
         style = s3.addressing_style or self.s3_addressing_style
         return S3Location(s3.bucket, s3.prefix, s3.region, s3.endpoint, style)
-
-
-_JSON_VARIABLES: Final = {"policy", "audit"}
-
-
-class Loaded(NamedTuple):
-    settings: Settings
-    policy_file: Path | None
-    """Where the policy is read anew, if it may come from there."""
-    origins: Mapping[str, str]
-    """For each setting, where its value is from: `--listen`, `KEKD_LISTEN`, a file, `default`."""
-
-    def __str__(self) -> str:
-        """YAML that `--config` takes back."""
-        import yaml  # noqa: PLC0415  (rarely needed)
-
-        values = self.settings.model_dump(mode="json", exclude_none=True)
-        return "".join(
-            f"# {self.origins[name]}\n{yaml.safe_dump({name: value}, allow_unicode=True)}"
-            for name, value in values.items()
-        )
-
-
-def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
-    """Raises `SettingsError` with all that is wrong, wherever it was set."""
-    variables = _variables(os.environ)
-    written: dict[str, Any] = {}
-    problems = []
-    try:
-        written = load_yaml(file) if file else {}
-    except DocumentError as error:
-        problems.append(str(error))
-    origins = dict.fromkeys(Settings.model_fields, "default")
-    origins |= {name: str(file) for name in written}
-    origins |= {name: f"KEKD_{name.upper()}" for name in variables}
-    origins |= {name: f"--{name.replace('_', '-')}" for name in flags}
-    try:
-        settings = Settings(**{**written, **variables, **flags})
-    except ValidationError as error:
-        # What one setting lacks may be in the file, if that couldn't be read.
-        told = [it for it in error.errors() if not problems or it["type"] != INCOMPLETE]
-        problems += [_problem(origins, *it["loc"], text=it["msg"]) for it in told]
-    except ValueError as error:  # of the default address, for a user without a home folder
-        problems.append(str(error))
-    if problems:
-        raise SettingsError(problems)
-    return Loaded(settings, None if "policy" in variables else file, origins)
-
-
-def _variables(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The settings among the variables, whose case doesn't matter. An empty one is as none."""
-    given = {name.upper(): value for name, value in environment.items() if value}
-    names = {name: f"KEKD_{name.upper()}" for name in Settings.model_fields}
-    return {name: _decoded(name, given[it]) for name, it in names.items() if it in given}
-
-
-def _decoded(name: str, value: str) -> Any:
-    """Rules and mappings may be written as JSON."""
-    if name not in _JSON_VARIABLES:
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def _problem(origins: Mapping[str, str], *where: int | str, text: str) -> str:
-    text = text.removeprefix("Value error, ").replace(
-        "Extra inputs are not permitted", "there is no such setting"
-    )
-    if not where:
-        return text
-    name, *rest = (str(part) for part in where if part != "address")
-    return f"{'.'.join([name, *rest])} (from {origins.get(name, 'default')}): {text}"

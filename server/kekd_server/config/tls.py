@@ -1,80 +1,48 @@
-"""The settings of TLS, which all TCP addresses share or one has for itself."""
+"""The settings of TLS, which all TCP addresses share or one address has for itself."""
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict
 
-from kekd_common.address import require_expanded
+from kekd_server.config.flag import Flag
+from kekd_server.config.types import FilePath
 from kekd_server.listeners.tcp import TlsFiles
-
-INCOMPLETE: Final = "incomplete"
-"""The kind of problem that another setting, wherever it is, would put an end to."""
-
-
-def _named(value: object) -> object:
-    if value == "" or "\0" in str(value):
-        raise ValueError("no path: write one")
-    require_expanded(str(value))
-    return value
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        full = path.expanduser().absolute()
-    except (RuntimeError, FileNotFoundError) as error:  # no such user, or no folder to start from
-        raise ValueError(f"{str(path)!r} leads nowhere: write it from / on") from error
-    # Normalised as text, as the paths in requests are.
-    plain = Path(os.path.normpath(full))
-    if not str(plain).isprintable():
-        raise ValueError(f"{str(plain)!r} can't be written as text: take another path")
-    if os.path.realpath(plain) != (real := os.path.realpath(full)):
-        raise ValueError(f"{str(path)!r} leads past a link and back: write {real}")
-    return plain
-
-
-FilePath = Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)]
-Needed = Annotated[FilePath | None, Field(validate_default=True)]
 
 
 class TlsSettings(BaseModel):
-    """Where the certificates are. Whether they can be used is seen when they are."""
+    """The files are read when the daemon starts."""
 
     model_config = ConfigDict(extra="forbid")
 
-    tls_cert: FilePath | None = None
-    tls_key: Needed = None
-    tls_client_ca: FilePath | None = None
-
-    @field_validator("tls_key")
-    @classmethod
-    def _is_of_a_pair(cls, key: Path | None, info: ValidationInfo) -> Path | None:
-        cert = info.data.get("tls_cert", key)
-        if cert and not key:
-            raise PydanticCustomError(INCOMPLETE, "tls_cert needs it: give both")
-        if key and not cert:
-            raise PydanticCustomError(INCOMPLETE, "it needs tls_cert: give both")
-        return key
-
-    @field_validator("tls_client_ca")
-    @classmethod
-    def _has_a_pair(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
-        if client_ca and "tls_cert" in info.data and not info.data["tls_cert"]:
-            raise PydanticCustomError(INCOMPLETE, "it needs tls_cert and tls_key: give all three")
-        return client_ca
+    tls_cert: Annotated[
+        FilePath | None, Flag("Certificate of the TCP addresses, in PEM", "FILE")
+    ] = None
+    tls_key: Annotated[FilePath | None, Flag("Private key of the certificate, in PEM", "FILE")] = (
+        None
+    )
+    tls_client_ca: Annotated[
+        FilePath | None,
+        Flag("CA of the certificates that clients must present, in PEM", "FILE"),
+    ] = None
 
     @property
     def tls(self) -> TlsFiles | None:
-        if self.tls_cert and self.tls_key:
-            return TlsFiles(self.tls_cert, self.tls_key, self.tls_client_ca)
-        return None
+        return tls_files(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+
+def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    return TlsFiles(cert, key, client_ca) if cert and key else None
+
+
+def missing_files(
+    cert: Path | None, key: Path | None, client_ca: Path | None
+) -> Iterator[tuple[str, str]]:
+    """Yields each incomplete setting with its problem."""
+    if cert and not key:
+        yield "tls_key", "tls_cert requires it: give both"
+    if key and not cert:
+        yield "tls_key", "it requires tls_cert: give both"
+    if client_ca and not cert:
+        yield "tls_client_ca", "it requires tls_cert and tls_key"

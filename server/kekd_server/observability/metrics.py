@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, values
 
+from kekd_common.version import __version__
 from kekd_server.observability.call_metrics import CallMetrics
 from kekd_server.observability.sampler import Sampler
 from kekd_server.observability.store_metrics import StoreMetricFamilies
@@ -129,4 +130,4 @@ def _set_build_info(registry: CollectorRegistry) -> None:
         registry=registry,
         multiprocess_mode="livemax",
     )
-    info.labels(version("kekd"), platform.python_version(), version("grpcio")).set(1)
+    info.labels(__version__, platform.python_version(), version("grpcio")).set(1)

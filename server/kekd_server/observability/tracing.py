@@ -10,10 +10,10 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self
 
+from kekd_common.version import __version__
 from kekd_server.model.errors import KekdError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Tracing:
         from opentelemetry import propagate, trace  # noqa: PLC0415  (an extra)
 
         self._provider = provider
-        self._tracer = provider.get_tracer("kekd", version("kekd"))
+        self._tracer = provider.get_tracer("kekd", __version__)
         self._extract = propagate.extract
         self._trace = trace
 
@@ -132,7 +132,7 @@ def _provider() -> "TracerProvider":
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    defaults = Resource.create({"service.name": "kekd", "service.version": version("kekd")})
+    defaults = Resource.create({"service.name": "kekd", "service.version": __version__})
     # The operator's OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the defaults.
     provider = TracerProvider(
         resource=defaults.merge(OTELResourceDetector().detect()), shutdown_on_exit=False

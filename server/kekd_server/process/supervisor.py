@@ -18,7 +18,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from kekd_server.config.settings import Settings, SettingsError
+from kekd_server.config.errors import SettingsError
+from kekd_server.config.settings import Settings
 from kekd_server.listeners.listener import acquire
 from kekd_server.observability import stray_output
 from kekd_server.observability.metrics_server import MultiprocessMetrics, multiprocess_metrics

@@ -1,8 +1,8 @@
 """The gRPC face of the daemon's status."""
 
 from datetime import UTC, datetime
-from importlib.metadata import version
 
+from kekd_common.version import __version__
 from kekd_proto.v1 import daemon_pb2 as pb
 from kekd_server.access.principal import Caller
 from kekd_server.daemon_status import DaemonStatus
@@ -16,7 +16,7 @@ class DaemonServicer:
     def __init__(self, status: DaemonStatus, engine: EngineName) -> None:
         self._status = status
         self._engine = "native" if engine == "native" else "grpcio"
-        self._version = version("kekd")
+        self._version = __version__
 
     async def GetStatus(
         self, _request: pb.GetStatusRequest, _context: Context, caller: Caller

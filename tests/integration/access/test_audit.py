@@ -356,7 +356,7 @@ def test_workers_share_a_file(start_daemon: StartDaemon, file: Path) -> None:
     [
         (["--audit", "/nowhere/audit"], "audit /nowhere/audit: can't be written: No such file"),
         (["--audit", ""], "audit.file"),
-        (["--audit", "-", "--workers", "2"], "workers have no standard output of their own"),
+        (["--audit", "-", "--workers", "2"], "workers have no standard output"),
     ],
 )
 def test_an_output_that_cannot_be_is_told_at_the_start(

@@ -192,7 +192,7 @@ def test_a_slot_may_be_written_once_and_used_twice(slots_of: SlotsOf) -> None:
     ],
 )
 def test_what_is_there_twice_is_refused(problems_of: ProblemsOf, text: str, key: str) -> None:
-    assert problems_of(text) == (f"'{key}' is written twice at line 1",)
+    assert problems_of(text) == (f"duplicate key '{key}' at line 1",)
 
 
 def test_a_registry_without_slots_is_one(slots_of: SlotsOf) -> None:

@@ -1,0 +1,143 @@
+"""Loads the settings: a flag overrides a variable, which overrides the file and the default."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from kekd_common.policy import DocumentError, load_yaml
+from kekd_server.config import validation
+from kekd_server.config.errors import SettingsError
+from kekd_server.config.flag import flag_name, variable_name
+from kekd_server.config.settings import Listen, ListenSettings, Settings
+from kekd_server.config.types import split
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_JSON_VARIABLES: Final = {"policy", "audit"}
+
+
+class Loaded(NamedTuple):
+    settings: Settings
+    policy_file: Path | None
+    """The file to reload the policy from. None if the policy comes from a variable."""
+    origins: Mapping[str, str]
+    """The origin of each setting: `--listen`, `KEKD_LISTEN`, a file, or `default`."""
+
+    def __str__(self) -> str:
+        """Returns a valid YAML file for `--config`."""
+        from kekd_common.yaml_loader import dump  # noqa: PLC0415  (rarely needed)
+
+        values = self.settings.model_dump(mode="json", exclude_none=True)
+        return "".join(
+            f"# {self.origins[name]}\n{dump({name: value})}" for name, value in values.items()
+        )
+
+
+def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
+    """Raises `SettingsError` with every problem, whatever its origin."""
+    variables = _variables(os.environ)
+    try:
+        document, problems = load_yaml(file) if file else {}, []
+    except DocumentError as error:
+        document, problems = {}, [str(error)]
+    origins = (
+        dict.fromkeys(Settings.model_fields, "default")
+        | dict.fromkeys(document, str(file))
+        | {name: variable_name(name) for name in variables}
+        | {name: flag_name(name) for name in flags}
+    )
+    try:
+        settings, found = _validated({**document, **variables, **flags}, is_complete=not problems)
+    except ValueError as error:  # no default address, for a user without a home folder
+        raise SettingsError([*problems, str(error)]) from error
+    problems += [_text(origins, place, problem) for place, problem in found]
+    if problems or not settings:
+        raise SettingsError(problems)
+    return Loaded(settings, None if "policy" in variables else file, origins)
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the settings among the variables. Ignores case and empty values."""
+    values = {name.upper(): value for name, value in environment.items() if value}
+    return {
+        name: _decoded(name, values[variable])
+        for name in Settings.model_fields
+        if (variable := variable_name(name)) in values
+    }
+
+
+def _decoded(name: str, value: str) -> Any:
+    """Rules and mappings may be written as JSON."""
+    if name not in _JSON_VARIABLES:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _validated(
+    values: Mapping[str, Any], *, is_complete: bool
+) -> tuple[Settings | None, list[tuple[validation.Place, str]]]:
+    """Returns the settings, and every problem in the order of the settings.
+
+    If the values aren't complete, settings that weren't given are unknown, so no rule reads them.
+    """
+    settings, errors = None, []
+    try:
+        settings = Settings(**values)
+        valid, addresses = dict(settings), dict(enumerate(settings.listen))
+    except ValidationError as error:
+        errors = error.errors()
+        valid, addresses = _valid_part(values, errors), _valid_addresses(values.get("listen"))
+    if not is_complete:
+        valid = {name: value for name, value in valid.items() if name in values}
+    problems = [
+        *((error["loc"], error["msg"]) for error in errors),
+        *validation.check(valid | {"addresses": addresses}),
+    ]
+    return settings, sorted(problems, key=_position)
+
+
+def _valid_part(values: Mapping[str, Any], errors: "list[ErrorDetails]") -> dict[str, Any]:
+    invalid = {error["loc"][0] for error in errors if error["loc"]}
+    try:
+        settings = Settings(**{name: values[name] for name in values.keys() - invalid})
+    except ValueError:  # no default address or store, for a user without a home folder
+        return {}
+    return {name: value for name, value in settings if name not in invalid}
+
+
+def _valid_addresses(listen: object) -> dict[int, ListenSettings]:
+    adapter: TypeAdapter[ListenSettings] = TypeAdapter(Listen)
+    addresses = split(listen)
+    valid = {}
+    for index, address in enumerate(addresses if isinstance(addresses, (list, tuple)) else ()):
+        with suppress(ValidationError):
+            valid[index] = adapter.validate_python(address)
+    return valid
+
+
+def _position(problem: tuple[validation.Place, str]) -> tuple[int, int]:
+    """Orders problems like the settings, and in a list by index."""
+    place, names = problem[0], list(Settings.model_fields)
+    return (
+        names.index(str(place[0])) if place and place[0] in names else len(names),
+        next((part for part in place if isinstance(part, int)), -1),
+    )
+
+
+def _text(origins: Mapping[str, str], place: validation.Place, problem: str) -> str:
+    problem = problem.removeprefix("Value error, ").replace(
+        "Extra inputs are not permitted", "there is no such setting"
+    )
+    if not place:
+        return problem
+    name, *rest = (str(part) for part in place if part != "address")
+    return f"{'.'.join([name, *rest])} (from {origins.get(name, 'default')}): {problem}"

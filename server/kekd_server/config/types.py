@@ -1,0 +1,71 @@
+"""Types of single settings."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from kekd_common.address import require_expanded
+from kekd_server.listeners.listener import parse
+
+
+def split(value: object) -> object:
+    """A list is comma-separated in a variable."""
+    return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+def _require_distinct(values: list[Any]) -> list[Any]:
+    names = [str(value) for value in values]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"given twice: {repeated[0]}")
+    return values
+
+
+def _address(value: str) -> str:
+    return str(parse(value))
+
+
+def _port(value: str) -> str:
+    if value.startswith("unix:"):
+        raise ValueError(f"'{value}' has no port: write HOST:PORT or [IPV6]:PORT")
+    return _address(value)
+
+
+def _require_path(value: object) -> object:
+    if value == "" or "\0" in str(value):
+        raise ValueError("the path is empty: write one")
+    require_expanded(str(value))
+    return value
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        full = path.expanduser().absolute()
+    except (RuntimeError, FileNotFoundError) as error:  # no such user, or no working directory
+        raise ValueError(f"'{path}' has no absolute form: write the whole path") from error
+    # Normalised as text, like the paths in requests.
+    plain = Path(os.path.normpath(full))
+    if not str(plain).isprintable():
+        raise ValueError(f"{str(plain)!r} has unprintable characters: use another path")
+    if os.path.realpath(plain) != (real := os.path.realpath(full)):
+        raise ValueError(f"'{path}' has '..' after a symbolic link: write {real}")
+    return plain
+
+
+def _require_distinct_folders(folders: list[Path]) -> list[Path]:
+    seen: dict[str, Path] = {}
+    for path in folders:
+        if (other := seen.setdefault(os.path.realpath(path), path)) != path:
+            raise ValueError(f"given twice: {path} is the same folder as {other}")
+    return folders
+
+
+Value = TypeVar("Value")
+Several = Annotated[list[Value], BeforeValidator(split), AfterValidator(_require_distinct)]
+Address = Annotated[str, AfterValidator(_address)]
+Expanded = Annotated[str, AfterValidator(require_expanded)]
+Port = Annotated[str, AfterValidator(_port)]
+Endpoint = Annotated[str, Field(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
+FilePath = Annotated[Path, BeforeValidator(_require_path), AfterValidator(_absolute)]
+Folders = Annotated[Several[FilePath], AfterValidator(_require_distinct_folders)]
