@@ -11,7 +11,7 @@ from kekd_schema import Envelope
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.decision import Deed
 from kekd_server.access.principal import Caller
-from kekd_server.model import envelope_validation
+from kekd_server.model.envelope_validation import validate_envelope
 from kekd_server.model.errors import (
     AccessDeniedError,
     InvalidEnvelopeError,
@@ -123,7 +123,7 @@ class EnvelopeService:
         With an `attempt`, the write is applied once, and each of its attempts gets the outcome of
         that. Raises `OutcomeUnknownError` where an earlier attempt may have been applied.
         """
-        envelope_validation.check(envelope)
+        validate_envelope(envelope)
         store = self._select(caller, "create", location, name.value)
         deed = self._guard.deed(caller, "create", store.name, name.value)
 
@@ -145,7 +145,7 @@ class EnvelopeService:
         attempt: WriteAttempt | None = None,
     ) -> str:
         """Upsert, conditional if it has an `if_etag`; the new etag. `attempt` as for `create`."""
-        envelope_validation.check(push.envelope)
+        validate_envelope(push.envelope)
         store = self._select(caller, "push", location, push.name.value)
         deed = self._guard.deed(caller, "push", store.name, push.name.value)
 
@@ -343,7 +343,7 @@ class EnvelopeService:
 def _checked(push: Push | KekdError) -> Push | KekdError:
     try:
         if isinstance(push, Push):
-            envelope_validation.check(push.envelope)
+            validate_envelope(push.envelope)
     except InvalidEnvelopeError as error:
         return error
     return push

@@ -180,7 +180,7 @@ def test_a_corrupt_record_is_named_and_the_rest_exported(
     file = tmp_path / "backup"
     done = export(daemon, "--file", file, code=1)
     (line,) = done.stderr.splitlines()
-    assert line.startswith("kekctl: skipped: The stored envelope of index 'bad' is corrupt")
+    assert line.startswith("kekctl: skipped: the stored envelope of index 'bad' is corrupt")
     assert counts(restore(other, file))["created"] == 2
 
 
@@ -350,7 +350,7 @@ def test_one_that_the_daemon_refuses_does_not_stop_the_others(
     backup.write_text(text + json.dumps(trailer))
     done = restore(other, backup, code=1)
     assert counts(done) == NOTHING | {"created": 4, "failed": 1}
-    assert done.stderr.startswith("kekctl: failed: index 'b': The envelope is not valid: provider")
+    assert done.stderr.startswith("kekctl: failed: index 'b': invalid envelope: provider")
 
 
 @pytest.fixture

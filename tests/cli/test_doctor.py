@@ -269,7 +269,7 @@ def test_a_store_that_cannot_be_written(start_daemon: StartDaemon, tmp_path: Pat
     daemon = start_daemon("--disk", str(keystore), "--memory")
     keystore.rename(tmp_path / "moved")
     findings = doctor(daemon.address, code=1)
-    problem = f"failed: the folder {keystore} is missing: its volume may not be mounted; mount it."
+    problem = f"failed: the folder {keystore} is missing: its volume may not be mounted; mount it"
     texts = [it["text"] for it in failures(findings)]
     assert texts == [f"a create {problem}", f"reading {problem}"]
     assert len(found(findings, "store memory")) == len(PROMISES)

@@ -67,7 +67,7 @@ def test_daemon_makes_no_keystore_unless_it_is_asked_to(
     said = refusal(BIN / "kekd", "--listen", f"unix:{tmp_path}/s", "--disk", keystore)
     assert said == (
         f"kekd: no keystore in {keystore}: its volume may not be mounted; to create one, run"
-        " 'kekd init' or start kekd with --create-stores.\n"
+        " 'kekd init' or start kekd with --create-stores\n"
     )
     assert [it.name for it in keystore.rglob("*")] == (["lost+found"] if mount_point else [])
 

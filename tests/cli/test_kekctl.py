@@ -214,7 +214,7 @@ def test_delete_removes_only_the_envelope_with_the_etag(kekctl: Kekctl) -> None:
         (4, "create -f -", document("taken"), "KMS blob already exists for index 'taken'."),
         (5, "push -f - --if-etag stale", document("taken"), "not the one that if_etag names"),
         (7, "list --store disk:/elsewhere", "", "matches none of the daemon's stores"),
-        (8, "get corrupt", "", "The stored envelope of index 'corrupt' is corrupt"),
+        (8, "get corrupt", "", "the stored envelope of index 'corrupt' is corrupt"),
     ],
 )
 def test_each_failure_has_its_exit_code(
@@ -248,7 +248,7 @@ def test_a_store_that_is_gone_needs_its_operator(
     shutil.rmtree(keystore)
     failed = kekctl("--address", address, "get", "x", code=9)
     assert failed.stderr == (
-        f"kekctl: the folder {keystore} is missing: its volume may not be mounted; mount it.\n"
+        f"kekctl: the folder {keystore} is missing: its volume may not be mounted; mount it\n"
     )
 
 

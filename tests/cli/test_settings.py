@@ -381,9 +381,8 @@ def test_a_file_that_is_not_there_is_refused_by_its_name(
 def test_an_address_beyond_this_machine_is_refused(print_config: PrintConfig, address: str) -> None:
     (problem,) = problems(print_config("--listen", address))
     assert problem == (
-        f"listen.0 (from --listen): '{address}' is not a loopback address, and there is no TLS to"
-        " protect it: give --tls-cert, --tls-key and --tls-client-ca, or listen on a Unix socket or"
-        " on 127.0.0.1"
+        f"listen.0 (from --listen): '{address}' is not a loopback address, and has no TLS: set"
+        " --tls-cert, --tls-key and --tls-client-ca, or listen on a Unix socket or on 127.0.0.1"
     )
 
 
@@ -400,7 +399,7 @@ def test_an_address_on_this_machine_is_taken(print_config: PrintConfig, address:
 )
 def test_what_is_no_address_is_refused(print_config: PrintConfig, address: str) -> None:
     (problem,) = problems(print_config("--listen", address))
-    assert f"'{address}' is no address: write unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
+    assert f"invalid address '{address}': use unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
 
 
 @pytest.mark.parametrize("address", ["unix:", "unix://"])
@@ -415,7 +414,7 @@ def test_a_socket_path_has_107_bytes_at_most(print_config: PrintConfig, letter: 
     longest = "unix:/" + letter * (106 // len(letter.encode()))
     assert values(print_config("--listen", longest))["listen"] == [longest]
     (problem,) = problems(print_config("--listen", f"{longest}{letter}"))
-    assert problem.endswith("is too long for a socket: the kernel takes 107 bytes")
+    assert problem.endswith("is too long for a socket: the limit is 107 bytes")
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,8 @@ def test_an_address_beyond_this_machine_is_taken_with_client_certificates(
 def test_tls_alone_lets_nobody_in_from_elsewhere(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config(OUTSIDE, *PAIR))
     assert problem == (
-        "listen.0 (from --listen): '0.0.0.0:7535' is not a loopback address, and without client"
-        " certificates whoever reaches it could call it: give --tls-client-ca, the CA of those who"
-        " may"
+        "listen.0 (from --listen): '0.0.0.0:7535' is not a loopback address, and accepts"
+        " clients without a certificate: set --tls-client-ca to the CA of your clients"
     )
 
 
@@ -107,7 +106,7 @@ def test_all_files_that_cannot_be_used_are_told_at_the_start(
         """
     )
     said = refused("--config", str(config))
-    assert f"{two.key}: not the key of {one.cert}: are both from the same issue?" in said
+    assert f"{two.key}: not the key of {one.cert}: use a certificate and a key that were" in said
     assert f"{tmp_path}/none: can't be read: No such file or directory" in said
     assert f"{three.cert}: no TLS handshake succeeds with this certificate and its Ed25519" in said
-    assert "is the port taken?" not in said
+    assert "the port may be in use" not in said

@@ -97,7 +97,7 @@ def test_the_policy_says_what_a_certificate_may(
     kekctl = (KEKCTL[0], "--address", "127.0.0.1:7535", *tls)
     running.run(*kekctl, "get", "never", code=3)
     said = running.run(*kekctl, "create", "-f", "-", stdin=ENVELOPE, code=7)
-    assert "spiffe://example.org/ns/prod/sa/cyborgdb may not create index 'i'" in said
+    assert "spiffe://example.org/ns/prod/sa/cyborgdb cannot create index 'i'" in said
     denied = running.run(KEKCTL[0], "audit", "search", "/var/log/kekd/audit.jsonl", "--denied")
     assert "spiffe://example.org/ns/prod/sa/cyborgdb" in denied
 

@@ -131,7 +131,7 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, folder_mode: 
     folder.mkdir()
     folder.chmod(folder_mode)
     said = refused("--listen", f"unix:{folder}/s")
-    assert f"may write the folder {folder}: use a folder of the daemon's own." in said
+    assert f"can write the folder {folder}; use a folder that only the daemon" in said
     assert list(folder.iterdir()) == []
 
 
@@ -214,9 +214,7 @@ def test_what_is_no_socket_is_refused_and_left_alone(
     path = tmp_path / "precious"
     make(path)
     before = path.lstat().st_ino, path.lstat().st_mtime_ns
-    assert "there is something else than a socket: move it away." in refused(
-        f"--listen=unix:{path}"
-    )
+    assert "the file is not a socket; remove it." in refused(f"--listen=unix:{path}")
     assert (path.lstat().st_ino, path.lstat().st_mtime_ns) == before
 
 
@@ -224,14 +222,14 @@ def test_a_taken_port_is_refused(start_daemon: StartDaemon, engine: EngineName) 
     address = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", address)
     said = refused("--listen", address, engine=engine)
-    assert f"kekd: {address}: can't be bound: is the port taken?" in said
+    assert f"kekd: {address}: can't be bound: the port may be in use; use another one" in said
 
 
 def test_a_name_of_which_one_address_is_taken_is_refused(engine: EngineName) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"localhost:{other.getsockname()[1]}"
         said = refused("--memory", "--listen", address, engine=engine)
-    assert f"kekd: {address}: can't be bound: is the port taken?" in said
+    assert f"kekd: {address}: can't be bound: the port may be in use; use another one" in said
 
 
 def test_a_port_can_be_taken_again_at_once(start_daemon: StartDaemon) -> None:

@@ -83,7 +83,9 @@ def test_another_daemon_on_its_port_is_refused(
     crew: Crew, tmp_path: Path, flags: tuple[str, ...], engine: str
 ) -> None:
     said = refused(tmp_path, *flags, "--engine", engine, "--listen", crew.address)
-    assert f"kekd: {crew.address}: can't be bound: is the port taken?\n" in said
+    assert (
+        f"kekd: {crew.address}: can't be bound: the port may be in use; use another one\n" in said
+    )
 
 
 @both_engines
@@ -93,7 +95,7 @@ def test_workers_on_the_port_of_a_daemon_without_are_refused(
     address = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", address)
     said = refused(tmp_path, *SEVERAL, "--engine", engine, "--listen", address)
-    assert said == f"kekd: {address}: can't be bound: is the port taken?\n"
+    assert said == f"kekd: {address}: can't be bound: the port may be in use; use another one\n"
 
 
 def test_nobody_gets_the_port_while_no_worker_lives(crew: Crew, tmp_path: Path) -> None:

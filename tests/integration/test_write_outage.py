@@ -126,7 +126,7 @@ def test_writes_that_fail_are_reported_until_one_succeeds(
     with pytest.raises(kekd.EnvelopeError):
         running.client.push_index_kms(None, "kept", BLOB, timeout=1)
     folder = running.store.removeprefix("disk:")
-    running.is_reported(f"the store at {folder} failed: {os.strerror(code)}.")
+    running.is_reported(f"the store at {folder} failed: {os.strerror(code)}")
     failed = {"operation": "put", "outcome": outcome, "store": running.store}
     assert running.scraped.total("kekd_store_operations_total", **failed) > 0
     running.faulty.works()
@@ -164,7 +164,7 @@ def on_disk(disk: Disk, start_scraped: StartScraped, tmp_path: Path) -> Iterator
 def test_read_only_disk_is_reported_before_anybody_writes(on_disk: Running, disk: Disk) -> None:
     disk.set_writable(False)
     why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
-    on_disk.is_reported(f"the store at {disk.path} failed: {why}.")
+    on_disk.is_reported(f"the store at {disk.path} failed: {why}")
     disk.set_writable(True)
     on_disk.is_well_again()
 
@@ -180,7 +180,7 @@ def test_keystore_of_cyborgdb_on_a_read_only_disk_is_read_and_later_written(
     why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
     with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
         running = Running(scraped, Faulty(tmp_path / "unused"), health, client, f"disk:{disk.path}")
-        running.is_reported(f"the store at {disk.path} failed: {why}.")
+        running.is_reported(f"the store at {disk.path} failed: {why}")
         disk.set_writable(True)
         running.is_well_again()
         client.push_index_kms(None, "new", BLOB)
@@ -193,7 +193,7 @@ def test_full_disk_is_reported_until_there_is_room(on_disk: Running, disk: Disk)
     with pytest.raises(kekd.StoreMisconfiguredError):
         on_disk.client.create_index_kms(None, "new", large)
     why = os.strerror(errno.ENOSPC if disk.mounted else errno.EFBIG)
-    on_disk.is_reported(f"the store at {disk.path} failed: {why}.")
+    on_disk.is_reported(f"the store at {disk.path} failed: {why}")
     (disk.path / "ballast").unlink(missing_ok=True)
     disk.has_room(on_disk.scraped.daemon)
     on_disk.is_well_again()

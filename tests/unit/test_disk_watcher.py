@@ -105,8 +105,8 @@ async def test_notices_that_are_read_together_are_all_taken(tmp_path: Path, file
     ("error", "told"),
     [
         (errno.EMFILE, "Too many open files; raise the limit of fs.inotify.max_user_instances"),
-        (errno.ENOSPC, "No space left on device; raise the limit of fs.inotify.max_user_watches."),
-        (errno.EACCES, "Permission denied."),
+        (errno.ENOSPC, "No space left on device; raise the limit of fs.inotify.max_user_watches"),
+        (errno.EACCES, "Permission denied"),
     ],
 )
 def test_a_limit_that_is_reached_is_told_by_its_name(tmp_path: Path, error: int, told: str) -> None:

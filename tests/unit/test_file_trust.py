@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.listeners.certificates import Material, TlsError
+from kekd_server.listeners.certificates import TlsCredentials, TlsError
 from kekd_server.listeners.tcp import TlsFiles
 from kekd_server.model.file_trust import file_exposures, folder_exposures
 from tests.fixtures.tls import Authority
@@ -82,8 +82,8 @@ def test_certificates_that_anyone_may_write_are_not_taken(
 ) -> None:
     pair = authority.issue(tmp_path / "pair")
     files = TlsFiles(pair.cert, pair.key, authority.cert)
-    Material.read(files)
+    TlsCredentials.read(files)
     path = getattr(files, which)
     path.chmod(0o606)
     with pytest.raises(TlsError, match=f"{path}: anyone may write it: chmod o-w {path}"):
-        Material.read(files)
+        TlsCredentials.read(files)

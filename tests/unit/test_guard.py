@@ -67,7 +67,7 @@ async def test_a_write_that_is_not_allowed_is_not_begun() -> None:
         deed.check()
         return deed
 
-    with pytest.raises(Exception, match="may not push"):
+    with pytest.raises(Exception, match="cannot push"):
         await guard.write([deed], push)
     assert [(it["event"], it["decision"]) for it in audit.entries] == [("end", "denied")]
 

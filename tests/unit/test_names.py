@@ -67,7 +67,7 @@ def test_key_cannot_be_passed(kind: Callable[..., object]) -> None:
 
 def test_the_longest_name_fits_a_file_name_and_one_more_byte_does_not() -> None:
     assert len(IndexName("n" * 247).key) == 255
-    with pytest.raises(InvalidIndexNameError, match="256 bytes, and 255 is the limit"):
+    with pytest.raises(InvalidIndexNameError, match="256 bytes, and the limit is 255"):
         IndexName("n" * 248)
     assert len(IndexName("é" * 41).key) == 254
     with pytest.raises(InvalidIndexNameError):

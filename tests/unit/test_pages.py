@@ -40,7 +40,7 @@ def test_a_token_of_another_prefix_is_refused() -> None:
     ids=lambda content: content[:12],
 )
 def test_what_no_page_was_answered_with_is_refused(content: bytes) -> None:
-    with pytest.raises(InvalidRequestError, match="start again without it"):
+    with pytest.raises(InvalidRequestError, match="list again without it"):
         PageToken.parse(base64.urlsafe_b64encode(content).decode(), "")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kekd_server.listeners.certificates import Certificates, Material
+from kekd_server.listeners.certificates import Certificates, TlsCredentials
 from kekd_server.listeners.tcp import TlsFiles
 from kekd_server.model.reloading_file import ReloadingFile
 from kekd_server.rpc.handshake import try_handshake
@@ -96,15 +96,15 @@ def test_certificates_that_are_replaced_as_they_are_first_read_are_seen(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = authority.issue(tmp_path / "first"), authority.issue(tmp_path / "second")
-    read, serial = Material.read, second.serial
+    read, serial = TlsCredentials.read, second.serial
 
-    def read_and_replace(files: TlsFiles) -> Material:
-        material = read(files)
-        monkeypatch.setattr(Material, "read", read)
+    def read_and_replace(files: TlsFiles) -> TlsCredentials:
+        credentials = read(files)
+        monkeypatch.setattr(TlsCredentials, "read", read)
         first.replace(second)
-        return material
+        return credentials
 
-    monkeypatch.setattr(Material, "read", read_and_replace)
+    monkeypatch.setattr(TlsCredentials, "read", read_and_replace)
     certificates = Certificates(TlsFiles(first.cert, first.key, None), try_handshake)
     assert certificates.current.serial != serial
     certificates.check()

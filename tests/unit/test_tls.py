@@ -18,7 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from kekd_server.listeners.certificates import Certificates, HandshakeError, Material, TlsError
+from kekd_server.listeners.certificates import (
+    Certificates,
+    HandshakeError,
+    TlsCredentials,
+    TlsError,
+)
 from kekd_server.listeners.tcp import TlsFiles
 from kekd_server.rpc.handshake import try_handshake
 from tests.fixtures.tls import Authority, Pair, written
@@ -51,7 +56,7 @@ def encoded(key: Key, form: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
     return key.private_bytes(Encoding.PEM, form, NoEncryption())
 
 
-def read(pair: Pair, client_ca: Path | None = None) -> Material:
+def read(pair: Pair, client_ca: Path | None = None) -> TlsCredentials:
     return Certificates(TlsFiles(pair.cert, pair.key, client_ca), try_handshake).current
 
 
@@ -74,8 +79,8 @@ def test_each_spelling_of_pem_is_served(
     pair = written(tmp_path, spell(cert), spell(encoded(ec_key)))
     client_ca = tmp_path / "ca.crt"
     client_ca.write_bytes(spell(cert))
-    material = read(pair, client_ca)
-    assert (material.cert, material.client_ca) == (cert, cert)
+    credentials = read(pair, client_ca)
+    assert (credentials.cert, credentials.client_ca) == (cert, cert)
 
 
 def test_certificates_that_are_glued_together_are_served(
@@ -85,8 +90,8 @@ def test_certificates_that_are_glued_together_are_served(
     pair = written(tmp_path, first.rstrip() + second, encoded(ec_key))
     client_ca = tmp_path / "ca.crt"
     client_ca.write_bytes(first.rstrip() + second)
-    material = read(pair, client_ca)
-    assert (material.cert, material.client_ca) == (first + second, first + second)
+    credentials = read(pair, client_ca)
+    assert (credentials.cert, credentials.client_ca) == (first + second, first + second)
 
 
 def test_each_form_of_a_key_is_served(
@@ -136,21 +141,21 @@ def test_a_kind_of_key_that_grpc_cannot_use_is_named(key: Key, kind: str, tmp_pa
     said = str(refused.value)
     assert said.startswith(f"{pair.cert}: no TLS handshake succeeds with this certificate and its")
     assert f" {kind} key (" in said
-    assert "take an RSA key of 2048 bits or more, or an ECDSA key on P-256 or P-384" in said
+    assert "use an RSA key of 2048 bits or more, or an ECDSA key on P-256 or P-384" in said
 
 
 def test_what_is_too_weak_or_for_something_else_is_refused(
     tmp_path: Path, authority: Authority, ec_key: ec.EllipticCurvePrivateKey
 ) -> None:
     weak = rsa.generate_private_key(65537, 1024)
-    with pytest.raises(TlsError, match=r"tls\.crt: its key is RSA-1024: take at least RSA-2048"):
+    with pytest.raises(TlsError, match=r"tls\.crt: its key is RSA-1024: use at least RSA-2048"):
         read(written(tmp_path, issued(weak, LOCALHOST), encoded(weak)))
     client_ca = tmp_path / "ca.crt"
     client_ca.write_bytes(authority.cert.read_bytes() + issued(weak, cn="ca"))
     with pytest.raises(TlsError, match=r"ca\.crt: certificate [0-9a-f]+: its key is RSA-1024"):
         read(authority.issue(tmp_path / "good"), client_ca)
     for_clients = issued(ec_key, LOCALHOST, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
-    with pytest.raises(TlsError, match=r"tls\.crt: it isn't for servers: .*serverAuth"):
+    with pytest.raises(TlsError, match=r"tls\.crt: not a server certificate: .*serverAuth"):
         read(written(tmp_path, for_clients, encoded(ec_key)))
 
 
@@ -176,8 +181,8 @@ def test_a_failed_trial_is_repeated_when_asked_and_not_at_each_look(
     first, second = authority.issue(tmp_path / "first"), authority.issue(tmp_path / "second")
     failing, tried = True, []
 
-    def trial(material: Material) -> None:
-        tried.append(material.serial)
+    def trial(credentials: TlsCredentials) -> None:
+        tried.append(credentials.serial)
         if failing and len(tried) > 1:
             raise HandshakeError("no descriptors")
 

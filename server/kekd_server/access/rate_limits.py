@@ -48,9 +48,9 @@ class Limits:
 
     def check_calls(self, running: int) -> None:
         """Raises `TooManyCallsError`."""
-        if running > self._calls.places:
+        if running > self._calls.slots:
             self._shed.labels(_CALLS).inc()
-            raise TooManyCallsError(self._calls.places)
+            raise TooManyCallsError(self._calls.slots)
 
     def begin(self, identity: str, *, is_watch: bool) -> Lease:
         """Raises `TooManyCallsError` if this one has as many calls, or watches, as it may."""
@@ -68,9 +68,9 @@ class Limits:
             return
         if share.is_full:
             self._shed.labels(_CALLS).inc()
-            raise TooManyCallsError(share.places, what)
+            raise TooManyCallsError(share.slots, what)
         self._shed.labels(_SHARE).inc()
-        raise ShareTakenError(share.places, what)
+        raise ShareTakenError(share.slots, what)
 
     def check_rate(self, identity: str) -> None:
         """Raises `RateLimitedError`. A token bucket, kept as the moment when it is full again: the

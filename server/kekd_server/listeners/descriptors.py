@@ -1,17 +1,17 @@
-"""File descriptors: how many the process may have, and how many of them are for connections."""
+"""The limit on file descriptors, and how many of them connections may use."""
 
 import resource
 from typing import Final
 
 MAX_CONNECTIONS: Final = 10_000
-"""Of one listener. An idle one takes some 5 KB."""
+"""Connections of one listener. An idle connection takes some 5 KB."""
 _RESERVED: Final = 256
-"""For stores, audit, metrics and the listeners, however many callers connect."""
+"""For stores, the audit log, metrics and listeners, however many clients connect."""
 
 
 def raise_limit() -> None:
-    """To what the service manager permits. The soft limit is 1024 nearly everywhere, for the sake
-    of programs that use select(2).
+    """Raises the soft limit to the hard limit. The soft limit is 1024 on most systems, for programs
+    that use select(2).
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 EngineName: TypeAlias = Literal["auto", "grpcio", "native"]
-"""The gRPC server implementation of a listener; `auto` takes native for TCP if it is installed."""
+"""The gRPC server implementation of a listener. See docs/decisions for `auto`."""
 
 AddPort: TypeAlias = Callable[[str], int]
-"""A server's own method to listen on an address in gRPC's spelling, which is ours."""
+"""Makes a gRPC server listen on an address."""

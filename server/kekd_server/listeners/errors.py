@@ -1,5 +1,5 @@
-"""The error of an address that can't be listened on."""
+"""The error of a listener."""
 
 
 class ListenError(Exception):
-    """The address can't be listened on; the text says why and what to do."""
+    """The daemon can't listen on an address. The text says why and what to do."""

@@ -1,4 +1,4 @@
-"""A listener: an address that the daemon serves, over TCP or a Unix socket."""
+"""A listener: an address on which the daemon serves, over TCP or a Unix socket."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ Listener: TypeAlias = TcpListener | UnixListener
 
 @contextmanager
 def acquire(listeners: Sequence[Listener]) -> Iterator[None]:
-    """Claims them all. Raises one `ListenError` for all that can't be."""
+    """Reserves the addresses of all listeners. Raises one `ListenError` with all problems."""
     with ExitStack() as claims:
         problems = []
         for listener in listeners:
@@ -35,33 +35,33 @@ def parse(
     tls: TlsFiles | None = None,
     role: str | None = None,
 ) -> Listener:
-    """`unix:PATH`, `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError, saying what to write. A Unix
-    socket has no use for TLS.
+    """Parses `unix:PATH`, `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError. A Unix socket ignores
+    `tls`.
     """
     if address.startswith("unix:"):
         return parse_unix(address, engine, role or "unix")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(
-            f"'{address}' is no address: write unix:PATH, HOST:PORT or [IPV6]:PORT,"
-            " with a port from 1 to 65535"
+            f"invalid address '{address}': use unix:PATH, HOST:PORT or [IPV6]:PORT, with a port"
+            " from 1 to 65535"
         )
     host = host.removeprefix("[").removesuffix("]")
     return TcpListener(host, int(port), engine, shared, tls, role or "tcp")
 
 
 def insecurity_reason(listener: Listener) -> str | None:
-    """Why a listener can't be had as it is: anybody in the network could call it."""
+    """Returns why the listener would let anyone in the network call the daemon, or None."""
     if isinstance(listener, UnixListener) or listener.is_local:
         return None
     if listener.tls is None:
         return (
-            f"'{listener}' is not a loopback address, and there is no TLS to protect it: give"
-            " --tls-cert, --tls-key and --tls-client-ca, or listen on a Unix socket or on 127.0.0.1"
+            f"'{listener}' is not a loopback address, and has no TLS: set --tls-cert, --tls-key and"
+            " --tls-client-ca, or listen on a Unix socket or on 127.0.0.1"
         )
     if listener.tls.client_ca is None:
         return (
-            f"'{listener}' is not a loopback address, and without client certificates whoever"
-            " reaches it could call it: give --tls-client-ca, the CA of those who may"
+            f"'{listener}' is not a loopback address, and accepts clients without a certificate:"
+            " set --tls-client-ca to the CA of your clients"
         )
     return None

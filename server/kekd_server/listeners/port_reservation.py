@@ -1,4 +1,4 @@
-"""TCP ports that several processes of one daemon share, and nobody else."""
+"""Reserves TCP ports for the processes of one daemon."""
 
 import errno
 import socket
@@ -8,16 +8,17 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def reserve_port(host: str, port: int) -> Iterator[None]:
-    """While it lasts, sockets of this user with SO_REUSEPORT can bind the port, and no others; nor
-    can a second `reserve_port`. Raises OSError EADDRINUSE if anybody has the port.
+    """Reserves the port: only sockets of this user with SO_REUSEPORT can bind it, and no second
+    `reserve_port` succeeds. Raises OSError EADDRINUSE if the port is in use.
 
-    SO_REUSEPORT by itself would let a second daemon in, to get a part of the connections without
-    either knowing. Linux asks at each bind(2) and listen(2) whether *both* sockets have the option,
-    and reads that of the older one as it is now. So this socket listens without it for a moment,
-    which the kernel refuses if anything is bound here, and grants to one of two that try at once;
-    it gets the option afterwards. shutdown(2) ends the listening and keeps the port: what is bound
-    and doesn't listen gets no connections. SO_REUSEADDR is for ports with connections in TIME_WAIT;
-    left on, it would let others bind beside a socket that doesn't listen.
+    SO_REUSEPORT alone would let a second daemon take a part of the connections without either
+    daemon noticing. At each bind(2) and listen(2), Linux checks whether *both* sockets have the
+    option now. So this socket first listens without the option. The kernel refuses that if another
+    socket is bound, and of two concurrent attempts it allows one. Then the socket gets the option.
+
+    shutdown(2) stops the listening and keeps the port: a bound socket that doesn't listen gets no
+    connections. SO_REUSEADDR is needed for ports with connections in TIME_WAIT. It is reset, as it
+    would let other sockets bind beside one that doesn't listen.
     """
     with ExitStack() as sockets:
         for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
@@ -26,7 +27,7 @@ def reserve_port(host: str, port: int) -> Iterator[None]:
             try:
                 holder.bind(address)
             except OSError as error:
-                # One that this machine doesn't have, ::1 for localhost say, nobody can take.
+                # No process can take an address that this machine lacks, such as ::1.
                 if error.errno == errno.EADDRNOTAVAIL:
                     continue
                 raise

@@ -13,12 +13,12 @@ from kekd_server.listeners.port_reservation import reserve_port
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where a listener's certificate is, and the CA of those who may call it, all in PEM."""
+    """The PEM files of a listener: its certificate and key, and the CA of its clients."""
 
     cert: Path
     key: Path
     client_ca: Path | None
-    """Without one, callers aren't asked for a certificate."""
+    """Without it, clients need no certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class TcpListener:
     port: int
     engine: EngineName = "auto"
     shared: bool = False
-    """Whether several workers listen there."""
+    """Whether several workers listen on the port."""
     tls: TlsFiles | None = None
     role: str = "tcp"
-    """For callers without a certificate: what they are known as."""
+    """The identity of callers without a certificate."""
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine can reach it."""
         return is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -42,9 +42,9 @@ class TcpListener:
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """While it lasts, no other daemon gets a port that is shared. Any other is only looked at:
-        the kernel refuses one that is taken, but gRPC is content with one of the addresses that a
-        name stands for, and callers would reach another daemon by the other. Raises `ListenError`.
+        """Reserves a shared port against other daemons. Only checks whether any other port is free:
+        the kernel refuses a used one, but gRPC is satisfied with one of the addresses of a host
+        name, and callers could reach another daemon at another address. Raises `ListenError`.
         """
         with ExitStack() as claim:
             try:
@@ -63,4 +63,4 @@ class TcpListener:
             raise self._address_in_use() from error
 
     def _address_in_use(self) -> ListenError:
-        return ListenError(f"{self}: can't be bound: is the port taken?")
+        return ListenError(f"{self}: can't be bound: the port may be in use; use another one")

@@ -1,4 +1,4 @@
-"""Unix socket listeners. The socket is created so that no other user can have touched it."""
+"""Unix socket listeners. No other user can access the socket before its mode is set."""
 
 import fcntl
 import os
@@ -16,11 +16,11 @@ from kekd_server.listeners.engine import AddPort, EngineName
 from kekd_server.listeners.errors import ListenError
 
 _SOCKET_MODE: Final = 0o660
-"""For the daemon's user and group."""
+"""Access for the daemon's user and group."""
 _MAX_SOCKET_PATH: Final = 107
-"""sun_path of unix(7), less its terminator."""
+"""The length of sun_path (unix(7)) without its terminator."""
 _UNNAMED: Final = "s"
-"""The socket until its mode is set, in a folder that nobody else can enter."""
+"""The name of the socket in its private folder, until its mode is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class UnixListener:
     path: Path
     engine: EngineName = "auto"
     role: str = "unix"
-    """What its callers are known as."""
+    """The identity of its callers."""
 
     is_local: ClassVar = True
 
@@ -37,32 +37,32 @@ class UnixListener:
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """While it lasts, the path is this process's to bind: a stale socket is removed, a live one
-        is refused, and anything bound inside gets mode 0660 at once. Raises `ListenError`.
+        """Reserves the path for this process. Removes a stale socket. Raises `ListenError` if
+        another daemon listens there.
         """
         try:
-            lock = self._claim()
+            lock = self._lock()
         except OSError as error:
             raise ListenError(f"{self}: {error.strerror}: {self.path}") from error
         try:
             yield
         finally:
-            # What can't be removed is taken over at the next start, and hides no other error.
+            # The next start removes a socket that is left. Errors here would hide earlier ones.
             with suppress(OSError):
                 self.path.unlink()
             with suppress(OSError):
                 os.close(lock)
 
     def bind(self, add_port: AddPort) -> None:
-        """Makes the socket with its mode from the first moment, in place of one that a killed
-        worker left. To be called while it is acquire. Raises `ListenError`.
+        """Creates the socket, and replaces one that a killed worker left. Call it inside `acquire`.
+        Raises `ListenError`.
 
-        It is made where nobody else can reach it and renamed, because a umask would apply to what
-        other threads make meanwhile.
+        The socket is created in a private folder, gets its mode, and is then renamed. A umask would
+        also apply to files that other threads create at the same time.
         """
         folder = _private_folder(self.path)
         try:
-            _remove_private(self.path)  # of a worker that was killed here
+            _remove_private(self.path)  # left by a worker that was killed
             folder.mkdir(mode=0o700)
             try:
                 add_port(grpc_target(f"unix:{folder / _UNNAMED}"))
@@ -71,11 +71,13 @@ class UnixListener:
             finally:
                 _remove_private(self.path)
         except (OSError, RuntimeError) as error:
-            raise ListenError(f"{self}: can't be bound: may the folder be written?") from error
+            raise ListenError(
+                f"{self}: can't be bound: check whether its folder is writable"
+            ) from error
 
-    def _claim(self) -> int:
-        """The lock, without which two daemons that start at once would both find the other's socket
-        stale.
+    def _lock(self) -> int:
+        """Returns a lock. Without it, two daemons that start at the same time could each remove the
+        other's socket as stale.
         """
         _make_private_folder(self.path.parent)
         self._check_folder()
@@ -95,17 +97,17 @@ class UnixListener:
         folder = self.path.parent.stat()
         if folder.st_uid not in (0, os.geteuid()) or folder.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
             raise ListenError(
-                f"{self}: others could replace the socket, as they own or may write the folder"
-                f" {self.path.parent}: use a folder of the daemon's own."
+                f"{self}: other users could replace the socket: they own or can write the folder"
+                f" {self.path.parent}; use a folder that only the daemon can write"
             )
 
     def _remove_stale(self) -> None:
         if not os.path.lexists(self.path):
             return
         if not self.path.is_socket():
-            raise ListenError(f"{self}: there is something else than a socket: move it away.")
+            raise ListenError(f"{self}: can't be bound: the file is not a socket; remove it")
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(0)  # one whose backlog is full would be waited for without end
+            probe.settimeout(0)  # otherwise a full backlog would block without end
             try:
                 probe.connect(str(self.path))
             except ConnectionRefusedError:
@@ -115,7 +117,7 @@ class UnixListener:
 
     def _address_in_use(self) -> ListenError:
         return ListenError(
-            f"{self}: another daemon is listening there: stop it, or listen elsewhere."
+            f"{self}: another daemon is listening there: stop it, or use another address"
         )
 
 
@@ -124,7 +126,7 @@ def parse_unix(address: str, engine: EngineName, role: str) -> UnixListener:
     longest = max(path, _private_folder(path) / _UNNAMED, key=_bytes)
     if _bytes(longest) > _MAX_SOCKET_PATH:
         raise ValueError(
-            f"'{address}' is too long for a socket: the kernel takes {_MAX_SOCKET_PATH} bytes"
+            f"'{address}' is too long for a socket: the limit is {_MAX_SOCKET_PATH} bytes"
         )
     return UnixListener(path, engine, role)
 
@@ -134,7 +136,7 @@ def _bytes(path: Path) -> int:
 
 
 def _private_folder(path: Path) -> Path:
-    """Beside a socket and its own alone, with a name that is hardly longer."""
+    """Returns a folder beside the socket, for that socket only, with a short name."""
     return path.with_name(f".{zlib.crc32(os.fsencode(path.name)) & 0xFFFF:04x}")
 
 
@@ -147,7 +149,7 @@ def _remove_private(path: Path) -> None:
 
 
 def _make_private_folder(path: Path) -> None:
-    """Creates the folder, and those above it, with access for their owner alone."""
+    """Creates the folder and its parents, with access for the owner only."""
     if path.is_dir():
         return
     _make_private_folder(path.parent)

@@ -1,4 +1,4 @@
-"""A cache that is bounded by the bytes that it holds."""
+"""A cache with a limit on the bytes that it holds."""
 
 from collections.abc import Hashable
 from sys import getsizeof
@@ -8,14 +8,14 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _ENTRY_BYTES: Final = 400
-"""About what an entry takes apart from its texts: a tuple, a value, and their places here."""
+"""About what an entry takes besides its texts: a tuple, a value, and two dict slots."""
 
 
 class BoundedCache(Generic[K, V]):
-    """Keeps values by key. When their sizes exceed `max_bytes`, the oldest ones are dropped, but
-    for the youngest of all.
+    """Keeps values by key. When their sizes exceed `max_bytes`, it drops the oldest ones, but never
+    the newest.
 
-    `get` is a dict's own, as calls that are served from memory look up a few of these each.
+    `get` is the dict's own method, as each call that is served from memory uses a few caches.
     """
 
     def __init__(self, *, max_bytes: int) -> None:
@@ -26,7 +26,7 @@ class BoundedCache(Generic[K, V]):
         self.get = self._values.get
 
     def put(self, key: K, value: V, *, size: int) -> None:
-        """`size`: of the key and the value together."""
+        """`size`: the bytes of the key and the value together."""
         self.drop(key)
         self._values[key] = value
         self._sizes[key] = size
@@ -40,5 +40,5 @@ class BoundedCache(Generic[K, V]):
 
 
 def entry_bytes(*texts: str | bytes | None) -> int:
-    """The size of an entry that holds these."""
+    """Returns the size of an entry that holds these texts."""
     return _ENTRY_BYTES + sum(map(getsizeof, texts))

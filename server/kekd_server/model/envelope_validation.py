@@ -1,4 +1,4 @@
-"""What an envelope must be for kekd to store it."""
+"""The rules for envelopes that kekd stores."""
 
 from typing import Final
 
@@ -10,8 +10,8 @@ _TEXTS: Final = ("kms_name", "key_id", "region", "key_arn", "binding")
 _WRAPPING_PROVIDERS: Final = ("aws", "aws-kms")
 
 
-def check(envelope: Envelope) -> None:
-    """Raises `InvalidEnvelopeError`, naming every rule that the envelope breaks."""
+def validate_envelope(envelope: Envelope) -> None:
+    """Raises `InvalidEnvelopeError`, which lists every rule that the envelope breaks."""
     problems = []
     if envelope.provider in _WRAPPING_PROVIDERS:
         if not envelope.key_id:
@@ -21,14 +21,14 @@ def check(envelope: Envelope) -> None:
     elif envelope.provider != "none":
         problems.append("provider must be 'aws', 'aws-kms' or 'none'")
     elif envelope.wrapped_kek:
-        problems.append("provider 'none' takes no wrapped_kek: its callers bring the key")
+        problems.append("provider 'none' has no wrapped_kek: its callers supply the key")
     if len(envelope.wrapped_kek) > MAX_WRAPPED_KEK_BYTES:
         problems.append(
             f"wrapped_kek has {len(envelope.wrapped_kek)} bytes,"
-            f" and {MAX_WRAPPED_KEK_BYTES} is the most that KMS unwraps"
+            f" and the limit is {MAX_WRAPPED_KEK_BYTES}"
         )
     problems += [
-        f"{name} has {size} bytes, and {MAX_TEXT_BYTES} is the most"
+        f"{name} has {size} bytes, and the limit is {MAX_TEXT_BYTES}"
         for name in _TEXTS
         if (size := len(getattr(envelope, name).encode())) > MAX_TEXT_BYTES
     ]

@@ -1,4 +1,4 @@
-"""What can go wrong in the daemon, in its own words; `rpc.errors` has the wire's.
+"""The errors of the daemon. `rpc.errors` translates them to gRPC statuses.
 
 KekdError
 ├── EnvelopeExistsError
@@ -32,11 +32,11 @@ from typing import ClassVar, Final
 from kekd_common.reasons import STATUS, Reason
 
 CALLER_GONE: Final = "CALLER_GONE"
-"""The audit's reason where the caller is gone and so gets no `Reason`."""
+"""The reason in the audit log for a caller that is gone, and so gets no `Reason`."""
 
 
 class KekdError(Exception):
-    """A failure that a caller is told about. Its text goes over the wire as it stands."""
+    """A failure that is reported to the caller. Its text is sent over the wire unchanged."""
 
     reason: ClassVar[Reason]
     index_name: str = ""
@@ -47,7 +47,7 @@ class EnvelopeExistsError(KekdError):
     reason = Reason.ENVELOPE_EXISTS
 
     def __init__(self, index_name: str) -> None:
-        # To the letter what cyborgdb_core 0.18 says: existing callers match on it.
+        # The exact text of cyborgdb_core 0.18: existing callers match on it.
         super().__init__(f"KMS blob already exists for index '{index_name}'.")
         self.index_name = index_name
 
@@ -56,7 +56,7 @@ class EnvelopeNotFoundError(KekdError):
     reason = Reason.ENVELOPE_NOT_FOUND
 
     def __init__(self, index_name: str) -> None:
-        # To the letter what cyborgdb_core 0.18 says: existing callers match on it.
+        # The exact text of cyborgdb_core 0.18: existing callers match on it.
         super().__init__(f"No KMS blob exists for index '{index_name}'.")
         self.index_name = index_name
 
@@ -69,7 +69,7 @@ class InvalidEnvelopeError(KekdError):
     reason = Reason.ENVELOPE_INVALID
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__(f"The envelope is not valid: {'; '.join(problems)}.")
+        super().__init__(f"invalid envelope: {'; '.join(problems)}")
 
 
 class InvalidRequestError(KekdError):
@@ -81,8 +81,8 @@ class EtagMismatchError(KekdError):
 
     def __init__(self, index_name: str) -> None:
         super().__init__(
-            f"The envelope of index '{index_name}' is not the one that if_etag names: get it again"
-            " and decide again."
+            f"etag mismatch for index '{index_name}': the stored envelope is not the one that"
+            " if_etag names; get it again and decide again"
         )
         self.index_name = index_name
 
@@ -92,8 +92,8 @@ class OutcomeUnknownError(KekdError):
 
     def __init__(self, index_name: str) -> None:
         super().__init__(
-            f"the write of index '{index_name}' has an unknown outcome: an earlier attempt of it"
-            " may have been applied, and replaced since; get the envelope and decide again."
+            f"the write of index '{index_name}' has an unknown outcome: an earlier attempt may have"
+            " been applied and replaced since; get the envelope and decide again"
         )
         self.index_name = index_name
 
@@ -102,7 +102,7 @@ class ShuttingDownError(KekdError):
     reason = Reason.SHUTTING_DOWN
 
     def __init__(self) -> None:
-        super().__init__("the daemon is shutting down: try again, there or at another daemon.")
+        super().__init__("the daemon is shutting down: retry, with this daemon or another one")
 
 
 class StoreNotConfiguredError(KekdError):
@@ -113,11 +113,11 @@ class AccessDeniedError(KekdError):
     reason = Reason.ACCESS_DENIED
 
     def __init__(self, identity: str, method: str, index_name: str) -> None:
-        """An empty index name stands for any."""
+        """An empty index name means any index."""
         what = f"index '{index_name}'" if index_name else "any index"
         super().__init__(
-            f"{identity} may not {method} {what} here: no rule of the daemon's policy lets it."
-            " 'kekctl policy check' tells its operator what one would have to say."
+            f"permission denied: {identity} cannot {method} {what}: no policy rule allows it; run"
+            " 'kekctl policy check' to see why"
         )
         self.index_name = index_name
 
@@ -131,61 +131,63 @@ class CorruptEnvelopeError(KekdError):
 
     def __init__(self, index_name: str, damage: str) -> None:
         super().__init__(
-            f"The stored envelope of index '{index_name}' is corrupt ({damage}): restore it from a"
-            " backup (kekctl import --index), and keep the damaged record until then."
+            f"the stored envelope of index '{index_name}' is corrupt: {damage}; restore it from a"
+            " backup (kekctl import --index), and keep the corrupt record until then"
         )
         self.index_name = index_name
 
 
 class StoreMisconfiguredError(KekdError):
-    """Trying again doesn't help before an operator did something."""
+    """A retry doesn't help until the operator has changed something."""
 
     reason = Reason.STORE_MISCONFIGURED
 
 
 class NoKeystoreError(StoreMisconfiguredError):
-    """The place is there, and nothing of a keystore is in it."""
+    """The location exists, and has no keystore."""
 
     def __init__(self, where: str, hint: str) -> None:
         super().__init__(
             f"no keystore in {where}: {hint}; to create one, run 'kekd init' or start kekd with"
-            " --create-stores."
+            " --create-stores"
         )
 
 
 class StoreUnavailableError(KekdError):
-    """Trying again may help. A write that ended so may have been done or not."""
+    """A retry may help. A write may have been applied or not."""
 
     reason = Reason.STORE_UNAVAILABLE
 
 
 class StoreTimeoutError(KekdError):
-    """It was waited for already. A write that ended so may have been done or not."""
+    """The daemon already waited for the store. A write may have been applied or not."""
 
     reason = Reason.STORE_TIMEOUT
 
 
 class CallAbandonedError(StoreTimeoutError):
-    """The caller was gone before it was begun."""
+    """The caller was gone before the entry of its batch was started."""
 
     def __init__(self) -> None:
-        super().__init__("the entry was not begun: its caller went away; send it again.")
+        super().__init__("the entry was not written: its caller disconnected; send it again")
 
 
 class WatchFellBehindError(KekdError):
     reason = Reason.WATCH_FELL_BEHIND
 
     def __init__(self, why: str = "changes came faster than they were read") -> None:
-        super().__init__(f"the watch fell behind: {why}; restart it and discard cached data.")
+        super().__init__(f"the watch fell behind: {why}; restart it and discard cached data")
 
 
 class AnswerFullError(KekdError):
-    """Of an entry of a batch."""
+    """The error of one entry of a batch."""
 
     reason = Reason.ANSWER_FULL
 
     def __init__(self) -> None:
-        super().__init__("the answer is full: this entry didn't fit; ask again with fewer names.")
+        super().__init__(
+            "the response is full: this entry didn't fit; request it again, with fewer names"
+        )
 
 
 class TooManyCallsError(KekdError):
@@ -193,7 +195,7 @@ class TooManyCallsError(KekdError):
 
     def __init__(self, most: int, what: str = "calls") -> None:
         super().__init__(
-            f"too many {what}: the daemon serves {most} at once; retry later, or raise max_calls."
+            f"too many {what}: the daemon serves {most} at once; retry later, or raise max_calls"
         )
 
 
@@ -202,8 +204,8 @@ class ShareTakenError(KekdError):
 
     def __init__(self, most: int, what: str) -> None:
         super().__init__(
-            f"this identity has too many {what}: it has as many {what} under way as one may of the"
-            f" daemon's {most}; retry later, or raise max_calls."
+            f"too many {what} of this identity: it has its share of the daemon's {most}; retry"
+            " later, or raise max_calls"
         )
 
 
@@ -212,8 +214,7 @@ class RateLimitedError(KekdError):
 
     def __init__(self, retry_seconds: float) -> None:
         super().__init__(
-            f"This caller makes more calls than it may (max_rate): try again in"
-            f" {retry_seconds:.3f} s."
+            f"too many calls: this identity exceeds max_rate; retry in {retry_seconds:.3f} s"
         )
         self.retry_seconds = retry_seconds
 
@@ -223,13 +224,13 @@ class AuditUnavailableError(KekdError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The daemon can't write its audit, so this isn't done: its log says why. Try again"
-            " when its operator has seen to it."
+            "the call was refused: the daemon can't write its audit log; retry when its operator"
+            " has fixed that"
         )
 
 
 def reason_of(error: BaseException) -> str:
-    """Why it failed, for the audit: a `Reason`, or that the caller had gone away."""
+    """Returns the reason for the audit log: a `Reason`, or `CALLER_GONE`."""
     match error:
         case CallAbandonedError() | asyncio.CancelledError() | GeneratorExit():
             return CALLER_GONE
@@ -240,8 +241,8 @@ def reason_of(error: BaseException) -> str:
 
 
 def status_of(error: BaseException) -> str:
-    """The gRPC status, by its name, of what fails so. A deadline that passed is a cancellation too,
-    and so is the end of a stream that nobody reads any more.
+    """Returns the name of the gRPC status. An exceeded deadline counts as a cancellation, and so
+    does the end of a stream whose reader is gone.
     """
     match error:
         case CallAbandonedError():

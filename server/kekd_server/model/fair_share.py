@@ -1,24 +1,24 @@
-"""Places that are shared fairly among identities."""
+"""Slots that identities share fairly."""
 
 
 class FairShare:
-    """Limits each identity to `times_free` times the number of free places, so that none takes them
-    all. With 3: three quarters alone, three sevenths each of two.
+    """Limits each identity to `times_free` times the number of free slots, so that none takes them
+    all. With 3, one identity gets three quarters alone, and two get three sevenths each.
     """
 
-    def __init__(self, places: int, *, times_free: int) -> None:
-        self.places = places
+    def __init__(self, slots: int, *, times_free: int) -> None:
+        self.slots = slots
         self._times_free = times_free
         self._taken: dict[str, int] = {}
-        self._free = places
+        self._free = slots
 
     @property
     def is_full(self) -> bool:
         return self._free <= 0
 
     def take(self, identity: str, count: int = 1) -> bool:
-        """Whether the identity may have one more. Then it has as many as it asks for: what is too
-        much at once makes it wait afterwards.
+        """Returns whether the identity gets `count` slots. It needs room for only one: if it takes
+        more than its share at once, it waits longer afterwards.
         """
         taken = self._taken.get(identity, 0)
         if taken >= self._times_free * self._free:

@@ -1,7 +1,7 @@
-"""Whether other users could change the files that decide what kekd does, or read its key.
+"""Checks whether other users could change kekd's configuration files or read its private key.
 
-A file that anyone may write is refused, as there is no good reason for one. Everything else is a
-warning: in containers, files often belong to users of the host, and folders to everyone.
+A file that anyone may write is refused, as that is never needed. Everything else is a warning: in
+containers, files often belong to users of the host, and anyone may write folders.
 """
 
 import os
@@ -18,7 +18,7 @@ _ROOT: Final = 0
 class Exposure:
     path: Path
     problem: str
-    """What others could do, and how to prevent it."""
+    """What other users could do, and how to prevent it."""
     is_refused: bool = False
 
     def __str__(self) -> str:
@@ -26,14 +26,14 @@ class Exposure:
 
 
 def refusal(path: Path) -> str:
-    """Why a file can't be used, or nothing."""
+    """Returns why a file is refused, or an empty string."""
     found = file_exposures(path, os.geteuid())
-    return next((str(it) for it in found if it.is_refused), "")
+    return next((str(exposure) for exposure in found if exposure.is_refused), "")
 
 
 def file_exposures(path: Path, uid: int, *, is_secret: bool = False) -> Iterator[Exposure]:
-    """Those of a file that the user with this id uses. One that can't be looked at, or is a device
-    or a pipe, has none.
+    """Yields the exposures of a file that the user with this id uses. Ignores devices, pipes, and
+    files that it can't stat.
     """
     found = _stat(path)
     if found is None or not stat.S_ISREG(found.st_mode):
@@ -48,8 +48,8 @@ def file_exposures(path: Path, uid: int, *, is_secret: bool = False) -> Iterator
 
 
 def folder_exposures(path: Path, uid: int) -> Iterator[Exposure]:
-    """Those of a folder in which the user with this id keeps something. In a folder with the sticky
-    bit, as /tmp has, nobody can replace what belongs to others.
+    """Yields the exposures of a folder in which the user with this id has files. In a folder with
+    the sticky bit, such as /tmp, users can't replace the files of others.
     """
     found = _stat(path)
     if found is None:
@@ -69,5 +69,5 @@ def _ownership(path: Path, found: os.stat_result, uid: int) -> Iterator[Exposure
 def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
-    except OSError:  # what uses it says so
+    except OSError:  # reported when the file is used
         return None

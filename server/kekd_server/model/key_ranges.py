@@ -1,4 +1,4 @@
-"""Which keys of a store a listing has to look at."""
+"""The ranges of keys that a listing reads."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,39 +10,45 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 
 @dataclass(frozen=True, slots=True)
 class KeyRanges:
-    """The names whose keys start with one of `keys`, which are sorted, and none of which starts
-    with another.
+    """The names whose keys start with one of `keys`. These are sorted, and none of them starts with
+    another.
     """
 
     keys: tuple[str, ...]
     is_exact: bool
-    """Whether each key is that of a name."""
+    """Whether each key is the whole key of a name."""
 
     @classmethod
     def of(cls, ranges: Iterable[IndexRange]) -> "KeyRanges":
-        """Holds every name of those ranges, and few others: the key of `ab` is in the range `ab.`
+        """Covers every name of those ranges, and few others: the range `ab.` covers the key of `ab`
         too.
         """
-        found = {key: it for it in ranges if (key := _first_of_keys(it)) is not None}
+        found = {
+            key: index_range
+            for index_range in ranges
+            if (key := _key_prefix(index_range)) is not None
+        }
         keys: list[str] = []
         for key in sorted(found):
             if not (keys and key.startswith(keys[-1])):
                 keys.append(key)
-        is_exact = len(keys) == len(found) and all(it.is_exact for it in found.values())
+        is_exact = len(keys) == len(found) and all(
+            index_range.is_exact for index_range in found.values()
+        )
         return cls(tuple(keys), is_exact=is_exact)
 
     def name_of(self, key: str) -> IndexName | None:
-        """The name whose key this is, if it is one."""
+        """Returns the name that has this key, if there is one."""
         return IndexName.from_key(key)
 
 
 def with_prefix(ranges: Sequence[IndexRange], prefix: NamePrefix) -> KeyRanges:
-    """The names of those ranges that have the prefix."""
+    """Returns the names of the ranges that have the prefix."""
     return KeyRanges.of(common_ranges(ranges, [IndexRange(prefix.value)]))
 
 
-def _first_of_keys(index_range: IndexRange) -> str | None:
-    """What the keys of its names start with; None if it can't have any."""
+def _key_prefix(index_range: IndexRange) -> str | None:
+    """Returns the prefix of the keys of its names; None if it can't have any names."""
     try:
         if index_range.is_exact:
             return IndexName(index_range.text).key

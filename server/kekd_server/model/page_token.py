@@ -11,12 +11,12 @@ from kekd_server.model.index_name import IndexName
 
 _LISTING_BYTES: Final = 8
 _MAX_LISTING: Final = 2 * _LISTING_BYTES
-"""Stores keep what they read for a listing by this, so that it has to be short."""
+"""Short, as stores use it as the key of a cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """Where a page ended, so that any daemon on the store can go on from there."""
+    """Where a page ended, so that any daemon on the store can continue the listing."""
 
     prefix: str
     listing: str
@@ -25,7 +25,7 @@ class PageToken:
 
     @classmethod
     def first(cls, prefix: str) -> Self:
-        """Before the first page."""
+        """Returns the position before the first page."""
         return cls(prefix, secrets.token_hex(_LISTING_BYTES), None)
 
     def __str__(self) -> str:
@@ -35,13 +35,13 @@ class PageToken:
 
     @classmethod
     def ending_at(cls, name: IndexName, token: str, prefix: str) -> str:
-        """For a page that ends there already, of the listing of `token` if there is one."""
+        """Returns the token after a page that ends at `name`. `token` is the one of that page."""
         listing = cls.parse(token, prefix) if token else cls.first(prefix)
         return str(replace(listing, after=name))
 
     @classmethod
     def parse(cls, token: str, prefix: str) -> Self:
-        """Raises `InvalidRequestError` if the token isn't one of ours, or of another prefix."""
+        """Raises `InvalidRequestError` if the token is invalid or has another prefix."""
         try:
             match json.loads(base64.b64decode(token, altchars=b"-_", validate=True)):
                 case [str(of_prefix), str(listing), str(after)] if len(listing) <= _MAX_LISTING:
@@ -50,10 +50,10 @@ class PageToken:
                     raise ValueError("another shape")  # noqa: TRY301
         except (ValueError, RecursionError, KekdError):
             raise InvalidRequestError(
-                "page_token is not one that a page was answered with: start again without it."
+                "invalid page_token: it is not from an earlier page; list again without it"
             ) from None
         if parsed.prefix != prefix:
             raise InvalidRequestError(
-                "page_token belongs to a listing of another prefix: start again without it."
+                "invalid page_token: its listing has another prefix; list again without it"
             )
         return parsed

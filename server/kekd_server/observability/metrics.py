@@ -102,7 +102,7 @@ class FileMetrics:
 
     def bind_certificates(self, certificates: "Certificates") -> None:
         def set_expiry() -> None:
-            for file, expiry in certificates.current.ends.items():
+            for file, expiry in certificates.current.expirations.items():
                 self._expiry.labels(str(file)).set(expiry.timestamp())
 
         self._sampler.on_sample(set_expiry)

@@ -16,7 +16,7 @@ import grpc
 from kekd_server.listeners.certificates import HandshakeError
 
 if TYPE_CHECKING:
-    from kekd_server.listeners.certificates import Material
+    from kekd_server.listeners.certificates import TlsCredentials
 
 _TIMEOUT: Final = 30.0
 """A handshake takes some milliseconds; a machine under load may take longer."""
@@ -28,9 +28,9 @@ _NAME_REFUSED: Final = "Hostname Verification Check failed"
 """What gRPC's client says once a handshake is done, of a certificate that names no host."""
 
 
-def try_handshake(material: "Material") -> None:
+def try_handshake(credentials: "TlsCredentials") -> None:
     """Raises `HandshakeError` if gRPC's client doesn't accept what gRPC's server makes of it."""
-    with _serving(material) as address, _channel(address, material) as channel:
+    with _serving(credentials) as address, _channel(address, credentials) as channel:
         try:
             channel.unary_unary(_NO_METHOD)(b"", timeout=_TIMEOUT)  # type: ignore[arg-type]
         except grpc.RpcError as error:
@@ -38,12 +38,12 @@ def try_handshake(material: "Material") -> None:
 
 
 @contextmanager
-def _serving(material: "Material") -> Iterator[str]:
+def _serving(credentials: "TlsCredentials") -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="handshake"))
     configuration = grpc.ssl_server_certificate_configuration(
-        [(material.key, material.cert)], material.client_ca
+        [(credentials.key, credentials.cert)], credentials.client_ca
     )
-    credentials = grpc.dynamic_ssl_server_credentials(
+    server_credentials = grpc.dynamic_ssl_server_credentials(
         configuration,
         lambda: None,  # type: ignore[arg-type, return-value]  # the stubs don't know of None
         require_client_authentication=False,
@@ -51,7 +51,7 @@ def _serving(material: "Material") -> Iterator[str]:
     address = _address()
     try:
         try:
-            port = server.add_secure_port(address, credentials)
+            port = server.add_secure_port(address, server_credentials)
         except RuntimeError as error:
             raise HandshakeError("gRPC's TLS library can't use it") from error
         server.start()
@@ -60,12 +60,12 @@ def _serving(material: "Material") -> Iterator[str]:
         server.stop(_STOP_TIMEOUT).wait()
 
 
-def _channel(address: str, material: "Material") -> grpc.Channel:
+def _channel(address: str, credentials: "TlsCredentials") -> grpc.Channel:
     return grpc.secure_channel(
         address,
         # The certificate vouches for itself: who issued it is the clients' affair.
-        grpc.ssl_channel_credentials(material.cert),
-        [("grpc.ssl_target_name_override", material.host or "kekd")],
+        grpc.ssl_channel_credentials(credentials.cert),
+        [("grpc.ssl_target_name_override", credentials.host or "kekd")],
     )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 if TYPE_CHECKING:
-    from kekd_server.listeners.certificates import Certificates, Material
+    from kekd_server.listeners.certificates import Certificates, TlsCredentials
 
 
 def server_credentials(certificates: "Certificates") -> grpc.ServerCredentials:
@@ -31,6 +31,6 @@ def server_credentials(certificates: "Certificates") -> grpc.ServerCredentials:
     )
 
 
-def _configuration(material: "Material") -> grpc.ServerCertificateConfiguration:
-    pair = (material.key, material.cert)
-    return grpc.ssl_server_certificate_configuration([pair], material.client_ca)
+def _configuration(credentials: "TlsCredentials") -> grpc.ServerCertificateConfiguration:
+    pair = (credentials.key, credentials.cert)
+    return grpc.ssl_server_certificate_configuration([pair], credentials.client_ca)

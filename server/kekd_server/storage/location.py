@@ -88,7 +88,7 @@ def _check_length(field: str, text: str, limit: int) -> None:
     if (size := len(text.encode())) > limit:
         raise InvalidRequestError(
             f"invalid config_location: {field} has {size} bytes, and the limit is {limit}; name one"
-            " of the daemon's stores, or omit config_location."
+            " of the daemon's stores, or omit config_location"
         )
 
 

@@ -45,5 +45,5 @@ class Stores:
                 return store
         raise StoreNotConfiguredError(
             f"config_location {asked!s:.200} matches none of the daemon's stores: omit it to use"
-            " the default store, or configure the daemon with this store."
+            " the default store, or configure the daemon with this store"
         )

@@ -44,7 +44,7 @@ def test_a_certificate_names_its_bearer(
         assert known.get_index_kms(None, "i") == BLOB
     with (
         client_of(daemon, daemon.authority.issue(tmp_path / "other", "other.example")) as other,
-        pytest.raises(kekd.PermissionDeniedError, match=r"dns:other\.example may not read") as told,
+        pytest.raises(kekd.PermissionDeniedError, match=r"dns:other\.example cannot read") as told,
     ):
         other.get_index_kms(None, "i")
     assert told.value.reason == "ACCESS_DENIED"

@@ -234,7 +234,7 @@ class DiskDriver:
                 return
         raise StoreTimeoutError(
             f"the write timed out: another process has held the lock {path} for"
-            f" {_LOCK_TIMEOUT:g} s; find it with fuser(1) and check whether it is stopped."
+            f" {_LOCK_TIMEOUT:g} s; find it with fuser(1) and check whether it is stopped"
         )
 
     def _read(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord | None:
@@ -357,13 +357,13 @@ class _OsErrorTranslator:
                 error = failure  # for example, the disk is full
             else:
                 raise StoreUnavailableError(
-                    f"the folder {self._root / '_kekd'} was missing: kekd created it again; retry."
+                    f"the folder {self._root / '_kekd'} was missing: kekd created it again; retry"
                 ) from error
         if isinstance(error, FileNotFoundError):
             raise StoreMisconfiguredError(
-                f"the folder {self._root} is missing: its volume may not be mounted; mount it."
+                f"the folder {self._root} is missing: its volume may not be mounted; mount it"
             ) from error
         if isinstance(error, OSError):
             is_transient = error.errno in _TRANSIENT_ERRORS
             kind = StoreUnavailableError if is_transient else StoreMisconfiguredError
-            raise kind(f"the store at {self._root} failed: {error.strerror}.") from error
+            raise kind(f"the store at {self._root} failed: {error.strerror}") from error

@@ -117,7 +117,7 @@ class _WatchedFolder:
             self._inotify.add_watch(path, _WRITES | Mask.ONLYDIR)
         except OSError as error:
             limit = _LIMITS.get(error.errno or 0)
-            advice = f"; raise the limit of {limit}." if limit else "."
+            advice = f"; raise the limit of {limit}" if limit else ""
             raise StoreMisconfiguredError(
                 f"the folder {path} can't be watched: {error.strerror}{advice}"
             ) from error

@@ -61,14 +61,14 @@ def status_of(error: ClientError) -> int:
 def _answer_error(store: str, error: ClientError) -> KekdError:
     code, status = code_of(error), status_of(error)
     if status >= SERVER_ERROR or code in _TRANSIENT_CODES or status == CONFLICT:
-        return StoreUnavailableError(f"{store} failed: S3 answered {code}; retry.")
+        return StoreUnavailableError(f"{store} failed: S3 answered {code}; retry")
     if code in STALE_CODES:
         return StoreMisconfiguredError(
-            f"{store} failed: S3 answered {code}; renew {_CREDENTIALS}, {_RELOAD}."
+            f"{store} failed: S3 answered {code}; renew {_CREDENTIALS}, {_RELOAD}"
         )
     return StoreMisconfiguredError(
         f"{store} failed: S3 answered {code}; check that the bucket exists and that the daemon's"
-        " credentials may read, write and list it."
+        " credentials may read, write and list it"
     )
 
 
@@ -76,15 +76,15 @@ def _client_error(store: str, error: BotoCoreError) -> KekdError:
     match error:
         case CredentialSourceError():
             kind = StoreUnavailableError if error.may_pass else StoreMisconfiguredError
-            return kind(f"{store} can't be used: {error}; check {_CREDENTIALS}, {_RELOAD}.")
+            return kind(f"{store} can't be used: {error}; check {_CREDENTIALS}, {_RELOAD}")
         case SSLError():
             return StoreMisconfiguredError(
                 f"{store} can't be used: {sentence(error)}; if your own CA issued its"
-                " certificate, start kekd with AWS_CA_BUNDLE set to the file of that CA."
+                " certificate, start kekd with AWS_CA_BUNDLE set to the file of that CA"
             )
     name, text = type(error).__name__, sentence(error)
     if isinstance(error, _CONFIGURATION_ERRORS):
         return StoreMisconfiguredError(
-            f"{store} can't be used ({name}): {text}; check its name and {_CREDENTIALS}, {_RELOAD}."
+            f"{store} can't be used ({name}): {text}; check its name and {_CREDENTIALS}, {_RELOAD}"
         )
-    return StoreUnavailableError(f"{store} can't be reached ({name}): {text}; retry.")
+    return StoreUnavailableError(f"{store} can't be reached ({name}): {text}; retry")

@@ -122,5 +122,5 @@ class S3Write:
     def _race_lost(self) -> StoreUnavailableError:
         return StoreUnavailableError(
             f"the write of index '{self._name.value}' was not applied: other writers replaced the"
-            f" envelope {_MAX_ROUNDS} times in the meantime; retry."
+            f" envelope {_MAX_ROUNDS} times in the meantime; retry"
         )

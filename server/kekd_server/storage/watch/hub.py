@@ -157,7 +157,7 @@ class ChangeHub:
             _log.warning("%s: no poll for changes in %g s; its watches end", self._name, seconds)
             raise StoreUnavailableError(
                 "the watch ended: the store could not be polled for changes; restart the watch and"
-                " discard cached data."
+                " discard cached data"
             ) from None
 
     def _relay_poll(self, changes: Changes) -> None:
