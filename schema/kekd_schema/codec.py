@@ -1,13 +1,13 @@
-"""Envelope to stored record and back; the only module that knows the record is a FlatBuffer.
+"""Encodes envelopes to stored records, which are FlatBuffers, and decodes them.
 
-The record is described in `schema/kms_blob.fbs`. Its first seven fields are CyborgDB's, and kekd
-reads whatever CyborgDB writes there and the other way round.
+`schema/kms_blob.fbs` describes the record. Its first seven fields are CyborgDB's, so kekd and
+CyborgDB read each other's records.
 
-The FlatBuffers runtime for Python has no verifier: given damaged bytes it reads out of bounds,
-raises at random, or answers with the wrong field. So `decode` doesn't use it, and goes by `Layout`,
-which believes a record only if every byte is accounted for. And it takes ten times as long as the
-rest of a write to build a record field by field. So `encode` has it build one record of each
-layout, and fills the values into a copy of that.
+The FlatBuffers runtime for Python has no verifier. For damaged bytes, it reads out of bounds,
+raises arbitrary errors, or returns the wrong field. Therefore `decode` uses `Layout` instead, which
+accepts a record only if it can account for every byte. The runtime also takes ten times as long as
+the rest of a write to build a record field by field. Therefore `encode` builds one record of each
+layout, and fills the values into copies.
 """
 
 from functools import lru_cache
@@ -18,15 +18,15 @@ from kekd_schema.layout import CorruptRecordError, Layout
 
 __all__ = ["CorruptRecordError", "decode", "encode", "prepare_to_encode"]
 
-_MOST_LAYOUTS: Final = 1024
-"""Some 5 MB; the envelopes of a keystore have a handful."""
+_MAX_LAYOUTS: Final = 1024
+"""About 5 MB. A keystore has only a few layouts."""
 
 _layouts: dict[int, Layout] = {}
-"""By length of the record, the one that was met last."""
+"""The last layout seen, by record length."""
 
 
 def encode(envelope: Envelope) -> bytes:
-    """The record to store for `envelope`: deterministic, and closed by a checksum."""
+    """Encodes an envelope. The record is deterministic and has a checksum."""
     values = (
         envelope.kms_name.encode(),
         envelope.provider.encode(),
@@ -37,47 +37,46 @@ def encode(envelope: Envelope) -> bytes:
         envelope.binding.encode(),
     )
     version, created_at = envelope.version, envelope.created_at
-    layout = _built(tuple(map(len, values)), version != 0, created_at != 0)
-    return layout.filled(values, version, created_at)
+    layout = _build_layout(tuple(map(len, values)), version != 0, created_at != 0)
+    return layout.fill(values, version, created_at)
 
 
 def prepare_to_encode() -> None:
-    """Has the first `encode` take no longer than others: it imports flatbuffers, which imports
-    NumPy where that is installed. A daemon that starts serves gets before.
+    """Imports flatbuffers, and with it NumPy if installed, so that the first `encode` is fast.
+
+    A starting daemon serves gets before it calls this.
     """
     encode(Envelope())
 
 
 def decode(record: bytes) -> Envelope:
-    """The envelope in `record`.
+    """Decodes a record. Raises `CorruptRecordError` unless it is complete.
 
-    Raises `CorruptRecordError` for anything else than a whole record. A record that kekd wrote is
-    covered by its checksum: no change to it goes unnoticed. One that CyborgDB wrote has none:
-    damage to its structure is noticed, damage inside a value is not.
+    kekd's records have a checksum, so any change is detected. CyborgDB's have none: damage to the
+    structure is detected, damage inside a value isn't.
     """
-    return _remembered(record) if len(record) <= _SMALL else _decoded(record)
+    return _decode_cached(record) if len(record) <= _MAX_CACHED_BYTES else _decode(record)
 
 
-def _decoded(record: bytes) -> Envelope:
+def _decode(record: bytes) -> Envelope:
     layout = _layouts.get(len(record))
     if layout is None or not layout.fits(record):
         layout = Layout(record)
-        if len(_layouts) >= _MOST_LAYOUTS:
-            _layouts.clear()  # in one step, as several threads may be here
+        if len(_layouts) >= _MAX_LAYOUTS:
+            _layouts.clear()  # one step, because several threads may be here
         _layouts[len(record)] = layout
     return layout.read(record)
 
 
-# The same few bytes are read again and again, and the answer depends on nothing else. So it is
-# remembered, in a few MB at the most.
-_SMALL: Final = 1024
-_remembered = lru_cache(maxsize=8192)(_decoded)
+# The same few records are decoded repeatedly. The cache takes a few MB at most.
+_MAX_CACHED_BYTES: Final = 1024
+_decode_cached = lru_cache(maxsize=8192)(_decode)
 
 
-@lru_cache(_MOST_LAYOUTS)
-def _built(lengths: tuple[int, ...], has_version: bool, has_created_at: bool) -> Layout:  # noqa: FBT001
-    """The layout of records whose values have these lengths, as the generated code builds them."""
-    # Imported here, as it takes a fifth of a daemon's start.
+@lru_cache(_MAX_LAYOUTS)
+def _build_layout(lengths: tuple[int, ...], has_version: bool, has_created_at: bool) -> Layout:  # noqa: FBT001
+    """Builds a record with values of these lengths, and returns its layout."""
+    # Imported here, because it takes a fifth of a daemon's start.
     import flatbuffers  # noqa: PLC0415
 
     from kekd_schema import kms_blob_generated as fbs  # noqa: PLC0415
@@ -92,7 +91,7 @@ def _built(lengths: tuple[int, ...], has_version: bool, has_created_at: bool) ->
     at_key_arn = builder.CreateString(key_arn) if key_arn else 0
     at_binding = builder.CreateString(binding) if binding else 0
     fbs.KMSBlobStart(builder)
-    # Any value but the default keeps a place for it.
+    # A value other than the default reserves space in the record.
     fbs.KMSBlobAddCreatedAt(builder, int(has_created_at))
     fbs.KMSBlobAddKmsName(builder, at_kms_name)
     fbs.KMSBlobAddProvider(builder, at_provider)

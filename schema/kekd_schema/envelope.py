@@ -1,4 +1,4 @@
-"""The envelope as a value."""
+"""The envelope as a value object."""
 
 from dataclasses import dataclass, field
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 class Envelope:
     """How the key-encryption key (KEK) of one index is wrapped.
 
-    Any seven values that CyborgDB can store are an `Envelope`, so that what it wrote can be
-    read. What kekd itself agrees to write is narrower, and is the server's to say.
+    Accepts all values that CyborgDB can store, so that kekd can read its records. The server
+    validates envelopes that are to be written.
 
-    The wrapped KEK is left out of the repr, so that it can't reach a log by accident.
+    The repr omits the wrapped KEK, so that it can't reach a log by accident.
     """
 
     kms_name: str = ""

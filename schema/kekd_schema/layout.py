@@ -1,4 +1,4 @@
-"""Where the values are in a stored record, and whether it is one at all."""
+"""Finds the values in a stored record, and verifies its structure."""
 
 import struct
 import zlib
@@ -11,35 +11,35 @@ _U32: Final = struct.Struct("<I")
 _I32: Final = struct.Struct("<i")
 _I64: Final = struct.Struct("<q")
 
-# Position of each field in the table, as the schema orders them.
+# Position of each field in the table, in the order of the schema.
 _KMS_NAME, _PROVIDER, _KEY_ID, _REGION, _WRAPPED_KEK, _VERSION, _CREATED_AT = range(7)
 _KEY_ARN, _BINDING, _CHECKSUM = range(7, 10)
 _WIDTHS: Final = (4, 4, 4, 4, 4, 4, 8, 4, 4, 4)
-"""Bytes that each field takes in the table: an offset, a uint32 or an int64."""
+"""Size of each field in the table: an offset, a uint32 or an int64."""
 _VECTORS: Final = (_KMS_NAME, _PROVIDER, _KEY_ID, _REGION, _WRAPPED_KEK, _KEY_ARN, _BINDING)
 
-_MOST_PADDING: Final = 7
-"""The widest scalar is 8 bytes, so aligning one never skips more than this."""
+_MAX_PADDING: Final = 7
+"""The largest scalar has 8 bytes, so alignment needs at most 7 bytes of padding."""
 
 
 class CorruptRecordError(ValueError):
-    """A stored record isn't one that CyborgDB or kekd can have written.
+    """CyborgDB or kekd can't have written this record.
 
-    The message says which rule was broken, never what the bytes were.
+    The message says which rule is broken, and quotes none of the bytes.
     """
 
 
 class Layout:
-    """What all records have in common that differ in nothing but their values: where these are.
+    """The positions of the values, which records that differ only in their values share.
 
-    It is made from one such record, a FlatBuffer with one table, which is checked on the way. Every
-    part that is read is noted as a region of the buffer. In a record that a FlatBuffers builder
-    wrote, two regions are either the same (a shared string) or disjoint, and what lies between them
-    is zeros to align the next one. Checking just that catches what bounds checks alone don't: a
-    field that points at another field's value, or one that was cut off the end of the vtable.
+    A layout is made from one such record, a FlatBuffer with one table, and verifies it. Every part
+    of the record that is read is a region of the buffer. In the output of a FlatBuffers builder,
+    two regions are equal (a shared string) or disjoint, and only zeros for alignment lie between
+    them. Checking that finds damage that bounds checks don't: a field that points to another
+    field's value, or a field missing from the end of the vtable.
 
-    None of these checks looks at a value. So another record that has the same bytes wherever there
-    is no value passes them as well, and needn't be checked again: `fits` compares those bytes.
+    No check depends on a value. So a record with equal bytes outside the values is valid too, and
+    needs no new check: `fits` compares these bytes.
     """
 
     def __init__(self, record: bytes) -> None:
@@ -47,7 +47,7 @@ class Layout:
         self._record = record
         self._regions = [(0, 4)]
         self._slots: dict[int, int] = {}
-        self._appended = False
+        self._has_appended_fields = False
         try:
             self._walk_table()
             self._spans = [self._span(field) for field in _VECTORS]
@@ -61,11 +61,11 @@ class Layout:
         self._structure = int.from_bytes(record) & self._mask
 
     def fits(self, record: bytes) -> bool:
-        """Whether a record of the same length has this layout."""
+        """Returns whether a record of the same length has this layout."""
         return int.from_bytes(record) & self._mask == self._structure
 
     def read(self, record: bytes) -> Envelope:
-        """The values in a record that fits. Raises `CorruptRecordError`."""
+        """Reads the values of a record with this layout. Raises `CorruptRecordError`."""
         at = self._checksum
         if at is not None and _U32.unpack_from(record, at)[0] != _checksum(record, at):
             raise CorruptRecordError("the checksum doesn't match")
@@ -86,12 +86,13 @@ class Layout:
                 binding=binding.decode(),
             )
         except UnicodeDecodeError:
-            # Without its context, which carries the bytes.
-            raise CorruptRecordError("a text isn't UTF-8") from None
+            # `from None`, because the cause has the bytes.
+            raise CorruptRecordError("a string isn't UTF-8") from None
 
-    def filled(self, values: tuple[bytes, ...], version: int, created_at: int) -> bytes:
-        """The record with these values, which have the lengths that they have in this layout, in
-        the order of the fields; a scalar that is 0 has no place in it.
+    def fill(self, values: tuple[bytes, ...], version: int, created_at: int) -> bytes:
+        """Returns a record with these values, in the order of the fields.
+
+        Their lengths must equal those in this layout. A scalar of 0 has no space in the record.
         """
         record = bytearray(self._record)
         for (start, end), value in zip(self._spans, values, strict=True):
@@ -120,7 +121,7 @@ class Layout:
                 _require((table + entry) % width == 0, "a field isn't aligned")
                 self._slots[field] = table + entry
                 self._regions.append((table + entry, table + entry + width))
-        self._appended = any(entries[len(_WIDTHS) :])
+        self._has_appended_fields = any(entries[len(_WIDTHS) :])
 
     def _span(self, field: int) -> tuple[int, int]:
         slot = self._slots.get(field)
@@ -146,9 +147,9 @@ class Layout:
 
     def _check_gap(self, start: int, stop: int) -> None:
         _require(start <= stop, "two values overlap")
-        # A field appended by a later version is somewhere in the gaps; its type isn't known here.
-        if start < stop and not self._appended:
-            padding = stop - start <= _MOST_PADDING and not any(self._record[start:stop])
+        # A field appended by a later version is in the gaps, and its type isn't known here.
+        if start < stop and not self._has_appended_fields:
+            padding = stop - start <= _MAX_PADDING and not any(self._record[start:stop])
             _require(padding, "bytes that belong to no field")
 
     def _mask_of_structure(self) -> int:
@@ -166,7 +167,7 @@ class Layout:
         return self._read(_U32, at, "an offset")
 
     def _read(self, kind: struct.Struct, at: int, what: str) -> int:
-        # struct takes a negative offset from the end, so only the upper bound is its to check.
+        # struct checks the upper bound, but counts a negative offset from the end.
         if at < 0:
             raise CorruptRecordError(f"{what} lies before the start")
         value: int = kind.unpack_from(self._record, at)[0]
@@ -174,11 +175,11 @@ class Layout:
 
 
 def _checksum(record: bytes | bytearray, at: int) -> int:
-    """CRC-32 of the record with the four bytes at `at` taken as zero."""
+    """Computes the CRC-32 of the record with the four bytes at `at` as zero."""
     crc = zlib.crc32(b"\0\0\0\0", zlib.crc32(record[:at]))
     return zlib.crc32(record[at + 4 :], crc)
 
 
-def _require(held: bool, broken: str) -> None:  # noqa: FBT001  (reads as an assertion)
-    if not held:
-        raise CorruptRecordError(broken)
+def _require(holds: bool, broken_rule: str) -> None:  # noqa: FBT001  (reads as an assertion)
+    if not holds:
+        raise CorruptRecordError(broken_rule)

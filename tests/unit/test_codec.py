@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
-from kekd_schema.codec import _decoded, _layouts
+from kekd_schema.codec import _decode, _layouts
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 envelopes = st.builds(
@@ -159,7 +159,7 @@ def test_a_record_is_taken_for_what_it_is_whatever_was_read_before(
 
     def read(record: bytes) -> Envelope | None:
         try:
-            return _decoded(record)
+            return _decode(record)
         except CorruptRecordError:
             return None
 

@@ -1,12 +1,11 @@
 """grpcio's asyncio server, with an accept loop of kekd's own.
 
-grpcio's own loop has three faults that its options and interceptors can't reach. It ends the whole
-server at a call to an unknown method whose path isn't UTF-8. It keeps an answer that the caller
-doesn't read for as long as the connection lasts. And it waits as long for a request that never
-comes.
+grpcio's own loop has three faults that its options and interceptors can't fix. A call to an unknown
+method whose path isn't UTF-8 ends the whole server. An answer that the caller doesn't read stays in
+memory as long as the connection lasts. And the loop waits as long for a request that never arrives.
 
-This module uses names that grpcio doesn't document. `is_supported` looks for them, so that a grpcio
-without them serves by its own loop.
+This module uses undocumented names of grpcio. `is_supported` checks that they exist; otherwise
+grpcio's own loop serves.
 """
 
 import asyncio
@@ -22,15 +21,16 @@ from grpc.aio import AbortError, _server
 from kekd_server.observability.logs import LogThrottle
 
 UNREAD_TIMEOUT: Final = 10.0
-"""Seconds that a caller has to read an answer."""
+"""Seconds for a caller to read an answer."""
 
 REQUEST_TIMEOUT: Final = 10.0
-"""Seconds that a caller has to send a request, and that a stream of requests may last."""
+"""Seconds for a caller to send a request, also a stream of requests."""
 
 MAX_UNREQUESTED: Final = 1000
-"""Calls whose request hasn't arrived, at once: some 30 MB, with all the metadata they may have.
-One more ends the oldest. To refuse the newest would let those who send no requests shut out all,
-and an honest call waits some milliseconds for its request, so that it is hardly ever the oldest.
+"""Maximum number of calls whose request hasn't arrived: about 30 MB with the largest metadata.
+
+One more ends the oldest. Refusing the newest instead would let callers who send no requests block
+all others. A normal call waits only milliseconds for its request, so it is rarely the oldest.
 """
 
 _FUNCTIONS: Final = ("_handle_rpc", "_schedule_rpc_coro")
@@ -43,11 +43,11 @@ _METHODS: Final = (
 _NO_REQUEST: Final = "a call whose caller did not send its request"
 _NO_READER: Final = "an answer that its caller did not read"
 _SWEEPS: Final = 10
-"""How many times in a timeout the calls that have it are looked through."""
+"""Sweeps per timeout."""
 
 Options = Sequence[tuple[str, Any]]
 Handler = Any
-"""grpcio's named tuple, which its stubs don't show as one."""
+"""A named tuple of grpcio, which its stubs don't declare as one."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +59,12 @@ def is_supported() -> bool:
 
 
 class GrpcioServer(_server.Server):
-    """Serves methods that are registered; any other is UNIMPLEMENTED. One that takes one request
-    and streams answers has to be a coroutine, not a generator.
+    """Serves registered methods; all others are UNIMPLEMENTED.
 
-    The task of a call lasts until its answer was read, or nobody can read it any more. An answer
-    that isn't read within `unread_timeout` is terminated, with its stream, and so is a call whose
-    request doesn't arrive within `request_timeout`, or that streams requests for longer.
+    A method with a stream of responses must be a coroutine, not a generator. The task of a call
+    lasts until the caller has read the response or is gone. The server terminates calls whose
+    response isn't read within `unread_timeout`, or whose requests take longer than
+    `request_timeout`.
     """
 
     def __init__(
@@ -84,9 +84,7 @@ class GrpcioServer(_server.Server):
 
 
 class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types for its core
-    """What grpcio's own loop does for each call is done here; it only waits, and ends with these
-    tasks.
-    """
+    """Accepts calls in place of grpcio's loop, which only waits for these tasks."""
 
     waiting: "_Waiting"
 
@@ -100,21 +98,21 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types 
         self._handlers.update(handlers)
 
     def _make_request_call_future(self, path: bytes | None) -> "asyncio.Task[None]":
-        """None stands for every method that isn't registered."""
+        """Accepts the calls to one method, or for None those to all unregistered methods."""
         return asyncio.create_task(self._accept(path))
 
     async def _accept(self, path: bytes | None) -> None:
-        """Raises grpcio's own error when the server is stopped."""
+        """Raises an error of grpcio when the server is stopped."""
         name = path.decode() if path else "unknown"
         next_call = partial(self._request_registered_call, path) if path else self._request_call
         while True:
             call = _Call(self._handlers.get(name), self.waiting, self._running)
-            # Not kept in a variable: a call lives for as long as something refers to its state.
+            # No variable for the state: a call lives as long as something refers to its state.
             call.begin(name, await next_call())
 
 
 class _Call:
-    """From its acceptance until its answer is read or terminated."""
+    """A call from its acceptance until its response is read, or until it is terminated."""
 
     _answering: "asyncio.Task[Any] | None" = None
     _closing: "asyncio.Task[None]"
@@ -140,7 +138,7 @@ class _Call:
         self._waiting.answers.remove(self)
 
     def handler(self) -> Handler | None:
-        """To be asked for in the task that answers."""
+        """Returns the handler. Must run in the task that answers the call."""
         self._answering = asyncio.current_task()
         handler = self._handler
         if handler and handler.unary_unary:
@@ -156,21 +154,21 @@ class _Call:
         try:
             return await answer
         except AbortError as error:
-            # grpcio keeps it with the call, and its frames would keep the call.
+            # grpcio keeps the error with the call, and the error's frames would keep the call.
             error.__context__ = None
             raise error.with_traceback(None) from None
         finally:
             self._waiting.answers.add(self)
 
     def terminate(self) -> None:
-        """Both tasks hold the call, and gRPC resets its stream when nobody does."""
+        """Ends both tasks, which hold the call. gRPC then resets the stream."""
         if self._answering:
             self._answering.cancel()
         self._closing.cancel()
 
 
 class _Resolver:
-    """Gives a call its handler, once: grpcio keeps a resolver in a cycle, until a collection."""
+    """Returns a call's handler once, and forgets the call: grpcio keeps resolvers in a cycle."""
 
     __slots__ = ("_call",)
 
@@ -186,7 +184,7 @@ class _Waits:
     """Calls that wait for their caller, from the oldest to the newest."""
 
     def __init__(self, timeout: float, what: str, *, max_calls: int | None = None) -> None:
-        """`what` says of a call why it is terminated. `max_calls` may wait at once."""
+        """`what` describes a terminated call in the log. At most `max_calls` wait at once."""
         self._timeout = timeout
         self._what = what
         self._max_calls = max_calls
@@ -197,7 +195,9 @@ class _Waits:
     def add(self, call: _Call) -> None:
         self._since[call] = time.monotonic()
         if self._max_calls and len(self._since) > self._max_calls:
-            self._terminate(next(iter(self._since)), f"as more than {self._max_calls} wait")
+            self._terminate(
+                next(iter(self._since)), f"because more than {self._max_calls} were waiting"
+            )
         if not self._sweeper:
             self._sweep()
 
@@ -222,7 +222,7 @@ class _Waits:
 
 
 class _Waiting(NamedTuple):
-    """What calls of a server wait for."""
+    """The calls of a server that wait for a request or a reader."""
 
     requests: _Waits
     answers: _Waits

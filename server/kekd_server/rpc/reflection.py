@@ -1,8 +1,8 @@
-"""Server reflection in both versions that tools speak.
+"""Server reflection, in both versions that tools use.
 
-grpcio-reflection has only v1alpha. v1 is the same messages under another package name
-(https://github.com/grpc/grpc/blob/master/doc/server-reflection.md), so its descriptor is made from
-the v1alpha one and the same servicer answers both.
+grpcio-reflection has only v1alpha. v1 has the same messages in another package
+(https://github.com/grpc/grpc/blob/master/doc/server-reflection.md). So its descriptor is derived
+from v1alpha, and one servicer answers both.
 """
 
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ _SERVICES: Final = (f"{_V1ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
 
 
 def add_reflection(server: grpc.aio.Server, *services: str) -> None:
-    """Lets tools ask the server for `services` and their messages."""
+    """Adds reflection of `services` and their messages to the server."""
     names = (*services, *_SERVICES)
 
     async def info(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
@@ -37,7 +37,7 @@ def add_reflection(server: grpc.aio.Server, *services: str) -> None:
         server.add_registered_method_handlers(service, methods)
 
 
-# Imported when somebody asks, as that is rare and the import takes a part of a daemon's start.
+# Imported at the first call, because calls are rare and the import would slow down the start.
 
 
 @cache
