@@ -18,6 +18,7 @@ import pytest
 
 from tests.fixtures.daemon import BIN, clean_environment
 from tests.fixtures.kekctl import json_lines, kekctl
+from tests.patience import PATIENCE
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOSTILE = "red\x1b[31m,\x9b31m,\u202e\nnewline"
@@ -242,7 +243,7 @@ def following(log: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], N
         reading = threading.Thread(target=lambda: [*map(lines.put, process.stdout or ())])
         reading.start()
         try:
-            yield process, lambda: json.loads(lines.get(timeout=20))
+            yield process, lambda: json.loads(lines.get(timeout=PATIENCE))
         finally:
             process.kill()
             reading.join()
@@ -264,7 +265,7 @@ def test_what_is_written_is_followed_and_ctrl_c_ends_it(log: Path) -> None:
         append(log, half[50:] + "\n", entry(7))
         assert [next_line(), next_line()] == [entry(6), entry(7)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=PATIENCE) == 130
         assert process.stderr
         assert process.stderr.read() == ""
 

@@ -20,7 +20,7 @@ from kekd._cli.json_format import EnvelopeJSON
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import Done, kekctl
 from tests.fixtures.s3 import CREDENTIALS, Bucket
-from tests.fixtures.workers import eventually
+from tests.patience import PATIENCE, eventually
 
 CANARY = b"canary: a wrapped KEK that nobody may see"
 NAMES = ["a/é", "b", "c", "red \x1b[31m", "x" * 200]
@@ -393,7 +393,7 @@ def test_a_daemon_that_is_lost_ends_it_with_what_was_done(
         with kekd.Client(other.address) as client:
             eventually(lambda: sum(1 for _ in client.list_index_kms()) > 50)
         other.kill()
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 6
     assert f"kekd at {other.address}" in errors
     assert output.splitlines()[0].startswith("created")
@@ -412,7 +412,7 @@ def test_ctrl_c_ends_it_with_what_was_done(other: Daemon, large_backup: Path) ->
         with kekd.Client(other.address) as client:
             eventually(lambda: sum(1 for _ in client.list_index_kms()) > 50)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, "")
     assert output.splitlines()[0].startswith("created")
 

@@ -18,6 +18,7 @@ from kekd_server.config.flags import FLAGS, default_of
 from kekd_server.config.loader import load
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = ("server", "aws", "native", "otel")
@@ -73,7 +74,7 @@ def default_daemon(environment: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         daemon.terminate()
-        daemon.communicate(timeout=30)
+        daemon.communicate(timeout=PATIENCE)
 
 
 def test_the_readmes_session_goes_as_printed(

@@ -30,7 +30,7 @@ from tests.fixtures.kekctl import json_lines, kekctl
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port
 from tests.fixtures.tls import DAY, Authority, TlsDaemon
-from tests.fixtures.workers import eventually
+from tests.patience import PATIENCE, eventually
 
 PROMISES = [
     "writable and readable",
@@ -320,12 +320,12 @@ def test_ctrl_c_waits_for_the_call_and_cleans_up(
     s3.asked.clear()  # the daemon has marked its keystore
     command = [str(BIN / "kekctl"), "--address", daemon.address, "doctor"]
     with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE) as process:
-        assert s3.asked.wait(30)
+        assert s3.asked.wait(PATIENCE)
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         s3.answer.set()
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, b"may remain" in output) == (130, False)
     assert PROMISES[0].encode() in output
     assert PROMISES[1].encode() not in output

@@ -16,6 +16,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import BIN, Daemon, both_engines
 from tests.fixtures.s3 import free_port
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -64,7 +65,7 @@ def grpcurl(request: pytest.FixtureRequest, daemon: Daemon, port: int) -> Grpcur
             [BIN / "grpcurl", *flags, *authority, *payload, target, *words],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=check,
         )
 

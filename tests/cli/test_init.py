@@ -9,6 +9,7 @@ import kekd
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment, refusal
 from tests.fixtures.s3 import CREDENTIALS, Bucket
+from tests.patience import PATIENCE
 
 STRICT = {"KEKD_CREATE_STORES": "false"}
 
@@ -21,7 +22,7 @@ def init(*flags: str, env: dict[str, str] | None = None, code: int = 0) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -100,7 +101,7 @@ def test_prefix_made_by_init_is_served(start_daemon: StartDaemon, bucket: Bucket
 
 def test_empty_prefix_is_no_keystore(tmp_path: Path, bucket: Bucket) -> None:
     daemon = Daemon(tmp_path / "daemon", *bucket.flags, env=CREDENTIALS | STRICT)
-    assert daemon.process.wait(timeout=60) == 2
+    assert daemon.process.wait(timeout=PATIENCE) == 2
     said = f"no keystore in s3://{bucket.name}: the bucket or the prefix may be wrong; "
     assert said in daemon.read_log()
     assert "Contents" not in bucket.s3.list_objects_v2(Bucket=bucket.name)

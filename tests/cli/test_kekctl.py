@@ -17,6 +17,7 @@ import kekd
 from kekd._cli import EXIT_CODES, main
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
+from tests.patience import PATIENCE
 
 Kekctl = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -81,7 +82,7 @@ def kekctl(daemon: Daemon) -> Kekctl:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=30,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == code, done.stderr
@@ -312,7 +313,7 @@ def test_socket_without_permission_is_denied(start_daemon: StartDaemon) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert failed.returncode == 7
     assert failed.stderr.startswith(
@@ -354,7 +355,7 @@ def test_user_without_home_folder_is_told_what_to_set(
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert says in done.stderr
     assert done.returncode == (1 if "ValueError" in says else 2)
@@ -485,7 +486,7 @@ def test_wait_waits_for_a_daemon_that_starts_late(
         [BIN / "kekctl", "--address", address, "wait"], stderr=subprocess.PIPE
     )
     assert start_daemon("--memory", name="late").address == address
-    _, stderr = waiting.communicate(timeout=30)
+    _, stderr = waiting.communicate(timeout=PATIENCE)
     assert (waiting.returncode, stderr) == (0, b"")
 
 
@@ -505,7 +506,7 @@ def test_a_reader_that_has_seen_enough_ends_a_list_quietly(
     for number in range(3000):  # several pages, and several times what a pipe holds
         (records / f"{number:0200}.kms.cat").hardlink_to(records / "0.kms.cat")
     listing = f"{BIN / 'kekctl'} --address {daemon.address} list | head -1"
-    done = subprocess.run(listing, shell=True, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(listing, shell=True, capture_output=True, check=True, timeout=PATIENCE)
     assert (done.stdout, done.stderr) == (b"0\n", b"")
 
 
@@ -527,7 +528,7 @@ def test_an_address_can_be_written_in_many_ways(daemon: Daemon, port: int, spell
         env=clean_environment() | {"KEKD_ADDRESS": address},
         cwd=daemon.socket.parent,
         check=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
 
 
@@ -603,7 +604,7 @@ def test_watch_prints_each_change_as_it_comes_until_ctrl_c(
     client.delete_index_kms(MEMORY, "w\x1b[31m ")
     assert watch.stdout.readline() == "deleted w\\x1b[31m \n"
     watch.send_signal(signal.SIGINT)
-    output, errors = watch.communicate(timeout=10)
+    output, errors = watch.communicate(timeout=PATIENCE)
     assert (output, errors, watch.returncode) == ("", "", 130)
 
 
@@ -615,7 +616,7 @@ def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(
     watch.stdout.close()
     client.push_index_kms(MEMORY, "w", kekd.KMSBlob(provider="none"))
     assert watch.stderr.read() == ""
-    assert watch.wait(timeout=10) == 1
+    assert watch.wait(timeout=PATIENCE) == 1
 
 
 def test_watch_prints_json_lines(daemon: Daemon, client: kekd.Client) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from tests.fixtures.daemon import BIN, clean_environment
 from tests.fixtures.tls import TlsDaemon
+from tests.patience import PATIENCE
 
 
 def kekctl(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
@@ -14,7 +15,7 @@ def kekctl(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     return done.returncode, done.stdout + done.stderr
 

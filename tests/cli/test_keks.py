@@ -32,6 +32,7 @@ from kekd.kek.errors import AccessDeniedError, ProviderUnavailableError
 from tests.fixtures.daemon import BIN, Daemon, clean_environment
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import CREDENTIALS, free_port
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 KEYS = (ROOT / "docs" / "keys.md").read_text()
@@ -655,7 +656,7 @@ def test_ctrl_c_stops_at_once_and_tells_what_is_done(
         assert rotating.stdout
         first = rotating.stdout.readline()
         rotating.send_signal(signal.SIGINT)
-        rest, _ = rotating.communicate(timeout=10)
+        rest, _ = rotating.communicate(timeout=PATIENCE)
     assert rotating.returncode == 130
     counts = dict(line.split() for line in rest.splitlines() if re.fullmatch(r"\w+ +\d+", line))
     assert first.startswith("rotated ")

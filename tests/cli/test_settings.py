@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from kekd_server.__main__ import main
 from kekd_server.config.settings import Settings
 from tests.fixtures.daemon import BIN, clean_environment
+from tests.patience import PATIENCE
 
 PrintConfig = Callable[..., Result]
 
@@ -523,7 +524,7 @@ def test_the_command_ends_with_2_and_makes_nothing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("kekd: listen.1 (from --listen): '0.0.0.0:1' is not a loopback")

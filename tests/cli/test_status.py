@@ -14,7 +14,8 @@ from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, clean_
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.s3 import free_port
 from tests.fixtures.tls import TlsDaemon
-from tests.fixtures.workers import StartCrew, eventually
+from tests.fixtures.workers import StartCrew
+from tests.patience import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

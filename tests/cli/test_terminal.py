@@ -19,6 +19,7 @@ from kekd_proto.v1 import daemon_pb2, envelope_pb2
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.s3 import free_port
+from tests.patience import PATIENCE
 
 HOSTILE = "red \x1b[31m, bell \x07,\nforged line \u202ebackwards"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -31,7 +32,7 @@ def in_ascii(daemon: Daemon, *arguments: str | bytes) -> subprocess.CompletedPro
         env=clean_environment() | ASCII,
         capture_output=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
 
 

@@ -38,6 +38,7 @@ from tests.contract.driver_contract import (
     Harness,
 )
 from tests.fixtures.disk import opened
+from tests.patience import PATIENCE
 
 
 class DiskHarness(Harness):
@@ -73,7 +74,7 @@ def test_threads_write_in_folders_of_their_own(tmp_path: Path) -> None:
     together = threading.Barrier(4)
 
     def create(number: int) -> None:
-        together.wait(timeout=10)
+        together.wait(timeout=PATIENCE)
         driver.create(IndexName(f"i-{number}"), b"1")
 
     with ThreadPoolExecutor(4) as threads:

@@ -14,7 +14,8 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.daemon import BIN, Daemon, refusal
 from tests.fixtures.notify import Manager
 from tests.fixtures.s3 import free_port
-from tests.fixtures.workers import OWN_CONNECTION, eventually
+from tests.fixtures.workers import OWN_CONNECTION
+from tests.patience import eventually
 
 
 @pytest.fixture(params=[1, 2], ids=["alone", "workers"])

@@ -10,7 +10,7 @@ from kekd_server.config.loader import load
 from tests.fixtures.debian import debian
 from tests.fixtures.machine import ROOT, Machine
 from tests.fixtures.tls import Authority
-from tests.fixtures.workers import eventually
+from tests.patience import eventually
 
 SYSTEMD = ROOT / "deploy" / "systemd"
 BLOCK = (ROOT / "deploy" / "README.md").read_text().partition("```sh\n")[2].partition("```")[0]

@@ -18,6 +18,7 @@ from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import free_port
 from tests.fixtures.wire import CONTINUATION, DATA, HEADERS, OPENING, PREFACE, field, frame
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -79,9 +80,9 @@ def records(keystore: Path) -> dict[Path, bytes]:
 def connect(request: pytest.FixtureRequest, daemon: Daemon, port: int) -> Connect:
     def connect() -> socket.socket:
         if request.param == "tcp":
-            return socket.create_connection(("127.0.0.1", port), timeout=10)
+            return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
+        connection.settimeout(PATIENCE)
         connection.connect(str(daemon.socket))
         return connection
 
@@ -215,6 +216,6 @@ def test_what_health_and_reflection_cant_read_is_logged_seldom(daemon: Daemon, m
         call: Any = channel.stream_stream(method)
         for _ in range(20):
             with pytest.raises(grpc.RpcError):
-                next(call(iter([b"\xff\xff"]), timeout=10))
+                next(call(iter([b"\xff\xff"]), timeout=PATIENCE))
     time.sleep(0.5)  # the log has a thread of its own
     assert daemon.read_log().count("Traceback") - before <= 1

@@ -11,6 +11,7 @@ from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import free_port
 from tests.fixtures.tls import StartTlsDaemon
+from tests.patience import PATIENCE
 
 DESCRIPTORS = "400:400"
 SILENT = 500
@@ -32,7 +33,7 @@ def test_silent_connections_leave_descriptors_for_stores(
         client = stack.enter_context(kekd.Client(daemon.address))
         client.push_index_kms(None, "first", BLOB)
         for _ in range(SILENT):
-            silent = socket.create_connection(("127.0.0.1", port), timeout=10)
+            silent = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
             stack.enter_context(silent)
         for number in range(20):
             client.create_index_kms(None, f"i-{number}", BLOB)
@@ -42,6 +43,6 @@ def test_silent_connections_leave_descriptors_for_stores(
 async def test_a_silent_connection_ends(start_tls_daemon: StartTlsDaemon) -> None:
     host, _, port = start_tls_daemon().address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         assert await reader.read() == b""
     writer.close()

@@ -20,6 +20,7 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB, CALLS
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.wire import failure_of
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -218,7 +219,7 @@ def test_a_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, read_only
     folder = read_only.disk.path / "new"
     with nullcontext() if read_only.disk.mounted else no_powers_of_root():
         daemon = Daemon(tmp_path / "second", "--disk", str(folder))
-    assert daemon.process.wait(timeout=30) == 2
+    assert daemon.process.wait(timeout=PATIENCE) == 2
     assert f"the store at {folder} failed: " in daemon.read_log()
 
 

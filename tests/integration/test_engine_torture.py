@@ -36,6 +36,7 @@ from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.proxy import LOOKS, Proxy, StartProxy, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, free_port, make_bucket
 from tests.fixtures.wire import OPENING, PREFACE, call_frames
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -63,7 +64,7 @@ class Victim(NamedTuple):
 
     def connect(self, address: str = "") -> socket.socket:
         if not address.startswith("unix:"):
-            return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+            return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(address.removeprefix("unix:"))
         return connection
@@ -145,7 +146,7 @@ def test_a_path_that_is_no_text_is_its_own_callers_trouble(victim: Victim) -> No
                     connection.sendall(OPENING + call_frames(1, b"/\xff", b""))
                     assert connection.recv(1)
                     # Not kekd's client, which would try again.
-                    assert get(pb.GetEnvelopeRequest(index_name="kept"), timeout=10)
+                    assert get(pb.GetEnvelopeRequest(index_name="kept"), timeout=PATIENCE)
             assert watch.is_active()
     assert "_server_main_loop" not in victim.daemon.read_log()
 

@@ -15,6 +15,7 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, clean_environment, refusal
+from tests.patience import PATIENCE
 
 ENGINE_BY_CODE: dict[grpc.StatusCode, EngineName] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "grpcio",
@@ -64,10 +65,10 @@ def two_listeners(tmp_path: Path) -> Iterator[list[str]]:
     with subprocess.Popen(command, env=clean_environment()) as daemon:
         for address in addresses:
             with kekd.Client(address) as client:
-                client.wait(30)
+                client.wait(PATIENCE)
         yield addresses
         daemon.terminate()
-        assert daemon.wait(timeout=30) == 0
+        assert daemon.wait(timeout=PATIENCE) == 0
 
 
 def test_listeners_with_different_engines_serve_the_same_store(two_listeners: list[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import kekd
 from tests.fixtures.daemon import BIN, clean_environment
+from tests.patience import PATIENCE
 
 DAMAGED = 200
 
@@ -51,7 +52,7 @@ def test_it_goes_on_and_stops_when_told(
     complain(client)
     assert client.get_index_kms(None, "good", timeout=5).provider == "none"
     unread.send_signal(signal.SIGTERM)
-    assert unread.wait(timeout=10) == 0
+    assert unread.wait(timeout=PATIENCE) == 0
     assert unread.stderr
     assert unread.stderr.read().count(b"WARNING") < DAMAGED
 
@@ -68,6 +69,6 @@ def test_a_greeting_that_nobody_takes_keeps_nobody_from_being_served(
             client.wait()
             assert list(client.list_index_kms()) == []
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
-        shell.wait(timeout=30)
+        shell.wait(timeout=PATIENCE)
     assert (tmp_path / "code").read_text() == "0\n"
     assert "Traceback" not in log.read_text()

@@ -23,7 +23,7 @@ from tests.fixtures.metrics import Scraped, StartScraped
 from tests.fixtures.proxy import Proxy, StartProxy, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, Bucket
 from tests.fixtures.slow_s3 import SlowS3
-from tests.fixtures.workers import eventually
+from tests.patience import PATIENCE, eventually
 
 pytestmark = both_engines
 
@@ -168,14 +168,14 @@ def test_a_daemon_that_drains_is_alive_and_no_more(
         # Keeps it from ending at once.
         get = EnvelopeServiceStub(channel).GetEnvelope
         call = get.future(pb.GetEnvelopeRequest(index_name="i"))
-        assert slow_s3.asked.wait(30)
+        assert slow_s3.asked.wait(PATIENCE)
         watches = {name: watch_health(channel, name) for name in (READY, "s3:bucket")}
         alive = watch_health(channel, ALIVE)
         daemon.process.send_signal(signal.SIGTERM)
         for watch in watches.values():
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         slow_s3.answer.set()
-        assert call.result(timeout=20).etag == "slow"
+        assert call.result(timeout=PATIENCE).etag == "slow"
         with pytest.raises(grpc.RpcError):
             next(alive)
 

@@ -18,6 +18,7 @@ from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.unix import UnixListener, _private_folder
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -103,7 +104,7 @@ def test_nobody_ever_sees_the_socket_with_another_mode(
     )
     for _ in range(2):
         start_daemon("--memory").stop()
-    seen, _ = watcher.communicate(timeout=30)
+    seen, _ = watcher.communicate(timeout=PATIENCE)
     assert json.loads(seen) == [stat.S_IFSOCK | 0o660]
 
 
@@ -186,7 +187,7 @@ def test_of_two_that_start_at_once_one_serves(tmp_path: Path, engine: EngineName
             rivals = [Daemon(tmp_path / "daemon", "--memory", engine=engine) for _ in range(2)]
             try:
                 ends = [threads.submit(rival.process.wait) for rival in rivals]
-                wait(ends, timeout=30, return_when=FIRST_COMPLETED)
+                wait(ends, timeout=PATIENCE, return_when=FIRST_COMPLETED)
                 (winner,) = [rival for rival in rivals if rival.process.poll() is None]
                 winner.wait()
                 assert sorted(rival.process.poll() or 0 for rival in rivals) == [0, 2]

@@ -26,7 +26,8 @@ from tests.fixtures.s3 import CREDENTIALS, Bucket, free_port
 from tests.fixtures.slow_s3 import SlowS3
 from tests.fixtures.tls import DAY, StartTlsDaemon
 from tests.fixtures.watch import OpenWatch
-from tests.fixtures.workers import Crew, StartCrew, eventually
+from tests.fixtures.workers import Crew, StartCrew
+from tests.patience import PATIENCE, eventually
 
 CANARY = "a-name-that-only-its-callers-know"
 
@@ -102,7 +103,7 @@ def test_calls_at_once_are_counted_for_their_own_stores(
             for number in range(200)
         ]
         for it in under_way:
-            it.result(30)
+            it.result(PATIENCE)
     assert calls(scraped, store="memory") == 100
     assert calls(scraped, store=f"disk:{tmp_path}/keystore") == 100
 
@@ -126,7 +127,7 @@ def test_a_call_under_way_runs_and_one_given_up_is_cancelled(
     with grpc.insecure_channel(scraped.daemon.address) as channel:
         get: Any = EnvelopeServiceStub(channel).GetEnvelope
         call = get.future(pb.GetEnvelopeRequest(index_name="i"))
-        assert slow_s3.asked.wait(30)
+        assert slow_s3.asked.wait(PATIENCE)
         eventually(lambda: scraped.total("kekd_calls_running") == 1)
         call.cancel()
         eventually(lambda: calls(scraped, method="GetEnvelope", code="CANCELLED") == 1)

@@ -13,6 +13,7 @@ from kekd_server.listeners.tcp import TcpListener
 from kekd_server.observability import metrics_server
 from kekd_server.observability.metrics_server import MAX_CONNECTIONS, serve
 from tests.fixtures.s3 import free_port
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def silent(listener: TcpListener) -> Iterator[list[socket]]:
     """Three times as many connections as there may be, which say nothing."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(create_connection((listener.host, listener.port), timeout=30))
+            stack.enter_context(create_connection((listener.host, listener.port), timeout=PATIENCE))
             for _ in range(3 * MAX_CONNECTIONS)
         ]
 
@@ -37,7 +38,7 @@ def silent(listener: TcpListener) -> Iterator[list[socket]]:
 def test_connections_that_say_nothing_keep_no_scrape_away(
     listener: TcpListener, silent: list[socket]
 ) -> None:
-    with urlopen(f"http://{listener}/metrics", timeout=60) as answer:
+    with urlopen(f"http://{listener}/metrics", timeout=PATIENCE) as answer:
         assert answer.status == 200
     for oldest in silent[: 2 * MAX_CONNECTIONS]:
         assert oldest.recv(1) == b""

@@ -13,7 +13,7 @@ import pytest
 import kekd
 from tests.fixtures.daemon import BIN, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
-from tests.fixtures.workers import eventually
+from tests.patience import PATIENCE, eventually
 
 BLOB = kekd.KMSBlob(provider="none")
 
@@ -37,7 +37,7 @@ def test_the_lines_it_prints_run_as_printed(
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=PATIENCE,
         ).stdout.split()[-1]
         for line in re.findall(r"^  (.+)$", printed, re.MULTILINE)
     ] == ["kekd.v1.EnvelopeService.WatchEnvelopes", "my_index", "['my_index']"]
@@ -90,5 +90,5 @@ def test_while_it_starts_ctrl_c_ends_it_without_a_word_and_a_hangup_does_nothing
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, said) == (-signal.SIGINT, b"")

@@ -17,6 +17,7 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_schema import Envelope, decode, encode
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import Bucket
+from tests.patience import PATIENCE
 
 
 class Shared(NamedTuple):
@@ -257,8 +258,8 @@ def test_a_restart_under_load_loses_and_fails_nothing(
     def create(number: int) -> list[str]:
         created: list[str] = []
         with kekd.Client(daemon.address, timeout=120) as client:
-            client.wait(60)
-            have_connected.wait(60)
+            client.wait(PATIENCE)
+            have_connected.wait(PATIENCE)
             while not over.is_set():
                 created.append(f"{number}-{len(created)}")
                 client.create_index_kms(None, created[-1], kekd.KMSBlob(provider="none"))
@@ -266,7 +267,7 @@ def test_a_restart_under_load_loses_and_fails_nothing(
 
     with ThreadPoolExecutor(16) as threads:
         creators = [threads.submit(create, number) for number in range(16)]
-        have_connected.wait(60)
+        have_connected.wait(PATIENCE)
         for _ in range(3):
             daemon.stop()
             daemon = start_daemon(*flags)

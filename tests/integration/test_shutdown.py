@@ -14,6 +14,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.health import watch_health
 from tests.fixtures.s3 import CREDENTIALS
 from tests.fixtures.slow_s3 import SlowS3
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -36,7 +37,7 @@ class Busy:
         self.call = EnvelopeServiceStub(channel).GetEnvelope.future(
             pb.GetEnvelopeRequest(index_name="x")
         )
-        assert slow_s3.asked.wait(30)
+        assert slow_s3.asked.wait(PATIENCE)
 
     def signal(self, number: signal.Signals) -> None:
         """Returns when the daemon has begun to shut down."""
@@ -57,24 +58,24 @@ def busy(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("busy", [30], indirect=True)
+@pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_a_call_in_flight_is_finished(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     assert not busy.call.done()
     busy.slow_s3.answer.set()
-    assert busy.call.result(timeout=20).etag == "slow"
-    assert busy.process.wait(timeout=20) == 0
+    assert busy.call.result(timeout=PATIENCE).etag == "slow"
+    assert busy.process.wait(timeout=PATIENCE) == 0
     assert not busy.daemon.socket.exists()
 
 
-@pytest.mark.parametrize("busy", [30], indirect=True)
+@pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_no_call_is_taken_any_more_at_shutdown(busy: Busy) -> None:
     busy.signal(signal.SIGTERM)
     with (
         grpc.insecure_channel(busy.daemon.address) as channel,
         pytest.raises(grpc.RpcError) as late,
     ):
-        EnvelopeServiceStub(channel).ListEnvelopes(pb.ListEnvelopesRequest(), timeout=10)
+        EnvelopeServiceStub(channel).ListEnvelopes(pb.ListEnvelopesRequest(), timeout=PATIENCE)
     assert late.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -82,29 +83,29 @@ def test_no_call_is_taken_any_more_at_shutdown(busy: Busy) -> None:
 def test_a_call_that_outlasts_the_grace_is_cancelled(busy: Busy, engine: EngineName) -> None:
     busy.signal(signal.SIGTERM)
     with pytest.raises(grpc.RpcError, match=SAID_OF_A_CUT_CALL[engine]) as cut:
-        busy.call.result(timeout=20)
+        busy.call.result(timeout=PATIENCE)
     assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
     busy.slow_s3.answer.set()
-    assert busy.process.wait(timeout=20) == 0
+    assert busy.process.wait(timeout=PATIENCE) == 0
     assert not busy.daemon.socket.exists()
 
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
 def test_a_cancelled_call_is_no_error_of_the_daemon(busy: Busy) -> None:
     busy.signal(signal.SIGTERM)
-    assert busy.call.exception(timeout=20)
+    assert busy.call.exception(timeout=PATIENCE)
     busy.slow_s3.answer.set()
-    busy.process.wait(timeout=20)
+    busy.process.wait(timeout=PATIENCE)
     assert "Traceback" not in busy.daemon.read_log()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("busy", [60], indirect=True)
+@pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_a_second_signal_ends_it_at_once(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     busy.process.send_signal(number)
-    assert busy.process.wait(timeout=20) == -number
-    assert busy.call.exception(timeout=20)
+    assert busy.process.wait(timeout=PATIENCE) == -number
+    assert busy.call.exception(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -113,7 +114,7 @@ def test_an_idle_daemon_stops_before_its_grace_is_over(
 ) -> None:
     daemon = start_daemon("--memory", "--shutdown-grace", "3600")
     daemon.process.send_signal(number)
-    assert daemon.process.wait(timeout=20) == 0
+    assert daemon.process.wait(timeout=PATIENCE) == 0
     assert not daemon.socket.exists()
     assert daemon.read_log().endswith("INFO stopped\n")
 
@@ -125,4 +126,4 @@ def test_one_that_watches_the_health_does_not_hold_up_the_stop(start_daemon: Sta
         daemon.process.send_signal(signal.SIGTERM)
         # At once, as the end of the connection may overtake what wasn't asked for yet.
         assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert daemon.process.wait(timeout=5) == 0
+        assert daemon.process.wait(timeout=PATIENCE) == 0

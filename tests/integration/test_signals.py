@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.daemon import BIN, clean_environment
+from tests.patience import PATIENCE
 
 DRAINING = """
 import asyncio
@@ -45,7 +46,7 @@ def test_a_second_signal_ends_what_drains(number: signal.Signals, is_first: bool
             os.kill(pid, number)
             assert process.stdout.readline() == "draining\n"
             os.kill(pid, number)
-            assert process.wait(30) == (128 + number if is_first else -number)
+            assert process.wait(PATIENCE) == (128 + number if is_first else -number)
         finally:
             process.kill()
 
@@ -62,6 +63,6 @@ def test_a_signal_ends_process_1_while_it_starts(
         try:
             with config.open("w"):  # once kekd reads there
                 os.kill(child(process), number)
-                assert process.wait(30) == 128 + number
+                assert process.wait(PATIENCE) == 128 + number
         finally:
             process.kill()

@@ -16,7 +16,8 @@ from tests.fixtures.health import READY, health_of
 from tests.fixtures.metrics import StartScraped
 from tests.fixtures.moto_process import serving
 from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
-from tests.fixtures.workers import StartCrew, eventually
+from tests.fixtures.workers import StartCrew
+from tests.patience import PATIENCE, eventually
 
 ALIVE = ""
 BUCKET = "late-keystore"
@@ -112,7 +113,7 @@ def test_a_folder_that_can_never_be_one_is_refused_at_the_start(
     file.write_text("no folder")
     folder = file if what == "file" else file / "keystore"
     daemon = Daemon(tmp_path / "daemon", "--disk", str(folder), "--memory", engine=engine)
-    assert daemon.process.wait(timeout=30) == 2
+    assert daemon.process.wait(timeout=PATIENCE) == 2
     assert f"kekd: the store at {folder} failed: Not a directory" in daemon.read_log()
 
 

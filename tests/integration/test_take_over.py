@@ -12,7 +12,8 @@ import kekd
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
-from tests.fixtures.workers import StartCrew, eventually
+from tests.fixtures.workers import StartCrew
+from tests.patience import PATIENCE, eventually
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def test_daemons_that_follow_each_other_fail_no_get(
         for _ in range(2):
             before = daemon
             daemon = start_daemon(*flags, *metrics, "--take-over")
-            assert before.process.wait(timeout=30) == 0
+            assert before.process.wait(timeout=PATIENCE) == 0
     assert not failed
     assert daemon.process.poll() is None
 
@@ -70,7 +71,7 @@ def test_daemon_that_cannot_serve_leaves_the_other_alone(
     daemon = start_daemon("--memory")
     (tmp_path / "file").touch()
     second = Daemon(tmp_path / "daemon", "--disk", f"{tmp_path}/file", "--take-over")
-    assert second.process.wait(timeout=30) == 2
+    assert second.process.wait(timeout=PATIENCE) == 2
     with kekd.Client(daemon.address) as client:
         client.push_index_kms(None, "i", BLOB)
 
@@ -88,7 +89,7 @@ def test_daemon_that_is_stopped_keeps_its_address(
         *("--memory", "--take-over", "--shutdown-grace", "0"),
         env={"PYTHONPATH": str(tmp_path)},
     )
-    assert second.process.wait(timeout=30) == 2
+    assert second.process.wait(timeout=PATIENCE) == 2
     lines = [line for line in second.read_log().splitlines() if line.startswith("kekd: ")]
     (line,) = lines
     assert line.startswith(
@@ -96,7 +97,7 @@ def test_daemon_that_is_stopped_keeps_its_address(
     )
     assert daemon.socket.exists()
     daemon.process.send_signal(signal.SIGCONT)
-    assert daemon.process.wait(timeout=30) == 0
+    assert daemon.process.wait(timeout=PATIENCE) == 0
 
 
 def test_daemon_with_workers_is_followed_as_a_whole(
@@ -105,7 +106,7 @@ def test_daemon_with_workers_is_followed_as_a_whole(
     crew = start_crew()
     daemon = start_daemon("--disk", str(tmp_path / "keystore"), "--take-over")
     assert daemon.address == crew.daemon.address
-    assert crew.process.wait(timeout=30) == 0
+    assert crew.process.wait(timeout=PATIENCE) == 0
     eventually(lambda: "waiting until it has drained" in daemon.read_log())
 
 
@@ -115,5 +116,5 @@ def test_second_daemon_is_refused_unless_it_is_to_take_over(
 ) -> None:
     start_daemon("--memory")
     second = Daemon(tmp_path / "daemon", "--memory", *flags)
-    assert second.process.wait(timeout=30) == 2
+    assert second.process.wait(timeout=PATIENCE) == 2
     assert "another daemon is listening there" in second.read_log()

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import kekd
 from tests.fixtures.tls import DAY, Authority, Pair, StartTlsDaemon, TlsDaemon
-from tests.fixtures.workers import eventually
+from tests.patience import eventually
 
 THREADS = 4
 REFUSED = "still in use: certificate"

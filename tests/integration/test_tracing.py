@@ -21,7 +21,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.otlp import Receiver, attributes
 from tests.fixtures.s3 import free_port
 from tests.fixtures.watch import OpenWatch
-from tests.fixtures.workers import eventually
+from tests.patience import PATIENCE, eventually
 
 CREATE, GET = "kekd.v1.EnvelopeService/CreateEnvelope", "kekd.v1.EnvelopeService/GetEnvelope"
 TRACE, CALLER = bytes(range(16)), bytes(range(8))
@@ -121,7 +121,7 @@ def test_calls_at_once_keep_to_their_own_traces(stub: Any, otlp: Receiver) -> No
         for trace in traces
     ]
     for it in under_way:
-        it.result(30)
+        it.result(PATIENCE)
     eventually(lambda: len(otlp.spans) == 200)
     calls = {span.span_id: span.trace_id for span in otlp.spans if span.name == CREATE}
     works = {span.parent_span_id: span.trace_id for span in otlp.spans if span.name != CREATE}
@@ -180,7 +180,7 @@ def test_a_receiver_that_hangs_holds_up_neither_calls_nor_the_end(
             for _ in range(20):
                 client.push_index_kms(None, "i", BLOB, timeout=1)
         daemon.process.terminate()
-        assert daemon.process.wait(timeout=10) == 0
+        assert daemon.process.wait(timeout=PATIENCE) == 0
 
 
 def test_the_operator_names_the_service(

@@ -20,14 +20,17 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import both_engines
-from tests.fixtures.workers import OWN_CONNECTION, Crew, StartCrew, eventually
+from tests.fixtures.workers import OWN_CONNECTION, Crew, StartCrew
+from tests.patience import PATIENCE, eventually
 
 
 @both_engines
 def test_connections_are_spread(crew: Crew) -> None:
     with ExitStack() as stack:
         for _ in range(200):
-            stack.enter_context(socket.create_connection(("127.0.0.1", crew.port), timeout=10))
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", crew.port), timeout=PATIENCE)
+            )
         eventually(lambda: sum(crew.connections().values()) == 200)
         assert min(crew.connections().values()) > 50
 
@@ -148,7 +151,7 @@ def test_a_supervisor_without_descriptors_goes_on(crew: Crew) -> None:
     crew.kill(2)
     eventually(lambda: crew.logged("worker 2 can't be started: Too many open files") > 0)
     with kekd.Client(crew.address) as client:
-        client.wait(10)
+        client.wait(PATIENCE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
     crew.wait_for_restarts(1)
 

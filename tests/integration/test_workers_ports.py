@@ -14,7 +14,8 @@ import kekd
 from kekd_server.listeners import port_reservation
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
-from tests.fixtures.workers import Crew, StartCrew, eventually
+from tests.fixtures.workers import Crew, StartCrew
+from tests.patience import PATIENCE, eventually
 
 SEVERAL = ("--workers", "2")
 in_use = pytest.raises(OSError, match="in use")
@@ -124,7 +125,7 @@ def test_localhost_is_served_by_all(start_crew: StartCrew) -> None:
     address = f"localhost:{free_port()}"
     start_crew("--listen", address)
     with kekd.Client(address) as client:
-        client.wait(10)
+        client.wait(PATIENCE)
 
 
 @both_engines
@@ -133,7 +134,7 @@ def test_the_first_worker_serves_the_socket_again_after_its_restart(crew: Crew) 
         crew.kill(1)
         crew.wait_for_restarts(restart)
         with kekd.Client(crew.daemon.address) as client:
-            client.wait(10)
+            client.wait(PATIENCE)
     assert crew.daemon.socket.stat().st_mode & 0o777 == 0o660
     crew.kill(2)
     with kekd.Client(crew.daemon.address) as client:

@@ -17,7 +17,8 @@ from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.health import watch_health
 from tests.fixtures.s3 import CREDENTIALS, free_port
 from tests.fixtures.slow_s3 import SlowS3
-from tests.fixtures.workers import Crew, StartCrew, eventually
+from tests.fixtures.workers import Crew, StartCrew
+from tests.patience import PATIENCE, eventually
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 GET = pb.GetEnvelopeRequest(index_name="x")
@@ -57,20 +58,20 @@ def busy(request: pytest.FixtureRequest, start_crew: StartCrew, slow_s3: SlowS3)
 
 @both_engines
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("busy", [30], indirect=True)
+@pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_calls_in_flight_are_finished_by_all_workers(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     assert not any(call.done() for call in busy.calls)
     busy.slow_s3.answer.set()
-    assert {call.result(timeout=20).etag for call in busy.calls} == {"slow"}
-    assert busy.process.wait(timeout=20) == 0
+    assert {call.result(timeout=PATIENCE).etag for call in busy.calls} == {"slow"}
+    assert busy.process.wait(timeout=PATIENCE) == 0
     assert busy.is_gone()
     assert not busy.crew.daemon.socket.exists()
     assert busy.crew.daemon.read_log().endswith("INFO stopped\n")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("busy", [30], indirect=True)
+@pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_a_worker_that_gets_a_signal_of_its_own_as_well_drains(
     busy: Busy, number: signal.Signals
 ) -> None:
@@ -79,34 +80,34 @@ def test_a_worker_that_gets_a_signal_of_its_own_as_well_drains(
     busy.signal(number)
     time.sleep(0.2)
     busy.slow_s3.answer.set()
-    assert {call.result(timeout=20).etag for call in busy.calls} == {"slow"}
-    assert busy.process.wait(timeout=20) == 0
+    assert {call.result(timeout=PATIENCE).etag for call in busy.calls} == {"slow"}
+    assert busy.process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
 def test_calls_that_outlast_the_grace_are_cancelled(busy: Busy) -> None:
     busy.signal(signal.SIGTERM)
-    ends = {call.exception(timeout=20).code() for call in busy.calls}
+    ends = {call.exception(timeout=PATIENCE).code() for call in busy.calls}
     assert ends == {grpc.StatusCode.UNAVAILABLE}
-    assert busy.process.wait(timeout=20) == 0
+    assert busy.process.wait(timeout=PATIENCE) == 0
     assert busy.is_gone()
 
 
 @both_engines
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("busy", [60], indirect=True)
+@pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_a_second_signal_ends_all_at_once(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     busy.process.send_signal(number)
-    assert busy.process.wait(timeout=20) == -number
-    assert all(call.exception(timeout=20) for call in busy.calls)
+    assert busy.process.wait(timeout=PATIENCE) == -number
+    assert all(call.exception(timeout=PATIENCE) for call in busy.calls)
     eventually(busy.is_gone)
 
 
-@pytest.mark.parametrize("busy", [60], indirect=True)
+@pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_a_killed_supervisor_ends_all_at_once(busy: Busy) -> None:
     busy.crew.daemon.kill()
-    assert all(call.exception(timeout=20) for call in busy.calls)
+    assert all(call.exception(timeout=PATIENCE) for call in busy.calls)
     eventually(busy.is_gone)
 
 
@@ -114,7 +115,7 @@ def test_a_killed_supervisor_ends_all_at_once(busy: Busy) -> None:
 def test_a_worker_that_does_not_end_is_killed(busy: Busy) -> None:
     os.kill(busy.pids[1], signal.SIGSTOP)
     busy.process.send_signal(signal.SIGTERM)
-    assert busy.process.wait(timeout=20) == 0
+    assert busy.process.wait(timeout=PATIENCE) == 0
     assert busy.is_gone()
     assert busy.crew.logged("ERROR worker 2 doesn't end: killing it") == 1
 

@@ -18,8 +18,8 @@ from tests.fixtures.disk import opened
 from tests.fixtures.health import READS, READY, Health, health_of
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.metrics import Scraped, StartScraped
-from tests.fixtures.workers import eventually
 from tests.integration.test_disk_faults import Disk, no_powers_of_root
+from tests.patience import eventually
 
 ENVELOPE = Envelope(
     kms_name=BLOB.kms_name,

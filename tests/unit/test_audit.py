@@ -12,6 +12,7 @@ from kekd_server.access import audit_log
 from kekd_server.access.audit_log import AuditLog
 from kekd_server.model.errors import AuditUnavailableError
 from kekd_server.observability.metrics import Metrics
+from tests.patience import PATIENCE
 
 
 class Held(AuditLog):
@@ -22,7 +23,7 @@ class Held(AuditLog):
         super().__init__(file, metrics)
 
     def _written(self, lines: bytes) -> bool:
-        self.go_on.wait(30)
+        self.go_on.wait(PATIENCE)
         return super()._written(lines)
 
 

@@ -22,6 +22,7 @@ from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub, Changes, RunInThread
 from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
+from tests.patience import PATIENCE
 
 ALL = NamePrefix("")
 ONE, OTHER = IndexName("i"), IndexName("j")
@@ -225,7 +226,7 @@ async def test_a_write_is_told_even_if_its_caller_has_gone_away() -> None:
             self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None
         ) -> str:
             begun.set()
-            go_on.wait(5)
+            go_on.wait(PATIENCE)
             return super().create(name, record, attempt=attempt)
 
     store = Store(MemoryLocation(), SlowDriver(), threads=1)

@@ -21,6 +21,7 @@ from kekd_server.model.errors import (
     reason_of,
 )
 from kekd_server.observability.metrics import Metrics
+from tests.patience import PATIENCE
 from tests.unit.test_guard import Memory
 from tests.unit.test_limits import Clock
 
@@ -68,7 +69,7 @@ async def test_rest_is_written_without_another_denial(
     throttle = DenialThrottle(lambda _: written.set())
     for _ in range(BURST + 1):
         throttle.admit(denied())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await written.wait()
 
 

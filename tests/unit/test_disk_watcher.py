@@ -21,6 +21,7 @@ from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.write_attempt import WriteAttempt
+from tests.patience import PATIENCE
 
 ONE, OTHER = IndexName("i"), IndexName("j")
 
@@ -40,7 +41,7 @@ class StuckDriver(DiskDriver):
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
-        self.go_on.wait(30)
+        self.go_on.wait(PATIENCE)
         return super().put(name, record, if_etag=if_etag, attempt=attempt)
 
 
@@ -76,7 +77,7 @@ async def test_each_look_is_told_though_it_finds_nothing(driver: DiskDriver) -> 
     with patch("kekd_server.storage.disk.watcher._POLL_INTERVAL", 0.01):
         async with aclosing(DiskWatcher(driver).poll(asyncio.to_thread)) as polls:
             for _ in range(3):
-                assert await asyncio.wait_for(anext(polls), 5) == []
+                assert await asyncio.wait_for(anext(polls), PATIENCE) == []
 
 
 async def test_what_can_not_be_read_is_one_change_without_an_etag(

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from kekd_server.storage.fair_executor import FairExecutor
-
-PATIENCE = 60.0
+from tests.patience import PATIENCE
 
 
 class Gate:

@@ -22,6 +22,7 @@ from kekd_server.storage.push import Push
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
 from tests.fixtures.held_driver import HeldDriver
+from tests.patience import PATIENCE
 from tests.unit.test_guard import Memory
 
 ANY = Rule(name="any", identities=("*",), methods=("*",))
@@ -37,7 +38,7 @@ def caller(identity: str, limits: Limits | None = None) -> Caller:
 
 
 async def reached(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  (of what threads do)
             await asyncio.sleep(0)
 

@@ -6,10 +6,11 @@ from unittest.mock import Mock
 
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.watcher import S3Watcher
+from tests.patience import PATIENCE
 
 
 async def test_each_poll_is_told_though_it_finds_nothing() -> None:
     driver = Mock(S3Driver, list_versions=lambda: iter(()))
     async with aclosing(S3Watcher(driver, 0.01).poll(asyncio.to_thread)) as polls:
         for _ in range(3):
-            assert await asyncio.wait_for(anext(polls), 5) == []
+            assert await asyncio.wait_for(anext(polls), PATIENCE) == []

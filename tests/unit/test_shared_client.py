@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kekd import _api
+from tests.patience import PATIENCE
 
 
 class Client:
@@ -13,7 +14,7 @@ class Client:
     closed = 0
 
     def __init__(self) -> None:
-        self.both.wait(10)
+        self.both.wait(PATIENCE)
 
     def close(self) -> None:
         Client.closed += 1

@@ -16,6 +16,7 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from tests.fixtures.disk import opened
+from tests.patience import PATIENCE
 
 READ_BEFORE, NEVER_READ = IndexName("read-before"), IndexName("never-read")
 LONG_AGO = 1_000_000_000
@@ -37,7 +38,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     monkeypatch.setattr("kekd_server.storage.disk.record_cache.open_if_cached", lambda _: None)
 
     def wait_and_open(*arguments: Any, **keywords: Any) -> int:
-        assert over.wait(30)
+        assert over.wait(PATIENCE)
         return really_open(*arguments, **keywords)
 
     monkeypatch.setattr(os, "open", wait_and_open)

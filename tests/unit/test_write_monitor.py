@@ -12,6 +12,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.storage import write_monitor
 from kekd_server.storage.write_monitor import WriteMonitor
+from tests.patience import PATIENCE
 
 
 def write(monitor: WriteMonitor, error: KekdError | None, *, stores_something: bool = True) -> None:
@@ -55,12 +56,12 @@ def test_write_that_hangs_makes_suspect_for_as_long(monkeypatch: pytest.MonkeyPa
     def hang() -> None:
         monitor.begin()
         began.set()
-        done.wait(30)
+        done.wait(PATIENCE)
         monitor.end(None, stores_something=True)
 
     thread = threading.Thread(target=hang)
     thread.start()
-    began.wait(30)
+    began.wait(PATIENCE)
     assert not monitor.is_suspect()
     monkeypatch.setattr(write_monitor, "_MAX_WRITE_SECONDS", 0)
     assert monitor.is_suspect()

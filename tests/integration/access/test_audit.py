@@ -15,7 +15,7 @@ from tests.fixtures.calls import BLOB, CALLS
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
 from tests.fixtures.tls import StartTlsDaemon
-from tests.fixtures.workers import eventually
+from tests.patience import PATIENCE, eventually
 
 FIELDS = {
     *("time", "event", "request_id", "identity", "peer", "method", "store", "index"),
@@ -335,7 +335,7 @@ def test_standard_output_has_entries_and_nothing_else(tmp_path: Path) -> None:
         subprocess.Popen(command, stdout=stdout, stderr=subprocess.DEVNULL) as process,
     ):
         with kekd.Client(f"unix:{socket}") as client:
-            client.wait(30)
+            client.wait(PATIENCE)
             client.create_index_kms(None, "i", BLOB)
         process.terminate()
     assert [it["event"] for it in recorded(out)] == ["begin", "end"]

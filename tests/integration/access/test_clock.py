@@ -10,7 +10,7 @@ from tests.fixtures.audit import recorded
 from tests.fixtures.calls import BLOB
 from tests.fixtures.debian import unpacked
 from tests.fixtures.tls import StartTlsDaemon, TlsDaemon
-from tests.fixtures.workers import eventually
+from tests.patience import PATIENCE, eventually
 
 # Debian's; the daemon takes its clock from there.
 LIBRARY = f"usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1"
@@ -50,7 +50,7 @@ def test_it_serves_on_and_its_audit_follows_the_clock(
         clock.write_text(step)
         for _ in range(20):
             assert client.get_index_kms(None, "i") == BLOB
-        client.wait(5)
+        client.wait(PATIENCE)
     eventually(lambda: len(recorded(audit)) == 22)
     before, after = recorded(audit)[0]["time"], recorded(audit)[-1]["time"]
     assert (before < after) == step.startswith("+")

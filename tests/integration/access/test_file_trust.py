@@ -10,7 +10,7 @@ from tests.fixtures.daemon import BIN, StartDaemon, refusal
 from tests.fixtures.kekctl import json_lines, kekctl
 from tests.fixtures.s3 import free_port
 from tests.fixtures.tls import StartTlsDaemon
-from tests.fixtures.workers import eventually
+from tests.patience import eventually
 
 
 def listen(folder: Path) -> list[str]:

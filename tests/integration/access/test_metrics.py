@@ -7,7 +7,7 @@ import pytest
 import kekd
 from tests.fixtures.calls import BLOB
 from tests.fixtures.metrics import StartScraped
-from tests.fixtures.workers import eventually
+from tests.patience import eventually
 
 READER = {"name": "reader", "identities": "*", "methods": "read"}
 

@@ -18,7 +18,7 @@ from tests.fixtures.audit import recorded
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
-from tests.fixtures.workers import eventually
+from tests.patience import eventually
 
 pytestmark = both_engines
 

@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,9 +11,8 @@ import grpc
 
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
+from tests.patience import PATIENCE, eventually
 
-SOON = 10.0
-"""Seconds in which anything here happens, however busy the machine is."""
 HEARTBEAT = 0.2
 PAGES = 3
 
@@ -91,7 +89,7 @@ class Scripted:
     def _get(self, request: pb.GetEnvelopeRequest, context: Any) -> pb.GetEnvelopeResponse:
         blob = pb.KMSBlob(provider="none", version=self.version)
         self.gets.append(request.index_name)
-        assert self.open.wait(SOON)
+        assert self.open.wait(PATIENCE)
         self._fail(context)
         return pb.GetEnvelopeResponse(blob=blob, etag=f"etag {blob.version}", store="memory")
 
@@ -109,7 +107,7 @@ class Scripted:
     def _list(self, request: pb.ListEnvelopesRequest, context: Any) -> pb.ListEnvelopesResponse:
         self.pages.append(request.page_token)
         context.add_callback(partial(self.pages_ended.append, request.page_token))
-        assert self.open.wait(SOON)
+        assert self.open.wait(PATIENCE)
         self._fail(context)
         number = int(request.page_token or 1)
         return pb.ListEnvelopesResponse(
@@ -172,13 +170,6 @@ def _unary(method: Callable[[Any, Any], Any], request: Any) -> Any:
         request_deserializer=request.FromString,
         response_serializer=lambda answer: answer.SerializeToString(),
     )
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not is_so():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.005)
 
 
 def version_of(client: kekd.Client, name: str = "i") -> int:

@@ -17,7 +17,8 @@ import kekd
 from kekd.kek import Keyring, Registry
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB
-from tests.integration.client.scripted import SOON, Scripted, eventually, version_of
+from tests.integration.client.scripted import Scripted, version_of
+from tests.patience import PATIENCE, eventually
 
 STALENESS = 1.0
 
@@ -287,7 +288,7 @@ def test_heartbeats_keep_it_fresh(open_client: OpenClient, scripted: Scripted) -
 
 def test_a_silent_daemon_is_watched_anew(cached: kekd.Client, scripted: Scripted) -> None:
     begin(cached, scripted, heartbeat=0.1)
-    assert scripted.watch().over.wait(SOON)
+    assert scripted.watch().over.wait(PATIENCE)
     begin(cached, scripted, 1)
 
 
@@ -300,7 +301,7 @@ def test_closing_ends_the_watch_and_drops_everything(
 ) -> None:
     read(watching, scripted)
     watching.close()
-    assert scripted.watch().over.wait(SOON)
+    assert scripted.watch().over.wait(PATIENCE)
     eventually(lambda: not watch_threads())
     scripted.version = 2
     assert version_of(watching) == 2
@@ -313,7 +314,7 @@ def test_a_client_that_is_forgotten_does_not_watch_on(scripted: Scripted) -> Non
     begin(client, scripted)
     del client
     gc.collect()
-    assert scripted.watch().over.wait(SOON)
+    assert scripted.watch().over.wait(PATIENCE)
     eventually(lambda: not watch_threads())
 
 
@@ -325,7 +326,7 @@ async def test_an_async_client_that_is_forgotten_does_not_watch_on(scripted: Scr
     await client._connection.channel.close()
     del client
     gc.collect()
-    assert await asyncio.to_thread(scripted.watch().over.wait, SOON)
+    assert await asyncio.to_thread(scripted.watch().over.wait, PATIENCE)
 
 
 def test_it_may_be_forgotten_in_the_thread_that_reads_its_watch(
@@ -347,7 +348,7 @@ def test_it_may_be_forgotten_in_the_thread_that_reads_its_watch(
 
     monkeypatch.setattr(grpc_common, "deserialize", forget_and_deserialize)
     scripted.watch().change("i")
-    assert forgotten.wait(SOON)
+    assert forgotten.wait(PATIENCE)
     eventually(lambda: not watch_threads())
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import kekd
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines, clean_environment
 from tests.integration.client.blocking import OpenClient
-from tests.integration.client.scripted import eventually, version_of
+from tests.integration.client.scripted import version_of
+from tests.patience import PATIENCE, eventually
 
 pytestmark = both_engines
 
@@ -157,7 +158,7 @@ def run(script: str, daemon: Daemon) -> None:
         env=clean_environment() | {"KEKD_ADDRESS": daemon.address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert (process.returncode, process.stderr) == (0, "")

@@ -11,7 +11,7 @@ from tests.fixtures.dns import NameServer
 from tests.fixtures.proxy import Proxy, StartProxy, delay, swallow_after
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB
-from tests.integration.client.scripted import eventually
+from tests.patience import eventually
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.proxy import Proxy, lose_answer, say_nothing
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -36,7 +37,7 @@ def test_the_end_of_a_with_closes_the_connection(
     proxy.tell(wait_for_end)
     with open_client(proxy.address) as client:
         client.push_index_kms(None, index, BLOB)
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE)
 
 
 def test_threads_share_a_client(client: kekd.Client, index: str) -> None:
@@ -90,7 +91,7 @@ def test_closing_ends_a_call_by_the_book(
         proxy.wait_for_connection()
         distant.close()
         with pytest.raises(kekd.UnavailableError, match="was closed during"):
-            call.result(timeout=5)
+            call.result(timeout=PATIENCE)
 
 
 async def test_closing_under_other_tasks_ends_their_calls_by_the_book(

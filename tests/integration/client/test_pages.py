@@ -9,7 +9,8 @@ import pytest
 
 import kekd
 from tests.integration.client.blocking import OpenClient
-from tests.integration.client.scripted import PAGES, Scripted, eventually
+from tests.integration.client.scripted import PAGES, Scripted
+from tests.patience import eventually
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fixtures.daemon import StartDaemon, both_engines, clean_environment
 from tests.fixtures.proxy import Proxy, say_nothing
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -76,7 +77,7 @@ def test_forked_children_and_their_parent_all_use_the_client(
     start_daemon: StartDaemon, start_script: StartScript
 ) -> None:
     script = start_script(FORK, start_daemon("--memory").address)
-    output, errors = script.communicate(timeout=60)
+    output, errors = script.communicate(timeout=PATIENCE)
     assert script.returncode == 0, errors
     children = [f"child {number}" for number in range(4)]
     users = ["child of a client that was closed", *children, "parent", "process"]
@@ -122,7 +123,7 @@ def test_child_of_an_open_async_client_is_refused_every_call(
     start_daemon: StartDaemon, start_script: StartScript
 ) -> None:
     script = start_script(FORK_OF_A_LOOP, start_daemon("--memory").address)
-    _, errors = script.communicate(timeout=60)
+    _, errors = script.communicate(timeout=PATIENCE)
     assert script.returncode == 0, errors
 
 
@@ -176,15 +177,15 @@ def test_child_that_grpc_does_not_support_is_told_what_to_set(
 ) -> None:
     script = FORK_WITHOUT_SUPPORT.replace("PREPARE", prepare)
     caller = start_script(script, start_daemon("--memory").address)
-    _, errors = caller.communicate(timeout=60)
+    _, errors = caller.communicate(timeout=PATIENCE)
     assert caller.returncode == 0, errors
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        "import kekd; kekd.get_index_kms(None, 'i', timeout=60)",
-        "import asyncio, kekd; asyncio.run(kekd.AsyncClient(timeout=60).get_index_kms(None, 'i'))",
+        "import kekd; kekd.get_index_kms(None, 'i', timeout=1e6)",
+        "import asyncio, kekd; asyncio.run(kekd.AsyncClient(timeout=1e6).get_index_kms(None, 'i'))",
     ],
     ids=["Client", "AsyncClient"],
 )
@@ -195,6 +196,6 @@ def test_ctrl_c_ends_a_blocking_call(proxy: Proxy, start_script: StartScript, sc
     caller = start_script(heed + script, proxy.address)
     proxy.wait_for_connection()
     caller.send_signal(signal.SIGINT)
-    _, errors = caller.communicate(timeout=5)
+    _, errors = caller.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in errors
     assert caller.returncode == -signal.SIGINT

@@ -13,7 +13,8 @@ from tests.fixtures.daemon import StartDaemon, both_engines
 from tests.fixtures.proxy import Proxy, lose_answer, refuse
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, OTHER, each_call
-from tests.integration.client.scripted import Scripted, eventually
+from tests.integration.client.scripted import Scripted
+from tests.patience import PATIENCE, eventually
 
 pytestmark = both_engines
 
@@ -140,7 +141,7 @@ def test_call_without_a_daemon_fails_within_seconds_and_says_that_nothing_was_se
 ) -> None:
     address = f"unix:{tmp_path}/none"
     with open_client(address) as client, pytest.raises(kekd.UnavailableError) as caught:
-        call(client, index, timeout=60)
+        call(client, index, timeout=PATIENCE)
     assert f"cannot reach kekd at {address}: check that it is running" in str(caught.value)
     assert "may have been applied" not in str(caught.value)
 

@@ -19,7 +19,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, each_call
-from tests.integration.client.scripted import SOON
+from tests.patience import PATIENCE
 
 pytestmark = both_engines
 
@@ -123,7 +123,7 @@ def test_a_wait_ends_when_the_daemon_serves(
     ):
         waiting = threads.submit(client.wait)
         start_daemon("--memory", name="late")
-        waiting.result(timeout=10)
+        waiting.result(timeout=PATIENCE)
 
 
 def test_a_wait_gives_up_after_its_timeout(open_client: OpenClient, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ class LateHealth(health.HealthServicer):
 
     def Check(self, request: Any, context: Any) -> Any:
         self.asked.set()
-        assert self.may_answer.wait(SOON)
+        assert self.may_answer.wait(PATIENCE)
         return super().Check(request, context)
 
 
@@ -187,13 +187,13 @@ def test_one_look_waits_for_a_late_answer(
     open_client: OpenClient, late: tuple[str, LateHealth]
 ) -> None:
     address, servicer = late
-    with open_client(address, timeout=SOON) as client, ThreadPoolExecutor() as threads:
+    with open_client(address, timeout=PATIENCE) as client, ThreadPoolExecutor() as threads:
         looking = threads.submit(client.wait, 0)
-        assert servicer.asked.wait(SOON)
+        assert servicer.asked.wait(PATIENCE)
         with pytest.raises(TimeoutError):
             looking.result(timeout=0.3)
         servicer.may_answer.set()
-        looking.result(timeout=SOON)
+        looking.result(timeout=PATIENCE)
 
 
 def test_one_look_ends_with_the_timeout_of_a_call(
@@ -217,7 +217,7 @@ def test_wait_for_a_distant_daemon_ends_with_what_the_daemon_says(
     start_proxy: StartProxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(timeouts, "_LAST_ATTEMPT_TIMEOUT", SOON)
+    monkeypatch.setattr(timeouts, "_LAST_ATTEMPT_TIMEOUT", PATIENCE)
     proxy = start_proxy(starting[0])
     proxy.tell(then=delay(0.06))
     with (
@@ -238,4 +238,4 @@ def test_a_daemon_that_listens_is_waited_for_until_it_serves(
         time.sleep(0.2)
         assert not waiting.done()
         servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-        waiting.result(timeout=10)
+        waiting.result(timeout=PATIENCE)

@@ -10,7 +10,8 @@ import pytest
 
 import kekd
 from tests.fixtures.tls import DAY, Authority, Pair, StartTlsDaemon, TlsDaemon
-from tests.fixtures.workers import connections_to, eventually, sockets
+from tests.fixtures.workers import connections_to, sockets
+from tests.patience import eventually
 
 BLOB = kekd.KMSBlob(provider="none")
 

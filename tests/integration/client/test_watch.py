@@ -12,7 +12,8 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, OTHER
-from tests.integration.client.scripted import SOON, Scripted
+from tests.integration.client.scripted import Scripted
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_silence_of_several_heartbeats_is_a_loss(
     start = time.monotonic()
     with pytest.raises(kekd.UnavailableError, match="silent"):
         next(events)
-    assert 0.9 < time.monotonic() - start < SOON
+    assert 0.9 < time.monotonic() - start < PATIENCE
 
 
 def test_heartbeats_hold_it(watcher: kekd.Client, scripted: Scripted) -> None:
@@ -103,7 +104,7 @@ def test_a_daemon_that_never_begins_is_given_the_timeout(
     start = time.monotonic()
     with pytest.raises(kekd.UnavailableError, match="silent"):
         next(watcher.watch_index_kms(timeout=0.3))
-    assert 0.3 < time.monotonic() - start < SOON
+    assert 0.3 < time.monotonic() - start < PATIENCE
 
 
 def test_an_end_is_a_loss(watcher: kekd.Client, scripted: Scripted) -> None:
@@ -120,7 +121,7 @@ def test_closing_the_client_ends_its_watches(watcher: kekd.Client, scripted: Scr
         time.sleep(0.1)
         watcher.close()
         with pytest.raises(kekd.UnavailableError):
-            event.result(SOON)
+            event.result(PATIENCE)
 
 
 def test_a_watch_that_is_let_go_ends_at_the_daemon(
@@ -129,7 +130,7 @@ def test_a_watch_that_is_let_go_ends_at_the_daemon(
     events = begun(watcher, scripted)
     assert not scripted.watch().over.is_set()
     events.close()
-    assert scripted.watch().over.wait(SOON)
+    assert scripted.watch().over.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
@@ -157,7 +158,7 @@ async def test_a_task_that_is_cancelled_ends_its_watch(scripted: Scripted) -> No
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(scripted.watch().over.wait, SOON)
+        assert await asyncio.to_thread(scripted.watch().over.wait, PATIENCE)
 
 
 @both_engines

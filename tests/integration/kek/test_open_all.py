@@ -10,6 +10,7 @@ import kekd
 from kekd.kek import Failure, Opening, Registry, open_all
 from kekd.kek.errors import TamperedError
 from tests.integration.kek.providers import observed
+from tests.patience import PATIENCE
 
 
 def test_every_index_has_its_outcome(registry: Registry, client: kekd.Client) -> None:
@@ -78,7 +79,7 @@ def test_as_many_run_at_once_as_there_are_jobs(registry: Registry, client: kekd.
     together = threading.Barrier(4)
 
     def wait(_: str) -> None:
-        together.wait(timeout=30)
+        together.wait(timeout=PATIENCE)
 
     slow = observed(registry.slots, wait, only="Decrypt")
     assert len(list(open_all(slow, client=client, jobs=4))) == 8

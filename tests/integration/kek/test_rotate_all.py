@@ -21,6 +21,7 @@ from kekd.kek.errors import SlotNotFoundError, TamperedError
 from tests.fixtures.kms import Aws
 from tests.integration.kek import registry_file
 from tests.integration.kek.providers import each_provider, observed
+from tests.patience import PATIENCE
 
 Outcomes = dict[str, str | type[Exception]]
 
@@ -232,7 +233,7 @@ def test_as_many_run_at_once_as_there_are_jobs(
     def meet(_: str) -> None:
         with lock:
             inside.append(inside[-1] + 1)
-        all_are_there.wait(timeout=30)
+        all_are_there.wait(timeout=PATIENCE)
         with lock:
             inside.append(inside[-1] - 1)
 
@@ -366,7 +367,7 @@ def test_ctrl_c_does_not_wait_for_those_under_way(registry: Registry, client: ke
     def hang(_: str) -> None:
         asked.append("")
         if len(asked) > 2:
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE)
 
     def interrupt(_: Batch) -> None:
         if len(asked) > 2:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -12,10 +11,9 @@ from kekd._cache.manager import Caches, Watcher
 from kekd.kek import AsyncKeyring, KeyDescription, Keyring, Registry, Slot, Wrapped
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
+from tests.patience import PATIENCE
 
 TTL = 100.0
-SOON = 10.0
-"""Seconds in which anything here happens, however busy the machine is."""
 
 
 class Clock:
@@ -60,7 +58,7 @@ class Backend:
     def get_index_kms(self, _: StorageConfig | None, index_name: str) -> KMSBlob:
         is_open = self._open
         self.loads.append(index_name)
-        assert is_open.wait(SOON)
+        assert is_open.wait(PATIENCE)
         if self.interrupt:
             self.interrupt = False
             raise KeyboardInterrupt
@@ -113,13 +111,6 @@ def kek_of(index_name: str) -> bytes:
 
 def is_scrubbed(kek: bytearray) -> bool:
     return kek == bytes(32)
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not is_so():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.001)
 
 
 def is_idle(keyring: Keyring) -> bool:

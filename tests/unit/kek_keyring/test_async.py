@@ -6,7 +6,8 @@ import pytest
 
 from kekd.errors import UnavailableError
 from kekd.kek import AsyncKeyring
-from tests.unit.kek_keyring.fakes import Backend, eventually, kek_of
+from tests.patience import eventually
+from tests.unit.kek_keyring.fakes import Backend, kek_of
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pytest
 
 from kekd.errors import UnavailableError
 from kekd.kek import Keyring
+from tests.patience import eventually
 from tests.unit.kek_keyring.fakes import (
     TTL,
     Backend,
     Clock,
     OpenKeyring,
-    eventually,
     is_idle,
     is_scrubbed,
     kek_of,

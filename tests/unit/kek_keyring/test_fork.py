@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.daemon import clean_environment
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.external
 
@@ -17,7 +18,8 @@ import asyncio, os, signal, sys, threading
 from kekd.errors import UnavailableError
 from kekd.kek import AsyncKeyring, Keyring
 from kekd.kek import keyring as module
-from tests.unit.kek_keyring.fakes import Backend, Clock, eventually, is_idle, is_scrubbed, kek_of
+from tests.patience import eventually
+from tests.unit.kek_keyring.fakes import Backend, Clock, is_idle, is_scrubbed, kek_of
 
 backend = Backend()
 
@@ -26,7 +28,7 @@ def forked(use):
     if child:
         assert os.waitpid(child, 0)[1] == 0
         return
-    signal.alarm(10)
+    signal.alarm(120)
     try:
         use()
     except BaseException:
@@ -129,7 +131,7 @@ def run(script: str) -> None:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert process.returncode == 0, process.stderr

@@ -11,11 +11,11 @@ import pytest
 from kekd.errors import UnavailableError
 from kekd.kek import Keyring
 from kekd.kek.errors import AccessDeniedError
+from tests.patience import eventually
 from tests.unit.kek_keyring.fakes import (
     TTL,
     Backend,
     Clock,
-    eventually,
     is_idle,
     is_scrubbed,
     kek_of,

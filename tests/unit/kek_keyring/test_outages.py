@@ -30,12 +30,12 @@ from kekd.kek.errors import (
     TamperedError,
     ThrottledError,
 )
+from tests.patience import eventually
 from tests.unit.kek_keyring.fakes import (
     TTL,
     Backend,
     Clock,
     OpenKeyring,
-    eventually,
     is_idle,
     is_scrubbed,
     kek_of,

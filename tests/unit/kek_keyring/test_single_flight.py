@@ -10,7 +10,8 @@ import pytest
 from kekd.errors import UnavailableError
 from kekd.kek import AsyncKeyring, Keyring
 from kekd.kek.errors import AccessDeniedError
-from tests.unit.kek_keyring.fakes import SOON, Backend, eventually, kek_of
+from tests.patience import PATIENCE, eventually
+from tests.unit.kek_keyring.fakes import Backend, kek_of
 
 CALLERS = 3000
 FAILURES = [AccessDeniedError("no"), UnavailableError("down")]
@@ -137,4 +138,4 @@ def test_ctrl_c_of_one_is_not_that_of_those_who_wait(backend: Backend) -> None:
         backend.interrupt = True
         with pytest.raises(KeyboardInterrupt):
             keyring._run("i", load)
-        assert [it.result(SOON) for it in waiting] == [kek_of("i")] * 3
+        assert [it.result(PATIENCE) for it in waiting] == [kek_of("i")] * 3

@@ -5,11 +5,11 @@ import threading
 import pytest
 
 from kekd.kek import AsyncKeyring, Keyring
+from tests.patience import eventually
 from tests.unit.kek_keyring.fakes import (
     TTL,
     Backend,
     Clock,
-    eventually,
     is_idle,
     is_scrubbed,
     kek_of,
