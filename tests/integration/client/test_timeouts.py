@@ -15,24 +15,28 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 import kekd
 from kekd._operations import SERVICE
 from kekd._transport import timeouts
-from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, each_call
 from tests.patience import PATIENCE
 
-pytestmark = both_engines
+NEVER = 1e6
+"""A timeout of a client that no test waits for."""
 
 
 @each_call
 def test_a_deadline_is_kept(
-    distant: kekd.Client, proxy: Proxy, index: str, call: Callable[..., Any]
+    open_client: OpenClient, proxy: Proxy, index: str, call: Callable[..., Any]
 ) -> None:
     proxy.tell(then=say_nothing)
     start = time.monotonic()
-    with pytest.raises(kekd.DeadlineExceededError, match=proxy.address):
-        call(distant, index, timeout=0.3)
-    assert 0.3 <= time.monotonic() - start < 2
+    with (
+        open_client(proxy.address, timeout=NEVER) as client,
+        pytest.raises(kekd.DeadlineExceededError, match=proxy.address),
+    ):
+        call(client, index, timeout=0.3)
+    assert 0.3 <= time.monotonic() - start < PATIENCE
 
 
 def test_a_client_has_a_deadline_of_its_own(
@@ -46,45 +50,34 @@ def test_a_client_has_a_deadline_of_its_own(
         client.get_index_kms(None, index)
 
 
-def test_a_deadline_covers_the_retries(distant: kekd.Client, proxy: Proxy, index: str) -> None:
+def test_a_deadline_covers_the_retries(open_client: OpenClient, proxy: Proxy, index: str) -> None:
     proxy.tell(then=refuse)
     start = time.monotonic()
-    with pytest.raises((kekd.DeadlineExceededError, kekd.UnavailableError)):
-        distant.get_index_kms(None, index, timeout=0.5)
-    assert time.monotonic() - start < 2
-
-
-NO_TIMEOUTS = (math.nan, math.inf, -math.inf, -1, -0.001, 1e10, 1e300)
-no_timeout = pytest.mark.parametrize("timeout", [0, *NO_TIMEOUTS])
-REFUSED = "invalid timeout {}: use a number of seconds, more than 0 and at most 1000000000"
+    with (
+        open_client(proxy.address, timeout=NEVER) as client,
+        pytest.raises((kekd.DeadlineExceededError, kekd.UnavailableError)),
+    ):
+        client.get_index_kms(None, index, timeout=0.5)
+    assert time.monotonic() - start < PATIENCE
 
 
 @each_call
-@no_timeout
-def test_what_is_no_timeout_is_refused_by_a_call(
-    client: kekd.Client, index: str, call: Callable[..., Any], timeout: float
+def test_invalid_timeout_of_a_call_is_refused(
+    client: kekd.Client, index: str, call: Callable[..., Any]
 ) -> None:
-    with pytest.raises(ValueError, match=r"invalid timeout") as caught:
-        call(client, index, timeout=timeout)
-    assert str(caught.value) == REFUSED.format(timeout)
-    assert not isinstance(caught.value, kekd.EnvelopeError)
+    with pytest.raises(ValueError, match=r"invalid timeout nan"):
+        call(client, index, timeout=math.nan)
 
 
 @pytest.mark.parametrize("make", [kekd.Client, kekd.AsyncClient, kekd.connect])
-@no_timeout
-def test_what_is_no_timeout_is_refused_by_a_client(
-    make: Callable[..., Any], timeout: float
-) -> None:
-    with pytest.raises(ValueError, match=r"invalid timeout") as caught:
-        make(timeout=timeout)
-    assert str(caught.value) == REFUSED.format(timeout)
+def test_invalid_timeout_of_a_client_is_refused(make: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"invalid timeout 0"):
+        make(timeout=0)
 
 
-@pytest.mark.parametrize("timeout", NO_TIMEOUTS)
-def test_what_is_no_timeout_is_refused_by_a_wait(client: kekd.Client, timeout: float) -> None:
-    with pytest.raises(ValueError, match=r"invalid timeout") as caught:
-        client.wait(timeout)
-    assert str(caught.value) == REFUSED.format(timeout)
+def test_invalid_timeout_of_a_wait_is_refused(client: kekd.Client) -> None:
+    with pytest.raises(ValueError, match=r"invalid timeout -1"):
+        client.wait(-1)
 
 
 @each_call
@@ -104,9 +97,12 @@ def test_a_wait_of_nothing_looks_once(
     with open_client(shared_daemon.address) as client:
         client.wait(0)
     start = time.monotonic()
-    with open_client(f"unix:{tmp_path}/none") as client, pytest.raises(kekd.UnavailableError):
+    with (
+        open_client(f"unix:{tmp_path}/none", timeout=NEVER) as client,
+        pytest.raises(kekd.UnavailableError),
+    ):
         client.wait(0)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < PATIENCE
 
 
 def test_a_wait_for_what_the_daemon_has_not_says_where_the_names_are(client: kekd.Client) -> None:
@@ -129,9 +125,12 @@ def test_a_wait_ends_when_the_daemon_serves(
 def test_a_wait_gives_up_after_its_timeout(open_client: OpenClient, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/none"
     start = time.monotonic()
-    with open_client(address) as client, pytest.raises(kekd.UnavailableError, match=address):
+    with (
+        open_client(address, timeout=NEVER) as client,
+        pytest.raises(kekd.UnavailableError, match=address),
+    ):
         client.wait(0.5)
-    assert 0.5 <= time.monotonic() - start < 2
+    assert 0.5 <= time.monotonic() - start < PATIENCE
 
 
 @pytest.fixture
