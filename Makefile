@@ -9,8 +9,8 @@ UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: 
 PROTO_OUT ?= protos
 SCHEMA_OUT ?= schema/kekd_schema
 
-PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 1) --dist=worksteal
-SLOW := slow or torture or systemd
+PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
+SLOW := slow or faults or torture or systemd
 
 .PHONY: help run check fast test test-slow test-all stress generate bench clean
 
@@ -32,7 +32,7 @@ fast: $(VENV)/dev ## Run the unit tests, which need no daemon, socket or process
 test: check ## Run the linters, the type checker and the tests, except the slow ones
 	$(PYTEST) -m "not ($(SLOW))"
 
-test-slow: $(VENV)/dev ## Run the tests that `make test` leaves out: slow, torture and systemd
+test-slow: $(VENV)/dev ## Run the tests that `make test` leaves out
 	$(PYTEST) -m "$(SLOW)"
 
 test-all: test test-slow ## Run every test

@@ -132,6 +132,7 @@ def test_generated_code_stands_alone() -> None:
     assert [path.name for path in (ROOT / "protos" / "kekd_proto").glob("*.py")] == ["__init__.py"]
 
 
+@pytest.mark.external
 def test_the_client_needs_nothing_of_the_daemons() -> None:
     script = "import kekd, sys; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
@@ -154,6 +155,7 @@ def test_a_servicer_has_every_method_of_its_service(servicer: type) -> None:
     assert {method.name for method in service.methods} <= vars(servicer).keys()
 
 
+@pytest.mark.external
 def test_regenerating_changes_nothing(tmp_path: Path) -> None:
     outs = (f"PROTO_OUT={tmp_path}", f"SCHEMA_OUT={tmp_path}")
     subprocess.run(["make", "generate", *outs], cwd=ROOT, check=True, capture_output=True)

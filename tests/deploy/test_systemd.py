@@ -12,6 +12,8 @@ from tests.fixtures.machine import ROOT, Machine
 from tests.fixtures.tls import Authority
 from tests.patience import eventually
 
+pytestmark = pytest.mark.systemd
+
 SYSTEMD = ROOT / "deploy" / "systemd"
 BLOCK = (ROOT / "deploy" / "README.md").read_text().partition("```sh\n")[2].partition("```")[0]
 UNIT = SYSTEMD / "kekd.service"

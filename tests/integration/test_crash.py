@@ -16,10 +16,8 @@ import kekd
 from kekd_schema import decode
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
-from tests.fixtures.daemon import StartDaemon, both_engines
+from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.disk import opened
-
-pytestmark = both_engines
 
 KILLS = 20
 WRITERS = 8
@@ -71,6 +69,7 @@ def read_all(keystore: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.faults
 def test_nothing_acknowledged_is_lost_to_sigkill(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     flags = ("--disk", str(keystore))

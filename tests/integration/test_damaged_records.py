@@ -14,11 +14,9 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_schema import Envelope, encode
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.calls import BLOB, CALLS
-from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.daemon import Daemon
 from tests.fixtures.s3 import CREDENTIALS, Bucket, make_bucket
 from tests.fixtures.wire import failure_of
-
-pytestmark = both_engines
 
 ENVELOPE = Envelope(provider="aws-kms", key_id="k", wrapped_kek=b"\1" * 1000, version=1)
 RECORD = encode(ENVELOPE)

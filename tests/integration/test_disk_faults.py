@@ -18,11 +18,11 @@ import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB, CALLS
-from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.wire import failure_of
 from tests.patience import PATIENCE
 
-pytestmark = both_engines
+pytestmark = pytest.mark.faults
 
 MEMORY = kekd.StorageConfig.memory()
 PAGE = 4096

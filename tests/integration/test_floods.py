@@ -12,6 +12,9 @@ from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
 from tests.fixtures.wire import CANCEL, OPENING, RST_STREAM, call_frames, frame
+from tests.patience import PATIENCE
+
+pytestmark = pytest.mark.torture
 
 GETS = 20
 """Of a bystander. Without the limit on streams, grpcio answers none of them in time."""
@@ -67,5 +70,5 @@ def test_a_flood_on_one_connection_leaves_the_others_their_share(
         client.push_index_kms(None, "kept", BLOB)
     with flooding(port, call):
         for _ in range(GETS):
-            with kekd.Client(f"127.0.0.1:{port}", timeout=5) as client:
+            with kekd.Client(f"127.0.0.1:{port}", timeout=PATIENCE) as client:
                 assert client.get_index_kms(None, "kept") == BLOB

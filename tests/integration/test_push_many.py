@@ -19,8 +19,6 @@ from tests.fixtures.s3 import Bucket
 from tests.fixtures.watch import OpenWatch, Told
 from tests.fixtures.wire import failure_of
 
-pytestmark = both_engines
-
 OTHER = kekd.KMSBlob(provider="none")
 LARGE = kekd.KMSBlob("k" * 200, "aws-kms", "a" * 2000, wrapped_kek=b"\1" * 6144)
 MESSAGE = pb.KMSBlob(provider="none")
@@ -147,6 +145,7 @@ def test_none_and_too_many_are_refused(push_batch: Any, client: kekd.Client, cou
     assert list(client.list_index_kms()) == []
 
 
+@both_engines
 def test_a_thousand_are_stored(push_batch: Any, client: kekd.Client) -> None:
     names = [f"{number:03}" for number in range(1000)]
     pushes = [pb.EnvelopePush(index_name=name, blob=MESSAGE) for name in names]
@@ -209,6 +208,7 @@ def test_a_store_that_is_not_the_daemons_fails_the_batch(push_batch: Any) -> Non
 # The client's batches
 
 
+@both_engines
 @pytest.mark.parametrize(("blob", "count"), [(OTHER, 2500), (LARGE, 50)])
 def test_more_than_fit_take_more_calls(client: kekd.Client, blob: kekd.KMSBlob, count: int) -> None:
     items = [(f"{number}", blob, None) for number in range(count)]

@@ -19,6 +19,8 @@ from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import Bucket
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.torture
+
 
 class Shared(NamedTuple):
     """Two daemons on one store, and raw access to that."""
@@ -53,7 +55,7 @@ def shared(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Iterato
     daemons = [start_daemon("--engine", engine, *flags, name=name) for name in ("one", "other")]
     with ExitStack() as stack:
         clients = [
-            stack.enter_context(kekd.Client(daemon.address, timeout=60)) for daemon in daemons
+            stack.enter_context(kekd.Client(daemon.address, timeout=PATIENCE)) for daemon in daemons
         ]
         channels = [
             stack.enter_context(grpc.insecure_channel(daemon.address)) for daemon in daemons
@@ -257,7 +259,7 @@ def test_a_restart_under_load_loses_and_fails_nothing(
 
     def create(number: int) -> list[str]:
         created: list[str] = []
-        with kekd.Client(daemon.address, timeout=120) as client:
+        with kekd.Client(daemon.address, timeout=PATIENCE) as client:
             client.wait(PATIENCE)
             have_connected.wait(PATIENCE)
             while not over.is_set():

@@ -19,6 +19,8 @@ from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucke
 from tests.fixtures.workers import StartCrew
 from tests.patience import PATIENCE, eventually
 
+pytestmark = pytest.mark.faults
+
 ALIVE = ""
 BUCKET = "late-keystore"
 

@@ -23,7 +23,7 @@ def reading(address: str) -> Iterator[list[kekd.EnvelopeError]]:
     over = threading.Event()
 
     def read() -> None:
-        with kekd.Client(address, timeout=60) as client:
+        with kekd.Client(address, timeout=PATIENCE) as client:
             while not over.is_set():
                 try:
                     client.get_index_kms(None, "i")

@@ -21,6 +21,8 @@ from tests.fixtures.metrics import Scraped, StartScraped
 from tests.integration.test_disk_faults import Disk, no_powers_of_root
 from tests.patience import eventually
 
+pytestmark = pytest.mark.faults
+
 ENVELOPE = Envelope(
     kms_name=BLOB.kms_name,
     provider=BLOB.provider,

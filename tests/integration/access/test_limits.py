@@ -136,6 +136,7 @@ def test_a_connection_that_is_old_ends_without_a_call_that_fails(
     assert states.count(grpc.ChannelConnectivity.READY) >= 3
 
 
+@pytest.mark.slow  # gRPC waits 20 s for an answer, however little is asked for
 def test_connections_of_machines_that_are_gone_end(start_daemon: StartDaemon) -> None:
     port = free_port()
     start_daemon("--memory", "--listen", f"127.0.0.1:{port}", "--keepalive", "1")

@@ -20,8 +20,6 @@ from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
 from tests.patience import eventually
 
-pytestmark = both_engines
-
 Rule = dict[str, Any]
 
 EVERYTHING: Rule = {"name": "all", "identities": "listener:unix", "methods": "*"}
@@ -73,6 +71,7 @@ def denied() -> Iterator[None]:
     assert told.value.reason == "ACCESS_DENIED"
 
 
+@both_engines
 @pytest.mark.parametrize("method", CALLS)
 def test_a_method_is_only_let_by_a_rule_that_has_it(
     daemon: Daemon, client: kekd.Client, method: str
@@ -100,6 +99,7 @@ def test_a_denied_call_changes_nothing(daemon: Daemon, client: kekd.Client) -> N
     assert list(client.list_index_kms()) == ["mine-1", "mine-2", "other"]
 
 
+@both_engines
 def test_a_denied_get_does_not_tell_whether_there_is_one(
     daemon: Daemon, client: kekd.Client
 ) -> None:
@@ -133,6 +133,7 @@ def test_pages_of_a_listing_are_full_of_what_may_be_read(
     assert list(client.list_index_kms()) == sorted([*shown, "mine-1", "mine-2"])
 
 
+@both_engines
 def test_of_a_batch_only_what_may_be_is_read_and_pushed(
     daemon: Daemon, client: kekd.Client
 ) -> None:
@@ -152,6 +153,7 @@ def test_of_a_batch_only_what_may_be_is_read_and_pushed(
     assert client.get_index_kms(None, "mine-1") == client.get_index_kms(None, "other") == BLOB
 
 
+@both_engines
 def test_a_watch_tells_only_of_what_may_be_read(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER, EVERYTHING | {"methods": "push"})
     events = client.watch_index_kms()

@@ -7,12 +7,10 @@ import time
 from pathlib import Path
 
 import kekd
-from tests.fixtures.daemon import Daemon, StartDaemon, both_engines, clean_environment
+from tests.fixtures.daemon import Daemon, StartDaemon, clean_environment
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.scripted import version_of
 from tests.patience import PATIENCE, eventually
-
-pytestmark = both_engines
 
 LATENCY = 2.0
 """Seconds; of a stream on a machine that is as busy as one that runs tests."""

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 import kekd
-from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.daemon import Daemon
 from tests.fixtures.proxy import Proxy, lose_answer, say_nothing
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS
 from tests.patience import PATIENCE
-
-pytestmark = both_engines
 
 
 def test_a_closed_client_opens_another_connection(client: kekd.Client, index: str) -> None:

@@ -8,11 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.fixtures.daemon import StartDaemon, both_engines, clean_environment
+from tests.fixtures.daemon import StartDaemon, clean_environment
 from tests.fixtures.proxy import Proxy, say_nothing
 from tests.patience import PATIENCE
-
-pytestmark = both_engines
 
 StartScript = Callable[[str, str], subprocess.Popen[str]]
 

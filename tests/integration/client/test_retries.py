@@ -9,14 +9,12 @@ import grpc
 import pytest
 
 import kekd
-from tests.fixtures.daemon import StartDaemon, both_engines
+from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.proxy import Proxy, lose_answer, refuse
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, OTHER, each_call
 from tests.integration.client.scripted import Scripted
 from tests.patience import PATIENCE, eventually
-
-pytestmark = both_engines
 
 
 @each_call

@@ -379,7 +379,7 @@ def test_ctrl_c_does_not_wait_for_those_under_way(registry: Registry, client: ke
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             list(rotate_all(hanging, "other-aws-kms", client=disturbed, jobs=2))
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < PATIENCE, "the two that hang would take as long"
         go_on.set()
     outcomes(rotate_all(registry, "other-aws-kms", client=client))
     assert stored(client) == dict.fromkeys(names, ("other-aws-kms", 2))
@@ -474,6 +474,7 @@ def test_indexes_that_can_not_be_listed_are_an_error(
         list(rotate_all(registry, "aws", client=client, config_location=elsewhere))
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_thousand_and_begun_again_it_ends_as_if_it_never_was(
     aws: Aws, registry: Registry, client: kekd.Client, tmp_path: Path
 ) -> None:
