@@ -104,7 +104,7 @@ def record_of(blob: kekd.KMSBlob) -> bytes:
 
 
 def test_a_strict_create_has_exactly_one_winner(shared: Shared) -> None:
-    creators, names = 64, [f"index-{number}" for number in range(200)]
+    creators, names = 64, [f"index-{number}" for number in range(50)]
     start = threading.Barrier(creators)
 
     def create(creator: int) -> list[str]:
@@ -140,7 +140,7 @@ def rotate(client: kekd.Client, writer: str, times: int) -> None:
 
 def test_two_rotators_lose_nothing_of_each_other(shared: Shared) -> None:
     one, other = shared.clients
-    times = 200
+    times = 100
     one.create_index_kms(None, "i", blob_of("start", 1))
     all_at_once(lambda: rotate(one, "one", times), lambda: rotate(other, "other", times))
     assert one.get_index_kms(None, "i").version == 1 + 2 * times
