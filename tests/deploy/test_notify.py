@@ -11,8 +11,8 @@ import pytest
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.deploy.notify import Manager
 from tests.fixtures.daemon import BIN, Daemon, refusal
-from tests.fixtures.notify import Manager
 from tests.fixtures.s3 import free_port
 from tests.fixtures.workers import OWN_CONNECTION
 from tests.patience import eventually

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kekd_server.config.loader import load
+from tests.deploy.machine import ROOT, Machine
 from tests.fixtures.debian import debian
-from tests.fixtures.machine import ROOT, Machine
 from tests.fixtures.tls import Authority
 from tests.patience import eventually
 

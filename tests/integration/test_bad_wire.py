@@ -17,7 +17,15 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import free_port
-from tests.fixtures.wire import CONTINUATION, DATA, HEADERS, OPENING, PREFACE, field, frame
+from tests.integration.fixtures.wire import (
+    CONTINUATION,
+    DATA,
+    HEADERS,
+    OPENING,
+    PREFACE,
+    field,
+    frame,
+)
 from tests.patience import PATIENCE
 
 pytestmark = both_engines

@@ -16,7 +16,7 @@ from kekd_server.listeners.engine import EngineName
 from tests.fixtures.calls import BLOB, CALLS
 from tests.fixtures.daemon import Daemon
 from tests.fixtures.s3 import CREDENTIALS, Bucket, make_bucket
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.wire import failure_of
 
 ENVELOPE = Envelope(provider="aws-kms", key_id="k", wrapped_kek=b"\1" * 1000, version=1)
 RECORD = encode(ENVELOPE)

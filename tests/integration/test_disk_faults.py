@@ -19,7 +19,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB, CALLS
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.wire import failure_of
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.faults

@@ -33,9 +33,9 @@ from kekd_server.listeners.engine import EngineName
 from kekd_server.rpc.engines import MAX_STREAMS
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, both_engines
-from tests.fixtures.proxy import LOOKS, Proxy, StartProxy, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, free_port, make_bucket
-from tests.fixtures.wire import OPENING, PREFACE, call_frames
+from tests.integration.fixtures.proxy import LOOKS, Proxy, StartProxy, say_nothing
+from tests.integration.fixtures.wire import OPENING, PREFACE, call_frames
 from tests.patience import PATIENCE, eventually
 
 pytestmark = [both_engines, pytest.mark.torture]

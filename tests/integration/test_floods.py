@@ -11,7 +11,7 @@ import kekd
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
-from tests.fixtures.wire import CANCEL, OPENING, RST_STREAM, call_frames, frame
+from tests.integration.fixtures.wire import CANCEL, OPENING, RST_STREAM, call_frames, frame
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.torture

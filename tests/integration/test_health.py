@@ -17,11 +17,11 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
-from tests.fixtures.health import READS, READY, Health, health_of, watch_health
 from tests.fixtures.metrics import Scraped, StartScraped
-from tests.fixtures.proxy import Proxy, StartProxy, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, Bucket
-from tests.fixtures.slow_s3 import SlowS3
+from tests.integration.fixtures.health import READS, READY, Health, health_of, watch_health
+from tests.integration.fixtures.proxy import Proxy, StartProxy, say_nothing
+from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.patience import PATIENCE, eventually
 
 pytestmark = both_engines

@@ -10,7 +10,7 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.access.principal import Caller
 from kekd_server.rpc import convert
 from tests.fixtures.daemon import StartDaemon, both_engines
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.wire import failure_of
 
 MINE = pb.KMSBlob(provider="none", version=1)
 OTHER = pb.KMSBlob(provider="none", version=2)

@@ -15,7 +15,7 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.rpc.answer_budget import MAX_ANSWER_BYTES
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import Bucket
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.wire import failure_of
 
 BLOB = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1\2\3", 7, 1_700_000_000)
 

@@ -21,12 +21,12 @@ from kekd_server.observability.metrics_server import multiprocess_metrics
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.metrics import Scraped, StartScraped
-from tests.fixtures.proxy import LOOKS, StartProxy, s3_error
 from tests.fixtures.s3 import CREDENTIALS, Bucket, free_port
-from tests.fixtures.slow_s3 import SlowS3
 from tests.fixtures.tls import DAY, StartTlsDaemon
-from tests.fixtures.watch import OpenWatch
 from tests.fixtures.workers import Crew, StartCrew
+from tests.integration.fixtures.proxy import LOOKS, StartProxy, s3_error
+from tests.integration.fixtures.slow_s3 import SlowS3
+from tests.integration.fixtures.watch import OpenWatch
 from tests.patience import PATIENCE, eventually
 
 CANARY = "a-name-that-only-its-callers-know"

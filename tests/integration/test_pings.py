@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.fixtures.daemon import Daemon, both_engines
-from tests.fixtures.wire import GOAWAY, OPENING, PING, frame, read_frame
+from tests.integration.fixtures.wire import GOAWAY, OPENING, PING, frame, read_frame
 
 ACK = 1
 PERMITTED_STRIKES = 2

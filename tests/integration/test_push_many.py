@@ -16,8 +16,8 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import Bucket
-from tests.fixtures.watch import OpenWatch, Told
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.watch import OpenWatch, Told
+from tests.integration.fixtures.wire import failure_of
 
 OTHER = kekd.KMSBlob(provider="none")
 LARGE = kekd.KMSBlob("k" * 200, "aws-kms", "a" * 2000, wrapped_kek=b"\1" * 6144)

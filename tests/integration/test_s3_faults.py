@@ -18,7 +18,8 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.calls import BLOB, each_call
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.fixtures.proxy import (
+from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
+from tests.integration.fixtures.proxy import (
     LOOKS,
     Fault,
     Proxy,
@@ -29,7 +30,6 @@ from tests.fixtures.proxy import (
     s3_error,
     say_nothing,
 )
-from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
 
 pytestmark = pytest.mark.faults
 

@@ -7,7 +7,7 @@ import pytest
 from kekd_common.reasons import DOMAIN
 from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.daemon import both_engines
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.wire import failure_of
 
 pytestmark = both_engines
 

@@ -11,9 +11,9 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
-from tests.fixtures.health import watch_health
 from tests.fixtures.s3 import CREDENTIALS
-from tests.fixtures.slow_s3 import SlowS3
+from tests.integration.fixtures.health import watch_health
+from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.patience import PATIENCE
 
 pytestmark = both_engines

@@ -9,14 +9,14 @@ import pytest
 
 import kekd
 from kekd_server.listeners.engine import EngineName
-from tests.fixtures.broken_disk import BrokenDisk
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.fixtures.health import READY, health_of
 from tests.fixtures.metrics import StartScraped
 from tests.fixtures.moto_process import serving
 from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
 from tests.fixtures.workers import StartCrew
+from tests.integration.fixtures.broken_disk import BrokenDisk
+from tests.integration.fixtures.health import READY, health_of
 from tests.patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.faults

@@ -15,12 +15,12 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.observability import tracing
 from kekd_server.observability.tracing import Tracing
-from tests.fixtures.broken_disk import BrokenDisk
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
-from tests.fixtures.otlp import Receiver, attributes
 from tests.fixtures.s3 import free_port
-from tests.fixtures.watch import OpenWatch
+from tests.integration.fixtures.broken_disk import BrokenDisk
+from tests.integration.fixtures.otlp import Receiver, attributes
+from tests.integration.fixtures.watch import OpenWatch
 from tests.patience import PATIENCE, eventually
 
 CREATE, GET = "kekd.v1.EnvelopeService/CreateEnvelope", "kekd.v1.EnvelopeService/GetEnvelope"

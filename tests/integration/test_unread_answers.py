@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from kekd_server.rpc.grpcio_server import GrpcioServer, is_supported
-from tests.fixtures.wire import DEAF_OPENING, RST_STREAM, call_frames, read_frame
+from tests.integration.fixtures.wire import DEAF_OPENING, RST_STREAM, call_frames, read_frame
 
 ECHO, FAIL = b"/test.Service/Echo", b"/test.Service/Fail"
 

@@ -14,7 +14,7 @@ import kekd
 from kekd_server.rpc.grpcio_server import MAX_UNREQUESTED, GrpcioServer
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import StartDaemon
-from tests.fixtures.wire import (
+from tests.integration.fixtures.wire import (
     DATA,
     OPENING,
     RST_STREAM,

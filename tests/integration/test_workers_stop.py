@@ -14,10 +14,10 @@ from grpc_health.v1 import health_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.daemon import Daemon, both_engines
-from tests.fixtures.health import watch_health
 from tests.fixtures.s3 import CREDENTIALS, free_port
-from tests.fixtures.slow_s3 import SlowS3
 from tests.fixtures.workers import Crew, StartCrew
+from tests.integration.fixtures.health import watch_health
+from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.patience import PATIENCE, eventually
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]

@@ -15,9 +15,9 @@ from kekd_schema import Envelope, encode
 from kekd_server.model.index_name import IndexName
 from tests.fixtures.calls import BLOB
 from tests.fixtures.disk import opened
-from tests.fixtures.health import READS, READY, Health, health_of
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.metrics import Scraped, StartScraped
+from tests.integration.fixtures.health import READS, READY, Health, health_of
 from tests.integration.test_disk_faults import Disk, no_powers_of_root
 from tests.patience import eventually
 

@@ -10,7 +10,7 @@ from kekd import _operations as operations
 from kekd._cli.doctor import store
 from kekd._transport.status import to_exception
 from kekd_common.reasons import Reason
-from tests.fixtures.failed_call import FailedCall
+from tests.unit.failed_call import FailedCall
 
 STORE = kekd.StoreStatus("memory", is_default=True, healthy=True)
 LATE = kekd.DeadlineExceededError("too late")

@@ -15,7 +15,7 @@ from kekd._transport.status import to_exception
 from kekd_common.reasons import STATUS, Reason
 from kekd_server.model import errors as server_errors
 from kekd_server.model.errors import KekdError
-from tests.fixtures.failed_call import FailedCall
+from tests.unit.failed_call import FailedCall
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 

@@ -21,8 +21,8 @@ from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.push import Push
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from tests.fixtures.held_driver import HeldDriver
 from tests.patience import PATIENCE
+from tests.unit.held_driver import HeldDriver
 from tests.unit.test_guard import Memory
 
 ANY = Rule(name="any", identities=("*",), methods=("*",))

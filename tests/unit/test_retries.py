@@ -12,7 +12,7 @@ from kekd import _operations as operations
 from kekd._transport.channel import Connector
 from kekd._transport.retries import Retries
 from kekd_common.reasons import DOMAIN, Reason
-from tests.fixtures.failed_call import FailedCall
+from tests.unit.failed_call import FailedCall
 
 NO_CONNECTION = "failed to connect to all addresses; last error: "
 

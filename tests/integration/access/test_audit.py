@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import kekd
-from tests.fixtures.audit import ends, recorded
 from tests.fixtures.calls import BLOB, CALLS
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
 from tests.fixtures.tls import StartTlsDaemon
+from tests.integration.fixtures.audit import ends, recorded
 from tests.patience import PATIENCE, eventually
 
 FIELDS = {

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import kekd
-from tests.fixtures.audit import recorded
 from tests.fixtures.calls import BLOB
 from tests.fixtures.debian import unpacked
 from tests.fixtures.tls import StartTlsDaemon, TlsDaemon
+from tests.integration.fixtures.audit import recorded
 from tests.patience import PATIENCE, eventually
 
 # Debian's; the daemon takes its clock from there.

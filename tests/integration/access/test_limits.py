@@ -20,10 +20,10 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
-from tests.fixtures.proxy import StartProxy, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, free_port, make_bucket
 from tests.fixtures.tls import StartTlsDaemon
-from tests.fixtures.wire import DEAF_OPENING, call_frames
+from tests.integration.fixtures.proxy import StartProxy, say_nothing
+from tests.integration.fixtures.wire import DEAF_OPENING, call_frames
 from tests.patience import PATIENCE, eventually
 
 DETAILS = "grpc-status-details-bin"

@@ -14,10 +14,10 @@ import pytest
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from tests.fixtures.audit import recorded
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
+from tests.integration.fixtures.audit import recorded
 from tests.patience import eventually
 
 Rule = dict[str, Any]

@@ -8,9 +8,12 @@ import pytest
 import kekd
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon
-from tests.fixtures.proxy import Proxy, StartProxy
 from tests.integration.client.blocking import BlockingAsyncClient, OpenClient
+from tests.integration.client.name_server import name_server
 from tests.integration.client.scripted import Scripted
+from tests.integration.fixtures.proxy import Proxy, StartProxy
+
+__all__ = ["name_server"]
 
 
 @pytest.fixture(params=[kekd.Client, BlockingAsyncClient], ids=["Client", "AsyncClient"])

@@ -8,10 +8,10 @@ import pytest
 import kekd
 from kekd import _api
 from tests.fixtures.daemon import Daemon, both_engines
-from tests.fixtures.proxy import Proxy
 from tests.fixtures.s3 import free_port
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, OTHER
+from tests.integration.fixtures.proxy import Proxy
 
 pytestmark = both_engines
 

@@ -7,10 +7,10 @@ import pytest
 import kekd
 from kekd._transport import channel
 from tests.fixtures.daemon import Daemon, both_engines
-from tests.fixtures.dns import NameServer
-from tests.fixtures.proxy import Proxy, StartProxy, delay, swallow_after
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB
+from tests.integration.client.name_server import NameServer
+from tests.integration.fixtures.proxy import Proxy, StartProxy, delay, swallow_after
 from tests.patience import eventually
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import kekd
 from tests.fixtures.daemon import Daemon
-from tests.fixtures.proxy import Proxy, lose_answer, say_nothing
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS
+from tests.integration.fixtures.proxy import Proxy, lose_answer, say_nothing
 from tests.patience import PATIENCE
 
 

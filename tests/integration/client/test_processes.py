@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.fixtures.daemon import StartDaemon, clean_environment
-from tests.fixtures.proxy import Proxy, say_nothing
+from tests.integration.fixtures.proxy import Proxy, say_nothing
 from tests.patience import PATIENCE
 
 StartScript = Callable[[str, str], subprocess.Popen[str]]

@@ -10,10 +10,10 @@ import pytest
 
 import kekd
 from tests.fixtures.daemon import StartDaemon
-from tests.fixtures.proxy import Proxy, lose_answer, refuse
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, OTHER, each_call
 from tests.integration.client.scripted import Scripted
+from tests.integration.fixtures.proxy import Proxy, lose_answer, refuse
 from tests.patience import PATIENCE, eventually
 
 

@@ -16,9 +16,9 @@ import kekd
 from kekd._operations import SERVICE
 from kekd._transport import timeouts
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, each_call
+from tests.integration.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
 from tests.patience import PATIENCE
 
 NEVER = 1e6

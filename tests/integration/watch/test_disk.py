@@ -15,7 +15,7 @@ import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.fixtures.watch import OpenWatch, Told, Watch
+from tests.integration.fixtures.watch import OpenWatch, Told, Watch
 
 MORE_THAN_THE_KERNEL_KEEPS = 20_000
 RESYNC = Told("resync")

@@ -11,9 +11,9 @@ import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.fixtures.proxy import LOOKS, Proxy, StartProxy, refuse, say_nothing
 from tests.fixtures.s3 import CREDENTIALS, Bucket
-from tests.fixtures.watch import OpenWatch, Told
+from tests.integration.fixtures.proxy import LOOKS, Proxy, StartProxy, refuse, say_nothing
+from tests.integration.fixtures.watch import OpenWatch, Told
 
 POLL = ("--s3-poll", "0.3")
 NEVER = ("--s3-poll", "3600")

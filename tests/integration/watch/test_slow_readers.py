@@ -21,8 +21,8 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.storage.watch.subscription import MAX_PENDING
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
-from tests.fixtures.watch import OpenWatch
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.watch import OpenWatch
+from tests.integration.fixtures.wire import failure_of
 
 pytestmark = both_engines
 

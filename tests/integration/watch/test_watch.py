@@ -13,8 +13,8 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.rpc.engines import MAX_STREAMS
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
-from tests.fixtures.watch import OpenWatch, Told
-from tests.fixtures.wire import failure_of
+from tests.integration.fixtures.watch import OpenWatch, Told
+from tests.integration.fixtures.wire import failure_of
 
 pytestmark = both_engines
 
