@@ -79,7 +79,7 @@ def test_a_disk_that_is_down_at_the_start_is_served_once_it_is_back(
     stores = ("--disk", str(broken_disk.keystore), "--memory")
     daemon = start_daemon(*stores, env=broken_disk.env)
     with health_of(daemon) as health, kekd.Client(daemon.address) as client:
-        client.create_index_kms(kekd.StorageConfig.memory(), "i", BLOB, timeout=1)
+        client.create_index_kms(kekd.StorageConfig.memory(), "i", BLOB, timeout=PATIENCE)
         eventually(lambda: f"ERROR {disk} doesn't answer: " in daemon.read_log())
         assert health.serves(READY)
         assert not health.serves(disk)

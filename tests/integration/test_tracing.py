@@ -175,10 +175,11 @@ def test_a_receiver_that_hangs_holds_up_neither_calls_nor_the_end(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+        env["OTEL_EXPORTER_OTLP_TIMEOUT"] = "3600"
         daemon = start_daemon("--memory", env=env)
         with kekd.Client(daemon.address) as client:
             for _ in range(20):
-                client.push_index_kms(None, "i", BLOB, timeout=1)
+                client.push_index_kms(None, "i", BLOB, timeout=PATIENCE)
         daemon.process.terminate()
         assert daemon.process.wait(timeout=PATIENCE) == 0
 

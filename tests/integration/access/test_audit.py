@@ -231,7 +231,7 @@ def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
 ) -> None:
     file.symlink_to(FULL)
     daemon = start_daemon("--memory", "--audit", str(file))
-    with kekd.Client(daemon.address, timeout=1) as client:
+    with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         with pytest.raises(kekd.UnavailableError, match="audit"):
             client.push_index_kms(None, "i", BLOB)
         with pytest.raises(kekd.EnvelopeNotFoundError):
@@ -250,23 +250,23 @@ def test_the_operator_decides_for_both(
 ) -> None:
     config = {"audit": {"file": FULL, "on_failure": on_failure}}
     daemon = start_daemon("--memory", config=config)
-    with kekd.Client(daemon.address, timeout=1) as client:
+    with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         for happens, call in ((writes, CALLS["push"]), (reads, CALLS["list"])):
             if happens:
                 call(client, None)
             else:
-                with pytest.raises((kekd.UnavailableError, kekd.DeadlineExceededError)):
+                with pytest.raises(kekd.UnavailableError):
                     call(client, None)
 
 
 def test_writes_go_on_when_there_is_space_again(start_daemon: StartDaemon, file: Path) -> None:
     file.symlink_to(FULL)
     daemon = start_daemon("--memory", "--audit", str(file))
-    with kekd.Client(daemon.address, timeout=1) as client:
+    with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         with pytest.raises(kekd.EnvelopeError):
             client.push_index_kms(None, "i", BLOB)
         file.unlink()
-        client.push_index_kms(None, "i", BLOB, timeout=10)
+        client.push_index_kms(None, "i", BLOB)
     eventually(lambda: "the audit is written again" in daemon.read_log())
     eventually(lambda: ends(file, code="OK"))
 
@@ -292,13 +292,13 @@ def test_a_pipe_that_nobody_reads_holds_up_writes_and_no_reads(
     os.mkfifo(file)
     reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     daemon = start_daemon("--memory", "--audit", str(file))
-    with kekd.Client(daemon.address, timeout=1) as client:
+    with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         for _ in range(2000):
             list(client.list_index_kms())
         with pytest.raises(kekd.UnavailableError, match="audit"):
-            client.push_index_kms(None, "i", BLOB, timeout=30)
+            client.push_index_kms(None, "i", BLOB)
         with pytest.raises(kekd.UnavailableError, match="audit"):  # and not that nobody answers
-            client.push_index_kms(None, "i", BLOB, timeout=10)
+            client.push_index_kms(None, "i", BLOB)
         for _ in range(3):
             assert list(client.list_index_kms()) == []
             with pytest.raises(kekd.UnavailableError, match="audit"):
@@ -313,7 +313,7 @@ def test_lines_that_find_no_room_are_told(start_daemon: StartDaemon, file: Path)
     reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     daemon = start_daemon("--memory", "--audit", str(file))
     names = [f"{number:0200}" for number in range(1000)]
-    with kekd.Client(daemon.address, timeout=30) as client:
+    with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         for _ in range(15):
             list(client.get_many_index_kms(None, names))
     eventually(lambda: daemon.read_log().count("it takes no more, and lines are lost") == 1)
