@@ -39,10 +39,10 @@ class Backend:
     def get_index_kms(self, _: kekd.StorageConfig | None, index_name: str) -> kekd.KMSBlob:
         return blob_of(int(index_name.rpartition("-")[2]))
 
-    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:  # noqa: ARG002
+    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:  # noqa: ARG002
         self.unwrapped += 1
         return bytearray(wrapped.wrapped_kek[:32])
 

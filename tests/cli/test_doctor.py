@@ -458,7 +458,7 @@ def test_each_slot_is_tried(daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
         tmp_path,
         {
             "kms": slot(aws, aws.new_key()),
-            "bound": slot(aws, aws.new_key(), bind=True),
+            "bound": slot(aws, aws.new_key(), encryption_context=True),
             "secret": slot(aws, aws.new_secret(), "aws"),
             "short": slot(aws, aws.new_secret(b"short"), "aws"),
             "gone": slot(aws, "alias/nobody"),

@@ -313,7 +313,7 @@ def test_missing_permission_to_see_rotations_is_one_line(
     done = CliRunner().invoke(main, arguments)
     assert (done.exit_code, done.stdout) == (0, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("kekctl: can't see when these keys were rotated: allow kms:ListKeyRot")
+    assert line.startswith("kekctl: cannot check when these keys were rotated: allow kms:ListKey")
 
 
 @pytest.mark.parametrize("duration", ["90", "d", "-1d", "1.5d", "1w", "", "1 d", "\u0661d"])
@@ -581,16 +581,16 @@ def test_cyborgdb_service_reads_the_first_file_and_not_the_second(
     assert list(load_kms_registry()) == list(Registry.from_yaml(file).slots)
     file.write_text(ours)
     slot = Registry.from_yaml(file).slots["tenant-a"]
-    assert slot.bind
+    assert slot.encryption_context
     assert slot.allowed_key_arns
     assert slot.endpoint_url
     content = yaml.safe_load(ours)
     tenant = content["kms"]["registry"]["tenant-a"]
-    for key in ("bind", "allowed_key_arns", "endpoint_url"):
+    for key in ("encryption_context", "allowed_key_arns", "endpoint_url"):
         content["kms"]["registry"]["tenant-a"] = {
             name: value
             for name, value in tenant.items()
-            if name == key or name not in {"bind", "allowed_key_arns", "endpoint_url"}
+            if name == key or name not in {"encryption_context", "allowed_key_arns", "endpoint_url"}
         }
         file.write_text(yaml.safe_dump(content))
         with pytest.raises(ValueError, match=key):

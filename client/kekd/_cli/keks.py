@@ -20,8 +20,9 @@ from kekd._cli.outcomes import line_of, show_all
 from kekd._cli.terminal import say
 from kekd._cli.verdict import Judge
 from kekd.kek import Opening, Registry, open_all, rotate_all
+from kekd.kek.bulk_rotation import DEFAULT_JOBS
 from kekd.kek.provider import scrub
-from kekd.kek.rotation import DEFAULT_JOBS, RotateOptions
+from kekd.kek.rotation import RotateOptions
 
 _registry = click.option(
     "--registry",

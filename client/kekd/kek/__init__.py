@@ -1,4 +1,4 @@
-"""The life of a key-encryption key (KEK): make, open, rotate, in the caller's process.
+"""Creates, unwraps and rotates key-encryption keys (KEKs), in your process.
 
 from kekd import Client
 from kekd.kek import Keyring, Registry
@@ -10,12 +10,13 @@ with Client() as client:
     keyring.kek("my_index")  # 32 bytes
 """
 
+from kekd.kek.bulk_rotation import rotate_all
 from kekd.kek.key_state import KeyStates
 from kekd.kek.keyring import AsyncKeyring, Keyring
 from kekd.kek.opening import Opening, open_all
 from kekd.kek.provider import KeyDescription, Provider, Wrapped
-from kekd.kek.registry import Registry, Rotation
-from kekd.kek.rotation import Failure, rotate_all
+from kekd.kek.registry import Registry
+from kekd.kek.rotation import Failure, Rotation
 from kekd.kek.slot import Slot
 
 __all__ = [

@@ -1,12 +1,23 @@
-"""Which clients can be called by what blocks."""
+"""The client of a keyring."""
 
 from inspect import iscoroutinefunction
+from typing import Protocol
+
+from kekd._models import KMSBlob, StorageConfig
+
+
+class BlockingClient(Protocol):
+    """The part of `kekd.Client` that a keyring uses. `kekd.AsyncClient` doesn't match."""
+
+    def get_index_kms(
+        self, config_location: StorageConfig | None, index_name: str, /
+    ) -> KMSBlob: ...
 
 
 def require_blocking(client: object) -> None:
-    """Raises TypeError for an `AsyncClient`, whose answers would have to be awaited."""
+    """Raises TypeError for an `AsyncClient`."""
     if iscoroutinefunction(getattr(client, "get_index_kms", None)):
         raise TypeError(
-            f"client must be a kekd.Client, not {type(client).__name__}: its calls block, and an"
-            " AsyncKeyring makes them in threads of its own. Pass kekd.Client(...)"
+            f"invalid client: {type(client).__name__} doesn't block; pass a kekd.Client, also to an"
+            " AsyncKeyring, which calls it in threads"
         )

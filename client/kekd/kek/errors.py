@@ -1,37 +1,38 @@
-"""What making, opening or rotating a KEK can end with.
+"""The exceptions of creating, unwrapping and rotating KEKs.
 
     KekError
-    ├── RegistryError               the registry file has problems; lists all of them
+    ├── RegistryError               the registry file is invalid; lists all problems
     ├── SlotNotFoundError           the registry has no such slot
-    ├── InvalidKekError             a KEK isn't 32 bytes
-    ├── KekRequiredError            provider `none`, and the caller brought no KEK
-    ├── KekNotAcceptedError         the caller brought a KEK where a provider has it
-    ├── AccessDeniedError           this caller may not use the key, the secret or the role
-    ├── CredentialsError            there are no AWS credentials, or AWS doesn't know them
-    │   ├── CredentialsUnavailableError  their source has none, or can't be asked; try again
-    │   └── ExpiredCredentialsError
-    ├── KeyNotFoundError            there is no such KMS key or alias
-    ├── KeyNotAllowedError          the key isn't among the slot's allowed_key_arns
-    ├── KeyDisabledError
-    ├── KeyPendingDeletionError     it can still be saved; then it is gone for ever
-    ├── SecretExistsError           a secret was to be made, and there is one
-    ├── SecretNotFoundError         there is no such secret
+    ├── InvalidKekError             the KEK isn't 32 bytes
+    ├── KekRequiredError            provider `none`, but the caller passed no KEK
+    ├── KekNotAcceptedError         the caller passed a KEK that the provider already holds
+    ├── AccessDeniedError           AWS denied access to the key, secret or role
+    ├── CredentialsError            AWS rejected the credentials
+    │   ├── CredentialsUnavailableError  no source has credentials now; retry
+    │   └── ExpiredCredentialsError  the credentials have expired
+    ├── KeyNotFoundError            the KMS key or alias doesn't exist
+    ├── KeyNotAllowedError          the key isn't in the slot's allowed_key_arns
+    ├── KeyDisabledError            the KMS key is disabled or not ready
+    ├── KeyPendingDeletionError     the key will be deleted; cancel the deletion
+    ├── SecretExistsError           the secret to create already exists
+    ├── SecretNotFoundError         the secret doesn't exist
     ├── InvalidSecretError          the secret's value isn't 32 bytes
-    ├── RegionMismatchError         the key is in another region than the slot or envelope says
-    ├── UnwrapError                 the wrapped KEK doesn't open
+    ├── RegionMismatchError         slot or envelope name another region than the key's
+    ├── UnwrapError                 the wrapped KEK can't be unwrapped
     │   ├── WrongKeyError           another key wrapped it
     │   ├── WrongContextError       it was wrapped for another index or store
-    │   └── TamperedError           it was changed, or isn't whole
-    ├── ProviderUnavailableError    AWS can't be reached, or fails; try again
-    │   └── ThrottledError          AWS asks for fewer requests
+    │   └── TamperedError           it was modified or truncated
+    ├── ProviderUnavailableError    AWS is unreachable or failing; retry
+    │   └── ThrottledError          AWS limits the request rate
     └── MissingDependencyError      the extra `kekd[aws]` isn't installed
 
-No message holds key bytes, wrapped or not. What a daemon answers is under `kekd.EnvelopeError`.
+No message contains key bytes, wrapped or not. The errors of a daemon are under
+`kekd.EnvelopeError`.
 """
 
 
 class KekError(Exception):
-    """Any failure to do with a KEK. The message says what to do."""
+    """Base class of all errors about KEKs."""
 
     def __init__(  # noqa: PLR0913
         self,
@@ -47,12 +48,12 @@ class KekError(Exception):
         self.message = message
         self.index_name = index_name
         self.slot = slot
-        """Name of the registry's entry, as `KMSBlob.kms_name` has it."""
+        """Name of the slot, as in `KMSBlob.kms_name`."""
         self.key_id = key_id
         self.code = code
-        """AWS's own, such as `AccessDeniedException`; empty where AWS wasn't asked."""
+        """Error code of AWS, such as `AccessDeniedException`. Empty if AWS wasn't called."""
         self.endpoint = endpoint
-        """The URL that was asked, if any was."""
+        """URL that was called. Empty if none was."""
 
     def __str__(self) -> str:
         where = {

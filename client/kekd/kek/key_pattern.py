@@ -1,4 +1,4 @@
-"""Compares keys with patterns for their ARNs, also where only AWS knows a key's ARN."""
+"""Matches keys with ARN patterns, also if only parts of an ARN are known."""
 
 import re
 import string
@@ -8,64 +8,65 @@ from typing import Final
 
 _SERVICES: Final = {"aws": "secretsmanager", "aws-kms": "kms"}
 _PIECE: Final = re.compile(r"\[!?\]?[^\]]*\]|.", re.DOTALL)
-"""Of a pattern of fnmatch."""
+"""Matches a piece of an fnmatch pattern: a set, or one character."""
 
 _ALPHABET: Final = frozenset(string.ascii_letters + string.digits + "-")
 _ACCOUNT: Final = frozenset(string.digits)
 
 PartialArn = Sequence[str | frozenset[str]]
-"""The parts of an ARN, in their order; the characters of those that aren't known."""
+"""The parts of an ARN, in order. An unknown part is the set of its possible characters."""
 
 
 def is_arn(key_id: str) -> bool:
-    """arn:partition:service:region:account:resource
+    """Whether it has the form arn:partition:service:region:account:resource
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html)
     """
     return key_id.startswith("arn:") and key_id.count(":") > 4  # noqa: PLR2004
 
 
 def is_key_arn(key_id: str) -> bool:
-    """Whether it is the ARN of a key or secret, and not of an alias, which can stand for any."""
+    """Whether it is the ARN of a key or secret. An alias isn't: it can point to any key."""
     return is_arn(key_id) and ":alias/" not in key_id
 
 
 def partial_arn(provider: str, key_id: str, region: str) -> PartialArn:
-    """What is known of the ARN behind an alias, an id, or the name of a secret."""
+    """Returns the known parts of the ARN for an alias, an id, or the name of a secret."""
     account, name = "", key_id
     if is_arn(key_id):
         _, _, _, region, account, name = key_id.split(":", 5)
     service = f":{_SERVICES[provider]}:"
-    where: list[str | frozenset[str]] = ["arn:", _ALPHABET, service]
-    where += [region or _ALPHABET, ":", account or _ACCOUNT]
+    start: list[str | frozenset[str]] = ["arn:", _ALPHABET, service]
+    start += [region or _ALPHABET, ":", account or _ACCOUNT]
     if provider == "aws":
-        return [*where, f":secret:{name}-", _ALPHABET]
-    return [*where, ":key/", _ALPHABET] if name.startswith("alias/") else [*where, f":key/{name}"]
+        return [*start, f":secret:{name}-", _ALPHABET]
+    return [*start, ":key/", _ALPHABET] if name.startswith("alias/") else [*start, f":key/{name}"]
 
 
 def may_match(arn: PartialArn, pattern: str) -> bool:
-    """Whether a pattern can match an ARN of which no more is known."""
+    """Whether a pattern matches at least one of the ARNs that have these parts."""
     pieces: list[str] = _PIECE.findall(pattern)
-    reached = _behind({0}, pieces)
+    reached = _closure({0}, pieces)
     for part in arn:
         if isinstance(part, frozenset):
-            reached = _behind(reached, pieces, part)
+            reached = _closure(reached, pieces, part)
             continue
         for character in part:
             steps = (_step(at, character, pieces) for at in reached)
-            reached = _behind({at for at in steps if at is not None}, pieces)
+            reached = _closure({at for at in steps if at is not None}, pieces)
     return len(pieces) in reached
 
 
 def _step(at: int, character: str, pieces: Sequence[str]) -> int | None:
-    """Where in the pattern a character leads from there."""
+    """Returns the position in the pattern after matching a character, or None."""
     if at == len(pieces) or not fnmatchcase(character, pieces[at]):
         return None
     return at if pieces[at] == "*" else at + 1
 
 
-def _behind(reached: set[int], pieces: Sequence[str], characters: Iterable[str] = ()) -> set[int]:
-    """The positions in the pattern that any number of these characters can lead to from `reached`;
-    with no characters, those past stars.
+def _closure(reached: set[int], pieces: Sequence[str], characters: Iterable[str] = ()) -> set[int]:
+    """Returns the positions in the pattern that any number of these characters can reach.
+
+    Without characters, adds only the positions after stars.
     """
     found = set(reached)
     for at, piece in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""What the provider says of the keys that envelopes need."""
+"""Checks the keys that envelopes need."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,46 +23,47 @@ UNREACHABLE_ERRORS: Final = (CredentialsError, ProviderUnavailableError)
 
 _NO_DESCRIPTION: Final = {
     "aws": (
-        "can't see whether these secrets are pending deletion: allow secretsmanager:DescribeSecret"
+        "cannot check whether these secrets are pending deletion: allow"
+        " secretsmanager:DescribeSecret"
     ),
     "aws-kms": (
-        "can't see whether these keys are disabled, pending deletion or rotated: allow"
+        "cannot check whether these keys are disabled, pending deletion or rotated: allow"
         " kms:DescribeKey"
     ),
 }
-_NO_ROTATIONS: Final = "can't see when these keys were rotated: allow kms:ListKeyRotations"
+_NO_ROTATIONS: Final = "cannot check when these keys were rotated: allow kms:ListKeyRotations"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """A key, and what is wrong with it."""
+    """A key, and its problem."""
 
     arn: str
     problem: str = ""
-    """Empty for a key that is fit for use, and for one of which nothing can be seen."""
+    """Empty for a usable key, and for one that can't be checked."""
     rotated_at: int | None = None
-    """When it got new material, in seconds since 1970."""
+    """When it last got new material, in seconds since the Unix epoch. None if never or unknown."""
 
 
 class KeyStates:
-    """Looks at each key once, however many envelopes need it."""
+    """Checks each key once, even if many envelopes need it."""
 
     def __init__(self, registry: "Registry") -> None:
         self._registry = registry
         self._states: dict[Slot, KeyState] = {}
-        self._hidden: dict[str, set[str]] = {}
-        """What can't be seen, as it isn't permitted, and of which keys."""
+        self._unchecked: dict[str, set[str]] = {}
+        """The keys that can't be checked, by what is missing."""
 
     @property
     def unseen(self) -> list[str]:
-        """What can't be seen of keys, and what would permit it: a line for each permission."""
-        return [f"{text}: {', '.join(sorted(keys))}" for text, keys in self._hidden.items()]
+        """Returns a line for each missing permission, with the keys that can't be checked."""
+        return [f"{text}: {', '.join(sorted(keys))}" for text, keys in self._unchecked.items()]
 
     def problems(self, envelope: "EnvelopeLike", slot: str | None = None) -> list[str]:
-        """What is wrong with the key that wrapped an envelope's KEK, and with that of its slot, or
-        of the one named. Each is a line to read; none for provider `none`.
+        """Returns the problems of the key that wrapped an envelope's KEK, and of its slot's key.
 
-        Raises `KekError` if AWS can't be asked, or must not be.
+        Each is a line for a human. There are none for provider `none`. Checks the key of `slot` if
+        given. Raises `KekError` if AWS can't be reached or the slot doesn't allow the key.
         """
         if envelope.provider == "none":
             return []
@@ -83,9 +84,9 @@ class KeyStates:
         try:
             description = provider.describe()
         except (KeyNotFoundError, SecretNotFoundError):
-            return KeyState(key.key_id, f"{key.key_id} isn't there any more")
+            return KeyState(key.key_id, f"{key.key_id} doesn't exist any more")
         except AccessDeniedError:
-            self._hide(_NO_DESCRIPTION[key.provider], key.key_id)
+            self._skip(_NO_DESCRIPTION[key.provider], key.key_id)
             return KeyState(key.key_id)
         rotated_at = None
         if isinstance(provider, RotatedKey):
@@ -93,21 +94,21 @@ class KeyStates:
                 rotated_at = provider.last_rotation(description.arn)
             except UNREACHABLE_ERRORS:
                 raise
-            except KekError:  # also of a key in another account, where it isn't possible
-                self._hide(_NO_ROTATIONS, description.arn)
+            except KekError:  # including keys of other accounts, for which AWS refuses it
+                self._skip(_NO_ROTATIONS, description.arn)
         return KeyState(description.arn, _problem(description), rotated_at)
 
-    def _hide(self, text: str, key: str) -> None:
-        self._hidden.setdefault(text, set()).add(key)
+    def _skip(self, text: str, key: str) -> None:
+        self._unchecked.setdefault(text, set()).add(key)
 
 
 def _problem(key: KeyDescription) -> str:
     if key.deletion_time is not None:
         day = _date(key.deletion_time)
-        return f"{key.arn} is pending deletion ({day}): cancel that, or rotate to another key"
+        return f"{key.arn} is pending deletion ({day}): cancel it, or rotate to another key"
     if not key.enabled:
         state = "disabled" if key.state in {"", "Disabled"} else f"in state {key.state}"
-        return f"{key.arn} is {state}: KEKs don't open until it is enabled"
+        return f"{key.arn} is {state}: KEKs can't be unwrapped until it is enabled"
     return ""
 
 

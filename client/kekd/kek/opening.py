@@ -1,4 +1,4 @@
-"""Opening every KEK there is, to see that they open."""
+"""Checks that the KEKs of many indexes can be unwrapped."""
 
 from collections import deque
 from collections.abc import Generator
@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from kekd._models import KMSBlob, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError
+from kekd.kek.bulk_rotation import DEFAULT_JOBS
 from kekd.kek.errors import KekError
 from kekd.kek.provider import scrub
 from kekd.kek.registry import Registry
-from kekd.kek.rotation import DEFAULT_JOBS, Failure
+from kekd.kek.rotation import Failure
 
 if TYPE_CHECKING:
     from kekd._client import Client
 
 OpeningOutcome: TypeAlias = Literal["opens", "unchecked"]
 
-_QUEUED: Final = 2
-"""Envelopes held for each thread."""
+_QUEUED_PER_THREAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """An index whose KEK opens, or of provider `none`, whose callers alone could tell."""
+    """An index whose KEK can be unwrapped, or is unchecked because only callers have it."""
 
     index_name: str
     outcome: OpeningOutcome
@@ -38,9 +38,10 @@ def open_all(
     prefix: str = "",
     jobs: int = DEFAULT_JOBS,
 ) -> Generator[Opening | Failure, None, None]:
-    """Opens the KEK of every index with the prefix, `jobs` at once, and overwrites it.
+    """Unwraps the KEK of every index with the prefix, `jobs` at once, and overwrites it.
 
-    The outcomes come in the order of the index names. An index that is deleted meanwhile has none.
+    Yields the outcomes in the order of the index names. An index that is deleted in the meantime
+    has none.
 
     Raises `kekd.EnvelopeError` if the indexes can't be listed.
     """
@@ -50,7 +51,7 @@ def open_all(
             return _open(registry, index_name, envelope)
         except KekError as error:
             failure = Failure(index_name, error)
-        # Somebody may have stored another since it was read, and removed the key of this one.
+        # Another caller may have replaced the envelope and then deleted the key of this one.
         try:
             current = client.get_index_kms(config_location, index_name)
             return failure if current == envelope else _open(registry, index_name, current)
@@ -67,7 +68,7 @@ def open_all(
                 pending.append(_done(Failure(index_name, found)))
             else:
                 pending.append(threads.submit(check, index_name, found))
-            if len(pending) >= _QUEUED * jobs:
+            if len(pending) >= _QUEUED_PER_THREAD * jobs:
                 yield from _outcomes(pending.popleft())
         while pending:
             yield from _outcomes(pending.popleft())

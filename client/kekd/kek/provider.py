@@ -1,4 +1,4 @@
-"""What a provider of wrapping must do."""
+"""The interface of providers, which wrap and unwrap KEKs."""
 
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
@@ -7,86 +7,86 @@ from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidKekError
 
 KEK_BYTES: Final = 32
-"""AES-256."""
+"""The length of an AES-256 key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A KEK as an envelope has it."""
+    """A wrapped KEK, as envelopes store it."""
 
     wrapped_kek: bytes = field(repr=False)
     key_arn: str = ""
-    """The key that really wrapped it, where its name can come to mean another."""
+    """ARN of the key that wrapped it, if the slot names that key by an alias."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyDescription:
-    """The key that new KEKs are wrapped with."""
+    """The state of the key that wraps new KEKs."""
 
     arn: str
     enabled: bool
     state: str = ""
-    """In the provider's own word, such as `PendingDeletion`."""
+    """The provider's name for the state, such as `PendingDeletion`."""
     deletion_time: int | None = None
-    """When it is to be deleted, in seconds since 1970, if that is so and known."""
+    """When the key will be deleted, in seconds since the Unix epoch. None if not scheduled."""
 
 
 class Provider(Protocol):
-    """Wraps and unwraps KEKs under one key. Threads may share it.
+    """Wraps and unwraps KEKs with one key. Thread-safe.
 
-    Provider `none` has none of its own: its callers bring the KEK, and nothing is wrapped.
-
-    Every method raises `KekError`, by the classes that `kekd.kek.errors` draws; nothing that it
-    raises, logs or shows holds key bytes.
+    Methods raise `KekError`; `kekd.kek.errors` describes its subclasses. No exception, log or repr
+    contains key bytes. Provider `none` has no implementation: callers pass the KEK themselves.
     """
 
-    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped: ...
+    def wrap(
+        self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
+    ) -> Wrapped: ...
 
-    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
-        """The KEK. Raises `UnwrapError` if it isn't what was wrapped, with this key and binding."""
+    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
+        """Returns the KEK. Raises `UnwrapError` unless key and encryption context are the same."""
 
     def describe(self) -> KeyDescription: ...
 
 
 @runtime_checkable
 class Rewrapper(Protocol):
-    """A provider that can wrap a KEK anew without handing it out."""
+    """A provider that can wrap a KEK under another key without returning it."""
 
     def rewrap(
         self,
         wrapped: Wrapped,
-        binding: EncryptionContext | None,
+        encryption_context: EncryptionContext | None,
         target: Provider,
-        bound_to: EncryptionContext | None,
+        new_context: EncryptionContext | None,
     ) -> Wrapped | None:
-        """What `target` would have made of it; None where that takes unwrap and wrap."""
+        """Returns what `target` would wrap. None if that takes an unwrap and a wrap."""
 
 
 @runtime_checkable
 class RotatedKey(Protocol):
-    """A provider whose key can get new material, and keep its ARN."""
+    """A provider whose key can get new material under the same ARN."""
 
     def last_rotation(self, key_arn: str) -> int | None:
-        """When it got that, in seconds since 1970; None for never."""
+        """Returns when it last did, in seconds since the Unix epoch. None for never."""
 
 
 @runtime_checkable
 class SecretCreator(Protocol):
-    """A provider that can make the key that it wraps with."""
+    """A provider that can create its key."""
 
     def create(self) -> str:
-        """The ARN of what was made."""
+        """Returns the ARN of the new key."""
 
 
-def checked(kek: bytes | bytearray) -> bytes | bytearray:
-    """Raises `InvalidKekError` if it can't be a KEK."""
+def require_kek_bytes(kek: bytes | bytearray) -> bytes | bytearray:
+    """Returns `kek`. Raises `InvalidKekError` unless it is 32 bytes."""
     if not isinstance(kek, (bytes, bytearray)):
-        raise InvalidKekError(f"A KEK is {KEK_BYTES} bytes, and this is a {type(kek).__name__}.")
+        raise InvalidKekError(f"invalid KEK: expected {KEK_BYTES} bytes, got {type(kek).__name__}")
     if len(kek) != KEK_BYTES:
-        raise InvalidKekError(f"A KEK is {KEK_BYTES} bytes, and this has {len(kek)}.")
+        raise InvalidKekError(f"invalid KEK: expected {KEK_BYTES} bytes, got {len(kek)}")
     return kek
 
 
 def scrub(kek: bytearray) -> None:
-    """Overwrites a KEK that is no longer needed, as far as Python can: see docs/security.md."""
+    """Overwrites a KEK, as far as Python can. See docs/security.md."""
     kek[:] = bytes(len(kek))

@@ -1,4 +1,4 @@
-"""The providers of a registry's slots."""
+"""Creates and caches the providers of a registry's slots."""
 
 import threading
 import time
@@ -12,20 +12,20 @@ from kekd.kek.provider import Provider
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 
-_ALIAS_SECONDS: Final = 5.0
-"""How long an alias is believed to stand for the same key, while many are compared with it."""
+_ALIAS_TTL: Final = 5.0
+"""Seconds for which the key of an alias is cached, while many envelopes are compared with it."""
 
 MAX_PROVIDERS: Final = 16
-"""Kept for each slot, for its own region and role; they share one client."""
+"""Cached per slot, for its own region and role. They share one client."""
 MAX_FOREIGN_PROVIDERS: Final = 4
-"""Kept for each slot, of regions that only envelopes name. Each has a client of its own."""
+"""Cached per slot, for regions that only envelopes name. Each has its own client."""
 
 
 class Providers:
-    """Makes a provider for each key, when first needed. Thread-safe.
+    """Creates the provider of each key on first use. Thread-safe.
 
-    Anybody may write the keys and regions in envelopes, so few providers are kept, and keys that a
-    slot clearly disallows never reach AWS.
+    Anyone who can push envelopes can name keys and regions. So the cache is small, and keys that a
+    slot doesn't allow never reach AWS.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Providers:
         max_rate: float | None,
         slots: Mapping[str, Slot],
     ) -> None:
-        """Without a `make`, those for AWS. `slots` are those of the registry, by name."""
+        """`make` creates a provider; None for those of AWS. `slots` are the registry's, by name."""
         self._make = make
         self._timeout = timeout
         self._max_rate = max_rate
@@ -43,36 +43,34 @@ class Providers:
         self.reset()
 
     def reset(self) -> None:
-        """A forked child would read its parent's answers from the connections they share."""
+        """Drops all providers. A forked child can't share connections with its parent."""
         self._aws: Callable[[Slot], Provider] | None = None
-        self._made: dict[tuple[str, bool], Callable[[Slot], Provider]] = {}
+        self._caches: dict[tuple[str, bool], Callable[[Slot], Provider]] = {}
         self._key_arns: dict[Slot, tuple[str, float]] = {}
-        self._pace = RateLimiter(self._max_rate)
+        self._rate_limiter = RateLimiter(self._max_rate)
         self._lock = threading.Lock()
 
     def of(self, slot: Slot) -> Provider:
-        """Raises `KeyNotAllowedError`, `MissingDependencyError`, and what making a client of AWS
-        fails with.
-        """
+        """Raises `KeyNotAllowedError`, `MissingDependencyError` and other kinds of `KekError`."""
         slot.check_key()
         known = self._slots.get(slot.name)
         is_foreign = known is None or known.access != slot.access
         with self._lock:
-            cache = self._made.get((slot.name, is_foreign))
+            cache = self._caches.get((slot.name, is_foreign))
             if cache is None:
                 size = MAX_FOREIGN_PROVIDERS if is_foreign else MAX_PROVIDERS
-                cache = self._made[slot.name, is_foreign] = lru_cache(size)(self._new)
+                cache = self._caches[slot.name, is_foreign] = lru_cache(size)(self._create)
             return cache(slot)
 
     def key_arn(self, slot: Slot) -> str:
-        """Of the key that a slot's alias stands for."""
+        """Returns the ARN of the key that a slot's alias points to."""
         arn, asked = self._key_arns.get(slot, ("", float("-inf")))
-        if time.monotonic() - asked > _ALIAS_SECONDS:
+        if time.monotonic() - asked > _ALIAS_TTL:
             arn = self.of(slot).describe().arn
             self._key_arns[slot] = arn, time.monotonic()
         return arn
 
-    def _new(self, slot: Slot) -> Provider:
+    def _create(self, slot: Slot) -> Provider:
         with require_extra():
             return (self._make or self._for_aws())(slot)
 
@@ -80,16 +78,19 @@ class Providers:
         if self._aws is None:
             from kekd.kek.aws.providers import AwsProviders  # noqa: PLC0415
 
-            self._aws = AwsProviders(self._timeout, self._pace)
+            self._aws = AwsProviders(self._timeout, self._rate_limiter)
         return self._aws
 
 
 @contextmanager
 def require_extra() -> Iterator[None]:
-    """boto3, cryptography, pydantic and PyYAML are the extra `aws`, and take long to import."""
+    """Raises `MissingDependencyError` if an import fails because the extra `aws` is missing.
+
+    The extra has boto3, cryptography, pydantic and PyYAML, which are slow to import.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"{error.name} isn't installed: pip install 'kekd[aws]'."
+            f"cannot import {error.name}: it isn't installed; run pip install 'kekd[aws]'"
         ) from error

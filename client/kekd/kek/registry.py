@@ -1,12 +1,11 @@
-"""The KMS registry: slots by name, and what can be done with a KEK."""
+"""The KMS registry: slots by name, and the operations on KEKs."""
 
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Final, Self
 
 import tenacity
 
@@ -15,12 +14,15 @@ from kekd._transport.fork import reset_after_fork
 from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
 from kekd.kek.blocking import require_blocking
+from kekd.kek.drift import find_drift
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
-from kekd.kek.provider import KEK_BYTES, Provider, Rewrapper, SecretCreator, checked, scrub
+from kekd.kek.key_slot import find_slot, key_slot_of, slot_of
+from kekd.kek.provider import KEK_BYTES, Provider, SecretCreator, require_kek_bytes, scrub
 from kekd.kek.providers import Providers, require_extra
-from kekd.kek.slot import ProviderName, Slot, region_of
-from kekd.kek.wrapping import is_older, new_envelope, wrap_and_verify, wrapped_of
+from kekd.kek.rotation import Rotation
+from kekd.kek.slot import Slot
+from kekd.kek.wrapping import is_older, make_envelope, rewrap, wrap_and_verify, wrapped_of
 
 if TYPE_CHECKING:
     from kekd._client import Client
@@ -28,33 +30,23 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT: Final = 10.0
 _MAX: Final = 10**9
 
-Outcome: TypeAlias = Literal["rotated", "unchanged", "would rotate"]
-
-_CONFLICTS: Final = tenacity.Retrying(
+_RETRY_CONFLICTS: Final = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(EtagMismatchError),
-    # The rivals go on meanwhile: who waits long doesn't get a turn.
+    # Short, because a rotation that waits long loses to its rivals.
     wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.2),
     stop=tenacity.stop_after_delay(30),
     reraise=True,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    index_name: str
-    outcome: Outcome
-    envelope: KMSBlob
-    """The new one; with `dry_run`, the one that would be stored."""
-
-
 class Registry:
-    """Makes, opens and rotates the KEKs of indexes, in this process.
+    """Creates, unwraps and rotates the KEKs of indexes, in this process.
 
-    Plaintext KEKs are answered with as bytearrays, so that the caller can overwrite them; none goes
-    to a daemon. Threads may share a registry, and so may forked children.
+    Returns plaintext KEKs as bytearrays, so that you can overwrite them. Never sends them to a
+    daemon. Thread-safe, and usable in forked children.
 
-    Every method raises `KekError`, by the classes that `kekd.kek.errors` draws; those that take a
-    client, `kekd.EnvelopeError` as well.
+    Methods raise `KekError`; `kekd.kek.errors` describes its subclasses. Methods that take a client
+    also raise `kekd.EnvelopeError`.
     """
 
     def __init__(
@@ -65,15 +57,15 @@ class Registry:
         max_rate: float | None = None,
         provider: Callable[[Slot], Provider] | None = None,
     ) -> None:
-        """`timeout` is the seconds in which a request to AWS may be repeated; `max_rate` how many a
-        second there may be, over all slots.
+        """`timeout` is the number of seconds in which a request to AWS may be retried.
 
-        `provider` makes the provider of a slot, in the place of those for AWS.
+        `max_rate` is the maximum number of requests per second, over all slots. `provider` creates
+        the provider of a slot; the default creates those for AWS.
         """
         if not (0 < timeout <= _MAX and (max_rate is None or 0 < max_rate <= _MAX)):
             raise ValueError(
-                f"timeout={timeout} and max_rate={max_rate} can't be: each is more than 0 and at"
-                f" most {_MAX}."
+                f"invalid timeout={timeout} or max_rate={max_rate}: each must be more than 0 and at"
+                f" most {_MAX}"
             )
         self.slots = dict(slots)
         self._providers = Providers(provider, timeout, max_rate, self.slots)
@@ -87,13 +79,25 @@ class Registry:
         timeout: float = DEFAULT_TIMEOUT,
         max_rate: float | None = None,
     ) -> Self:
-        """The slots under `kms.registry` of a file that CyborgDB Service reads too.
+        """Reads the slots under `kms.registry` in a file, in the format of CyborgDB Service.
 
-        Raises `RegistryError`, naming every problem of the file.
+        Raises `RegistryError`, which lists every problem of the file.
         """
         with require_extra():
             from kekd.kek import registry_file  # noqa: PLC0415
         return cls(registry_file.read(Path(path)), timeout=timeout, max_rate=max_rate)
+
+    def slot(self, name: str) -> Slot:
+        """Raises `SlotNotFoundError`."""
+        return find_slot(self.slots, name)
+
+    def key_slot(self, envelope: EnvelopeLike) -> Slot:
+        """Returns the envelope's slot with the key that wrapped its KEK."""
+        return key_slot_of(self.slots, envelope)
+
+    def provider(self, slot: Slot) -> Provider:
+        """Returns the provider of a slot, or of a result of `key_slot`."""
+        return self._providers.of(slot)
 
     def provision(
         self,
@@ -104,22 +108,22 @@ class Registry:
         config_location: StorageConfig | None = None,
         kek: bytes | bytearray | None = None,
     ) -> tuple[bytearray, KMSBlob]:
-        """A new KEK, wrapped under the slot and stored by a strict create; and its envelope.
+        """Creates a KEK, wraps it under the slot, and stores the envelope by a strict create.
 
-        Without a slot, for provider `none`: `kek` is the caller's own, and nothing of it is stored.
-        Raises `EnvelopeExistsError` if the index has an envelope.
+        Returns the KEK and the envelope. Without a slot, uses provider `none`: `kek` is the
+        caller's KEK, which isn't stored. Raises `EnvelopeExistsError` if the index has an envelope.
         """
         require_blocking(client)
         if slot is None:
-            new = bytearray(checked(_brought(kek, index_name)))
+            new = bytearray(require_kek_bytes(_require_kek(kek, index_name)))
         else:
-            _refuse(kek, index_name)
+            _reject_kek(kek, index_name)
             new = bytearray(os.urandom(KEK_BYTES))
         try:
             if slot is None:
                 envelope = KMSBlob(provider="none", created_at=int(time.time()))
             else:
-                envelope = self._first(index_name, new, slot, client, config_location)
+                envelope = self._new_envelope(index_name, new, slot, client, config_location)
             envelope.etag = client.create_index_kms(config_location, index_name, envelope)
         except BaseException:
             scrub(new)
@@ -127,25 +131,74 @@ class Registry:
         return new, envelope
 
     def unwrap(
-        self, index_name: str, envelope: "EnvelopeLike", *, kek: bytes | bytearray | None = None
+        self, index_name: str, envelope: EnvelopeLike, *, kek: bytes | bytearray | None = None
     ) -> bytearray:
-        """The KEK of an index, by the key that its envelope names and as its slot lets us in.
+        """Returns the KEK of an index, unwrapped with the key that its envelope names.
 
-        The envelope may be one of cyborgdb_core's.
-
-        For provider `none` that is `kek`, which the caller must give, and for no other may.
-        Raises `SlotNotFoundError` if the slot has left the registry.
+        The envelope can be one of cyborgdb_core. For provider `none`, pass the caller's `kek`,
+        which is returned; for other providers, pass none. Raises `SlotNotFoundError` if the
+        envelope's slot has left the registry.
         """
         if envelope.provider == "none":
-            return bytearray(checked(_brought(kek, index_name)))
-        _refuse(kek, index_name)
-        with _telling(index_name, envelope):
+            return bytearray(require_kek_bytes(_require_kek(kek, index_name)))
+        _reject_kek(kek, index_name)
+        with _annotate_errors(index_name, envelope):
             store = getattr(envelope, "store", "")
             recorded = getattr(envelope, "binding", "")
-            binding = EncryptionContext.expected(index_name, [store] if store else [], recorded)
-            return self._providers.of(self._snapshot(envelope)).unwrap(
-                wrapped_of(envelope), binding
+            context = EncryptionContext.expected(index_name, [store] if store else [], recorded)
+            provider = self._providers.of(slot_of(self.slots, envelope))
+            return provider.unwrap(wrapped_of(envelope), context)
+
+    def rewrap(
+        self,
+        index_name: str,
+        envelope: KMSBlob,
+        slot: str | None = None,
+        *,
+        keep_version: bool = False,
+        from_store: str = "",
+    ) -> KMSBlob:
+        """Returns a new envelope for the same KEK, wrapped under the slot. Stores nothing.
+
+        Without `slot`, uses the envelope's own. Unwraps and compares a new wrap, unless KMS made it
+        from the old one (kms.ReEncrypt, between two KMS keys that the same credentials can access).
+        See `rotate` for the options.
+        """
+        with _annotate_errors(index_name, envelope):
+            target = self.slot(slot or envelope.kms_name)
+            stores = [store for store in (envelope.store, from_store) if store]
+            context = EncryptionContext.expected(index_name, stores, envelope.binding)
+            new_context = _context_for(target, index_name, envelope.store)
+            wrapped = rewrap(
+                wrapped_of(envelope),
+                context,
+                self._providers.of(slot_of(self.slots, envelope)),
+                self._providers.of(target),
+                new_context,
             )
+        new = make_envelope(target, wrapped, new_context)
+        new.version = envelope.version if keep_version else envelope.version + 1
+        new.store = envelope.store
+        return new
+
+    def is_due(  # noqa: PLR0913
+        self,
+        index_name: str,
+        envelope: KMSBlob,
+        slot: str | None = None,
+        *,
+        from_slot: str | None = None,
+        only_drifted: bool = False,
+        older_than: float | None = None,
+    ) -> bool:
+        """Whether `rotate` with these arguments would replace the envelope."""
+        if envelope.provider == "none" or from_slot not in {None, envelope.kms_name}:
+            return False
+        with _annotate_errors(index_name, envelope):
+            target = self.slot(slot or envelope.kms_name)
+            if not only_drifted or is_older(envelope, older_than):
+                return True
+            return bool(self.drift(index_name, envelope, target.name))
 
     def rotate(  # noqa: PLR0913
         self,
@@ -160,205 +213,128 @@ class Registry:
         from_slot: str | None = None,
         only_drifted: bool = False,
         older_than: float | None = None,
-        envelope: KMSBlob | None = None,
     ) -> Rotation:
-        """Wraps the KEK of an index anew, under the slot as it stands now.
+        """Replaces the envelope of an index by a new wrap of the same KEK. See `rewrap`.
 
-        The KEK itself stays the same. Without `slot` it is the envelope's own. What somebody else
-        stores meanwhile is never overwritten: then the rotation begins again from that. A new wrap
-        is opened and compared before it is stored, unless KMS made it from the old one
-        (kms.ReEncrypt, between two KMS keys that the same credentials reach).
+        Never overwrites an envelope that another caller stores in the meantime: it starts again
+        with that one. Indexes of provider `none` are unchanged.
 
-        `from_slot` leaves an envelope of any other slot, and `only_drifted` one that is as its slot
-        would make it now, unless it was wrapped more than `older_than` seconds ago or doesn't say
-        when (created_at 0). `dry_run` does everything but store. `keep_version` leaves the version
-        as it is, for a keystore that CyborgDB 0.18 itself reads: it only reads version 1.
-        `from_store` accepts an envelope that was bound to that store before its keystore was moved,
-        and binds it to the one it is in now. `envelope` is the one that was read of the index just
-        before, and spares a get. Indexes of provider `none` are unchanged.
+        - `dry_run`: do everything except storing.
+        - `keep_version`: keep the version number, for a keystore that CyborgDB 0.18 itself reads,
+          because that reads only version 1.
+        - `from_store`: also accept a KEK that was bound to this store before the keystore was
+          moved. The new wrap is bound to the current store.
+        - `from_slot`: only rotate envelopes of this slot.
+        - `only_drifted`: only rotate if the envelope differs from what the slot would make now, or
+          is more than `older_than` seconds old or of unknown age.
         """
         require_blocking(client)
-        known = envelope
 
         def attempt() -> Rotation:
-            nonlocal known
-            old, known = known or client.get_index_kms(config_location, index_name), None
-            if old.provider == "none" or from_slot not in {None, old.kms_name}:
+            old = client.get_index_kms(config_location, index_name)
+            if not self.is_due(
+                index_name,
+                old,
+                slot,
+                from_slot=from_slot,
+                only_drifted=only_drifted,
+                older_than=older_than,
+            ):
                 return Rotation(index_name, "unchanged", old)
-            with _telling(index_name, old):
-                into = self.slot(slot or old.kms_name)
-                is_due = not only_drifted or is_older(old, older_than)
-                if not is_due and not self.drift(index_name, old, into.name):
-                    return Rotation(index_name, "unchanged", old)
-                new = self._rewrapped(index_name, old, into, from_store)
-            new.version = old.version if keep_version else old.version + 1
-            new.store = old.store
+            new = self.rewrap(
+                index_name, old, slot, keep_version=keep_version, from_store=from_store
+            )
             if dry_run:
                 return Rotation(index_name, "would rotate", new)
             new.etag = client.push_index_kms(config_location, index_name, new, if_etag=old.etag)
             return Rotation(index_name, "rotated", new)
 
-        return attempt() if dry_run else _CONFLICTS(attempt)
+        return attempt() if dry_run else _RETRY_CONFLICTS(attempt)
 
-    def drift(
-        self, index_name: str, envelope: "EnvelopeLike", slot: str | None = None
-    ) -> list[str]:
-        """In what the envelope isn't as its slot, or the one named, would make it now.
+    def drift(self, index_name: str, envelope: EnvelopeLike, slot: str | None = None) -> list[str]:
+        """Returns how the envelope differs from what its slot, or the one named, would make now.
 
-        Each as a line to read; none for provider `none`. Where the slot has an alias, KMS is asked
-        for the key that it stands for now, at most once in a few seconds. An envelope that wasn't
-        read from a daemon may be bound to any store.
+        Each difference is a line for a human. There are none for provider `none`. If the slot names
+        its key by an alias, asks KMS for the current key at most once in a few seconds.
         """
         if envelope.provider == "none":
             return []
-        into = self.slot(slot or envelope.kms_name)
-        recorded, key_arn = getattr(envelope, "binding", ""), getattr(envelope, "key_arn", "")
-        bound_to = ""
-        if into.bind:
-            store = getattr(envelope, "store", "") or (
-                recorded and EncryptionContext.parse(recorded).store
-            )
-            bound_to = str(EncryptionContext(index_name, store))
-        found = {
-            "kms_name": (envelope.kms_name, into.name),
-            "provider": (envelope.provider, into.provider),
-            "key_id": (envelope.key_id, into.key_id),
-            "region": (envelope.region, into.region),
-            "binding": (recorded, bound_to),
-        }
-        if into.provider == "aws-kms" and "alias/" in into.key_id:
-            found["key_arn"] = (key_arn, self._providers.key_arn(into))
-        return [
-            f"{name} is '{was}', the slot has '{now}'"
-            for name, (was, now) in found.items()
-            if was != now
-        ]
-
-    def key_slot(self, envelope: "EnvelopeLike") -> Slot:
-        """The key that wrapped an envelope's KEK, and its slot's way to it."""
-        key = self._snapshot(envelope)
-        return replace(key, key_id=getattr(envelope, "key_arn", "") or key.key_id)
-
-    def provider(self, slot: Slot) -> Provider:
-        """Of a slot of the registry, or of what `key_slot` returned."""
-        return self._providers.of(slot)
+        target = self.slot(slot or envelope.kms_name)
+        return find_drift(index_name, envelope, target, self._providers.key_arn)
 
     def create_secret(self, slot: str) -> str:
-        """Makes the secret that a slot of provider `aws` wraps with, of 32 random bytes; its ARN.
+        """Creates the secret of a slot of provider `aws`, 32 random bytes. Returns its ARN.
 
-        Raises `SecretExistsError` if there is one, which stays as it is.
+        Raises `SecretExistsError` if there is one, and leaves it unchanged.
         """
         provider = self.provider(self.slot(slot))
         if not isinstance(provider, SecretCreator):
-            raise KekError("Only a slot of provider 'aws' has a secret.", slot=slot)
+            raise KekError(
+                "cannot create a secret: the slot has none; use a slot of provider 'aws'", slot=slot
+            )
         return provider.create()
 
     def try_slot(self, name: str, index_name: str, store: str) -> None:
-        """Wraps a KEK under a slot as for that index and store, opens it, and throws it away.
+        """Wraps and unwraps a random KEK under a slot, as for this index and store.
 
-        Raises what wrapping or opening fails with.
+        Raises the exception of wrapping or unwrapping.
         """
-        into = self.slot(name)
-        binding = EncryptionContext(index_name, store) if into.bind else None
-        wrap_and_verify(bytearray(os.urandom(KEK_BYTES)), self._providers.of(into), binding)
+        slot = self.slot(name)
+        context = _context_for(slot, index_name, store)
+        wrap_and_verify(bytearray(os.urandom(KEK_BYTES)), self._providers.of(slot), context)
 
-    def slot(self, name: str) -> Slot:
-        """Raises `SlotNotFoundError`."""
-        try:
-            return self.slots[name]
-        except KeyError:
-            raise errors.SlotNotFoundError(
-                "The registry has no such slot: restore it, or name one of"
-                f" {', '.join(sorted(self.slots)) or 'them: it has none'}.",
-                slot=name,
-            ) from None
-
-    def _first(
+    def _new_envelope(
         self,
         index_name: str,
         kek: bytearray,
-        slot: str,
+        slot_name: str,
         client: "Client",
         config_location: StorageConfig | None,
     ) -> KMSBlob:
-        with _telling(index_name):
-            into = self.slot(slot)
-            store = _store(client, config_location, index_name) if into.bind else ""
-            binding = EncryptionContext(index_name, store) if into.bind else None
-            envelope = new_envelope(into, self._providers.of(into).wrap(kek, binding), binding)
+        with _annotate_errors(index_name):
+            slot = self.slot(slot_name)
+            store = (
+                _find_store(client, config_location, index_name) if slot.encryption_context else ""
+            )
+            context = _context_for(slot, index_name, store)
+            wrapped = self._providers.of(slot).wrap(kek, context)
+        envelope = make_envelope(slot, wrapped, context)
         envelope.store = store
         return envelope
 
-    def _rewrapped(self, index_name: str, old: KMSBlob, into: Slot, from_store: str) -> KMSBlob:
-        stores = [store for store in (old.store, from_store) if store]
-        binding = EncryptionContext.expected(index_name, stores, old.binding)
-        bound_to = EncryptionContext(index_name, old.store) if into.bind else None
-        source, target = self._providers.of(self._snapshot(old)), self._providers.of(into)
-        wrapped = None
-        if isinstance(source, Rewrapper):
-            wrapped = source.rewrap(wrapped_of(old), binding, target, bound_to)
-        if wrapped is None:
-            wrapped = wrap_and_verify(source.unwrap(wrapped_of(old), binding), target, bound_to)
-        return new_envelope(into, wrapped, bound_to)
 
-    def _snapshot(self, envelope: "EnvelopeLike") -> Slot:
-        """The key that the envelope names, and its slot's way to it."""
-        if envelope.provider not in get_args(ProviderName):
-            raise KekError(f"The envelope's provider '{envelope.provider}' isn't known to kekd.")
-        access = self.slots.get(envelope.kms_name)
-        if access is None:
-            raise errors.SlotNotFoundError(
-                "The envelope's slot isn't in the registry: restore it, as it says how to reach"
-                f" provider '{envelope.provider}' in region '{envelope.region}'.",
-                slot=envelope.kms_name,
-                key_id=envelope.key_id,
-            )
-        key_arn = getattr(envelope, "key_arn", "")
-        snapshot = replace(
-            access,
-            provider=cast("ProviderName", envelope.provider),
-            key_id=envelope.key_id,
-            region=envelope.region or region_of(envelope.key_id) or region_of(key_arn),
-        )
-        if snapshot.provider != access.provider and not access.allowed_key_arns:
-            raise errors.KeyNotAllowedError(
-                f"The envelope's provider is '{snapshot.provider}', its slot's is"
-                f" '{access.provider}': if the slot was changed, name the keys of both in its"
-                " allowed_key_arns.",
-                slot=access.name,
-                key_id=envelope.key_id,
-            )
-        return snapshot
+def _context_for(slot: Slot, index_name: str, store: str) -> EncryptionContext | None:
+    return EncryptionContext(index_name, store) if slot.encryption_context else None
 
 
-def _store(client: "Client", config_location: StorageConfig | None, index_name: str) -> str:
-    """The daemon's name for the store. It says so in either answer."""
+def _find_store(client: "Client", config_location: StorageConfig | None, index_name: str) -> str:
+    """Returns the daemon's name for the store, which both results of a get contain."""
     try:
         return client.get_index_kms(config_location, index_name).store
     except EnvelopeNotFoundError as error:
         return error.store
 
 
-def _brought(kek: bytes | bytearray | None, index_name: str) -> bytes | bytearray:
+def _require_kek(kek: bytes | bytearray | None, index_name: str) -> bytes | bytearray:
     if kek is None:
         raise errors.KekRequiredError(
-            "Nobody keeps the index's KEK: its callers bring it with each request.",
+            "missing KEK: the index has provider 'none', whose KEK only its callers have; pass kek",
             index_name=index_name,
         )
     return kek
 
 
-def _refuse(kek: bytes | bytearray | None, index_name: str) -> None:
+def _reject_kek(kek: bytes | bytearray | None, index_name: str) -> None:
     if kek is not None:
         raise errors.KekNotAcceptedError(
-            "A provider has the index's KEK, so bring none: whose it would be isn't clear.",
+            "unexpected KEK: the provider holds the KEK of this index; omit kek",
             index_name=index_name,
         )
 
 
 @contextmanager
-def _telling(index_name: str, envelope: "EnvelopeLike | None" = None) -> Iterator[None]:
-    """Puts the index on a failure, and the envelope's slot and key where none is named yet."""
+def _annotate_errors(index_name: str, envelope: EnvelopeLike | None = None) -> Iterator[None]:
+    """Adds the index to errors, and the envelope's slot and key to those that name none."""
     try:
         yield
     except KekError as error:

@@ -1,4 +1,4 @@
-"""The registry's YAML file, which CyborgDB Service 0.18 reads as well.
+"""Reads the registry from YAML, in the format of CyborgDB Service 0.18.
 
     kms:
       registry:
@@ -7,8 +7,8 @@
           key_id: alias/${STAGE:-prod}
           region: us-east-1
 
-`${VAR}` and `${VAR:-default}` are taken from the environment, where an empty variable is an unset
-one, as CyborgDB Service has it (`cyborgdb_service/core/config_file.py`).
+`${VAR}` and `${VAR:-default}` are replaced from the environment. As in CyborgDB Service, an empty
+variable counts as unset (`cyborgdb_service/core/config_file.py`).
 """
 
 import os
@@ -36,17 +36,17 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 
 
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
-"""A key that is written and left empty, which YAML has as null, is as good as left out."""
+"""A key without a value, which is null in YAML, counts as absent."""
 
 
 def _not_empty(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if not patterns:
-        raise ValueError("allows no key: leave it out to allow any")
+        raise ValueError("allows no key: omit it to allow any")
     return patterns
 
 
 class _Entry(BaseModel):
-    """A slot as it is written."""
+    """A slot in the file."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -57,42 +57,43 @@ class _Entry(BaseModel):
     external_id: Text = ""
     role_session_name: Text = Field("", pattern=r"^([\w+=,.@-]{2,64})?$")
     endpoint_url: Text = Field("", pattern=r"^(https?://.+)?$")
-    bind: bool = False
+    encryption_context: bool = False
     allowed_key_arns: Annotated[tuple[str, ...], AfterValidator(_not_empty)] = ()
 
     @field_validator("role_arn")
     @classmethod
     def _is_role(cls, value: str) -> str:
         if value and not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/.+", value):
-            raise ValueError("write arn:aws:iam::ACCOUNT:role/NAME")
+            raise ValueError("not a role: use arn:aws:iam::ACCOUNT:role/NAME")
         return value
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.external_id and not self.role_arn:
-            raise ValueError("external_id means nothing without role_arn: give both, or neither")
+            raise ValueError("external_id requires role_arn: set both or neither")
         if self.region and region_of(self.key_id) not in {"", self.region}:
             raise ValueError(
-                f"key_id is in {region_of(self.key_id)}, region is {self.region}: make them agree"
+                f"key_id is in {region_of(self.key_id)}, but region is {self.region}: make them"
+                " agree"
             )
         slot = Slot("", "aws", self.key_id, allowed_key_arns=self.allowed_key_arns)
         if region_of(self.key_id) and ":alias/" not in self.key_id and not slot.allows(self.key_id):
-            raise ValueError("key_id is none of allowed_key_arns: add it there")
+            raise ValueError("key_id isn't in allowed_key_arns: add it")
         return self
 
 
 def read(path: Path) -> dict[str, Slot]:
-    """Raises `RegistryError`, naming every problem of the file, each with its slot."""
+    """Raises `RegistryError`, which lists every problem of the file with its slot."""
     slots: dict[str, Slot] = {}
     problems: list[str] = []
     for name, content in _entries(path).items():
         if not isinstance(name, str) or not name:
-            problems.append(f"slot {name!r}: its name must be a text: put it in quotes")
+            problems.append(f"slot {name!r}: the name isn't a string: quote it")
             continue
         unset: list[str] = []
         expanded = _expanded(content, unset)
         problems += [
-            f"slot '{name}': variable {variable} is not set: set it, or write"
+            f"slot '{name}': variable {variable} is not set: set it, or use"
             f" ${{{variable}:-default}}"
             for variable in unset
         ]
@@ -108,16 +109,16 @@ def read(path: Path) -> dict[str, Slot]:
 
 
 def _entries(path: Path) -> dict[Any, Any]:
-    problem = "has no kms.registry with a mapping of slots"
+    problem = "no slots found: add a mapping of slots under kms.registry"
     try:
         match load(path.read_bytes()):
             case {"kms": {"registry": dict(entries)}}:
                 return entries
     except OSError as error:
-        raise _error(path, [f"can't be read: {error.strerror}"]) from error
+        raise _error(path, [f"cannot read the file: {error.strerror}"]) from error
     except YamlError as error:
-        # Another problem may quote a value, which may be a secret of another section.
-        problem = error.problem if isinstance(error, StrictYamlError) else "is not YAML"
+        # Other problems can quote a value, which can be a secret of another section.
+        problem = error.problem if isinstance(error, StrictYamlError) else "invalid YAML"
         if error.line:
             problem = f"{problem} at line {error.line}"
     raise _error(path, [problem])
@@ -128,32 +129,31 @@ def _error(path: Path, problems: Sequence[str]) -> RegistryError:
 
 
 def _expanded(node: Any, unset: list[str]) -> Any:
-
-    def value(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         name, default = match.groups()
         found = os.environ.get(name) or default
         if found is None:
             unset.append(name)
-            return match[0]  # as good as any value, so that only what is wrong is told
+            return match[0]  # any value will do: the problem is already recorded
         return found
 
     match node:
         case str():
-            return _VARIABLE.sub(value, node)
+            return _VARIABLE.sub(replacement, node)
         case dict():
-            return {key: _expanded(it, unset) for key, it in node.items()}
+            return {key: _expanded(value, unset) for key, value in node.items()}
         case list():
-            return [_expanded(it, unset) for it in node]
+            return [_expanded(item, unset) for item in node]
     return node
 
 
 def _problems(error: ValidationError, entry: Any) -> Iterator[str]:
     if not isinstance(entry, dict):
-        yield "must be a mapping of provider, key_id and so on"
+        yield "not a mapping: use keys such as provider and key_id"
         return
     for problem in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"])
         text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            text = f"is no key of a slot: write {', '.join(_Entry.model_fields)}"
+            text = f"unknown key: use {', '.join(_Entry.model_fields)}"
         yield f"{key}: {text}" if key else text

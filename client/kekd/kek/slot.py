@@ -10,16 +10,16 @@ from kekd.kek.key_pattern import is_arn, is_key_arn, may_match, partial_arn
 
 ProviderName: TypeAlias = Literal["aws", "aws-kms"]
 
-_NOT_IN_A_SESSION_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
-_MOST_SESSION_NAME: Final = 64
+_FORBIDDEN_IN_SESSION_NAME: Final = re.compile(r"[^\w+=,.@-]", re.ASCII)
+_MAX_SESSION_NAME: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Which key wraps, and how to be let in to it.
+    """The key that wraps KEKs, and how to access it.
 
-    The first four say what an envelope remembers; the others are looked up in the registry whenever
-    a KEK is opened, so that they can change without a rotation.
+    Envelopes record the first four fields. The others are looked up in the registry whenever a KEK
+    is unwrapped, so that they can change without a rotation.
     """
 
     name: str
@@ -27,30 +27,30 @@ class Slot:
     key_id: str
     """`aws-kms`: id, ARN or alias of a KMS key. `aws`: name or ARN of a secret."""
     region: str = ""
-    """Empty for boto3's default."""
+    """AWS region. Empty for boto3's default."""
     role_arn: str = ""
-    """Role to assume, in the account that owns the key; empty to use the process's credentials."""
+    """Role to assume in the account that owns the key. Empty to use the process's credentials."""
     external_id: str = ""
-    """What that role's trust policy asks for
+    """External id that the role's trust policy requires
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html)."""
     role_session_name: str = ""
-    """What that account's CloudTrail shows; empty for `kekd-<slot>`."""
+    """Session name in the CloudTrail of that account. Empty for `kekd-<slot>`."""
     endpoint_url: str = ""
-    """Where to find AWS, STS included; empty for the real one, or boto3's AWS_ENDPOINT_URL."""
-    bind: bool = False
+    """URL of AWS, including STS. Empty for AWS's own, or boto3's AWS_ENDPOINT_URL."""
+    encryption_context: bool = False
     """Whether new wraps are bound to their index and store."""
     allowed_key_arns: tuple[str, ...] = ()
-    """Patterns, such as `arn:aws:kms:us-east-1:111122223333:key/*`, for the keys that may be used,
-    whatever an envelope says; empty for any."""
+    """Patterns for the ARNs of the keys that may be used, even if an envelope names another key.
+    For example `arn:aws:kms:us-east-1:111122223333:key/*`. Empty for any key."""
 
     @property
     def session_name(self) -> str:
         name = self.role_session_name or f"kekd-{self.name}"
-        return _NOT_IN_A_SESSION_NAME.sub("-", name)[:_MOST_SESSION_NAME]
+        return _FORBIDDEN_IN_SESSION_NAME.sub("-", name)[:_MAX_SESSION_NAME]
 
     @property
     def access(self) -> tuple[str, ...]:
-        """How AWS is reached: slots where this is equal can share a client."""
+        """How AWS is accessed. Slots with equal values can share a client."""
         role = (self.role_arn, self.external_id, self.session_name) if self.role_arn else ()
         return (self.region or region_of(self.key_id), self.endpoint_url, *role)
 
@@ -58,44 +58,45 @@ class Slot:
         patterns = self.allowed_key_arns
         return not patterns or any(fnmatchcase(key_arn, pattern) for pattern in patterns)
 
-    def allowed(self, key_arn: str) -> str:
-        """Raises `KeyNotAllowedError`."""
+    def require_allowed(self, key_arn: str) -> str:
+        """Returns `key_arn`. Raises `KeyNotAllowedError`."""
         if not self.allows(key_arn):
             raise self._not_allowed(key_arn)
         return key_arn
 
     def check_key(self) -> None:
-        """Raises `KeyNotAllowedError` if the text of `key_id` already says that AWS needn't be
-        asked: `allowed` decides once the ARN is known.
+        """Raises `KeyNotAllowedError` if no pattern can match `key_id`, without calling AWS.
+
+        `require_allowed` decides once the ARN is known.
         """
         key, patterns = self.key_id, self.allowed_key_arns
         if is_key_arn(key):
-            self.allowed(key)
+            self.require_allowed(key)
         elif patterns:
             arn = partial_arn(self.provider, key, self.region)
             if not any(may_match(arn, pattern) for pattern in patterns):
                 raise self._not_allowed(key)
 
-    def _not_allowed(self, key: str) -> KeyNotAllowedError:
-        return KeyNotAllowedError(
-            "This isn't among the slot's allowed_key_arns: add it there, if it may be used.",
-            slot=self.name,
-            key_id=key,
-        )
-
     def check_region(self, key: str) -> None:
-        """Raises `RegionMismatchError` if a key or secret is an ARN of another region."""
+        """Raises `RegionMismatchError` if `key` is an ARN of another region than the slot's."""
         if self.region and region_of(key) not in {"", self.region}:
             raise RegionMismatchError(
-                f"The key is in {region_of(key)}, and {self.region} is asked for it: make region"
-                " and key agree.",
+                f"cannot use key: it is in {region_of(key)}, but the region is {self.region}; make"
+                " them agree",
                 slot=self.name,
                 key_id=key,
             )
 
+    def _not_allowed(self, key: str) -> KeyNotAllowedError:
+        return KeyNotAllowedError(
+            "cannot use key: it isn't in the slot's allowed_key_arns; add it if it may be used",
+            slot=self.name,
+            key_id=key,
+        )
+
 
 def region_of(key_id: str) -> str:
-    """The region that an ARN names; empty if `key_id` isn't an ARN.
+    """Returns the region of an ARN, or an empty string if `key_id` isn't an ARN.
 
     arn:partition:service:region:account:resource
     (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html)

@@ -1,20 +1,18 @@
-"""Envelopes and what they hold, and new wraps that are opened before they are believed."""
+"""Wraps KEKs and makes envelopes of them."""
 
 import hmac
 import time
-from typing import TYPE_CHECKING
 
-from kekd._models import KMSBlob
+from kekd._models import EnvelopeLike, KMSBlob
 from kekd.kek import errors
 from kekd.kek.encryption_context import EncryptionContext
-from kekd.kek.provider import Provider, Wrapped, scrub
+from kekd.kek.provider import Provider, Rewrapper, Wrapped, scrub
 from kekd.kek.slot import Slot
 
-if TYPE_CHECKING:
-    from kekd._models import EnvelopeLike
 
-
-def new_envelope(slot: Slot, wrapped: Wrapped, binding: EncryptionContext | None) -> KMSBlob:
+def make_envelope(
+    slot: Slot, wrapped: Wrapped, encryption_context: EncryptionContext | None
+) -> KMSBlob:
     return KMSBlob(
         kms_name=slot.name,
         provider=slot.provider,
@@ -23,29 +21,50 @@ def new_envelope(slot: Slot, wrapped: Wrapped, binding: EncryptionContext | None
         wrapped_kek=wrapped.wrapped_kek,
         created_at=int(time.time()),
         key_arn=wrapped.key_arn,
-        binding=str(binding) if binding else "",
+        binding=str(encryption_context) if encryption_context else "",
     )
 
 
-def wrapped_of(envelope: "EnvelopeLike") -> Wrapped:
+def wrapped_of(envelope: EnvelopeLike) -> Wrapped:
     return Wrapped(envelope.wrapped_kek, getattr(envelope, "key_arn", ""))
 
 
 def is_older(envelope: KMSBlob, seconds: float | None) -> bool:
-    """Whether it was made more seconds ago, or doesn't say when; never without a number."""
+    """Whether the envelope is older than that, or of unknown age. False without a limit."""
     if seconds is None:
         return False
     return not envelope.created_at or envelope.created_at < time.time() - seconds
 
 
-def wrap_and_verify(kek: bytearray, target: Provider, binding: EncryptionContext | None) -> Wrapped:
+def wrap_and_verify(
+    kek: bytearray, target: Provider, encryption_context: EncryptionContext | None
+) -> Wrapped:
+    """Wraps a KEK and checks that it unwraps to the same bytes. Overwrites `kek`."""
     try:
-        wrapped = target.wrap(kek, binding)
-        again = target.unwrap(wrapped, binding)
-        same = hmac.compare_digest(kek, again)
-        scrub(again)
+        wrapped = target.wrap(kek, encryption_context)
+        unwrapped = target.unwrap(wrapped, encryption_context)
+        is_same = hmac.compare_digest(kek, unwrapped)
+        scrub(unwrapped)
     finally:
         scrub(kek)
-    if not same:
-        raise errors.UnwrapError("The new wrap opens to another KEK, so nothing was stored.")
+    if not is_same:
+        raise errors.UnwrapError(
+            "cannot use the new wrap: it unwraps to another KEK; nothing was stored, check the"
+            " provider"
+        )
     return wrapped
+
+
+def rewrap(
+    wrapped: Wrapped,
+    context: EncryptionContext | None,
+    source: Provider,
+    target: Provider,
+    new_context: EncryptionContext | None,
+) -> Wrapped:
+    """Wraps a wrapped KEK under another key, inside the provider if it can."""
+    if isinstance(source, Rewrapper):
+        rewrapped = source.rewrap(wrapped, context, target, new_context)
+        if rewrapped is not None:
+            return rewrapped
+    return wrap_and_verify(source.unwrap(wrapped, context), target, new_context)

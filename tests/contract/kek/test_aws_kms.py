@@ -263,7 +263,9 @@ class TestRewrap:
 
     def test_one_re_encrypt_does_it(self, aws: Aws, provider: Provider) -> None:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
-        target = provider(aws.slot("new", "aws-kms", aws.new_alias(aws.new_key()), bind=True))
+        target = provider(
+            aws.slot("new", "aws-kms", aws.new_alias(aws.new_key()), encryption_context=True)
+        )
         wrapped = source.wrap(KEK, None)
         calls = calls_of(aws.kms)
         assert source.rewrap(wrapped, None, target, MINE)

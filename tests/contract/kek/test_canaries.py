@@ -14,7 +14,7 @@ from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidKekError, KekError
-from kekd.kek.provider import checked, scrub
+from kekd.kek.provider import require_kek_bytes, scrub
 from tests.fixtures.kms import Aws
 from tests.unit.kek.chains import chain
 
@@ -167,14 +167,14 @@ def test_no_failure_tells_it(
 
 @pytest.mark.parametrize("size", [0, 1, 16, 31, 33, 64])
 def test_another_size_is_no_kek(size: int) -> None:
-    with pytest.raises(InvalidKekError, match=f"32 bytes, and this has {size}"):
-        checked(bytes(size))
+    with pytest.raises(InvalidKekError, match=f"expected 32 bytes, got {size}"):
+        require_kek_bytes(bytes(size))
 
 
 @pytest.mark.parametrize("kek", ["k" * 32, memoryview(bytes(32)), [0] * 32, 32, None])
 def test_another_type_is_no_kek(kek: Any) -> None:
-    with pytest.raises(InvalidKekError, match=f"this is a {type(kek).__name__}"):
-        checked(kek)
+    with pytest.raises(InvalidKekError, match=f"expected 32 bytes, got {type(kek).__name__}"):
+        require_kek_bytes(kek)
 
 
 @pytest.mark.parametrize("make", [kms_of, secrets_of])

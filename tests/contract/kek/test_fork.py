@@ -81,11 +81,11 @@ def test_no_child_gets_the_kek_that_another_asked_for(
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_child_does_not_wait_for_a_turn_that_a_thread_of_its_parent_was_given() -> None:
     registry = Registry({}, max_rate=100)
-    with registry._providers._pace._lock:
+    with registry._providers._rate_limiter._lock:
         child = os.fork()
         if not child:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout has its own
             signal.alarm(10)
-            registry._providers._pace.wait()
+            registry._providers._rate_limiter.wait()
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

@@ -432,7 +432,7 @@ def test_a_keyring_drops_a_kek_as_soon_as_its_envelope_changes(scripted: Scripte
         keyring.kek("i")
         assert registry.count == 2
         scripted.watch().change("i")
-        eventually(lambda: list(keyring._keks) == ["j"])
+        eventually(lambda: list(keyring._cache._entries) == ["j"])
         scripted.version = 2
         keyring.kek("i")
         assert registry.count == 3

@@ -52,11 +52,11 @@ def slots(aws_endpoint: str) -> dict[str, Slot]:
     where |= {"aws_access_key_id": key_id, "aws_secret_access_key": secret}
     aws = Aws(aws_endpoint, boto3.client("kms", **where), boto3.client("secretsmanager", **where))
     slots = []
-    for prefix, bind in (("", False), ("other-", False), ("bound-", True)):
+    for prefix, is_bound in (("", False), ("other-", False), ("bound-", True)):
         alias = aws.new_alias(aws.new_key())
         slots += [
-            aws.slot(f"{prefix}aws", "aws", aws.new_secret(), bind=bind),
-            aws.slot(f"{prefix}aws-kms", "aws-kms", alias, bind=bind),
+            aws.slot(f"{prefix}aws", "aws", aws.new_secret(), encryption_context=is_bound),
+            aws.slot(f"{prefix}aws-kms", "aws-kms", alias, encryption_context=is_bound),
         ]
     return {slot.name: slot for slot in slots}
 

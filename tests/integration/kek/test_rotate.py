@@ -245,11 +245,11 @@ class Lying:
     def __init__(self, slot: Slot) -> None:
         self._honest = AwsSecrets(slot, timeout=5)
 
-    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
-        return self._honest.wrap(os.urandom(len(kek)), binding)
+    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+        return self._honest.wrap(os.urandom(len(kek)), encryption_context)
 
-    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
-        return self._honest.unwrap(wrapped, binding)
+    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
+        return self._honest.unwrap(wrapped, encryption_context)
 
     def describe(self) -> KeyDescription:
         return self._honest.describe()
@@ -265,7 +265,7 @@ def test_a_wrap_that_opens_to_another_kek_is_not_stored(
 
     lying = Registry(registry.slots, provider=provider)
     for dry_run in (True, False):
-        with pytest.raises(UnwrapError, match="opens to another KEK") as refused:
+        with pytest.raises(UnwrapError, match="unwraps to another KEK") as refused:
             lying.rotate("i", "other-aws", client=client, dry_run=dry_run)
         assert refused.value.index_name == "i"
     assert client.get_index_kms(None, "i").etag == old.etag
@@ -356,7 +356,7 @@ def test_an_envelope_does_not_drift_from_the_slot_that_made_it(
     [
         ({"key_id": "secret-x"}, ["key_id"]),
         ({"region": "eu-central-1"}, ["region"]),
-        ({"bind": True}, ["binding"]),
+        ({"encryption_context": True}, ["binding"]),
         ({"provider": "aws-kms"}, ["provider"]),
         ({"key_id": "secret-x", "region": "eu-central-1"}, ["key_id", "region"]),
         ({"role_session_name": "somebody", "allowed_key_arns": ("*",)}, []),
@@ -381,7 +381,7 @@ def test_what_provision_and_rotate_answer_with_has_not_drifted(
 
 
 @pytest.mark.parametrize(
-    ("slot", "bind", "drifted"),
+    ("slot", "is_bound", "drifted"),
     [
         ("aws", False, []),
         ("aws", True, ["binding"]),
@@ -390,10 +390,10 @@ def test_what_provision_and_rotate_answer_with_has_not_drifted(
     ],
 )
 def test_an_envelope_of_cyborgdb_core_lacks_what_kekd_adds(
-    registry: Registry, client: kekd.Client, slot: str, bind: bool, drifted: list[str]
+    registry: Registry, client: kekd.Client, slot: str, is_bound: bool, drifted: list[str]
 ) -> None:
     envelope = registry.provision("i", slot, client=client)[1]
-    registry.slots[slot] = replace(registry.slots[slot], bind=bind)
+    registry.slots[slot] = replace(registry.slots[slot], encryption_context=is_bound)
     names = ("kms_name", "provider", "key_id", "region", "wrapped_kek")
     theirs = cyborgdb_core.KMSBlob(**{name: getattr(envelope, name) for name in names})
     assert [line.split(" ")[0] for line in registry.drift("i", theirs)] == drifted
@@ -450,7 +450,7 @@ def test_where_it_may_not_be_asked_what_an_alias_stands_for_drift_says_so(
 def test_a_registry_notices_that_an_alias_was_pointed_at_another_key(
     aws: Aws, registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kekd.kek.providers._ALIAS_SECONDS", 0.0)
+    monkeypatch.setattr("kekd.kek.providers._ALIAS_TTL", 0.0)
     _, envelope = registry.provision("i", "aws-kms", client=client)
     assert registry.drift("i", envelope) == []
     aws.kms.update_alias(AliasName=envelope.key_id, TargetKeyId=aws.new_key())

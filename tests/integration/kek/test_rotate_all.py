@@ -152,7 +152,7 @@ def test_it_goes_on_past_failures_and_says_what_failed(
     failed = {tampered: TamperedError, orphaned: SlotNotFoundError}
     assert outcomes(rotations) == dict.fromkeys(names, "rotated") | failed
     reasons = {it.index_name: str(it.error) for it in rotations if isinstance(it, Failure)}
-    assert "doesn't open" in reasons[tampered]
+    assert "cannot unwrap KEK" in reasons[tampered]
     assert "'gone'" in reasons[orphaned]
     assert all(f"index '{name}'" in reason for name, reason in reasons.items())
 

@@ -270,7 +270,7 @@ def test_half_of_the_credentials_are_none(
 
 
 def test_without_a_region_it_says_so(nothing_configured: None) -> None:
-    with pytest.raises(errors.RegionMismatchError, match="write one into the slot") as caught:
+    with pytest.raises(errors.RegionMismatchError, match="set region in the slot") as caught:
         AwsKms(Slot("prod", "aws-kms", "alias/prod"), timeout=5)
     assert caught.value.code == "NoRegionError"
 

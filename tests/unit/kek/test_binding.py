@@ -37,7 +37,7 @@ def test_its_own_index_and_store_is_what_is_expected(stores: list[str]) -> None:
 
 
 def test_another_index_is_refused() -> None:
-    with pytest.raises(WrongContextError, match="another index"):
+    with pytest.raises(WrongContextError, match="wrapped for index 'mine'"):
         EncryptionContext.expected("yours", ["default"], RECORDED)
 
 
@@ -63,5 +63,5 @@ def test_another_store_is_refused() -> None:
     ids=range(10),
 )
 def test_what_kekd_does_not_make_is_refused(recorded: str) -> None:
-    with pytest.raises(WrongContextError, match="isn't one that kekd makes"):
+    with pytest.raises(WrongContextError, match="kekd didn't write it"):
         EncryptionContext.expected("mine", [], recorded)

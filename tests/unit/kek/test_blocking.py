@@ -27,5 +27,5 @@ USES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_async_client_is_refused_with_what_to_pass(use: Callable[[Any], Any]) -> None:
-    with pytest.raises(TypeError, match=r"must be a kekd\.Client, not AsyncClient: .* Pass kekd\."):
+    with pytest.raises(TypeError, match=r"AsyncClient doesn't block; pass a kekd\.Client"):
         use(kekd.AsyncClient("unix:/nowhere"))

@@ -25,10 +25,10 @@ class FakeKms:
         self.rotation: int | KekError | None = None
         self.asked = 0
 
-    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
         raise NotImplementedError
 
     def describe(self) -> KeyDescription:
@@ -129,11 +129,11 @@ def test_missing_permissions_are_a_line_each_and_no_problem(keys: Keys) -> None:
         assert keys.states.problems(envelope(key)) == []
     described, rotated = sorted(keys.states.unseen)[::-1]
     assert described == (
-        "can't see whether these keys are disabled, pending deletion or rotated: allow"
+        "cannot check whether these keys are disabled, pending deletion or rotated: allow"
         f" kms:DescribeKey: {OTHER}"
     )
     assert rotated == (
-        f"can't see when these keys were rotated: allow kms:ListKeyRotations: {KEY}, third"
+        f"cannot check when these keys were rotated: allow kms:ListKeyRotations: {KEY}, third"
     )
 
 
@@ -160,7 +160,7 @@ def test_kms_itself_tells(aws: Aws) -> None:
     assert problem.startswith("was wrapped on 1970-01-01")
     gone = f"{new[:-4]}0000"
     (problem,) = states.problems(envelope(gone))
-    assert problem == f"its key {gone} isn't there any more"
+    assert problem == f"its key {gone} doesn't exist any more"
 
 
 def test_secret_that_is_to_be_deleted_is_told(aws: Aws) -> None:

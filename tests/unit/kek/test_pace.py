@@ -96,13 +96,13 @@ def test_without_a_rate_all_pass(monkeypatch: pytest.MonkeyPatch, rate: float | 
 def test_waiting_for_a_turn_is_not_trying(aws_credentials: dict[str, str]) -> None:
     kms = boto3.client("kms", region_name="us-east-1")
     pace = RateLimiter(5)
-    provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, pace=pace, client=kms)
+    provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, rate_limiter=pace, client=kms)
     for _ in range(5):  # others have a second's worth of turns
-        pace._next += pace._interval
+        pace._next_turn += pace._interval
     with Stubber(kms) as stub:
         stub.add_client_error("describe_key", "ThrottlingException", http_status_code=400)
         stub.add_response(
             "describe_key", {"KeyMetadata": {"KeyId": "k", "Arn": ARN, "Enabled": True}}
         )
-        pace._next += time.monotonic()
+        pace._next_turn += time.monotonic()
         assert provider.describe().arn == ARN

@@ -46,10 +46,10 @@ def test_patterns_say_which_keys_may_be_used(
     slot = replace(SLOT, allowed_key_arns=patterns)
     assert slot.allows(key_arn) is allowed
     if allowed:
-        assert slot.allowed(key_arn) == key_arn
+        assert slot.require_allowed(key_arn) == key_arn
     else:
         with pytest.raises(KeyNotAllowedError, match="allowed_key_arns"):
-            slot.allowed(key_arn)
+            slot.require_allowed(key_arn)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from kekd.kek import Keyring
+from kekd.kek import Keyring, key_cache
 from kekd.kek import keyring as module
 from tests.unit.kek_keyring.fakes import TTL, Backend, BlockingAsyncKeyring, Clock, OpenKeyring
 
@@ -21,6 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The keyring's own; the threads that wait for something keep the real one."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(key_cache, "time", clock)
     return clock
 
 

@@ -66,10 +66,10 @@ class Backend:
             raise self.failure
         return KMSBlob("prod", self.provider, "key", wrapped_kek=index_name.encode())
 
-    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
+    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:  # noqa: ARG002
+    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:  # noqa: ARG002
         if self.failure:
             raise self.failure
         self.keks.append(bytearray(kek_of(wrapped.wrapped_kek.decode())))

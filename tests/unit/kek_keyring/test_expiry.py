@@ -124,7 +124,7 @@ def test_a_kek_that_nobody_asks_for_is_overwritten_when_its_ttl_ends(
         keyring.kek(name)
     assert not any(map(is_scrubbed, backend.keks))
     eventually(lambda: all(map(is_scrubbed, backend.keks)))
-    assert not keyring._keks
+    assert not keyring._cache._entries
     assert backend.loads == ["i", "j"], "none was renewed"
 
 

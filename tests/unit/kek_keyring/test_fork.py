@@ -17,6 +17,7 @@ PROLOGUE = """
 import asyncio, os, signal, sys, threading
 from kekd.errors import UnavailableError
 from kekd.kek import AsyncKeyring, Keyring
+from kekd.kek import key_cache
 from kekd.kek import keyring as module
 from tests.patience import eventually
 from tests.unit.kek_keyring.fakes import Backend, Clock, is_idle, is_scrubbed, kek_of
@@ -74,7 +75,7 @@ forked(use)
 """
 
 RENEWING = """
-clock = module.time = Clock()
+clock = key_cache.time = module.time = Clock()
 keyring = Keyring(backend.registry, backend.client, ttl=100)
 keyring.kek("i")
 backend.hold()
@@ -100,12 +101,12 @@ def use():
     assert keyring.kek("i") == kek_of("i")
     assert keyring.kek("j") == kek_of("j")
 
-with keyring._lock:
+with keyring._cache.lock:
     forked(use)
 """
 
 DOWN = """
-clock = module.time = Clock()
+clock = key_cache.time = module.time = Clock()
 keyring = Keyring(backend.registry, backend.client, ttl=100)
 keyring.kek("i")
 

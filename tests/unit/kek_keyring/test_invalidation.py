@@ -73,7 +73,7 @@ def test_a_load_that_was_running_is_not_kept_but_answers_who_waits_for_it(
             keyring.invalidate("i")
         backend.let_go()
         assert waiter.result() == kek_of("i")
-    assert not keyring._keks
+    assert not keyring._cache._entries
     assert is_scrubbed(backend.keks[0])
     keyring.kek("i")
     assert len(backend.loads) == 2
@@ -111,7 +111,7 @@ def test_a_renewal_that_was_running_is_not_kept(
     keyring.invalidate("i")
     backend.let_go()
     eventually(lambda: len(backend.keks) == 2 and is_scrubbed(backend.keks[1]))
-    assert not keyring._keks
+    assert not keyring._cache._entries
 
 
 @pytest.mark.parametrize("failure", [AccessDeniedError("no"), UnavailableError("down")])

@@ -11,7 +11,7 @@ def test_the_longest_kept_makes_room(backend: Backend, open_keyring: OpenKeyring
     keyring = open_keyring(max_entries=3)
     for name in "abcde":
         assert keyring.kek(name) == kek_of(name)
-    assert list(keyring._keks) == list("cde")
+    assert list(keyring._cache._entries) == list("cde")
     assert [is_scrubbed(kek) for kek in backend.keks] == [True, True, False, False, False]
 
 
@@ -42,7 +42,7 @@ def test_a_kek_of_provider_none_is_asked_of_its_caller_each_time(
             keyring.kek("i")
         assert caught.value.index_name == "i"
         assert len(backend.loads) == loads
-    assert not keyring._keks
+    assert not keyring._cache._entries
 
 
 def test_what_is_handed_out_is_a_copy(backend: Backend, keyring: Keyring) -> None:
@@ -55,7 +55,7 @@ def test_what_is_handed_out_is_a_copy(backend: Backend, keyring: Keyring) -> Non
 
 def test_a_keyring_shows_no_kek(keyring: Keyring) -> None:
     kek = keyring.kek("i")
-    shown = f"{keyring!r} {vars(keyring)!r} {keyring._keks!r}"
+    shown = f"{keyring!r} {vars(keyring)!r} {keyring._cache._entries!r}"
     assert kek.hex() not in shown
     assert repr(kek)[2:-1] not in shown
 

@@ -23,7 +23,7 @@ before it is let go."""
 
 def in_threads(backend: Backend, callers: int) -> list[bytes | BaseException]:
     keyring = Keyring(backend.registry, backend.client)
-    join, joined = keyring._load, list[int]()
+    join, joined = keyring._join_load, list[int]()
     answers: list[bytes | BaseException] = []
 
     def counted(index_name: str) -> tuple[Future[bytes], bool]:
@@ -37,7 +37,7 @@ def in_threads(backend: Backend, callers: int) -> list[bytes | BaseException]:
         except Exception as error:  # noqa: BLE001  (it is what the caller was told)
             answers.append(error)
 
-    keyring._load = counted  # type: ignore[method-assign]
+    keyring._join_load = counted  # type: ignore[method-assign]
     threads = [threading.Thread(target=call) for _ in range(callers)]
     for thread in threads:
         thread.start()
@@ -101,7 +101,7 @@ def test_who_finds_nothing_just_before_a_load_ends_makes_no_other(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyring = Keyring(backend.registry, backend.client)
-    look = keyring._kept
+    look = keyring._cached
 
     def look_and_be_overtaken(index_name: str) -> bytes | None:
         found = look(index_name)
@@ -111,7 +111,7 @@ def test_who_finds_nothing_just_before_a_load_ends_makes_no_other(
         other.join()
         return found
 
-    monkeypatch.setattr(keyring, "_kept", look_and_be_overtaken)
+    monkeypatch.setattr(keyring, "_cached", look_and_be_overtaken)
     assert keyring.kek("i") == kek_of("i")
     assert backend.loads == ["i"]
 
@@ -131,11 +131,11 @@ def test_one_index_does_not_wait_for_another(backend: Backend, keyring: Keyring)
 
 def test_ctrl_c_of_one_is_not_that_of_those_who_wait(backend: Backend) -> None:
     keyring = Keyring(backend.registry, backend.client)
-    load, is_ours = keyring._load("i")
+    load, is_ours = keyring._join_load("i")
     assert is_ours
     with ThreadPoolExecutor(3) as threads:
         waiting = [threads.submit(keyring.kek, "i") for _ in range(3)]
         backend.interrupt = True
         with pytest.raises(KeyboardInterrupt):
-            keyring._run("i", load)
-        assert [it.result(PATIENCE) for it in waiting] == [kek_of("i")] * 3
+            keyring._run_load("i", load)
+        assert [call.result(PATIENCE) for call in waiting] == [kek_of("i")] * 3

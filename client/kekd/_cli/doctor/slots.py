@@ -9,7 +9,7 @@ from kekd.kek.errors import KekError, MissingDependencyError, RegistryError
 
 
 def check(file: Path, index_name: str, store: str) -> Iterator[Finding]:
-    """Wraps a new KEK under each slot; slots with `bind` bind it to that index and store."""
+    """Wraps a KEK under each slot, bound to the index and store if the slot says so."""
     try:
         registry = Registry.from_yaml(file)
     except RegistryError as error:

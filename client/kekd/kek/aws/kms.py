@@ -1,4 +1,4 @@
-"""Provider `aws-kms`: the key stays in AWS KMS, which wraps and unwraps."""
+"""Provider `aws-kms`: AWS KMS wraps and unwraps with a key that never leaves it."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +14,14 @@ from kekd.kek.errors import (
     UnwrapError,
     WrongKeyError,
 )
-from kekd.kek.provider import KEK_BYTES, KeyDescription, Provider, Wrapped, checked, scrub
+from kekd.kek.provider import (
+    KEK_BYTES,
+    KeyDescription,
+    Provider,
+    Wrapped,
+    require_kek_bytes,
+    scrub,
+)
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 from kekd_common.limits import MAX_WRAPPED_KEK_BYTES
@@ -22,8 +29,8 @@ from kekd_common.limits import MAX_WRAPPED_KEK_BYTES
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
 
-_ANOTHER_KEY: Final = (AccessDeniedError, KeyNotFoundError, WrongKeyError)
-_ONE_OF_TWO_KEYS: Final = (
+_OTHER_KEY_ERRORS: Final = (AccessDeniedError, KeyNotFoundError, WrongKeyError)
+_SOURCE_OR_TARGET_ERRORS: Final = (
     AccessDeniedError,
     KeyDisabledError,
     KeyNotFoundError,
@@ -33,11 +40,11 @@ _ONE_OF_TWO_KEYS: Final = (
 
 
 class AwsKms:
-    """kms.Encrypt and kms.Decrypt, always with a KeyId: without one, KMS opens what any key of the
-    account wrapped (https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html).
+    """Calls kms.Encrypt and kms.Decrypt.
 
-    An alias can be pointed at another key. So the ARN that Encrypt answers with is kept, and passed
-    to Decrypt.
+    Always passes a KeyId to Decrypt: without one, KMS uses any key of the account
+    (https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html). Because an alias can
+    later point to another key, envelopes record the ARN that Encrypt returns, and Decrypt gets it.
     """
 
     def __init__(
@@ -45,151 +52,152 @@ class AwsKms:
         slot: Slot,
         *,
         timeout: float,
-        pace: RateLimiter | None = None,
+        rate_limiter: RateLimiter | None = None,
         client: "KMSClient | None" = None,
     ) -> None:
-        """`timeout` is the seconds in which a request may be repeated. Without a client, one is
-        made for the slot.
+        """`timeout` is the number of seconds in which a request may be retried.
 
-        Raises `KeyNotAllowedError`, and `RegionMismatchError` if the slot's key is an ARN of
-        another region than the slot's.
+        Without `client`, creates one for the slot. Raises `KeyNotAllowedError`, and
+        `RegionMismatchError` if the key's ARN is in another region than the slot.
         """
         slot.check_key()
         slot.check_region(slot.key_id)
         self.slot = slot
-        self._request = session.Requests(slot, timeout, pace or RateLimiter(None))
+        self._request = session.Requests(slot, timeout, rate_limiter or RateLimiter(None))
         self._kms: KMSClient = client or session.connect("kms", slot, timeout)
 
-    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
-        answer = self._request(
+    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+        response = self._request(
             self._kms.encrypt,
             "KeyId",
             "CiphertextBlob",
             KeyId=self.slot.key_id,
-            Plaintext=checked(kek),
-            EncryptionContext=_context(binding),
+            Plaintext=require_kek_bytes(kek),
+            EncryptionContext=_pairs(encryption_context),
         )
-        return Wrapped(answer["CiphertextBlob"], self.slot.allowed(answer["KeyId"]))
+        return Wrapped(response["CiphertextBlob"], self.slot.require_allowed(response["KeyId"]))
 
-    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
         key = self._key_of(wrapped)
         try:
-            return self._decrypted(key, wrapped, binding)
-        except _ANOTHER_KEY as error:
+            return self._unwrap_with(key, wrapped, encryption_context)
+        except _OTHER_KEY_ERRORS as error:
             if key == self.slot.key_id:
                 raise
-            # Somebody who doesn't know of key_arn may have wrapped anew and left it as it was.
+            # A writer that doesn't know key_arn may have rewrapped the KEK and kept the old one.
             try:
-                return self._decrypted(self.slot.key_id, wrapped, binding)
+                return self._unwrap_with(self.slot.key_id, wrapped, encryption_context)
             except KekError:
                 raise error from None
 
-    def _decrypted(
-        self, key: str, wrapped: Wrapped, binding: EncryptionContext | None
+    def _unwrap_with(
+        self, key: str, wrapped: Wrapped, encryption_context: EncryptionContext | None
     ) -> bytearray:
-        key_arn, opened = self._decrypt(key, wrapped, binding)
+        key_arn, kek = self._decrypt(key, wrapped, encryption_context)
         try:
-            self.slot.allowed(key_arn)
-            if len(opened) != KEK_BYTES:
+            self.slot.require_allowed(key_arn)
+            if len(kek) != KEK_BYTES:
                 raise UnwrapError(
-                    f"What was wrapped hasn't a KEK's {KEK_BYTES} bytes: restore the envelope.",
+                    f"cannot unwrap KEK: plaintext isn't {KEK_BYTES} bytes; restore the envelope",
                     slot=self.slot.name,
                     key_id=key,
                 )
         except KekError:
-            scrub(opened)
+            scrub(kek)
             raise
-        return opened
+        return kek
 
     def _decrypt(
-        self, key: str, wrapped: Wrapped, binding: EncryptionContext | None
+        self, key: str, wrapped: Wrapped, encryption_context: EncryptionContext | None
     ) -> tuple[str, bytearray]:
-        """Which key opened it, and what was in it. Checks nothing, so that no failure's traceback
-        holds the answer.
+        """Returns the ARN of the key and the plaintext.
+
+        Raises nothing itself, so that no traceback refers to the response.
         """
-        answer = self._request(
+        response = self._request(
             self._kms.decrypt,
             "KeyId",
             "Plaintext",
             KeyId=key,
             CiphertextBlob=wrapped.wrapped_kek,
-            EncryptionContext=_context(binding),
+            EncryptionContext=_pairs(encryption_context),
         )
-        return answer["KeyId"], bytearray(answer["Plaintext"])
+        return response["KeyId"], bytearray(response["Plaintext"])
 
     def rewrap(
         self,
         wrapped: Wrapped,
-        binding: EncryptionContext | None,
+        encryption_context: EncryptionContext | None,
         target: Provider,
-        bound_to: EncryptionContext | None,
+        new_context: EncryptionContext | None,
     ) -> Wrapped | None:
-        """By kms.ReEncrypt, where the same client reaches both keys and is allowed to
+        """Calls kms.ReEncrypt if the same client can access both keys
         (https://docs.aws.amazon.com/kms/latest/APIReference/API_ReEncrypt.html).
         """
         if not isinstance(target, AwsKms) or target.slot.access != self.slot.access:
             return None
         try:
-            answer = self._request(
+            response = self._request(
                 self._kms.re_encrypt,
                 "KeyId",
                 "SourceKeyId",
                 "CiphertextBlob",
                 SourceKeyId=self._key_of(wrapped),
                 CiphertextBlob=wrapped.wrapped_kek,
-                SourceEncryptionContext=_context(binding),
+                SourceEncryptionContext=_pairs(encryption_context),
                 DestinationKeyId=target.slot.key_id,
-                DestinationEncryptionContext=_context(bound_to),
+                DestinationEncryptionContext=_pairs(new_context),
             )
-        except _ONE_OF_TWO_KEYS:
-            return None  # and then unwrap or wrap says which key it is
-        self.slot.allowed(answer["SourceKeyId"])
-        return Wrapped(answer["CiphertextBlob"], target.slot.allowed(answer["KeyId"]))
+        except _SOURCE_OR_TARGET_ERRORS:
+            return None  # the following unwrap or wrap reports which key failed
+        self.slot.require_allowed(response["SourceKeyId"])
+        return Wrapped(response["CiphertextBlob"], target.slot.require_allowed(response["KeyId"]))
 
     def describe(self) -> KeyDescription:
-        answer = self._request(self._kms.describe_key, "KeyMetadata", KeyId=self.slot.key_id)
-        key = answer["KeyMetadata"]
-        ends = key.get("DeletionDate")
+        response = self._request(self._kms.describe_key, "KeyMetadata", KeyId=self.slot.key_id)
+        key = response["KeyMetadata"]
+        deletion_date = key.get("DeletionDate")
         return KeyDescription(
-            self.slot.allowed(key["Arn"]),
+            self.slot.require_allowed(key["Arn"]),
             key["Enabled"],
             key.get("KeyState", ""),
-            int(ends.timestamp()) if ends else None,
+            int(deletion_date.timestamp()) if deletion_date else None,
         )
 
     def last_rotation(self, key_arn: str) -> int | None:
-        """By kms.ListKeyRotations, which takes no alias."""
+        """Calls kms.ListKeyRotations, which accepts no alias."""
         last: int | None = None
         marker: dict[str, str] = {}
         while True:
             try:
-                answer = self._request(
+                response = self._request(
                     self._kms.list_key_rotations, "Rotations", KeyId=key_arn, **marker
                 )
             except KekError as error:
-                if error.code == "UnsupportedOperationException":  # keys that can't be rotated
+                if error.code == "UnsupportedOperationException":  # the key can't be rotated
                     return None
                 raise
-            dates = [int(each["RotationDate"].timestamp()) for each in answer["Rotations"]]
+            rotations = response["Rotations"]
+            dates = [int(rotation["RotationDate"].timestamp()) for rotation in rotations]
             last = max([*dates, last or 0]) or None
-            if not answer.get("Truncated"):
+            if not response.get("Truncated"):
                 return last
-            marker = {"Marker": answer["NextMarker"]}
+            marker = {"Marker": response["NextMarker"]}
 
     def _key_of(self, wrapped: Wrapped) -> str:
-        """The key that wrapped it; not one that the slot doesn't allow, whatever KMS would say."""
+        """Returns the key that wrapped a KEK. Raises `KeyNotAllowedError` before KMS is called."""
         if not 0 < len(wrapped.wrapped_kek) <= MAX_WRAPPED_KEK_BYTES:
             raise TamperedError(
-                f"The wrapped KEK has {len(wrapped.wrapped_kek)} bytes, which KMS never makes:"
-                " restore the envelope.",
+                f"cannot unwrap KEK: {len(wrapped.wrapped_kek)} bytes isn't the length of a KMS"
+                " ciphertext; restore the envelope",
                 slot=self.slot.name,
                 key_id=self.slot.key_id,
             )
         if not wrapped.key_arn:
             return self.slot.key_id
         self.slot.check_region(wrapped.key_arn)
-        return self.slot.allowed(wrapped.key_arn)
+        return self.slot.require_allowed(wrapped.key_arn)
 
 
-def _context(binding: EncryptionContext | None) -> dict[str, str]:
-    return binding.context if binding else {}
+def _pairs(context: EncryptionContext | None) -> dict[str, str]:
+    return context.pairs if context else {}

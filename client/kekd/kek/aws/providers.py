@@ -1,4 +1,4 @@
-"""The providers of slots, with as few clients as they need."""
+"""Creates AWS providers that share clients."""
 
 from typing import Any
 from weakref import WeakValueDictionary
@@ -11,23 +11,27 @@ from kekd.kek.slot import Slot
 
 
 class AwsProviders:
-    """Makes `aws` and `aws-kms`. Slots that are let in alike share a client and its connections."""
+    """Creates providers `aws` and `aws-kms`. Slots with the same access share a client."""
 
-    def __init__(self, timeout: float, pace: RateLimiter) -> None:
+    def __init__(self, timeout: float, rate_limiter: RateLimiter) -> None:
         self._timeout = timeout
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self._clients: WeakValueDictionary[tuple[str, ...], Any] = WeakValueDictionary()
-        """Each is kept by the providers that use it."""
+        """A client lives as long as the providers that use it."""
 
     def __call__(self, slot: Slot) -> Provider:
         if slot.provider == "aws-kms":
             client = self._client("kms", slot)
-            return AwsKms(slot, timeout=self._timeout, pace=self._pace, client=client)
-        # Imported here, as it needs cryptography.
+            return AwsKms(
+                slot, timeout=self._timeout, rate_limiter=self._rate_limiter, client=client
+            )
+        # Imported here because it needs cryptography, which is slow to import.
         from kekd.kek.aws.secrets import AwsSecrets  # noqa: PLC0415
 
         client = self._client("secretsmanager", slot)
-        return AwsSecrets(slot, timeout=self._timeout, pace=self._pace, client=client)
+        return AwsSecrets(
+            slot, timeout=self._timeout, rate_limiter=self._rate_limiter, client=client
+        )
 
     def _client(self, service: str, slot: Slot) -> Any:
         key = (service, *slot.access)

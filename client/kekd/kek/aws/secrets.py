@@ -1,4 +1,4 @@
-"""Provider `aws`: AES-256-GCM under a key that AWS Secrets Manager keeps."""
+"""Provider `aws`: AES-256-GCM with a key from AWS Secrets Manager."""
 
 import base64
 import binascii
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kekd.kek.aws import session
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidSecretError, TamperedError
-from kekd.kek.provider import KEK_BYTES, KeyDescription, Wrapped, checked
+from kekd.kek.provider import KEK_BYTES, KeyDescription, Wrapped, require_kek_bytes
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 
@@ -25,10 +25,10 @@ _TAG_BYTES: Final = 16
 
 
 class AwsSecrets:
-    """Reads the secret at every call and keeps it no longer.
+    """Reads the secret for each call, and doesn't cache it.
 
-    A wrapped KEK is nonce (12 bytes) || ciphertext || tag (16 bytes). Its additional data are the
-    binding, or none: then CyborgDB Service 0.18 writes and reads the same
+    A wrapped KEK is nonce (12 bytes) || ciphertext || tag (16 bytes), with the encryption context
+    as additional authenticated data. Without a context, the format is that of CyborgDB Service 0.18
     (`cyborgdb_service/kms/base.py`).
     """
 
@@ -37,97 +37,101 @@ class AwsSecrets:
         slot: Slot,
         *,
         timeout: float,
-        pace: RateLimiter | None = None,
+        rate_limiter: RateLimiter | None = None,
         client: "SecretsManagerClient | None" = None,
     ) -> None:
-        """`timeout` is the seconds in which a request may be repeated. Without a client, one is
-        made for the slot.
+        """`timeout` is the number of seconds in which a request may be retried.
 
-        Raises `KeyNotAllowedError`, and `RegionMismatchError` if the secret is an ARN of
-        another region than the slot's.
+        Without `client`, creates one for the slot. Raises `KeyNotAllowedError`, and
+        `RegionMismatchError` if the secret's ARN is in another region than the slot.
         """
         slot.check_key()
         slot.check_region(slot.key_id)
         self.slot = slot
-        self._request = session.Requests(slot, timeout, pace or RateLimiter(None))
+        self._request = session.Requests(slot, timeout, rate_limiter or RateLimiter(None))
         self._secrets: SecretsManagerClient = client or session.connect(
             "secretsmanager", slot, timeout
         )
 
-    def wrap(self, kek: bytes | bytearray, binding: EncryptionContext | None) -> Wrapped:
-        checked(kek)
-        nonce = os.urandom(_NONCE_BYTES)
-        return Wrapped(nonce + self._cipher().encrypt(nonce, kek, _additional_data(binding)))
+    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+        require_kek_bytes(kek)
+        nonce, data = os.urandom(_NONCE_BYTES), _additional_data(encryption_context)
+        return Wrapped(nonce + self._cipher().encrypt(nonce, kek, data))
 
-    def unwrap(self, wrapped: Wrapped, binding: EncryptionContext | None) -> bytearray:
+    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
         record = wrapped.wrapped_kek
         if len(record) != _NONCE_BYTES + KEK_BYTES + _TAG_BYTES:
             raise self._tampered()
-        nonce, sealed = record[:_NONCE_BYTES], record[_NONCE_BYTES:]
+        nonce, ciphertext = record[:_NONCE_BYTES], record[_NONCE_BYTES:]
+        data = _additional_data(encryption_context)
         try:
-            return bytearray(self._cipher().decrypt(nonce, sealed, _additional_data(binding)))
+            return bytearray(self._cipher().decrypt(nonce, ciphertext, data))
         except InvalidTag:
             raise self._tampered() from None
 
     def describe(self) -> KeyDescription:
-        answer = self._request(self._secrets.describe_secret, "ARN", SecretId=self.slot.key_id)
-        ends = answer.get("DeletedDate")
+        response = self._request(self._secrets.describe_secret, "ARN", SecretId=self.slot.key_id)
+        deletion_date = response.get("DeletedDate")
         return KeyDescription(
-            self.slot.allowed(answer["ARN"]),
-            ends is None,
-            "PendingDeletion" if ends else "Enabled",
-            int(ends.timestamp()) if ends else None,
+            self.slot.require_allowed(response["ARN"]),
+            deletion_date is None,
+            "PendingDeletion" if deletion_date else "Enabled",
+            int(deletion_date.timestamp()) if deletion_date else None,
         )
 
     def create(self) -> str:
-        """Makes the secret, of 32 random bytes, and returns its ARN.
+        """Creates the secret, 32 random bytes, and returns its ARN.
 
-        Raises `SecretExistsError` if there is one, which stays as it is.
+        Raises `SecretExistsError` if there is one, and leaves it unchanged.
         """
-        answer = self._request(
+        response = self._request(
             self._secrets.create_secret,
             "ARN",
             Name=self.slot.key_id,
             Description="Wraps the key-encryption keys of CyborgDB indexes: AES-256, 32 bytes",
             SecretBinary=os.urandom(SECRET_BYTES),
         )
-        return answer["ARN"]
+        return response["ARN"]
 
     def _cipher(self) -> AESGCM:
         arn, cipher = self._read()
-        self.slot.allowed(arn)
+        self.slot.require_allowed(arn)
         if cipher is None:
             raise InvalidSecretError(
-                f"The secret's value must be {SECRET_BYTES} bytes, or those in base64.",
+                f"cannot use the secret: its value isn't {SECRET_BYTES} bytes; store"
+                f" {SECRET_BYTES} bytes, or their base64",
                 slot=self.slot.name,
                 key_id=self.slot.key_id,
             )
         return cipher
 
     def _read(self) -> tuple[str, AESGCM | None]:
-        """The secret's ARN and, if it can be one, its key. Checks nothing, so that no failure's
-        traceback holds the answer.
+        """Returns the secret's ARN, and a cipher if its value has the length of a key.
+
+        Raises nothing itself, so that no traceback refers to the response.
         """
-        answer = self._request(self._secrets.get_secret_value, "ARN", SecretId=self.slot.key_id)
-        key = _key(answer)
-        return answer["ARN"], AESGCM(key) if len(key) == SECRET_BYTES else None
+        response = self._request(self._secrets.get_secret_value, "ARN", SecretId=self.slot.key_id)
+        key = _key(response)
+        return response["ARN"], AESGCM(key) if len(key) == SECRET_BYTES else None
 
     def _tampered(self) -> TamperedError:
         return TamperedError(
-            "The wrapped KEK doesn't open: it, or what it is bound to, was changed since it was"
-            " wrapped, or the secret's value was. Restore the one that changed.",
+            "cannot unwrap KEK: the wrapped KEK, its encryption context or the secret's value was"
+            " modified; restore the one that was",
             slot=self.slot.name,
             key_id=self.slot.key_id,
         )
 
 
-def _additional_data(binding: EncryptionContext | None) -> bytes | None:
-    return str(binding).encode() if binding else None
+def _additional_data(context: EncryptionContext | None) -> bytes | None:
+    return str(context).encode() if context else None
 
 
-def _key(answer: "GetSecretValueResponseTypeDef") -> bytes:
-    """Empty if it isn't written as a key is."""
+def _key(response: "GetSecretValueResponseTypeDef") -> bytes:
+    """Returns the secret's value, or empty bytes if it isn't base64."""
     try:
-        return answer.get("SecretBinary") or base64.b64decode(answer["SecretString"], validate=True)
+        return response.get("SecretBinary") or base64.b64decode(
+            response["SecretString"], validate=True
+        )
     except (KeyError, ValueError, binascii.Error):
         return b""

@@ -1,4 +1,4 @@
-"""How a slot reaches AWS, and what AWS's failures mean."""
+"""Clients of AWS for slots, and their requests."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,37 +13,25 @@ from botocore.credentials import (
     Credentials,
     DeferredRefreshableCredentials,
 )
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004  (botocore's, not Python's)
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSLError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from kekd.kek import errors
+from kekd.kek.aws.error_table import to_kek_error
 from kekd.kek.errors import KekError
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot, region_of
-from kekd_common.aws_credentials import CredentialSourceError, make_client, sentence
+from kekd_common.aws_credentials import make_client
 
 Answer = TypeVar("Answer")
 
 _LOADER: Final = botocore.loaders.create_loader()
-"""Shared, as otherwise each client holds its own copy of what botocore knows of AWS, some 9 MB."""
+"""Shared. Otherwise each client would have its own copy of botocore's service data, about 9 MB."""
 
-_SERVER_ERROR: Final = 500
-_TOO_MANY_REQUESTS: Final = 429
-_CONNECT_SECONDS: Final = 2.0
-_READ_SECONDS: Final = 5.0
+_CONNECT_TIMEOUT: Final = 2.0
+_READ_TIMEOUT: Final = 5.0
 
-_KINDS: Final[Mapping[str, type]] = {
+_RESPONSE_TYPES: Final[Mapping[str, type]] = {
     "ARN": str,
     "CiphertextBlob": bytes,
     "KeyId": str,
@@ -52,131 +40,28 @@ _KINDS: Final[Mapping[str, type]] = {
     "Rotations": list,
     "SourceKeyId": str,
 }
-"""Of the parts of answers, which botocore takes as they come."""
-
-_STATES: Final = {"DisabledException", "InvalidRequestException", "KMSInvalidStateException"}
-"""Codes that also stand for a key or secret that is to be deleted; only the text tells."""
-_BY_CODE: Final[Mapping[str, type[KekError]]] = {
-    "AccessDenied": errors.AccessDeniedError,
-    "AccessDeniedException": errors.AccessDeniedError,
-    "DecryptionFailure": errors.AccessDeniedError,
-    "DependencyTimeoutException": errors.ProviderUnavailableError,
-    "DisabledException": errors.KeyDisabledError,
-    "EncryptionFailure": errors.AccessDeniedError,
-    "ExpiredToken": errors.ExpiredCredentialsError,
-    "ExpiredTokenException": errors.ExpiredCredentialsError,
-    "IncompleteSignature": errors.CredentialsError,
-    "IncorrectKeyException": errors.WrongKeyError,
-    "InternalServiceError": errors.ProviderUnavailableError,
-    "InvalidArnException": errors.KeyNotFoundError,
-    "InvalidCiphertextException": errors.TamperedError,
-    "InvalidClientTokenId": errors.CredentialsError,
-    "InvalidSignatureException": errors.CredentialsError,
-    "KMSInternalException": errors.ProviderUnavailableError,
-    "KMSInvalidStateException": errors.KeyDisabledError,
-    "KeyUnavailableException": errors.ProviderUnavailableError,
-    "LimitExceededException": errors.ThrottledError,
-    "MissingAuthenticationToken": errors.CredentialsError,
-    "MissingAuthenticationTokenException": errors.CredentialsError,
-    "NotAuthorized": errors.AccessDeniedError,
-    "NotFoundException": errors.KeyNotFoundError,
-    "OptInRequired": errors.AccessDeniedError,
-    "RequestExpired": errors.ExpiredCredentialsError,
-    "RequestLimitExceeded": errors.ThrottledError,
-    "RequestThrottled": errors.ThrottledError,
-    "RequestThrottledException": errors.ThrottledError,
-    "RequestTimeout": errors.ProviderUnavailableError,
-    "RequestTimeoutException": errors.ProviderUnavailableError,
-    "ResourceExistsException": errors.SecretExistsError,
-    "ResourceNotFoundException": errors.SecretNotFoundError,
-    "SignatureDoesNotMatch": errors.CredentialsError,
-    "SlowDown": errors.ThrottledError,
-    "ThrottledException": errors.ThrottledError,
-    "Throttling": errors.ThrottledError,
-    "ThrottlingException": errors.ThrottledError,
-    "TooManyRequestsException": errors.ThrottledError,
-    "UnrecognizedClientException": errors.CredentialsError,
-}
-"""From the error lists of kms.Encrypt, Decrypt and ReEncrypt, secretsmanager.GetSecretValue and
-sts.AssumeRole, and from AWS's common errors
-(https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html)."""
-
-_ADVICE: Final[Mapping[type[KekError], str]] = {
-    KekError: "AWS, or its client, refuses it.",
-    errors.AccessDeniedError: (
-        "AWS refuses it to this caller: check its IAM policy, that of the key, secret or role, and"
-        " that account and region are the right ones."
-    ),
-    errors.CredentialsError: (
-        "AWS needs valid credentials: set them in the environment, a profile or an instance role."
-    ),
-    errors.CredentialsUnavailableError: (
-        "No AWS credentials can be had: set them in the environment, a profile or an instance role."
-    ),
-    errors.ExpiredCredentialsError: "The AWS credentials have expired: renew them.",
-    errors.KeyDisabledError: "The key is disabled, or not ready for use: see to it in KMS.",
-    errors.KeyNotFoundError: (
-        "There is no such key here: check its id or alias, the region and the account."
-    ),
-    errors.KeyPendingDeletionError: (
-        "It is going to be deleted: cancel that in AWS while there is time."
-    ),
-    errors.ProviderUnavailableError: "AWS can't be reached, or fails: try again.",
-    errors.RegionMismatchError: "No AWS region is known: write one into the slot.",
-    errors.SecretExistsError: "There is such a secret already: nothing was made.",
-    errors.SecretNotFoundError: (
-        "There is no such secret: check its name, the region and the account, or make it with"
-        " 'kekctl kms create-secret'."
-    ),
-    errors.TamperedError: (
-        "The wrapped KEK doesn't open: it, or what it is bound to, was changed since. Restore the"
-        " envelope."
-    ),
-    errors.ThrottledError: "AWS asks for fewer requests: try again later, or more slowly.",
-    errors.WrongKeyError: "Another key wrapped this KEK: restore the envelope's own key.",
-}
-
-_WITH_DETAILS: Final = {errors.AccessDeniedError, errors.CredentialsUnavailableError}
-"""Which tell who may not do what, or where credentials were looked for."""
-
-_BY_EXCEPTION: Final[Sequence[tuple[tuple[type[Exception], ...], type[KekError]]]] = (
-    ((NoRegionError,), errors.RegionMismatchError),
-    (
-        (
-            CredentialRetrievalError,
-            CredentialSourceError,
-            NoCredentialsError,
-            PartialCredentialsError,
-            ProfileNotFound,
-        ),
-        errors.CredentialsUnavailableError,
-    ),
-    # Of credentials that are over when they come: a clock is wrong.
-    ((RuntimeError,), errors.ExpiredCredentialsError),
-    ((ConnectionError, HTTPClientError), errors.ProviderUnavailableError),
-)
-"""Any other is about how boto3 was set up."""
+"""The types of the parts of responses, which botocore doesn't check."""
 
 
 def connect(service: str, slot: Slot, timeout: float) -> Any:
-    """A boto3 client for the slot, in its region and with its role's credentials, which botocore
-    renews ahead of their expiry, one thread for all
-    (https://github.com/boto/botocore/blob/develop/botocore/credentials.py).
+    """Returns a boto3 client for the slot, in its region and with its role's credentials.
 
-    It makes one attempt at a time, in at most `timeout` seconds: `Requests` makes the others.
+    botocore renews the credentials before they expire, in one thread for all callers
+    (https://github.com/boto/botocore/blob/develop/botocore/credentials.py). The client makes one
+    attempt of up to `timeout` seconds for each request; `Requests` retries.
     """
     config = Config(
-        connect_timeout=min(_CONNECT_SECONDS, timeout),
-        read_timeout=min(_READ_SECONDS, timeout),
+        connect_timeout=min(_CONNECT_TIMEOUT, timeout),
+        read_timeout=min(_READ_TIMEOUT, timeout),
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=64,
     )
-    where: dict[str, Any] = {"endpoint_url": slot.endpoint_url or None, "config": config}
+    options: dict[str, Any] = {"endpoint_url": slot.endpoint_url or None, "config": config}
     try:
-        find = partial(_find_credentials, slot, where)
-        return make_client(_session(slot), find, service, **where)
+        find = partial(_find_credentials, slot, options)
+        return make_client(_session(slot), find, service, **options)
     except (BotoCoreError, ValueError) as error:
-        raise _translated(error, slot) from error
+        raise to_kek_error(error, slot) from error
 
 
 def _session(slot: Slot) -> botocore.session.Session:
@@ -186,8 +71,8 @@ def _session(slot: Slot) -> botocore.session.Session:
     return session
 
 
-def _find_credentials(slot: Slot, where: dict[str, Any]) -> Credentials | None:
-    """By a session of their own, as one remembers what it read."""
+def _find_credentials(slot: Slot, options: dict[str, Any]) -> Credentials | None:
+    """Uses a new session, because a session caches the credentials that it has found."""
     session = _session(slot)
     own = session.get_credentials()
     if own is None or not slot.role_arn:
@@ -196,7 +81,7 @@ def _find_credentials(slot: Slot, where: dict[str, Any]) -> Credentials | None:
     if slot.external_id:
         extra["ExternalId"] = slot.external_id
     fetcher = AssumeRoleCredentialFetcher(
-        lambda service, **credentials: session.create_client(service, **where, **credentials),
+        lambda service, **credentials: session.create_client(service, **options, **credentials),
         own,
         slot.role_arn,
         extra_args=extra,
@@ -205,24 +90,26 @@ def _find_credentials(slot: Slot, where: dict[str, Any]) -> Credentials | None:
 
 
 class Requests:
-    """Makes a slot's requests: at the pace of them all, and again while AWS is unavailable."""
+    """Makes the requests of a slot. Limits their rate, and retries while AWS is unavailable."""
 
-    def __init__(self, slot: Slot, timeout: float, pace: RateLimiter) -> None:
-        """`timeout` is the seconds in which a request may be repeated, its turns not counted. An
-        attempt that is under way when they are over is waited for.
+    def __init__(self, slot: Slot, timeout: float, rate_limiter: RateLimiter) -> None:
+        """`timeout` is the number of seconds in which a request may be retried.
+
+        It excludes the time spent waiting for the rate limit. An attempt that is running when it
+        ends still completes.
         """
         self._slot = slot
         self._timeout = timeout
-        self._pace = pace
+        self._rate_limiter = rate_limiter
 
-    def __call__(self, function: Callable[..., Answer], *wanted: str, **arguments: Any) -> Answer:
-        """What AWS answers, which has the `wanted` keys. Raises `KekError`, by AWS's code."""
+    def __call__(self, function: Callable[..., Answer], *required: str, **arguments: Any) -> Answer:
+        """Returns AWS's response, which has the `required` keys. Raises `KekError`."""
         waited = 0.0
 
         def attempt() -> Answer:
             nonlocal waited
-            waited += self._pace.wait()
-            outcome = self._asked(function, wanted, arguments)
+            waited += self._rate_limiter.wait()
+            outcome = self._attempt(function, required, arguments)
             if isinstance(outcome, KekError):
                 raise outcome
             return outcome
@@ -238,37 +125,39 @@ class Requests:
             reraise=True,
         )(attempt)
 
-    def _asked(
+    def _attempt(
         self,
         function: Callable[..., Answer],
-        wanted: Sequence[str],
+        required: Sequence[str],
         arguments: Mapping[str, Any],
     ) -> Answer | KekError:
-        """Returns a failure instead of raising it: raised here, it would keep botocore's exception,
-        with AWS's answer and the request, as its context.
+        """Returns a failure instead of raising it.
+
+        Raised here, it would have botocore's exception as its context, with AWS's response and the
+        request.
         """
         try:
-            answer = function(**arguments)
+            response = function(**arguments)
         except (ClientError, BotoCoreError, RuntimeError) as error:
-            return self._translated(error, arguments, _endpoint(function))
+            return self._to_kek_error(error, arguments, _endpoint(function))
         except (ResponseParserError, ValueError, TypeError, KeyError, AttributeError):
             return self._not_aws(_endpoint(function))
-        found = cast("Mapping[str, Any]", answer)
-        is_aws = all(isinstance(found.get(key), _KINDS[key]) for key in wanted)
-        return answer if is_aws else self._not_aws(_endpoint(function))
+        found = cast("Mapping[str, Any]", response)
+        is_aws = all(isinstance(found.get(key), _RESPONSE_TYPES[key]) for key in required)
+        return response if is_aws else self._not_aws(_endpoint(function))
 
-    def _translated(
+    def _to_kek_error(
         self, error: Exception, arguments: Mapping[str, Any], endpoint: str
     ) -> KekError:
-        translated = _translated(error, self._slot, endpoint)
-        translated.key_id = arguments.get("KeyId") or translated.key_id
-        if isinstance(error, ClientError):  # which holds AWS's refusal, and no key
-            translated.__cause__ = error.with_traceback(None)
-        return translated
+        failure = to_kek_error(error, self._slot, endpoint)
+        failure.key_id = arguments.get("KeyId") or failure.key_id
+        if isinstance(error, ClientError):  # contains AWS's error response, but no key
+            failure.__cause__ = error.with_traceback(None)
+        return failure
 
     def _not_aws(self, endpoint: str) -> KekError:
         return errors.ProviderUnavailableError(
-            "What answered isn't AWS: check the slot's endpoint_url, and any proxy between.",
+            "unexpected response: it isn't from AWS; check the slot's endpoint_url and any proxy",
             slot=self._slot.name,
             key_id=self._slot.key_id,
             endpoint=endpoint,
@@ -276,30 +165,6 @@ class Requests:
 
 
 def _endpoint(function: Callable[..., Any]) -> str:
-    """Where a method of a client asks."""
+    """Returns the URL that a client's method calls."""
     url: str = cast("Any", function).__self__.meta.endpoint_url
     return url
-
-
-def _translated(error: Exception, slot: Slot, endpoint: str = "") -> KekError:
-    if isinstance(error, ClientError):
-        code = error.response["Error"].get("Code", "")
-        kind = _kind(error, code)
-    else:
-        code = error.code if isinstance(error, CredentialSourceError) else type(error).__name__
-        kind = next((kind for kinds, kind in _BY_EXCEPTION if isinstance(error, kinds)), KekError)
-    text = _ADVICE[kind]
-    if isinstance(error, (ConnectionError, HTTPClientError)) or kind in _WITH_DETAILS:
-        text = f"{text} ({sentence(error)})"
-    if isinstance(error, SSLError):
-        text += " If a CA of your own issued its certificate, name that CA's file in AWS_CA_BUNDLE."
-    return kind(text, slot=slot.name, key_id=slot.key_id, code=code, endpoint=endpoint)
-
-
-def _kind(error: ClientError, code: str) -> type[KekError]:
-    status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-    if code in _STATES and "delet" in error.response["Error"].get("Message", ""):
-        return errors.KeyPendingDeletionError
-    if status >= _SERVER_ERROR:
-        return errors.ProviderUnavailableError
-    return _BY_CODE.get(code, errors.ThrottledError if status == _TOO_MANY_REQUESTS else KekError)

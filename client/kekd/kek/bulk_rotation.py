@@ -1,0 +1,184 @@
+"""Rotates the KEKs of many indexes."""
+
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, Unpack
+
+from kekd._models import KMSBlob, StorageConfig
+from kekd.errors import EnvelopeError, EnvelopeNotFoundError, EtagMismatchError
+from kekd.kek.blocking import require_blocking
+from kekd.kek.errors import KekError
+from kekd.kek.registry import Registry
+from kekd.kek.rotation import Failure, RotateOptions, Rotation
+
+if TYPE_CHECKING:
+    from kekd._client import Client
+
+
+DEFAULT_JOBS: Final = 8
+
+
+def rotate_all(  # noqa: PLR0913
+    registry: Registry,
+    slot: str | None = None,
+    *,
+    client: "Client",
+    config_location: StorageConfig | None = None,
+    prefix: str = "",
+    jobs: int = DEFAULT_JOBS,
+    force: bool = False,
+    **options: Unpack[RotateOptions],
+) -> Generator[Rotation | Failure, None, None]:
+    """Rotates every index with the prefix whose envelope has drifted from the slot.
+
+    Runs `jobs` rotations at once, and yields the outcomes as they complete, in any order. An index
+    that is deleted in the meantime has no outcome. With `force`, also rotates envelopes that
+    haven't drifted: use it after KMS rotated the key material, which an envelope doesn't show.
+    `options` are those of `Registry.rotate`.
+
+    Keeps no state. After an interruption, call it again: it rotates the rest, or with `force` all
+    of them once more.
+
+    Raises `kekd.EnvelopeError` if the indexes can't be listed.
+    """
+    require_blocking(client)
+    rotating = _BulkRotation(
+        registry=registry,
+        slot=slot,
+        client=client,
+        config_location=config_location,
+        threads=ThreadPoolExecutor(jobs),
+        force=force,
+        options=options,
+    )
+    # After Ctrl-C, running rotations aren't awaited: they may wait long for the rate limit.
+    is_interrupted = False
+    try:
+        for index_name, found in client.scan_index_kms(config_location, prefix):
+            if isinstance(found, EnvelopeError):
+                yield Failure(index_name, found)
+                continue
+            rotating.start(index_name, found)
+            # Twice the number of threads, so that no thread is idle and few names are held.
+            while rotating.in_flight >= 2 * jobs:
+                yield from rotating.wait_any()
+        while rotating.in_flight:
+            yield from rotating.wait_any()
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
+    finally:
+        rotating.stop(wait=not is_interrupted)
+
+
+class _PendingWrite(NamedTuple):
+    """A new envelope that is still to be stored."""
+
+    index_name: str
+    envelope: KMSBlob
+    if_etag: str
+
+
+_Result: TypeAlias = _PendingWrite | Rotation | Failure | None
+
+
+@dataclass(kw_only=True)
+class _BulkRotation:
+    """Wraps KEKs in threads. Stores the new envelopes in the caller's thread.
+
+    `wait_any` pushes all envelopes that are ready in one call while the threads continue. A call
+    for each would cost more than everything else in kekd.
+    """
+
+    registry: Registry
+    slot: str | None
+    client: "Client"
+    config_location: StorageConfig | None
+    threads: ThreadPoolExecutor
+    force: bool
+    options: RotateOptions
+    in_flight: int = 0
+    done: SimpleQueue[Future[_Result]] = field(default_factory=SimpleQueue)
+
+    def start(self, index_name: str, envelope: KMSBlob | None = None) -> None:
+        """Starts a rotation. Without an envelope, the thread reads and stores it by itself."""
+        future = self.threads.submit(self._run, index_name, envelope)
+        future.add_done_callback(self.done.put)
+        self.in_flight += 1
+
+    def wait_any(self) -> Iterator[Rotation | Failure]:
+        """Waits for at least one rotation and yields its outcome, if any.
+
+        A rotation has none if the index was deleted, or if it starts again after a conflict.
+        """
+        done = [self.done.get().result()]
+        while not self.done.empty():
+            done.append(self.done.get().result())
+        self.in_flight -= len(done)
+        ready = {result.index_name: result for result in done if isinstance(result, _PendingWrite)}
+        yield from self._store(ready)
+        yield from (result for result in done if result and not isinstance(result, _PendingWrite))
+
+    def stop(self, *, wait: bool) -> None:
+        self.threads.shutdown(wait=wait, cancel_futures=True)
+
+    def _run(self, index_name: str, envelope: KMSBlob | None) -> _Result:
+        try:
+            if envelope is None:
+                return self._rotate(index_name)
+            return self._rewrap(index_name, envelope)
+        except EnvelopeNotFoundError:
+            return None
+        except (KekError, EnvelopeError) as error:
+            return Failure(index_name, error)
+
+    def _rewrap(self, index_name: str, envelope: KMSBlob) -> _PendingWrite | Rotation:
+        options = self.options
+        is_due = self.registry.is_due(
+            index_name,
+            envelope,
+            self.slot,
+            from_slot=options.get("from_slot"),
+            only_drifted=not self.force,
+            older_than=options.get("older_than"),
+        )
+        if not is_due:
+            return Rotation(index_name, "unchanged", envelope)
+        new = self.registry.rewrap(
+            index_name,
+            envelope,
+            self.slot,
+            keep_version=options.get("keep_version", False),
+            from_store=options.get("from_store", ""),
+        )
+        if options.get("dry_run"):
+            return Rotation(index_name, "would rotate", new)
+        return _PendingWrite(index_name, new, envelope.etag)
+
+    def _rotate(self, index_name: str) -> Rotation:
+        return self.registry.rotate(
+            index_name,
+            self.slot,
+            client=self.client,
+            config_location=self.config_location,
+            only_drifted=not self.force,
+            **self.options,
+        )
+
+    def _store(self, ready: "dict[str, _PendingWrite]") -> Iterator[Rotation | Failure]:
+        try:
+            for name, result in self.client.push_many_index_kms(
+                self.config_location, list(ready.values())
+            ):
+                envelope = ready.pop(name).envelope
+                if isinstance(result, EtagMismatchError):
+                    self.start(name)
+                elif isinstance(result, EnvelopeError):
+                    yield Failure(name, result)
+                else:
+                    envelope.etag = result
+                    yield Rotation(name, "rotated", envelope)
+        except EnvelopeError as error:  # the whole call failed
+            yield from (Failure(name, error) for name in ready)
