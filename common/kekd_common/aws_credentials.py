@@ -23,6 +23,8 @@ from botocore.exceptions import (
     MetadataRetrievalError,
 )
 
+from kekd_common.printable import printable
+
 RENEWAL_INTERVAL: Final = 2.0
 """Minimum seconds between two searches. A search may run a program or call a service."""
 _MAX_SENTENCE: Final = 500
@@ -181,7 +183,7 @@ def make_client(session: botocore.session.Session, find: Find, service: str, **o
 def sentence(error: Exception) -> str:
     """Returns botocore's message as one printable line."""
     text = " ".join(str(error).split())
-    return "".join(char if char.isprintable() else "?" for char in text)[:_MAX_SENTENCE].rstrip(".")
+    return printable(text)[:_MAX_SENTENCE].rstrip(".")
 
 
 def _failure(error: Exception) -> CredentialSourceError | None:

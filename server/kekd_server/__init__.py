@@ -1,4 +1,4 @@
-"""The daemon. Nothing in here is a library: run `kekd`, and call it through `import kekd`."""
+"""The daemon, which isn't a library: run `kekd`, and call it through `import kekd`."""
 
 import gc
 import sys
@@ -7,14 +7,14 @@ from kekd_server.process import early_signals
 
 
 def main() -> None:
-    """The `kekd` command, or what to install where it is not."""
-    # There is no garbage before it serves, and looking for some takes a tenth of its start.
+    """Runs the `kekd` command, or says which extra to install."""
+    # The start makes no garbage, and collecting would take a tenth of its time.
     gc.disable()
-    # Before the imports below, which take most of the start.
+    # Before the imports below, which take most of the start's time.
     early_signals.end_at_once()
     early_signals.ignore_hangup()
     try:
         from kekd_server.__main__ import main as command  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        sys.exit(f"kekd: {error}: the daemon needs its extra: pip install 'kekd[server]'")
+        sys.exit(f"kekd: {error}; install the daemon's extra: pip install 'kekd[server]'")
     command()

@@ -1,4 +1,4 @@
-"""What the daemon tells of itself to whoever may connect: nothing secret."""
+"""The status that the daemon reports to every client. It has no secrets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ class CertificateStatus:
     file: str
     expires_at: datetime
     error: str
-    """Why the files that are there now aren't in use; empty if they are."""
+    """Why the current files aren't in use; empty if they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """What stays as it is, and where to ask for what changes. Asking never waits."""
+    """Fixed values, and functions for values that change. The functions never block."""
 
     started_at: datetime
     workers: int
     stores: Callable[[Caller], Sequence[StoreHealth]]
-    """Those in which the caller may do anything."""
+    """The stores to which the caller has access."""
     certificates: Callable[[], Sequence[CertificateStatus]]
     warnings: Sequence[str]
-    """What its operator should mend, as the start found it. For callers on this machine."""
+    """Problems that the start found, for the operator. Only local clients see them."""
     policy_error: Callable[[], str]
-    """Why the policy file, as it is now, isn't in use; empty if it is."""
+    """Why the current policy file isn't in use; empty if it is."""
     audit_error: Callable[[], str]
-    """Why the audit can't be written; empty if it can."""
+    """Why the audit log can't be written; empty if it can."""

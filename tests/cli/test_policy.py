@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kekd._cli.policy import METHODS
-from kekd_common.policy import METHODS as ALL_METHODS
 from tests.fixtures.daemon import BIN, clean_environment
 
 RULES = [
@@ -61,7 +59,3 @@ def test_what_is_wrong_with_a_policy_is_told(file: Path) -> None:
     assert done.returncode == 2
     assert "policy.0.identities: Field required" in done.stderr
     assert "policy.0.methods: Field required" in done.stderr
-
-
-def test_it_knows_every_method() -> None:
-    assert METHODS == ALL_METHODS

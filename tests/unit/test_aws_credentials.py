@@ -220,7 +220,7 @@ def test_failure_says_what_botocore_says(
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("a\n  b.", "a b"), ("\x1b[2Ja", "?[2Ja"), ("x" * 10_000, "x" * 500)]
+    ("text", "shown"), [("a\n  b.", "a b"), ("\x1b[2Ja", r"\x1b[2Ja"), ("x" * 10_000, "x" * 500)]
 )
-def test_sentence_is_one_line_that_can_be_shown(text: str, shown: str) -> None:
+def test_sentence_is_one_printable_line(text: str, shown: str) -> None:
     assert sentence(Exception(text)) == shown

@@ -1,17 +1,12 @@
 """`kekctl policy`: evaluates a daemon's policy."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import click
 
 from kekd._cli.common import DENIED, main
 from kekd._cli.terminal import say
-
-if TYPE_CHECKING:
-    from kekd_common.policy import Method
-
-METHODS: Final = ("read", "list", "create", "push", "delete", "delete-if-match", "watch")
+from kekd_common.methods import METHODS, Method
 
 
 @main.group()
@@ -39,7 +34,7 @@ def policy() -> None:
 def check(
     config: Path,
     identity: str,
-    method: "Method",
+    method: Method,
     index: str | None,
     store: str | None,
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Self, TypeAlias
 
 from kekd_common import pem
+from kekd_common.file_stamp import FileStamp, file_stamp
 
 CA_VARIABLE: Final = "KEKD_CA"
 CERT_VARIABLE: Final = "KEKD_CERT"
@@ -18,7 +19,6 @@ _CHECK_INTERVAL: Final = 1.0
 """Minimum seconds between two checks whether the files have changed."""
 
 FilePath: TypeAlias = str | os.PathLike[str]
-Stamp: TypeAlias = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,14 +153,5 @@ def _contents(path: FilePath) -> bytes:
         raise ValueError(f"cannot read {os.fspath(path)}: {error.strerror}") from error
 
 
-def _stamp(tls: Tls) -> Stamp:
-    """Returns a value that changes when a file, or the target of a link, is written or replaced."""
-    return [_stat(path) for path in (tls.ca, tls.cert, tls.key) if path]
-
-
-def _stat(path: FilePath) -> tuple[int, ...]:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+def _stamp(tls: Tls) -> list[FileStamp]:
+    return [file_stamp(path) for path in (tls.ca, tls.cert, tls.key) if path]

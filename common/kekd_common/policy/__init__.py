@@ -1,10 +1,9 @@
 """The access policy. The daemon and `kekctl policy check` evaluate it with the same functions."""
 
+from kekd_common.methods import METHODS, Method
 from kekd_common.policy.document import DocumentError, load_yaml
 from kekd_common.policy.ranges import IndexRange, common_ranges, index_ranges
 from kekd_common.policy.rules import (
-    METHODS,
-    Method,
     Policy,
     PolicyError,
     Rule,

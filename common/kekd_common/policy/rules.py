@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,16 +14,12 @@ from pydantic import (
     ValidationError,
 )
 
+from kekd_common.methods import Method
 from kekd_common.policy.document import DocumentError, load_yaml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Method: TypeAlias = Literal["read", "list", "create", "push", "delete", "delete-if-match", "watch"]
-"""`delete` removes an envelope unconditionally, `delete-if-match` only the one with the etag that
-the caller names. `delete` includes `delete-if-match`."""
-
-METHODS: Final[tuple[Method, ...]] = get_args(Method)
 _INCLUDED_IN: Final[dict[str, str]] = {"delete-if-match": "delete"}
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
+from kekd_common.file_stamp import FileStamp, file_stamp
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -77,16 +79,5 @@ class ReloadingFile(ABC, Generic[T]):
             _log.error("%s; still in use: %s", problems, self._describe())
         self._error_message = error_message
 
-    def _stamps(self) -> list[tuple[int, ...]]:
-        return [_stamp(file) for file in self._files]
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    """Differs whenever the file was written or replaced, also through a symbolic link, which is how
-    Kubernetes updates a secret.
-    """
-    try:
-        found = file.stat()
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    def _stamps(self) -> list[FileStamp]:
+        return [file_stamp(file) for file in self._files]

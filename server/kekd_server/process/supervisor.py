@@ -1,8 +1,8 @@
 """Runs several processes that serve as one daemon: starts, restarts and drains them together.
 
 Each is a `kekd_server.worker`, a new process and not a fork, because gRPC doesn't survive a fork.
-The supervisor holds the addresses, reads the settings and sends them to each worker, and tells the
-workers when to drain. It doesn't import gRPC. A worker ends as soon as its standard input closes,
+The supervisor holds the addresses, reads the settings, sends them to the workers, and signals the
+workers to drain. It doesn't import gRPC. A worker ends as soon as its standard input closes,
 so no worker outlives its supervisor.
 """
 

@@ -1,0 +1,9 @@
+"""The methods that a policy allows. They have no dependencies, so that kekctl starts fast."""
+
+from typing import Final, Literal, TypeAlias, get_args
+
+Method: TypeAlias = Literal["read", "list", "create", "push", "delete", "delete-if-match", "watch"]
+"""`delete` removes an envelope unconditionally, `delete-if-match` only the one with the etag that
+the caller names. `delete` includes `delete-if-match`."""
+
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
