@@ -147,7 +147,7 @@ def test_web_identity_token_that_cannot_be_read_is_named_and_read_later(
         driver.check()
     assert str(web_identity) in str(caught.value)
     assert "No such file or directory" in str(caught.value)
-    assert "this process may read it" in str(caught.value)
+    assert "check that it exists and is readable" in str(caught.value)
     web_identity.write_text("token")
     with pytest.raises(StoreMisconfiguredError, match="ExpiredToken"):
         driver.check()  # with STS's own, which the picky server doesn't know
