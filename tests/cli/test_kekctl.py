@@ -547,7 +547,7 @@ def test_an_address_can_be_written_in_many_ways(daemon: Daemon, port: int, spell
         "[::1]",
     ],
 )
-def test_what_is_no_address_is_refused(kekctl: Kekctl, address: str) -> None:
+def test_invalid_address_is_rejected(kekctl: Kekctl, address: str) -> None:
     refused = kekctl("--timeout", "1", "--address", address, "list", code=2)
     assert f"invalid address '{address}': use unix:PATH, unix:///PATH, HOST:PORT" in refused.stderr
 

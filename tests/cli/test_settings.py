@@ -139,18 +139,18 @@ def problems(result: Result) -> list[str]:
     return result.stderr.removeprefix("kekd: ").splitlines()
 
 
-def test_the_examples_are_all_settings() -> None:
+def test_examples_cover_every_setting() -> None:
     assert EXAMPLES.keys() == Settings.model_fields.keys() - FILE_ONLY
 
 
-def test_the_help_has_every_setting_as_a_flag() -> None:
+def test_help_lists_every_flag() -> None:
     text = CliRunner().invoke(main, ["--help"]).stdout
     flags = set(re.findall(r"^  (?:-h, )?--([a-z0-9-]+)", text, re.MULTILINE))
     settings = {name.replace("_", "-") for name in Settings.model_fields.keys() - FILE_ONLY}
     assert flags == settings | {"config", "print-config", "version", "help"}
 
 
-def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
+def test_no_settings_give_the_defaults(print_config: PrintConfig) -> None:
     result = print_config(env={"XDG_RUNTIME_DIR": "/run/user/7", "XDG_STATE_HOME": "/state"})
     assert set(origins(result).values()) == {"default"}
     assert values(result) == {
@@ -171,7 +171,9 @@ def test_without_any_setting_all_is_default(print_config: PrintConfig) -> None:
     }
 
 
-def test_only_the_default_store_is_made_by_default(print_config: PrintConfig) -> None:
+def test_create_stores_defaults_to_true_for_the_default_store_only(
+    print_config: PrintConfig,
+) -> None:
     assert values(print_config("--disk=/k"))["create_stores"] is False
     assert values(print_config("--memory"))["create_stores"] is False
     assert values(print_config("--no-create-stores"))["create_stores"] is False
@@ -179,7 +181,7 @@ def test_only_the_default_store_is_made_by_default(print_config: PrintConfig) ->
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_flag_beats_variable_beats_file_beats_default(
+def test_flag_overrides_variable_overrides_file_overrides_default(
     print_config: PrintConfig, file: Path, name: str
 ) -> None:
     example, variable = EXAMPLES[name], f"KEKD_{name.upper()}"
@@ -199,7 +201,7 @@ def test_flag_beats_variable_beats_file_beats_default(
     ]
 
 
-def test_settings_of_different_origins_add_up(print_config: PrintConfig, file: Path) -> None:
+def test_settings_of_different_origins_are_merged(print_config: PrintConfig, file: Path) -> None:
     file.write_text("memory: true\nlog_format: json")
     result = print_config("--config", str(file), "--disk=/flag", env={"KEKD_SHUTDOWN_GRACE": "3"})
     assert origins(result) == {
@@ -220,7 +222,7 @@ def test_settings_of_different_origins_add_up(print_config: PrintConfig, file: P
     }
 
 
-def test_the_file_can_be_named_by_a_variable(print_config: PrintConfig, file: Path) -> None:
+def test_kekd_config_names_the_file(print_config: PrintConfig, file: Path) -> None:
     file.write_text("memory: true")
     assert values(print_config(env={"KEKD_CONFIG": str(file)}))["memory"] is True
 
@@ -228,7 +230,7 @@ def test_the_file_can_be_named_by_a_variable(print_config: PrintConfig, file: Pa
 @pytest.mark.parametrize(
     "flags", [[], *([*beside(name), *example.flags] for name, example in EXAMPLES.items())]
 )
-def test_what_it_prints_is_a_file_that_means_the_same(
+def test_printed_config_is_a_file_with_the_same_settings(
     print_config: PrintConfig, file: Path, flags: list[str]
 ) -> None:
     printed = print_config(*flags)
@@ -238,7 +240,7 @@ def test_what_it_prints_is_a_file_that_means_the_same(
     assert set(origins(again).values()) == {str(file)}
 
 
-def test_a_file_can_have_many_buckets(print_config: PrintConfig, file: Path) -> None:
+def test_file_with_several_buckets_is_accepted(print_config: PrintConfig, file: Path) -> None:
     file.write_text(
         """
         s3_region: eu-west-1
@@ -255,13 +257,13 @@ def test_a_file_can_have_many_buckets(print_config: PrintConfig, file: Path) -> 
     ]
 
 
-def test_paths_become_absolute(print_config: PrintConfig) -> None:
+def test_relative_path_becomes_absolute(print_config: PrintConfig) -> None:
     shown = values(print_config("--disk", "keystore", "--disk", "~/own", "--listen", "unix:s"))
     assert shown["disk"] == [str(Path("keystore").absolute()), str(Path("~/own").expanduser())]
     assert shown["listen"] == [f"unix:{Path('s').absolute()}"]
 
 
-def test_the_variables_of_a_kubernetes_service_do_no_harm(print_config: PrintConfig) -> None:
+def test_variables_of_a_kubernetes_service_are_ignored(print_config: PrintConfig) -> None:
     service = {
         "KEKD_PORT": "tcp://10.0.0.7:7535",
         "KEKD_PORT_7535_TCP": "tcp://10.0.0.7:7535",
@@ -271,7 +273,7 @@ def test_the_variables_of_a_kubernetes_service_do_no_harm(print_config: PrintCon
     assert print_config(env=service).stdout == print_config().stdout
 
 
-def test_rules_and_mappings_can_be_variables(print_config: PrintConfig) -> None:
+def test_variable_with_json_is_parsed(print_config: PrintConfig) -> None:
     rule = {
         "name": "r",
         "identities": ["listener:unix"],
@@ -287,15 +289,15 @@ def test_rules_and_mappings_can_be_variables(print_config: PrintConfig) -> None:
     assert shown["policy"] == [rule]
 
 
-def test_the_case_of_a_variable_does_not_matter(print_config: PrintConfig) -> None:
+def test_variable_in_lower_case_is_accepted(print_config: PrintConfig) -> None:
     assert values(print_config(env={"kekd_log_format": "json"}))["log_format"] == "json"
 
 
-def test_an_empty_variable_is_as_none(print_config: PrintConfig) -> None:
+def test_empty_variable_is_ignored(print_config: PrintConfig) -> None:
     assert print_config(env={"KEKD_LISTEN": "", "KEKD_MEMORY": ""}).stdout == print_config().stdout
 
 
-def test_all_problems_are_told_together_each_with_its_origin(
+def test_several_problems_are_reported_together_with_their_origins(
     print_config: PrintConfig, file: Path
 ) -> None:
     file.write_text("memory: perhaps\ns3: [ab, {bucket: abc, regoin: x}]\nlisten: 7535\nunknown: 1")
@@ -313,7 +315,7 @@ def test_all_problems_are_told_together_each_with_its_origin(
     ]
 
 
-def test_a_wrong_flag_hides_no_other_problem(print_config: PrintConfig) -> None:
+def test_invalid_flag_hides_no_other_problem(print_config: PrintConfig) -> None:
     flags = ("--listen=0.0.0.0:1", "--listen=foo", "--log-format=xml", "--shutdown-grace=long")
     assert [problem.partition(": ")[0] for problem in problems(print_config(*flags))] == [
         "listen.0 (from --listen)",
@@ -324,7 +326,7 @@ def test_a_wrong_flag_hides_no_other_problem(print_config: PrintConfig) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "listen: ["])
-def test_a_file_that_cant_be_read_hides_no_other_problem(
+def test_unreadable_file_hides_no_other_problem(
     print_config: PrintConfig, file: Path, content: str | None
 ) -> None:
     if content:
@@ -352,7 +354,7 @@ def test_a_file_that_cant_be_read_hides_no_other_problem(
         ("1: true", "1 (from"),
     ],
 )
-def test_a_wrong_file_is_refused_by_its_name(
+def test_invalid_file_is_reported_with_its_name(
     print_config: PrintConfig, file: Path, content: str, says: str
 ) -> None:
     file.write_text(content, errors="surrogateescape")
@@ -361,9 +363,7 @@ def test_a_wrong_file_is_refused_by_its_name(
     assert str(file) in told
 
 
-def test_a_file_that_is_not_there_is_refused_by_its_name(
-    print_config: PrintConfig, file: Path
-) -> None:
+def test_missing_file_is_reported_with_its_name(print_config: PrintConfig, file: Path) -> None:
     assert str(file) in "\n".join(problems(print_config("--config", str(file))))
 
 
@@ -379,7 +379,9 @@ def test_a_file_that_is_not_there_is_refused_by_its_name(
         "localhost.example.com:7535",
     ],
 )
-def test_an_address_beyond_this_machine_is_refused(print_config: PrintConfig, address: str) -> None:
+def test_address_outside_loopback_without_tls_is_rejected(
+    print_config: PrintConfig, address: str
+) -> None:
     (problem,) = problems(print_config("--listen", address))
     assert problem == (
         f"listen.0 (from --listen): '{address}' is not a loopback address, and has no TLS: set"
@@ -390,7 +392,7 @@ def test_an_address_beyond_this_machine_is_refused(print_config: PrintConfig, ad
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:1", "127.8.9.10:65535", "[::1]:7535", "localhost:7535", "unix:/s"]
 )
-def test_an_address_on_this_machine_is_taken(print_config: PrintConfig, address: str) -> None:
+def test_loopback_address_without_tls_is_accepted(print_config: PrintConfig, address: str) -> None:
     assert values(print_config("--listen", address))["listen"] == [address]
 
 
@@ -398,20 +400,20 @@ def test_an_address_on_this_machine_is_taken(print_config: PrintConfig, address:
     "address",
     ["", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:-1", "localhost:grpc", "[::1]"],
 )
-def test_what_is_no_address_is_refused(print_config: PrintConfig, address: str) -> None:
+def test_invalid_address_is_rejected(print_config: PrintConfig, address: str) -> None:
     (problem,) = problems(print_config("--listen", address))
     assert f"invalid address '{address}': use unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
 
 
 @pytest.mark.parametrize("address", ["unix:", "unix://"])
-def test_a_socket_needs_a_path(print_config: PrintConfig, address: str) -> None:
+def test_socket_without_a_path_is_rejected(print_config: PrintConfig, address: str) -> None:
     assert problems(print_config("--listen", address)) == [
         "listen.0 (from --listen): invalid address 'unix:': no path; write unix:PATH"
     ]
 
 
 @pytest.mark.parametrize("letter", ["x", "é"])
-def test_a_socket_path_has_107_bytes_at_most(print_config: PrintConfig, letter: str) -> None:
+def test_socket_path_of_108_bytes_is_rejected(print_config: PrintConfig, letter: str) -> None:
     longest = "unix:/" + letter * (106 // len(letter.encode()))
     assert values(print_config("--listen", longest))["listen"] == [longest]
     (problem,) = problems(print_config("--listen", f"{longest}{letter}"))
@@ -429,7 +431,7 @@ def test_a_socket_path_has_107_bytes_at_most(print_config: PrintConfig, letter: 
         ["--s3=bucket/a", "--s3=bucket/a/"],
     ],
 )
-def test_what_is_given_twice_is_refused(print_config: PrintConfig, flags: list[str]) -> None:
+def test_duplicate_value_is_rejected(print_config: PrintConfig, flags: list[str]) -> None:
     (problem,) = problems(print_config(*flags))
     assert re.match(r"\w+ \(from --\w+\): given twice: ", problem)
 
@@ -445,11 +447,11 @@ def test_what_is_given_twice_is_refused(print_config: PrintConfig, flags: list[s
         ("/a\nb", r"'/a\nb' has unprintable characters: use another path"),
     ],
 )
-def test_a_path_that_is_none_is_refused(print_config: PrintConfig, path: str, says: str) -> None:
+def test_invalid_path_is_rejected(print_config: PrintConfig, path: str, says: str) -> None:
     assert problems(print_config(f"--disk={path}")) == [f"disk.0 (from --disk): {says}"]
 
 
-def test_a_path_past_a_link_and_back_is_refused(print_config: PrintConfig, tmp_path: Path) -> None:
+def test_path_with_dots_after_a_link_is_rejected(print_config: PrintConfig, tmp_path: Path) -> None:
     (tmp_path / "mnt" / "v2").mkdir(parents=True)
     (tmp_path / "current").symlink_to("mnt/v2")
     path, real = f"{tmp_path}/current/../keystore", f"{tmp_path}/mnt/keystore"
@@ -458,7 +460,7 @@ def test_a_path_past_a_link_and_back_is_refused(print_config: PrintConfig, tmp_p
     ]
 
 
-def test_a_folder_that_is_given_twice_by_a_link_is_refused(
+def test_duplicate_folder_through_a_link_is_rejected(
     print_config: PrintConfig, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to("real")
@@ -469,18 +471,20 @@ def test_a_folder_that_is_given_twice_by_a_link_is_refused(
 
 
 @pytest.mark.parametrize("grace", ["-1", "3601", "nan"])
-def test_the_grace_is_at_most_an_hour(print_config: PrintConfig, grace: str) -> None:
+def test_shutdown_grace_outside_0_to_3600_is_rejected(
+    print_config: PrintConfig, grace: str
+) -> None:
     (problem,) = problems(print_config("--shutdown-grace", grace))
     assert problem.startswith("shutdown_grace (from --shutdown-grace): ")
 
 
 @pytest.mark.parametrize("workers", ["0", "65", "two", "1.5"])
-def test_there_are_1_to_64_workers(print_config: PrintConfig, workers: str) -> None:
+def test_workers_outside_1_to_64_are_rejected(print_config: PrintConfig, workers: str) -> None:
     (problem,) = problems(print_config("--workers", workers))
     assert problem.startswith("workers (from --workers): ")
 
 
-def test_workers_share_no_memory_which_is_told_with_all_other_problems(
+def test_memory_store_with_workers_is_reported_with_other_problems(
     print_config: PrintConfig,
 ) -> None:
     flags = ("--workers=2", "--memory", "--log-format=xml")
@@ -491,12 +495,12 @@ def test_workers_share_no_memory_which_is_told_with_all_other_problems(
     assert log_format.startswith("log_format (from --log-format): ")
 
 
-def test_workers_take_nothing_over(print_config: PrintConfig) -> None:
+def test_take_over_with_workers_is_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--workers=2", "--take-over"))
     assert problem.startswith("take_over (from --take-over): it requires workers=1: ")
 
 
-def test_take_over_needs_a_socket(print_config: PrintConfig) -> None:
+def test_take_over_without_a_socket_is_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--listen=[::1]:7", "--take-over"))
     assert problem == (
         "take_over (from --take-over): it requires a Unix socket, by which kekd finds the other"
@@ -506,7 +510,7 @@ def test_take_over_needs_a_socket(print_config: PrintConfig) -> None:
     assert values(print_config("--listen=[::1]:7", "--no-take-over"))
 
 
-def test_workers_need_a_port(print_config: PrintConfig) -> None:
+def test_workers_without_a_tcp_address_are_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--workers=2", "--listen=unix:/s", "--listen=unix:/t"))
     assert problem == (
         "workers (from --workers): only one process can serve a Unix socket: listen on HOST:PORT as"
@@ -515,7 +519,7 @@ def test_workers_need_a_port(print_config: PrintConfig) -> None:
     assert values(print_config("--workers=2", "--listen=unix:/s", "--listen=[::1]:7"))
 
 
-def test_the_command_ends_with_2_and_makes_nothing(tmp_path: Path) -> None:
+def test_invalid_settings_exit_with_2_and_create_nothing(tmp_path: Path) -> None:
     flags = ["--disk", "keystore", "--listen", "unix:folder/s", "--listen", "0.0.0.0:1"]
     done = subprocess.run(
         [BIN / "kekd", *flags],

@@ -18,13 +18,13 @@ MUTUAL = (*PAIR, "--tls-client-ca=/ca")
 OUTSIDE = "--listen=0.0.0.0:7535"
 
 
-def test_an_address_beyond_this_machine_is_taken_with_client_certificates(
+def test_address_outside_loopback_with_client_ca_is_accepted(
     print_config: PrintConfig,
 ) -> None:
     assert values(print_config(OUTSIDE, *MUTUAL))["listen"] == ["0.0.0.0:7535"]
 
 
-def test_tls_alone_lets_nobody_in_from_elsewhere(print_config: PrintConfig) -> None:
+def test_address_outside_loopback_without_client_ca_is_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config(OUTSIDE, *PAIR))
     assert problem == (
         "listen.0 (from --listen): '0.0.0.0:7535' is not a loopback address, and accepts"
@@ -32,7 +32,7 @@ def test_tls_alone_lets_nobody_in_from_elsewhere(print_config: PrintConfig) -> N
     )
 
 
-def test_tls_alone_is_enough_on_this_machine(print_config: PrintConfig) -> None:
+def test_loopback_address_without_client_ca_is_accepted(print_config: PrintConfig) -> None:
     assert values(print_config("--listen=127.0.0.1:7535", *PAIR))["tls_cert"] == "/c"
 
 
@@ -52,16 +52,18 @@ def test_tls_alone_is_enough_on_this_machine(print_config: PrintConfig) -> None:
         ),
     ],
 )
-def test_halves_are_refused(print_config: PrintConfig, flags: list[str], problem: str) -> None:
+def test_incomplete_tls_settings_are_rejected(
+    print_config: PrintConfig, flags: list[str], problem: str
+) -> None:
     assert problems(print_config(*flags)) == [problem]
 
 
-def test_all_problems_are_told_together(print_config: PrintConfig) -> None:
+def test_incomplete_tls_is_reported_with_other_problems(print_config: PrintConfig) -> None:
     told = problems(print_config("--tls-cert=/c", "--listen=nowhere", "--workers=0"))
     assert [it.partition(" ")[0] for it in told] == ["tls_key", "listen.0", "workers"]
 
 
-def test_one_address_of_the_file_has_tls_of_its_own(print_config: PrintConfig, file: Path) -> None:
+def test_address_in_the_file_has_its_own_tls(print_config: PrintConfig, file: Path) -> None:
     own = "{address: '0.0.0.0:7536', tls_cert: /c, tls_key: /k, tls_client_ca: /ca}"
     file.write_text(f"listen: ['127.0.0.1:7535', {own}]")
     plain, mutual = values(print_config("--config", str(file)))["listen"]
@@ -74,7 +76,7 @@ def test_one_address_of_the_file_has_tls_of_its_own(print_config: PrintConfig, f
     }
 
 
-def test_a_socket_of_the_file_has_none(print_config: PrintConfig, file: Path) -> None:
+def test_socket_with_tls_is_rejected(print_config: PrintConfig, file: Path) -> None:
     file.write_text("listen: [{address: 'unix:/s', tls_cert: /c, tls_key: /k}]")
     assert problems(print_config("--config", str(file))) == [
         f"listen.0 (from {file}): 'unix:/s' is a Unix socket, which has no TLS"
@@ -82,7 +84,7 @@ def test_a_socket_of_the_file_has_none(print_config: PrintConfig, file: Path) ->
 
 
 @pytest.mark.parametrize("engine", ["native"], scope="session")
-def test_the_native_engine_has_no_tls(
+def test_native_engine_with_tls_is_rejected(
     authority: Authority, engine: EngineName, tmp_path: Path
 ) -> None:
     pair = authority.issue(tmp_path / "server")
@@ -91,7 +93,7 @@ def test_the_native_engine_has_no_tls(
     assert "engine native has no TLS: leave the engine to be chosen" in said
 
 
-def test_all_files_that_cannot_be_used_are_told_at_the_start(
+def test_unusable_tls_files_are_all_reported_at_startup(
     authority: Authority, tmp_path: Path
 ) -> None:
     one, two = authority.issue(tmp_path / "one"), authority.issue(tmp_path / "two")

@@ -79,7 +79,7 @@ def test_calls_are_counted_by_method_store_and_code(
 
 
 @both_engines
-def test_what_a_caller_sends_is_no_label(scraped: Scraped, client: kekd.Client) -> None:
+def test_text_of_a_client_is_never_a_label(scraped: Scraped, client: kekd.Client) -> None:
     with pytest.raises(kekd.PermissionDeniedError):
         client.get_index_kms(kekd.StorageConfig.disk(f"/{CANARY}"), CANARY)
     with pytest.raises(kekd.InvalidIndexNameError):
@@ -92,7 +92,7 @@ def test_what_a_caller_sends_is_no_label(scraped: Scraped, client: kekd.Client) 
 
 
 @both_engines
-def test_calls_at_once_are_counted_for_their_own_stores(
+def test_concurrent_calls_count_for_their_own_stores(
     scraped: Scraped, client: kekd.Client, tmp_path: Path
 ) -> None:
     stores = (pb.StorageConfig(memory=pb.MemoryStorage()), None)
@@ -120,7 +120,7 @@ def test_every_call_is_timed(scraped: Scraped, client: kekd.Client) -> None:
 
 
 @both_engines
-def test_a_call_under_way_runs_and_one_given_up_is_cancelled(
+def test_call_in_flight_counts_as_running_and_then_as_cancelled(
     start_scraped: StartScraped, slow_s3: SlowS3
 ) -> None:
     scraped = start_scraped(*slow_s3.flags, env=CREDENTIALS)
@@ -135,7 +135,7 @@ def test_a_call_under_way_runs_and_one_given_up_is_cancelled(
 
 
 @both_engines
-def test_a_call_that_the_store_left_waiting_counts_by_its_deadline(
+def test_call_to_a_hung_store_counts_as_deadline_exceeded(
     start_scraped: StartScraped, slow_s3: SlowS3
 ) -> None:
     scraped = start_scraped(*slow_s3.flags, env=CREDENTIALS)
@@ -155,7 +155,7 @@ def test_a_call_that_the_store_left_waiting_counts_by_its_deadline(
 
 
 @both_engines
-def test_a_watch_runs_while_it_is_watched_and_counts_when_it_ends(
+def test_watch_counts_as_running_until_it_ends(
     scraped: Scraped, open_watch: OpenWatch, tmp_path: Path
 ) -> None:
     watch = open_watch(scraped.daemon)
@@ -171,7 +171,7 @@ def test_a_watch_runs_while_it_is_watched_and_counts_when_it_ends(
 # Stores
 
 
-def test_what_a_store_is_asked_is_counted_and_timed(
+def test_store_operations_are_counted_and_timed(
     scraped: Scraped, client: kekd.Client, tmp_path: Path
 ) -> None:
     store = {"store": f"disk:{tmp_path}/keystore"}
@@ -198,7 +198,7 @@ def test_what_a_store_is_asked_is_counted_and_timed(
     assert scraped.total("kekd_store_operation_seconds_count", operation="put", **store) == 6
 
 
-def test_repeated_requests_to_s3_are_counted(
+def test_retried_s3_requests_are_counted(
     start_scraped: StartScraped, start_proxy: StartProxy, bucket: Bucket
 ) -> None:
     proxy = start_proxy(bucket.endpoint.removeprefix("http://"), spared=LOOKS)
@@ -215,7 +215,7 @@ def test_repeated_requests_to_s3_are_counted(
         assert scraped.total("kekd_store_retries_total", **store) == 2
 
 
-def test_records_that_are_known_are_told_from_those_that_are_read(
+def test_cache_hits_and_misses_are_counted(
     scraped: Scraped, client: kekd.Client, tmp_path: Path
 ) -> None:
     def looked_up(result: str) -> float:
@@ -238,7 +238,7 @@ def test_records_that_are_known_are_told_from_those_that_are_read(
 # The daemon itself
 
 
-def test_certificates_say_when_they_end_and_that_they_were_not_taken(
+def test_certificate_expiry_and_failed_reloads_are_reported(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -262,7 +262,7 @@ def test_certificates_say_when_they_end_and_that_they_were_not_taken(
     eventually(lambda: ends(daemon.server.cert) > before + 59 * DAY.total_seconds())
 
 
-def test_the_build_is_told(scraped: Scraped) -> None:
+def test_build_info_has_the_versions(scraped: Scraped) -> None:
     (sample,) = scraped.families()["kekd_build_info"].samples
     assert sample.labels["grpc"] == grpc.__version__
     assert sample.value == 1
@@ -271,7 +271,7 @@ def test_the_build_is_told(scraped: Scraped) -> None:
 # The listener
 
 
-def test_nothing_else_is_answered(scraped: Scraped) -> None:
+def test_other_path_is_not_found(scraped: Scraped) -> None:
     for path in ("", "/", "/metric", "/metrics/"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(scraped.url.removesuffix("/metrics") + path)
@@ -280,7 +280,9 @@ def test_nothing_else_is_answered(scraped: Scraped) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_taken_port_is_told_at_start(scraped: Scraped, tmp_path: Path, workers: str) -> None:
+def test_metrics_port_in_use_is_reported_at_startup(
+    scraped: Scraped, tmp_path: Path, workers: str
+) -> None:
     taken = scraped.url.removeprefix("http://").removesuffix("/metrics")
     port, socket = free_port(), tmp_path / "own" / "s"
     listen = ("--listen", f"127.0.0.1:{port}", "--listen", f"unix:{socket}")
@@ -291,13 +293,13 @@ def test_a_taken_port_is_told_at_start(scraped: Scraped, tmp_path: Path, workers
     assert not socket.exists()
 
 
-def test_a_socket_is_no_port(tmp_path: Path) -> None:
+def test_metrics_on_a_unix_socket_is_rejected(tmp_path: Path) -> None:
     said = refusal(BIN / "kekd", "--memory", "--metrics", f"unix:{tmp_path}/s")
     assert "metrics (from --metrics)" in said
     assert "write HOST:PORT or [IPV6]:PORT" in said
 
 
-def test_another_programs_folder_of_metrics_is_left_alone(
+def test_multiprocess_folder_of_another_program_is_unchanged(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     others = tmp_path / "others"
@@ -327,7 +329,7 @@ def call_all(crew: Crew, each: int) -> None:
 
 
 @both_engines
-def test_workers_are_added_up(scraped_crew: tuple[Crew, Scraped]) -> None:
+def test_metrics_of_workers_are_added_up(scraped_crew: tuple[Crew, Scraped]) -> None:
     crew, scraped = scraped_crew
     call_all(crew, each=3)
     assert calls(scraped, method="ListEnvelopes", code="OK") == 48
@@ -336,7 +338,7 @@ def test_workers_are_added_up(scraped_crew: tuple[Crew, Scraped]) -> None:
     assert scraped.total("kekd_store_up") == 1
 
 
-def test_what_a_killed_worker_counted_stays_and_what_it_was_doing_does_not(
+def test_killed_worker_keeps_its_counters_and_loses_its_gauges(
     scraped_crew: tuple[Crew, Scraped], open_watch: OpenWatch, tmp_path: Path
 ) -> None:
     crew, scraped = scraped_crew
@@ -365,7 +367,7 @@ def test_missing_folder_for_the_metrics_of_workers_is_reported(
         pass
 
 
-def test_the_files_of_workers_are_their_daemons_alone_and_go_with_it(
+def test_metrics_files_of_workers_are_private_and_removed_at_the_end(
     start_crew: StartCrew, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "temporary"

@@ -35,7 +35,7 @@ def silent(listener: TcpListener) -> Iterator[list[socket]]:
         ]
 
 
-def test_connections_that_say_nothing_keep_no_scrape_away(
+def test_idle_connections_do_not_block_a_scrape(
     listener: TcpListener, silent: list[socket]
 ) -> None:
     with urlopen(f"http://{listener}/metrics", timeout=PATIENCE) as answer:

@@ -19,9 +19,7 @@ BLOB = kekd.KMSBlob(provider="none")
 
 
 @pytest.mark.parametrize(("name", "tcp"), [("daemon", True), ("it's a folder", False)])
-def test_the_lines_it_prints_run_as_printed(
-    start_daemon: StartDaemon, name: str, tcp: bool
-) -> None:
+def test_printed_commands_run_as_printed(start_daemon: StartDaemon, name: str, tcp: bool) -> None:
     addresses = [f"127.0.0.1:{free_port()}"] * tcp
     daemon = start_daemon("--memory", *(f"--listen={it}" for it in addresses), name=name)
     with kekd.Client(daemon.address) as client:
@@ -43,7 +41,7 @@ def test_the_lines_it_prints_run_as_printed(
     ] == ["kekd.v1.EnvelopeService.WatchEnvelopes", "my_index", "['my_index']"]
 
 
-def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_json_log_is_one_document_a_line(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--log-format", "json")
     shutil.rmtree(keystore)
@@ -60,7 +58,7 @@ def test_the_json_log_is_a_document_a_line(start_daemon: StartDaemon, tmp_path: 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_grpc_itself_says_is_json_too(
+def test_output_of_grpc_core_is_json(
     start_daemon: StartDaemon, tmp_path: Path, workers: int
 ) -> None:
     listen = ("--listen", f"127.0.0.1:{free_port()}", "--workers", str(workers))
@@ -76,7 +74,7 @@ def test_what_grpc_itself_says_is_json_too(
     assert {line.get("worker", 1) for line in lines} == set(range(1, workers + 1))
 
 
-def test_while_it_starts_ctrl_c_ends_it_without_a_word_and_a_hangup_does_nothing(
+def test_ctrl_c_during_startup_is_silent_and_hangup_is_ignored(
     tmp_path: Path,
 ) -> None:
     config = tmp_path / "kekd.yaml"

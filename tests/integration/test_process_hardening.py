@@ -24,18 +24,18 @@ def core_limit(pid: int) -> list[str]:
     return limit[4:6]
 
 
-def test_the_process_is_not_dumpable_and_still_reads_of_itself() -> None:
+def test_undumpable_process_can_read_its_own_state() -> None:
     done = subprocess.run(
         [sys.executable, "-c", DUMPABLE], capture_output=True, text=True, check=True
     )
     assert done.stdout == "1 0 (0, 0)\n"
 
 
-def test_a_daemon_writes_no_core_file(daemon: Daemon) -> None:
+def test_daemon_writes_no_core_file(daemon: Daemon) -> None:
     assert core_limit(daemon.process.pid) == ["0", "0"]
 
 
-def test_neither_do_workers_and_their_supervisor(start_crew: StartCrew) -> None:
+def test_workers_and_their_supervisor_write_no_core_file(start_crew: StartCrew) -> None:
     crew: Crew = start_crew()
     for pid in (crew.process.pid, *crew.pids.values()):
         assert core_limit(pid) == ["0", "0"]

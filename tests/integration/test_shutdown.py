@@ -59,7 +59,7 @@ def busy(
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_a_call_in_flight_is_finished(busy: Busy, number: signal.Signals) -> None:
+def test_call_in_flight_finishes(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     assert not busy.call.done()
     busy.slow_s3.answer.set()
@@ -69,7 +69,7 @@ def test_a_call_in_flight_is_finished(busy: Busy, number: signal.Signals) -> Non
 
 
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_no_call_is_taken_any_more_at_shutdown(busy: Busy) -> None:
+def test_new_call_during_shutdown_is_refused(busy: Busy) -> None:
     busy.signal(signal.SIGTERM)
     with (
         grpc.insecure_channel(busy.daemon.address) as channel,
@@ -91,7 +91,7 @@ def test_a_call_that_outlasts_the_grace_is_cancelled(busy: Busy, engine: EngineN
 
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
-def test_a_cancelled_call_is_no_error_of_the_daemon(busy: Busy) -> None:
+def test_cancelled_call_logs_no_error(busy: Busy) -> None:
     busy.signal(signal.SIGTERM)
     assert busy.call.exception(timeout=PATIENCE)
     busy.slow_s3.answer.set()
@@ -101,7 +101,7 @@ def test_a_cancelled_call_is_no_error_of_the_daemon(busy: Busy) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_a_second_signal_ends_it_at_once(busy: Busy, number: signal.Signals) -> None:
+def test_second_signal_ends_the_daemon_immediately(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     busy.process.send_signal(number)
     assert busy.process.wait(timeout=PATIENCE) == -number
@@ -109,7 +109,7 @@ def test_a_second_signal_ends_it_at_once(busy: Busy, number: signal.Signals) -> 
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_an_idle_daemon_stops_before_its_grace_is_over(
+def test_idle_daemon_stops_before_its_grace_ends(
     start_daemon: StartDaemon, number: signal.Signals
 ) -> None:
     daemon = start_daemon("--memory", "--shutdown-grace", "3600")
@@ -119,7 +119,7 @@ def test_an_idle_daemon_stops_before_its_grace_is_over(
     assert daemon.read_log().endswith("INFO stopped\n")
 
 
-def test_one_that_watches_the_health_does_not_hold_up_the_stop(start_daemon: StartDaemon) -> None:
+def test_health_watch_does_not_delay_the_stop(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", "--shutdown-grace", "3600")
     with grpc.insecure_channel(daemon.address) as channel:
         health = watch_health(channel)

@@ -36,7 +36,9 @@ def child(process: subprocess.Popen[str]) -> int:
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("is_first", [False, True])
-def test_a_second_signal_ends_what_drains(number: signal.Signals, is_first: bool) -> None:
+def test_second_signal_during_drain_ends_the_process(
+    number: signal.Signals, is_first: bool
+) -> None:
     command = [*(AS_PROCESS_1 if is_first else []), sys.executable, "-c", DRAINING]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -53,7 +55,7 @@ def test_a_second_signal_ends_what_drains(number: signal.Signals, is_first: bool
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal_ends_process_1_while_it_starts(
+def test_signal_during_startup_ends_process_1(
     number: signal.Signals, workers: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "kekd.yaml"

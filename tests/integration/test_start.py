@@ -19,7 +19,7 @@ print(*(name for name in {SLOW} if name in sys.modules))
 """
 
 
-def test_start_imports_nothing_that_only_some_daemons_need() -> None:
+def test_start_imports_no_optional_module() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )

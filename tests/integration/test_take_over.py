@@ -42,9 +42,7 @@ def reading(address: str) -> Iterator[list[kekd.EnvelopeError]]:
 
 
 @both_engines
-def test_daemons_that_follow_each_other_fail_no_get(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
+def test_take_over_fails_no_get(start_daemon: StartDaemon, tmp_path: Path) -> None:
     port = free_port()
     flags = ("--disk", str(tmp_path / "keystore"), "--listen", f"127.0.0.1:{port}")
     metrics = ("--metrics", f"127.0.0.1:{free_port()}")
@@ -60,12 +58,12 @@ def test_daemons_that_follow_each_other_fail_no_get(
     assert daemon.process.poll() is None
 
 
-def test_there_may_be_nobody_to_follow(start_daemon: StartDaemon) -> None:
+def test_take_over_without_a_predecessor_starts(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", "--take-over")
     assert daemon.stop() == 0
 
 
-def test_daemon_that_cannot_serve_leaves_the_other_alone(
+def test_take_over_by_a_daemon_that_cannot_serve_changes_nothing(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     daemon = start_daemon("--memory")
@@ -76,9 +74,7 @@ def test_daemon_that_cannot_serve_leaves_the_other_alone(
         client.push_index_kms(None, "i", BLOB)
 
 
-def test_daemon_that_is_stopped_keeps_its_address(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
+def test_take_over_from_a_stopped_daemon_fails(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon("--memory")
     (tmp_path / "sitecustomize.py").write_text(
         "from kekd_server.process import predecessor\npredecessor.END_TIMEOUT = 0.1\n"
@@ -100,7 +96,7 @@ def test_daemon_that_is_stopped_keeps_its_address(
     assert daemon.process.wait(timeout=PATIENCE) == 0
 
 
-def test_daemon_with_workers_is_followed_as_a_whole(
+def test_take_over_from_a_daemon_with_workers_ends_its_supervisor(
     start_crew: StartCrew, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     crew = start_crew()
@@ -111,7 +107,7 @@ def test_daemon_with_workers_is_followed_as_a_whole(
 
 
 @pytest.mark.parametrize("flags", [(), ("--no-take-over",)])
-def test_second_daemon_is_refused_unless_it_is_to_take_over(
+def test_second_daemon_without_take_over_is_refused(
     start_daemon: StartDaemon, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     start_daemon("--memory")

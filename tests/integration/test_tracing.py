@@ -46,7 +46,7 @@ def create(index: str) -> pb.CreateEnvelopeRequest:
 
 
 @both_engines
-def test_a_call_is_a_span_in_its_callers_trace_and_its_stores_work_one_below(
+def test_call_is_a_span_of_its_callers_trace_with_a_child_for_the_store(
     stub: Any, otlp: Receiver, tmp_path: Path
 ) -> None:
     stub.CreateEnvelope(create(CANARY), metadata=PARENT)
@@ -68,9 +68,7 @@ def test_a_call_is_a_span_in_its_callers_trace_and_its_stores_work_one_below(
 
 
 @both_engines
-def test_a_refused_call_has_its_code_and_is_no_error_of_the_daemon(
-    stub: Any, otlp: Receiver
-) -> None:
+def test_span_of_a_denied_call_has_its_code_and_no_error(stub: Any, otlp: Receiver) -> None:
     with pytest.raises(grpc.RpcError):
         stub.GetEnvelope(pb.GetEnvelopeRequest(index_name=CANARY), metadata=PARENT)
     call, work = otlp.wait_for(GET), otlp.wait_for("store get")
@@ -79,7 +77,7 @@ def test_a_refused_call_has_its_code_and_is_no_error_of_the_daemon(
     assert attributes(work)["error.type"] == "ENVELOPE_NOT_FOUND"
 
 
-def test_a_store_that_fails_is_an_error(
+def test_span_of_a_failed_store_operation_is_an_error(
     start_daemon: StartDaemon, otlp: Receiver, broken_disk: BrokenDisk
 ) -> None:
     broken_disk.fails()
@@ -95,14 +93,14 @@ def test_a_store_that_fails_is_an_error(
 
 
 @both_engines
-def test_a_caller_without_a_trace_begins_one(stub: Any, otlp: Receiver) -> None:
+def test_call_without_a_trace_starts_one(stub: Any, otlp: Receiver) -> None:
     stub.CreateEnvelope(create("i"))
     call = otlp.wait_for(CREATE)
     assert call.trace_id
     assert not call.parent_span_id
 
 
-def test_a_caller_that_is_not_sampled_is_not_traced(stub: Any, otlp: Receiver) -> None:
+def test_call_that_is_not_sampled_is_not_traced(stub: Any, otlp: Receiver) -> None:
     unsampled = (("traceparent", f"00-{TRACE.hex()}-{CALLER.hex()}-00"),)
     stub.CreateEnvelope(create("i"), metadata=unsampled)
     stub.GetEnvelope(pb.GetEnvelopeRequest(index_name="i"))
@@ -111,7 +109,7 @@ def test_a_caller_that_is_not_sampled_is_not_traced(stub: Any, otlp: Receiver) -
 
 
 @both_engines
-def test_calls_at_once_keep_to_their_own_traces(stub: Any, otlp: Receiver) -> None:
+def test_concurrent_calls_keep_their_own_traces(stub: Any, otlp: Receiver) -> None:
     traces = [number.to_bytes(16) for number in range(1, 101)]
     under_way = [
         stub.CreateEnvelope.future(
@@ -145,7 +143,7 @@ def test_a_watch_is_a_span_when_it_ends(
     assert attributes(watched)["rpc.grpc.status_code"] == grpc.StatusCode.CANCELLED.value[0]
 
 
-def test_a_trace_holds_no_name_and_no_key(traced: Daemon, stub: Any, otlp: Receiver) -> None:
+def test_trace_contains_no_index_name_and_no_key(traced: Daemon, stub: Any, otlp: Receiver) -> None:
     for _ in range(2):
         with grpc.insecure_channel(traced.address):
             try:
@@ -158,9 +156,7 @@ def test_a_trace_holds_no_name_and_no_key(traced: Daemon, stub: Any, otlp: Recei
     assert CANARY.encode() not in sent
 
 
-def test_what_was_not_sent_yet_is_sent_at_the_end(
-    start_daemon: StartDaemon, otlp: Receiver
-) -> None:
+def test_pending_spans_are_sent_at_shutdown(start_daemon: StartDaemon, otlp: Receiver) -> None:
     daemon = start_daemon("--memory", env=otlp.env | {"OTEL_BSP_SCHEDULE_DELAY": "600000"})
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "i", BLOB)
@@ -169,7 +165,7 @@ def test_what_was_not_sent_yet_is_sent_at_the_end(
     otlp.wait_for(CREATE)
 
 
-def test_a_receiver_that_hangs_holds_up_neither_calls_nor_the_end(
+def test_hung_receiver_delays_neither_calls_nor_shutdown(
     start_daemon: StartDaemon,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -184,7 +180,7 @@ def test_a_receiver_that_hangs_holds_up_neither_calls_nor_the_end(
         assert daemon.process.wait(timeout=PATIENCE) == 0
 
 
-def test_the_operator_names_the_service(
+def test_otel_service_name_overrides_the_default(
     start_daemon: StartDaemon, otlp: Receiver, traced: Daemon, stub: Any
 ) -> None:
     stub.CreateEnvelope(create("i"))
@@ -199,7 +195,7 @@ def test_the_operator_names_the_service(
 
 
 @pytest.mark.parametrize("env", [{}, {"OTEL_TRACES_EXPORTER": "none"}], ids=["unset", "none"])
-def test_without_being_asked_for_nothing_of_it_is_imported(
+def test_tracing_that_is_off_imports_nothing(
     start_daemon: StartDaemon, env: dict[str, str]
 ) -> None:
     imports = {"PYTHONPROFILEIMPORTTIME": "1"}
@@ -217,13 +213,13 @@ def test_without_being_asked_for_nothing_of_it_is_imported(
     ],
     ids=["exporter", "protocol"],
 )
-def test_what_cannot_be_had_is_warned_of(
+def test_unsupported_exporter_is_logged(
     start_daemon: StartDaemon, env: dict[str, str], told: str
 ) -> None:
     assert f"WARNING tracing is off: {told}" in start_daemon("--memory", env=env).read_log()
 
 
-def test_without_the_extra_it_is_said_which(
+def test_missing_extra_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")

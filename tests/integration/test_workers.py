@@ -25,7 +25,7 @@ from tests.patience import PATIENCE, eventually
 
 
 @both_engines
-def test_connections_are_spread(crew: Crew) -> None:
+def test_connections_are_spread_over_workers(crew: Crew) -> None:
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(
@@ -35,12 +35,12 @@ def test_connections_are_spread(crew: Crew) -> None:
         assert min(crew.connections().values()) > 50
 
 
-def test_the_supervisor_has_no_grpc(crew: Crew) -> None:
+def test_supervisor_does_not_import_grpc(crew: Crew) -> None:
     mapped = [Path(f"/proc/{pid}/maps").read_text() for pid in (crew.process.pid, crew.pids[1])]
     assert ["cygrpc" in maps for maps in mapped] == [False, True]
 
 
-def test_a_strict_create_has_one_winner_among_all_workers(crew: Crew) -> None:
+def test_concurrent_create_over_all_workers_has_one_winner(crew: Crew) -> None:
     creators, names = 64, [f"index-{number}" for number in range(50)]
     start = threading.Barrier(creators)
     refusals = set()
@@ -67,7 +67,7 @@ def test_a_strict_create_has_one_winner_among_all_workers(crew: Crew) -> None:
         assert {name: client.get_index_kms(None, name).kms_name for name in names} == winner
 
 
-def test_what_one_worker_writes_the_others_read_at_once(crew: Crew) -> None:
+def test_write_of_one_worker_is_read_by_the_others_immediately(crew: Crew) -> None:
     with crew.channels(16) as channels:
         stubs = [EnvelopeServiceStub(channel) for channel in channels]
         for version, writer in enumerate(stubs, start=1):
@@ -78,7 +78,7 @@ def test_what_one_worker_writes_the_others_read_at_once(crew: Crew) -> None:
 
 
 @both_engines
-def test_a_killed_worker_is_replaced_and_no_caller_notices(
+def test_killed_worker_is_replaced_without_a_failed_call(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if each client were a process of its own.
@@ -113,14 +113,14 @@ def test_a_killed_worker_is_replaced_and_no_caller_notices(
     assert crew.logged(r"ERROR worker [12] ended with -9: restarting it in") == 4
 
 
-def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(crew: Crew) -> None:
+def test_worker_that_gets_sigterm_drains_and_is_replaced(crew: Crew) -> None:
     os.kill(crew.pids[2], signal.SIGTERM)
     crew.wait_for_restarts(1)
     assert crew.logged("worker 2: draining") == 1
     assert crew.logged("worker 2 ended with 0: restarting it") == 1
 
 
-def test_one_that_keeps_ending_is_started_less_and_less_often(crew: Crew) -> None:
+def test_worker_that_keeps_ending_is_restarted_with_growing_delays(crew: Crew) -> None:
     for restart in range(1, 5):
         crew.kill(2)
         crew.wait_for_restarts(restart)
@@ -129,7 +129,7 @@ def test_one_that_keeps_ending_is_started_less_and_less_often(crew: Crew) -> Non
     assert crew.process.poll() is None
 
 
-def test_one_that_cannot_start_again_is_tried_again(crew: Crew, tmp_path: Path) -> None:
+def test_worker_that_cannot_start_is_retried(crew: Crew, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     keystore.rename(tmp_path / "away")
     keystore.write_text("no folder")
@@ -142,7 +142,7 @@ def test_one_that_cannot_start_again_is_tried_again(crew: Crew, tmp_path: Path) 
     crew.wait_for_restarts(1)
 
 
-def test_a_supervisor_without_descriptors_goes_on(crew: Crew) -> None:
+def test_supervisor_without_descriptors_continues(crew: Crew) -> None:
     pid = crew.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
@@ -154,11 +154,11 @@ def test_a_supervisor_without_descriptors_goes_on(crew: Crew) -> None:
     crew.wait_for_restarts(1)
 
 
-def test_workers_say_in_the_log_who_they_are(start_crew: StartCrew) -> None:
+def test_log_lines_of_a_worker_have_its_number(start_crew: StartCrew) -> None:
     assert (
         start_crew(workers=3).logged(r"INFO worker [123]: serving disk:.* on .*127\.0\.0\.1") == 3
     )
 
 
-def test_and_have_a_field_for_it_in_json(start_crew: StartCrew) -> None:
+def test_json_log_lines_of_a_worker_have_its_number(start_crew: StartCrew) -> None:
     assert start_crew("--log-format", "json").logged('"serving .*"worker": [12]') == 2

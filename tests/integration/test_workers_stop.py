@@ -59,7 +59,7 @@ def busy(request: pytest.FixtureRequest, start_crew: StartCrew, slow_s3: SlowS3)
 @both_engines
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_calls_in_flight_are_finished_by_all_workers(busy: Busy, number: signal.Signals) -> None:
+def test_calls_in_flight_finish_in_all_workers(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     assert not any(call.done() for call in busy.calls)
     busy.slow_s3.answer.set()
@@ -72,9 +72,7 @@ def test_calls_in_flight_are_finished_by_all_workers(busy: Busy, number: signal.
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_a_worker_that_gets_a_signal_of_its_own_as_well_drains(
-    busy: Busy, number: signal.Signals
-) -> None:
+def test_worker_that_gets_two_signals_drains(busy: Busy, number: signal.Signals) -> None:
     for pid in busy.pids:  # as systemd and Ctrl-C do
         os.kill(pid, number)
     busy.signal(number)
@@ -96,7 +94,7 @@ def test_calls_that_outlast_the_grace_are_cancelled(busy: Busy) -> None:
 @both_engines
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_a_second_signal_ends_all_at_once(busy: Busy, number: signal.Signals) -> None:
+def test_second_signal_ends_all_workers_immediately(busy: Busy, number: signal.Signals) -> None:
     busy.signal(number)
     busy.process.send_signal(number)
     assert busy.process.wait(timeout=PATIENCE) == -number
@@ -105,14 +103,14 @@ def test_a_second_signal_ends_all_at_once(busy: Busy, number: signal.Signals) ->
 
 
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_a_killed_supervisor_ends_all_at_once(busy: Busy) -> None:
+def test_killed_supervisor_ends_its_workers_immediately(busy: Busy) -> None:
     busy.crew.daemon.kill()
     assert all(call.exception(timeout=PATIENCE) for call in busy.calls)
     eventually(busy.is_gone)
 
 
 @pytest.mark.parametrize("busy", [0], indirect=True)
-def test_a_worker_that_does_not_end_is_killed(busy: Busy) -> None:
+def test_worker_that_does_not_end_is_killed(busy: Busy) -> None:
     os.kill(busy.pids[1], signal.SIGSTOP)
     busy.process.send_signal(signal.SIGTERM)
     assert busy.process.wait(timeout=PATIENCE) == 0
@@ -120,7 +118,7 @@ def test_a_worker_that_does_not_end_is_killed(busy: Busy) -> None:
     assert busy.crew.logged("ERROR worker 2 doesn't end: killing it") == 1
 
 
-def test_a_stop_while_a_worker_is_away_does_not_wait_for_it(start_crew: StartCrew) -> None:
+def test_stop_during_a_restart_delay_is_immediate(start_crew: StartCrew) -> None:
     crew = start_crew("--shutdown-grace", "3600")
     for restart in range(1, 5):
         crew.kill(2)
@@ -145,7 +143,7 @@ def half_started(tmp_path: Path) -> Iterator[tuple[Daemon, int]]:
     daemon.kill()
 
 
-def test_a_stop_does_not_wait_for_a_worker_to_start(half_started: tuple[Daemon, int]) -> None:
+def test_stop_does_not_wait_for_a_starting_worker(half_started: tuple[Daemon, int]) -> None:
     daemon, worker = half_started
     assert daemon.stop() == 0
     assert not Path(f"/proc/{worker}").exists()

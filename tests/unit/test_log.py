@@ -40,7 +40,7 @@ def test_lines_that_exceed_the_queue_are_dropped_and_counted(
     assert messages(lines) == ["line 6"]
 
 
-def test_engine_lines_that_are_not_due_take_no_room() -> None:
+def test_throttled_engine_line_takes_no_room_in_the_queue() -> None:
     lines: Queue[Any] = Queue(10)
     handler = logs._Unblocking(lines)
     said = "of one caller's bad calls"
@@ -65,7 +65,7 @@ def test_name_with_control_characters_is_escaped() -> None:
 
 
 @pytest.mark.parametrize("formatter", [_Text, _Json])
-def test_time_of_a_line_is_utc_as_in_the_audit(
+def test_time_of_a_line_is_utc(
     formatter: type[logging.Formatter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
@@ -77,7 +77,7 @@ def test_time_of_a_line_is_utc_as_in_the_audit(
     assert "2023-11-14T22:13:20.250000+00:00" in shown
 
 
-def test_the_same_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_line_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(logs, "time", SimpleNamespace(monotonic=lambda: now))
     throttle = LogThrottle()
@@ -97,7 +97,7 @@ def test_throttle_that_is_full_forgets() -> None:
     assert len(throttle._logged_at) <= 10_000
 
 
-def test_engines_do_not_fill_the_log_with_what_callers_send(
+def test_engine_lines_with_the_same_template_are_throttled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logs, "_engines", LogThrottle())

@@ -44,7 +44,9 @@ def replace(number: Number, text: str) -> None:
     new.replace(file)
 
 
-def test_each_trouble_counts_once(number: Number, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_reload_counts_and_logs_once(
+    number: Number, caplog: pytest.LogCaptureFixture
+) -> None:
     number.error_message = "too early"
     replace(number, "22")
     for _ in range(3):
@@ -60,7 +62,7 @@ def test_each_trouble_counts_once(number: Number, caplog: pytest.LogCaptureFixtu
     ]
 
 
-def test_what_becomes_good_without_a_change_is_taken(number: Number) -> None:
+def test_file_that_becomes_valid_without_a_change_is_loaded(number: Number) -> None:
     """As a certificate does that begins later, or a file that may be read at last."""
     number.error_message = "too early"
     replace(number, "22")
@@ -70,7 +72,7 @@ def test_what_becomes_good_without_a_change_is_taken(number: Number) -> None:
     assert number.current == 22
 
 
-def test_what_is_good_is_not_read_again_until_it_changes(number: Number) -> None:
+def test_valid_file_is_read_again_only_after_a_change(number: Number) -> None:
     number.error_message = "too early"
     replace(number, "22")
     number.check()
@@ -83,7 +85,7 @@ def test_what_is_good_is_not_read_again_until_it_changes(number: Number) -> None
     assert (number.reads, number.current) == (3, 33)
 
 
-def test_what_fails_in_another_way_is_tried_again(number: Number) -> None:
+def test_unexpected_error_is_retried_at_the_next_check(number: Number) -> None:
     replace(number, "55")
     number.error_type = KeyError  # type: ignore[assignment,misc]
     number.error_message = "a surprise"
@@ -92,7 +94,7 @@ def test_what_fails_in_another_way_is_tried_again(number: Number) -> None:
             number.check()
 
 
-def test_certificates_that_are_replaced_as_they_are_first_read_are_seen(
+def test_certificate_replaced_during_the_first_load_is_reloaded(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = authority.issue(tmp_path / "first"), authority.issue(tmp_path / "second")
