@@ -23,10 +23,10 @@ _CALLS = {_CACHED: 50_000, _COPY: 50_000, _LOOK_UP: 50_000, _RPC: 500}
 _MAX_GET_TO_COPY = 3.0
 _MIN_SPEEDUP = 100.0
 _CHANGES = 1_000
-_POLL_SECONDS = 0.0002
+_POLL_INTERVAL = 0.0002
 """Pause between two reads of a cache. Without it, this thread would keep the cache's own threads
 from running."""
-_TIMEOUT_SECONDS = 5.0
+_TIMEOUT = 5.0
 _MAX_MILLISECONDS = 50.0
 
 
@@ -73,7 +73,7 @@ def _warm(cached: kekd.Client, names: Sequence[str]) -> None:
     """Reads until all names are cached: the watch starts with the first get."""
     caches = cached._caches  # noqa: SLF001  (to wait until all is cached)
     assert caches is not None
-    end = time.monotonic() + _TIMEOUT_SECONDS
+    end = time.monotonic() + _TIMEOUT
     while not all(caches.get(None, name) for name in names):
         assert time.monotonic() < end, "nothing is cached"
         for name in names:
@@ -107,6 +107,6 @@ def _seconds_to_show(plain: kekd.Client, cached: kekd.Client, number: int) -> fl
     plain.push_index_kms(None, name, blob)
     start = time.perf_counter()
     while cached.get_index_kms(None, name) != blob:
-        assert time.perf_counter() - start < _TIMEOUT_SECONDS, f"{name} was not invalidated"
-        time.sleep(_POLL_SECONDS)
+        assert time.perf_counter() - start < _TIMEOUT, f"{name} was not invalidated"
+        time.sleep(_POLL_INTERVAL)
     return time.perf_counter() - start

@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 """The folder in which `python -m bench.<part>` works."""
 _TICKS = os.sysconf("SC_CLK_TCK")
-_START_SECONDS = 30.0
-_POLL_SECONDS = 0.001
+_START_TIMEOUT = 30.0
+_POLL_INTERVAL = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ def _cpu_ticks(pid: int) -> int:
 
 def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
     """Polls with connect(2), because gRPC's reconnect delays would add to the measured time."""
-    end = time.monotonic() + _START_SECONDS
+    end = time.monotonic() + _START_TIMEOUT
     while not _accepts(address):
         if process.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"{process.args!r} didn't start: {log.read_text()}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_INTERVAL)
 
 
 def _accepts(address: str) -> bool:

@@ -30,9 +30,9 @@ from kekd_server.listeners.engine import EngineName
 
 _ENVELOPES = 100
 _GETTERS = 4
-_PAUSE_SECONDS = 1.0
+_RESTART_INTERVAL = 1.0
 """Between the first gets from a daemon and its stop."""
-_POLL_SECONDS = 0.05
+_POLL_INTERVAL = 0.05
 _SPIN = "while True: pass"
 
 
@@ -64,7 +64,7 @@ class Gets:
         """Waits until every client has got an envelope from the current daemon."""
         before = self.done.copy()
         while any(self.done[getter] < before[getter] + 2 for getter in range(_GETTERS)):
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_INTERVAL)
 
     def _record(self, getter: int, start: float, error: str = "") -> None:
         with self.lock:
@@ -135,7 +135,7 @@ def measure(
         try:
             for _ in range(restarts):
                 gets.wait_for_each()
-                time.sleep(_PAUSE_SECONDS)
+                time.sleep(_RESTART_INTERVAL)
                 seconds.append(daemon.restart())
         finally:
             gets.stopped.set()

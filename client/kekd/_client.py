@@ -216,7 +216,7 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> Generator[Event, None, None]:
-        """Yields a `Change` for every change to the envelopes of a store, as it is made.
+        """Yields a `Change` for every change to the envelopes of a store.
 
         The first event is a `Resync`. Another one follows whenever changes may have been missed.
         Reads after it are at least as fresh as the watch. To miss nothing, read all your envelopes

@@ -308,7 +308,7 @@ def test_stopped_daemon_gives_the_advice_of_every_command(start_daemon: StartDae
     stopped = start_daemon("--memory")
     stopped.process.send_signal(signal.SIGSTOP)
     shown = kekctl("--address", stopped.address, "--timeout", "0.3", "doctor", code=1).stdout
-    assert "with a longer timeout (kekctl: --timeout)." in shown
+    assert "with a longer timeout (kekctl: --timeout)" in shown
 
 
 def test_ctrl_c_waits_for_the_call_and_cleans_up(

@@ -493,7 +493,7 @@ def test_wait_waits_for_a_daemon_that_starts_late(
 def test_wait_gives_up_on_a_daemon_that_never_starts(kekctl: Kekctl, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/never"
     failed = kekctl("--address", address, "wait", "--for", "0.3", code=6)
-    assert f"kekd at {address} " in failed.stderr
+    assert f"cannot reach kekd at {address}: " in failed.stderr
 
 
 def test_a_reader_that_has_seen_enough_ends_a_list_quietly(

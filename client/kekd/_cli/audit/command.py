@@ -20,7 +20,7 @@ from kekd._cli.status import format_timestamp
 from kekd._cli.terminal import say
 from kekd_common.printable import printable
 
-_POLL_SECONDS: Final = 0.2
+_POLL_INTERVAL: Final = 0.2
 _STDIN: Final = Path("-")
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
@@ -117,7 +117,7 @@ def _follow(file: Path, count: int, output: str) -> None:
             _show(recent, output)
             recent.clear()
             is_caught_up = True
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_INTERVAL)
             continue
         entries = (
             entry

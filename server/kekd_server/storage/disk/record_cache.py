@@ -15,7 +15,7 @@ _RACY_NS: Final = 2_000_000_000
 """The coarsest timestamps of any filesystem (FAT)."""
 _CHUNK_BYTES: Final = 16 * 1024
 """Nearly every record is shorter. Allocating a buffer for the longest takes several times as long
-as the read, as it is mapped and unmapped each time."""
+as the read, because the kernel maps and unmaps it each time."""
 _MAX_RECORDS: Final = 8192
 _MAX_CACHED_BYTES: Final = 2048
 """Nearly every record is shorter. Longer ones aren't cached, as a few would fill the memory."""
