@@ -15,6 +15,7 @@ from kekd._models import Change, KMSBlob, Resync, S3Credentials, StorageConfig
 from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
 from kekd._transport.tls import Tls
 from kekd.errors import (
+    AuditUnavailableError,
     CorruptEnvelopeError,
     DeadlineExceededError,
     EnvelopeError,
@@ -77,6 +78,7 @@ else:
 
 __all__ = [
     "AsyncClient",
+    "AuditUnavailableError",
     "CertificateStatus",
     "Change",
     "Client",

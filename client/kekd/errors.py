@@ -1,24 +1,25 @@
-"""What a call can end with.
+"""The exceptions of calls to a daemon.
 
-    EnvelopeError (a ValueError, as cyborgdb_core raises ValueError for everything)
+    EnvelopeError (a ValueError, because cyborgdb_core raises ValueError for everything)
     ├── EnvelopeExistsError        a strict create found an envelope
     ├── EnvelopeNotFoundError      the index has no envelope
-    ├── InvalidArgumentError       the request breaks a rule
+    ├── InvalidArgumentError       the request is invalid
     │   ├── InvalidIndexNameError
     │   └── InvalidEnvelopeError
-    ├── EtagMismatchError          another caller wrote since if_etag was read
+    ├── EtagMismatchError          another caller wrote the envelope since if_etag was read
     ├── OutcomeUnknownError        the write may have been applied, and replaced since
     ├── CorruptEnvelopeError       the stored record is damaged
-    ├── PermissionDeniedError      this caller, or this config_location, isn't served
-    ├── UnauthenticatedError       the daemon doesn't know who is calling
-    ├── StoreMisconfiguredError         the daemon's store needs its operator
-    ├── UnavailableError           the daemon or its store can't be reached; try again
-    ├── DeadlineExceededError      the timeout ran out; a write may have been done or not
-    ├── ResourceExhaustedError     the request is too large, or there are too many
-    │   └── WatchFellBehindError   a watch was read more slowly than changes came
-    └── InternalError              a failure that the daemon's log explains
+    ├── PermissionDeniedError      the caller has no access, or config_location matches no store
+    ├── UnauthenticatedError       the daemon can't identify the caller
+    ├── StoreMisconfiguredError    the daemon's store needs operator action
+    ├── AuditUnavailableError      the daemon's audit log needs operator action; nothing changed
+    ├── UnavailableError           the daemon or its store is unreachable; retry later
+    ├── DeadlineExceededError      the daemon or its store timed out; a write may have been applied
+    ├── ResourceExhaustedError     the request is too large, or a limit was reached
+    │   └── WatchFellBehindError   the watch was read more slowly than changes arrived
+    └── InternalError              an unexpected failure, explained in the daemon's log
 
-Branch on the class, or on `reason`; never on the text.
+Branch on the class or on `reason`, never on the message.
 """
 
 from collections.abc import Mapping
@@ -29,14 +30,14 @@ from kekd_common.reasons import Reason
 
 
 class EnvelopeError(ValueError):
-    """Any failure of a call to the daemon."""
+    """Base class of all exceptions of calls."""
 
     def __init__(
         self, message: str, *, reason: str = "", index_name: str = "", store: str = ""
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        """Stable and UPPER_SNAKE, from docs/protocol.md; empty where gRPC itself ended the call."""
+        """One of the reasons in docs/protocol.md. Empty if gRPC itself ended the call."""
         self.index_name = index_name
         self.store = store
         """The daemon's name for the store, such as `disk:/var/lib/cyborgdb`."""
@@ -86,6 +87,10 @@ class StoreMisconfiguredError(EnvelopeError):
     pass
 
 
+class AuditUnavailableError(EnvelopeError):
+    pass
+
+
 class UnavailableError(EnvelopeError):
     pass
 
@@ -122,12 +127,12 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.ENVELOPE_CORRUPT: CorruptEnvelopeError,
         Reason.STORE_MISCONFIGURED: StoreMisconfiguredError,
         Reason.STORE_UNAVAILABLE: UnavailableError,
-        Reason.STORE_TIMEOUT: UnavailableError,
+        Reason.STORE_TIMEOUT: DeadlineExceededError,
         Reason.WATCH_FELL_BEHIND: WatchFellBehindError,
         Reason.ANSWER_FULL: ResourceExhaustedError,
         Reason.TOO_MANY_CALLS: ResourceExhaustedError,
         Reason.RATE_LIMITED: ResourceExhaustedError,
-        Reason.AUDIT_UNAVAILABLE: UnavailableError,
+        Reason.AUDIT_UNAVAILABLE: AuditUnavailableError,
         Reason.INTERNAL: InternalError,
     }
 )
@@ -148,4 +153,4 @@ BY_STATUS: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         "INTERNAL": InternalError,
     }
 )
-"""For a call without a reason, as gRPC or a proxy ended it. Any other is an EnvelopeError."""
+"""For calls without a reason, which gRPC or a proxy ended. Other statuses raise EnvelopeError."""

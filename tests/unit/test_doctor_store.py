@@ -9,6 +9,7 @@ import kekd
 from kekd import _operations as operations
 from kekd._cli.doctor import store
 from kekd._transport.status import to_exception
+from kekd.errors import BY_REASON
 from kekd_common.reasons import Reason
 from tests.unit.failed_call import FailedCall
 
@@ -17,8 +18,8 @@ LATE = kekd.DeadlineExceededError("too late")
 BROKEN = kekd.StoreMisconfiguredError("it can't be written")
 
 
-def unavailable(reason: str, text: str = "try again") -> kekd.UnavailableError:
-    return kekd.UnavailableError(text, reason=reason)
+def failure(reason: Reason) -> kekd.EnvelopeError:
+    return BY_REASON[reason]("", reason=reason)
 
 
 def unreachable(*, may_be_applied: bool) -> kekd.EnvelopeError:
@@ -85,13 +86,13 @@ def is_left(tried: Store) -> bool:
         pytest.param(1, BROKEN, True, False, id="a create that failed wrote nothing"),
         pytest.param(1, LATE, False, True, id="a late create may be done later"),
         pytest.param(
-            1, unavailable(Reason.AUDIT_UNAVAILABLE), False, False, id="a create without its audit"
+            1, failure(Reason.AUDIT_UNAVAILABLE), False, False, id="a create without its audit"
         ),
         pytest.param(
-            1, unavailable(Reason.SHUTTING_DOWN), False, False, id="a create that wasn't begun"
+            1, failure(Reason.SHUTTING_DOWN), False, False, id="a create that wasn't begun"
         ),
         pytest.param(
-            1, unavailable(Reason.STORE_TIMEOUT), False, True, id="a create in a silent store"
+            1, failure(Reason.STORE_TIMEOUT), False, True, id="a create in a silent store"
         ),
         pytest.param(
             1, unreachable(may_be_applied=False), False, False, id="a create that no daemon got"

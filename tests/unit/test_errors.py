@@ -63,6 +63,14 @@ def test_documented_reasons_match_the_code() -> None:
     ]
 
 
+@pytest.mark.parametrize("reason", Reason)
+def test_class_of_a_reason_is_that_of_its_status(reason: Reason) -> None:
+    own = client_errors.BY_STATUS.get(STATUS[reason], kekd.EnvelopeError)
+    kind = client_errors.BY_REASON[reason]
+    assert issubclass(kind, own)
+    assert not issubclass(kind, tuple({*client_errors.BY_STATUS.values()} - {own}))
+
+
 @pytest.mark.external
 @pytest.mark.parametrize("code", grpc.StatusCode)
 def test_call_without_a_reason_raises_the_class_of_its_status(code: grpc.StatusCode) -> None:

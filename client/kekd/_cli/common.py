@@ -32,6 +32,7 @@ EXIT_CODES: Final = (
     (kekd.UnauthenticatedError, 7),
     (kekd.CorruptEnvelopeError, 8),
     (kekd.StoreMisconfiguredError, 9),
+    (kekd.AuditUnavailableError, 9),
     (kekd.InvalidArgumentError, 2),
     (errors.ProviderUnavailableError, 6),
     (errors.AccessDeniedError, 7),
@@ -69,7 +70,7 @@ Exit codes:
   1  other failure            6  daemon or store unavailable, or timeout
   2  invalid arguments        7  permission denied
   3  not found                8  corrupt envelope, or KEK can't be unwrapped
-  4  already exists           9  store or key needs operator action
+  4  already exists           9  store, audit or key needs operator action
 """
 
 

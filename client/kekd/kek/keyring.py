@@ -10,6 +10,7 @@ from typing import Any, Final
 from kekd._models import StorageConfig
 from kekd._transport.fork import reset_after_fork
 from kekd.errors import (
+    AuditUnavailableError,
     DeadlineExceededError,
     InternalError,
     ResourceExhaustedError,
@@ -37,6 +38,7 @@ _MAX_THREADS: Final = 16
 _MAX_SECONDS: Final = 10**9
 
 _TRANSIENT_ERRORS: Final = (
+    AuditUnavailableError,
     CredentialsUnavailableError,
     DeadlineExceededError,
     ExpiredCredentialsError,

@@ -232,7 +232,7 @@ def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
     file.symlink_to(FULL)
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address, timeout=PATIENCE) as client:
-        with pytest.raises(kekd.UnavailableError, match="audit"):
+        with pytest.raises(kekd.AuditUnavailableError, match="audit"):
             client.push_index_kms(None, "i", BLOB)
         with pytest.raises(kekd.EnvelopeNotFoundError):
             client.get_index_kms(None, "i")
@@ -255,7 +255,7 @@ def test_the_operator_decides_for_both(
             if happens:
                 call(client, None)
             else:
-                with pytest.raises(kekd.UnavailableError):
+                with pytest.raises(kekd.AuditUnavailableError):
                     call(client, None)
 
 
@@ -295,13 +295,15 @@ def test_a_pipe_that_nobody_reads_holds_up_writes_and_no_reads(
     with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         for _ in range(2000):
             list(client.list_index_kms())
-        with pytest.raises(kekd.UnavailableError, match="audit"):
+        with pytest.raises(kekd.AuditUnavailableError, match="audit"):
             client.push_index_kms(None, "i", BLOB)
-        with pytest.raises(kekd.UnavailableError, match="audit"):  # and not that nobody answers
+        with pytest.raises(
+            kekd.AuditUnavailableError, match="audit"
+        ):  # and not that nobody answers
             client.push_index_kms(None, "i", BLOB)
         for _ in range(3):
             assert list(client.list_index_kms()) == []
-            with pytest.raises(kekd.UnavailableError, match="audit"):
+            with pytest.raises(kekd.AuditUnavailableError, match="audit"):
                 client.push_index_kms(None, "i", BLOB)
         eventually(lambda: "the audit can't be written" in daemon.read_log())
         assert daemon.read_log().count("the audit can't be written") == 1

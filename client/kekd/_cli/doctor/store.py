@@ -33,7 +33,7 @@ _CONDITIONS: Final = (
     " these headers; Google Cloud Storage, Apache Ozone before 2.2 and MinIO before"
     " RELEASE.2025-09-07 don't honour them. Until then, run one daemon and one rotator"
 )
-_NOT_APPLIED: Final = (Reason.AUDIT_UNAVAILABLE, Reason.SHUTTING_DOWN)
+_NOT_APPLIED: Final = Reason.SHUTTING_DOWN
 """Reasons of a daemon that is unavailable and hasn't applied the write."""
 _SIMULTANEOUS_PUSHES: Final = 8
 _RACES: Final = 3
@@ -48,7 +48,7 @@ def scratch_name() -> str:
 def _may_be_applied(error: EnvelopeError) -> bool:
     """Whether a write that failed with this error may have been applied, or may be later."""
     if isinstance(error, UnavailableError):
-        return error.reason not in _NOT_APPLIED if error.reason else MAYBE_APPLIED in str(error)
+        return error.reason != _NOT_APPLIED if error.reason else MAYBE_APPLIED in str(error)
     return isinstance(error, DeadlineExceededError)
 
 
