@@ -55,7 +55,7 @@ def reference(tmp_path: Path) -> cyborgdb_core.StorageConfig:
     return cyborgdb_core.StorageConfig.disk(str(tmp_path))
 
 
-def test_a_blob_takes_the_references_arguments_in_its_order() -> None:
+def test_blob_takes_the_arguments_of_cyborgdb_core() -> None:
     assert (
         kekd.KMSBlob(
             kms_name="prod",
@@ -71,14 +71,14 @@ def test_a_blob_takes_the_references_arguments_in_its_order() -> None:
     assert kekd.KMSBlob() == kekd.KMSBlob("", "", "", "", b"", 1, 0)
 
 
-def test_the_etag_is_no_part_of_a_blobs_value() -> None:
+def test_blobs_with_different_etags_are_equal() -> None:
     blob = kekd.KMSBlob()
     blob.etag = "read"
     assert blob == kekd.KMSBlob()
     assert kekd.KMSBlob(version=2) != kekd.KMSBlob()
 
 
-def test_credentials_do_not_leave_the_caller() -> None:
+def test_credentials_are_not_in_the_location() -> None:
     config = kekd.StorageConfig.s3("bucket", credentials=kekd.S3Credentials("AKIA", SECRET))
     assert SECRET.encode() not in pickle.dumps(config)
 
@@ -100,9 +100,7 @@ STRINGS = ("kms_name", "provider", "key_id", "region", "key_arn", "binding")
         *((name, SECRET.encode() + b"\xff") for name in STRINGS),
     ],
 )
-def test_a_value_that_the_wire_cannot_carry_is_named_and_not_shown(
-    build: Build, field: str, value: Any
-) -> None:
+def test_invalid_attribute_is_named_without_its_value(build: Build, field: str, value: Any) -> None:
     blob = kekd.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=b"w")
     setattr(blob, field, value)
     with pytest.raises(kekd.InvalidEnvelopeError, match=field) as caught:
@@ -115,7 +113,7 @@ FIELDS = ("kms_name", "provider", "key_id", "region", "wrapped_kek", "version", 
 
 @each_write
 @pytest.mark.parametrize("missing", FIELDS)
-def test_an_attribute_that_a_blob_lacks_is_named(build: Build, missing: str) -> None:
+def test_missing_attribute_is_named(build: Build, missing: str) -> None:
     blob = SimpleNamespace(**{name: SECRET for name in FIELDS if name != missing})
     with pytest.raises(TypeError) as caught:
         build(blob=blob)
@@ -126,7 +124,7 @@ def test_an_attribute_that_a_blob_lacks_is_named(build: Build, missing: str) -> 
 
 
 @pytest.mark.parametrize("blob", [None, 5, "blob", {"kms_name": "prod"}])
-def test_what_is_no_blob_is_a_type_error_as_for_the_reference(
+def test_other_object_as_blob_raises_type_error(
     blob: Any, reference: cyborgdb_core.StorageConfig
 ) -> None:
     with pytest.raises(TypeError):
@@ -139,14 +137,14 @@ def test_what_is_no_blob_is_a_type_error_as_for_the_reference(
 
 @each_build
 @pytest.mark.parametrize("name", [None, 5, ["name"], bytearray(b"name"), b"\xff"])
-def test_a_name_or_prefix_that_is_no_text_is_a_type_error(build: Build, name: Any) -> None:
+def test_name_or_prefix_of_another_type_raises_type_error(build: Build, name: Any) -> None:
     says = rf"\Ainvalid (index_name|prefix): expected str, got {type(name).__name__}\Z"
     with pytest.raises(TypeError, match=says):
         build(index=name)
 
 
 @pytest.mark.parametrize("name", [None, 5, ["name"]])
-def test_a_name_that_is_no_text_is_a_type_error_for_the_reference(
+def test_name_of_another_type_raises_type_error_in_cyborgdb_core(
     name: Any, reference: cyborgdb_core.StorageConfig
 ) -> None:
     with pytest.raises(TypeError):
@@ -154,7 +152,7 @@ def test_a_name_that_is_no_text_is_a_type_error_for_the_reference(
 
 
 @each_conditional_write
-def test_an_etag_that_is_no_text_is_a_type_error(build: Build) -> None:
+def test_etag_of_another_type_raises_type_error(build: Build) -> None:
     with pytest.raises(TypeError, match=r"\Ainvalid if_etag: expected str, got int\Z"):
         build(if_etag=5)
 
@@ -175,13 +173,13 @@ def test_an_etag_that_is_no_text_is_a_type_error(build: Build) -> None:
         (kekd.StorageConfig.s3("bucket", region=cast("Any", 5)), "region: expected str, got int"),
     ],
 )
-def test_what_is_no_location_is_a_type_error(config: Any, says: str) -> None:
+def test_invalid_location_raises_type_error(config: Any, says: str) -> None:
     with pytest.raises(TypeError, match=says):
         get(config=config)
 
 
 @each_build
-def test_a_lone_surrogate_in_a_name_or_prefix_is_refused(build: Build) -> None:
+def test_lone_surrogate_in_a_name_or_prefix_raises(build: Build) -> None:
     with pytest.raises(kekd.InvalidIndexNameError, match="surrogate"):
         build(index="a\ud800")
 
@@ -194,13 +192,13 @@ def test_a_lone_surrogate_in_a_name_or_prefix_is_refused(build: Build) -> None:
         kekd.StorageConfig.s3("bucket", prefix="a\ud800"),
     ],
 )
-def test_a_lone_surrogate_in_a_location_is_refused(config: kekd.StorageConfig) -> None:
+def test_lone_surrogate_in_a_location_raises(config: kekd.StorageConfig) -> None:
     with pytest.raises(kekd.InvalidArgumentError, match="surrogate"):
         get(config=config)
 
 
 @each_conditional_write
-def test_a_lone_surrogate_in_an_etag_is_refused(build: Build) -> None:
+def test_lone_surrogate_in_an_etag_raises(build: Build) -> None:
     with pytest.raises(kekd.InvalidArgumentError, match="surrogate"):
         build(if_etag="a\ud800")
 

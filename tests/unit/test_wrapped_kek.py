@@ -1,4 +1,4 @@
-"""What counts as the bytes of a wrapped KEK: whatever cyborgdb_core takes, and bytearray."""
+"""The types that are accepted as the bytes of a wrapped KEK."""
 
 import array
 from typing import Any

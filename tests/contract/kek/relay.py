@@ -1,4 +1,4 @@
-"""Stands before moto: sees what is asked over the wire, and says when credentials expire."""
+"""A relay before moto that records requests and expires credentials."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Provider `aws-kms` on moto's KMS; how it reads AWS's errors is in test_aws_errors.py."""
+"""Provider `aws-kms` on moto's KMS. test_aws_errors.py covers the errors of AWS."""
 
 import time
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def by_alias_arn(aws: Aws, key_arn: str) -> str:
 
 @pytest.mark.parametrize("named", [by_id, by_arn, by_alias, by_alias_arn])
 @pytest.mark.parametrize("kek", [KEK, bytearray(KEK)], ids=["bytes", "bytearray"])
-def test_it_opens_what_it_wrapped_however_the_key_is_named(
+def test_unwrap_with_any_form_of_key_id_returns_the_kek(
     aws: Aws, provider: Provider, named: Callable[[Aws, str], str], kek: bytes | bytearray
 ) -> None:
     key_arn = aws.new_key()
@@ -65,14 +65,14 @@ def test_it_opens_what_it_wrapped_however_the_key_is_named(
     assert isinstance(opened, bytearray)  # so that its owner can overwrite it
 
 
-def test_kms_itself_opens_what_it_wrapped(aws: Aws, provider: Provider) -> None:
+def test_kms_decrypts_a_wrapped_kek(aws: Aws, provider: Provider) -> None:
     key_arn = aws.new_key()
     wrapped = provider(aws.slot("prod", "aws-kms", key_arn)).wrap(KEK, None)
     opened = aws.kms.decrypt(KeyId=key_arn, CiphertextBlob=wrapped.wrapped_kek)
     assert opened["Plaintext"] == KEK
 
 
-def test_the_key_is_always_named(aws: Aws, provider: Provider) -> None:
+def test_every_request_has_a_key_id(aws: Aws, provider: Provider) -> None:
     key_arn = aws.new_key()
     alias = aws.new_alias(key_arn)
     kms = provider(aws.slot("prod", "aws-kms", alias))
@@ -88,7 +88,9 @@ def test_the_key_is_always_named(aws: Aws, provider: Provider) -> None:
     assert calls[4][1]["SourceKeyId"] == alias
 
 
-def test_an_alias_that_was_retargeted_still_opens_by_the_arn(aws: Aws, provider: Provider) -> None:
+def test_unwrap_after_the_alias_was_retargeted_uses_the_recorded_key(
+    aws: Aws, provider: Provider
+) -> None:
     old = aws.new_key()
     alias = aws.new_alias(old)
     kms = provider(aws.slot("prod", "aws-kms", alias))
@@ -99,14 +101,14 @@ def test_an_alias_that_was_retargeted_still_opens_by_the_arn(aws: Aws, provider:
         kms.unwrap(replace(wrapped, key_arn=""), None)
 
 
-def test_the_key_of_a_slot_stays_as_it_is_written(aws: Aws, provider: Provider) -> None:
+def test_slot_keeps_its_key_id(aws: Aws, provider: Provider) -> None:
     alias = aws.new_alias(aws.new_key())
     kms = provider(aws.slot("prod", "aws-kms", alias))
     kms.wrap(KEK, None)
     assert kms.slot.key_id == alias
 
 
-def test_a_key_that_is_not_allowed_wraps_nothing(aws: Aws, provider: Provider) -> None:
+def test_wrap_with_a_forbidden_key_raises(aws: Aws, provider: Provider) -> None:
     alias = aws.new_alias(aws.new_key())
     kms = provider(aws.slot("prod", "aws-kms", alias, allowed_key_arns=(aws.new_key(),)))
     with pytest.raises(KeyNotAllowedError) as caught:
@@ -114,7 +116,9 @@ def test_a_key_that_is_not_allowed_wraps_nothing(aws: Aws, provider: Provider) -
     assert caught.value.slot == "prod"
 
 
-def test_a_recorded_key_that_is_not_allowed_is_never_asked(aws: Aws, provider: Provider) -> None:
+def test_unwrap_with_a_forbidden_recorded_key_makes_no_request(
+    aws: Aws, provider: Provider
+) -> None:
     slot = aws.slot("prod", "aws-kms", aws.new_key())
     wrapped = provider(aws.slot("prod", "aws-kms", aws.new_key())).wrap(KEK, None)
     kms = provider(replace(slot, allowed_key_arns=(slot.key_id,)))
@@ -127,7 +131,7 @@ def test_a_recorded_key_that_is_not_allowed_is_never_asked(aws: Aws, provider: P
     assert caught.value.key_id == wrapped.key_arn
 
 
-def test_an_alias_of_a_key_that_is_not_allowed_opens_nothing(aws: Aws, provider: Provider) -> None:
+def test_unwrap_with_an_alias_of_a_forbidden_key_raises(aws: Aws, provider: Provider) -> None:
     alias = aws.new_alias(aws.new_key())
     slot = aws.slot("prod", "aws-kms", alias)
     wrapped = replace(provider(slot).wrap(KEK, None), key_arn="")
@@ -136,9 +140,7 @@ def test_an_alias_of_a_key_that_is_not_allowed_opens_nothing(aws: Aws, provider:
         kms.unwrap(wrapped, None)
 
 
-def test_an_alias_of_a_key_that_is_not_allowed_is_not_re_encrypted(
-    aws: Aws, provider: Provider
-) -> None:
+def test_rewrap_from_an_alias_of_a_forbidden_key_raises(aws: Aws, provider: Provider) -> None:
     target = aws.slot("next", "aws-kms", aws.new_key())
     slot = aws.slot("prod", "aws-kms", aws.new_alias(aws.new_key()))
     wrapped = replace(provider(slot).wrap(KEK, None), key_arn="")
@@ -147,22 +149,20 @@ def test_an_alias_of_a_key_that_is_not_allowed_is_not_re_encrypted(
         kms.rewrap(wrapped, None, provider(target), None)
 
 
-def test_nothing_is_re_encrypted_under_a_key_that_is_not_allowed(
-    aws: Aws, provider: Provider
-) -> None:
+def test_rewrap_to_a_forbidden_key_raises(aws: Aws, provider: Provider) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     target = aws.slot("next", "aws-kms", aws.new_key(), allowed_key_arns=(aws.new_key(),))
     with pytest.raises(KeyNotAllowedError):
         kms.rewrap(kms.wrap(KEK, None), None, provider(target), None)
 
 
-def test_a_pattern_allows_the_keys_of_an_account(aws: Aws, provider: Provider) -> None:
+def test_pattern_of_an_account_allows_its_keys(aws: Aws, provider: Provider) -> None:
     every = ("arn:aws:kms:us-east-1:123456789012:key/*",)
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key(), allowed_key_arns=every))
     assert kms.unwrap(kms.wrap(KEK, None), None) == KEK
 
 
-def test_a_key_of_another_region_is_refused(aws: Aws, provider: Provider) -> None:
+def test_key_of_another_region_raises(aws: Aws, provider: Provider) -> None:
     elsewhere = aws.new_key().replace("us-east-1", "eu-central-1")
     with pytest.raises(RegionMismatchError, match="eu-central-1"):
         provider(aws.slot("prod", "aws-kms", elsewhere))
@@ -173,13 +173,13 @@ def test_a_key_of_another_region_is_refused(aws: Aws, provider: Provider) -> Non
     assert calls == []
 
 
-def test_the_region_of_an_arn_is_used_without_one_of_the_slot(aws: Aws, provider: Provider) -> None:
+def test_slot_without_a_region_uses_that_of_the_arn(aws: Aws, provider: Provider) -> None:
     kms = AwsKms(replace(aws.slot("prod", "aws-kms", aws.new_key()), region=""), timeout=5)
     assert kms._kms.meta.region_name == "us-east-1"
     assert kms.unwrap(kms.wrap(KEK, None), None) == KEK
 
 
-def test_a_binding_is_the_encryption_context(aws: Aws, provider: Provider) -> None:
+def test_encryption_context_is_sent_to_kms(aws: Aws, provider: Provider) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     calls = calls_of(aws.kms)
     assert kms.unwrap(kms.wrap(KEK, MINE), MINE) == KEK
@@ -196,7 +196,7 @@ def test_a_binding_is_the_encryption_context(aws: Aws, provider: Provider) -> No
         EncryptionContext("", ""),
     ],
 )
-def test_another_binding_does_not_open_it(
+def test_unwrap_with_another_encryption_context_raises(
     aws: Aws, provider: Provider, other: EncryptionContext | None
 ) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
@@ -205,14 +205,14 @@ def test_another_binding_does_not_open_it(
         kms.unwrap(wrapped, other)
 
 
-def test_a_binding_does_not_open_what_is_bound_to_nothing(aws: Aws, provider: Provider) -> None:
+def test_unwrap_with_an_unexpected_encryption_context_raises(aws: Aws, provider: Provider) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     wrapped = kms.wrap(KEK, None)
     with pytest.raises(TamperedError):
         kms.unwrap(wrapped, MINE)
 
 
-def test_the_key_of_another_account_or_none_is_not_found(aws: Aws, provider: Provider) -> None:
+def test_unknown_key_is_not_found(aws: Aws, provider: Provider) -> None:
     kms = provider(aws.slot("prod", "aws-kms", "alias/nowhere"))
     with pytest.raises(KeyNotFoundError) as caught:
         kms.wrap(KEK, None)
@@ -221,14 +221,14 @@ def test_the_key_of_another_account_or_none_is_not_found(aws: Aws, provider: Pro
 
 
 @pytest.mark.parametrize("record", [b"w", bytes(200)])
-def test_what_is_no_ciphertext_does_not_open(aws: Aws, provider: Provider, record: bytes) -> None:
+def test_unwrap_of_garbage_raises(aws: Aws, provider: Provider, record: bytes) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     with pytest.raises(KekError):
         kms.unwrap(Wrapped(record), None)
 
 
 @pytest.mark.parametrize("record", [b"", bytes(6145)], ids=["empty", "more than KMS takes"])
-def test_what_is_too_short_or_too_long_is_never_sent(
+def test_unwrap_of_an_impossible_length_makes_no_request(
     aws: Aws, provider: Provider, record: bytes
 ) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
@@ -238,7 +238,7 @@ def test_what_is_too_short_or_too_long_is_never_sent(
     assert calls == []
 
 
-def test_a_flipped_bit_anywhere_does_not_open(aws: Aws, provider: Provider) -> None:
+def test_unwrap_with_any_flipped_bit_raises(aws: Aws, provider: Provider) -> None:
     """Moto's ciphertext begins with the key's id, so that flipping there names another key."""
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     wrapped = kms.wrap(KEK, None)
@@ -249,7 +249,7 @@ def test_a_flipped_bit_anywhere_does_not_open(aws: Aws, provider: Provider) -> N
             kms.unwrap(replace(wrapped, wrapped_kek=bytes(record)), None)
 
 
-def test_what_the_key_is_can_be_asked(aws: Aws, provider: Provider) -> None:
+def test_describe_returns_the_state_of_the_key(aws: Aws, provider: Provider) -> None:
     key_arn = aws.new_key()
     kms = provider(aws.slot("prod", "aws-kms", aws.new_alias(key_arn)))
     assert kms.describe().arn == key_arn
@@ -261,7 +261,7 @@ def test_what_the_key_is_can_be_asked(aws: Aws, provider: Provider) -> None:
 class TestRewrap:
     """From one KMS key to another, without the plaintext leaving KMS."""
 
-    def test_one_re_encrypt_does_it(self, aws: Aws, provider: Provider) -> None:
+    def test_rewrap_between_kms_keys_makes_one_request(self, aws: Aws, provider: Provider) -> None:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
         target = provider(
             aws.slot("new", "aws-kms", aws.new_alias(aws.new_key()), encryption_context=True)
@@ -271,7 +271,9 @@ class TestRewrap:
         assert source.rewrap(wrapped, None, target, MINE)
         assert [operation for operation, _ in calls] == ["ReEncrypt"]
 
-    def test_the_target_opens_it_with_its_binding(self, aws: Aws, provider: Provider) -> None:
+    def test_rewrapped_kek_has_the_new_encryption_context(
+        self, aws: Aws, provider: Provider
+    ) -> None:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
         key_arn = aws.new_key()
         target = provider(aws.slot("new", "aws-kms", aws.new_alias(key_arn)))
@@ -283,7 +285,9 @@ class TestRewrap:
         with pytest.raises(TamperedError):
             target.unwrap(again, MINE)
 
-    def test_the_wrong_binding_does_not_pass_through(self, aws: Aws, provider: Provider) -> None:
+    def test_rewrap_with_another_encryption_context_raises(
+        self, aws: Aws, provider: Provider
+    ) -> None:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
         with pytest.raises(TamperedError):
             source.rewrap(
@@ -299,7 +303,7 @@ class TestRewrap:
             "NotFoundException",
         ],
     )
-    def test_what_may_be_wrong_with_either_key_is_left_to_unwrap_and_wrap(
+    def test_rewrap_with_an_unusable_key_returns_none(
         self, aws: Aws, provider: Provider, code: str
     ) -> None:
         kms = provider(aws.slot("old", "aws-kms", aws.new_key()))
@@ -309,9 +313,7 @@ class TestRewrap:
             assert kms.rewrap(wrapped, None, kms, None) is None
 
     @pytest.mark.parametrize("code", ["InvalidCiphertextException"])
-    def test_what_is_wrong_with_the_wrapped_kek_is_told(
-        self, aws: Aws, provider: Provider, code: str
-    ) -> None:
+    def test_rewrap_of_a_damaged_kek_raises(self, aws: Aws, provider: Provider, code: str) -> None:
         kms = provider(aws.slot("old", "aws-kms", aws.new_key()))
         wrapped = kms.wrap(KEK, None)
         with Stubber(aws.kms) as stub:
@@ -329,7 +331,7 @@ class TestRewrap:
             {"endpoint_url": "http://127.0.0.1:1"},
         ],
     )
-    def test_other_credentials_or_another_region_take_unwrap_and_wrap(
+    def test_rewrap_with_other_access_returns_none(
         self, aws: Aws, provider: Provider, other: dict[str, Any]
     ) -> None:
         slot = aws.slot("old", "aws-kms", aws.new_alias(aws.new_key()))
@@ -339,7 +341,7 @@ class TestRewrap:
         assert source.rewrap(wrapped, None, target, None) is None
         assert calls == []
 
-    def test_so_does_another_kind_of_provider(self, aws: Aws, provider: Provider) -> None:
+    def test_rewrap_to_another_provider_returns_none(self, aws: Aws, provider: Provider) -> None:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
         slot = aws.slot("new", "aws", aws.new_secret())
         target = AwsSecrets(slot, timeout=5, client=aws.secrets)
@@ -352,11 +354,11 @@ class TestRewrap:
 class TestRotations:
     """Of the key's material, by KMS."""
 
-    def test_key_that_was_never_rotated_has_none(self, aws: Aws, provider: Provider) -> None:
+    def test_last_rotation_of_an_unrotated_key_is_none(self, aws: Aws, provider: Provider) -> None:
         key_arn = aws.new_key()
         assert provider(aws.slot("prod", "aws-kms", key_arn)).last_rotation(key_arn) is None
 
-    def test_rotation_on_demand_is_seen(self, aws: Aws, provider: Provider) -> None:
+    def test_last_rotation_includes_rotation_on_demand(self, aws: Aws, provider: Provider) -> None:
         key_arn = aws.new_key()
         before = int(time.time())
         aws.kms.rotate_key_on_demand(KeyId=by_id(aws, key_arn))
@@ -364,7 +366,7 @@ class TestRotations:
         assert rotated_at
         assert before <= rotated_at <= time.time()
 
-    def test_last_of_several_pages_counts(self, aws: Aws, provider: Provider) -> None:
+    def test_last_rotation_reads_every_page(self, aws: Aws, provider: Provider) -> None:
         key_arn = aws.new_key()
         kms = provider(aws.slot("prod", "aws-kms", key_arn))
         dates = [datetime(2026, month, 1, tzinfo=UTC) for month in (2, 3, 1)]
@@ -382,7 +384,9 @@ class TestRotations:
             assert kms.last_rotation(key_arn) == dates[1].timestamp()
             stub.assert_no_pending_responses()
 
-    def test_key_that_cannot_be_rotated_has_none(self, aws: Aws, provider: Provider) -> None:
+    def test_last_rotation_of_an_unrotatable_key_is_none(
+        self, aws: Aws, provider: Provider
+    ) -> None:
         kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
         with Stubber(aws.kms) as stub:
             stub.add_client_error(
@@ -390,7 +394,9 @@ class TestRotations:
             )
             assert kms.last_rotation("key") is None
 
-    def test_deletion_that_is_pending_is_described(self, aws: Aws, provider: Provider) -> None:
+    def test_describe_of_a_key_pending_deletion_has_its_date(
+        self, aws: Aws, provider: Provider
+    ) -> None:
         key_arn = aws.new_key()
         kms = provider(aws.slot("prod", "aws-kms", aws.new_alias(key_arn)))
         answer = aws.kms.schedule_key_deletion(KeyId=by_id(aws, key_arn), PendingWindowInDays=7)

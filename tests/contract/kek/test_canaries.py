@@ -55,7 +55,7 @@ def secrets_of(aws: Aws, value: bytes = SECRET) -> AwsSecrets:
 
 
 @pytest.mark.parametrize("make", [kms_of, secrets_of])
-def test_wrapping_and_opening_tell_nothing(
+def test_wrap_and_unwrap_leak_no_key_bytes(
     aws: Aws, log: pytest.LogCaptureFixture, make: Callable[[Aws], AwsKms | AwsSecrets]
 ) -> None:
     provider = make(aws)
@@ -64,11 +64,11 @@ def test_wrapping_and_opening_tell_nothing(
     shown = [provider, wrapped, provider.slot, provider.describe(), provider.__dict__, MINE]
     # Moto's ciphertext begins with the key's id, which is no secret.
     ciphertext = wrapped.wrapped_kek[36:]
-    for it in [*shown, log.text]:
-        assert holds_no_canary(f"{it!r}{it}", ciphertext)
+    for text in [*shown, log.text]:
+        assert holds_no_canary(f"{text!r}{text}", ciphertext)
 
 
-def test_the_registry_tells_nothing(aws: Aws) -> None:
+def test_registry_leaks_no_key_bytes(aws: Aws) -> None:
     slot = aws.slot("prod", "aws", aws.new_secret(SECRET))
     registry = Registry({"prod": slot})
     registry._providers.of(slot).wrap(KEK, None)
@@ -154,38 +154,38 @@ def throttled(aws: Aws) -> None:
         throttled,
     ],
 )
-def test_no_failure_tells_it(
+def test_errors_leak_no_key_bytes(
     aws: Aws, log: pytest.LogCaptureFixture, fail: Callable[[Aws], None]
 ) -> None:
     with pytest.raises(KekError) as caught:
         fail(aws)
     error = caught.value
     told = "".join(traceback.format_exception(error))
-    kept = "".join(f"{it!r}{it.args}{vars(it)}" for it in chain(error))
+    kept = "".join(f"{cause!r}{cause.args}{vars(cause)}" for cause in chain(error))
     assert holds_no_canary(f"{told}{kept}{log.text}")
 
 
 @pytest.mark.parametrize("size", [0, 1, 16, 31, 33, 64])
-def test_another_size_is_no_kek(size: int) -> None:
+def test_kek_of_another_size_raises(size: int) -> None:
     with pytest.raises(InvalidKekError, match=f"expected 32 bytes, got {size}"):
         require_kek_bytes(bytes(size))
 
 
 @pytest.mark.parametrize("kek", ["k" * 32, memoryview(bytes(32)), [0] * 32, 32, None])
-def test_another_type_is_no_kek(kek: Any) -> None:
+def test_kek_of_another_type_raises(kek: Any) -> None:
     with pytest.raises(InvalidKekError, match=f"expected 32 bytes, got {type(kek).__name__}"):
         require_kek_bytes(kek)
 
 
 @pytest.mark.parametrize("make", [kms_of, secrets_of])
-def test_what_is_no_kek_is_never_sent(aws: Aws, make: Callable[[Aws], AwsKms | AwsSecrets]) -> None:
+def test_invalid_kek_makes_no_request(aws: Aws, make: Callable[[Aws], AwsKms | AwsSecrets]) -> None:
     provider = make(aws)
     for kek in (KEK[:31], KEK + b"x", b"", KEK.decode(), None):
         with pytest.raises(InvalidKekError):
             provider.wrap(kek, None)  # type: ignore[arg-type]
 
 
-def test_scrubbing_overwrites_it_in_place() -> None:
+def test_scrub_overwrites_the_kek_in_place() -> None:
     kek = bytearray(KEK)
     view = memoryview(kek)
     scrub(kek)

@@ -1,4 +1,4 @@
-"""Credentials of the process that opens KEKs: renewed, late, or not to be had for a while."""
+"""AWS credentials that are renewed, delayed or unavailable."""
 
 import time
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def slot(relay: Relay, aws_endpoint: str) -> Slot:
     return Slot("prod", "aws-kms", key_arn, REGION, endpoint_url=relay.endpoint)
 
 
-def test_credentials_that_ended_early_are_renewed_within_the_request(
+def test_revoked_credentials_are_renewed_within_the_request(
     relay: Relay, slot: Slot, credential_endpoint: CredentialEndpoint
 ) -> None:
     kms = AwsKms(slot, timeout=5)
@@ -56,7 +56,7 @@ def test_credentials_that_ended_early_are_renewed_within_the_request(
     assert (relay.refused, relay.requests) == (1, ["first", "first", "second"])
 
 
-def test_credentials_of_a_role_are_renewed_within_the_request(
+def test_revoked_role_credentials_are_renewed_within_the_request(
     relay: Relay, slot: Slot, credential_endpoint: CredentialEndpoint
 ) -> None:
     kms = AwsKms(
@@ -72,7 +72,7 @@ def test_credentials_of_a_role_are_renewed_within_the_request(
     assert relay.requests[1] != relay.requests[2]
 
 
-def test_credentials_in_a_file_are_read_again(
+def test_changed_credentials_file_is_read_again(
     relay: Relay, slot: Slot, no_credentials: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write_credentials(tmp_path, "first")
@@ -85,7 +85,7 @@ def test_credentials_in_a_file_are_read_again(
     assert kms.unwrap(wrapped, None) == KEK
 
 
-def test_registry_looks_again_after_it_found_none(
+def test_registry_without_credentials_searches_again(
     slot: Slot, no_credentials: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     registry = Registry({"prod": slot})
@@ -98,7 +98,7 @@ def test_registry_looks_again_after_it_found_none(
 
 
 @pytest.mark.parametrize("role_arn", ["", ROLE])
-def test_keyring_outlasts_a_credential_service_that_is_down(
+def test_keyring_survives_an_outage_of_the_credential_service(
     slot: Slot, credential_endpoint: CredentialEndpoint, role_arn: str
 ) -> None:
     slot = Slot("prod", "aws-kms", slot.key_id, REGION, role_arn, endpoint_url=slot.endpoint_url)
@@ -126,7 +126,7 @@ def test_keyring_outlasts_a_credential_service_that_is_down(
     ],
     ids=["failing process", "unreadable token"],
 )
-def test_source_that_fails_says_so_in_botocores_words(
+def test_failing_credential_source_is_reported_with_its_details(
     relay: Relay,
     slot: Slot,
     no_credentials: pytest.MonkeyPatch,
@@ -142,7 +142,7 @@ def test_source_that_fails_says_so_in_botocores_words(
     assert relay.endpoint in str(caught.value)
 
 
-def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
+def test_unknown_ca_error_names_the_setting(
     private_https: str, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)

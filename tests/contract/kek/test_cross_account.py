@@ -1,4 +1,4 @@
-"""Keys in somebody else's account: moto's STS, which keeps accounts apart, behind a relay."""
+"""Keys in another account: moto's STS, which separates accounts, behind a relay."""
 
 import threading
 from collections.abc import Iterator
@@ -69,16 +69,14 @@ def kms(relay: Relay, key_arn: str) -> AwsKms:
     return AwsKms(slot(relay, key_arn), timeout=5)
 
 
-def test_the_role_reaches_the_key_and_nobody_else_does(aws: Aws, kms: AwsKms, key_arn: str) -> None:
+def test_only_the_role_can_use_the_key(aws: Aws, kms: AwsKms, key_arn: str) -> None:
     assert ":222233334444:" in key_arn
     assert kms.unwrap(kms.wrap(KEK, None), None) == KEK
     with pytest.raises(KeyNotFoundError):
         AwsKms(aws.slot("prod", "aws-kms", key_arn), timeout=5, client=aws.kms).wrap(KEK, None)
 
 
-def test_the_role_reaches_the_secret_and_nobody_else_does(
-    aws: Aws, theirs: Aws, relay: Relay
-) -> None:
+def test_only_the_role_can_read_the_secret(aws: Aws, theirs: Aws, relay: Relay) -> None:
     name = f"theirs-{theirs.new_secret()}"
     theirs.secrets.create_secret(Name=name, SecretBinary=bytes(32))
     secrets = AwsSecrets(slot(relay, name), timeout=5)
@@ -96,7 +94,7 @@ def test_the_role_reaches_the_secret_and_nobody_else_does(
         ("x" * 100, "", "kekd-" + "x" * 59),
     ],
 )
-def test_their_cloudtrail_shows_who_it_was(
+def test_session_name_is_sent_to_sts(
     relay: Relay, key_arn: str, name: str, written: str, session_name: str
 ) -> None:
     customer = Slot(
@@ -109,13 +107,13 @@ def test_their_cloudtrail_shows_who_it_was(
     assert "ExternalId" not in asked
 
 
-def test_the_external_id_is_sent(relay: Relay, key_arn: str) -> None:
+def test_external_id_is_sent_to_sts(relay: Relay, key_arn: str) -> None:
     AwsKms(slot(relay, key_arn, external_id="4d6f-77"), timeout=5).wrap(KEK, None)
     (asked,) = relay.roles
     assert asked["ExternalId"] == "4d6f-77"
 
 
-def test_the_role_is_assumed_at_the_first_request(relay: Relay, kms: AwsKms) -> None:
+def test_role_is_assumed_on_the_first_request(relay: Relay, kms: AwsKms) -> None:
     assert relay.roles == []
     kms.wrap(KEK, None)
     kms.wrap(KEK, None)
@@ -135,7 +133,7 @@ def in_threads(number: int, kms: AwsKms, wrapped: Wrapped) -> None:
         assert [result.result() for result in results] == [KEK] * number
 
 
-def test_threads_that_come_first_assume_it_once(
+def test_concurrent_first_requests_assume_the_role_once(
     relay: Relay, kms: AwsKms, theirs: Aws, key_arn: str
 ) -> None:
     sealed = theirs.kms.encrypt(KeyId=key_arn, Plaintext=KEK)["CiphertextBlob"]
@@ -145,7 +143,7 @@ def test_threads_that_come_first_assume_it_once(
 
 
 @pytest.mark.parametrize("left", [5 * MINUTE, 12 * MINUTE])
-def test_threads_renew_credentials_once_and_ahead_of_their_end(
+def test_credentials_are_renewed_once_before_they_expire(
     relay: Relay, kms: AwsKms, left: float
 ) -> None:
     relay.lifetime = left
@@ -158,14 +156,14 @@ def test_threads_renew_credentials_once_and_ahead_of_their_end(
     assert relay.requests[-1] != relay.requests[0]
 
 
-def test_credentials_that_last_are_not_renewed(relay: Relay, kms: AwsKms) -> None:
+def test_valid_credentials_are_not_renewed(relay: Relay, kms: AwsKms) -> None:
     relay.lifetime = 20 * MINUTE
     wrapped = kms.wrap(KEK, None)
     in_threads(20, kms, wrapped)
     assert len(relay.roles) == 1
 
 
-def test_an_early_renewal_that_fails_is_not_noticed(relay: Relay, kms: AwsKms) -> None:
+def test_failed_early_renewal_is_ignored(relay: Relay, kms: AwsKms) -> None:
     relay.lifetime = 12 * MINUTE
     wrapped = kms.wrap(KEK, None)
     relay.refusal = REFUSED
@@ -173,7 +171,7 @@ def test_an_early_renewal_that_fails_is_not_noticed(relay: Relay, kms: AwsKms) -
     assert len(relay.roles) == 2
 
 
-def test_a_late_one_is(relay: Relay, kms: AwsKms) -> None:
+def test_failed_late_renewal_raises(relay: Relay, kms: AwsKms) -> None:
     relay.lifetime = 2 * MINUTE
     wrapped = kms.wrap(KEK, None)
     relay.refusal = REFUSED
@@ -181,7 +179,7 @@ def test_a_late_one_is(relay: Relay, kms: AwsKms) -> None:
         kms.unwrap(wrapped, None)
 
 
-def test_a_role_that_is_refused_is_told_with_its_slot(relay: Relay, kms: AwsKms) -> None:
+def test_refused_role_error_names_the_slot(relay: Relay, kms: AwsKms) -> None:
     relay.refusal = REFUSED
     with pytest.raises(AccessDeniedError) as caught:
         kms.wrap(KEK, None)
@@ -190,13 +188,13 @@ def test_a_role_that_is_refused_is_told_with_its_slot(relay: Relay, kms: AwsKms)
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "ExpiredTokenException"])
-def test_own_credentials_that_have_expired_are_told(relay: Relay, kms: AwsKms, code: str) -> None:
+def test_expired_own_credentials_raise(relay: Relay, kms: AwsKms, code: str) -> None:
     relay.refusal = REFUSED.replace(b"AccessDenied", code.encode())
     with pytest.raises(ExpiredCredentialsError):
         kms.wrap(KEK, None)
 
 
-def test_credentials_that_are_over_when_they_come_are_told(relay: Relay, kms: AwsKms) -> None:
+def test_new_but_expired_role_credentials_raise(relay: Relay, kms: AwsKms) -> None:
     """As where this machine's clock is far ahead."""
     relay.lifetime = -MINUTE
     with pytest.raises(KekError):
@@ -211,7 +209,7 @@ def test_a_role_that_is_refused_is_asked_for_once_a_call(relay: Relay, kms: AwsK
     assert len(relay.roles) == 3
 
 
-def test_each_slot_has_credentials_of_its_own(relay: Relay, key_arn: str, aws: Aws) -> None:
+def test_each_slot_has_its_own_credentials(relay: Relay, key_arn: str, aws: Aws) -> None:
     others = "arn:aws:iam::555566667777:role/kekd"
     AwsKms(slot(relay, key_arn), timeout=5).wrap(KEK, None)
     with pytest.raises(KeyNotFoundError):

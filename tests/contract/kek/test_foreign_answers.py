@@ -1,4 +1,4 @@
-"""What answers where AWS should, and isn't AWS, or goes wrong afterwards: no error keeps it."""
+"""Responses that aren't from AWS, or are rejected: no error contains them."""
 
 import base64
 import json
@@ -84,7 +84,7 @@ def foreign(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_it_is_told_and_not_shown(
+def test_foreign_response_raises_without_showing_it(
     foreign: str, aws_credentials: dict[str, str], use: Callable[[str], Any]
 ) -> None:
     with pytest.raises(ProviderUnavailableError) as caught:
@@ -134,7 +134,7 @@ def wrapped_by_secret(url: str) -> None:
     ],
 )
 @pytest.mark.parametrize("is_cut_off", [False, True], ids=["whole", "cut off"])
-def test_answer_that_fails_a_check_is_kept_by_no_error(
+def test_rejected_response_is_in_no_traceback(
     aws_credentials: dict[str, str],
     use: Callable[[str], None],
     answer: dict[str, Any],

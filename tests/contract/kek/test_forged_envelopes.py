@@ -1,4 +1,4 @@
-"""Envelopes that name what their slot doesn't: AWS never hears of it."""
+"""Envelopes that name keys that their slot doesn't allow."""
 
 import gc
 import weakref
@@ -64,7 +64,7 @@ def refused_unasked(relay: Relay, slot: Slot, envelope: kekd.KMSBlob) -> KekErro
         forged("aws", f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:evil-AbCdEf"),
     ],
 )
-def test_key_that_is_not_allowed_never_reaches_aws(relay: Relay, envelope: kekd.KMSBlob) -> None:
+def test_forbidden_key_makes_no_request(relay: Relay, envelope: kekd.KMSBlob) -> None:
     error = refused_unasked(relay, kms_slot(relay, OUR_KEY, role_arn=ROLE), envelope)
     assert (error.index_name, error.slot) == ("i", "prod")
 
@@ -78,17 +78,17 @@ def test_key_that_is_not_allowed_never_reaches_aws(relay: Relay, envelope: kekd.
         f"arn:aws:secretsmanager:{REGION}:666655554444:secret:prod/evil-AbCdEf",
     ],
 )
-def test_secret_that_is_not_allowed_never_reaches_aws(relay: Relay, key_id: str) -> None:
+def test_forbidden_secret_makes_no_request(relay: Relay, key_id: str) -> None:
     refused_unasked(relay, secret_slot(relay, OUR_SECRET), forged("aws", key_id))
 
 
-def test_another_provider_than_the_slots_never_reaches_aws(relay: Relay) -> None:
+def test_envelope_of_another_provider_makes_no_request(relay: Relay) -> None:
     error = refused_unasked(relay, kms_slot(relay), forged("aws", "prod/wrap-key"))
     assert "'aws'" in str(error)
     refused_unasked(relay, secret_slot(relay), forged("aws-kms", OUR_KEY))
 
 
-def test_key_of_another_provider_may_be_allowed_by_name(aws: Aws) -> None:
+def test_envelope_of_another_provider_with_an_allowed_key_unwraps(aws: Aws) -> None:
     """So that a slot can be moved from one provider to the other."""
     secret = aws.new_secret()
     made_by = Registry({"prod": aws.slot("prod", "aws", secret)})
@@ -110,7 +110,9 @@ def test_key_of_another_provider_may_be_allowed_by_name(aws: Aws) -> None:
     ],
 )
 @pytest.mark.parametrize("named", ["alias", "alias ARN", "id"])
-def test_key_whose_arn_only_aws_knows_is_asked_for(aws: Aws, pattern: str, named: str) -> None:
+def test_key_of_unknown_arn_is_checked_after_the_request(
+    aws: Aws, pattern: str, named: str
+) -> None:
     key_arn = aws.new_key()
     alias = aws.new_alias(key_arn)
     key_id = {
@@ -124,7 +126,7 @@ def test_key_whose_arn_only_aws_knows_is_asked_for(aws: Aws, pattern: str, named
     assert Registry({"prod": slot}).unwrap("i", envelope) == bytes(32)
 
 
-def test_forged_regions_leave_few_clients(
+def test_forged_regions_create_few_clients(
     relay: Relay, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[Any]] = []
@@ -145,7 +147,7 @@ def test_forged_regions_leave_few_clients(
     assert len([client for client in made if client()]) <= 4
 
 
-def test_forged_regions_do_not_drop_the_clients_of_the_slots(
+def test_forged_regions_evict_no_client_of_a_slot(
     relay: Relay, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry({"prod": kms_slot(relay)}, timeout=0.001)
@@ -156,7 +158,7 @@ def test_forged_regions_do_not_drop_the_clients_of_the_slots(
     assert registry._providers.of(registry.slots["prod"]) is ours
 
 
-def test_forged_key_ids_share_a_client_and_are_forgotten(
+def test_forged_key_ids_share_a_client_and_are_evicted(
     relay: Relay, aws_credentials: dict[str, str]
 ) -> None:
     registry = Registry({"prod": kms_slot(relay)})
@@ -166,12 +168,12 @@ def test_forged_key_ids_share_a_client_and_are_forgotten(
     ]
     made = [weakref.ref(registry._providers.of(slot)) for slot in slots]
     gc.collect()
-    alive = [provider for provider in (it() for it in made) if provider is not None]
+    alive = [provider for provider in (reference() for reference in made) if provider is not None]
     assert len(alive) <= 16
     assert len({id(getattr(provider, "_kms")) for provider in alive}) == 1  # noqa: B009
 
 
-def test_many_slots_without_a_region_keep_a_client_each(
+def test_each_slot_without_a_region_keeps_its_client(
     relay: Relay, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As their envelopes name the region, which the slots don't."""

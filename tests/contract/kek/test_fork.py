@@ -1,4 +1,4 @@
-"""A registry that forked children have from their parent."""
+"""Registries in forked children."""
 
 import json
 import os
@@ -52,9 +52,7 @@ def kek_of(number: int) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_no_child_gets_the_kek_that_another_asked_for(
-    kms: str, aws_credentials: dict[str, str]
-) -> None:
+def test_forked_children_do_not_share_responses(kms: str, aws_credentials: dict[str, str]) -> None:
     slot = Slot("prod", "aws-kms", KEY, "us-east-1", endpoint_url=kms)
     registry = Registry({"prod": slot})
 
@@ -79,7 +77,7 @@ def test_no_child_gets_the_kek_that_another_asked_for(
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_child_does_not_wait_for_a_turn_that_a_thread_of_its_parent_was_given() -> None:
+def test_child_does_not_wait_for_the_rate_limit_of_its_parent() -> None:
     registry = Registry({}, max_rate=100)
     with registry._providers._rate_limiter._lock:
         child = os.fork()

@@ -1,4 +1,4 @@
-"""Where the extra `aws` isn't installed, or only a part of it."""
+"""Imports without the extra `aws`, or with a part of it."""
 
 import subprocess
 import sys
@@ -39,20 +39,22 @@ def told(act: str, *hidden: str) -> str:
     )
 
 
-def test_kekd_kek_itself_needs_none_of_it() -> None:
+def test_import_without_the_extra_succeeds() -> None:
     # Where it is installed, it isn't imported either: boto3 takes long.
     assert run("import kekd.kek, kekd.kek.errors; print('ok')", *EXTRA) == "ok\n"
     loaded = run(f"import kekd.kek; print({EXTRA} & sys.modules.keys())")
     assert loaded == "set()\n"
 
 
-def test_provider_none_needs_none_of_it() -> None:
+def test_provider_none_without_the_extra_succeeds() -> None:
     act = "print(Registry({}).unwrap('i', KMSBlob(provider='none'), kek=bytes(32)) == bytes(32))"
     assert told(act, *EXTRA) == "True\n"
 
 
 @pytest.mark.parametrize("module", ["pydantic", "yaml"])
-def test_a_registry_file_says_what_it_needs(tmp_path: Path, module: str) -> None:
+def test_registry_file_without_the_extra_names_the_missing_module(
+    tmp_path: Path, module: str
+) -> None:
     path = tmp_path / "cyborgdb.yaml"
     path.write_text(FILE)
     said = told(f"Registry.from_yaml({str(path)!r})", module)
@@ -60,7 +62,7 @@ def test_a_registry_file_says_what_it_needs(tmp_path: Path, module: str) -> None
     assert "kekd[aws]" in said
 
 
-def test_a_registry_file_needs_no_boto3(tmp_path: Path) -> None:
+def test_registry_file_without_boto3_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cyborgdb.yaml"
     path.write_text(FILE)
     said = told(f"print(*Registry.from_yaml({str(path)!r}).slots)", "boto3", "cryptography")
@@ -76,7 +78,7 @@ def test_a_registry_file_needs_no_boto3(tmp_path: Path) -> None:
         ("aws", "cryptography"),
     ],
 )
-def test_a_provider_says_what_it_needs(provider: str, module: str) -> None:
+def test_provider_without_the_extra_names_the_missing_module(provider: str, module: str) -> None:
     slot = f"Registry({{'s': Slot('s', {provider!r}, 'k')}})"
     blob = f"KMSBlob('s', {provider!r}, 'k', '', bytes(60))"
     said = told(f"{slot}.unwrap('i', {blob})", module)

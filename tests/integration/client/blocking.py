@@ -1,4 +1,4 @@
-"""Either kind of client, called in the same way."""
+"""Both kinds of client behind the same interface."""
 
 import asyncio
 import threading

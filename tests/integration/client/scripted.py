@@ -1,4 +1,4 @@
-"""A daemon in the test's hand: it says what, and when, the test tells it to."""
+"""A daemon whose responses a test scripts."""
 
 import queue
 import threading
@@ -126,7 +126,9 @@ class Scripted:
         self, request: pb.BatchPushEnvelopesRequest, context: Any
     ) -> pb.BatchPushEnvelopesResponse:
         etag = self._write(request, context).etag
-        answers = [pb.PushedEnvelope(index_name=it.index_name, etag=etag) for it in request.pushes]
+        answers = [
+            pb.PushedEnvelope(index_name=push.index_name, etag=etag) for push in request.pushes
+        ]
         return pb.BatchPushEnvelopesResponse(envelopes=answers)
 
     def _delete(self, request: pb.DeleteEnvelopeRequest, context: Any) -> pb.DeleteEnvelopeResponse:

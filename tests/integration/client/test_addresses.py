@@ -1,4 +1,4 @@
-"""Where a client finds its daemon."""
+"""How a client finds its daemon."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.integration.fixtures.proxy import Proxy
 pytestmark = both_engines
 
 
-def test_every_spelling_of_an_address_is_understood(
+def test_every_form_of_an_address_connects(
     open_client: OpenClient, shared_daemon: Daemon, proxy: Proxy, index: str
 ) -> None:
     path = shared_daemon.socket
@@ -33,7 +33,7 @@ def test_invalid_address_raises_in_the_constructor(address: str) -> None:
             kind(address)
 
 
-def test_the_variable_names_the_daemon(
+def test_client_without_an_address_uses_the_variable(
     open_client: OpenClient, shared_daemon: Daemon, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEKD_ADDRESS", shared_daemon.address)
@@ -49,7 +49,7 @@ def fresh_functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     _api._client().close()
 
 
-def test_the_functions_follow_the_variable(
+def test_module_functions_use_the_variable(
     fresh_functions: None, shared_daemon: Daemon, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEKD_ADDRESS", shared_daemon.address)
@@ -60,7 +60,7 @@ def test_the_functions_follow_the_variable(
     assert kekd.delete_index_kms(None, index, if_etag=etag)
 
 
-def test_connect_goes_before_the_variable(
+def test_connect_overrides_the_variable(
     fresh_functions: None, shared_daemon: Daemon, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEKD_ADDRESS", f"127.0.0.1:{free_port()}")

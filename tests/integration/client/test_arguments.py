@@ -1,4 +1,4 @@
-"""Which arguments the calls take; tests/unit/test_arguments.py has those that they refuse."""
+"""Valid and invalid arguments."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def reference(tmp_path: Path) -> cyborgdb_core.StorageConfig:
 
 
 @pytest.mark.parametrize("kind", [SimpleNamespace, cyborgdb_core.KMSBlob])
-def test_any_object_with_the_seven_attributes_is_an_envelope(
+def test_object_with_the_seven_attributes_is_accepted(
     client: kekd.Client, index: str, kind: Callable[..., Any]
 ) -> None:
     blob = kind(
@@ -35,7 +35,7 @@ def test_any_object_with_the_seven_attributes_is_an_envelope(
     assert client.get_index_kms(None, index) == BLOB
 
 
-def test_a_name_in_bytes_is_text_as_for_the_reference(
+def test_name_in_bytes_is_accepted_as_in_cyborgdb_core(
     client: kekd.Client, index: str, reference: cyborgdb_core.StorageConfig
 ) -> None:
     blob = cyborgdb_core.KMSBlob(provider="none")

@@ -1,4 +1,4 @@
-"""A client that caches, before a daemon in the test's hand."""
+"""A client with a cache, on a scripted daemon."""
 
 import asyncio
 import gc
@@ -56,40 +56,38 @@ def read(client: kekd.Client, scripted: Scripted, name: str = "i") -> int:
     return version_of(client, name)
 
 
-def test_what_was_read_is_served_without_a_call(watching: kekd.Client, scripted: Scripted) -> None:
+def test_cached_get_makes_no_call(watching: kekd.Client, scripted: Scripted) -> None:
     first = watching.get_index_kms(None, "i")
     assert is_served(watching, scripted)
     second = watching.get_index_kms(None, "i")
     assert (second, second.etag, second.store) == (first, "etag 1", "memory")
 
 
-def test_without_cache_each_get_is_a_call(open_client: OpenClient, scripted: Scripted) -> None:
+def test_get_without_cache_makes_a_call(open_client: OpenClient, scripted: Scripted) -> None:
     with open_client(scripted.address) as client:
         assert not any(is_served(client, scripted) for _ in range(3))
     assert not scripted.watches
 
 
-def test_before_the_watch_begins_each_get_is_a_call(
-    cached: kekd.Client, scripted: Scripted
-) -> None:
+def test_get_before_the_watch_makes_a_call(cached: kekd.Client, scripted: Scripted) -> None:
     assert not any(is_served(cached, scripted) for _ in range(3))
     scripted.watch().begin()
     eventually(lambda: is_served(cached, scripted))
 
 
-def test_there_is_a_watch_of_each_location_that_is_read(
-    cached: kekd.Client, scripted: Scripted
-) -> None:
+def test_each_location_that_is_read_has_a_watch(cached: kekd.Client, scripted: Scripted) -> None:
     cached.push_index_kms(None, "i", BLOB)
     assert not scripted.watches
     for location in (None, kekd.StorageConfig.memory(), kekd.StorageConfig.memory()):
         cached.get_index_kms(location, "i")
     scripted.watch(1)
-    begun = [it.request.config_location.WhichOneof("location") for it in scripted.watches]
+    begun = [watch.request.config_location.WhichOneof("location") for watch in scripted.watches]
     assert sorted(begun, key=str) == [None, "memory"]
 
 
-def test_a_change_that_is_told_is_seen(watching: kekd.Client, scripted: Scripted) -> None:
+def test_get_after_a_change_returns_the_new_envelope(
+    watching: kekd.Client, scripted: Scripted
+) -> None:
     read(watching, scripted)
     read(watching, scripted, "j")
     scripted.version = 2
@@ -106,7 +104,7 @@ OTHER_READS: list[Callable[[kekd.Client], Any]] = [
 
 
 @pytest.mark.parametrize("read_otherwise", OTHER_READS, ids=["get_many", "scan"])
-def test_what_another_call_has_shown_is_not_older_in_a_get(
+def test_get_after_another_call_is_at_least_as_fresh(
     watching: kekd.Client, scripted: Scripted, read_otherwise: Callable[[kekd.Client], Any]
 ) -> None:
     read(watching, scripted, "name 1")
@@ -117,7 +115,7 @@ def test_what_another_call_has_shown_is_not_older_in_a_get(
     assert version_of(watching, "name 1") == 2
 
 
-def test_what_a_watch_of_the_caller_announces_is_not_older_in_a_get(
+def test_get_after_an_event_of_the_callers_watch_is_at_least_as_fresh(
     watching: kekd.Client, scripted: Scripted
 ) -> None:
     events = watching.watch_index_kms()
@@ -132,7 +130,7 @@ def test_what_a_watch_of_the_caller_announces_is_not_older_in_a_get(
     assert version_of(watching) == 2
 
 
-def test_a_callers_changes_to_its_answer_are_its_own(
+def test_modified_result_does_not_change_the_cache(
     watching: kekd.Client, scripted: Scripted
 ) -> None:
     watching.get_index_kms(None, "i").version = 7
@@ -141,7 +139,7 @@ def test_a_callers_changes_to_its_answer_are_its_own(
     assert version_of(watching) == 1
 
 
-def test_failures_are_not_kept(watching: kekd.Client, scripted: Scripted) -> None:
+def test_failed_get_is_not_cached(watching: kekd.Client, scripted: Scripted) -> None:
     scripted.failure = grpc.StatusCode.NOT_FOUND
     for _ in range(2):
         with pytest.raises(kekd.EnvelopeNotFoundError):
@@ -164,7 +162,7 @@ each_write = pytest.mark.parametrize("write", WRITES, ids=["create", "push", "pu
 
 @each_write
 @pytest.mark.parametrize("where", [None, kekd.StorageConfig.memory()], ids=["same", "alias"])
-def test_a_clients_own_write_is_seen_at_once(
+def test_get_after_an_own_write_returns_the_new_envelope(
     watching: kekd.Client,
     scripted: Scripted,
     write: Callable[..., Any],
@@ -177,7 +175,7 @@ def test_a_clients_own_write_is_seen_at_once(
 
 @each_write
 @pytest.mark.parametrize("failure", [grpc.StatusCode.INTERNAL, grpc.StatusCode.FAILED_PRECONDITION])
-def test_a_write_that_failed_may_have_been_done(
+def test_failed_write_drops_the_cached_envelope(
     watching: kekd.Client, scripted: Scripted, write: Callable[..., Any], failure: grpc.StatusCode
 ) -> None:
     read(watching, scripted)
@@ -189,7 +187,7 @@ def test_a_write_that_failed_may_have_been_done(
 
 
 @pytest.mark.parametrize("told", ["change", "own write", "resync", "loss"])
-def test_a_read_in_flight_does_not_bring_back_what_was_dropped(
+def test_get_in_flight_does_not_cache_a_dropped_envelope(
     watching: kekd.Client, scripted: Scripted, told: str
 ) -> None:
     stream = scripted.watch()
@@ -222,7 +220,7 @@ def settle(client: kekd.Client, scripted: Scripted) -> None:
     eventually(lambda: not cache._tokens)
 
 
-def test_a_resync_drops_everything(watching: kekd.Client, scripted: Scripted) -> None:
+def test_resync_drops_all_envelopes(watching: kekd.Client, scripted: Scripted) -> None:
     for name in "ij":
         read(watching, scripted, name)
     scripted.version = 2
@@ -232,9 +230,7 @@ def test_a_resync_drops_everything(watching: kekd.Client, scripted: Scripted) ->
     assert is_served(watching, scripted)
 
 
-def test_a_loss_drops_everything_until_the_next_watch_begins(
-    watching: kekd.Client, scripted: Scripted
-) -> None:
+def test_lost_watch_drops_all_envelopes(watching: kekd.Client, scripted: Scripted) -> None:
     read(watching, scripted)
     scripted.version = 2
     scripted.watch().end()
@@ -245,7 +241,7 @@ def test_a_loss_drops_everything_until_the_next_watch_begins(
     assert read(watching, scripted) == 2
 
 
-def test_a_daemon_that_comes_back_is_not_asked_by_all_at_once(
+def test_watches_of_a_restarted_daemon_reconnect_with_jitter(
     watching: kekd.Client, scripted: Scripted
 ) -> None:
     came = []
@@ -257,7 +253,7 @@ def test_a_daemon_that_comes_back_is_not_asked_by_all_at_once(
     assert pauses[3] > 0.35
 
 
-def test_nothing_is_served_beyond_the_staleness(
+def test_silent_watch_serves_nothing_after_max_staleness(
     open_client: OpenClient, scripted: Scripted
 ) -> None:
     with open_client(scripted.address, cache=True, max_staleness=STALENESS) as client:
@@ -276,7 +272,7 @@ def test_nothing_is_served_beyond_the_staleness(
         assert read(client, scripted) == 2
 
 
-def test_heartbeats_keep_it_fresh(open_client: OpenClient, scripted: Scripted) -> None:
+def test_heartbeats_keep_entries_fresh(open_client: OpenClient, scripted: Scripted) -> None:
     with open_client(scripted.address, cache=True, max_staleness=STALENESS) as client:
         begin(client, scripted)
         read(client, scripted)
@@ -286,7 +282,7 @@ def test_heartbeats_keep_it_fresh(open_client: OpenClient, scripted: Scripted) -
             assert is_served(client, scripted)
 
 
-def test_a_silent_daemon_is_watched_anew(cached: kekd.Client, scripted: Scripted) -> None:
+def test_silent_watch_is_restarted(cached: kekd.Client, scripted: Scripted) -> None:
     begin(cached, scripted, heartbeat=0.1)
     assert scripted.watch().over.wait(PATIENCE)
     begin(cached, scripted, 1)
@@ -296,7 +292,7 @@ def watch_threads() -> int:
     return sum(thread.name.startswith("kekd watch") for thread in threading.enumerate())
 
 
-def test_closing_ends_the_watch_and_drops_everything(
+def test_close_ends_the_watch_and_clears_the_cache(
     watching: kekd.Client, scripted: Scripted
 ) -> None:
     read(watching, scripted)
@@ -309,7 +305,7 @@ def test_closing_ends_the_watch_and_drops_everything(
     assert is_served(watching, scripted, "probe")
 
 
-def test_a_client_that_is_forgotten_does_not_watch_on(scripted: Scripted) -> None:
+def test_collected_client_ends_its_watch(scripted: Scripted) -> None:
     client = kekd.Client(scripted.address, cache=True)
     begin(client, scripted)
     del client
@@ -318,7 +314,7 @@ def test_a_client_that_is_forgotten_does_not_watch_on(scripted: Scripted) -> Non
     eventually(lambda: not watch_threads())
 
 
-async def test_an_async_client_that_is_forgotten_does_not_watch_on(scripted: Scripted) -> None:
+async def test_collected_async_client_ends_its_watch(scripted: Scripted) -> None:
     client = kekd.AsyncClient(scripted.address, cache=True)
     await client.get_index_kms(None, "i")
     await asyncio.to_thread(scripted.watch().begin, 100)
@@ -329,7 +325,7 @@ async def test_an_async_client_that_is_forgotten_does_not_watch_on(scripted: Scr
     assert await asyncio.to_thread(scripted.watch().over.wait, PATIENCE)
 
 
-def test_it_may_be_forgotten_in_the_thread_that_reads_its_watch(
+def test_client_collected_in_its_watch_thread_ends_its_watch(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the collector may run as well as anywhere: then nothing of gRPC may be waited for."""
@@ -352,7 +348,7 @@ def test_it_may_be_forgotten_in_the_thread_that_reads_its_watch(
     eventually(lambda: not watch_threads())
 
 
-def test_an_own_write_is_told_without_a_watch(scripted: Scripted) -> None:
+def test_listener_without_a_watch_gets_own_writes(scripted: Scripted) -> None:
     told: list[str] = []
 
     class Listener:
@@ -367,7 +363,7 @@ def test_an_own_write_is_told_without_a_watch(scripted: Scripted) -> None:
     assert told == ["i"]
 
 
-def test_what_is_no_location_is_told_as_without_a_cache(scripted: Scripted) -> None:
+def test_invalid_location_with_cache_raises_type_error(scripted: Scripted) -> None:
     nonsense: Any = {}
     with (
         kekd.Client(scripted.address, cache=True) as client,
@@ -376,7 +372,7 @@ def test_what_is_no_location_is_told_as_without_a_cache(scripted: Scripted) -> N
         client.get_index_kms(nonsense, "i")
 
 
-def test_without_a_thread_for_the_watch_a_get_is_a_call(
+def test_get_without_a_free_thread_makes_a_call(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
@@ -396,12 +392,12 @@ def test_without_a_thread_for_the_watch_a_get_is_a_call(
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), 10**10])
-def test_a_staleness_that_can_not_be_is_refused(scripted: Scripted, seconds: float) -> None:
+def test_invalid_max_staleness_raises(scripted: Scripted, seconds: float) -> None:
     with pytest.raises(ValueError, match="invalid max_staleness"):
         kekd.Client(scripted.address, cache=True, max_staleness=seconds)
 
 
-def test_names_in_bytes_are_the_same_names(watching: kekd.Client, scripted: Scripted) -> None:
+def test_name_in_bytes_hits_the_same_entry(watching: kekd.Client, scripted: Scripted) -> None:
     name = cast("str", b"i")
     version_of(watching, name)
     assert read(watching, scripted) == 1
@@ -421,7 +417,7 @@ class Loads(Registry):
         return bytearray(32)
 
 
-def test_a_keyring_drops_a_kek_as_soon_as_its_envelope_changes(scripted: Scripted) -> None:
+def test_keyring_drops_the_kek_of_a_changed_envelope(scripted: Scripted) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
         registry = Loads()
         keyring = Keyring(registry, client)
@@ -441,7 +437,7 @@ def test_a_keyring_drops_a_kek_as_soon_as_its_envelope_changes(scripted: Scripte
 
 
 @pytest.mark.parametrize("gap", ["resync", "loss"])
-def test_a_keyring_keeps_its_keks_over_a_gap(scripted: Scripted, gap: str) -> None:
+def test_keyring_keeps_keks_over_a_gap(scripted: Scripted, gap: str) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
         registry = Loads()
         keyring = Keyring(registry, client)
@@ -459,7 +455,7 @@ def test_a_keyring_keeps_its_keks_over_a_gap(scripted: Scripted, gap: str) -> No
         keyring.invalidate_all()
 
 
-def test_a_client_does_not_hold_a_keyring_alive(scripted: Scripted) -> None:
+def test_client_does_not_keep_a_keyring_alive(scripted: Scripted) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
         keyring = Keyring(Registry({}), client)
         assert client._caches

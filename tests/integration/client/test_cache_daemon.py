@@ -1,4 +1,4 @@
-"""A client that caches, before a real daemon."""
+"""A client with a cache, on a real daemon."""
 
 import signal
 import subprocess
@@ -34,7 +34,7 @@ def push(client: kekd.Client, version: int) -> None:
     client.push_index_kms(None, "i", kekd.KMSBlob(provider="none", version=version))
 
 
-def test_what_another_client_wrote_is_seen_within_the_streams_latency(
+def test_write_of_another_client_is_visible_within_the_latency(
     open_client: OpenClient, daemon: Daemon
 ) -> None:
     with open_client(daemon.address, cache=True) as reader, kekd.Client(daemon.address) as writer:
@@ -54,7 +54,7 @@ def test_what_another_client_wrote_is_seen_within_the_streams_latency(
         assert hits > 10
 
 
-def test_what_the_client_wrote_is_seen_at_once(open_client: OpenClient, daemon: Daemon) -> None:
+def test_own_write_is_visible_at_once(open_client: OpenClient, daemon: Daemon) -> None:
     with open_client(daemon.address, cache=True) as client:
         push(client, 1)
         warm(client)
@@ -63,7 +63,7 @@ def test_what_the_client_wrote_is_seen_at_once(open_client: OpenClient, daemon: 
             assert version_of(client) == version
 
 
-def test_a_daemon_that_stands_still_is_not_served_for_beyond_the_staleness(
+def test_stopped_daemon_ends_cache_hits_after_max_staleness(
     open_client: OpenClient, daemon: Daemon
 ) -> None:
     with open_client(daemon.address, cache=True, max_staleness=STALENESS) as client:
@@ -80,7 +80,7 @@ def test_a_daemon_that_stands_still_is_not_served_for_beyond_the_staleness(
         warm(client)
 
 
-def test_what_was_written_while_the_daemon_was_gone_is_seen(
+def test_write_during_a_restart_of_the_daemon_is_visible(
     open_client: OpenClient, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     flags = ("--disk", str(tmp_path / "keystore"))
@@ -162,7 +162,7 @@ def run(script: str, daemon: Daemon) -> None:
     assert (process.returncode, process.stderr) == (0, "")
 
 
-def test_a_child_begins_with_nothing_and_watches_for_itself(daemon: Daemon) -> None:
+def test_forked_child_starts_with_an_empty_cache(daemon: Daemon) -> None:
     run(FORK, daemon)
 
 
@@ -176,5 +176,5 @@ while client._caches.get(None, "i") is None:
 """
 
 
-def test_a_watch_does_not_keep_the_process_alive(daemon: Daemon) -> None:
+def test_watch_does_not_keep_the_process_alive(daemon: Daemon) -> None:
     run(FORGOTTEN, daemon)

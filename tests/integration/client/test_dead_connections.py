@@ -1,4 +1,4 @@
-"""Connections that die without a word, and daemons that move."""
+"""Connections that die silently, and daemons that move."""
 
 import threading
 
@@ -29,7 +29,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @both_engines
-def test_call_over_a_dead_connection_is_answered_over_another(
+def test_call_over_a_dead_connection_succeeds_over_another(
     impatient: None, lost: threading.Event, distant: kekd.Client, index: str
 ) -> None:
     distant.push_index_kms(None, index, BLOB)
@@ -59,7 +59,7 @@ def test_new_client_does_not_share_the_dead_connection_of_another(
         assert other.get_index_kms(None, index, timeout=5) == BLOB
 
 
-def test_slow_connection_is_made_at_the_first_attempt(
+def test_slow_connection_succeeds_at_the_first_attempt(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     proxy.tell(then=delay(0.3))
@@ -68,7 +68,7 @@ def test_slow_connection_is_made_at_the_first_attempt(
 
 
 @pytest.mark.filterwarnings("ignore:calling .* without TLS")
-def test_host_that_moved_to_another_ip_is_found(
+def test_host_with_a_new_ip_address_is_found(
     open_client: OpenClient,
     shared_daemon: Daemon,
     start_proxy: StartProxy,

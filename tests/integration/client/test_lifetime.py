@@ -1,4 +1,4 @@
-"""A client that is closed, shared or cancelled."""
+"""Clients that are closed, shared or cancelled."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from tests.integration.fixtures.proxy import Proxy, lose_answer, say_nothing
 from tests.patience import PATIENCE
 
 
-def test_a_closed_client_opens_another_connection(client: kekd.Client, index: str) -> None:
+def test_call_after_close_opens_another_connection(client: kekd.Client, index: str) -> None:
     client.close()
     client.create_index_kms(None, index, BLOB)
     client.close()
@@ -23,7 +23,7 @@ def test_a_closed_client_opens_another_connection(client: kekd.Client, index: st
     assert client.get_index_kms(None, index) == BLOB
 
 
-def test_the_end_of_a_with_closes_the_connection(
+def test_with_statement_closes_the_connection(
     open_client: OpenClient, proxy: Proxy, index: str
 ) -> None:
     ended = threading.Event()
@@ -38,7 +38,7 @@ def test_the_end_of_a_with_closes_the_connection(
     assert ended.wait(PATIENCE)
 
 
-def test_threads_share_a_client(client: kekd.Client, index: str) -> None:
+def test_threads_can_share_a_client(client: kekd.Client, index: str) -> None:
     start = threading.Barrier(32)
 
     def work(number: int) -> None:
@@ -55,7 +55,7 @@ def test_threads_share_a_client(client: kekd.Client, index: str) -> None:
             done.result()
 
 
-def test_closing_under_other_threads_ends_their_calls_by_the_book(
+def test_close_during_calls_of_threads_raises_unavailable(
     shared_daemon: Daemon, index: str
 ) -> None:
     client = kekd.Client(shared_daemon.address)
@@ -80,7 +80,7 @@ def test_closing_under_other_threads_ends_their_calls_by_the_book(
 
 
 @pytest.mark.parametrize("name", ["create", "get"])
-def test_closing_ends_a_call_by_the_book(
+def test_close_during_a_call_raises_unavailable(
     distant: kekd.Client, proxy: Proxy, index: str, name: str
 ) -> None:
     proxy.tell(then=say_nothing)
@@ -92,7 +92,7 @@ def test_closing_ends_a_call_by_the_book(
             call.result(timeout=PATIENCE)
 
 
-async def test_closing_under_other_tasks_ends_their_calls_by_the_book(
+async def test_close_during_calls_of_tasks_raises_unavailable(
     shared_daemon: Daemon, index: str
 ) -> None:
     over = asyncio.Event()
@@ -114,7 +114,7 @@ async def test_closing_under_other_tasks_ends_their_calls_by_the_book(
 
 
 @pytest.mark.parametrize("closes", [False, True], ids=["open", "closed meanwhile"])
-async def test_a_cancelled_task_is_cancelled(proxy: Proxy, index: str, closes: bool) -> None:
+async def test_cancelled_task_raises_cancelled(proxy: Proxy, index: str, closes: bool) -> None:
     proxy.tell(then=say_nothing)
     async with kekd.AsyncClient(proxy.address) as client:
         task = asyncio.create_task(client.get_index_kms(None, index))
@@ -126,7 +126,7 @@ async def test_a_cancelled_task_is_cancelled(proxy: Proxy, index: str, closes: b
             await task
 
 
-async def test_a_call_ends_with_the_timeout_around_it(proxy: Proxy, index: str) -> None:
+async def test_asyncio_timeout_ends_a_call(proxy: Proxy, index: str) -> None:
     proxy.tell(then=say_nothing)
     async with kekd.AsyncClient(proxy.address) as client:
         with pytest.raises(TimeoutError):
@@ -135,7 +135,7 @@ async def test_a_call_ends_with_the_timeout_around_it(proxy: Proxy, index: str) 
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_another_loop_may_use_an_async_client_after_the_first(
+def test_async_client_after_a_closed_loop_works_in_another(
     shared_daemon: Daemon, index: str, cache: bool
 ) -> None:
     client = kekd.AsyncClient(shared_daemon.address, cache=cache)
@@ -146,7 +146,7 @@ def test_another_loop_may_use_an_async_client_after_the_first(
     assert asyncio.run(client.get_index_kms(None, index)) == BLOB
 
 
-def test_cache_of_an_async_client_begins_again_in_another_loop(
+def test_cache_of_an_async_client_restarts_in_another_loop(
     shared_daemon: Daemon, index: str
 ) -> None:
     client = kekd.AsyncClient(shared_daemon.address, cache=True)
@@ -164,7 +164,7 @@ def test_cache_of_an_async_client_begins_again_in_another_loop(
         assert asyncio.run(is_served_from_memory())
 
 
-def test_async_client_of_an_open_loop_says_whose_it_is(shared_daemon: Daemon, index: str) -> None:
+def test_async_client_of_another_open_loop_raises(shared_daemon: Daemon, index: str) -> None:
     client = kekd.AsyncClient(shared_daemon.address)
     with asyncio.Runner() as runner:
         runner.run(client.push_index_kms(None, index, BLOB))

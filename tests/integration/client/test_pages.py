@@ -1,4 +1,4 @@
-"""A listing that is read a page at a time."""
+"""Listings of several pages."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -30,16 +30,14 @@ def names(client: kekd.Client, scripted: Scripted) -> Iterator[Generator[str, No
     names.close()
 
 
-def test_the_next_page_is_on_its_way_while_one_is_read(
+def test_next_page_is_requested_in_advance(
     names: Generator[str, None, None], scripted: Scripted
 ) -> None:
     assert list(names) == [f"name {number}" for number in range(2, PAGES + 1)]
     assert scripted.pages == ["", "2", "3"]
 
 
-def test_a_page_that_nobody_waits_for_any_more_is_cancelled(
-    names: Generator[str, None, None], scripted: Scripted
-) -> None:
+def test_unneeded_page_is_cancelled(names: Generator[str, None, None], scripted: Scripted) -> None:
     scripted.open.clear()
     assert next(names) == "name 2"
     eventually(lambda: scripted.pages == ["", "2", "3"])
@@ -47,7 +45,7 @@ def test_a_page_that_nobody_waits_for_any_more_is_cancelled(
     eventually(lambda: scripted.pages_ended == ["", "2", "3"])
 
 
-def test_a_page_that_fails_is_raised_after_those_before_it(
+def test_failed_page_raises_after_the_previous_pages(
     names: Generator[str, None, None], scripted: Scripted
 ) -> None:
     scripted.failure = grpc.StatusCode.PERMISSION_DENIED
@@ -56,7 +54,7 @@ def test_a_page_that_fails_is_raised_after_those_before_it(
         next(names)
 
 
-def test_a_timeout_is_for_each_page(client: kekd.Client, scripted: Scripted) -> None:
+def test_timeout_applies_to_each_page(client: kekd.Client, scripted: Scripted) -> None:
     names = client.list_index_kms(timeout=1)
     assert next(names) == "name 1"
     eventually(lambda: scripted.pages_ended == ["", "2"])
@@ -68,7 +66,7 @@ def test_a_timeout_is_for_each_page(client: kekd.Client, scripted: Scripted) -> 
     assert time.monotonic() - start < PATIENCE
 
 
-def test_a_failure_that_is_over_by_then_is_none(
+def test_page_that_failed_early_is_requested_again(
     names: Generator[str, None, None], scripted: Scripted
 ) -> None:
     scripted.failure = grpc.StatusCode.PERMISSION_DENIED
@@ -79,7 +77,7 @@ def test_a_failure_that_is_over_by_then_is_none(
     assert list(names) == []
 
 
-def test_a_client_that_is_closed_meanwhile_opens_another_connection(
+def test_close_during_a_listing_opens_another_connection(
     client: kekd.Client, names: Generator[str, None, None], scripted: Scripted
 ) -> None:
     scripted.open.clear()

@@ -1,4 +1,4 @@
-"""A client across forks, and under Ctrl-C."""
+"""Clients across forks, and under Ctrl-C."""
 
 import signal
 import subprocess
@@ -71,7 +71,7 @@ print(*client.list_index_kms(), sep=",")
 """
 
 
-def test_forked_children_and_their_parent_all_use_the_client(
+def test_forked_children_and_their_parent_use_the_client(
     start_daemon: StartDaemon, start_script: StartScript
 ) -> None:
     script = start_script(FORK, start_daemon("--memory").address)
@@ -117,7 +117,7 @@ asyncio.run(kekd.AsyncClient().get_index_kms(None, "parent"))
 """
 
 
-def test_child_of_an_open_async_client_is_refused_every_call(
+def test_child_of_an_open_async_client_raises_in_every_call(
     start_daemon: StartDaemon, start_script: StartScript
 ) -> None:
     script = start_script(FORK_OF_A_LOOP, start_daemon("--memory").address)
@@ -170,7 +170,7 @@ assert client.get_index_kms(None, "parent") == BLOB
     ],
     ids=["off", "late"],
 )
-def test_child_that_grpc_does_not_support_is_told_what_to_set(
+def test_child_without_fork_support_raises_with_the_setting(
     start_daemon: StartDaemon, start_script: StartScript, prepare: str
 ) -> None:
     script = FORK_WITHOUT_SUPPORT.replace("PREPARE", prepare)

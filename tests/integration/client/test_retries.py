@@ -1,4 +1,4 @@
-"""Which trouble a call outlives."""
+"""Failures that a call survives by retrying."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from tests.patience import PATIENCE, eventually
 
 
 @each_call
-def test_a_call_outlives_a_connection_that_is_refused(
+def test_refused_connection_is_retried(
     distant: kekd.Client, proxy: Proxy, index: str, call: Callable[..., Any]
 ) -> None:
     distant.push_index_kms(None, index, BLOB)
@@ -31,7 +31,7 @@ def test_a_call_outlives_a_connection_that_is_refused(
 
 
 @pytest.mark.parametrize("name", ["push", "get", "list"])
-def test_a_call_outlives_a_lost_answer(
+def test_lost_response_is_retried(
     distant: kekd.Client, proxy: Proxy, index: str, name: str
 ) -> None:
     distant.push_index_kms(None, index, BLOB)
@@ -41,7 +41,7 @@ def test_a_call_outlives_a_lost_answer(
     assert proxy.connections == 2
 
 
-def test_a_delete_whose_answer_was_lost_is_done(
+def test_delete_after_a_lost_response_succeeds(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     distant.create_index_kms(None, index, BLOB)
@@ -51,7 +51,7 @@ def test_a_delete_whose_answer_was_lost_is_done(
     assert list(distant.list_index_kms(prefix=index)) == []
 
 
-def test_a_create_whose_answer_was_lost_is_the_callers_own(
+def test_create_after_a_lost_response_succeeds(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     proxy.tell(lose_answer)
@@ -60,7 +60,7 @@ def test_a_create_whose_answer_was_lost_is_the_callers_own(
     assert distant.get_index_kms(None, index).etag == etag
 
 
-def test_a_create_that_a_rival_won_is_refused_even_if_the_answer_was_lost(
+def test_create_after_a_rival_raises_despite_a_lost_response(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     distant.create_index_kms(None, index, OTHER)
@@ -72,7 +72,7 @@ def test_a_create_that_a_rival_won_is_refused_even_if_the_answer_was_lost(
     assert distant.get_index_kms(None, index) == OTHER
 
 
-def test_a_conditional_push_whose_answer_was_lost_is_the_callers_own(
+def test_conditional_push_after_a_lost_response_succeeds(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     old = distant.create_index_kms(None, index, OTHER)
@@ -84,7 +84,7 @@ def test_a_conditional_push_whose_answer_was_lost_is_the_callers_own(
     assert (stored, stored.etag) == (BLOB, new)
 
 
-def test_a_batch_whose_answer_was_lost_is_the_callers_own_but_for_what_a_rival_outran(
+def test_batch_after_a_lost_response_fails_only_where_a_rival_won(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     mine, rivals = f"{index} mine", f"{index} rival's"
@@ -100,7 +100,7 @@ def test_a_batch_whose_answer_was_lost_is_the_callers_own_but_for_what_a_rival_o
     assert isinstance(refused, kekd.EtagMismatchError)
 
 
-def test_a_conditional_push_that_a_rival_outran_is_refused_even_if_the_answer_was_lost(
+def test_conditional_push_after_a_rival_raises_despite_a_lost_response(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     stale = distant.create_index_kms(None, index, BLOB)
@@ -112,7 +112,7 @@ def test_a_conditional_push_that_a_rival_outran_is_refused_even_if_the_answer_wa
     assert distant.get_index_kms(None, index) == OTHER
 
 
-def test_a_restart_of_the_daemon_goes_unnoticed(
+def test_restart_of_the_daemon_fails_no_call(
     open_client: OpenClient, start_daemon: StartDaemon, tmp_path: Path, index: str
 ) -> None:
     flags = ("--disk", str(tmp_path / "keystore"))
@@ -134,7 +134,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @each_call
-def test_call_without_a_daemon_fails_within_seconds_and_says_that_nothing_was_sent(
+def test_call_without_a_daemon_raises_within_seconds(
     open_client: OpenClient, tmp_path: Path, index: str, call: Callable[..., Any]
 ) -> None:
     address = f"unix:{tmp_path}/none"
@@ -145,7 +145,7 @@ def test_call_without_a_daemon_fails_within_seconds_and_says_that_nothing_was_se
 
 
 @pytest.mark.usefixtures("impatient")
-def test_call_is_repeated_until_its_timeout_once_the_daemon_was_reached(
+def test_call_after_a_successful_one_is_retried_until_its_timeout(
     open_client: OpenClient, scripted: Scripted, index: str
 ) -> None:
     with open_client(scripted.address) as client, ThreadPoolExecutor() as threads:
@@ -159,7 +159,7 @@ def test_call_is_repeated_until_its_timeout_once_the_daemon_was_reached(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("name", ["create", "push", "delete"])
-def test_repeated_write_has_one_key_and_says_that_it_is_a_retry(
+def test_retried_write_has_the_same_key_and_is_marked(
     open_client: OpenClient, scripted: Scripted, index: str, name: str
 ) -> None:
     with open_client(scripted.address) as client, ThreadPoolExecutor() as threads:
@@ -177,7 +177,7 @@ def test_repeated_write_has_one_key_and_says_that_it_is_a_retry(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_write_that_a_daemon_has_not_begun_is_no_retry(
+def test_write_that_no_daemon_has_begun_is_not_marked_as_retry(
     open_client: OpenClient, scripted: Scripted, index: str
 ) -> None:
     scripted.failure, scripted.words = grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down"

@@ -1,4 +1,4 @@
-"""How long a call, and a wait for the daemon, may take."""
+"""Timeouts of calls and waits."""
 
 import math
 import threading
@@ -26,7 +26,7 @@ NEVER = 1e6
 
 
 @each_call
-def test_a_deadline_is_kept(
+def test_call_ends_at_its_timeout(
     open_client: OpenClient, proxy: Proxy, index: str, call: Callable[..., Any]
 ) -> None:
     proxy.tell(then=say_nothing)
@@ -39,7 +39,7 @@ def test_a_deadline_is_kept(
     assert 0.3 <= time.monotonic() - start < PATIENCE
 
 
-def test_a_client_has_a_deadline_of_its_own(
+def test_client_timeout_applies_to_its_calls(
     open_client: OpenClient, proxy: Proxy, index: str
 ) -> None:
     proxy.tell(then=say_nothing)
@@ -50,7 +50,7 @@ def test_a_client_has_a_deadline_of_its_own(
         client.get_index_kms(None, index)
 
 
-def test_a_deadline_covers_the_retries(open_client: OpenClient, proxy: Proxy, index: str) -> None:
+def test_timeout_includes_the_retries(open_client: OpenClient, proxy: Proxy, index: str) -> None:
     proxy.tell(then=refuse)
     start = time.monotonic()
     with (
@@ -81,7 +81,7 @@ def test_invalid_timeout_of_a_wait_is_refused(client: kekd.Client) -> None:
 
 
 @each_call
-def test_the_longest_timeout_is_no_short_one(
+def test_longest_timeout_does_not_expire(
     client: kekd.Client, index: str, call: Callable[..., Any]
 ) -> None:
     client.push_index_kms(None, index, BLOB)
@@ -91,7 +91,7 @@ def test_the_longest_timeout_is_no_short_one(
     client.wait(1e9)
 
 
-def test_a_wait_of_nothing_looks_once(
+def test_wait_with_timeout_0_makes_one_attempt(
     open_client: OpenClient, shared_daemon: Daemon, tmp_path: Path
 ) -> None:
     with open_client(shared_daemon.address) as client:
@@ -105,12 +105,12 @@ def test_a_wait_of_nothing_looks_once(
     assert time.monotonic() - start < PATIENCE
 
 
-def test_a_wait_for_what_the_daemon_has_not_says_where_the_names_are(client: kekd.Client) -> None:
+def test_wait_for_an_unknown_service_says_where_names_are_listed(client: kekd.Client) -> None:
     with pytest.raises(kekd.EnvelopeNotFoundError, match="its log lists its stores"):
         client.wait(service="disk:/typo")
 
 
-def test_a_wait_ends_when_the_daemon_serves(
+def test_wait_returns_when_the_daemon_serves(
     open_client: OpenClient, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     with (
@@ -122,7 +122,9 @@ def test_a_wait_ends_when_the_daemon_serves(
         waiting.result(timeout=PATIENCE)
 
 
-def test_a_wait_gives_up_after_its_timeout(open_client: OpenClient, tmp_path: Path) -> None:
+def test_wait_without_a_daemon_raises_at_its_timeout(
+    open_client: OpenClient, tmp_path: Path
+) -> None:
     address = f"unix:{tmp_path}/none"
     start = time.monotonic()
     with (
@@ -146,7 +148,7 @@ def starting() -> Iterator[tuple[str, health.HealthServicer]]:
         server.stop(None).wait()
 
 
-def test_a_daemon_that_listens_is_alive_before_it_serves(
+def test_wait_for_liveness_returns_before_the_daemon_serves(
     open_client: OpenClient, starting: tuple[str, health.HealthServicer]
 ) -> None:
     with open_client(starting[0]) as client:
@@ -182,7 +184,7 @@ def late() -> Iterator[tuple[str, LateHealth]]:
         server.stop(None).wait()
 
 
-def test_one_look_waits_for_a_late_answer(
+def test_single_attempt_waits_for_a_late_response(
     open_client: OpenClient, late: tuple[str, LateHealth]
 ) -> None:
     address, servicer = late
@@ -195,7 +197,7 @@ def test_one_look_waits_for_a_late_answer(
         looking.result(timeout=PATIENCE)
 
 
-def test_one_look_ends_with_the_timeout_of_a_call(
+def test_single_attempt_ends_at_the_timeout_of_a_call(
     open_client: OpenClient, late: tuple[str, LateHealth]
 ) -> None:
     with (
@@ -205,12 +207,12 @@ def test_one_look_ends_with_the_timeout_of_a_call(
         client.wait(0)
 
 
-def test_one_look_reaches_a_distant_daemon(distant: kekd.Client, proxy: Proxy) -> None:
+def test_single_attempt_reaches_a_distant_daemon(distant: kekd.Client, proxy: Proxy) -> None:
     proxy.tell(then=delay(0.06))
     distant.wait(0)
 
 
-def test_wait_for_a_distant_daemon_ends_with_what_the_daemon_says(
+def test_wait_for_a_distant_daemon_raises_its_last_response(
     open_client: OpenClient,
     starting: tuple[str, health.HealthServicer],
     start_proxy: StartProxy,
@@ -226,7 +228,7 @@ def test_wait_for_a_distant_daemon_ends_with_what_the_daemon_says(
         client.wait(0.01)
 
 
-def test_a_daemon_that_listens_is_waited_for_until_it_serves(
+def test_wait_for_a_listening_daemon_continues_until_it_serves(
     open_client: OpenClient, starting: tuple[str, health.HealthServicer]
 ) -> None:
     address, servicer = starting

@@ -1,4 +1,4 @@
-"""A client takes up renewed files by itself, and lets calls in flight be."""
+"""A client uses renewed TLS files without disturbing calls in flight."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def changed_ca(daemon: TlsDaemon, folder: Path) -> Pair:
     return other.issue(folder / "client")
 
 
-def test_a_renewed_certificate_is_used_by_the_next_calls(
+def test_renewed_certificate_is_used_by_the_next_call(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
@@ -48,7 +48,9 @@ def test_a_renewed_certificate_is_used_by_the_next_calls(
         eventually(lambda: len(accepted(tls_daemon)) == 1 and not accepted(tls_daemon) & before)
 
 
-async def test_an_asynchronous_client_does_likewise(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+async def test_renewed_certificate_is_used_by_the_next_async_call(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
     async with kekd.AsyncClient(tls_daemon.address, tls=tls_daemon.tls) as client:
         await client.create_index_kms(None, "x", BLOB)
         before = accepted(tls_daemon)
@@ -62,7 +64,9 @@ async def test_an_asynchronous_client_does_likewise(tls_daemon: TlsDaemon, tmp_p
         assert not accepted(tls_daemon) & before
 
 
-def test_a_watch_goes_on_over_its_connection(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_watch_continues_over_its_connection_after_a_renewal(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
     with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
         watch = client.watch_index_kms()
         assert isinstance(next(watch), kekd.Resync)
@@ -75,7 +79,7 @@ def test_a_watch_goes_on_over_its_connection(tls_daemon: TlsDaemon, tmp_path: Pa
         eventually(lambda: not accepted(tls_daemon) & before)
 
 
-def test_half_a_pair_leaves_the_connection_as_it_is(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_incomplete_renewal_keeps_the_connection(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     new = tls_daemon.authority.issue(tmp_path / "new")
     with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
         client.create_index_kms(None, "x", BLOB)
@@ -91,7 +95,7 @@ def test_half_a_pair_leaves_the_connection_as_it_is(tls_daemon: TlsDaemon, tmp_p
         )
 
 
-def test_a_renewal_under_load_fails_no_call(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_renewal_under_load_fails_no_call(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     over = threading.Event()
     failures: list[Exception] = []
     with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
@@ -117,7 +121,7 @@ def test_a_renewal_under_load_fails_no_call(tls_daemon: TlsDaemon, tmp_path: Pat
     assert failures == []
 
 
-def test_a_cache_watches_on_with_renewed_files(
+def test_cache_watches_with_renewed_certificates(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     daemon = start_tls_daemon("--disk", str(tmp_path / "keystore"), "--workers=2")
@@ -148,10 +152,10 @@ def test_a_cache_watches_on_with_renewed_files(
 
 def workers_of(daemon: TlsDaemon) -> list[int]:
     pid = daemon.daemon.process.pid
-    return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_an_expired_certificate_is_the_daemons_to_refuse(
+def test_expired_certificate_is_refused_by_the_daemon(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     expired = tls_daemon.authority.issue(tmp_path / "old", begins=-2 * DAY, ends=-DAY)

@@ -1,4 +1,4 @@
-"""Watches: what they tell, and how they end."""
+"""Events and ends of watches."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ def begun(
     return events
 
 
-def test_events_are_told_in_their_order(watcher: kekd.Client, scripted: Scripted) -> None:
+def test_events_are_yielded_in_order(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     stream = scripted.watch()
     stream.change("i", pb.Change.KIND_CREATED)
@@ -50,14 +50,14 @@ def test_events_are_told_in_their_order(watcher: kekd.Client, scripted: Scripted
     ]
 
 
-def test_what_a_newer_daemon_tells_is_passed_over(watcher: kekd.Client, scripted: Scripted) -> None:
+def test_unknown_event_is_skipped(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     scripted.watch().say_nothing_known()
     scripted.watch().change("i", 77)  # type: ignore[arg-type]
     assert next(events) == kekd.Change("i", "pushed", "told")
 
 
-def test_the_location_and_the_prefix_are_sent(watcher: kekd.Client, scripted: Scripted) -> None:
+def test_location_and_prefix_are_sent(watcher: kekd.Client, scripted: Scripted) -> None:
     events = watcher.watch_index_kms(kekd.StorageConfig.disk("/keystore"), "tenant-")
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(next, events)
@@ -67,9 +67,7 @@ def test_the_location_and_the_prefix_are_sent(watcher: kekd.Client, scripted: Sc
     assert (request.config_location.disk.path, request.prefix) == ("/keystore", "tenant-")
 
 
-def test_a_silence_of_several_heartbeats_is_a_loss(
-    watcher: kekd.Client, scripted: Scripted
-) -> None:
+def test_silence_of_several_heartbeats_raises(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     start = time.monotonic()
     with pytest.raises(kekd.UnavailableError, match="silent"):
@@ -77,7 +75,7 @@ def test_a_silence_of_several_heartbeats_is_a_loss(
     assert 0.9 < time.monotonic() - start < PATIENCE
 
 
-def test_heartbeats_hold_it(watcher: kekd.Client, scripted: Scripted) -> None:
+def test_heartbeats_keep_the_watch(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     with ThreadPoolExecutor(1) as threads:
         event = threads.submit(next, events)
@@ -89,16 +87,14 @@ def test_heartbeats_hold_it(watcher: kekd.Client, scripted: Scripted) -> None:
         assert event.result() == kekd.Change("i", "pushed", "told")
 
 
-def test_a_caller_that_takes_its_time_is_no_silence(
-    watcher: kekd.Client, scripted: Scripted
-) -> None:
+def test_slow_caller_does_not_count_as_silence(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     scripted.watch().change("i")
     time.sleep(2)
     assert next(events) == kekd.Change("i", "pushed", "told")
 
 
-def test_a_daemon_that_never_begins_is_given_the_timeout(
+def test_watch_that_never_starts_raises_at_its_timeout(
     watcher: kekd.Client, scripted: Scripted
 ) -> None:
     start = time.monotonic()
@@ -107,14 +103,14 @@ def test_a_daemon_that_never_begins_is_given_the_timeout(
     assert 0.3 < time.monotonic() - start < PATIENCE
 
 
-def test_an_end_is_a_loss(watcher: kekd.Client, scripted: Scripted) -> None:
+def test_watch_ended_by_the_daemon_raises(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     scripted.watch().end()
     with pytest.raises(kekd.UnavailableError, match="ended it"):
         next(events)
 
 
-def test_closing_the_client_ends_its_watches(watcher: kekd.Client, scripted: Scripted) -> None:
+def test_close_ends_the_watches(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     with ThreadPoolExecutor(1) as threads:
         event = threads.submit(next, events)
@@ -124,9 +120,7 @@ def test_closing_the_client_ends_its_watches(watcher: kekd.Client, scripted: Scr
             event.result(PATIENCE)
 
 
-def test_a_watch_that_is_let_go_ends_at_the_daemon(
-    watcher: kekd.Client, scripted: Scripted
-) -> None:
+def test_abandoned_watch_ends_at_the_daemon(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     assert not scripted.watch().over.is_set()
     events.close()
@@ -134,19 +128,19 @@ def test_a_watch_that_is_let_go_ends_at_the_daemon(
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_a_timeout_that_can_not_be_is_refused(watcher: kekd.Client, timeout: float) -> None:
+def test_invalid_timeout_of_a_watch_raises(watcher: kekd.Client, timeout: float) -> None:
     with pytest.raises(ValueError, match="invalid timeout"):
         next(watcher.watch_index_kms(timeout=timeout))
 
 
-def test_wrong_types_are_refused(watcher: kekd.Client) -> None:
+def test_wrong_argument_types_raise(watcher: kekd.Client) -> None:
     with pytest.raises(TypeError, match="config_location must be"):
         next(watcher.watch_index_kms("disk:/x"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="invalid prefix: expected str"):
         next(watcher.watch_index_kms(None, 7))  # type: ignore[arg-type]
 
 
-async def test_a_task_that_is_cancelled_ends_its_watch(scripted: Scripted) -> None:
+async def test_cancelled_task_ends_its_watch(scripted: Scripted) -> None:
     async with kekd.AsyncClient(scripted.address) as client:
 
         async def watch() -> None:
@@ -162,7 +156,7 @@ async def test_a_task_that_is_cancelled_ends_its_watch(scripted: Scripted) -> No
 
 
 @both_engines
-def test_a_daemon_tells_of_each_change(client: kekd.Client, index: str) -> None:
+def test_watch_yields_each_change(client: kekd.Client, index: str) -> None:
     events = client.watch_index_kms(prefix=index)
     assert next(events) == kekd.Resync()
     created = client.create_index_kms(None, index, BLOB)
@@ -175,13 +169,13 @@ def test_a_daemon_tells_of_each_change(client: kekd.Client, index: str) -> None:
 
 
 @both_engines
-def test_a_store_that_the_daemon_was_not_given_is_not_watched(client: kekd.Client) -> None:
+def test_watch_of_an_unknown_store_raises(client: kekd.Client) -> None:
     with pytest.raises(kekd.PermissionDeniedError):
         next(client.watch_index_kms(kekd.StorageConfig.disk("/etc")))
 
 
 @both_engines
-def test_the_end_of_the_daemon_is_a_loss(open_client: OpenClient, daemon: Daemon) -> None:
+def test_watch_of_a_stopped_daemon_raises(open_client: OpenClient, daemon: Daemon) -> None:
     with open_client(daemon.address) as client:
         events = client.watch_index_kms()
         next(events)

@@ -1,4 +1,4 @@
-"""Slots of either provider, and a daemon with two stores."""
+"""Slots of both providers, and a daemon with two stores."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -78,5 +78,5 @@ if __name__ == "__main__":
         try:
             answer = {"result": CALLS[name](*arguments)}
         except Exception as error:  # noqa: BLE001  (the test wants to see which)
-            answer = {"kinds": [it.__name__ for it in type(error).mro()], "text": str(error)}
+            answer = {"kinds": [kind.__name__ for kind in type(error).mro()], "text": str(error)}
         print(json.dumps(answer), flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""Providers that a test looks into, or that do it wrong."""
+"""Providers that record requests or return wrong results."""
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace

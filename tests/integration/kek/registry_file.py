@@ -1,4 +1,4 @@
-"""A registry's YAML file."""
+"""The YAML file of a registry."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rotates all indexes, and prints what became of each as soon as it is known.
+"""Rotates all indexes, and prints each outcome immediately.
 
 python -m tests.integration.kek.rotator REGISTRY SLOT
 """
@@ -11,6 +11,6 @@ from kekd.kek import Registry, Rotation, rotate_all
 if __name__ == "__main__":
     registry = Registry.from_yaml(sys.argv[1])
     with kekd.Client() as client:
-        for it in rotate_all(registry, sys.argv[2], client=client):
-            outcome = it.outcome if isinstance(it, Rotation) else repr(it.error)
-            print(it.index_name, outcome, flush=True)  # noqa: T201
+        for result in rotate_all(registry, sys.argv[2], client=client):
+            outcome = result.outcome if isinstance(result, Rotation) else repr(result.error)
+            print(result.index_name, outcome, flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""A wrapped KEK that is bound opens for its own index, in its own store, and nowhere else."""
+"""A bound KEK unwraps only for its own index and store."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ def forged(envelope: kekd.KMSBlob, **change: str) -> kekd.KMSBlob:
 
 
 @each_provider
-def test_an_envelope_that_is_not_bound_opens_wherever_it_is_copied_to(
+def test_copy_of_an_unbound_envelope_unwraps(
     registry: Registry, client: kekd.Client, memory: kekd.StorageConfig, slot: str
 ) -> None:
     kek, envelope = provisioned(registry, client, slot)
@@ -46,7 +46,7 @@ def test_an_envelope_that_is_not_bound_opens_wherever_it_is_copied_to(
 
 
 @each_bound_slot
-def test_an_envelope_that_was_copied_to_another_index_does_not_open(
+def test_envelope_copied_to_another_index_raises(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     _, envelope = provisioned(registry, client, slot)
@@ -56,7 +56,7 @@ def test_an_envelope_that_was_copied_to_another_index_does_not_open(
 
 
 @each_bound_slot
-def test_an_envelope_that_was_copied_to_another_store_does_not_open(
+def test_envelope_copied_to_another_store_raises(
     registry: Registry, client: kekd.Client, memory: kekd.StorageConfig, slot: str
 ) -> None:
     _, envelope = provisioned(registry, client, slot)
@@ -66,7 +66,7 @@ def test_an_envelope_that_was_copied_to_another_store_does_not_open(
 
 
 @each_bound_slot
-def test_a_copy_whose_binding_was_forged_to_fit_does_not_open_either(
+def test_copy_with_a_forged_context_raises(
     registry: Registry, client: kekd.Client, memory: kekd.StorageConfig, slot: str
 ) -> None:
     _, envelope = provisioned(registry, client, slot)
@@ -82,7 +82,7 @@ def test_a_copy_whose_binding_was_forged_to_fit_does_not_open_either(
 
 @each_bound_slot
 @pytest.mark.parametrize("binding", ["{}", "[]", "i", '{"index_name":"i"}', "[" * 10000])
-def test_a_binding_that_kekd_does_not_make_is_refused(
+def test_envelope_with_an_invalid_context_raises(
     registry: Registry, client: kekd.Client, slot: str, binding: str
 ) -> None:
     _, envelope = provisioned(registry, client, slot)
@@ -92,7 +92,7 @@ def test_a_binding_that_kekd_does_not_make_is_refused(
 
 @each_bound_slot
 @pytest.mark.parametrize("index_name", ["é/..", 'a"b', "a\0b", "🔑", "x" * 247])
-def test_any_index_name_can_be_bound_to(
+def test_any_index_name_can_be_in_the_context(
     registry: Registry, client: kekd.Client, slot: str, index_name: str
 ) -> None:
     kek, _ = registry.provision(index_name, slot, client=client)
@@ -100,9 +100,7 @@ def test_any_index_name_can_be_bound_to(
 
 
 @each_bound_slot
-def test_nobody_rotates_a_copy_into_what_opens(
-    registry: Registry, client: kekd.Client, slot: str
-) -> None:
+def test_rotation_of_a_copy_raises(registry: Registry, client: kekd.Client, slot: str) -> None:
     _, envelope = provisioned(registry, client, slot)
     copy = copied(client, envelope, "other")
     for into in (slot, "aws", "aws-kms"):
@@ -113,7 +111,7 @@ def test_nobody_rotates_a_copy_into_what_opens(
 
 @each_bound_slot
 @pytest.mark.parametrize("into", ["bound-aws", "bound-aws-kms"])
-def test_a_moved_envelope_is_bound_anew_by_who_says_where_it_is_from(
+def test_rotation_with_from_store_binds_a_moved_envelope(
     registry: Registry, client: kekd.Client, memory: kekd.StorageConfig, slot: str, into: str
 ) -> None:
     kek, envelope = provisioned(registry, client, slot)
@@ -129,7 +127,7 @@ def test_a_moved_envelope_is_bound_anew_by_who_says_where_it_is_from(
 
 
 @each_provider
-def test_rotating_binds_an_envelope_that_was_not_bound_and_frees_one_that_was(
+def test_rotation_follows_the_slots_encryption_context(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     kek, _ = provisioned(registry, client, slot)
@@ -150,7 +148,7 @@ def test_cyborgdb_reads_a_bound_envelope(
 
 
 @pytest.mark.parametrize("slot", ["aws", "aws-kms", "bound-aws", "bound-aws-kms"])
-def test_an_envelope_that_cyborgdb_rewrote_is_taken_for_what_it_then_is(
+def test_envelope_rewritten_by_cyborgdb_is_unbound(
     registry: Registry, client: kekd.Client, keystore: Path, slot: str
 ) -> None:
     kek, envelope = provisioned(registry, client, slot)

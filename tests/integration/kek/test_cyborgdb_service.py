@@ -105,7 +105,7 @@ def drifted(registry: Registry, envelope: kekd.KMSBlob) -> list[str]:
 
 
 @each_provider
-def test_what_the_service_wraps_kekd_unwraps(
+def test_kekd_unwraps_what_the_service_wrapped(
     service: Service, registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     kek = service.kek("provision", "i", slot)
@@ -115,7 +115,7 @@ def test_what_the_service_wraps_kekd_unwraps(
 
 
 @each_provider
-def test_what_kekd_wraps_the_service_unwraps(
+def test_service_unwraps_what_kekd_wrapped(
     service: Service, registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     kek, _ = registry.provision("i", slot, client=client)
@@ -126,7 +126,7 @@ def test_what_kekd_wraps_the_service_unwraps(
 
 @each_provider
 @pytest.mark.parametrize("into", ["other-aws", "other-aws-kms"])
-def test_the_service_unwraps_what_kekd_rotated_of_its_own(
+def test_service_unwraps_its_kek_after_kekd_rotated_it(
     service: Service, registry: Registry, client: kekd.Client, slot: str, into: str
 ) -> None:
     kek = service.kek("provision", "i", slot)
@@ -134,7 +134,7 @@ def test_the_service_unwraps_what_kekd_rotated_of_its_own(
     assert service.kek("load", "i") == kek
 
 
-def test_of_a_callers_own_kek_each_takes_what_the_other_wrote(
+def test_provider_none_works_in_both_directions(
     service: Service, registry: Registry, client: kekd.Client
 ) -> None:
     assert service.kek("provision", "theirs", None, OWN.hex()) == OWN
@@ -146,7 +146,7 @@ def test_of_a_callers_own_kek_each_takes_what_the_other_wrote(
 
 
 @each_provider
-def test_the_service_provisions_nothing_over_an_envelope(
+def test_service_does_not_overwrite_an_envelope(
     service: Service, registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     _, envelope = registry.provision("i", slot, client=client)
@@ -156,7 +156,7 @@ def test_the_service_provisions_nothing_over_an_envelope(
     assert client.get_index_kms(None, "i").etag == envelope.etag
 
 
-def test_the_service_deletes_what_kekd_made(
+def test_service_deletes_an_envelope_of_kekd(
     service: Service, registry: Registry, client: kekd.Client
 ) -> None:
     registry.provision("i", "aws", client=client)
@@ -165,14 +165,14 @@ def test_the_service_deletes_what_kekd_made(
         assert list(client.list_index_kms()) == []
 
 
-def test_a_missing_envelope_is_missing_to_the_service_too(service: Service) -> None:
+def test_missing_envelope_is_missing_for_the_service(service: Service) -> None:
     with pytest.raises(RefusedError, match="No KMS envelope for index 'i'") as refused:
         service("load", "i")
     assert refused.value.kinds[0] == "KeyError"
     assert service("sync", "i")["skipped"] == ["i"]
 
 
-def test_a_damaged_envelope_is_not_missing_to_the_service(
+def test_corrupt_envelope_is_not_missing_for_the_service(
     service: Service, registry: Registry, client: kekd.Client, keystore: Path
 ) -> None:
     registry.provision("i", "aws", client=client)
@@ -184,7 +184,7 @@ def test_a_damaged_envelope_is_not_missing_to_the_service(
 
 
 @each_bound_slot
-def test_the_service_does_not_open_what_is_bound(
+def test_service_refuses_a_bound_kek(
     slots: dict[str, Slot], service: Service, client: kekd.Client, slot: str
 ) -> None:
     Registry(slots).provision("i", slot, client=client)
@@ -194,7 +194,7 @@ def test_the_service_does_not_open_what_is_bound(
 
 
 @each_provider
-def test_the_service_makes_a_new_kek_where_the_slot_was_changed(
+def test_service_replaces_the_kek_after_a_slot_change(
     start_service: StartService,
     registry: Registry,
     client: kekd.Client,
@@ -220,7 +220,7 @@ def test_the_service_makes_a_new_kek_where_the_slot_was_changed(
 
 
 @each_provider
-def test_the_service_leaves_what_kekd_rotated_to_the_changed_slot(
+def test_service_keeps_the_kek_that_kekd_rotated_to_the_new_slot(
     start_service: StartService,
     registry: Registry,
     client: kekd.Client,
@@ -237,7 +237,7 @@ def test_the_service_leaves_what_kekd_rotated_to_the_changed_slot(
     assert service.kek("load", "i") == kek
 
 
-def test_both_report_an_envelope_whose_slot_left_the_registry(
+def test_both_report_an_envelope_without_its_slot(
     start_service: StartService,
     registry: Registry,
     client: kekd.Client,

@@ -1,4 +1,4 @@
-"""Every KEK is opened, to see that it can be."""
+"""`open_all` unwraps the KEK of every index."""
 
 import threading
 from dataclasses import replace
@@ -13,7 +13,7 @@ from tests.integration.kek.providers import observed
 from tests.patience import PATIENCE
 
 
-def test_every_index_has_its_outcome(registry: Registry, client: kekd.Client) -> None:
+def test_open_all_yields_an_outcome_for_each_index(registry: Registry, client: kekd.Client) -> None:
     _, envelope = registry.provision("a", "aws", client=client)
     registry.provision("b", "aws-kms", client=client)
     registry.provision("c", client=client, kek=bytes(32))
@@ -24,16 +24,18 @@ def test_every_index_has_its_outcome(registry: Registry, client: kekd.Client) ->
     assert (bad.index_name, type(bad.error)) == ("d", TamperedError)
 
 
-def test_only_those_with_a_prefix_are_opened(registry: Registry, client: kekd.Client) -> None:
+def test_open_all_with_a_prefix_opens_only_matching_indexes(
+    registry: Registry, client: kekd.Client
+) -> None:
     for name in ("a-1", "a-2", "b-1"):
         registry.provision(name, "aws", client=client)
-    assert [it.index_name for it in open_all(registry, client=client, prefix="a-")] == [
+    assert [opening.index_name for opening in open_all(registry, client=client, prefix="a-")] == [
         "a-1",
         "a-2",
     ]
 
 
-def test_keks_are_overwritten(
+def test_open_all_overwrites_the_keks(
     registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.provision("a", "aws", client=client)
@@ -49,7 +51,7 @@ def test_keks_are_overwritten(
     assert keks == [bytearray(32)]
 
 
-def test_what_somebody_else_stored_meanwhile_counts(
+def test_envelope_replaced_during_the_check_is_checked(
     registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, envelope = registry.provision("a", "aws", client=client)
@@ -58,7 +60,7 @@ def test_what_somebody_else_stored_meanwhile_counts(
     assert list(open_all(registry, client=client)) == [Opening("a", "opens")]
 
 
-def test_damaged_record_fails_and_the_others_go_on(
+def test_corrupt_record_fails_without_stopping_the_others(
     registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, envelope = registry.provision("b", "aws", client=client)
@@ -72,7 +74,7 @@ def test_damaged_record_fails_and_the_others_go_on(
     ]
 
 
-def test_as_many_run_at_once_as_there_are_jobs(registry: Registry, client: kekd.Client) -> None:
+def test_jobs_limits_concurrency(registry: Registry, client: kekd.Client) -> None:
     _, envelope = registry.provision("0", "aws-kms", client=client)
     for number in range(1, 8):
         client.push_index_kms(None, str(number), envelope)

@@ -1,4 +1,4 @@
-"""What a KEK is made of, and that nothing is stored where none is made."""
+"""`Registry.provision` creates and stores KEKs."""
 
 import json
 import time
@@ -23,7 +23,7 @@ from tests.integration.kek.providers import each_bound_slot, each_provider
 
 
 @each_provider
-def test_a_kek_is_32_random_bytes_that_its_envelope_opens_to(
+def test_provision_stores_an_envelope_of_32_random_bytes(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     keks = [registry.provision(name, slot, client=client)[0] for name in ("a", "b")]
@@ -34,7 +34,7 @@ def test_a_kek_is_32_random_bytes_that_its_envelope_opens_to(
 
 
 @each_provider
-def test_the_envelope_says_what_the_slot_says(
+def test_provisioned_envelope_has_the_fields_of_the_slot(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     before = int(time.time())
@@ -49,7 +49,7 @@ def test_the_envelope_says_what_the_slot_says(
     assert before <= stored.created_at <= time.time()
 
 
-def test_an_alias_stays_in_key_id_and_the_key_it_stood_for_is_remembered(
+def test_provision_with_an_alias_records_its_key_arn(
     aws: Aws, registry: Registry, client: kekd.Client
 ) -> None:
     key_arn = aws.new_key()
@@ -62,7 +62,7 @@ def test_an_alias_stays_in_key_id_and_the_key_it_stood_for_is_remembered(
 
 
 @each_bound_slot
-def test_a_slot_that_binds_records_index_and_store(
+def test_provision_with_an_encryption_context_records_it(
     registry: Registry, client: kekd.Client, memory: kekd.StorageConfig, slot: str
 ) -> None:
     for store in (None, memory):
@@ -74,7 +74,7 @@ def test_a_slot_that_binds_records_index_and_store(
 
 
 @each_provider
-def test_an_index_that_has_an_envelope_keeps_it(
+def test_provision_of_an_existing_index_raises_and_changes_nothing(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     kek, _ = registry.provision("i", slot, client=client)
@@ -89,7 +89,7 @@ def test_an_index_that_has_an_envelope_keeps_it(
     assert registry.unwrap("i", after) == kek
 
 
-def test_of_a_callers_own_kek_nothing_is_stored(registry: Registry, client: kekd.Client) -> None:
+def test_provision_of_provider_none_stores_no_kek(registry: Registry, client: kekd.Client) -> None:
     own = bytes(range(32))
     kek, _ = registry.provision("i", client=client, kek=own)
     assert kek == own
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[type[KekError], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("kind", "arguments"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_stores_nothing(
+def test_refused_provision_stores_nothing(
     aws: Aws,
     registry: Registry,
     client: kekd.Client,
@@ -132,7 +132,7 @@ def test_what_is_refused_stores_nothing(
     assert list(client.list_index_kms()) == []
 
 
-def test_a_kek_that_was_not_stored_is_overwritten(
+def test_failed_provision_overwrites_the_kek(
     registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scrubbed: list[bytearray] = []

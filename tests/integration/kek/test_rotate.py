@@ -1,4 +1,4 @@
-"""One index's KEK is wrapped anew: the KEK stays, and nothing is lost on the way."""
+"""`Registry.rotate` rewraps a KEK without changing or losing it."""
 
 import os
 import threading
@@ -44,7 +44,7 @@ each_switch = pytest.mark.parametrize(("slot", "into"), SWITCHES)
 
 
 @each_switch
-def test_rotating_keeps_the_kek_and_makes_the_envelope_as_the_slot_says(
+def test_rotate_keeps_the_kek_and_applies_the_slot(
     registry: Registry, client: kekd.Client, slot: str, into: str
 ) -> None:
     kek, old = registry.provision("i", slot, client=client)
@@ -64,7 +64,7 @@ def test_rotating_keeps_the_kek_and_makes_the_envelope_as_the_slot_says(
 
 
 @each_provider
-def test_without_a_slot_the_envelopes_own_is_meant_as_it_stands_now(
+def test_rotate_without_a_slot_uses_the_envelopes_own(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     kek, _ = registry.provision("i", slot, client=client)
@@ -76,7 +76,7 @@ def test_without_a_slot_the_envelopes_own_is_meant_as_it_stands_now(
 
 
 @each_switch
-def test_a_version_that_is_kept_is_one_that_cyborgdb_reads(
+def test_rotate_with_keep_version_stays_readable_for_cyborgdb(
     registry: Registry, client: kekd.Client, keystore: Path, slot: str, into: str
 ) -> None:
     registry.provision("i", slot, client=client)
@@ -87,7 +87,7 @@ def test_a_version_that_is_kept_is_one_that_cyborgdb_reads(
 
 
 @each_switch
-def test_a_dry_run_does_everything_but_store(
+def test_rotate_dry_run_stores_nothing(
     registry: Registry, client: kekd.Client, slot: str, into: str
 ) -> None:
     kek, _ = registry.provision("i", slot, client=client)
@@ -100,9 +100,7 @@ def test_a_dry_run_does_everything_but_store(
     assert (after, after.etag) == (stored, stored.etag)
 
 
-def test_an_index_whose_callers_bring_the_kek_is_unchanged(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_provider_none_is_unchanged(registry: Registry, client: kekd.Client) -> None:
     registry.provision("i", client=client, kek=bytes(32))
     stored = client.get_index_kms(None, "i")
     for slot in (None, "aws", "no such slot"):
@@ -116,7 +114,7 @@ def test_an_index_whose_callers_bring_the_kek_is_unchanged(
 
 
 @pytest.mark.parametrize("into", ["aws-kms", "other-aws-kms", "bound-aws-kms"])
-def test_between_kms_keys_the_kek_does_not_leave_kms(
+def test_rotate_between_kms_keys_uses_reencrypt(
     registry: Registry, client: kekd.Client, into: str
 ) -> None:
     kek, _ = registry.provision("i", "aws-kms", client=client)
@@ -126,7 +124,7 @@ def test_between_kms_keys_the_kek_does_not_leave_kms(
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == kek
 
 
-def test_where_reencrypting_is_not_allowed_the_kek_is_wrapped_anew(
+def test_rotate_without_permission_to_reencrypt_unwraps_and_wraps(
     registry: Registry, client: kekd.Client
 ) -> None:
     kek, _ = registry.provision("i", "aws-kms", client=client)
@@ -141,9 +139,7 @@ def test_where_reencrypting_is_not_allowed_the_kek_is_wrapped_anew(
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == kek
 
 
-def test_keys_that_are_reached_differently_are_not_reencrypted(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_rotate_between_accounts_unwraps_and_wraps(registry: Registry, client: kekd.Client) -> None:
     kek, _ = registry.provision("i", "aws-kms", client=client)
     other = registry.slots["other-aws-kms"]
     registry.slots["other-aws-kms"] = replace(
@@ -172,7 +168,7 @@ class Disturbed(kekd.Client):
 
 
 @each_switch
-def test_what_somebody_else_stored_meanwhile_is_rotated_instead(
+def test_rotate_after_a_conflict_rotates_the_newer_envelope(
     registry: Registry, client: kekd.Client, slot: str, into: str
 ) -> None:
     kek, _ = registry.provision("i", slot, client=client)
@@ -189,7 +185,7 @@ def test_what_somebody_else_stored_meanwhile_is_rotated_instead(
     assert registry.unwrap("i", rotation.envelope) == kek
 
 
-def test_another_kek_that_was_stored_meanwhile_is_not_overwritten(
+def test_rotate_after_a_conflict_keeps_the_newer_kek(
     registry: Registry, client: kekd.Client
 ) -> None:
     registry.provision("i", "aws", client=client)
@@ -199,7 +195,7 @@ def test_another_kek_that_was_stored_meanwhile_is_not_overwritten(
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == other_kek
 
 
-def test_an_index_that_was_deleted_meanwhile_stays_deleted(
+def test_rotate_of_a_deleted_index_does_not_restore_it(
     registry: Registry, client: kekd.Client
 ) -> None:
     registry.provision("i", "aws", client=client)
@@ -211,7 +207,7 @@ def test_an_index_that_was_deleted_meanwhile_stays_deleted(
     assert list(client.list_index_kms()) == []
 
 
-def test_two_rotators_of_one_index_lose_nothing_of_each_other(
+def test_concurrent_rotations_lose_no_version(
     registry: Registry, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     times, flags = 50, ("--disk", str(tmp_path / "keystore"))
@@ -255,9 +251,7 @@ class Lying:
         return self._honest.describe()
 
 
-def test_a_wrap_that_opens_to_another_kek_is_not_stored(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_rotate_with_a_wrong_wrap_stores_nothing(registry: Registry, client: kekd.Client) -> None:
     _, old = registry.provision("i", "aws", client=client)
 
     def provider(slot: Slot) -> Provider:
@@ -280,7 +274,7 @@ def test_a_wrap_that_opens_to_another_kek_is_not_stored(
         ("no slot", SlotNotFoundError),
     ],
 )
-def test_a_slot_that_can_not_wrap_stores_nothing(
+def test_rotate_with_a_failing_slot_stores_nothing(
     aws: Aws, registry: Registry, client: kekd.Client, slot: str, into: str, kind: type[KekError]
 ) -> None:
     registry.slots["no key"] = aws.slot("no key", "aws-kms", "alias/none")
@@ -293,7 +287,7 @@ def test_a_slot_that_can_not_wrap_stores_nothing(
 
 
 @each_switch
-def test_an_envelope_that_does_not_open_stays_as_it_is(
+def test_rotate_of_a_damaged_envelope_changes_nothing(
     registry: Registry, client: kekd.Client, slot: str, into: str
 ) -> None:
     _, envelope = registry.provision("i", slot, client=client)
@@ -305,7 +299,7 @@ def test_an_envelope_that_does_not_open_stays_as_it_is(
 
 
 @each_provider
-def test_an_envelope_whose_slot_left_the_registry_stays_as_it_is(
+def test_rotate_without_the_envelopes_slot_changes_nothing(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     _, old = registry.provision("i", slot, client=client)
@@ -318,7 +312,7 @@ def test_an_envelope_whose_slot_left_the_registry_stays_as_it_is(
 
 
 @each_provider
-def test_a_kek_under_a_key_that_is_not_allowed_is_not_wrapped_under_one_that_is(
+def test_rotate_from_a_forbidden_key_raises(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     registry.provision(slot, slot, client=client)
@@ -340,7 +334,7 @@ def test_a_kek_under_a_key_that_is_not_allowed_is_not_wrapped_under_one_that_is(
 
 
 @pytest.mark.parametrize("slot", ["aws", "aws-kms", "bound-aws", "bound-aws-kms"])
-def test_an_envelope_does_not_drift_from_the_slot_that_made_it(
+def test_drift_of_a_new_envelope_is_empty(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     registry.provision("i", slot, client=client)
@@ -362,7 +356,7 @@ def test_an_envelope_does_not_drift_from_the_slot_that_made_it(
         ({"role_session_name": "somebody", "allowed_key_arns": ("*",)}, []),
     ],
 )
-def test_drift_names_what_differs(
+def test_drift_names_each_difference(
     registry: Registry, client: kekd.Client, change: dict[str, Any], drifted: list[str]
 ) -> None:
     registry.provision("i", "aws", client=client)
@@ -372,7 +366,7 @@ def test_drift_names_what_differs(
 
 
 @pytest.mark.parametrize("slot", ["aws", "aws-kms", "bound-aws", "bound-aws-kms"])
-def test_what_provision_and_rotate_answer_with_has_not_drifted(
+def test_drift_of_returned_envelopes_is_empty(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     _, envelope = registry.provision("i", slot, client=client)
@@ -389,7 +383,7 @@ def test_what_provision_and_rotate_answer_with_has_not_drifted(
         ("aws-kms", True, ["binding", "key_arn"]),
     ],
 )
-def test_an_envelope_of_cyborgdb_core_lacks_what_kekd_adds(
+def test_drift_of_a_cyborgdb_envelope_names_the_missing_fields(
     registry: Registry, client: kekd.Client, slot: str, is_bound: bool, drifted: list[str]
 ) -> None:
     envelope = registry.provision("i", slot, client=client)[1]
@@ -399,7 +393,7 @@ def test_an_envelope_of_cyborgdb_core_lacks_what_kekd_adds(
     assert [line.split(" ")[0] for line in registry.drift("i", theirs)] == drifted
 
 
-def test_another_slot_than_the_envelopes_is_drift(registry: Registry, client: kekd.Client) -> None:
+def test_drift_from_another_slot_names_it(registry: Registry, client: kekd.Client) -> None:
     registry.provision("i", "aws", client=client)
     envelope = client.get_index_kms(None, "i")
     assert registry.drift("i", envelope, "other-aws") == [
@@ -408,7 +402,7 @@ def test_another_slot_than_the_envelopes_is_drift(registry: Registry, client: ke
     ]
 
 
-def test_an_alias_that_was_pointed_at_another_key_is_drift_until_it_is_rotated(
+def test_drift_of_a_retargeted_alias_ends_with_a_rotation(
     aws: Aws, registry: Registry, client: kekd.Client
 ) -> None:
     old_key, new_key = aws.new_key(), aws.new_key()
@@ -427,7 +421,7 @@ def test_an_alias_that_was_pointed_at_another_key_is_drift_until_it_is_rotated(
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == kek
 
 
-def test_an_envelope_that_does_not_say_what_its_alias_stood_for_has_drifted(
+def test_drift_of_an_envelope_without_key_arn_is_reported(
     registry: Registry, client: kekd.Client
 ) -> None:
     _, envelope = registry.provision("i", "aws-kms", client=client)
@@ -435,7 +429,7 @@ def test_an_envelope_that_does_not_say_what_its_alias_stood_for_has_drifted(
     assert [line.split(" ")[0] for line in registry.drift("i", envelope)] == ["key_arn"]
 
 
-def test_where_it_may_not_be_asked_what_an_alias_stands_for_drift_says_so(
+def test_drift_without_permission_to_describe_the_alias_raises(
     registry: Registry, client: kekd.Client
 ) -> None:
     _, envelope = registry.provision("i", "aws-kms", client=client)
@@ -447,7 +441,7 @@ def test_where_it_may_not_be_asked_what_an_alias_stands_for_drift_says_so(
         observed(registry.slots, answer).drift("i", envelope)
 
 
-def test_a_registry_notices_that_an_alias_was_pointed_at_another_key(
+def test_drift_notices_a_retargeted_alias_later(
     aws: Aws, registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kekd.kek.providers._ALIAS_TTL", 0.0)
@@ -458,18 +452,16 @@ def test_a_registry_notices_that_an_alias_was_pointed_at_another_key(
 
 
 @pytest.mark.parametrize("wrong", [{"timeout": 0}, {"max_rate": 0}, {"max_rate": float("nan")}])
-def test_a_registry_refuses_what_cannot_be(wrong: dict[str, Any]) -> None:
+def test_registry_with_invalid_options_raises(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Registry({}, **wrong)
 
 
-def test_an_index_whose_callers_bring_the_kek_does_not_drift(registry: Registry) -> None:
+def test_drift_of_provider_none_is_empty(registry: Registry) -> None:
     assert registry.drift("i", kekd.KMSBlob(provider="none"), "aws") == []
 
 
-def test_another_slots_envelope_is_left_by_who_names_a_slot_to_rotate_from(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_rotate_with_from_slot_skips_other_slots(registry: Registry, client: kekd.Client) -> None:
     _, old = registry.provision("i", "aws", client=client)
     rotation = registry.rotate("i", "aws-kms", client=client, from_slot="other-aws")
     assert rotation.outcome == "unchanged"

@@ -1,4 +1,4 @@
-"""All indexes' KEKs are wrapped anew, whoever is in the way."""
+"""`rotate_all` rewraps the KEKs of all indexes despite conflicts and failures."""
 
 import os
 import subprocess
@@ -61,16 +61,18 @@ def etags(client: kekd.Client) -> dict[str, str]:
 
 
 def outcomes(rotations: Iterable[Rotation | Failure]) -> Outcomes:
-    """What became of each; every index must come once."""
+    """The outcome of each index, which must occur once."""
     found: Outcomes = {}
-    for it in rotations:
-        assert it.index_name not in found
-        found[it.index_name] = it.outcome if isinstance(it, Rotation) else type(it.error)
+    for result in rotations:
+        assert result.index_name not in found
+        found[result.index_name] = (
+            result.outcome if isinstance(result, Rotation) else type(result.error)
+        )
     return found
 
 
 @each_provider
-def test_every_index_is_rotated_once_and_keeps_its_kek(
+def test_rotate_all_rotates_each_index_once(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     names = [f"{number:02}" for number in range(40)]
@@ -83,7 +85,7 @@ def test_every_index_is_rotated_once_and_keeps_its_kek(
     assert opened(registry, client, names) == keks
 
 
-def test_what_is_as_the_slot_would_make_it_is_left_and_aws_is_not_asked(
+def test_rotate_all_skips_current_envelopes_without_calling_aws(
     registry: Registry, client: kekd.Client
 ) -> None:
     provision(registry, client, "other-aws", ["a", "b"])
@@ -96,22 +98,24 @@ def test_what_is_as_the_slot_would_make_it_is_left_and_aws_is_not_asked(
 
 
 @each_provider
-def test_force_rotates_what_is_as_the_slot_would_make_it(
+def test_rotate_all_with_force_rotates_current_envelopes(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     keks = provision(registry, client, slot, ["a", "b"])
     before = etags(client)
-    assert {it.index_name for it in rotate_all(registry, client=client)} == {"a", "b"}
+    assert {rotation.index_name for rotation in rotate_all(registry, client=client)} == {"a", "b"}
     assert etags(client) == before
     outcomes = list(rotate_all(registry, client=client, force=True))
-    assert {(it.index_name, getattr(it, "outcome", it)) for it in outcomes} == {
+    assert {
+        (rotation.index_name, getattr(rotation, "outcome", rotation)) for rotation in outcomes
+    } == {
         ("a", "rotated"),
         ("b", "rotated"),
     }
     assert opened(registry, client, keks) == keks
 
 
-def test_older_than_rotates_what_was_wrapped_before_or_does_not_say_when(
+def test_rotate_all_with_older_than_rotates_old_envelopes(
     registry: Registry, client: kekd.Client
 ) -> None:
     day = 24 * 3600
@@ -121,12 +125,14 @@ def test_older_than_rotates_what_was_wrapped_before_or_does_not_say_when(
         client.push_index_kms(None, name, replace(envelope, created_at=created_at))
     for expected in ("rotated", "unchanged"):  # begun again, it leaves what is done
         outcomes = rotate_all(registry, client=client, older_than=90.0 * day)
-        found = {it.index_name: getattr(it, "outcome", it) for it in outcomes}
+        found = {
+            rotation.index_name: getattr(rotation, "outcome", rotation) for rotation in outcomes
+        }
         assert found == {"new": "unchanged", "old": expected, "unknown": expected}
     assert opened(registry, client, keks) == keks
 
 
-def test_without_a_slot_only_what_drifted_from_its_own_is_rotated(
+def test_rotate_all_without_a_slot_rotates_drifted_envelopes(
     registry: Registry, client: kekd.Client
 ) -> None:
     provision(registry, client, "aws", ["drifted"])
@@ -136,9 +142,7 @@ def test_without_a_slot_only_what_drifted_from_its_own_is_rotated(
     assert outcomes(rotations) == {"drifted": "rotated", "current": "unchanged"}
 
 
-def test_it_goes_on_past_failures_and_says_what_failed(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_rotate_all_reports_failures_and_continues(registry: Registry, client: kekd.Client) -> None:
     names = [f"{number:02}" for number in range(20)]
     keks = provision(registry, client, "aws", names)
     tampered, orphaned = names[3], names[11]
@@ -151,7 +155,11 @@ def test_it_goes_on_past_failures_and_says_what_failed(
     rotations = list(rotate_all(registry, "aws-kms", client=client, jobs=2))
     failed = {tampered: TamperedError, orphaned: SlotNotFoundError}
     assert outcomes(rotations) == dict.fromkeys(names, "rotated") | failed
-    reasons = {it.index_name: str(it.error) for it in rotations if isinstance(it, Failure)}
+    reasons = {
+        failure.index_name: str(failure.error)
+        for failure in rotations
+        if isinstance(failure, Failure)
+    }
     assert "cannot unwrap KEK" in reasons[tampered]
     assert "'gone'" in reasons[orphaned]
     assert all(f"index '{name}'" in reason for name, reason in reasons.items())
@@ -162,14 +170,12 @@ def test_it_goes_on_past_failures_and_says_what_failed(
     assert opened(registry, client, rotated) == {name: keks[name] for name in rotated}
 
 
-def test_an_index_whose_callers_bring_the_kek_is_unchanged(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_provider_none_is_unchanged(registry: Registry, client: kekd.Client) -> None:
     registry.provision("i", client=client, kek=bytes(32))
     assert outcomes(rotate_all(registry, "aws", client=client)) == {"i": "unchanged"}
 
 
-def test_only_those_of_a_slot_or_with_a_prefix_are_rotated(
+def test_rotate_all_with_from_slot_or_prefix_skips_the_others(
     registry: Registry, client: kekd.Client
 ) -> None:
     provision(registry, client, "aws", ["a-1", "b-1"])
@@ -184,18 +190,19 @@ def test_only_those_of_a_slot_or_with_a_prefix_are_rotated(
     }
 
 
-def test_a_dry_run_stores_nothing(registry: Registry, client: kekd.Client) -> None:
+def test_rotate_all_dry_run_stores_nothing(registry: Registry, client: kekd.Client) -> None:
     keks = provision(registry, client, "aws", ["a", "b"])
     before = etags(client)
     rotations = list(rotate_all(registry, "aws-kms", client=client, dry_run=True))
     assert outcomes(rotations) == {"a": "would rotate", "b": "would rotate"}
     assert etags(client) == before
-    for it in rotations:
-        assert isinstance(it, Rotation)
-        assert registry.unwrap(it.index_name, it.envelope) == keks[it.index_name]
+    for rotation in rotations:
+        assert isinstance(rotation, Rotation)
+        kek = registry.unwrap(rotation.index_name, rotation.envelope)
+        assert kek == keks[rotation.index_name]
 
 
-def test_versions_are_kept_for_a_keystore_that_cyborgdb_reads(
+def test_rotate_all_with_keep_version_keeps_versions(
     registry: Registry, client: kekd.Client
 ) -> None:
     provision(registry, client, "aws", ["a", "b"])
@@ -203,7 +210,7 @@ def test_versions_are_kept_for_a_keystore_that_cyborgdb_reads(
     assert stored(client) == dict.fromkeys(("a", "b"), ("aws-kms", 1))
 
 
-def test_moved_envelopes_are_bound_anew_by_who_says_where_they_are_from(
+def test_rotate_all_with_from_store_binds_moved_envelopes(
     registry: Registry, client: kekd.Client, memory: kekd.StorageConfig
 ) -> None:
     provision(registry, client, "bound-aws", ["a", "b"])
@@ -221,9 +228,7 @@ def test_moved_envelopes_are_bound_anew_by_who_says_where_they_are_from(
 
 
 @pytest.mark.parametrize("jobs", [1, 5])
-def test_as_many_run_at_once_as_there_are_jobs(
-    registry: Registry, client: kekd.Client, jobs: int
-) -> None:
+def test_jobs_limits_concurrency(registry: Registry, client: kekd.Client, jobs: int) -> None:
     names = [f"{number:02}" for number in range(4 * jobs)]
     provision(registry, client, "aws-kms", names)
     all_are_there = threading.Barrier(jobs)
@@ -264,7 +269,7 @@ class Disturbed(kekd.Client):
         return super().push_many_index_kms(where, batch, **more)
 
 
-def test_what_becomes_ready_while_others_are_stored_is_stored_together(
+def test_envelopes_ready_during_a_push_are_pushed_together(
     registry: Registry, client: kekd.Client
 ) -> None:
     names = [f"{number:02}" for number in range(24)]
@@ -277,7 +282,7 @@ def test_what_becomes_ready_while_others_are_stored_is_stored_together(
     assert opened(registry, client, names) == keks
 
 
-def test_one_job_stores_one_by_one_if_storing_is_faster(
+def test_one_job_with_fast_pushes_pushes_one_by_one(
     registry: Registry, client: kekd.Client
 ) -> None:
     provision(registry, client, "aws-kms", ["a", "b", "c"])
@@ -287,7 +292,7 @@ def test_one_job_stores_one_by_one_if_storing_is_faster(
     assert disturbed.batches == [["a"], ["b"], ["c"]]
 
 
-def test_what_somebody_else_stored_meanwhile_is_never_overwritten(
+def test_rotate_all_never_overwrites_a_newer_envelope(
     registry: Registry, client: kekd.Client
 ) -> None:
     names = [f"{number:02}" for number in range(12)]
@@ -314,7 +319,7 @@ def test_what_somebody_else_stored_meanwhile_is_never_overwritten(
     assert opened(registry, client, left) == keks
 
 
-def test_one_that_cannot_be_stored_does_not_fail_the_others(
+def test_refused_push_of_an_envelope_does_not_fail_the_others(
     registry: Registry, client: kekd.Client
 ) -> None:
     names = [f"{number:02}" for number in range(8)]
@@ -326,9 +331,7 @@ def test_one_that_cannot_be_stored_does_not_fail_the_others(
     assert client.get_index_kms(None, "03").etag == etag
 
 
-def test_a_batch_that_fails_is_told_for_each_and_the_others_go_on(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_failed_batch_fails_its_indexes_only(registry: Registry, client: kekd.Client) -> None:
     names = [f"{number:02}" for number in range(12)]
     provision(registry, client, "aws", names)
 
@@ -345,7 +348,7 @@ def test_a_batch_that_fails_is_told_for_each_and_the_others_go_on(
     assert {name for name, outcome in again.items() if outcome == "rotated"} == set(failed)
 
 
-def test_who_does_not_listen_holds_it_up(registry: Registry, client: kekd.Client) -> None:
+def test_rotate_all_waits_for_a_slow_reader(registry: Registry, client: kekd.Client) -> None:
     names = [f"{number:02}" for number in range(40)]
     provision(registry, client, "aws-kms", names)
     asked: list[str] = []
@@ -359,7 +362,9 @@ def test_who_does_not_listen_holds_it_up(registry: Registry, client: kekd.Client
     assert len(list(rotations)) == 39
 
 
-def test_ctrl_c_does_not_wait_for_those_under_way(registry: Registry, client: kekd.Client) -> None:
+def test_ctrl_c_does_not_wait_for_running_rotations(
+    registry: Registry, client: kekd.Client
+) -> None:
     names = [f"{number:02}" for number in range(20)]
     keks = provision(registry, client, "aws-kms", names)
     asked: list[str] = []
@@ -397,9 +402,7 @@ class Deleting(kekd.Client):
         yield from found
 
 
-def test_an_index_that_was_deleted_meanwhile_has_no_outcome(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_deleted_index_has_no_outcome(registry: Registry, client: kekd.Client) -> None:
     provision(registry, client, "aws", ["a", "b", "c"])
     with Deleting(client.address) as deleting:
         rotations = rotate_all(registry, "aws-kms", client=deleting)
@@ -407,7 +410,9 @@ def test_an_index_that_was_deleted_meanwhile_has_no_outcome(
     assert stored(client) == dict.fromkeys(("a", "c"), ("aws-kms", 2))
 
 
-def test_two_at_once_rotate_every_index_once(registry: Registry, client: kekd.Client) -> None:
+def test_concurrent_rotate_all_rotates_each_index_once(
+    registry: Registry, client: kekd.Client
+) -> None:
     names = [f"{number:02}" for number in range(60)]
     keks = provision(registry, client, "aws", names)
     start = threading.Barrier(2)
@@ -425,7 +430,7 @@ def test_two_at_once_rotate_every_index_once(registry: Registry, client: kekd.Cl
 
 
 @pytest.mark.parametrize(("slot", "requests", "rate"), [("aws-kms", 1, 10), ("aws", 3, 30)])
-def test_aws_is_asked_no_faster_than_the_registrys_rate(
+def test_rotate_all_respects_the_rate_limit(
     registry: Registry, client: kekd.Client, slot: str, requests: int, rate: int
 ) -> None:
     names = [f"{number:02}" for number in range(12)]
@@ -448,7 +453,7 @@ class Counting(kekd.Client):
             yield name
 
 
-def test_who_stops_listening_stops_it(registry: Registry, client: kekd.Client) -> None:
+def test_closed_generator_stops_the_rotation(registry: Registry, client: kekd.Client) -> None:
     names = [f"{number:03}" for number in range(100)]
     keks = provision(registry, client, "aws", names)
     jobs, seen = 2, 5
@@ -466,16 +471,14 @@ def test_who_stops_listening_stops_it(registry: Registry, client: kekd.Client) -
     assert opened(registry, client, names) == keks
 
 
-def test_indexes_that_can_not_be_listed_are_an_error(
-    registry: Registry, client: kekd.Client
-) -> None:
+def test_failed_listing_raises(registry: Registry, client: kekd.Client) -> None:
     elsewhere = kekd.StorageConfig.disk("/elsewhere")
     with pytest.raises(kekd.PermissionDeniedError):
         list(rotate_all(registry, "aws", client=client, config_location=elsewhere))
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_thousand_and_begun_again_it_ends_as_if_it_never_was(
+def test_killed_rotation_of_a_thousand_completes_when_repeated(
     aws: Aws, registry: Registry, client: kekd.Client, tmp_path: Path
 ) -> None:
     names = [f"index-{number}" for number in range(1000)]

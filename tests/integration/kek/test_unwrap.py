@@ -1,4 +1,4 @@
-"""What an envelope opens to, and what doesn't open."""
+"""`Registry.unwrap` returns the KEK of an envelope or raises."""
 
 import os
 from dataclasses import replace
@@ -26,7 +26,7 @@ from tests.vectors.make_records import values
 
 
 @each_provider
-def test_unwrapping_talks_to_no_daemon(
+def test_unwrap_makes_no_call_to_a_daemon(
     registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch, slot: str
 ) -> None:
     kek, _ = registry.provision("i", slot, client=client)
@@ -40,7 +40,7 @@ def test_unwrapping_talks_to_no_daemon(
 
 
 @each_provider
-def test_an_envelope_is_opened_with_the_key_that_it_names_not_with_its_slots(
+def test_unwrap_uses_the_key_that_the_envelope_names(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     kek, envelope = registry.provision("i", slot, client=client)
@@ -50,14 +50,18 @@ def test_an_envelope_is_opened_with_the_key_that_it_names_not_with_its_slots(
 
 
 @each_provider
-def test_a_blob_of_cyborgdb_core_opens(registry: Registry, client: kekd.Client, slot: str) -> None:
+def test_unwrap_accepts_a_blob_of_cyborgdb_core(
+    registry: Registry, client: kekd.Client, slot: str
+) -> None:
     kek, envelope = registry.provision("i", slot, client=client)
     blob = cyborgdb_core.KMSBlob(*values(envelope))
     assert not hasattr(blob, "key_arn")
     assert registry.unwrap("i", blob) == kek
 
 
-def test_the_kek_of_provider_none_is_the_callers(registry: Registry, client: kekd.Client) -> None:
+def test_unwrap_of_provider_none_returns_the_callers_kek(
+    registry: Registry, client: kekd.Client
+) -> None:
     own = os.urandom(32)
     _, envelope = registry.provision("i", client=client, kek=own)
     assert registry.unwrap("i", envelope, kek=own) == own
@@ -67,13 +71,13 @@ def test_the_kek_of_provider_none_is_the_callers(registry: Registry, client: kek
 
 
 @pytest.mark.parametrize("kek", [b"", bytes(31), bytes(33), "0" * 32])
-def test_a_callers_kek_must_be_32_bytes(registry: Registry, kek: Any) -> None:
+def test_callers_kek_of_another_length_raises(registry: Registry, kek: Any) -> None:
     with pytest.raises(InvalidKekError):
         registry.unwrap("i", kekd.KMSBlob(provider="none"), kek=kek)
 
 
 @each_provider
-def test_a_callers_kek_is_refused_where_a_provider_has_one(
+def test_callers_kek_for_another_provider_raises(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     kek, envelope = registry.provision("i", slot, client=client)
@@ -84,7 +88,7 @@ def test_a_callers_kek_is_refused_where_a_provider_has_one(
 
 
 @each_provider
-def test_of_a_slot_that_left_the_registry_is_told_which_to_restore(
+def test_unwrap_without_the_slot_names_the_one_to_restore(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     _, envelope = registry.provision("i", slot, client=client)
@@ -97,7 +101,7 @@ def test_of_a_slot_that_left_the_registry_is_told_which_to_restore(
         assert told in str(missing.value)
 
 
-def test_a_provider_that_kekd_does_not_know_is_named(registry: Registry) -> None:
+def test_unwrap_of_an_unknown_provider_raises(registry: Registry) -> None:
     with pytest.raises(KekError, match="unknown provider 'gcp-kms'"):
         registry.unwrap("i", kekd.KMSBlob("aws", "gcp-kms", wrapped_kek=b"\1"))
 
@@ -108,7 +112,7 @@ def flipped(record: bytes, byte: int) -> bytes:
     return bytes(damaged)
 
 
-def test_a_flipped_bit_in_any_byte_of_a_wrap_under_a_secret_is_noticed(
+def test_unwrap_of_a_secret_wrap_with_a_flipped_bit_raises(
     registry: Registry, client: kekd.Client
 ) -> None:
     _, envelope = registry.provision("i", "aws", client=client)
@@ -120,7 +124,7 @@ def test_a_flipped_bit_in_any_byte_of_a_wrap_under_a_secret_is_noticed(
             registry.unwrap("i", damaged)
 
 
-def test_a_flipped_bit_in_any_byte_of_a_kms_wrap_is_noticed(
+def test_unwrap_of_a_kms_wrap_with_a_flipped_bit_raises(
     registry: Registry, client: kekd.Client
 ) -> None:
     _, envelope = registry.provision("i", "aws-kms", client=client)
@@ -133,7 +137,7 @@ def test_a_flipped_bit_in_any_byte_of_a_kms_wrap_is_noticed(
 
 @each_provider
 @pytest.mark.parametrize("keep", [0, 1, 11, 12, 27, 28, 59])
-def test_a_wrapped_kek_that_is_too_short_is_refused(
+def test_unwrap_of_a_short_wrap_raises(
     registry: Registry, client: kekd.Client, slot: str, keep: int
 ) -> None:
     _, envelope = registry.provision("i", slot, client=client)
@@ -143,7 +147,7 @@ def test_a_wrapped_kek_that_is_too_short_is_refused(
 
 
 @each_provider
-def test_a_wrapped_kek_of_another_key_is_refused(
+def test_unwrap_of_a_wrap_by_another_key_raises(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     _, envelope = registry.provision("i", slot, client=client)
@@ -154,7 +158,7 @@ def test_a_wrapped_kek_of_another_key_is_refused(
         registry.unwrap("i", envelope)
 
 
-def test_a_wrapped_kek_of_another_length_than_a_keks_is_refused(
+def test_unwrap_of_a_plaintext_of_another_length_raises(
     registry: Registry, client: kekd.Client
 ) -> None:
     _, envelope = registry.provision("i", "aws", client=client)
@@ -162,7 +166,7 @@ def test_a_wrapped_kek_of_another_length_than_a_keks_is_refused(
         registry.unwrap("i", replace(envelope, wrapped_kek=envelope.wrapped_kek + b"\0"))
 
 
-def test_an_envelope_of_no_slot_is_not_opened_by_whatever_credentials_there_are(
+def test_unwrap_without_a_slot_uses_no_credentials(
     aws: Aws, registry: Registry, client: kekd.Client
 ) -> None:
     theirs = aws.new_key()
@@ -175,7 +179,7 @@ def test_an_envelope_of_no_slot_is_not_opened_by_whatever_credentials_there_are(
         registry.rotate("i", "aws-kms", client=client)
 
 
-def test_one_who_wraps_anew_by_hand_and_leaves_key_arn_is_understood(
+def test_unwrap_with_an_outdated_key_arn_falls_back_to_key_id(
     aws: Aws, registry: Registry, client: kekd.Client
 ) -> None:
     _, envelope = registry.provision("i", "aws-kms", client=client)
@@ -187,7 +191,7 @@ def test_one_who_wraps_anew_by_hand_and_leaves_key_arn_is_understood(
     assert registry.unwrap("i", envelope) == kek
 
 
-def test_a_slot_without_a_region_opens_where_the_key_is(
+def test_unwrap_with_a_slot_without_a_region_uses_the_keys(
     registry: Registry, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.slots["aws-kms"] = replace(registry.slots["aws-kms"], region="")

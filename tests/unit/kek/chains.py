@@ -1,4 +1,4 @@
-"""What an exception keeps alive: those it came from, and what was in the hands of their callers."""
+"""The exceptions and objects that an exception keeps alive."""
 
 import traceback
 from collections.abc import Iterator

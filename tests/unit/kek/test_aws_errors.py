@@ -110,7 +110,7 @@ def failing(kms: "KMSClient", code: str, message: str = "", status: int = BAD_RE
 
 
 @pytest.mark.parametrize(("code", "kind"), WHAT_IT_MEANS.items())
-def test_each_code_has_its_class(kms: "KMSClient", code: str, kind: type[KekError]) -> None:
+def test_error_code_raises_its_class(kms: "KMSClient", code: str, kind: type[KekError]) -> None:
     error = failing(kms, code)
     assert type(error) is kind
     assert (error.code, error.slot, error.key_id) == (code, "prod", KEY)
@@ -120,7 +120,9 @@ def test_each_code_has_its_class(kms: "KMSClient", code: str, kind: type[KekErro
 
 
 @pytest.mark.parametrize(("code", "kind"), NOT_KNOWN_YET.items())
-def test_so_has_each_of_these(kms: "KMSClient", code: str, kind: type[KekError]) -> None:
+def test_common_error_code_raises_its_class(
+    kms: "KMSClient", code: str, kind: type[KekError]
+) -> None:
     assert type(failing(kms, code)) is kind
 
 
@@ -137,7 +139,7 @@ def test_so_has_each_of_these(kms: "KMSClient", code: str, kind: type[KekError])
         ("InvalidRequestException", "A secret with this name is already scheduled for deletion."),
     ],
 )
-def test_a_key_that_awaits_deletion_is_told_as_that(
+def test_state_error_about_deletion_raises_pending_deletion(
     kms: "KMSClient", code: str, message: str
 ) -> None:
     error = failing(kms, code, message)
@@ -146,7 +148,7 @@ def test_a_key_that_awaits_deletion_is_told_as_that(
 
 
 @pytest.mark.parametrize("state", ["is pending import.", "is unavailable.", "is creating."])
-def test_another_state_of_a_key_is_not_told_as_that(kms: "KMSClient", state: str) -> None:
+def test_other_state_error_raises_key_disabled(kms: "KMSClient", state: str) -> None:
     error = failing(kms, "KMSInvalidStateException", f"{KEY} {state}")
     assert not isinstance(error, errors.KeyPendingDeletionError)
 
@@ -166,7 +168,7 @@ def test_another_state_of_a_key_is_not_told_as_that(kms: "KMSClient", state: str
         ),
     ],
 )
-def test_a_name_that_speaks_of_deletion_means_nothing(
+def test_key_name_about_deletion_changes_nothing(
     kms: "KMSClient", code: str, message: str, kind: type[KekError]
 ) -> None:
     assert type(failing(kms, code, message)) is kind
@@ -174,18 +176,18 @@ def test_a_name_that_speaks_of_deletion_means_nothing(
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("code", ["InternalFailure", "ServiceUnavailable", "", str(503)])
-def test_a_server_error_may_pass(kms: "KMSClient", code: str, status: int) -> None:
+def test_server_error_raises_provider_unavailable(kms: "KMSClient", code: str, status: int) -> None:
     assert type(failing(kms, code, status=status)) is errors.ProviderUnavailableError
 
 
-def test_too_many_requests_without_a_code_is_throttling(kms: "KMSClient") -> None:
+def test_status_429_without_a_code_raises_throttled(kms: "KMSClient") -> None:
     assert type(failing(kms, "429", status=429)) is errors.ThrottledError
 
 
 @pytest.mark.parametrize(
     "code", ["ThrottlingException", "KMSInternalException", "KeyUnavailableException"]
 )
-def test_what_may_pass_is_tried_again(kms: "KMSClient", code: str) -> None:
+def test_transient_error_is_retried(kms: "KMSClient", code: str) -> None:
     with Stubber(kms) as stub:
         for _ in range(3):
             stub.add_client_error("encrypt", code, http_status_code=BAD_REQUEST)
@@ -194,7 +196,7 @@ def test_what_may_pass_is_tried_again(kms: "KMSClient", code: str) -> None:
     assert wrapped == Wrapped(b"wrapped", KEY)
 
 
-def test_and_is_told_when_the_time_is_over(kms: "KMSClient") -> None:
+def test_transient_error_at_the_timeout_raises(kms: "KMSClient") -> None:
     with Stubber(kms) as stub:
         for _ in range(200):
             stub.add_client_error("encrypt", "ThrottlingException", http_status_code=BAD_REQUEST)
@@ -210,7 +212,7 @@ def test_and_is_told_when_the_time_is_over(kms: "KMSClient") -> None:
 @pytest.mark.parametrize(
     "code", ["AccessDeniedException", "DisabledException", "NotFoundException"]
 )
-def test_what_stays_is_not_tried_again(kms: "KMSClient", code: str) -> None:
+def test_permanent_error_is_not_retried(kms: "KMSClient", code: str) -> None:
     with Stubber(kms) as stub:
         for _ in range(10):
             stub.add_client_error("decrypt", code, http_status_code=BAD_REQUEST)
@@ -228,7 +230,7 @@ def silence() -> Iterator[str]:
 
 
 @pytest.mark.external
-def test_silence_ends_with_the_time(aws_credentials: dict[str, str], silence: str) -> None:
+def test_silent_server_raises_at_the_timeout(aws_credentials: dict[str, str], silence: str) -> None:
     kms = AwsKms(Slot("prod", "aws-kms", KEY, endpoint_url=silence), timeout=1)
     start = time.monotonic()
     with pytest.raises(errors.ProviderUnavailableError) as caught:
@@ -238,7 +240,7 @@ def test_silence_ends_with_the_time(aws_credentials: dict[str, str], silence: st
 
 
 @pytest.mark.external
-def test_nobody_there_may_pass(aws_credentials: dict[str, str]) -> None:
+def test_refused_connection_raises_provider_unavailable(aws_credentials: dict[str, str]) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     kms = AwsKms(Slot("prod", "aws-kms", KEY, endpoint_url=nobody), timeout=0.1)
     with pytest.raises(errors.ProviderUnavailableError) as caught:
@@ -247,20 +249,20 @@ def test_nobody_there_may_pass(aws_credentials: dict[str, str]) -> None:
 
 
 @pytest.mark.external
-def test_without_credentials_it_says_so(aws: Aws, nothing_configured: None) -> None:
+def test_request_without_credentials_raises(aws: Aws, nothing_configured: None) -> None:
     kms = AwsKms(aws.slot("prod", "aws-kms", KEY), timeout=5)
     with pytest.raises(errors.CredentialsError) as caught:
         kms.wrap(KEK, None)
     assert caught.value.code == "NoCredentialsError"
 
 
-def test_without_credentials_no_role_can_be_assumed(aws: Aws, nothing_configured: None) -> None:
+def test_role_without_own_credentials_raises(aws: Aws, nothing_configured: None) -> None:
     role = "arn:aws:iam::222233334444:role/kekd"
     with pytest.raises(errors.CredentialsUnavailableError):
         AwsKms(aws.slot("prod", "aws-kms", KEY, role_arn=role), timeout=5).wrap(KEK, None)
 
 
-def test_half_of_the_credentials_are_none(
+def test_partial_credentials_raise(
     aws: Aws, nothing_configured: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -269,13 +271,13 @@ def test_half_of_the_credentials_are_none(
     assert caught.value.code == "PartialCredentialsError"
 
 
-def test_without_a_region_it_says_so(nothing_configured: None) -> None:
+def test_request_without_a_region_raises(nothing_configured: None) -> None:
     with pytest.raises(errors.RegionMismatchError, match="set region in the slot") as caught:
         AwsKms(Slot("prod", "aws-kms", "alias/prod"), timeout=5)
     assert caught.value.code == "NoRegionError"
 
 
-def test_a_profile_that_is_not_there_is_no_outage(
+def test_unknown_profile_raises_credentials_unavailable(
     nothing_configured: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nowhere")
@@ -283,14 +285,14 @@ def test_a_profile_that_is_not_there_is_no_outage(
         AwsKms(SLOT, timeout=5)
 
 
-def test_an_argument_that_aws_cannot_take_is_refused(kms: "KMSClient") -> None:
+def test_invalid_argument_raises(kms: "KMSClient") -> None:
     with pytest.raises(KekError) as caught:
         AwsKms(SLOT, timeout=5, client=kms).unwrap(Wrapped([1234]), None)  # type: ignore[arg-type]
     assert caught.value.code == "ParamValidationError"
 
 
 @pytest.mark.parametrize(("code", "kind"), WHAT_IT_MEANS.items())
-def test_secrets_manager_is_read_by_the_same_table(
+def test_error_of_secrets_manager_uses_the_same_table(
     secrets: "SecretsManagerClient", code: str, kind: type[KekError]
 ) -> None:
     with Stubber(secrets) as stub:

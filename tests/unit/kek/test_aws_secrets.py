@@ -1,4 +1,4 @@
-"""Provider `aws`, on moto's Secrets Manager where a secret matters."""
+"""Provider `aws`, partly on moto's Secrets Manager."""
 
 import base64
 import json
@@ -56,7 +56,7 @@ def provider(aws: Aws) -> Provider:
 
 
 @each_vector
-def test_each_vector_ends_as_it_says(vector: dict[str, Any]) -> None:
+def test_vector_has_its_stated_result(vector: dict[str, Any]) -> None:
     secrets = under(bytes.fromhex(vector["key"]))
     wrapped = Wrapped(bytes.fromhex(vector["wrapped"]))
     if vector["error"]:
@@ -68,7 +68,7 @@ def test_each_vector_ends_as_it_says(vector: dict[str, Any]) -> None:
 
 
 @each_vector
-def test_those_of_another_size_are_refused_for_that_only(vector: dict[str, Any]) -> None:
+def test_vector_of_another_size_is_refused_for_its_size(vector: dict[str, Any]) -> None:
     record = bytes.fromhex(vector["wrapped"])
     cipher = AESGCM(bytes.fromhex(vector["key"]))
     if vector["plaintext"] is None:
@@ -78,19 +78,19 @@ def test_those_of_another_size_are_refused_for_that_only(vector: dict[str, Any])
         assert cipher.decrypt(record[:12], record[12:], None).hex() == vector["plaintext"]
 
 
-def test_there_are_vectors_of_each_kind() -> None:
+def test_vectors_cover_every_result() -> None:
     opens = [vector for vector in VECTORS if not vector["error"]]
     forged = [vector for vector in VECTORS if vector["plaintext"] is None]
     assert (len(opens), len(forged), len(VECTORS)) == (24, 8, 53)
 
 
-def test_the_layout_of_a_bound_one_is_the_published_one() -> None:
+def test_bound_kek_has_the_documented_layout() -> None:
     bound = b'{"index_name":"mine","store":"default"}'
     record = bytes(12) + AESGCM(SECRET).encrypt(bytes(12), KEK, bound)
     assert under(SECRET).unwrap(Wrapped(record), MINE) == KEK
 
 
-def test_every_wrap_has_a_nonce_of_its_own() -> None:
+def test_each_wrap_has_a_new_nonce() -> None:
     secrets = under(SECRET)
     nonces = {secrets.wrap(KEK, None).wrapped_kek[:12] for _ in range(100)}
     assert len(nonces) == 100
@@ -98,7 +98,7 @@ def test_every_wrap_has_a_nonce_of_its_own() -> None:
 
 @pytest.mark.parametrize("binding", [None, MINE])
 @pytest.mark.parametrize("kek", [KEK, bytearray(KEK)], ids=["bytes", "bytearray"])
-def test_it_opens_what_it_wrapped(
+def test_unwrap_returns_the_wrapped_kek(
     aws: Aws, provider: Provider, binding: EncryptionContext | None, kek: bytes | bytearray
 ) -> None:
     secrets = provider(aws.new_secret())
@@ -109,7 +109,7 @@ def test_it_opens_what_it_wrapped(
     assert isinstance(opened, bytearray)  # so that its owner can overwrite it
 
 
-def test_a_secret_may_be_named_by_its_arn(aws: Aws, provider: Provider) -> None:
+def test_secret_can_be_named_by_its_arn(aws: Aws, provider: Provider) -> None:
     name = aws.new_secret()
     arn = aws.secrets.describe_secret(SecretId=name)["ARN"]
     assert provider(arn).unwrap(provider(name).wrap(KEK, None), None) == KEK
@@ -124,7 +124,7 @@ def test_a_secret_may_be_named_by_its_arn(aws: Aws, provider: Provider) -> None:
         (MINE, EncryptionContext("mine", "other")),
     ],
 )
-def test_another_binding_does_not_open_it(
+def test_unwrap_with_another_encryption_context_raises(
     bound: EncryptionContext | None, other: EncryptionContext | None
 ) -> None:
     wrapped = under(SECRET).wrap(KEK, bound)
@@ -132,12 +132,12 @@ def test_another_binding_does_not_open_it(
         under(SECRET).unwrap(wrapped, other)
 
 
-def test_another_secret_does_not_open_it() -> None:
+def test_unwrap_with_another_secret_raises() -> None:
     with pytest.raises(TamperedError):
         under(SECRET).unwrap(under(bytes(32)).wrap(KEK, None), None)
 
 
-def test_no_flipped_bit_opens() -> None:
+def test_unwrap_with_a_flipped_bit_raises() -> None:
     wrapped = under(SECRET).wrap(KEK, None).wrapped_kek
     for bit in range(8 * len(wrapped)):
         record = bytearray(wrapped)
@@ -146,7 +146,7 @@ def test_no_flipped_bit_opens() -> None:
             under(SECRET).unwrap(Wrapped(bytes(record)), None)
 
 
-def test_no_part_opens_and_nothing_longer() -> None:
+def test_unwrap_of_another_length_raises() -> None:
     wrapped = under(SECRET).wrap(KEK, None).wrapped_kek
     parts = [wrapped[:size] for size in range(len(wrapped))]
     longer = [wrapped + b"\0", b"\0" + wrapped, wrapped * 2, wrapped + bytes(6144)]
@@ -156,7 +156,7 @@ def test_no_part_opens_and_nothing_longer() -> None:
     assert (caught.value.slot, caught.value.key_id) == ("prod", "wrap-key")
 
 
-def test_a_secret_may_be_base64_text(aws: Aws, provider: Provider) -> None:
+def test_base64_secret_is_decoded(aws: Aws, provider: Provider) -> None:
     text, binary = aws.new_secret(), aws.new_secret(SECRET)
     aws.secrets.delete_secret(SecretId=text, ForceDeleteWithoutRecovery=True)
     aws.secrets.create_secret(Name=text, SecretString=base64.b64encode(SECRET).decode())
@@ -178,7 +178,7 @@ def test_a_secret_may_be_base64_text(aws: Aws, provider: Provider) -> None:
         {"SecretString": "schlüssel"},
     ],
 )
-def test_a_secret_that_is_no_key_is_refused(
+def test_secret_of_another_length_raises(
     aws: Aws, provider: Provider, value: dict[str, Any]
 ) -> None:
     name = aws.new_secret()
@@ -191,7 +191,7 @@ def test_a_secret_that_is_no_key_is_refused(
     assert (caught.value.slot, caught.value.key_id) == ("prod", name)
 
 
-def test_a_missing_secret_is_never_made(aws: Aws, provider: Provider) -> None:
+def test_missing_secret_raises_and_is_not_created(aws: Aws, provider: Provider) -> None:
     secrets = provider("nowhere")
     calls = calls_of(aws.secrets)
     with pytest.raises(SecretNotFoundError) as caught:
@@ -202,7 +202,7 @@ def test_a_missing_secret_is_never_made(aws: Aws, provider: Provider) -> None:
         secrets.describe()
     assert "create-secret" in str(caught.value)
     assert [operation for operation, _ in calls] == ["GetSecretValue"] * 2 + ["DescribeSecret"]
-    names = {it["Name"] for page in pages(aws) for it in page["SecretList"]}
+    names = {secret["Name"] for page in pages(aws) for secret in page["SecretList"]}
     assert "nowhere" not in names
 
 
@@ -210,7 +210,7 @@ def pages(aws: Aws) -> Any:
     return aws.secrets.get_paginator("list_secrets").paginate()
 
 
-def test_a_secret_that_awaits_deletion_is_told_as_that(aws: Aws, provider: Provider) -> None:
+def test_secret_pending_deletion_raises(aws: Aws, provider: Provider) -> None:
     name = aws.new_secret()
     assert provider(name).describe().enabled
     aws.secrets.delete_secret(SecretId=name)
@@ -219,7 +219,7 @@ def test_a_secret_that_awaits_deletion_is_told_as_that(aws: Aws, provider: Provi
     assert not provider(name).describe().enabled
 
 
-def test_the_secret_is_read_anew_each_time(aws: Aws, provider: Provider) -> None:
+def test_secret_is_read_for_each_call(aws: Aws, provider: Provider) -> None:
     name = aws.new_secret()
     secrets = provider(name)
     wrapped = secrets.wrap(KEK, None)
@@ -228,7 +228,7 @@ def test_the_secret_is_read_anew_each_time(aws: Aws, provider: Provider) -> None
         secrets.unwrap(wrapped, None)
 
 
-def test_a_secret_that_is_not_allowed_wraps_and_opens_nothing(aws: Aws, provider: Provider) -> None:
+def test_forbidden_secret_raises(aws: Aws, provider: Provider) -> None:
     name = aws.new_secret()
     open_to_any = provider(name)
     another_of_its_name = f"arn:aws:secretsmanager:*:secret:{name}-------"
@@ -240,7 +240,7 @@ def test_a_secret_that_is_not_allowed_wraps_and_opens_nothing(aws: Aws, provider
         strict.unwrap(open_to_any.wrap(KEK, None), None)
 
 
-def test_a_secret_is_made_on_request(aws: Aws, provider: Provider) -> None:
+def test_create_makes_the_secret(aws: Aws, provider: Provider) -> None:
     name = aws.new_secret()
     aws.secrets.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
     secrets = provider(name)
@@ -250,7 +250,9 @@ def test_a_secret_is_made_on_request(aws: Aws, provider: Provider) -> None:
     assert secrets.unwrap(secrets.wrap(KEK, None), None) == KEK
 
 
-def test_one_that_is_there_stays_as_it_is(aws: Aws, provider: Provider) -> None:
+def test_create_of_an_existing_secret_raises_and_changes_nothing(
+    aws: Aws, provider: Provider
+) -> None:
     name = aws.new_secret(SECRET)
     with pytest.raises(SecretExistsError):
         provider(name).create()
@@ -266,20 +268,24 @@ class TestCyborgDBService:
         monkeypatch.setattr(peer._creds, "get_client", lambda _service: aws.secrets)
         return peer
 
-    def test_we_open_what_it_wraps(self, peer: AWSSecretsProvider, provider: Provider) -> None:
+    def test_kekd_unwraps_what_the_service_wraps(
+        self, peer: AWSSecretsProvider, provider: Provider
+    ) -> None:
         assert provider(peer.secret_name).unwrap(Wrapped(peer.wrap(KEK)), None) == KEK
 
-    def test_it_opens_what_we_wrap(self, peer: AWSSecretsProvider, provider: Provider) -> None:
+    def test_service_unwraps_what_kekd_wraps(
+        self, peer: AWSSecretsProvider, provider: Provider
+    ) -> None:
         assert peer.unwrap(provider(peer.secret_name).wrap(KEK, None).wrapped_kek) == KEK
 
-    def test_it_does_not_open_what_is_bound(
+    def test_service_does_not_unwrap_a_bound_kek(
         self, peer: AWSSecretsProvider, provider: Provider
     ) -> None:
         wrapped = provider(peer.secret_name).wrap(KEK, MINE).wrapped_kek
         with pytest.raises(KMSError):
             peer.unwrap(wrapped)
 
-    def test_either_opens_under_a_secret_that_the_other_made(
+    def test_both_use_a_secret_that_the_other_created(
         self, aws: Aws, peer: AWSSecretsProvider, provider: Provider
     ) -> None:
         aws.secrets.delete_secret(SecretId=peer.secret_name, ForceDeleteWithoutRecovery=True)

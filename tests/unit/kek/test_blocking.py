@@ -1,4 +1,4 @@
-"""An `AsyncClient` in the place of a blocking client is refused before anything is done."""
+"""An `AsyncClient` where a blocking client is required."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +26,6 @@ USES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_async_client_is_refused_with_what_to_pass(use: Callable[[Any], Any]) -> None:
+def test_async_client_raises_with_the_right_class(use: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match=r"AsyncClient doesn't block; pass a kekd\.Client"):
         use(kekd.AsyncClient("unix:/nowhere"))

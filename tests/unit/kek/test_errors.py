@@ -4,7 +4,7 @@ from kekd.kek import errors
 from kekd.kek.errors import KekError
 
 
-def test_the_tree_that_is_drawn_is_the_one_there_is() -> None:
+def test_docstring_lists_every_class() -> None:
     drawn: dict[str, str] = {}
     above: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -20,17 +20,17 @@ def test_the_tree_that_is_drawn_is_the_one_there_is() -> None:
     }
 
 
-def test_a_message_says_where() -> None:
+def test_message_names_index_slot_and_key() -> None:
     error = KekError("No.", index_name="i", slot="prod", key_id="alias/prod", code="Denied")
     assert str(error) == "No. (index 'i', slot 'prod', key 'alias/prod', AWS 'Denied')"
 
 
-def test_and_only_what_is_known() -> None:
+def test_message_omits_unknown_details() -> None:
     assert str(KekError("No.")) == "No."
     assert str(KekError("No.", slot="prod")) == "No. (slot 'prod')"
 
 
-def test_the_index_may_be_told_later() -> None:
+def test_index_set_later_is_in_the_message() -> None:
     error = KekError("No.", slot="prod")
     error.index_name = "i"
     assert str(error) == "No. (index 'i', slot 'prod')"

@@ -1,4 +1,4 @@
-"""What is told of the keys that envelopes need: moto's KMS and Secrets Manager."""
+"""Problems of the keys that envelopes need, partly on moto."""
 
 from dataclasses import replace
 from typing import Any
@@ -66,30 +66,30 @@ def envelope(key_id: str = KEY, **more: Any) -> kekd.KMSBlob:
     return kekd.KMSBlob("prod", "aws-kms", key_id, "us-east-1", b"wrapped", **given)
 
 
-def test_key_that_is_fit_for_use_has_no_problem(keys: Keys) -> None:
+def test_usable_key_has_no_problem(keys: Keys) -> None:
     assert keys.states.problems(envelope()) == []
     assert keys.states.unseen == []
 
 
-def test_each_key_is_asked_for_once(keys: Keys) -> None:
+def test_each_key_is_described_once(keys: Keys) -> None:
     for _ in range(5):
         keys.states.problems(envelope())
         keys.states.problems(envelope(OTHER))
     assert [kms.asked for kms in keys.kms.values()] == [1, 1]
 
 
-def test_key_that_is_disabled_is_told(keys: Keys) -> None:
+def test_disabled_key_is_a_problem(keys: Keys) -> None:
     keys.of(KEY).description = KeyDescription(KEY, enabled=False, state="Disabled")
     (problem,) = keys.states.problems(envelope())
     assert problem.startswith(f"its key {KEY} is disabled")
 
 
-def test_key_in_another_state_is_told_with_it(keys: Keys) -> None:
+def test_unusable_state_is_a_problem_with_its_name(keys: Keys) -> None:
     keys.of(KEY).description = KeyDescription(KEY, enabled=False, state="PendingImport")
     assert "is in state PendingImport" in keys.states.problems(envelope())[0]
 
 
-def test_key_that_wrapped_is_told_though_the_slot_has_another(keys: Keys) -> None:
+def test_problem_of_the_wrapping_key_is_reported_despite_another_slot_key(keys: Keys) -> None:
     ends = 1_800_000_000
     keys.of(OTHER).description = KeyDescription(
         OTHER, enabled=False, state="PendingDeletion", deletion_time=ends
@@ -100,7 +100,7 @@ def test_key_that_wrapped_is_told_though_the_slot_has_another(keys: Keys) -> Non
     assert problem.startswith(f"its key {OTHER} is pending deletion")
 
 
-def test_slots_key_is_told_though_another_wrapped(keys: Keys) -> None:
+def test_problem_of_the_slot_key_is_reported_despite_another_wrapping_key(keys: Keys) -> None:
     keys.of(KEY).description = KeyDescription(KEY, enabled=False, state="Disabled")
     (problem,) = keys.states.problems(envelope(OTHER))
     assert problem.startswith(f"its slot's key {KEY} is disabled")
@@ -109,7 +109,7 @@ def test_slots_key_is_told_though_another_wrapped(keys: Keys) -> None:
 @pytest.mark.parametrize(
     ("created_at", "is_told"), [(NOW, False), (NOW - 100, False), (NOW - 101, True), (0, True)]
 )
-def test_wrap_that_is_older_than_its_keys_rotation_is_told(
+def test_wrap_before_the_rotation_of_its_key_is_a_problem(
     keys: Keys, created_at: int, is_told: bool
 ) -> None:
     keys.of(KEY).rotation = NOW - 100
@@ -118,11 +118,11 @@ def test_wrap_that_is_older_than_its_keys_rotation_is_told(
     assert all("before its key" in problem and "--older-than" in problem for problem in problems)
 
 
-def test_wrap_of_unknown_time_is_told_only_if_its_key_was_rotated(keys: Keys) -> None:
+def test_wrap_of_unknown_age_is_a_problem_only_after_a_rotation(keys: Keys) -> None:
     assert keys.states.problems(envelope(created_at=0)) == []
 
 
-def test_missing_permissions_are_a_line_each_and_no_problem(keys: Keys) -> None:
+def test_missing_permissions_are_reported_apart_from_problems(keys: Keys) -> None:
     keys.of(KEY).rotation = keys.of("third").rotation = AccessDeniedError("no")
     keys.of(OTHER).description = AccessDeniedError("no")
     for key in (KEY, OTHER, "third", KEY):
@@ -137,18 +137,18 @@ def test_missing_permissions_are_a_line_each_and_no_problem(keys: Keys) -> None:
     )
 
 
-def test_provider_that_is_down_is_no_verdict(keys: Keys) -> None:
+def test_unavailable_provider_raises(keys: Keys) -> None:
     keys.of(KEY).description = ProviderUnavailableError("down")
     with pytest.raises(ProviderUnavailableError):
         keys.states.problems(envelope())
 
 
-def test_index_whose_callers_bring_the_kek_has_no_key(keys: Keys) -> None:
+def test_provider_none_has_no_key_to_check(keys: Keys) -> None:
     assert keys.states.problems(kekd.KMSBlob(provider="none")) == []
     assert keys.kms == {}
 
 
-def test_kms_itself_tells(aws: Aws) -> None:
+def test_problems_of_a_real_kms_key_are_reported(aws: Aws) -> None:
     old, new = aws.new_key(), aws.new_key()
     slot = aws.slot("prod", "aws-kms", aws.new_alias(new))
     states = KeyStates(Registry({"prod": slot}))
@@ -163,7 +163,7 @@ def test_kms_itself_tells(aws: Aws) -> None:
     assert problem == f"its key {gone} doesn't exist any more"
 
 
-def test_secret_that_is_to_be_deleted_is_told(aws: Aws) -> None:
+def test_secret_pending_deletion_is_a_problem(aws: Aws) -> None:
     name = aws.new_secret()
     slot = aws.slot("prod", "aws", name)
     blob = replace(envelope(name), provider="aws")

@@ -1,4 +1,4 @@
-"""The YAML that `Registry.from_yaml` reads, and CyborgDB Service's own loader with it."""
+"""The YAML that `Registry.from_yaml` reads, compared with CyborgDB Service's own loader."""
 
 import traceback
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def registry(**slots: str) -> str:
 GOOD = f"provider: aws-kms\nkey_id: {KEY}\n"
 
 
-def test_every_key_is_read(slots_of: SlotsOf) -> None:
+def test_every_key_of_a_slot_is_read(slots_of: SlotsOf) -> None:
     slots = slots_of(
         registry(
             prod=f"""
@@ -124,7 +124,9 @@ def test_every_key_is_read(slots_of: SlotsOf) -> None:
     }
 
 
-def test_cyborgdb_service_reads_the_same(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cyborgdb_service_reads_the_same_values(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KEKD_TEST_REGION", "eu-central-1")
     path = write(FOR_BOTH)
     monkeypatch.setenv("CYBORGDB_CONFIG_FILE", str(path))
@@ -141,7 +143,7 @@ def test_cyborgdb_service_reads_the_same(write: Write, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("text", ["${NAME}", "${NAME:-x}", "a${NAME:-}b", "${NAME:-x}-${NAME:-y}"])
 @pytest.mark.parametrize("value", ["", "value", "${STAGE}", "a: b"])
-def test_variables_are_those_of_cyborgdb_service(
+def test_variables_expand_as_in_cyborgdb_service(
     write: Write, monkeypatch: pytest.MonkeyPatch, text: str, value: str
 ) -> None:
     monkeypatch.setenv("NAME", value)
@@ -157,13 +159,13 @@ def test_variables_are_those_of_cyborgdb_service(
 
 
 @pytest.mark.parametrize("text", ["$NAME", "${name}", "${1NAME}", "${}", "${NAME-x}"])
-def test_what_is_no_variable_stays_as_it_is(slots_of: SlotsOf, text: str) -> None:
+def test_text_without_a_variable_is_unchanged(slots_of: SlotsOf, text: str) -> None:
     slots = slots_of(registry(prod=f"provider: aws\nkey_id: 'k{text}'"))
     assert slots["prod"].key_id == f"k{text}"
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_an_unset_or_empty_variable_is_told(
+def test_unset_or_empty_variable_is_a_problem(
     problems_of: ProblemsOf, monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
     monkeypatch.delenv("KEKD_TEST_KEY", raising=False)
@@ -173,11 +175,11 @@ def test_an_unset_or_empty_variable_is_told(
     assert problem.startswith("slot 'prod': variable KEKD_TEST_KEY is not set")
 
 
-def test_variables_of_other_sections_are_not_ours(slots_of: SlotsOf) -> None:
+def test_variables_of_other_sections_are_ignored(slots_of: SlotsOf) -> None:
     assert slots_of("service:\n  api_key: ${KEKD_TEST_UNSET}\n" + registry(prod=GOOD))
 
 
-def test_a_slot_may_be_written_once_and_used_twice(slots_of: SlotsOf) -> None:
+def test_yaml_anchor_is_resolved(slots_of: SlotsOf) -> None:
     slots = slots_of(
         "kms:\n  registry:\n    a: &a {provider: aws, key_id: k}\n    b: {<<: *a, region: r}\n"
     )
@@ -191,11 +193,11 @@ def test_a_slot_may_be_written_once_and_used_twice(slots_of: SlotsOf) -> None:
         ("kms: {registry: {a: {provider: aws, key_id: k, key_id: other}}}", "key_id"),
     ],
 )
-def test_what_is_there_twice_is_refused(problems_of: ProblemsOf, text: str, key: str) -> None:
+def test_duplicate_key_is_a_problem(problems_of: ProblemsOf, text: str, key: str) -> None:
     assert problems_of(text) == (f"duplicate key '{key}' at line 1",)
 
 
-def test_a_registry_without_slots_is_one(slots_of: SlotsOf) -> None:
+def test_empty_registry_is_valid(slots_of: SlotsOf) -> None:
     assert slots_of("kms: {registry: {}}") == {}
 
 
@@ -240,9 +242,7 @@ def test_a_registry_without_slots_is_one(slots_of: SlotsOf) -> None:
         (f"{GOOD}allowed_key_arns: ['']", "key_id isn't in allowed_key_arns"),
     ],
 )
-def test_what_is_wrong_with_a_slot_is_told(
-    problems_of: ProblemsOf, lines: str, problem: str
-) -> None:
+def test_invalid_slot_is_a_problem(problems_of: ProblemsOf, lines: str, problem: str) -> None:
     (found,) = problems_of(registry(prod=lines))
     assert found.startswith(f"slot 'prod': {problem}")
 
@@ -250,25 +250,25 @@ def test_what_is_wrong_with_a_slot_is_told(
 @pytest.mark.parametrize(
     "key_id", ["alias/prod", "arn:aws:kms:us-east-1:111122223333:alias/prod", "1234abcd"]
 )
-def test_an_alias_or_id_is_checked_once_its_arn_is_known(slots_of: SlotsOf, key_id: str) -> None:
+def test_alias_or_id_is_valid_with_allowed_key_arns(slots_of: SlotsOf, key_id: str) -> None:
     assert slots_of(
         registry(prod=f"provider: aws-kms\nkey_id: {key_id}\nallowed_key_arns: [{KEY}]")
     )
 
 
 @pytest.mark.parametrize("content", ["aws", "", "[aws]", "12", "true"])
-def test_a_slot_that_is_no_mapping_is_told(problems_of: ProblemsOf, content: str) -> None:
+def test_slot_that_is_not_a_mapping_is_a_problem(problems_of: ProblemsOf, content: str) -> None:
     (problem,) = problems_of(f"kms:\n  registry:\n    prod: {content}\n")
     assert problem == "slot 'prod': not a mapping: use keys such as provider and key_id"
 
 
 @pytest.mark.parametrize("name", ["1", "''", "true", "null", "1.5", "2024-01-01"])
-def test_a_name_that_is_no_text_is_told(problems_of: ProblemsOf, name: str) -> None:
+def test_slot_name_that_is_not_a_string_is_a_problem(problems_of: ProblemsOf, name: str) -> None:
     (problem,) = problems_of(f"kms:\n  registry:\n    {name}: {{provider: aws, key_id: k}}\n")
     assert "isn't a string" in problem
 
 
-def test_every_problem_of_every_slot_is_told_at_once(problems_of: ProblemsOf) -> None:
+def test_all_problems_of_all_slots_are_listed(problems_of: ProblemsOf) -> None:
     problems = problems_of(
         registry(
             good=GOOD,
@@ -306,7 +306,7 @@ def test_every_problem_of_every_slot_is_told_at_once(problems_of: ProblemsOf) ->
         "registry: {}\n",
     ],
 )
-def test_another_shape_is_told(problems_of: ProblemsOf, text: str) -> None:
+def test_file_without_a_registry_is_a_problem(problems_of: ProblemsOf, text: str) -> None:
     assert problems_of(text) == ("no slots found: add a mapping of slots under kms.registry",)
 
 
@@ -324,14 +324,14 @@ def test_another_shape_is_told(problems_of: ProblemsOf, text: str) -> None:
         ("a: \0\n", ""),
     ],
 )
-def test_what_is_not_yaml_is_told(problems_of: ProblemsOf, text: str, where: str) -> None:
+def test_invalid_yaml_is_a_problem(problems_of: ProblemsOf, text: str, where: str) -> None:
     assert problems_of(text) == (f"invalid YAML{where}",)
 
 
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe\x00", b"\x7fELF\x02\x01\x01\x00", bytes(range(256))]
 )
-def test_a_binary_file_is_told(tmp_path: Path, content: bytes) -> None:
+def test_binary_file_is_a_problem(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "binary"
     path.write_bytes(content)
     with pytest.raises(RegistryError) as caught:
@@ -344,11 +344,11 @@ def test_a_binary_file_is_told(tmp_path: Path, content: bytes) -> None:
     ["a: 2024-13-45\n", "a: 0b_\n", "a: 0x_\n", "[" * 3000, f"a: {'9' * 5000}\n"],
     ids=["date", "binary number", "hex number", "depth", "long number"],
 )
-def test_what_pyyaml_stumbles_over_is_told(problems_of: ProblemsOf, text: str) -> None:
+def test_yaml_that_crashes_pyyaml_is_a_problem(problems_of: ProblemsOf, text: str) -> None:
     assert problems_of(text)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_file_is_a_problem(tmp_path: Path) -> None:
     for path, problem in [
         (tmp_path / "missing", "No such file or directory"),
         (tmp_path, "Is a directory"),
@@ -359,7 +359,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         assert str(caught.value) == f"{path}: cannot read the file: {problem}"
 
 
-def test_a_path_may_be_text(write: Write) -> None:
+def test_path_can_be_a_string(write: Write) -> None:
     assert list(Registry.from_yaml(str(write(registry(prod=GOOD)))).slots) == ["prod"]
 
 
@@ -382,20 +382,20 @@ CANARY = "canary-4d6f77"
         f"{CANARY}\n",
     ],
 )
-def test_no_message_repeats_a_value(
+def test_problem_does_not_contain_the_value(
     write: Write, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("SECRET", CANARY)
     with pytest.raises(RegistryError) as caught:
         Registry.from_yaml(write(text))
     assert CANARY not in "".join(traceback.format_exception(caught.value))
-    assert CANARY not in "".join(f"{it!r}{it}{vars(it)}" for it in chain(caught.value))
+    assert CANARY not in "".join(f"{cause!r}{cause}{vars(cause)}" for cause in chain(caught.value))
 
 
 @pytest.mark.parametrize(
     "text", [f"service:\n  api_key: {CANARY}: x\n", f"service:\n  api_key: '{CANARY}\n"]
 )
-def test_nor_does_one_of_yaml(write: Write, text: str) -> None:
+def test_yaml_problem_does_not_contain_the_line(write: Write, text: str) -> None:
     with pytest.raises(RegistryError) as caught:
         Registry.from_yaml(write(text))
     assert CANARY not in "".join(traceback.format_exception(caught.value))

@@ -23,7 +23,7 @@ KEY = "arn:aws:kms:us-east-1:111122223333:key/a"
         ("", ""),
     ],
 )
-def test_an_arn_has_a_region(key_id: str, region: str) -> None:
+def test_region_of_an_arn_is_found(key_id: str, region: str) -> None:
     assert region_of(key_id) == region
 
 
@@ -40,7 +40,7 @@ def test_an_arn_has_a_region(key_id: str, region: str) -> None:
         (("",), KEY, False),
     ],
 )
-def test_patterns_say_which_keys_may_be_used(
+def test_patterns_decide_which_keys_are_allowed(
     patterns: tuple[str, ...], key_arn: str, allowed: bool
 ) -> None:
     slot = replace(SLOT, allowed_key_arns=patterns)
@@ -64,22 +64,22 @@ def test_patterns_say_which_keys_may_be_used(
         ("", "", "kekd-"),
     ],
 )
-def test_a_session_is_named_after_the_slot(name: str, written: str, session_name: str) -> None:
+def test_session_name_is_derived_from_the_slot(name: str, written: str, session_name: str) -> None:
     assert Slot(name, "aws", "k", role_session_name=written).session_name == session_name
 
 
 @pytest.mark.parametrize(
     "field", ["region", "role_arn", "external_id", "role_session_name", "endpoint_url"]
 )
-def test_what_says_how_aws_is_reached_is_its_access(field: str) -> None:
+def test_field_of_the_access_changes_it(field: str) -> None:
     slot = replace(SLOT, role_arn="arn:aws:iam::222233334444:role/kekd")
     assert replace(slot, **{field: "other"}).access != slot.access  # type: ignore[arg-type]
 
 
-def test_without_a_role_slots_are_let_in_alike() -> None:
+def test_slots_without_a_role_share_the_access() -> None:
     other = replace(SLOT, name="other", role_session_name="other", external_id="id")
     assert other.access == SLOT.access
 
 
-def test_keys_of_one_region_have_one_access() -> None:
+def test_arns_of_one_region_share_the_access() -> None:
     assert replace(SLOT, region="us-east-1").access == replace(SLOT, key_id=KEY).access

@@ -1,4 +1,4 @@
-"""A daemon and a KMS that a test has in its hand, and either kind of keyring before them."""
+"""A scripted daemon and KMS, and both kinds of keyring on them."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What only an event loop does."""
+"""Behaviour of `AsyncKeyring` in event loops."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ def keyring(backend: Backend) -> AsyncKeyring:
     return AsyncKeyring(backend.registry, backend.client)
 
 
-async def test_who_gives_up_takes_nothing_from_the_others(
+async def test_cancelled_caller_leaves_the_load_to_the_others(
     backend: Backend, keyring: AsyncKeyring
 ) -> None:
     backend.hold()
@@ -32,7 +32,9 @@ async def test_who_gives_up_takes_nothing_from_the_others(
     assert len(backend.loads) == 1
 
 
-async def test_a_load_that_all_gave_up_is_kept(backend: Backend, keyring: AsyncKeyring) -> None:
+async def test_load_without_waiting_callers_is_cached(
+    backend: Backend, keyring: AsyncKeyring
+) -> None:
     backend.hold()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(keyring.kek("i"), 0.01)
@@ -41,7 +43,7 @@ async def test_a_load_that_all_gave_up_is_kept(backend: Backend, keyring: AsyncK
     assert len(backend.loads) == 1
 
 
-async def test_a_failure_that_all_gave_up_is_no_noise(
+async def test_failure_without_waiting_callers_is_not_logged(
     backend: Backend, keyring: AsyncKeyring
 ) -> None:
     told: list[object] = []
@@ -57,7 +59,7 @@ async def test_a_failure_that_all_gave_up_is_no_noise(
     assert not told
 
 
-async def test_500_indexes_can_be_cold_at_once(backend: Backend, keyring: AsyncKeyring) -> None:
+async def test_500_concurrent_loads_complete(backend: Backend, keyring: AsyncKeyring) -> None:
     names = [f"i{number}" for number in range(500)]
     backend.hold()
     tasks = [asyncio.create_task(keyring.kek(name)) for name in names for _ in range(3)]
@@ -68,9 +70,7 @@ async def test_500_indexes_can_be_cold_at_once(backend: Backend, keyring: AsyncK
     assert sorted(backend.loads) == sorted(names)
 
 
-async def test_the_loop_runs_on_while_something_loads(
-    backend: Backend, keyring: AsyncKeyring
-) -> None:
+async def test_load_does_not_block_the_event_loop(backend: Backend, keyring: AsyncKeyring) -> None:
     backend.hold()
     names = [f"i{number}" for number in range(100)]
     tasks = [asyncio.create_task(keyring.kek(name)) for name in names]
@@ -81,7 +81,7 @@ async def test_the_loop_runs_on_while_something_loads(
     await asyncio.gather(*tasks)
 
 
-def test_event_loops_may_share_a_keyring_in_turn(backend: Backend, keyring: AsyncKeyring) -> None:
+def test_keyring_works_in_successive_event_loops(backend: Backend, keyring: AsyncKeyring) -> None:
     for name in ("i", "j", "i"):
         assert asyncio.run(keyring.kek(name)) == kek_of(name)
     assert backend.loads == ["i", "j"]

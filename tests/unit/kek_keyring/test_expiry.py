@@ -1,4 +1,4 @@
-"""How long a KEK is kept, and how it is renewed."""
+"""Expiry, refresh and eviction of cached KEKs."""
 
 import threading
 from itertools import pairwise
@@ -19,14 +19,16 @@ from tests.unit.kek_keyring.fakes import (
 )
 
 
-def test_a_kek_is_loaded_once_in_its_ttl(backend: Backend, clock: Clock, keyring: Keyring) -> None:
+def test_kek_within_its_ttl_is_loaded_once(
+    backend: Backend, clock: Clock, keyring: Keyring
+) -> None:
     for _ in range(100):
         assert keyring.kek("i") == kek_of("i")
         clock.now += TTL * 0.749 / 100
     assert backend.loads == ["i"]
 
 
-def test_a_kek_is_not_served_beyond_its_ttl(
+def test_kek_after_its_ttl_is_loaded_again(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     keyring.kek("i")
@@ -35,7 +37,7 @@ def test_a_kek_is_not_served_beyond_its_ttl(
     assert len(backend.loads) == 2
 
 
-def test_a_kek_that_is_asked_for_is_renewed_and_nobody_waits(
+def test_requested_kek_is_refreshed_in_the_background(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     keyring.kek("i")
@@ -51,7 +53,7 @@ def test_a_kek_that_is_asked_for_is_renewed_and_nobody_waits(
     assert len(backend.loads) == 2, "it counts from the renewal"
 
 
-def test_a_renewal_that_is_over_at_once_makes_nobody_load(
+def test_instant_refresh_causes_no_other_load(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     keyring.kek("i")
@@ -62,9 +64,7 @@ def test_a_renewal_that_is_over_at_once_makes_nobody_load(
     assert len(backend.loads) == 2
 
 
-def test_one_renewal_runs_however_long_it_takes(
-    backend: Backend, clock: Clock, keyring: Keyring
-) -> None:
+def test_slow_refresh_is_started_once(backend: Backend, clock: Clock, keyring: Keyring) -> None:
     keyring.kek("i")
     backend.hold()
     for _ in range(4):
@@ -79,7 +79,7 @@ def test_one_renewal_runs_however_long_it_takes(
     assert len(backend.loads) == 2
 
 
-def test_those_who_outlast_the_ttl_wait_for_the_renewal_that_runs(
+def test_caller_after_the_ttl_waits_for_the_running_refresh(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     keyring.kek("i")
@@ -96,7 +96,7 @@ def test_those_who_outlast_the_ttl_wait_for_the_renewal_that_runs(
     assert len(backend.loads) == 2
 
 
-def test_what_was_loaded_together_is_renewed_between_75_and_95_percent_not_together(
+def test_keks_loaded_together_are_refreshed_at_different_times(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     names = [f"i{number}" for number in range(500)]
@@ -116,7 +116,7 @@ def test_what_was_loaded_together_is_renewed_between_75_and_95_percent_not_toget
     assert min(parts[1:]) > 50
 
 
-def test_a_kek_that_nobody_asks_for_is_overwritten_when_its_ttl_ends(
+def test_unused_kek_is_overwritten_after_its_ttl(
     backend: Backend, open_keyring: OpenKeyring
 ) -> None:
     keyring = open_keyring(ttl=0.1)
@@ -128,7 +128,7 @@ def test_a_kek_that_nobody_asks_for_is_overwritten_when_its_ttl_ends(
     assert backend.loads == ["i", "j"], "none was renewed"
 
 
-def test_a_kek_is_not_served_beyond_its_ttl_though_nobody_overwrote_it(
+def test_expired_kek_before_its_eviction_is_not_served(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     keyring.kek("i")
@@ -139,7 +139,7 @@ def test_a_kek_is_not_served_beyond_its_ttl_though_nobody_overwrote_it(
             keyring.kek("i")
 
 
-def test_sweeping_goes_on_after_all_were_overwritten(
+def test_eviction_continues_after_the_cache_was_empty(
     backend: Backend, open_keyring: OpenKeyring
 ) -> None:
     keyring = open_keyring(ttl=0.1)
@@ -149,7 +149,9 @@ def test_sweeping_goes_on_after_all_were_overwritten(
         eventually(lambda: is_scrubbed(backend.keks[-1]))
 
 
-def test_each_is_overwritten_in_its_own_time(backend: Backend, open_keyring: OpenKeyring) -> None:
+def test_each_kek_is_overwritten_at_its_own_expiry(
+    backend: Backend, open_keyring: OpenKeyring
+) -> None:
     keyring = open_keyring(ttl=0.5)
     keyring.kek("early")
     threading.Event().wait(0.25)
@@ -160,9 +162,7 @@ def test_each_is_overwritten_in_its_own_time(backend: Backend, open_keyring: Ope
     eventually(lambda: is_scrubbed(late))
 
 
-def test_a_kek_that_was_replaced_is_overwritten(
-    backend: Backend, clock: Clock, keyring: Keyring
-) -> None:
+def test_replaced_kek_is_overwritten(backend: Backend, clock: Clock, keyring: Keyring) -> None:
     keyring.kek("i")
     clock.now += TTL * 0.96
     keyring.kek("i")
@@ -172,7 +172,7 @@ def test_a_kek_that_was_replaced_is_overwritten(
 
 
 @pytest.mark.parametrize("max_stale", [0.0, 0.4])
-def test_sweeping_waits_for_what_may_still_be_served(
+def test_eviction_waits_for_max_stale(
     backend: Backend, open_keyring: OpenKeyring, max_stale: float
 ) -> None:
     keyring = open_keyring(ttl=0.1, max_stale=max_stale)

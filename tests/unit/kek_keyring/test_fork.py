@@ -1,4 +1,4 @@
-"""A keyring that a forked child has from its parent."""
+"""Keyrings in forked children."""
 
 import subprocess
 import sys
@@ -139,18 +139,18 @@ def run(script: str) -> None:
 
 
 @pytest.mark.parametrize("script", [WARM, WARM_ASYNC], ids=["Keyring", "AsyncKeyring"])
-def test_a_child_of_a_warm_parent_is_served(script: str) -> None:
+def test_child_of_a_warm_parent_gets_its_keks(script: str) -> None:
     run(script)
 
 
-def test_a_child_does_not_keep_what_its_parent_loaded_and_nobody_asks_for() -> None:
+def test_unused_keks_of_the_parent_are_overwritten_in_the_child() -> None:
     run(NOBODY_ASKS)
 
 
 @pytest.mark.parametrize("script", [RENEWING, SWEEPING], ids=["renewing", "sweeping"])
-def test_a_child_does_not_wait_for_what_ran_in_its_parent(script: str) -> None:
+def test_child_does_not_wait_for_loads_of_its_parent(script: str) -> None:
     run(script)
 
 
-def test_a_child_is_not_served_beyond_the_ttl_while_somebody_is_down() -> None:
+def test_child_gets_no_expired_kek_during_an_outage() -> None:
     run(DOWN)

@@ -1,4 +1,4 @@
-"""What is forgotten on demand, while others load and read."""
+"""Invalidation of cached KEKs during loads and reads."""
 
 import sys
 import threading
@@ -33,7 +33,7 @@ def restless() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def test_after_an_invalidation_the_kek_is_loaded_anew(backend: Backend, keyring: Keyring) -> None:
+def test_invalidated_kek_is_loaded_again(backend: Backend, keyring: Keyring) -> None:
     keyring.kek("i")
     keyring.kek("other")
     keyring.invalidate("i")
@@ -44,7 +44,7 @@ def test_after_an_invalidation_the_kek_is_loaded_anew(backend: Backend, keyring:
     assert backend.loads == ["i", "other", "i"]
 
 
-def test_all_can_be_invalidated(backend: Backend, keyring: Keyring) -> None:
+def test_invalidate_all_drops_every_kek(backend: Backend, keyring: Keyring) -> None:
     for name in "abc":
         keyring.kek(name)
     keyring.invalidate_all()
@@ -54,13 +54,13 @@ def test_all_can_be_invalidated(backend: Backend, keyring: Keyring) -> None:
     assert backend.loads == list("abcabc")
 
 
-def test_what_is_not_there_can_be_invalidated(keyring: Keyring) -> None:
+def test_invalidating_an_unknown_index_does_nothing(keyring: Keyring) -> None:
     keyring.invalidate("i")
     keyring.invalidate_all()
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_a_load_that_was_running_is_not_kept_but_answers_who_waits_for_it(
+def test_load_invalidated_while_running_is_returned_but_not_cached(
     backend: Backend, keyring: Keyring, everything: bool
 ) -> None:
     backend.hold()
@@ -79,7 +79,7 @@ def test_a_load_that_was_running_is_not_kept_but_answers_who_waits_for_it(
     assert len(backend.loads) == 2
 
 
-def test_who_asks_after_an_invalidation_does_not_join_the_load_before_it(
+def test_caller_after_an_invalidation_does_not_join_the_earlier_load(
     backend: Backend, keyring: Keyring
 ) -> None:
     backend.hold()
@@ -100,7 +100,7 @@ def test_who_asks_after_an_invalidation_does_not_join_the_load_before_it(
     assert len(backend.loads) == 2
 
 
-def test_a_renewal_that_was_running_is_not_kept(
+def test_refresh_invalidated_while_running_is_not_cached(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     keyring.kek("i")
@@ -115,7 +115,7 @@ def test_a_renewal_that_was_running_is_not_kept(
 
 
 @pytest.mark.parametrize("failure", [AccessDeniedError("no"), UnavailableError("down")])
-def test_the_failure_of_a_load_before_it_changes_nothing_after_it(
+def test_failure_of_an_invalidated_load_changes_nothing(
     backend: Backend, keyring: Keyring, failure: AccessDeniedError | UnavailableError
 ) -> None:
     backend.hold()
@@ -138,7 +138,7 @@ def test_the_failure_of_a_load_before_it_changes_nothing_after_it(
     assert len(backend.loads) == 2
 
 
-def test_a_reader_never_sees_a_kek_that_is_being_overwritten(
+def test_concurrent_reader_never_gets_a_partly_overwritten_kek(
     backend: Backend, keyring: Keyring, restless: None
 ) -> None:
     end, wrong, reads = time.monotonic() + HAMMER_SECONDS, list[bytes](), list[int]()

@@ -1,4 +1,4 @@
-"""What is kept, and what is handed out."""
+"""The number of cached KEKs, and what a keyring returns and shows."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from kekd.kek.errors import KekRequiredError
 from tests.unit.kek_keyring.fakes import Backend, OpenKeyring, is_scrubbed, kek_of
 
 
-def test_the_longest_kept_makes_room(backend: Backend, open_keyring: OpenKeyring) -> None:
+def test_full_cache_evicts_the_oldest_kek(backend: Backend, open_keyring: OpenKeyring) -> None:
     keyring = open_keyring(max_entries=3)
     for name in "abcde":
         assert keyring.kek(name) == kek_of(name)
@@ -15,7 +15,7 @@ def test_the_longest_kept_makes_room(backend: Backend, open_keyring: OpenKeyring
     assert [is_scrubbed(kek) for kek in backend.keks] == [True, True, False, False, False]
 
 
-def test_loading_one_anew_makes_no_other_go(backend: Backend, open_keyring: OpenKeyring) -> None:
+def test_reloading_a_kek_evicts_no_other(backend: Backend, open_keyring: OpenKeyring) -> None:
     keyring = open_keyring(max_entries=2)
     for name in "ab":
         keyring.kek(name)
@@ -25,7 +25,9 @@ def test_loading_one_anew_makes_no_other_go(backend: Backend, open_keyring: Open
     assert backend.loads == list("aba")
 
 
-def test_a_keyring_may_keep_none(backend: Backend, open_keyring: OpenKeyring) -> None:
+def test_keyring_without_entries_caches_nothing(
+    backend: Backend, open_keyring: OpenKeyring
+) -> None:
     keyring = open_keyring(max_entries=0)
     for _ in range(2):
         assert keyring.kek("i") == kek_of("i")
@@ -33,9 +35,7 @@ def test_a_keyring_may_keep_none(backend: Backend, open_keyring: OpenKeyring) ->
     assert all(map(is_scrubbed, backend.keks))
 
 
-def test_a_kek_of_provider_none_is_asked_of_its_caller_each_time(
-    backend: Backend, keyring: Keyring
-) -> None:
+def test_kek_of_provider_none_raises_and_is_not_cached(backend: Backend, keyring: Keyring) -> None:
     backend.provider = "none"
     for loads in (1, 2, 3):
         with pytest.raises(KekRequiredError) as caught:
@@ -45,7 +45,7 @@ def test_a_kek_of_provider_none_is_asked_of_its_caller_each_time(
     assert not keyring._cache._entries
 
 
-def test_what_is_handed_out_is_a_copy(backend: Backend, keyring: Keyring) -> None:
+def test_kek_returns_a_copy(backend: Backend, keyring: Keyring) -> None:
     first, second = keyring.kek("i"), keyring.kek("i")
     assert type(first) is type(second) is bytes
     keyring.invalidate("i")
@@ -53,7 +53,7 @@ def test_what_is_handed_out_is_a_copy(backend: Backend, keyring: Keyring) -> Non
     assert first == second == kek_of("i")
 
 
-def test_a_keyring_shows_no_kek(keyring: Keyring) -> None:
+def test_repr_contains_no_kek(keyring: Keyring) -> None:
     kek = keyring.kek("i")
     shown = f"{keyring!r} {vars(keyring)!r} {keyring._cache._entries!r}"
     assert kek.hex() not in shown
@@ -73,6 +73,6 @@ def test_a_keyring_shows_no_kek(keyring: Keyring) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(open_keyring: OpenKeyring, wrong: dict[str, float]) -> None:
+def test_invalid_options_raise(open_keyring: OpenKeyring, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         open_keyring(**wrong)

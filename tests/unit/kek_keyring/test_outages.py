@@ -1,4 +1,4 @@
-"""What is served while the daemon or the KMS is down, and what no longer is after a refusal."""
+"""Cached KEKs during outages and after refusals."""
 
 import threading
 from contextlib import suppress
@@ -79,7 +79,7 @@ def lenient(open_keyring: OpenKeyring) -> Keyring:
 
 
 @each_outage
-def test_an_outage_is_not_seen_within_the_ttl(
+def test_outage_within_the_ttl_is_invisible(
     backend: Backend, clock: Clock, keyring: Keyring, outage: type[KekError | EnvelopeError]
 ) -> None:
     keyring.kek("i")
@@ -92,7 +92,7 @@ def test_an_outage_is_not_seen_within_the_ttl(
 
 
 @each_outage
-def test_by_default_nothing_is_served_while_somebody_is_down(
+def test_outage_after_the_ttl_raises_by_default(
     backend: Backend, clock: Clock, keyring: Keyring, outage: type[KekError | EnvelopeError]
 ) -> None:
     keyring.kek("i")
@@ -108,7 +108,7 @@ def test_by_default_nothing_is_served_while_somebody_is_down(
 
 
 @each_outage
-def test_max_stale_serves_so_long_and_no_longer(
+def test_outage_within_max_stale_serves_the_kek(
     backend: Backend, clock: Clock, lenient: Keyring, outage: type[KekError | EnvelopeError]
 ) -> None:
     lenient.kek("i")
@@ -123,7 +123,7 @@ def test_max_stale_serves_so_long_and_no_longer(
         lenient.kek("i")
 
 
-def test_renewals_that_fail_do_not_put_off_the_end(
+def test_failed_refreshes_do_not_extend_max_stale(
     backend: Backend, clock: Clock, lenient: Keyring
 ) -> None:
     lenient.kek("i")
@@ -138,7 +138,9 @@ def test_renewals_that_fail_do_not_put_off_the_end(
     assert served == int((TTL + MAX_STALE) / 1.01)
 
 
-def test_max_stale_is_only_for_an_outage(backend: Backend, clock: Clock, lenient: Keyring) -> None:
+def test_max_stale_without_an_outage_serves_nothing(
+    backend: Backend, clock: Clock, lenient: Keyring
+) -> None:
     lenient.kek("i")
     backend.hold()
     clock.now += TTL
@@ -150,7 +152,7 @@ def test_max_stale_is_only_for_an_outage(backend: Backend, clock: Clock, lenient
     late.join()
 
 
-def test_nobody_waits_for_an_attempt_while_a_stale_one_is_served(
+def test_stale_kek_is_served_without_waiting(
     backend: Backend, clock: Clock, lenient: Keyring
 ) -> None:
     lenient.kek("i")
@@ -165,7 +167,9 @@ def test_nobody_waits_for_an_attempt_while_a_stale_one_is_served(
     assert not is_idle(lenient)
 
 
-def test_there_is_one_attempt_a_second(backend: Backend, clock: Clock, lenient: Keyring) -> None:
+def test_refresh_in_an_outage_is_retried_once_per_second(
+    backend: Backend, clock: Clock, lenient: Keyring
+) -> None:
     lenient.kek("i")
     backend.failure = UnavailableError("down")
     clock.now += TTL
@@ -178,7 +182,7 @@ def test_there_is_one_attempt_a_second(backend: Backend, clock: Clock, lenient: 
     assert 9 <= len(backend.loads) - before <= 10
 
 
-def test_an_outage_that_is_over_is_forgotten(
+def test_kek_after_an_outage_has_a_full_ttl(
     backend: Backend, clock: Clock, lenient: Keyring
 ) -> None:
     lenient.kek("i")
@@ -196,7 +200,7 @@ def test_an_outage_that_is_over_is_forgotten(
 
 
 @each_refusal
-def test_a_refusal_that_a_renewal_meets_drops_the_kek_at_once(
+def test_refused_refresh_drops_the_kek(
     backend: Backend, clock: Clock, lenient: Keyring, refusal: type[KekError | EnvelopeError]
 ) -> None:
     lenient.kek("i")
@@ -210,7 +214,7 @@ def test_a_refusal_that_a_renewal_meets_drops_the_kek_at_once(
 
 
 @each_refusal
-def test_a_refusal_ends_what_is_served_in_an_outage(
+def test_refusal_during_an_outage_drops_the_stale_kek(
     backend: Backend, clock: Clock, lenient: Keyring, refusal: type[KekError | EnvelopeError]
 ) -> None:
     lenient.kek("i")
@@ -227,9 +231,7 @@ def test_a_refusal_ends_what_is_served_in_an_outage(
         lenient.kek("i")
 
 
-def test_a_refusal_after_the_ttl_reaches_the_caller(
-    backend: Backend, clock: Clock, lenient: Keyring
-) -> None:
+def test_refusal_after_the_ttl_raises(backend: Backend, clock: Clock, lenient: Keyring) -> None:
     lenient.kek("i")
     backend.failure = AccessDeniedError("no")
     clock.now += TTL
@@ -238,7 +240,7 @@ def test_a_refusal_after_the_ttl_reaches_the_caller(
     assert is_scrubbed(backend.keks[0])
 
 
-def test_a_refusal_of_one_index_leaves_the_others(
+def test_refusal_of_an_index_keeps_the_others(
     backend: Backend, clock: Clock, keyring: Keyring
 ) -> None:
     keyring.kek("i")
@@ -251,7 +253,7 @@ def test_a_refusal_of_one_index_leaves_the_others(
     assert keyring.kek("other") == kek_of("other")
 
 
-def test_silence_is_an_outage_too(
+def test_timeout_counts_as_an_outage(
     open_keyring: OpenKeyring, backend: Backend, clock: Clock
 ) -> None:
     keyring = open_keyring(max_stale=MAX_STALE)
@@ -264,7 +266,9 @@ def test_silence_is_an_outage_too(
     assert keyring.kek("i") == kek_of("i"), "nobody waits for an answer that doesn't come"
 
 
-def test_few_are_renewed_at_once(open_keyring: OpenKeyring, backend: Backend, clock: Clock) -> None:
+def test_concurrent_refreshes_are_limited(
+    open_keyring: OpenKeyring, backend: Backend, clock: Clock
+) -> None:
     keyring = open_keyring()
     names = [str(number) for number in range(100)]
     for name in names:

@@ -1,4 +1,4 @@
-"""However many ask at once, one of them loads."""
+"""Concurrent callers share one load."""
 
 import asyncio
 import threading
@@ -63,7 +63,7 @@ either_way = pytest.mark.parametrize("ask", [in_threads, in_tasks])
 
 
 @either_way
-def test_3000_who_ask_at_once_make_one_load(backend: Backend, ask: Ask) -> None:
+def test_3000_concurrent_callers_cause_one_load(backend: Backend, ask: Ask) -> None:
     backend.hold()
     assert ask(backend, CALLERS) == [kek_of("i")] * CALLERS
     assert backend.loads == ["i"]
@@ -71,20 +71,22 @@ def test_3000_who_ask_at_once_make_one_load(backend: Backend, ask: Ask) -> None:
 
 
 @either_way
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda it: type(it).__name__)
-def test_a_failure_reaches_all_who_wait(
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+def test_failed_load_raises_for_every_caller(
     backend: Backend, ask: Ask, failure: AccessDeniedError | UnavailableError
 ) -> None:
     backend.failure = failure
     backend.hold()
-    told = ask(backend, FEW_CALLERS)
-    assert {(type(it), str(it)) for it in told} == {(type(failure), str(failure))}
-    assert len({id(it) for it in told}) == FEW_CALLERS, "each has its own, with its own traceback"
+    raised = ask(backend, FEW_CALLERS)
+    assert {(type(error), str(error)) for error in raised} == {(type(failure), str(failure))}
+    assert len({id(error) for error in raised}) == FEW_CALLERS, (
+        "one for each, with its own traceback"
+    )
     assert backend.loads == ["i"]
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda it: type(it).__name__)
-def test_a_failure_is_not_kept(
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+def test_failed_load_is_not_cached(
     backend: Backend, keyring: Keyring, failure: AccessDeniedError | UnavailableError
 ) -> None:
     for attempts in (1, 2):
@@ -97,7 +99,7 @@ def test_a_failure_is_not_kept(
     assert len(backend.loads) == 3
 
 
-def test_who_finds_nothing_just_before_a_load_ends_makes_no_other(
+def test_caller_racing_with_a_completed_load_causes_no_other(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyring = Keyring(backend.registry, backend.client)
@@ -116,7 +118,7 @@ def test_who_finds_nothing_just_before_a_load_ends_makes_no_other(
     assert backend.loads == ["i"]
 
 
-def test_one_index_does_not_wait_for_another(backend: Backend, keyring: Keyring) -> None:
+def test_load_of_an_index_does_not_block_another(backend: Backend, keyring: Keyring) -> None:
     backend.hold()
     slow = threading.Thread(target=keyring.kek, args=("slow",))
     slow.start()
@@ -129,7 +131,7 @@ def test_one_index_does_not_wait_for_another(backend: Backend, keyring: Keyring)
     slow.join()
 
 
-def test_ctrl_c_of_one_is_not_that_of_those_who_wait(backend: Backend) -> None:
+def test_interrupted_load_is_repeated_by_a_waiting_caller(backend: Backend) -> None:
     keyring = Keyring(backend.registry, backend.client)
     load, is_ours = keyring._join_load("i")
     assert is_ours

@@ -1,4 +1,4 @@
-"""When the process may start no more threads."""
+"""Keyrings in a process that can't start threads."""
 
 import threading
 
@@ -20,7 +20,7 @@ def refuse(_: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_a_renewal_without_a_thread_is_tried_again_later(
+def test_refresh_without_a_free_thread_is_retried(
     backend: Backend, clock: Clock, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyring.kek("i")
@@ -33,7 +33,7 @@ def test_a_renewal_without_a_thread_is_tried_again_later(
     eventually(lambda: len(backend.loads) == 2 and is_idle(keyring))
 
 
-def test_a_kek_that_nobody_would_overwrite_is_not_kept(
+def test_kek_without_an_eviction_thread_is_not_cached(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyring = Keyring(backend.registry, backend.client)
@@ -45,7 +45,7 @@ def test_a_kek_that_nobody_would_overwrite_is_not_kept(
     assert len(backend.loads) == 2
 
 
-async def test_a_load_without_a_thread_fails_and_the_next_does_not_wait_for_it(
+async def test_load_without_a_free_thread_raises_and_the_next_succeeds(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyring = AsyncKeyring(backend.registry, backend.client)

@@ -32,7 +32,7 @@ def passed(pace: RateLimiter, threads: int, each: int) -> list[float]:
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_threads_keep_to_one_rate_together(threads: int) -> None:
+def test_threads_share_one_rate(threads: int) -> None:
     times = passed(RateLimiter(100), threads, each=40 // threads)
     # The nth can't pass before its turn, however late the others were.
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(times))
@@ -47,13 +47,13 @@ class Slow(float):
         return other + float(self)
 
 
-def test_no_two_threads_have_one_turn() -> None:
+def test_each_turn_goes_to_one_thread() -> None:
     pace = RateLimiter(100)
     pace._interval = Slow(0.01)
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(passed(pace, 8, each=2)))
 
 
-def test_the_first_passes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_caller_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     RateLimiter(0.001).wait()
@@ -70,7 +70,7 @@ def test_turns_are_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slept == [0, 0.25, 0.5, 0.75]
 
 
-def test_a_pause_saves_no_turns_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pause_does_not_accumulate_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -84,7 +84,7 @@ def test_a_pause_saves_no_turns_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("rate", [None, 0])
-def test_without_a_rate_all_pass(monkeypatch: pytest.MonkeyPatch, rate: float | None) -> None:
+def test_no_rate_means_no_wait(monkeypatch: pytest.MonkeyPatch, rate: float | None) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     pace = RateLimiter(rate)
@@ -93,7 +93,9 @@ def test_without_a_rate_all_pass(monkeypatch: pytest.MonkeyPatch, rate: float | 
     assert slept == []
 
 
-def test_waiting_for_a_turn_is_not_trying(aws_credentials: dict[str, str]) -> None:
+def test_waiting_for_the_rate_limit_does_not_use_up_the_timeout(
+    aws_credentials: dict[str, str],
+) -> None:
     kms = boto3.client("kms", region_name="us-east-1")
     pace = RateLimiter(5)
     provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, rate_limiter=pace, client=kms)
