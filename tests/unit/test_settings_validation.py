@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from kekd_server.config import validation
-from kekd_server.config.settings import AuditSettings, ListenSettings
+from kekd_server.config.audit import AuditSettings
+from kekd_server.config.listen import ListenSettings
 
 SOCKET = ListenSettings(address="unix:/s")
 LOOPBACK = ListenSettings(address="127.0.0.1:7")

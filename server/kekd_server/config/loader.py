@@ -13,7 +13,8 @@ from kekd_common.policy import DocumentError, load_yaml
 from kekd_server.config import validation
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.flag import flag_name, variable_name
-from kekd_server.config.settings import Listen, ListenSettings, Settings
+from kekd_server.config.listen import Listen, ListenSettings
+from kekd_server.config.settings import Settings
 from kekd_server.config.types import split
 
 if TYPE_CHECKING:

@@ -1,141 +1,28 @@
 """The daemon's settings."""
 
 import os
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, model_validator
 
 from kekd_common.address import DEFAULT_TCP_PORT, default_socket, state_folder
 from kekd_common.policy import Policy
-from kekd_server.access.authorizer import OnFailure
+from kekd_server.config.audit import Audit
 from kekd_server.config.flag import Flag
-from kekd_server.config.tls import TlsSettings, missing_files
-from kekd_server.config.types import (
-    Address,
-    Endpoint,
-    Expanded,
-    FilePath,
-    Folders,
-    Port,
-    Several,
-)
+from kekd_server.config.listen import Listen, ListenSettings
+from kekd_server.config.s3 import Bucket, S3Settings
+from kekd_server.config.tls import TlsSettings
+from kekd_server.config.types import Endpoint, Expanded, Folders, Port, Several
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener, parse
-from kekd_server.listeners.tcp import TcpListener, TlsFiles
+from kekd_server.listeners.tcp import TcpListener
 from kekd_server.storage.location import (
     AddressingStyle,
     DiskLocation,
     Location,
     MemoryLocation,
     S3Location,
-    clean_prefix,
 )
-
-
-class ListenSettings(TlsSettings):
-    """One address, and where it differs from the others."""
-
-    address: Address
-    engine: EngineName | None = None
-    role: Annotated[str, Field(min_length=1)] | None = None
-    """The policy's name for clients without a certificate."""
-
-    @model_validator(mode="after")
-    def _check_tls(self) -> Self:
-        files = self.tls_cert, self.tls_key, self.tls_client_ca
-        if self.is_socket and any(files):
-            raise ValueError(f"'{self.address}' is a Unix socket, which has no TLS")
-        for setting, problem in missing_files(*files):
-            raise ValueError(f"{setting}: {problem}")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, handler: SerializerFunctionWrapHandler) -> Any:
-        return handler(self) if self.engine or self.role or self.tls else self.address
-
-    def __str__(self) -> str:
-        return self.address
-
-    @property
-    def is_socket(self) -> bool:
-        return self.address.startswith("unix:")
-
-    def listener(
-        self, engine: EngineName, tls: TlsFiles | None, *, shared: bool = False
-    ) -> Listener:
-        """Uses `engine` and `tls` unless the address has its own."""
-        return parse(
-            self.address,
-            self.engine or engine,
-            shared=shared,
-            tls=self.tls or tls,
-            role=self.role,
-        )
-
-
-class AuditSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    file: FilePath | Literal["-"]
-    """`-` is standard output."""
-    on_failure: OnFailure | None = None
-    """By default, writes are denied and reads are allowed."""
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, handler: SerializerFunctionWrapHandler) -> Any:
-        return handler(self) if self.on_failure else str(self.file)
-
-    @property
-    def path(self) -> Path | None:
-        return None if self.file == "-" else self.file
-
-
-class S3Settings(BaseModel):
-    """One bucket, or a prefix in one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bucket: str = Field(pattern=r"^[a-zA-Z0-9._-]{3,255}$")
-    prefix: Annotated[Expanded, AfterValidator(clean_prefix)] = ""
-    region: Expanded | None = None
-    endpoint: Endpoint | None = None
-    addressing_style: AddressingStyle | None = None
-
-    def __str__(self) -> str:
-        return f"{self.bucket}/{self.prefix}"
-
-
-def _listen(value: object) -> object:
-    """Accepts an address instead of a mapping."""
-    return {"address": value} if isinstance(value, str) else value
-
-
-def _audit(value: object) -> object:
-    """Accepts a file instead of a mapping."""
-    return {"file": value} if isinstance(value, str) else value
-
-
-def _bucket(value: object) -> object:
-    """Accepts `BUCKET[/PREFIX]` instead of a mapping."""
-    if not isinstance(value, str):
-        return value
-    bucket, _, prefix = value.partition("/")
-    return {"bucket": bucket, "prefix": prefix}
-
-
-Audit = Annotated[AuditSettings, BeforeValidator(_audit)]
-Listen = Annotated[ListenSettings, BeforeValidator(_listen)]
-Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
 
 
 def _default_addresses() -> list[ListenSettings]:

@@ -8,7 +8,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from kekd_server.config.settings import AuditSettings, ListenSettings
+from kekd_server.config.audit import AuditSettings
+from kekd_server.config.listen import ListenSettings
 from kekd_server.config.tls import missing_files, tls_files
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import insecurity_reason

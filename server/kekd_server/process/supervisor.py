@@ -166,17 +166,20 @@ class _Worker:
             yield process
         finally:
             self._serving = None
-            with suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                grace = self._settings.shutdown_grace + _CLOSE_TIMEOUT
-                await asyncio.wait_for(process.wait(), grace)
-            except TimeoutError:
-                _log.error("worker %d doesn't end: killing it", self._number)
-                process.kill()
-                await process.wait()
+            await self._drain(process)
             if self._metrics:
                 self._metrics.mark_dead(self._number)
+
+    async def _drain(self, process: Process) -> None:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            grace = self._settings.shutdown_grace + _CLOSE_TIMEOUT
+            await asyncio.wait_for(process.wait(), grace)
+        except TimeoutError:
+            _log.error("worker %d doesn't end: killing it", self._number)
+            process.kill()
+            await process.wait()
 
     async def _configure(self, process: Process) -> list[str]:
         """Sends the settings to the process. Returns the problems that prevent it from serving."""

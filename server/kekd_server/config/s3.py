@@ -1,0 +1,34 @@
+"""The settings of one S3 store."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from kekd_server.config.types import Endpoint, Expanded
+from kekd_server.storage.location import AddressingStyle, clean_prefix
+
+
+class S3Settings(BaseModel):
+    """One bucket, or a prefix in one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bucket: str = Field(pattern=r"^[a-zA-Z0-9._-]{3,255}$")
+    prefix: Annotated[Expanded, AfterValidator(clean_prefix)] = ""
+    region: Expanded | None = None
+    endpoint: Endpoint | None = None
+    addressing_style: AddressingStyle | None = None
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.prefix}"
+
+
+def _bucket(value: object) -> object:
+    """Accepts `BUCKET[/PREFIX]` instead of a mapping."""
+    if not isinstance(value, str):
+        return value
+    bucket, _, prefix = value.partition("/")
+    return {"bucket": bucket, "prefix": prefix}
+
+
+Bucket = Annotated[S3Settings, BeforeValidator(_bucket)]
