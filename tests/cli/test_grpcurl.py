@@ -190,7 +190,7 @@ class Reflection:
         )
 
     def ask(self, *questions: Question) -> list[Answer]:
-        return list(self._call(iter(questions), timeout=10))
+        return list(self._call(iter(questions), timeout=PATIENCE))
 
     def file_of(self, symbol: str) -> descriptor_pb2.FileDescriptorProto:
         (answer,) = self.ask(Question(file_containing_symbol=symbol))

@@ -15,7 +15,7 @@ from tests.deploy.notify import Manager
 from tests.fixtures.daemon import BIN, Daemon, refusal
 from tests.fixtures.s3 import free_port
 from tests.fixtures.workers import OWN_CONNECTION
-from tests.patience import eventually
+from tests.patience import PATIENCE, eventually
 
 
 @pytest.fixture(params=[1, 2], ids=["alone", "workers"])
@@ -42,7 +42,7 @@ def started(folder: Path, manager: Manager, workers: int, port: int) -> Iterator
 def answers(address: str) -> bool:
     """Whether one call, which isn't tried again, is answered."""
     with grpc.insecure_channel(address, [*OWN_CONNECTION]) as channel:
-        EnvelopeServiceStub(channel).ListEnvelopes(pb.ListEnvelopesRequest(), timeout=10)
+        EnvelopeServiceStub(channel).ListEnvelopes(pb.ListEnvelopesRequest(), timeout=PATIENCE)
     return True
 
 

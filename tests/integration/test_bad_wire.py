@@ -153,7 +153,7 @@ def channel(daemon: Daemon) -> Iterator[grpc.Channel]:
 def status_of(channel: grpc.Channel, method: str, request: bytes) -> tuple[grpc.StatusCode, str]:
     """What a call with these bytes as its request ends with."""
     with pytest.raises(grpc.RpcError) as failed:
-        channel.unary_unary(method, bytes, bytes)(request, timeout=10)
+        channel.unary_unary(method, bytes, bytes)(request, timeout=PATIENCE)
     return failed.value.code(), failed.value.details() or ""
 
 
@@ -196,7 +196,7 @@ def test_a_request_of_64_kib_is_read(channel: grpc.Channel) -> None:
     request = pb.GetEnvelopeRequest(index_name="x" * (64 * 1024 - 4))
     assert request.ByteSize() == 64 * 1024
     with pytest.raises(grpc.RpcError, match="index_name is too long"):
-        EnvelopeServiceStub(channel).GetEnvelope(request, timeout=10)
+        EnvelopeServiceStub(channel).GetEnvelope(request, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_metadata_over_16_kib_is_refused(
 ) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         EnvelopeServiceStub(channel).ListEnvelopes(
-            pb.ListEnvelopesRequest(), timeout=10, metadata=(("x", "a" * size),)
+            pb.ListEnvelopesRequest(), timeout=PATIENCE, metadata=(("x", "a" * size),)
         )
     expected = natives_code if engine == "native" else grpc.StatusCode.RESOURCE_EXHAUSTED
     assert failed.value.code() is expected

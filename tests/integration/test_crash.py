@@ -18,6 +18,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.disk import opened
+from tests.patience import PATIENCE
 
 KILLS = 20
 WRITERS = 8
@@ -76,7 +77,10 @@ def test_nothing_acknowledged_is_lost_to_sigkill(start_daemon: StartDaemon, tmp_
     chance = random.Random(0)
     daemon = start_daemon(*flags)
     over = threading.Event()
-    with kekd.Client(daemon.address) as client, ThreadPoolExecutor(WRITERS) as threads:
+    with (
+        kekd.Client(daemon.address, timeout=PATIENCE) as client,
+        ThreadPoolExecutor(WRITERS) as threads,
+    ):
         writers = [Writer(f"writer{number}", client) for number in range(WRITERS)]
         writing = [threads.submit(writer.write, over) for writer in writers]
         try:

@@ -50,7 +50,7 @@ def test_it_goes_on_and_stops_when_told(
     unread: "subprocess.Popen[bytes]", client: kekd.Client
 ) -> None:
     complain(client)
-    assert client.get_index_kms(None, "good", timeout=5).provider == "none"
+    assert client.get_index_kms(None, "good", timeout=PATIENCE).provider == "none"
     unread.send_signal(signal.SIGTERM)
     assert unread.wait(timeout=PATIENCE) == 0
     assert unread.stderr

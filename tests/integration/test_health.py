@@ -60,7 +60,7 @@ def test_a_list_leaves_out_the_stores(start_daemon: StartDaemon) -> None:
     messages: Any = health_pb2  # the stubs don't have those of List
     with grpc.insecure_channel(start_daemon("--memory").address) as channel:
         stub: Any = HealthStub(channel)
-        answer = stub.List(messages.HealthListRequest(), timeout=10)
+        answer = stub.List(messages.HealthListRequest(), timeout=PATIENCE)
     serving = health_pb2.HealthCheckResponse.SERVING
     assert {it: said.status for it, said in answer.statuses.items()} == {
         ALIVE: serving,

@@ -18,6 +18,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import Bucket
 from tests.integration.fixtures.watch import OpenWatch, Told
 from tests.integration.fixtures.wire import failure_of
+from tests.patience import PATIENCE
 
 OTHER = kekd.KMSBlob(provider="none")
 LARGE = kekd.KMSBlob("k" * 200, "aws-kms", "a" * 2000, wrapped_kek=b"\1" * 6144)
@@ -99,7 +100,7 @@ def test_of_many_batches_over_one_etag_each_index_has_one_winner(keystore: kekd.
         turn = batch % len(names)
         items = [(name, blob, old[name]) for name in (*names[turn:], *names[:turn])]
         start.wait()
-        pushed = keystore.push_many_index_kms(None, items, timeout=60)
+        pushed = keystore.push_many_index_kms(None, items, timeout=PATIENCE)
         return {name: result for name, result in pushed if isinstance(result, str)}
 
     with ThreadPoolExecutor(batches) as threads:

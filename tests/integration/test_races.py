@@ -227,15 +227,16 @@ def test_a_listing_that_goes_on_at_another_daemon_misses_nothing(shared: Shared)
 
 
 def test_of_equal_creates_that_wait_for_a_daemon_one_wins(
-    start_daemon: StartDaemon, tmp_path: Path
+    start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kekd._transport.retries._MAX_FIRST_ATTEMPTS", 10**6)
     flags = ("--disk", str(tmp_path / "keystore"))
     address = start_daemon(*flags).address
     start_daemon(*flags, name="other").stop()
     start = threading.Barrier(9)
 
     def create(_: int) -> bool:
-        with kekd.Client(address.replace("/daemon/", "/other/")) as client:
+        with kekd.Client(address.replace("/daemon/", "/other/"), timeout=PATIENCE) as client:
             start.wait()
             try:
                 client.create_index_kms(None, "i", kekd.KMSBlob(provider="none"))

@@ -30,6 +30,7 @@ from tests.integration.fixtures.proxy import (
     s3_error,
     say_nothing,
 )
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.faults
 
@@ -316,7 +317,7 @@ def test_conditional_push_that_a_rival_outran_is_refused(faulty: Faulty) -> None
 def test_create_is_decided_once_s3_can_be_read_again(faulty: Faulty) -> None:
     unavailable = s3_error(503, "ServiceUnavailable")
     faulty.proxy.tell(lose_answer, *[unavailable] * ATTEMPTS)
-    faulty.client.create_index_kms(S3, "i", BLOB, timeout=30)
+    faulty.client.create_index_kms(S3, "i", BLOB, timeout=PATIENCE)
     assert faulty.client.get_index_kms(S3, "i") == BLOB
 
 

@@ -65,7 +65,7 @@ def test_forked_children_do_not_share_responses(kms: str, aws_credentials: dict[
     for number in range(CHILDREN):
         child = os.fork()
         if not child:
-            signal.alarm(30)
+            signal.alarm(120)
             try:
                 right = all(opens(number) for _ in range(3))
             except BaseException:  # noqa: BLE001  (nothing may leave the child)
@@ -83,7 +83,7 @@ def test_child_does_not_wait_for_the_rate_limit_of_its_parent() -> None:
         child = os.fork()
         if not child:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout has its own
-            signal.alarm(10)
+            signal.alarm(120)
             registry._providers._rate_limiter.wait()
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

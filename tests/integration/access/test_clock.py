@@ -45,7 +45,7 @@ def daemon(start_tls_daemon: StartTlsDaemon, clock: Path, audit: Path) -> TlsDae
 def test_it_serves_on_and_its_audit_follows_the_clock(
     daemon: TlsDaemon, clock: Path, audit: Path, step: str
 ) -> None:
-    with kekd.Client(daemon.daemon.address, timeout=5) as client:
+    with kekd.Client(daemon.daemon.address, timeout=PATIENCE) as client:
         client.push_index_kms(None, "i", BLOB)
         clock.write_text(step)
         for _ in range(20):

@@ -183,6 +183,6 @@ def test_a_thousand_idle_connections_hold_up_nobody(
     for _ in range(1000):
         connection = idle.enter_context(socket.socket(socket.AF_UNIX))
         connection.connect(str(daemon.socket))
-    with kekd.Client(daemon.address, timeout=5) as client:
+    with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         client.create_index_kms(None, "i", BLOB)
         assert client.get_index_kms(None, "i") == BLOB

@@ -11,7 +11,7 @@ from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB
 from tests.integration.client.name_server import NameServer
 from tests.integration.fixtures.proxy import Proxy, StartProxy, delay, swallow_after
-from tests.patience import eventually
+from tests.patience import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_call_over_a_dead_connection_succeeds_over_another(
 ) -> None:
     distant.push_index_kms(None, index, BLOB)
     lost.set()
-    assert distant.get_index_kms(None, index, timeout=20) == BLOB
+    assert distant.get_index_kms(None, index, timeout=PATIENCE) == BLOB
 
 
 @both_engines
@@ -56,7 +56,7 @@ def test_new_client_does_not_share_the_dead_connection_of_another(
     distant.push_index_kms(None, index, BLOB)
     lost.set()
     with open_client(proxy.address) as other:
-        assert other.get_index_kms(None, index, timeout=5) == BLOB
+        assert other.get_index_kms(None, index, timeout=10) == BLOB
 
 
 def test_slow_connection_succeeds_at_the_first_attempt(
@@ -88,4 +88,4 @@ def test_host_with_a_new_ip_address_is_found(
         with pytest.raises(kekd.EnvelopeError):
             client.get_index_kms(None, index, timeout=0.2)
         name_server.ip = "127.0.0.3"
-        assert client.get_index_kms(None, index, timeout=10) == BLOB
+        assert client.get_index_kms(None, index, timeout=PATIENCE) == BLOB

@@ -117,7 +117,7 @@ def test_restart_of_the_daemon_fails_no_call(
 ) -> None:
     flags = ("--disk", str(tmp_path / "keystore"))
     daemon = start_daemon(*flags)
-    with open_client(daemon.address) as client:
+    with open_client(daemon.address, timeout=PATIENCE) as client:
         client.create_index_kms(None, index, BLOB)
         assert daemon.stop() == 0
         with ThreadPoolExecutor() as threads:
@@ -151,7 +151,7 @@ def test_call_after_a_successful_one_is_retried_until_its_timeout(
     with open_client(scripted.address) as client, ThreadPoolExecutor() as threads:
         client.get_index_kms(None, index)
         scripted.failure = grpc.StatusCode.UNAVAILABLE
-        answer = threads.submit(client.get_index_kms, None, index, timeout=60)
+        answer = threads.submit(client.get_index_kms, None, index, timeout=PATIENCE)
         eventually(lambda: len(scripted.gets) > 10)
         scripted.failure = None
         assert answer.result()
@@ -164,7 +164,7 @@ def test_retried_write_has_the_same_key_and_is_marked(
 ) -> None:
     with open_client(scripted.address) as client, ThreadPoolExecutor() as threads:
         scripted.failure = grpc.StatusCode.UNAVAILABLE
-        answer = threads.submit(CALLS[name], client, index, timeout=60)
+        answer = threads.submit(CALLS[name], client, index, timeout=PATIENCE)
         eventually(lambda: len(scripted.writes) > 2)
         scripted.failure = None
         assert answer.result()
@@ -182,7 +182,7 @@ def test_write_that_no_daemon_has_begun_is_not_marked_as_retry(
 ) -> None:
     scripted.failure, scripted.words = grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down"
     with open_client(scripted.address) as client, ThreadPoolExecutor() as threads:
-        answer = threads.submit(client.create_index_kms, None, index, BLOB, timeout=60)
+        answer = threads.submit(client.create_index_kms, None, index, BLOB, timeout=PATIENCE)
         eventually(lambda: len(scripted.writes) > 2)
         scripted.failure = None
         assert answer.result()
