@@ -92,7 +92,7 @@ def test_watches_of_health_are_limited_and_checks_are_not(start_daemon: StartDae
     daemon = start_daemon("--memory", "--max-calls", "4")
     with health_of(daemon) as health, grpc.insecure_channel(daemon.address) as channel:
         watches = [watch_health(channel) for _ in range(3)]
-        with pytest.raises(grpc.RpcError, match="as many watches under way"):
+        with pytest.raises(grpc.RpcError, match="too many watches of this identity"):
             watch_health(channel)
         assert health.serves()
         watches[0].cancel()
@@ -179,7 +179,7 @@ def test_kekctl_waits_for_what_it_is_asked_to(start_daemon: StartDaemon, tmp_pat
     folder = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(folder))
     wait = (BIN / "kekctl", "--address", daemon.address, "wait", "--for", "0", "--service")
-    assert "the daemon has no 'disk:/typo'" in refusal(*wait, "disk:/typo")
+    assert "the daemon has no store 'disk:/typo'" in refusal(*wait, "disk:/typo")
     with kekd.Client(daemon.address) as client:
         client.wait(0, service=f"disk:{folder}")
         folder.rename(tmp_path / "away")
