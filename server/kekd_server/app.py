@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kekd_common.policy import PolicyError
+from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit_log import AuditLog
+from kekd_server.access.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.policy_reloader import PolicyFile
 from kekd_server.access.rate_limits import Limits
@@ -85,10 +87,10 @@ async def run_worker(
 
 
 async def build(
-    settings: Settings, policy_file: Path | None, listeners: Sequence[Listener], metrics: Metrics
+    settings: Settings, file: Path | None, listeners: Sequence[Listener], metrics: Metrics
 ) -> Daemon:
     """Makes a daemon that is ready to start. Raises `SettingsError`."""
-    warnings = _check_files(settings, policy_file)
+    warnings = _check_files(settings, file)
     audit = _open_audit(settings, metrics)
     reloader = Reloader()
     on_hangup(reloader.request, *([audit.reopen] if audit else []))
@@ -96,23 +98,23 @@ async def build(
     tracing = Tracing.from_environment()
     stores = await open_stores(settings, metrics, tracing)
     warnings += _log_warnings(await find_exposures(stores))
-    on_failure = settings.audit.on_failure if settings.audit else None
-    authorizer = Authorizer(settings.policy, metrics, audit, on_failure)
-    policy = _open_policy(policy_file, settings, authorizer)
+    auditor = Auditor(audit, settings.audit.on_failure if settings.audit else None)
+    policy = AccessPolicy(settings.policy, metrics)
+    policy_file = _open_policy(file, settings, policy)
     health = Health(stores, metrics)
     status = DaemonStatus(
         started_at=datetime.now(UTC),
         workers=settings.workers,
-        stores=lambda caller: [
-            store for store in health.stores() if authorizer.knows(caller, store.name)
+        stores=lambda principal: [
+            store for store in health.stores() if policy.can_access_store(principal, store.name)
         ],
         certificates=lambda: _certificate_statuses(certificates),
         warnings=warnings,
-        policy_error=lambda: policy.load_error if policy else "",
+        policy_error=lambda: policy_file.load_error if policy_file else "",
         audit_error=lambda: audit.error if audit else "",
     )
     server = Server(
-        EnvelopeService(stores, authorizer),
+        EnvelopeService(Authorizer(stores, policy, auditor)),
         status,
         certificates,
         health=health,
@@ -122,22 +124,23 @@ async def build(
             burst=settings.max_burst,
             metrics=metrics,
         ),
-        lasting=ConnectionLimits(settings.max_connection_age, settings.keepalive),
+        connection_limits=ConnectionLimits(settings.max_connection_age, settings.keepalive),
         metrics=metrics,
         tracing=tracing,
+        end_watches=stores.end_watches,
     )
     metrics.calls.bind_running(lambda: server.running)
     for certificate in certificates.values():
         metrics.files.bind_certificates(certificate)
-    if policy:
-        metrics.files.bind_policy(lambda: policy.failed_reloads)
-    reloader.add(*certificates.values(), *([policy] if policy else []))
+    if policy_file:
+        metrics.files.bind_policy(lambda: policy_file.failed_reloads)
+    reloader.add(*certificates.values(), *([policy_file] if policy_file else []))
     _warn_of_inaccessible(settings, listeners)
     return Daemon(
         server=server,
         listeners=listeners,
         stores=stores,
-        authorizer=authorizer,
+        auditor=auditor,
         audit=audit,
         tracing=tracing,
         metrics=metrics,
@@ -183,13 +186,11 @@ def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
         ) from error
 
 
-def _open_policy(
-    file: Path | None, settings: Settings, authorizer: Authorizer
-) -> PolicyFile | None:
+def _open_policy(file: Path | None, settings: Settings, policy: AccessPolicy) -> PolicyFile | None:
     if not file:
         return None
     try:
-        return PolicyFile(file, settings.policy, authorizer)
+        return PolicyFile(file, settings.policy, policy)
     except PolicyError as error:
         raise SettingsError(error.problems) from error
 

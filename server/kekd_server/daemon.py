@@ -11,7 +11,7 @@ from typing import Final
 
 from kekd_schema import prepare_to_encode
 from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.authorizer import Authorizer
+from kekd_server.access.auditor import Auditor
 from kekd_server.listeners.listener import Listener
 from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.tracing import Tracing
@@ -34,7 +34,7 @@ class Daemon:
     server: Server
     listeners: Sequence[Listener]
     stores: Stores
-    authorizer: Authorizer
+    auditor: Auditor
     audit: AuditLog | None
     tracing: Tracing | None
     metrics: Metrics
@@ -63,7 +63,7 @@ class Daemon:
         _log.info("draining: calls in flight have %g s", self.shutdown_grace)
         await self.server.stop(self.shutdown_grace)
         self.stores.close()
-        self.authorizer.flush()
+        self.auditor.flush()
         if self.audit:
             self.audit.close()
         if self.tracing:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kekd_server.access.principal import Caller
+from kekd_server.access.principal import Principal
 from kekd_server.storage.health import StoreHealth
 
 
@@ -22,8 +22,8 @@ class DaemonStatus:
 
     started_at: datetime
     workers: int
-    stores: Callable[[Caller], Sequence[StoreHealth]]
-    """The stores to which the caller has access."""
+    stores: Callable[[Principal], Sequence[StoreHealth]]
+    """The stores to which the principal has access."""
     certificates: Callable[[], Sequence[CertificateStatus]]
     warnings: Sequence[str]
     """Problems that the start found, for the operator. Only local clients see them."""

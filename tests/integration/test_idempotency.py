@@ -7,8 +7,9 @@ import grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.access.principal import Caller
+from kekd_server.access.request_context import RequestContext
 from kekd_server.rpc import convert
+from tests.fixtures.access import request_of
 from tests.fixtures.daemon import StartDaemon, both_engines
 from tests.integration.fixtures.wire import failure_of
 
@@ -21,30 +22,26 @@ def push(key: str, blob: pb.KMSBlob = MINE, *, is_retry: bool = False) -> pb.Pus
     return pb.PushEnvelopeRequest(index_name="i", blob=blob, idempotency_key=key, is_retry=is_retry)
 
 
-def caller(identity: str = "me") -> Caller:
-    return Caller(identity, is_local=True, peer="")
-
-
-def attempt(request: convert.Write, who: Caller) -> str:
-    found = convert.attempt(request, who, is_retry=False)
+def attempt(message: convert.Write, request: RequestContext) -> str:
+    found = convert.attempt(message, request, is_retry=False)
     assert found
     return found.id
 
 
 def test_attempts_of_one_write_have_one_id_and_other_writes_another() -> None:
-    one = attempt(push("key"), caller())
-    assert attempt(push("key", is_retry=True), caller()) == one
+    one = attempt(push("key"), request_of())
+    assert attempt(push("key", is_retry=True), request_of()) == one
     others = {
-        attempt(push("another"), caller()),
-        attempt(push("key"), caller("somebody else")),
-        attempt(push("key", OTHER), caller()),
-        attempt(pb.DeleteEnvelopeRequest(index_name="i", idempotency_key="key"), caller()),
+        attempt(push("another"), request_of()),
+        attempt(push("key"), request_of("somebody else")),
+        attempt(push("key", OTHER), request_of()),
+        attempt(pb.DeleteEnvelopeRequest(index_name="i", idempotency_key="key"), request_of()),
     }
     assert len(others | {one}) == 5
 
 
 def test_write_without_a_key_is_no_attempt() -> None:
-    assert convert.attempt(push(""), caller(), is_retry=False) is None
+    assert convert.attempt(push(""), request_of(), is_retry=False) is None
 
 
 @both_engines

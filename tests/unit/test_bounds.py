@@ -1,31 +1,31 @@
 """What callers send takes a bounded part of the daemon's memory, whatever they send."""
 
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 
 import pytest
 
 from kekd_common.policy import Rule
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.access import decision
-from kekd_server.access.authorizer import Authorizer
-from kekd_server.access.principal import Caller
+from kekd_server.access import audit_record
+from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.decision import AccessDecision
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import AccessDeniedError, InvalidRequestError, StoreNotConfiguredError
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.page_token import PageToken
 from kekd_server.observability.logs import LogThrottle
-from kekd_server.observability.metrics import Metrics
 from kekd_server.rpc import convert
-from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import DiskLocation, MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
-from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from tests.unit.test_guard import Memory
+from tests.fixtures.access import MemoryAuditLog, access_to, request_of
 
-CALLER = Caller("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
+REQUEST = request_of("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
+
+
+def denied(store: str, index: str) -> AuditRecord:
+    return AuditRecord(AccessDecision(REQUEST, "read", store, index, None))
 
 
 def test_cache_drops_the_oldest_beyond_its_bytes() -> None:
@@ -48,29 +48,22 @@ def test_size_of_an_entry_grows_with_its_texts() -> None:
     assert entry_bytes("x" * 10_000, b"y" * 10_000, None) > 20_000
 
 
-@pytest.fixture(params=["no rule", "other stores"])
-def service(request: pytest.FixtureRequest) -> Iterator[EnvelopeService]:
-    """To whom the caller is unknown, or known in stores of other names."""
-    rule = {"name": "r", "identities": "*", "methods": "*", "stores": "disk:/x*"}
-    policy = [] if request.param == "no rule" else [Rule.model_validate(rule)]
-    store = Store(MemoryLocation(), MemoryDriver(), threads=1)
-    with closing(Stores([store])) as stores:
-        yield EnvelopeService(stores, Authorizer(policy, Metrics(), Memory()))
+OTHER_STORES = Rule(name="r", identities=("*",), methods=("*",), stores=("disk:/x*",))
 
 
-async def test_stores_that_are_not_configured_leave_nothing_behind(
-    service: EnvelopeService,
-) -> None:
+@pytest.mark.parametrize("rules", [[], [OTHER_STORES]], ids=["no rule", "other stores"])
+async def test_stores_that_are_not_configured_leave_nothing_behind(rules: list[Rule]) -> None:
+    log, store = MemoryAuditLog(), Store(MemoryLocation(), MemoryDriver(), threads=1)
+    service = access_to(store, rules=rules, log=log).service
+
     def kept() -> int:
-        audit = service._guard._audit
-        assert isinstance(audit, Memory)
-        audit.entries.clear()
+        log.entries.clear()
         return tracemalloc.get_traced_memory()[0]
 
     async def call(number: int) -> None:
         location = DiskLocation(f"/x{number:04}".ljust(4096, "x"))
         with suppress(AccessDeniedError, StoreNotConfiguredError):
-            await service.get(CALLER, location, IndexName("i"))
+            await service.get(REQUEST, location, IndexName("i"))
 
     tracemalloc.start()
     try:
@@ -82,14 +75,14 @@ async def test_stores_that_are_not_configured_leave_nothing_behind(
         assert kept() - before < 100 * 4096
     finally:
         tracemalloc.stop()
+        store.close()
 
 
 def test_what_was_denied_is_not_kept_for_later_lines() -> None:
-    before = len(decision._known._values)
+    before = len(audit_record._shared_fields_cache._values)
     for number in range(100):
-        denied = decision.Deed(CALLER, "read", f"disk:/{number}", "i", None)
-        decision.lines([denied], "end")
-    assert len(decision._known._values) == before
+        audit_record.lines([denied(f"disk:/{number}", "i")], "end")
+    assert len(audit_record._shared_fields_cache._values) == before
 
 
 @pytest.mark.parametrize(
@@ -138,18 +131,16 @@ def test_page_token_of_a_long_listing_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["x" * 65_536, "日" * 21_845, "🗝" * 16_384])
 def test_fields_of_an_audit_line_are_cut_and_told_apart(text: str) -> None:
-    caller = Caller("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
     cut = [
-        decision.lines([decision.Deed(caller, "read", f"disk:/{it}", it, None)], "end")[0]
-        for it in (text, text + "y")
+        audit_record.lines([denied(f"disk:/{name}", name)], "end")[0] for name in (text, text + "y")
     ]
     assert all(len(line) < 16_384 for line in cut)
     assert f"[{len(text)} characters, sha256 " in cut[0]
-    shown = [decision.shortened(it) for it in (text, text[:-1] + "y")]
+    shown = [audit_record.shortened(it) for it in (text, text[:-1] + "y")]
     assert shown[0] != shown[1]
-    assert {len(it) for it in shown} == {decision.MAX_FIELD_CHARACTERS}
+    assert {len(it) for it in shown} == {audit_record.MAX_FIELD_CHARACTERS}
 
 
 def test_fields_that_can_exist_are_not_cut() -> None:
     for text in ("n" * 247, "disk:/" + "x" * 500):
-        assert decision.shortened(text) == text
+        assert audit_record.shortened(text) == text

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,40 +10,30 @@ import pytest
 
 from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.access.authorizer import Authorizer
-from kekd_server.access.principal import Caller
 from kekd_server.access.rate_limits import Limits
+from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import KekdError, ShareTakenError, TooManyCallsError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
-from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.push import Push
-from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
-from tests.patience import PATIENCE
+from tests.fixtures.access import MemoryAuditLog, access_to, request_of
 from tests.unit.held_driver import HeldDriver
-from tests.unit.test_guard import Memory
+from tests.unit.waiting import reached
 
 ANY = Rule(name="any", identities=("*",), methods=("*",))
 ENVELOPE = Envelope(provider="none", version=1)
 BATCHES, ENTRIES = 60, 1000
 
 
-def caller(identity: str, limits: Limits | None = None) -> Caller:
-    caller = Caller(identity, is_local=False, peer="")
-    if limits:
-        caller.lease = limits.begin(identity, is_watch=False)
-    return caller
+def caller(identity: str, limits: Limits | None = None) -> RequestContext:
+    if limits is None:
+        return request_of(identity)
+    return request_of(identity, lease=limits.begin(identity, is_watch=False))
 
 
-async def reached(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110  (of what threads do)
-            await asyncio.sleep(0)
-
-
-class Brief(Memory):
+class Brief(MemoryAuditLog):
     """Keeps no more than how each entry ended."""
 
     def __init__(self) -> None:
@@ -65,9 +55,7 @@ class Daemon:
         self.driver = HeldDriver()
         self.store = Store(MemoryLocation(), self.driver, threads=16, write_concurrency=4)
         self.audit = Brief()
-        self.service = EnvelopeService(
-            Stores([self.store]), Authorizer([ANY], Metrics(), self.audit)
-        )
+        self.service = access_to(self.store, rules=[ANY], log=self.audit).service
         self._calls: list[asyncio.Task[Any]] = []
 
     def begin(self, call: Awaitable[Any]) -> asyncio.Task[Any]:
@@ -77,7 +65,7 @@ class Daemon:
         self._calls.append(asyncio.create_task(made()))
         return self._calls[-1]
 
-    def push_many(self, owner: Caller, count: int = ENTRIES) -> asyncio.Task[Any]:
+    def push_many(self, owner: RequestContext, count: int = ENTRIES) -> asyncio.Task[Any]:
         pushes = [Push(IndexName(f"held-{it}"), ENVELOPE, None) for it in range(count)]
         return self.begin(self.service.push_many(owner, None, pushes))
 

@@ -11,19 +11,16 @@ from hypothesis import strategies as st
 
 from kekd_common.policy import IndexRange, Rule, common_ranges, evaluate, index_ranges
 from kekd_schema import Envelope
-from kekd_server.access.authorizer import Authorizer
-from kekd_server.access.principal import Caller
 from kekd_server.model.errors import AccessDeniedError, WatchFellBehindError
 from kekd_server.model.index_name import IndexName
-from kekd_server.observability.metrics import Metrics
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
-from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, WatchEvent
+from tests.fixtures.access import access_to, request_of
 
-CALLER = Caller("dns:a", is_local=False, peer="")
+REQUEST = request_of("dns:a", is_local=False)
 text = st.text(alphabet="ab.é~", max_size=4)
 glob = st.text(alphabet="ab.é~*?[]", min_size=1, max_size=5)
 methods = st.lists(st.sampled_from(["read", "list", "*"]), min_size=1, max_size=2)
@@ -63,7 +60,7 @@ async def listed(service: EnvelopeService, prefix: str, size: int) -> list[str]:
     names: list[str] = []
     token = ""
     while True:
-        page = await service.list(CALLER, None, prefix, size, token)
+        page = await service.list(REQUEST, None, prefix, size, token)
         assert len(page.names) == size or not page.next_token
         names += [it.value for it in page.names]
         if not (token := page.next_token):
@@ -82,16 +79,15 @@ def test_listing_shows_what_the_naive_filter_shows(
         name
         for name in sorted(names, key=lambda it: IndexName(it).key)
         if name.startswith(prefix)
-        and evaluate(policy, CALLER.identity, "list", "memory", name)
-        and evaluate(policy, CALLER.identity, "read", "memory", name)
+        and evaluate(policy, "dns:a", "list", "memory", name)
+        and evaluate(policy, "dns:a", "read", "memory", name)
     ]
-    store = Store(MemoryLocation(), driver, threads=1)
-    with closing(Stores([store])) as stores:
-        service = EnvelopeService(stores, Authorizer(policy, Metrics()))
+    with closing(Store(MemoryLocation(), driver, threads=1)) as store:
+        service, *_ = access_to(store, rules=policy)
         try:
             assert asyncio.run(listed(service, prefix, size)) == expected
         except AccessDeniedError:
-            assert not evaluate(policy, CALLER.identity, "list", "memory", None)
+            assert not evaluate(policy, "dns:a", "list", "memory", None)
             assert not driver.listings
 
 
@@ -108,15 +104,17 @@ def test_what_two_sets_of_rules_cover_is_in_their_common_ranges(
         assert any(it.covers(IndexRange(name, is_exact=True)) for it in ranges)
 
 
-def service_of(driver: MemoryDriver, **methods_of: Any) -> tuple[EnvelopeService, Authorizer]:
-    described = [{"methods": [it], "indexes": indexes} for it, indexes in methods_of.items()]
-    guard = Authorizer(policy_of(described), Metrics())
-    store = Store(MemoryLocation(), driver, threads=1)
-    return EnvelopeService(Stores([store]), guard), guard
+def store_of(driver: MemoryDriver) -> Store:
+    return Store(MemoryLocation(), driver, threads=1)
+
+
+def rules_of(**indexes_of: Any) -> list[Rule]:
+    described = [{"methods": [it], "indexes": indexes} for it, indexes in indexes_of.items()]
+    return policy_of(described)
 
 
 @pytest.mark.parametrize(
-    ("rules_of", "prefix"),
+    ("indexes_of", "prefix"),
     [
         ({"list": "a-*", "read": "b-*"}, ""),
         ({"list": "a-*", "read": "*"}, "other"),
@@ -124,11 +122,11 @@ def service_of(driver: MemoryDriver, **methods_of: Any) -> tuple[EnvelopeService
     ],
 )
 async def test_listing_of_what_no_rule_can_match_does_not_reach_the_store(
-    rules_of: dict[str, str], prefix: str
+    indexes_of: dict[str, str], prefix: str
 ) -> None:
     driver = Recorded()
     driver.create(IndexName("other-1"), b"1")
-    service, _ = service_of(driver, **rules_of)
+    service, *_ = access_to(store_of(driver), rules=rules_of(**indexes_of))
     assert await listed(service, prefix, 10) == []
     assert driver.listings == 0
 
@@ -137,7 +135,8 @@ async def test_listing_looks_at_no_names_that_the_rules_cannot_match() -> None:
     driver = Recorded()
     for name in ("a-1", "a-2", "b-1", "c"):
         driver.create(IndexName(name), b"1")
-    service, _ = service_of(driver, list=["a-*", "c"], read=["a-1*", "b-*", "c"])
+    rules = rules_of(list=["a-*", "c"], read=["a-1*", "b-*", "c"])
+    service, *_ = access_to(store_of(driver), rules=rules)
     assert await listed(service, "", 10) == ["a-1", "c"]
     assert driver.looked_at == {IndexName(it).key for it in ("a-1", "c")}
 
@@ -160,23 +159,23 @@ async def test_watch_of_what_no_rule_can_match_has_the_store_not_looked_at() -> 
     watcher = Watcher()
     store = Store(MemoryLocation(), MemoryDriver(), threads=1, watcher=watcher)
     described: list[dict[str, Any]] = [{"methods": ["watch", "read"], "indexes": "a-*"}]
-    guard = Authorizer(policy_of(described), Metrics())
-    service = EnvelopeService(Stores([store]), guard)
-    async with service.watch(CALLER, None, "b") as watch:
+    service, *_ = access_to(store, rules=policy_of(described))
+    async with service.watch(REQUEST, None, "b") as watch:
         assert await watch.next(0.001) is WatchEvent.HEARTBEAT
         assert not watcher.was_polled
         assert store.watchers == 1
-        service.end_watches()
+        store.end_watches()
         assert await watch.next(60) is None
-    async with service.watch(CALLER, None, "a"):
+    async with service.watch(REQUEST, None, "a"):
         assert watcher.was_polled
 
 
 async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> None:
-    service, guard = service_of(MemoryDriver(), watch="a-*", read="a-*")
-    async with service.watch(CALLER, None, "b") as watch:
+    rules = rules_of(watch="a-*", read="a-*")
+    service, policy, _ = access_to(store_of(MemoryDriver()), rules=rules)
+    async with service.watch(REQUEST, None, "b") as watch:
         assert await watch.next(0.001) is WatchEvent.HEARTBEAT
-        guard.replace(policy_of([{"methods": "*", "indexes": "*"}]))
+        policy.replace(policy_of([{"methods": "*", "indexes": "*"}]))
         with pytest.raises(WatchFellBehindError, match="policy changed"):
             await watch.next(0.001)
 
@@ -185,9 +184,9 @@ async def test_changes_that_a_watcher_may_not_see_do_not_cut_it_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("kekd_server.storage.watch.subscription.MAX_PENDING", 3)
-    service, _ = service_of(MemoryDriver(), watch="a-*", read="a-*")
-    async with service.watch(CALLER, None, "") as watch:
-        store = service._stores.select(None)
+    store = store_of(MemoryDriver())
+    service, *_ = access_to(store, rules=rules_of(watch="a-*", read="a-*"))
+    async with service.watch(REQUEST, None, "") as watch:
         for name in ("b-1", "b-2", "b-3", "b-4", "a-1"):
             await store.put(IndexName(name), Envelope(provider="none"), if_etag=None)
         event = await watch.next(60)

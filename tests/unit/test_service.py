@@ -7,8 +7,7 @@ import pytest
 
 from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.access.authorizer import Authorizer
-from kekd_server.access.principal import Caller
+from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.model.errors import (
     AccessDeniedError,
     EnvelopeExistsError,
@@ -16,17 +15,16 @@ from kekd_server.model.errors import (
     EtagMismatchError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.observability.metrics import Metrics
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
 from kekd_server.storage.push import Push
-from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
 from kekd_server.storage.write_attempt import WriteAttempt
+from tests.fixtures.access import Access, access_to, request_of
 
-CALLER = Caller("listener:unix", is_local=True, peer="")
+REQUEST = request_of()
 NAME = IndexName("i")
 MINE = Envelope(provider="none", version=1)
 OTHER = Envelope(provider="none", version=2)
@@ -35,87 +33,82 @@ RETRY = FIRST._replace(is_retry=True)
 
 
 @pytest.fixture
-def service() -> Iterator[EnvelopeService]:
-    store = Store(MemoryLocation(), MemoryDriver(), threads=1)
-    with closing(Stores([store])) as stores:
-        yield EnvelopeService(stores, Authorizer(None, Metrics()))
+def access() -> Iterator[Access]:
+    with closing(Store(MemoryLocation(), MemoryDriver(), threads=1)) as store:
+        yield access_to(store)
+
+
+@pytest.fixture
+def service(access: Access) -> EnvelopeService:
+    return access.service
 
 
 async def test_create_retry_does_not_bring_back_a_deleted_envelope(
     service: EnvelopeService,
 ) -> None:
-    etag = await service.create(CALLER, None, NAME, MINE, attempt=FIRST)
-    await service.delete(CALLER, None, NAME, if_etag=None)
-    assert await service.create(CALLER, None, NAME, MINE, attempt=RETRY) == etag
+    etag = await service.create(REQUEST, None, NAME, MINE, attempt=FIRST)
+    await service.delete(REQUEST, None, NAME, if_etag=None)
+    assert await service.create(REQUEST, None, NAME, MINE, attempt=RETRY) == etag
     with pytest.raises(EnvelopeNotFoundError):
-        await service.get(CALLER, None, NAME)
+        await service.get(REQUEST, None, NAME)
 
 
 async def test_push_retry_does_not_undo_a_later_push(service: EnvelopeService) -> None:
-    etag = await service.push(CALLER, None, Push(NAME, MINE, None), attempt=FIRST)
-    await service.push(CALLER, None, Push(NAME, OTHER, etag))
-    assert await service.push(CALLER, None, Push(NAME, MINE, None), attempt=RETRY) == etag
-    assert (await service.get(CALLER, None, NAME)).envelope == OTHER
+    etag = await service.push(REQUEST, None, Push(NAME, MINE, None), attempt=FIRST)
+    await service.push(REQUEST, None, Push(NAME, OTHER, etag))
+    assert await service.push(REQUEST, None, Push(NAME, MINE, None), attempt=RETRY) == etag
+    assert (await service.get(REQUEST, None, NAME)).envelope == OTHER
 
 
 async def test_delete_retry_does_not_remove_a_later_envelope(service: EnvelopeService) -> None:
-    await service.create(CALLER, None, NAME, MINE)
-    assert await service.delete(CALLER, None, NAME, if_etag=None, attempt=FIRST)
-    await service.create(CALLER, None, NAME, OTHER)
-    assert await service.delete(CALLER, None, NAME, if_etag=None, attempt=RETRY)
-    assert (await service.get(CALLER, None, NAME)).envelope == OTHER
+    await service.create(REQUEST, None, NAME, MINE)
+    assert await service.delete(REQUEST, None, NAME, if_etag=None, attempt=FIRST)
+    await service.create(REQUEST, None, NAME, OTHER)
+    assert await service.delete(REQUEST, None, NAME, if_etag=None, attempt=RETRY)
+    assert (await service.get(REQUEST, None, NAME)).envelope == OTHER
 
 
 async def test_batch_retry_changes_nothing_and_answers_the_same(service: EnvelopeService) -> None:
     pushes = [Push(NAME, MINE, None), Push(IndexName("none"), MINE, "stale")]
-    first = (await service.push_many(CALLER, None, pushes, attempt=FIRST)).results
-    await service.push(CALLER, None, Push(NAME, OTHER, None))
-    again = (await service.push_many(CALLER, None, pushes, attempt=RETRY)).results
+    first = (await service.push_many(REQUEST, None, pushes, attempt=FIRST)).results
+    await service.push(REQUEST, None, Push(NAME, OTHER, None))
+    again = (await service.push_many(REQUEST, None, pushes, attempt=RETRY)).results
     assert again[0] == first[0]
     assert isinstance(again[1], EtagMismatchError)
-    assert (await service.get(CALLER, None, NAME)).envelope == OTHER
+    assert (await service.get(REQUEST, None, NAME)).envelope == OTHER
 
 
-class Policy:
-    """Allows or denies index names, as a policy that is reloaded."""
-
-    def __init__(self, service: EnvelopeService) -> None:
-        self._guard = service._guard
-
-    def deny(self, *names: str) -> None:
-        every = ("a", "b", "c")
-        rule = Rule(
-            name="r", identities=("*",), methods=("*",), indexes=tuple(sorted({*every} - {*names}))
-        )
-        self._guard.replace([rule])
+def deny(policy: AccessPolicy, *names: str) -> None:
+    allowed = tuple(sorted({"a", "b", "c"} - {*names}))
+    policy.replace([Rule(name="r", identities=("*",), methods=("*",), indexes=allowed)])
 
 
 @pytest.mark.parametrize(("denied", "denied_at_retry"), [((), ("a",)), (("a",), ())])
 async def test_batch_retry_under_another_policy_answers_each_entry_with_its_own_result(
-    service: EnvelopeService, denied: tuple[str, ...], denied_at_retry: tuple[str, ...]
+    access: Access, denied: tuple[str, ...], denied_at_retry: tuple[str, ...]
 ) -> None:
-    policy = Policy(service)
+    service, policy, _ = access
     envelopes = {name: Envelope(provider="none", version=n) for n, name in enumerate("abc", 1)}
     pushes = [Push(IndexName(name), envelope, None) for name, envelope in envelopes.items()]
-    policy.deny(*denied)
-    first = (await service.push_many(CALLER, None, pushes, attempt=FIRST)).results
-    await service.push(CALLER, None, Push(IndexName("c"), OTHER, None))
-    policy.deny(*denied_at_retry)
-    again = (await service.push_many(CALLER, None, pushes, attempt=RETRY)).results
+    deny(policy, *denied)
+    first = (await service.push_many(REQUEST, None, pushes, attempt=FIRST)).results
+    await service.push(REQUEST, None, Push(IndexName("c"), OTHER, None))
+    deny(policy, *denied_at_retry)
+    again = (await service.push_many(REQUEST, None, pushes, attempt=RETRY)).results
     assert again[1:] == first[1:]
     assert isinstance(again[0], AccessDeniedError if denied_at_retry else WriteResult)
-    assert (await service.get(CALLER, None, IndexName("c"))).envelope == OTHER
+    assert (await service.get(REQUEST, None, IndexName("c"))).envelope == OTHER
 
 
 async def test_refused_create_is_decided_again_at_its_retry(service: EnvelopeService) -> None:
-    await service.create(CALLER, None, NAME, OTHER)
+    await service.create(REQUEST, None, NAME, OTHER)
     with pytest.raises(EnvelopeExistsError):
-        await service.create(CALLER, None, NAME, MINE, attempt=FIRST)
-    await service.delete(CALLER, None, NAME, if_etag=None)
-    assert await service.create(CALLER, None, NAME, MINE, attempt=RETRY)
+        await service.create(REQUEST, None, NAME, MINE, attempt=FIRST)
+    await service.delete(REQUEST, None, NAME, if_etag=None)
+    assert await service.create(REQUEST, None, NAME, MINE, attempt=RETRY)
 
 
 async def test_equal_create_of_another_attempt_is_refused(service: EnvelopeService) -> None:
-    await service.create(CALLER, None, NAME, MINE, attempt=FIRST)
+    await service.create(REQUEST, None, NAME, MINE, attempt=FIRST)
     with pytest.raises(EnvelopeExistsError):
-        await service.create(CALLER, None, NAME, MINE, attempt=WriteAttempt("01" * 16, True))
+        await service.create(REQUEST, None, NAME, MINE, attempt=WriteAttempt("01" * 16, True))

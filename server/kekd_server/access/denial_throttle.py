@@ -1,4 +1,4 @@
-"""Which denials have an audit line of their own: a caller without rights mustn't fill the disk."""
+"""Bounds the audit lines for denials, so that a caller without rights can't fill the disk."""
 
 import asyncio
 import time
@@ -6,71 +6,70 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kekd_server.access.decision import Deed, lines
+from kekd_server.access.audit_record import AuditRecord, lines
 
 BURST: Final = 100
-"""Lines of one identity at once, after a pause."""
+"""Lines that one identity gets at once, after a pause."""
 LINE_INTERVAL: Final = 10.0
-"""Seconds from one line to the next in the long run."""
+"""Seconds from one line to the next, on average."""
 SUMMARY_INTERVAL: Final = 60.0
-"""Seconds after which a line says how many denials had none of their own."""
+"""Seconds until one line reports the number of denials without lines of their own."""
 MAX_IDENTITIES: Final = 4096
 
 Post = Callable[[Sequence[str]], None]
 
 
 @dataclass(slots=True)
-class _Denied:
+class _Denials:
     due: float = 0.0
-    """When the identity may have its whole burst again."""
-    left_out: int = 0
-    last: Deed | None = None
-    """Of those that were left out."""
+    """When the identity gets a whole burst again."""
+    omitted: int = 0
+    last_omitted: AuditRecord | None = None
 
 
 class DenialThrottle:
-    """Has the denials of each identity written one by one, up to a rate. Those beyond it have one
-    line a minute: that of the last one, with their count.
+    """Gives each denial of an identity a line, up to a rate. Once a minute, one line covers the
+    denials beyond it: the last of them, with their count.
     """
 
     def __init__(self, post: Post) -> None:
         self._post = post
-        self._identities: dict[str, _Denied] = {}
+        self._identities: dict[str, _Denials] = {}
 
-    def admit(self, deed: Deed) -> bool:
-        """Returns whether to write this deed's line now; otherwise counts it for the next
+    def admit(self, record: AuditRecord) -> bool:
+        """Returns whether to write this denial's line now; otherwise counts it for the next
         summary.
         """
-        identity = deed.caller.identity
-        denied = self._identities.get(identity) or self._add(identity)
+        identity = record.decision.request.principal.identity
+        denials = self._identities.get(identity) or self._add(identity)
         now = time.monotonic()
-        due = max(denied.due, now)
+        due = max(denials.due, now)
         if due - now <= (BURST - 1) * LINE_INTERVAL:
-            denied.due = due + LINE_INTERVAL
+            denials.due = due + LINE_INTERVAL
             return True
-        if denied.last is None:
+        if denials.last_omitted is None:
             asyncio.get_running_loop().call_later(SUMMARY_INTERVAL, self._summarize, identity)
-        denied.left_out += deed.count
-        denied.last = deed
+        denials.omitted += record.denials
+        denials.last_omitted = record
         return False
 
     def flush(self) -> None:
-        """Writes what was counted."""
+        """Writes all pending summaries."""
         for identity in list(self._identities):
             self._summarize(identity)
 
-    def _add(self, identity: str) -> _Denied:
+    def _add(self, identity: str) -> _Denials:
         while len(self._identities) >= MAX_IDENTITIES:
             oldest = next(iter(self._identities))
             self._summarize(oldest)
             del self._identities[oldest]
-        denied = self._identities[identity] = _Denied()
-        return denied
+        denials = self._identities[identity] = _Denials()
+        return denials
 
     def _summarize(self, identity: str) -> None:
-        denied = self._identities.get(identity)
-        if denied is None or denied.last is None:
+        denials = self._identities.get(identity)
+        if denials is None or denials.last_omitted is None:
             return
-        denied.last.count = denied.left_out
-        self._post(lines([denied.last], "denials"))
-        denied.left_out, denied.last = 0, None
+        denials.last_omitted.denials = denials.omitted
+        self._post(lines([denials.last_omitted], "denials"))
+        denials.omitted, denials.last_omitted = 0, None

@@ -1,4 +1,4 @@
-"""What one call takes of the daemon's limits, for as long as anything is done for it."""
+"""The part of the daemon's limits that one call uses, until all work for it has ended."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,28 +7,28 @@ from kekd_server.model.fair_share import FairShare
 
 
 class Lease:
-    """Has a place, and one more for each entry of a batch, until all who hold it have released it.
+    """Takes one place, and another for each entry of a batch, until every holder has released it.
 
-    Its call holds it, and so does a write that goes on after its caller has gone away.
+    The call holds it, and so does a write that continues after its caller has disconnected.
     """
 
-    __slots__ = ("_check_entries", "_entries", "_holders", "_identity", "_share")
+    __slots__ = ("_entries", "_holders", "_identity", "_share", "_take_entries")
 
     def __init__(
-        self, identity: str, share: FairShare, check_entries: Callable[[str, int], FairShare]
+        self, identity: str, share: FairShare, take_entries: Callable[[str, int], FairShare]
     ) -> None:
-        """`share` has the call's place already. `check_entries` takes those of entries, and returns
-        where they are to be given back.
+        """`share` has already counted the call. `take_entries` counts entries of a batch, and
+        returns the share to give them back to.
         """
         self._identity = identity
         self._share = share
-        self._check_entries = check_entries
+        self._take_entries = take_entries
         self._entries: list[tuple[FairShare, int]] = []
         self._holders = 1
 
     def add_entries(self, count: int) -> None:
-        """Raises `TooManyCallsError` if these are too many."""
-        share = self._check_entries(self._identity, count)
+        """Raises `TooManyCallsError` or `ShareTakenError`."""
+        share = self._take_entries(self._identity, count)
         self._entries.append((share, count))
 
     def hold(self) -> None:
@@ -44,16 +44,16 @@ class Lease:
 
 
 class NoLease:
-    """Of a call that no limits apply to."""
+    """The lease of a call without limits."""
 
     def add_entries(self, count: int) -> None:
-        """There are never too many."""
+        pass
 
     def hold(self) -> None:
-        """It takes nothing."""
+        pass
 
     def release(self) -> None:
-        """It has nothing."""
+        pass
 
 
 NO_LEASE: Final = NoLease()

@@ -11,7 +11,7 @@ from pydantic import (
     model_serializer,
 )
 
-from kekd_server.access.authorizer import OnFailure
+from kekd_server.access.auditor import OnFailure
 from kekd_server.config.types import FilePath
 
 

@@ -1,29 +1,44 @@
-"""How long the caller of the call at hand still waits."""
+"""How long a caller waits for the result of its call."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
-from typing import Final, TypeVar
+import time
+from collections.abc import Awaitable
+from typing import Final, TypeAlias, TypeVar
 
 from kekd_server.model.errors import StoreTimeoutError
 
 T = TypeVar("T")
 
-_SHARE: Final = 0.95
-"""Of what is left; the rest is for the caller to be told."""
+Deadline: TypeAlias = float | None
+"""A time of `time.monotonic`. None if the caller waits forever."""
 
-left: Final[ContextVar[Callable[[], float | None]]] = ContextVar("left", default=lambda: None)
-"""What says how many seconds; None is for ever."""
+_STORE_SHARE: Final = 0.95
+"""The part of the remaining time that a store gets. The rest is for sending the error."""
 
 
-async def in_time(work: Awaitable[T], store: str, *, writes: bool = False) -> T:
-    """What a store answers, or `StoreTimeoutError` shortly before the caller would hear nothing."""
-    seconds = left.get()()
+_READ_TIMEOUT: Final = "store timeout: no answer before the caller's deadline; check the store"
+_WRITE_TIMEOUT: Final = (
+    "store timeout: no answer before the caller's deadline, and the write may have been applied;"
+    " check the store"
+)
+
+
+def deadline_in(seconds: float | None) -> Deadline:
+    return None if seconds is None else time.monotonic() + seconds
+
+
+async def with_deadline(
+    work: Awaitable[T], deadline: Deadline, store: str, *, writes: bool = False
+) -> T:
+    """Raises `StoreTimeoutError` shortly before the deadline, so that the caller gets the error."""
     try:
-        async with asyncio.timeout(None if seconds is None else seconds * _SHARE):
+        async with asyncio.timeout(_time_for_store(deadline)):
             return await work
     except TimeoutError:
-        silence = "The store hasn't answered for as long as the caller waits: is it up?"
-        error = StoreTimeoutError(f"{silence} It may have been done or not." if writes else silence)
+        error = StoreTimeoutError(_WRITE_TIMEOUT if writes else _READ_TIMEOUT)
         error.store = store
         raise error from None
+
+
+def _time_for_store(deadline: Deadline) -> float | None:
+    return None if deadline is None else (deadline - time.monotonic()) * _STORE_SHARE

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.access.principal import Caller
+from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import AnswerFullError, EnvelopeNotFoundError, KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.page_token import PageToken
@@ -30,9 +30,11 @@ class Wanted(NamedTuple):
 class EnvelopeReader:
     """For one call."""
 
-    def __init__(self, service: EnvelopeService, caller: Caller, location: Location | None) -> None:
+    def __init__(
+        self, service: EnvelopeService, request: RequestContext, location: Location | None
+    ) -> None:
         self._service = service
-        self._caller = caller
+        self._request = request
         self._location = location
 
     async def batch(self, names: dict[str, IndexName | KekdError]) -> pb.BatchGetEnvelopesResponse:
@@ -43,15 +45,15 @@ class EnvelopeReader:
             convert.list_envelope(entry, AnswerFullError())
         return answer
 
-    async def page(self, page: Page, request: pb.ListEnvelopesRequest) -> pb.ListEnvelopesResponse:
+    async def page(self, page: Page, message: pb.ListEnvelopesRequest) -> pb.ListEnvelopesResponse:
         """Without those that were deleted since they were listed."""
         wanted = [Wanted(name.value, name) for name in page.names]
         answer = pb.ListEnvelopesResponse(next_page_token=page.next_token)
         read = await self._fill(answer, wanted)
         if read < len(wanted):
-            token = page.next_token or request.page_token
+            token = page.next_token or message.page_token
             answer.next_page_token = PageToken.ending_at(
-                page.names[read - 1], token, request.prefix
+                page.names[read - 1], token, message.prefix
             )
         return answer
 
@@ -75,7 +77,7 @@ class EnvelopeReader:
         for the audit to have one line of it.
         """
         names = (it.name for it in wanted)
-        is_denied = self._service.denies_all(self._caller, self._location, names)
+        is_denied = self._service.denies_all(self._request, self._location, names)
         size = len(wanted) if is_denied and wanted else _READ_AT_ONCE
         for first in range(0, max(1, len(wanted)), size):
             yield wanted[first : first + size]
@@ -84,7 +86,7 @@ class EnvelopeReader:
         self, answer: Answer, wanted: Sequence[Wanted]
     ) -> Iterator[tuple[str, StoredEnvelope | KekdError]]:
         names = [it.name for it in wanted]
-        found = await self._service.get_many(self._caller, self._location, names)
+        found = await self._service.get_many(self._request, self._location, names)
         answer.store = found.store
         log_causes(found.results)
         return zip((it.sent for it in wanted), found.results, strict=True)

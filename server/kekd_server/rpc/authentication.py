@@ -1,8 +1,8 @@
-"""Who makes a call, as its connection shows."""
+"""Authenticates a call by its connection."""
 
 from typing import TYPE_CHECKING, Final
 
-from kekd_server.access.principal import Caller
+from kekd_server.access.principal import Principal
 from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener
 from kekd_server.model.errors import UnauthenticatedError
@@ -12,40 +12,38 @@ if TYPE_CHECKING:
     from kekd_server.access.certificate_identity import CertificateIdentity
 
 _CERTIFICATE: Final = "x509_pem_cert"
-"""Where gRPC has the caller's certificate
+"""The property that holds the client certificate
 (https://grpc.github.io/grpc/core/grpc__security__constants_8h.html)."""
 
 
 class Authenticator:
-    """Of one listener: whom their certificates name, or else the role that the listener has."""
+    """Authenticates the calls on one listener: by their client certificates if it requires them,
+    else by its role.
+    """
 
     def __init__(self, listener: Listener) -> None:
-        self._role = f"listener:{listener.role}"
         self._is_local = listener.is_local
-        self._certified = isinstance(listener, TcpListener) and bool(
+        self._role = Principal(f"listener:{listener.role}", is_local=listener.is_local)
+        self._requires_certificate = isinstance(listener, TcpListener) and bool(
             listener.tls and listener.tls.client_ca
         )
 
-    def of(self, context: Context) -> Caller:
+    def authenticate(self, context: Context) -> Principal:
         """Raises `UnauthenticatedError`."""
-        peer = context.peer()
-        if not self._certified:
-            return Caller(self._role, is_local=self._is_local, peer=peer)
-        identity_from_certificate = _certified(context)
-        identity_from_certificate.check_time()
-        return Caller(
-            identity_from_certificate.name,
-            is_local=self._is_local,
-            peer=peer,
-            check=identity_from_certificate.check_time,
-        )
+        if not self._requires_certificate:
+            return self._role
+        identity = _certificate_identity(context)
+        identity.check_time()
+        return Principal(identity.name, is_local=self._is_local, check=identity.check_time)
 
 
-def _certified(context: Context) -> "CertificateIdentity":
-    # Imported here, as it needs cryptography, which is slow to import and which TLS alone needs.
+def _certificate_identity(context: Context) -> "CertificateIdentity":
+    # Imported here, because only TLS needs cryptography, which is slow to import.
     from kekd_server.access.certificate_identity import identity_from_certificate  # noqa: PLC0415
 
-    shown = next(iter(context.auth_context().get(_CERTIFICATE) or ()), None)
-    if shown is None:
-        raise UnauthenticatedError("The connection shows no client certificate: connect anew.")
-    return identity_from_certificate(shown)
+    pem = next(iter(context.auth_context().get(_CERTIFICATE) or ()), None)
+    if pem is None:
+        raise UnauthenticatedError(
+            "the connection has no client certificate; connect again with one."
+        )
+    return identity_from_certificate(pem)

@@ -1,14 +1,14 @@
-"""Messages to values and back. What a caller sends is checked here or as the value is made."""
+"""Converts protobuf messages to the daemon's types and back, and validates requests."""
 
 from functools import lru_cache
 
 from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IDEMPOTENCY_KEY_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
-from kekd_server.access.principal import Caller
+from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import InvalidEnvelopeError, InvalidRequestError, KekdError
 from kekd_server.model.index_name import IndexName
-from kekd_server.service import Pushed
+from kekd_server.service import BatchPushResult
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import StoredEnvelope
@@ -41,8 +41,8 @@ _KINDS = {
 
 
 def location(request: Addressed) -> Location | None:
-    """The store that the request names; None for the default one. Raises `InvalidRequestError` for
-    one that can't exist, before anything else is done with what was sent.
+    """Returns the location that the request names, or None for the default store. Raises
+    `InvalidRequestError` for one that can't exist.
     """
     if not request.HasField("config_location"):
         return None
@@ -65,7 +65,8 @@ def _location(asked: pb.StorageConfig) -> Location:
                 region=s3.region if s3.HasField("region") else None,
                 endpoint=s3.endpoint if s3.HasField("endpoint") else None,
             )
-    # A kind of store from a later protocol looks the same from here. It isn't the default store.
+    # Also a kind of store of a later protocol, which this daemon can't see. Never use the default
+    # store instead.
     raise InvalidRequestError(
         "config_location names no kind of store that this daemon knows: leave it out for the"
         " default store."
@@ -75,7 +76,7 @@ def _location(asked: pb.StorageConfig) -> Location:
 def envelope(
     request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest | pb.EnvelopePush,
 ) -> Envelope:
-    """Raises `InvalidEnvelopeError` if there is none."""
+    """Raises `InvalidEnvelopeError` if the request has no envelope."""
     if not request.HasField("blob"):
         raise InvalidEnvelopeError(["blob is missing"])
     blob = request.blob
@@ -92,14 +93,14 @@ def envelope(
     )
 
 
-# A get asks for the same few names again and again; encoding one takes as long as opening its file.
-# What isn't a name raises and isn't kept, so that these take 10 MB at most.
+# Callers get the same few names again and again, and encoding one takes as long as opening its
+# file. An invalid name raises and isn't cached, so the cache takes at most 10 MB.
 index_name = lru_cache(maxsize=8192)(IndexName)
 
 
 def index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | KekdError]:
-    """Each name once, with what it is or why it is none. Raises `InvalidRequestError` for none or
-    too many.
+    """Returns each name once, as sent, with the parsed name or its error. Raises
+    `InvalidRequestError` for no names or too many.
     """
     if not 0 < len(request.index_names) <= MAX_BATCH_ENTRIES:
         raise InvalidRequestError(f"index_names must be 1 to {MAX_BATCH_ENTRIES} names.")
@@ -118,10 +119,10 @@ def push(sent: pb.PushEnvelopeRequest | pb.EnvelopePush) -> Push:
 
 
 def pushes(request: pb.BatchPushEnvelopesRequest) -> list[Push | KekdError]:
-    """Each push, or why it is none. Raises `InvalidRequestError` for none or too many."""
+    """Returns each push or its error. Raises `InvalidRequestError` for no pushes or too many."""
     if not 0 < len(request.pushes) <= MAX_BATCH_ENTRIES:
         raise InvalidRequestError(f"pushes must be 1 to {MAX_BATCH_ENTRIES} envelopes.")
-    return [_push(it) for it in request.pushes]
+    return [_push(sent) for sent in request.pushes]
 
 
 def _push(sent: pb.EnvelopePush) -> Push | KekdError:
@@ -146,7 +147,7 @@ def list_envelope(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError)
 
 
 def pushed_response(
-    request: pb.BatchPushEnvelopesRequest, pushed: Pushed
+    request: pb.BatchPushEnvelopesRequest, pushed: BatchPushResult
 ) -> pb.BatchPushEnvelopesResponse:
     response = pb.BatchPushEnvelopesResponse(store=pushed.store)
     for sent, result in zip(request.pushes, pushed.results, strict=True):
@@ -163,7 +164,7 @@ def _fail(entry: pb.ListedEnvelope | pb.PushedEnvelope, error: KekdError) -> Non
 
 
 def _fill(blob: pb.KMSBlob, envelope: Envelope) -> None:
-    """In place, as a message that is passed to the constructor of another is copied."""
+    """In place, because a message's constructor copies the messages that are passed to it."""
     blob.kms_name = envelope.kms_name
     blob.provider = envelope.provider
     blob.key_id = envelope.key_id
@@ -181,8 +182,8 @@ def watch_started(store: str, heartbeat_seconds: float) -> pb.WatchEnvelopesResp
     )
 
 
-def event(told: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
-    match told:
+def event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
+    match event:
         case WatchEvent.HEARTBEAT:
             return pb.WatchEnvelopesResponse(heartbeat=pb.Heartbeat())
         case WatchEvent.RESYNC:
@@ -195,8 +196,8 @@ def event(told: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
 def if_etag(
     request: pb.PushEnvelopeRequest | pb.EnvelopePush | pb.DeleteEnvelopeRequest,
 ) -> str | None:
-    """None for an unconditional call. Raises `InvalidRequestError` for an empty etag, which is more
-    likely a lost one than a wish to write unconditionally.
+    """Returns None for an unconditional call. Raises `InvalidRequestError` for an empty etag, which
+    is more likely a mistake than an unconditional call.
     """
     if not request.HasField("if_etag"):
         return None
@@ -205,15 +206,15 @@ def if_etag(
     return request.if_etag
 
 
-def attempt(request: Write, caller: Caller, *, is_retry: bool) -> WriteAttempt | None:
-    """None for a write that its caller doesn't mean to send again. `is_retry` is for a call that
-    gRPC itself sends again, whose message can't say so.
+def attempt(message: Write, request: RequestContext, *, is_retry: bool) -> WriteAttempt | None:
+    """Returns None for a write without an idempotency key. `is_retry`: gRPC itself sent the call
+    again, which its message doesn't show.
 
-    The id covers the identity and the whole request. So nobody finds out about the writes of
-    others, and a key that is used for two different writes names each of them.
+    The id covers the identity and the whole message. So callers can't find out about each other's
+    writes, and different writes with the same key are different attempts.
     """
-    key = request.idempotency_key.encode()
-    is_retry = is_retry or request.is_retry
+    key = message.idempotency_key.encode()
+    is_retry = is_retry or message.is_retry
     if not key:
         if is_retry:
             raise InvalidRequestError(
@@ -226,9 +227,9 @@ def attempt(request: Write, caller: Caller, *, is_retry: bool) -> WriteAttempt |
         raise InvalidRequestError(
             f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY_BYTES} bytes."
         )
-    request.is_retry = False  # so that the request is the same in each attempt
-    sent = request.SerializeToString(deterministic=True)
-    parts = (caller.identity.encode(), type(request).__name__.encode(), sent)
+    message.is_retry = False  # so that the message is the same in each attempt
+    content = message.SerializeToString(deterministic=True)
+    parts = (request.principal.identity.encode(), type(message).__name__.encode(), content)
     return WriteAttempt.derive(parts, is_retry=is_retry)
 
 

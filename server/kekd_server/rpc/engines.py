@@ -63,7 +63,7 @@ class ConnectionLimits(NamedTuple):
 
 
 def make_server(
-    listener: Listener, lasting: ConnectionLimits, *, max_connections: int
+    listener: Listener, connection_limits: ConnectionLimits, *, max_connections: int
 ) -> grpc.aio.Server:
     """A server for one listener, without services or ports. Raises `ListenError`."""
     shared = isinstance(listener, TcpListener) and listener.shared
@@ -81,7 +81,7 @@ def make_server(
         ("grpc.server_handshake_timeout_ms", round(_HANDSHAKE_TIMEOUT * 1e3)),
         # Of its own pings, and of those of clients.
         ("grpc.keepalive_permit_without_calls", 1),
-        *_lasting(lasting),
+        *_connection_options(connection_limits),
     )
     if listener.engine != "native":
         # Beyond it, a connection is closed as soon as it is made.
@@ -134,9 +134,9 @@ async def stop(server: grpc.aio.Server, finished: Awaitable[None]) -> None:
     await stopped
 
 
-def _lasting(lasting: ConnectionLimits) -> Iterator[tuple[str, int]]:
-    if lasting.max_age:
-        yield "grpc.max_connection_age_ms", round(lasting.max_age * 1e3)
-    if lasting.keepalive:
-        yield "grpc.keepalive_time_ms", round(lasting.keepalive * 1e3)
+def _connection_options(limits: ConnectionLimits) -> Iterator[tuple[str, int]]:
+    if limits.max_age:
+        yield "grpc.max_connection_age_ms", round(limits.max_age * 1e3)
+    if limits.keepalive:
+        yield "grpc.keepalive_time_ms", round(limits.keepalive * 1e3)
         yield "grpc.keepalive_timeout_ms", round(_ANSWER_SECONDS * 1e3)

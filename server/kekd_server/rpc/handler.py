@@ -1,4 +1,4 @@
-"""What surrounds every call: who makes it, whether it isn't too much, and what it ends with."""
+"""Wraps each method: authentication, limits, instrumentation, and the translation of errors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,67 +6,65 @@ from typing import Any, cast
 
 from google.protobuf.message import DecodeError
 
-from kekd_server.access.principal import Caller
 from kekd_server.access.rate_limits import Limits
-from kekd_server.model import deadline
+from kekd_server.access.request_context import RequestContext
+from kekd_server.model.deadline import deadline_in
 from kekd_server.model.errors import InvalidRequestError, KekdError, ShuttingDownError
 from kekd_server.rpc.authentication import Authenticator
-from kekd_server.rpc.errors import (
-    Context,
-    Observed,
-    abort_known,
-    abort_unknown,
-)
+from kekd_server.rpc.errors import Context, abort_known, abort_unknown
 from kekd_server.rpc.in_flight import InFlightCalls
+from kekd_server.rpc.instrumentation import Instrument
 
-Method = Callable[[Any, Context, Caller], Awaitable[Any]]
+Method = Callable[[Any, Context, RequestContext], Awaitable[Any]]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
-def answering(  # noqa: PLR0913
+def wrap(  # noqa: PLR0913
     method: Method,
     *,
-    calls: InFlightCalls,
-    callers: Authenticator,
+    in_flight: InFlightCalls,
+    authenticator: Authenticator,
     limits: Limits,
-    observed: Observed,
+    instrument: Instrument,
     is_watch: bool = False,
 ) -> Handler:
-    """A method whose `KekdError` becomes its reason's status, and any other exception INTERNAL.
+    """Returns a handler that answers a `KekdError` with the status of its reason, and any other
+    exception with INTERNAL.
 
-    Each call is observed while it is answered. Until its task is done it counts among `calls`, and
-    against the limits of its caller: on grpcio, until its answer was read or terminated.
+    A call counts as in flight, and against the limits of its caller, until its task has ended: on
+    grpcio, until its response was read or terminated.
     """
 
-    async def call(request: Any, context: Context) -> Any:
-        caller: Caller | None = None
+    async def handle(message: Any, context: Context) -> Any:
+        request: RequestContext | None = None
 
         def end(_: object) -> None:
-            calls.end()
-            if caller:
-                caller.lease.release()
+            in_flight.end()
+            if request:
+                request.lease.release()
 
-        calls.begin()
+        in_flight.begin()
         # Not the context's own callbacks: grpcio keeps them in a cycle, and the call with it.
         cast("asyncio.Task[Any]", asyncio.current_task()).add_done_callback(end)
-        left = deadline.left.set(context.time_remaining)
         try:
-            with observed(context):
-                if calls.refused:
+            with instrument(context) as observed:
+                if in_flight.is_stopping:
                     raise ShuttingDownError  # noqa: TRY301
-                limits.check_calls(calls.running)
-                caller = callers.of(context)
-                caller.lease = limits.begin(caller.identity, is_watch=is_watch)
-                limits.check_rate(caller.identity)
-                if isinstance(request, DecodeError):
+                limits.check_calls(in_flight.running)
+                principal = authenticator.authenticate(context)
+                request = observed.request = RequestContext(
+                    principal,
+                    peer=context.peer(),
+                    deadline=deadline_in(context.time_remaining()),
+                    lease=limits.begin(principal.identity, is_watch=is_watch),
+                )
+                limits.check_rate(principal.identity)
+                if isinstance(message, DecodeError):
                     raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
-                return await method(request, context, caller)
+                return await method(message, context, request)
         except KekdError as error:
-            await abort_known(error, request, context)
-        except Exception:  # noqa: BLE001  (the boundary: nothing may pass it untranslated)
-            await abort_unknown(context, caller)
-        finally:
-            # Else the call and its task would hold each other, until there is a collection.
-            deadline.left.reset(left)
+            await abort_known(error, message, context)
+        except Exception:  # noqa: BLE001  (the boundary: no exception may pass it untranslated)
+            await abort_unknown(context, request)
 
-    return call
+    return handle

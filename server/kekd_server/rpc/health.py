@@ -1,11 +1,11 @@
-"""The standard health service, which has four kinds of answers.
+"""Serves the standard health service. It knows four kinds of services:
 
-""                               the process is alive: SERVING for as long as it can say so
-kekd.v1.EnvelopeService          it isn't draining, and one of its stores at least is healthy: it
+""                               SERVING while the process is alive
+kekd.v1.EnvelopeService          the daemon isn't draining, and at least one store is healthy: it
                                  answers and can be written
-kekd.v1.EnvelopeService.reads    it isn't draining, and one of its stores at least answers
-the name of a store              that store is healthy. Where the caller may do nothing in it, it is
-                                 as unknown as one that isn't there
+kekd.v1.EnvelopeService.reads    the daemon isn't draining, and at least one store answers
+the name of a store              that store is healthy. A store that the caller has no access to is
+                                 unknown, as if it didn't exist
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.access.principal import Caller
+from kekd_server.access.principal import Principal
 from kekd_server.access.rate_limits import Limits
 from kekd_server.daemon_status import DaemonStatus
 from kekd_server.model.errors import InvalidRequestError, KekdError, UnauthenticatedError
@@ -26,8 +26,8 @@ from kekd_server.storage.health import Health
 
 _READY: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
 _READS: Final = f"{_READY}.reads"
-_MAX_NAME: Final = 8192
-"""Characters. No store has as many, and a watch keeps its request for as long as it lasts."""
+_MAX_NAME_CHARACTERS: Final = 8192
+"""More than any store's name has. A watch keeps its request in memory until it ends."""
 
 Response: Final[Any] = health_pb2.HealthCheckResponse
 
@@ -42,24 +42,24 @@ class HealthService:
         self._draining = False
         self._background_task: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()
-        """Set once at the next change; there is another by then."""
+        """Set at the next change, and then replaced."""
 
-    def add_to(self, server: grpc.aio.Server, callers: Authenticator) -> None:
-        servicer = _Servicer(self, callers, self._limits)
+    def add_to(self, server: grpc.aio.Server, authenticator: Authenticator) -> None:
+        servicer = _Servicer(self, authenticator, self._limits)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
     async def start(self) -> None:
         self._background_task = asyncio.create_task(self._health.run(self._report))
 
     async def drain(self) -> None:
-        """From here on, nothing but the process is said to serve."""
+        """Reports NOT_SERVING for everything except the process."""
         self._draining = True
         if self._background_task:
             self._background_task.cancel()
         await self._report()
 
-    def of(self, service: str, caller: Caller | None) -> int | None:
-        """None of a service that there is not, for this caller."""
+    def status_of(self, service: str, principal: Principal | None) -> int | None:
+        """Returns None for a service that doesn't exist, or not for this principal."""
         if service == "":
             return int(Response.SERVING)
         stores = self._health.stores()
@@ -67,15 +67,15 @@ class HealthService:
             return self._serving(any(store.healthy for store in stores))
         if service == _READS:
             return self._serving(any(store.readable for store in stores))
-        visible = self._status.stores(caller) if caller else ()
+        visible = self._status.stores(principal) if principal else ()
         for store in visible:
             if store.name == service:
                 return self._serving(store.healthy)
         return None
 
-    def _serving(self, good: bool) -> int:  # noqa: FBT001
-        is_good = good and not self._draining
-        return int(Response.SERVING if is_good else Response.NOT_SERVING)
+    def _serving(self, is_good: bool) -> int:  # noqa: FBT001
+        is_serving = is_good and not self._draining
+        return int(Response.SERVING if is_serving else Response.NOT_SERVING)
 
     async def _report(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
@@ -83,34 +83,37 @@ class HealthService:
 
 
 class _Servicer(health_pb2_grpc.HealthServicer):
-    """Of one listener."""
+    """Serves one listener."""
 
-    def __init__(self, health: HealthService, callers: Authenticator, limits: Limits) -> None:
+    def __init__(self, health: HealthService, authenticator: Authenticator, limits: Limits) -> None:
         self._health = health
-        self._callers = callers
+        self._authenticator = authenticator
         self._limits = limits
 
     async def Check(self, request: Any, context: Context) -> Any:
-        status = self._health.of(request.service, self._caller(context))
+        status = self._health.status_of(request.service, self._principal(context))
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return Response(status=status)
 
     async def List(self, _request: Any, _context: Context) -> Any:
-        """Without the stores: whoever asks for one has to know it."""
+        """Omits the stores: a caller has to know their names."""
         messages: Any = health_pb2  # the stubs don't have those of List yet
-        said = {it: Response(status=self._health.of(it, None)) for it in ("", _READY, _READS)}
-        return messages.HealthListResponse(statuses=said)
+        statuses = {
+            service: Response(status=self._health.status_of(service, None))
+            for service in ("", _READY, _READS)
+        }
+        return messages.HealthListResponse(statuses=statuses)
 
     async def Watch(self, request: Any, context: Context) -> None:
         try:
-            if len(request.service) > _MAX_NAME:
+            if len(request.service) > _MAX_NAME_CHARACTERS:
                 raise InvalidRequestError(
-                    f"the service name is too long: it has more than {_MAX_NAME} characters; name a"
-                    " store that the daemon has."
+                    "the service name is too long: it has more than"
+                    f" {_MAX_NAME_CHARACTERS} characters; name a store that the daemon has."
                 )
-            caller = self._callers.of(context)
-            lease = self._limits.begin(caller.identity, is_watch=True)
+            principal = self._authenticator.authenticate(context)
+            lease = self._limits.begin(principal.identity, is_watch=True)
         except KekdError as error:
             await abort_known(error, request, context)
         try:
@@ -119,19 +122,19 @@ class _Servicer(health_pb2_grpc.HealthServicer):
             lease.release()
 
     async def _send_changes(self, service: str, context: Context) -> None:
-        """Every change of the status, for as long as the caller listens."""
+        """Sends the status, and again whenever it changes, until the caller disconnects."""
         sent = None
         while True:
             changed = self._health.changed
-            status = self._health.of(service, self._caller(context))
+            status = self._health.status_of(service, self._principal(context))
             status = Response.SERVICE_UNKNOWN if status is None else status
             if status != sent:
                 await context.write(Response(status=status))
                 sent = status
             await changed.wait()
 
-    def _caller(self, context: Context) -> Caller | None:
+    def _principal(self, context: Context) -> Principal | None:
         try:
-            return self._callers.of(context)
+            return self._authenticator.authenticate(context)
         except UnauthenticatedError:
             return None

@@ -1,4 +1,4 @@
-"""The calls in flight: a limit counts them, and a shutdown waits for them."""
+"""Counts the calls in flight, for a limit and for the shutdown."""
 
 import asyncio
 import logging
@@ -11,12 +11,12 @@ class InFlightCalls:
 
     def __init__(self) -> None:
         self.running = 0
+        self.is_stopping = False
+        """Whether new calls are refused."""
         self._idle = asyncio.Event()
-        self.refused = False
-        """Whether calls that come now are too late."""
 
     def stop_accepting(self) -> None:
-        self.refused = True
+        self.is_stopping = True
         if not self.running:
             self._idle.set()
 
@@ -25,15 +25,15 @@ class InFlightCalls:
 
     def end(self) -> None:
         self.running -= 1
-        if self.refused and not self.running:
+        if self.is_stopping and not self.running:
             self._idle.set()
 
-    async def finished(self, within: float) -> None:
-        """Once more are refused: returns when none is running, or when `within` seconds have
-        passed.
+    async def wait_idle(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Returns when no call is running, or after `timeout` seconds. Call `stop_accepting`
+        first.
         """
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
             _log.warning("cutting off %d calls: the shutdown grace is over", self.running)

@@ -1,8 +1,8 @@
-"""A gRPC server around the service: limits, health and reflection in one constructor."""
+"""Serves the daemon's listeners: one gRPC server for each, around one service."""
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +25,7 @@ from kekd_server.observability.tracing import Tracing
 from kekd_server.rpc.authentication import Authenticator
 from kekd_server.rpc.engines import ConnectionLimits, make_server, stop
 from kekd_server.rpc.errors import parser
-from kekd_server.rpc.handler import Method, answering
+from kekd_server.rpc.handler import Method, wrap
 from kekd_server.rpc.health import HealthService
 from kekd_server.rpc.in_flight import InFlightCalls
 from kekd_server.rpc.instrumentation import CallInstrumentation
@@ -41,17 +41,15 @@ if TYPE_CHECKING:
 
 _SERVICE: Final = envelope_pb2.DESCRIPTOR.services_by_name["EnvelopeService"]
 _STATUS: Final = daemon_pb2.DESCRIPTOR.services_by_name["DaemonService"]
-_LOOK_SECONDS: Final = 1.0
-_LAST_WORDS_SECONDS: Final = 1.0
-"""For watchers to be told of the end, whatever the grace; most take a few milliseconds."""
+_CHECK_INTERVAL: Final = 1.0
+_WATCH_SHUTDOWN_TIMEOUT: Final = 1.0
+"""Seconds to notify watchers of the shutdown, whatever the grace. Most need a few milliseconds."""
 
 _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Answers on its listeners from `start` to `stop`. Each has a gRPC server of its own, and they
-    share the service.
-    """
+    """Serves its listeners from `start` to `stop`."""
 
     def __init__(  # noqa: PLR0913
         self,
@@ -61,18 +59,19 @@ class Server:
         *,
         health: Health,
         limits: Limits,
-        lasting: ConnectionLimits,
+        connection_limits: ConnectionLimits,
         metrics: Metrics,
         tracing: Tracing | None,
+        end_watches: Callable[[], None],
     ) -> None:
-        self._service = service
         self._status = status
         self._certificates = certificates
         self._limits = limits
-        self._lasting = lasting
-        self._calls, self._streams = InFlightCalls(), InFlightCalls()
+        self._connection_limits = connection_limits
+        self._calls, self._watches = InFlightCalls(), InFlightCalls()
         self._metrics = metrics
         self._tracing = tracing
+        self._end_watches = end_watches
         self._servicer = EnvelopeServicer(service)
         self._health = HealthService(health, status, limits)
         self._max_connections = 0
@@ -80,10 +79,10 @@ class Server:
         self._background_tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listeners: Sequence[Listener]) -> None:
-        """To be called while they are acquire. Raises `ListenError`."""
+        """Expects listeners that are acquired. Raises `ListenError`."""
         self._max_connections = connections_per_listener(len(listeners))
         for listener in listeners:
-            self._servers[listener] = self._bound(listener)
+            self._servers[listener] = self._bind(listener)
         await self._health.start()
         for server in self._servers.values():
             await server.start()
@@ -92,30 +91,32 @@ class Server:
         ]
 
     async def stop(self, grace: float) -> None:
-        """Says NOT_SERVING, takes no more calls, gives those in flight `grace` seconds and cancels
-        what is left: late calls, and health and reflection streams, which have no end of their own.
+        """Reports NOT_SERVING, refuses new calls, waits `grace` seconds for those in flight, and
+        cancels the rest: late calls, and the streams of health and reflection, which don't end by
+        themselves.
         """
         await self._health.drain()
         self._calls.stop_accepting()
-        self._streams.stop_accepting()
-        self._service.end_watches()
+        self._watches.stop_accepting()
+        self._end_watches()
         for task in self._background_tasks:
             task.cancel()
         await asyncio.gather(*self._background_tasks, return_exceptions=True)
-        finished = asyncio.ensure_future(self._finished(grace))
-        await asyncio.gather(*(stop(server, finished) for server in self._servers.values()))
+        idle = asyncio.ensure_future(self._wait_idle(grace))
+        await asyncio.gather(*(stop(server, idle) for server in self._servers.values()))
 
     @property
     def running(self) -> int:
-        """Calls and watches."""
-        return self._calls.running + self._streams.running
+        """The number of calls and watches."""
+        return self._calls.running + self._watches.running
 
-    async def _finished(self, grace: float) -> None:
-        streams = self._streams.finished(_LAST_WORDS_SECONDS)
-        await asyncio.gather(self._calls.finished(grace), streams)
+    async def _wait_idle(self, grace: float) -> None:
+        watches = self._watches.wait_idle(_WATCH_SHUTDOWN_TIMEOUT)
+        await asyncio.gather(self._calls.wait_idle(grace), watches)
 
-    def _bound(self, listener: Listener) -> grpc.aio.Server:
-        server = make_server(listener, self._lasting, max_connections=self._max_connections)
+    def _bind(self, listener: Listener) -> grpc.aio.Server:
+        limits = self._connection_limits
+        server = make_server(listener, limits, max_connections=self._max_connections)
         self._add_services(server, listener)
         listener.bind(self._add_port(server, listener))
         return server
@@ -127,35 +128,34 @@ class Server:
         return server.add_insecure_port
 
     async def _supervise(self, listener: Listener) -> None:
-        """Replaces a server that ended by itself. grpcio's own accept loop does so at any call
+        """Replaces a server that ended by itself, as grpcio's own accept loop does at any call
         whose path isn't UTF-8.
         """
-        while not self._calls.refused:
+        while not self._calls.is_stopping:
             try:
-                # Tells of its end in time only when it is asked again and again: calls that are
-                # still open hold up the end itself.
-                await self._servers[listener].wait_for_termination(_LOOK_SECONDS)
-            except Exception as error:  # noqa: BLE001  (whatever it was)
-                _log.error("%s: starting anew, as gRPC gave up: %s", listener, error)
+                # Polls with a timeout: without one, open calls delay the result.
+                await self._servers[listener].wait_for_termination(_CHECK_INTERVAL)
+            except Exception as error:  # noqa: BLE001  (any failure needs a new server)
+                _log.error("%s: gRPC's server ended, restarting it: %s", listener, error)
                 await self._replace(listener)
 
     async def _replace(self, listener: Listener) -> None:
         await self._servers[listener].stop(None)
         while True:
             try:
-                self._servers[listener] = self._bound(listener)
+                self._servers[listener] = self._bind(listener)
                 break
             except ListenError as error:
                 _log.error("%s", error)
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_CHECK_INTERVAL)
         await self._servers[listener].start()
 
     def _add_services(self, server: grpc.aio.Server, listener: Listener) -> None:
-        callers = Authenticator(listener)
-        # First, as grpcio asks the handlers in turn, at each call.
-        self._add(server, _SERVICE, self._servicer, callers)
-        self._add(server, _STATUS, DaemonServicer(self._status, listener.engine), callers)
-        self._health.add_to(server, callers)
+        authenticator = Authenticator(listener)
+        # First, because grpcio tries the handlers in this order at each call.
+        self._add(server, _SERVICE, self._servicer, authenticator)
+        self._add(server, _STATUS, DaemonServicer(self._status, listener.engine), authenticator)
+        self._health.add_to(server, authenticator)
         add_reflection(server, _SERVICE.full_name, _STATUS.full_name, HEALTH)
 
     def _add(
@@ -163,31 +163,34 @@ class Server:
         server: grpc.aio.Server,
         service: ServiceDescriptor,
         servicer: object,
-        callers: Authenticator,
+        authenticator: Authenticator,
     ) -> None:
         methods = {
-            it.name: self._method(it, getattr(servicer, it.name), callers) for it in service.methods
+            method.name: self._handler(method, getattr(servicer, method.name), authenticator)
+            for method in service.methods
         }
         handler = grpc.method_handlers_generic_handler(service.full_name, methods)
         server.add_generic_rpc_handlers((handler,))
         server.add_registered_method_handlers(service.full_name, methods)
 
-    def _method(
-        self, described: MethodDescriptor, method: Method, callers: Authenticator
+    def _handler(
+        self, descriptor: MethodDescriptor, method: Method, authenticator: Authenticator
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        streams = described.server_streaming
-        handler = (
-            grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        is_watch = descriptor.server_streaming
+        make_handler = (
+            grpc.unary_stream_rpc_method_handler
+            if is_watch
+            else grpc.unary_unary_rpc_method_handler
         )
-        return handler(
-            answering(
+        return make_handler(
+            wrap(
                 method,
-                calls=self._streams if streams else self._calls,
-                callers=callers,
+                in_flight=self._watches if is_watch else self._calls,
+                authenticator=authenticator,
                 limits=self._limits,
-                is_watch=streams,
-                observed=CallInstrumentation(described, self._metrics, self._tracing).call,
+                is_watch=is_watch,
+                instrument=CallInstrumentation(descriptor, self._metrics, self._tracing).instrument,
             ),
-            request_deserializer=parser(GetMessageClass(described.input_type)),
-            response_serializer=GetMessageClass(described.output_type).SerializeToString,
+            request_deserializer=parser(GetMessageClass(descriptor.input_type)),
+            response_serializer=GetMessageClass(descriptor.output_type).SerializeToString,
         )

@@ -1,17 +1,17 @@
-"""The gRPC face of the daemon's status."""
+"""Serves DaemonService."""
 
 from datetime import UTC, datetime
 
 from kekd_common.version import __version__
 from kekd_proto.v1 import daemon_pb2 as pb
-from kekd_server.access.principal import Caller
+from kekd_server.access.request_context import RequestContext
 from kekd_server.daemon_status import DaemonStatus
 from kekd_server.listeners.engine import EngineName
 from kekd_server.rpc.errors import Context
 
 
 class DaemonServicer:
-    """Of one listener, as each may have an engine of its own."""
+    """Serves one listener: each may have its own engine."""
 
     def __init__(self, status: DaemonStatus, engine: EngineName) -> None:
         self._status = status
@@ -19,12 +19,12 @@ class DaemonServicer:
         self._version = __version__
 
     async def GetStatus(
-        self, _request: pb.GetStatusRequest, _context: Context, caller: Caller
+        self, _message: pb.GetStatusRequest, _context: Context, request: RequestContext
     ) -> pb.GetStatusResponse:
         status = self._status
-        stores = status.stores(caller)
+        stores = status.stores(request.principal)
         policy_error, audit_error = status.policy_error(), status.audit_error()
-        if not stores:  # what is wrong with a policy may say what is in it
+        if not stores:  # an error in the policy may quote the policy
             policy_error, audit_error = _withheld(policy_error), _withheld(audit_error)
         return pb.GetStatusResponse(
             version=self._version,
@@ -34,18 +34,22 @@ class DaemonServicer:
             workers=status.workers,
             stores=[
                 pb.StoreStatus(
-                    name=it.name,
-                    is_default=it.is_default,
-                    healthy=it.healthy,
-                    error_message=it.error_message,
+                    name=store.name,
+                    is_default=store.is_default,
+                    healthy=store.healthy,
+                    error_message=store.error_message,
                 )
-                for it in stores
+                for store in stores
             ],
             certificates=[
-                pb.CertificateStatus(file=it.file, expires_at=it.expires_at, error=it.error)
-                for it in status.certificates()
+                pb.CertificateStatus(
+                    file=certificate.file,
+                    expires_at=certificate.expires_at,
+                    error=certificate.error,
+                )
+                for certificate in status.certificates()
             ],
-            warnings=status.warnings if caller.is_local else [],
+            warnings=status.warnings if request.principal.is_local else [],
             policy_error=policy_error,
             audit_error=audit_error,
         )

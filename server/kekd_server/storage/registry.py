@@ -1,15 +1,10 @@
 """The configured stores. A request selects one of them."""
 
 from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
-from typing import Final
 
 from kekd_server.model.errors import StoreNotConfiguredError
 from kekd_server.storage.location import Location
 from kekd_server.storage.store import Store
-
-selected: Final[ContextVar[str]] = ContextVar("selected", default="")
-"""The name of the store that the call at hand is about, once it selected one."""
 
 
 class Stores:
@@ -27,9 +22,7 @@ class Stores:
 
     def select(self, asked: Location | None) -> Store:
         """Raises `StoreNotConfiguredError` if no store matches."""
-        store = self._stores[0] if asked is None else self._find(asked)
-        selected.set(store.name)
-        return store
+        return self._stores[0] if asked is None else self._find(asked)
 
     def end_watches(self) -> None:
         for store in self._stores:

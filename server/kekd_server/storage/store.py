@@ -1,17 +1,17 @@
 """A store: a driver at a location, with envelopes in place of records and awaitable methods."""
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from functools import partial
 from math import ceil
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
-from kekd_server.model.deadline import in_time
+from kekd_server.model.deadline import Deadline, with_deadline
 from kekd_server.model.errors import (
     CorruptEnvelopeError,
     KekdError,
@@ -110,16 +110,18 @@ class Store:
         """Calls a function that may block with the store's location."""
         return await self._run_in_check_thread(lambda: inspect(self.location))
 
-    async def get(self, name: IndexName, *, owner: str = "") -> StoredEnvelope:
+    async def get(
+        self, name: IndexName, *, owner: str = "", deadline: Deadline = None
+    ) -> StoredEnvelope:
         """Uses a thread only if the read may block: the switch takes as long as all the rest."""
         with self._error_context:
             stored = self._driver.get_cached(name)
             if stored is None:
-                stored = await self._read(lambda: self._driver.get(name), owner)
+                stored = await self._read(lambda: self._driver.get(name), owner, deadline)
             return self._decode(name, stored)
 
     async def get_many(
-        self, names: Sequence[IndexName], *, owner: str = ""
+        self, names: Sequence[IndexName], *, owner: str = "", deadline: Deadline = None
     ) -> list[StoredEnvelope | KekdError]:
         """Returns for each name what `get` returns or raises."""
         read = read_many(
@@ -129,7 +131,7 @@ class Store:
             reads_per_task=min(self._gets_per_task, MAX_READS_PER_TASK),
             concurrency=min(ceil(len(names) / self._gets_per_task), self._threads.share),
         )
-        return await in_time(read, self.name)
+        return await with_deadline(read, deadline, self.name)
 
     async def create(
         self,
@@ -228,7 +230,7 @@ class Store:
         )
         return written.previous_etag if written else None
 
-    async def list(
+    async def list(  # noqa: PLR0913
         self,
         names: NameRange,
         after: IndexName | None,
@@ -236,11 +238,12 @@ class Store:
         *,
         listing: str,
         owner: str = "",
+        deadline: Deadline = None,
     ) -> list[IndexName]:
         """See `Driver.list`."""
         with self._error_context:
             return await self._read(
-                lambda: self._driver.list(names, after, limit, listing=listing), owner
+                lambda: self._driver.list(names, after, limit, listing=listing), owner, deadline
             )
 
     @asynccontextmanager
@@ -362,12 +365,12 @@ class Store:
         if self._changes.has_watchers:
             loop.call_soon_threadsafe(self._changes.publish, change)
 
-    async def _read(self, call: Callable[[], T], owner: str) -> T:
-        return await in_time(self._run_with_context(call, owner), self.name)
+    async def _read(self, call: Callable[[], T], owner: str, deadline: Deadline) -> T:
+        return await with_deadline(self._run_with_context(call, owner), deadline, self.name)
 
     async def _run_with_context(self, call: Callable[[], T], owner: str) -> T:
-        """Runs a call in the current context, which holds the parent span of its trace."""
-        return await self._run_in_executor(partial(contextvars.copy_context().run, call), owner)
+        """Runs a call in the current context, where OpenTelemetry keeps the parent span."""
+        return await self._run_in_executor(partial(copy_context().run, call), owner)
 
     async def _run_in_executor(self, call: Callable[[], T], owner: str) -> T:
         """Runs a call without a context, so that a batch doesn't make a span for each entry."""

@@ -292,10 +292,10 @@ def test_a_caller_is_told_of_the_stores_in_which_he_may_do_something(
     [
         ("policy: [", "can't be read as YAML"),
         ("policy: [{name: x, identities: y, methods: raed}]", "policy.0.methods.0"),
-        ("polcy: []", "its policy is gone"),
+        ("polcy: []", "the policy is missing"),
         ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "can't be read as YAML"),
         ("policy:", "it has no rules"),
-        ("", "its policy is gone"),
+        ("", "the policy is missing"),
     ],
 )
 def test_a_policy_with_a_typo_is_told_and_the_old_one_stays(

@@ -9,10 +9,10 @@ from unittest.mock import patch
 import pytest
 
 from kekd_server.access import denial_throttle
-from kekd_server.access.authorizer import Authorizer
-from kekd_server.access.decision import Deed
+from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.auditor import Auditor
+from kekd_server.access.decision import AccessDecision
 from kekd_server.access.denial_throttle import BURST, LINE_INTERVAL, MAX_IDENTITIES, DenialThrottle
-from kekd_server.access.principal import Caller
 from kekd_server.model.errors import (
     AccessDeniedError,
     CallAbandonedError,
@@ -20,9 +20,8 @@ from kekd_server.model.errors import (
     StoreNotConfiguredError,
     reason_of,
 )
-from kekd_server.observability.metrics import Metrics
+from tests.fixtures.access import MemoryAuditLog, request_of
 from tests.patience import PATIENCE
-from tests.unit.test_guard import Memory
 from tests.unit.test_limits import Clock
 
 
@@ -34,8 +33,12 @@ class Posted:
         self.entries += map(json.loads, lines)
 
 
-def denied(identity: str = "a", index: str = "i") -> Deed:
-    return Deed(Caller(identity, is_local=False, peer=""), "read", "memory", index, None)
+def decision(identity: str = "a", index: str = "i", store: str = "memory") -> AccessDecision:
+    return AccessDecision(request_of(identity), "read", store, index, None)
+
+
+def denied(identity: str = "a", index: str = "i") -> AuditRecord:
+    return AuditRecord(decision(identity, index))
 
 
 @pytest.fixture
@@ -85,13 +88,13 @@ async def test_identities_are_bounded_and_none_of_their_denials_is_lost(clock: C
 
 
 async def test_line_says_why(clock: Clock) -> None:
-    audit = Memory()
-    guard = Authorizer([], Metrics(), audit)
-    caller = Caller("a", is_local=False, peer="")
-    guard.deny(caller, "read", "disk:/x", "i", StoreNotConfiguredError("no such store"))
-    guard.deny(caller, "read", "memory", "i")
-    told = [(it["code"], it["reason"]) for it in audit.entries]
-    assert told == [
+    log = MemoryAuditLog()
+    auditor = Auditor(log)
+    error = StoreNotConfiguredError("no such store")
+    auditor.record_denied(decision(store="disk:/x"), error)
+    auditor.record_denied(decision(), AccessDeniedError("a", "read", "i"))
+    recorded = [(entry["code"], entry["reason"]) for entry in log.entries]
+    assert recorded == [
         ("PERMISSION_DENIED", "STORE_NOT_CONFIGURED"),
         ("PERMISSION_DENIED", "ACCESS_DENIED"),
     ]

@@ -1,0 +1,105 @@
+"""Decides calls by the current policy."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from kekd_common.policy import IndexRange, Method, Rule, first_match
+from kekd_server.access.caller_rules import CallerRules
+from kekd_server.access.decision import AccessDecision
+from kekd_server.access.principal import Principal
+from kekd_server.access.request_context import RequestContext
+from kekd_server.observability.metrics import Metrics
+
+
+class AccessPolicy:
+    """Can be replaced at any time; the next decision uses the new rules.
+
+    Without a policy, callers on local listeners may do everything, and others nothing.
+    """
+
+    def __init__(self, policy: Sequence[Rule] | None, metrics: Metrics) -> None:
+        self.replace(policy)
+        self._decisions: Counter[tuple[str, str]] = Counter()
+        metrics.decisions.bind(self._decisions)
+
+    def replace(self, policy: Sequence[Rule] | None) -> None:
+        self._rules = CallerRules(policy)
+
+    def decide(
+        self, request: RequestContext, method: Method, store: str, index: str
+    ) -> AccessDecision:
+        rule = first_match(self._rules.rules_for(request.principal, method, store), index)
+        return self._decision(request, method, store, index, rule)
+
+    def decide_many(
+        self, request: RequestContext, method: Method, store: str, indexes: Iterable[str]
+    ) -> list[AccessDecision]:
+        rules = self._rules.rules_for(request.principal, method, store)
+        return [
+            self._decision(request, method, store, index, first_match(rules, index))
+            for index in indexes
+        ]
+
+    def decide_prefix(
+        self, request: RequestContext, method: Method, store: str, prefix: str
+    ) -> AccessDecision:
+        """Decides a list or watch. It is denied if the caller has no rule for the method at all."""
+        rule = first_match(self._rules.rules_for(request.principal, method, store), None)
+        return self._decision(request, method, store, f"{prefix}*", rule)
+
+    def reauthorize(self, decision: AccessDecision) -> AccessDecision:
+        """Decides again about a list or watch that was allowed. Raises `UnauthenticatedError` if
+        the caller's identity has expired.
+        """
+        request, method, store = decision.request, decision.method, decision.store
+        request.principal.check()
+        if self._rules.rules_for(request.principal, method, store):
+            return decision
+        return self.deny(request, method, store, decision.index)
+
+    def deny(
+        self, request: RequestContext, method: Method, store: str, index: str
+    ) -> AccessDecision:
+        """Denies a call for another reason than its index."""
+        return self._decision(request, method, store, index, None)
+
+    def allows_any(
+        self, principal: Principal, method: Method, store: str, indexes: Iterable[str]
+    ) -> bool:
+        """Predicts whether one of these calls will be allowed. Doesn't count as a decision."""
+        rules = self._rules.rules_for(principal, method, store)
+        return bool(rules) and any(first_match(rules, index) for index in indexes)
+
+    def visibility_filter(
+        self, principal: Principal, method: Method, store: str
+    ) -> Callable[[str], bool]:
+        """Returns a predicate: may the caller see this index in a list or watch?"""
+        rules = self._rules.rules_for(principal, method, store)
+        to_read = self._rules.rules_for(principal, "read", store)
+        return lambda index: bool(first_match(rules, index) and first_match(to_read, index))
+
+    def visible_ranges(
+        self, principal: Principal, method: Method, store: str
+    ) -> Sequence[IndexRange]:
+        """Returns the index ranges outside which the caller can see nothing."""
+        return self._rules.visible_ranges(principal, method, store)
+
+    def can_access_store(self, principal: Principal, store: str) -> bool:
+        """Returns whether some rule allows the principal anything in a configured store."""
+        return self._rules.can_access_store(principal, store)
+
+    def can_access_unconfigured(self, principal: Principal, store: str) -> bool:
+        """Returns the same for a store that a request names and that isn't configured."""
+        return self._rules.can_access_unconfigured(principal, store)
+
+    def _decision(
+        self,
+        request: RequestContext,
+        method: Method,
+        store: str,
+        index: str,
+        rule: Rule | None,
+    ) -> AccessDecision:
+        decision = AccessDecision(request, method, store, index, rule.name if rule else None)
+        self._decisions[method, decision.outcome] += 1
+        return decision

@@ -1,0 +1,123 @@
+"""One operation on one index, as the audit log records it."""
+
+import json
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from json.encoder import encode_basestring_ascii
+from typing import Final, Literal
+
+from kekd_server.access.decision import AccessDecision
+from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
+from kekd_server.model.errors import reason_of, status_of
+
+Event = Literal["begin", "end", "denials"]
+
+MAX_FIELD_CHARACTERS: Final = 512
+_DIGEST_DIGITS: Final = 16
+_MAX_SHARED_FIELDS_BYTES: Final = 8 * 2**20
+_NULL: Final = "null"
+_shared_fields_cache: Final = BoundedCache[tuple[str, str, str, str, str | None], str](
+    max_bytes=_MAX_SHARED_FIELDS_BYTES
+)
+
+
+class AuditRecord:
+    __slots__ = (
+        *("decision", "etag_before", "etag_after", "denials"),
+        *("_began", "_code", "_reason"),
+    )
+
+    def __init__(self, decision: AccessDecision) -> None:
+        self.decision = decision
+        self.etag_before: str | None = None
+        self.etag_after: str | None = None
+        self.denials = 1
+        """How many denials the line covers."""
+        self._began = time.monotonic()
+        self._code = "OK"
+        self._reason: str | None = None
+
+    def set_outcome(self, error: BaseException) -> None:
+        self._code = status_of(error)
+        self._reason = reason_of(error)
+
+    def line(self, event: Event, now: str, clock: float) -> str:
+        """Returns a JSON object and a newline. Assembled by hand: the json module takes as long as
+        a whole get.
+        """
+        decision = self.decision
+        code, reason, duration = _NULL, _NULL, _NULL
+        if event != "begin":
+            code = f'"{self._code}"'
+            reason = f'"{self._reason}"' if self._reason else _NULL
+            duration = f"{(clock - self._began) * 1e3:.3f}"
+        return (
+            f'{{"time": "{now}", "event": "{event}",'
+            f' "request_id": "{decision.request.request_id}", {_shared_fields(decision)},'
+            f' "index": {_text(decision.index)}, "etag_before": {_text(self.etag_before)},'
+            f' "etag_after": {_text(self.etag_after)}, "code": {code}, "reason": {reason},'
+            f' "duration_ms": {duration}{self._count(event)}}}\n'
+        )
+
+    def _count(self, event: Event) -> str:
+        return f', "count": {self.denials}' if self.denials > 1 or event == "denials" else ""
+
+
+def lines(records: Iterable[AuditRecord], event: Event) -> list[str]:
+    """Returns the lines for an event that happens now."""
+    now, clock = _now(), time.monotonic()
+    return [record.line(event, now, clock) for record in records]
+
+
+def _shared_fields(decision: AccessDecision) -> str:
+    """Returns the fields that many lines share, as the inside of a JSON object. Cached for allowed
+    calls only, because a denied call may name any store.
+    """
+    identity, peer = decision.request.principal.identity, decision.request.peer
+    key = (identity, peer, decision.method, decision.store, decision.rule)
+    fields = _shared_fields_cache.get(key)
+    if fields is None:
+        fields = _format_shared_fields(decision)
+        if not decision.is_denied:
+            _shared_fields_cache.put(key, fields, size=entry_bytes(identity, peer, fields))
+    return fields
+
+
+def _format_shared_fields(decision: AccessDecision) -> str:
+    fields = {
+        "identity": shortened(decision.request.principal.identity),
+        "peer": shortened(decision.request.peer),
+        "method": decision.method,
+        "store": shortened(decision.store),
+        "decision": decision.outcome,
+        "rule": None if decision.rule is None else shortened(decision.rule),
+    }
+    return json.dumps(fields)[1:-1]
+
+
+def _text(text: str | None) -> str:
+    return _NULL if text is None else encode_basestring_ascii(shortened(text))
+
+
+def shortened(text: str) -> str:
+    """Returns at most `MAX_FIELD_CHARACTERS`. For a longer text, returns its beginning, its length,
+    and a digest that distinguishes it from others with the same beginning.
+    """
+    if len(text) <= MAX_FIELD_CHARACTERS:
+        return text
+    digest = sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
+    cut = f"...[{len(text)} characters, sha256 {digest}]"
+    return text[: MAX_FIELD_CHARACTERS - len(cut)] + cut
+
+
+def _now() -> str:
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

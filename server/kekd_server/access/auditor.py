@@ -1,0 +1,133 @@
+"""Decides when the audit records of an operation are written, and what happens if they can't be."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Literal, TypeVar
+
+from kekd_server.access.audit_log import AuditLog
+from kekd_server.access.audit_record import AuditRecord, lines
+from kekd_server.access.decision import AccessDecision
+from kekd_server.access.denial_throttle import DenialThrottle
+from kekd_server.model.errors import KekdError
+
+T = TypeVar("T")
+OnFailure = Literal["deny", "allow"]
+Records = Sequence[AuditRecord]
+
+
+class Auditor:
+    """Writes are audited before they run and when they finish. Reads are audited before the
+    response is sent.
+
+    If the audit log can't be written, writes fail and reads succeed. `on_failure` overrides both.
+    Failing to audit the end of a completed write doesn't undo it.
+    """
+
+    def __init__(self, log: AuditLog | None = None, on_failure: OnFailure | None = None) -> None:
+        self._log = log
+        self._throttle = DenialThrottle(log.post) if log else None
+        self._require_for_writes = on_failure != "allow"
+        self._require_for_reads = on_failure == "deny"
+
+    def read(self, records: Records) -> AbstractAsyncContextManager[None]:
+        """Runs a read, then records how it ended. Raises `AuditUnavailableError`."""
+        return _Ending(self, records, require_audit=self._require_for_reads)
+
+    @asynccontextmanager
+    async def watch(self, record: AuditRecord) -> AsyncIterator[None]:
+        """Records the beginning and the end of a watch. Raises `AuditUnavailableError`."""
+        await self._begin([record], require_audit=self._require_for_reads)
+        async with _Ending(self, [record], require_audit=False):
+            yield
+
+    async def begin_write(self, records: Records) -> None:
+        """Records that a write is about to run. Raises `AuditUnavailableError`."""
+        await self._begin(records, require_audit=self._require_for_writes)
+
+    async def finish_write(self, records: Records, work: Callable[[], Awaitable[T]]) -> T:
+        """Runs a write, then records how it ended."""
+        async with _Ending(self, records, require_audit=False):
+            return await work()
+
+    def record_denied(self, decision: AccessDecision, error: KekdError) -> None:
+        """Records a call that was denied, with the error that says why."""
+        self.record_failed([AuditRecord(decision)], error)
+
+    def flush(self) -> None:
+        """Writes the pending summaries of denials."""
+        if self._throttle:
+            self._throttle.flush()
+
+    def record_failed(self, records: Records, error: BaseException) -> None:
+        """Records that an operation failed."""
+        if self._log is None:
+            return
+        for record in records:
+            record.set_outcome(error)
+        self._log.post(self._end_lines(records))
+
+    async def record_finished(self, records: Records, *, require_audit: bool) -> None:
+        """With `require_audit`, returns when the log is written, and raises `AuditUnavailableError`
+        if it can't be. Otherwise the log may be written some milliseconds later.
+        """
+        if self._log is None:
+            return
+        ended = self._end_lines(records)
+        if require_audit and ended:
+            await self._log.write(ended)
+        else:
+            self._log.post(ended)
+
+    async def _begin(self, records: Records, *, require_audit: bool) -> None:
+        if self._log is None:
+            return
+        allowed = lines((record for record in records if not record.decision.is_denied), "begin")
+        if not allowed or not require_audit:
+            self._log.post(allowed)
+            return
+        try:
+            await self._log.write(allowed)
+        except BaseException as error:
+            self.record_failed(records, error)
+            raise
+
+    def _end_lines(self, records: Records) -> list[str]:
+        """Returns one line for a batch that is denied as a whole, and none for denials beyond a
+        rate.
+        """
+        if len(records) > 1 and all(record.decision.is_denied for record in records):
+            records[0].denials = len(records)
+            records = records[:1]
+        throttle = self._throttle
+        return lines(
+            (
+                record
+                for record in records
+                if not record.decision.is_denied or (throttle and throttle.admit(record))
+            ),
+            "end",
+        )
+
+
+class _Ending:
+    """Records how the operation in its body ended."""
+
+    # A class, because a generator takes longer.
+    __slots__ = ("_auditor", "_records", "_require_audit")
+
+    def __init__(self, auditor: Auditor, records: Records, *, require_audit: bool) -> None:
+        self._auditor = auditor
+        self._records = records
+        self._require_audit = require_audit
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._auditor.record_finished(self._records, require_audit=self._require_audit)
+        else:
+            self._auditor.record_failed(self._records, error)

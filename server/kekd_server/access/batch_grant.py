@@ -1,0 +1,102 @@
+"""Permission to call one method on some indexes of a batch."""
+
+from collections.abc import Sequence
+from typing import ClassVar, TypeVar
+
+from kekd_common.policy import Method
+from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.auditor import Auditor
+from kekd_server.access.decision import AccessDecision
+from kekd_server.access.detached_write import run_detached
+from kekd_server.access.request_context import RequestContext
+from kekd_server.model.errors import KekdError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.push import Push
+from kekd_server.storage.store import Store, StoredEnvelope
+
+T = TypeVar("T")
+Result = TypeVar("Result", StoredEnvelope, WriteResult)
+
+
+class BatchGrant:
+    """Acts on the allowed entries, and answers the others with their `AccessDeniedError`."""
+
+    method: ClassVar[Method]
+
+    def __init__(
+        self,
+        request: RequestContext,
+        decisions: Sequence[AccessDecision],
+        store: Store,
+        names: Sequence[IndexName],
+        auditor: Auditor,
+    ) -> None:
+        self._request = request
+        self._store = store
+        self._names = names
+        self._auditor = auditor
+        self._records = [AuditRecord(decision) for decision in decisions]
+
+    @property
+    def store(self) -> str:
+        """Its name."""
+        return self._store.name
+
+    def _allowed(self, entries: Sequence[T]) -> list[T]:
+        """Returns the entries of the allowed indexes."""
+        pairs = zip(entries, self._records, strict=True)
+        return [entry for entry, record in pairs if not record.decision.is_denied]
+
+    def _merge_results(self, results: Sequence[Result | KekdError]) -> list[Result | KekdError]:
+        """Returns the results of the allowed entries and the denials of the others, in the order of
+        the batch.
+        """
+        remaining = iter(results)
+        merged = [record.decision.denial or next(remaining) for record in self._records]
+        for record, result in zip(self._records, merged, strict=True):
+            if isinstance(result, KekdError):
+                record.set_outcome(result)
+            else:
+                record.etag_after = result.etag
+        return merged
+
+
+class BatchReadGrant(BatchGrant):
+    method = "read"
+
+    async def get_many(self) -> list[StoredEnvelope | KekdError]:
+        request = self._request
+        async with self._auditor.read(self._records):
+            found = await self._store.get_many(
+                self._allowed(self._names),
+                owner=request.principal.identity,
+                deadline=request.deadline,
+            )
+            return self._merge_results(found)
+
+
+class BatchPushGrant(BatchGrant):
+    method = "push"
+
+    async def push_many(self, pushes: Sequence[Push]) -> list[WriteResult | KekdError]:
+        """Expects one push for each name of the batch."""
+
+        async def push_many() -> list[WriteResult | KekdError]:
+            named = zip(self._names, pushes, strict=True)
+            written = await self._store.put_many(
+                self._allowed([push._replace(name=name) for name, push in named]),
+                owner=self._request.principal.identity,
+                is_abandoned=lambda: self._request.is_abandoned,
+            )
+            self._record_previous_etags(written)
+            return self._merge_results(written)
+
+        await self._auditor.begin_write(self._records)
+        finish = self._auditor.finish_write(self._records, push_many)
+        return await run_detached(self._request, self._store.name, finish)
+
+    def _record_previous_etags(self, written: Sequence[WriteResult | KekdError]) -> None:
+        for record, result in zip(self._allowed(self._records), written, strict=True):
+            if isinstance(result, WriteResult):
+                record.etag_before = result.previous_etag

@@ -1,0 +1,126 @@
+"""Permission to call one method on one index of a store."""
+
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, TypeVar
+
+from kekd_common.policy import Method
+from kekd_schema import Envelope
+from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.auditor import Auditor
+from kekd_server.access.decision import AccessDecision
+from kekd_server.access.detached_write import run_detached
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.store import Store, StoredEnvelope
+from kekd_server.storage.write_attempt import WriteAttempt
+
+T = TypeVar("T")
+
+
+class Grant:
+    """The only way to a store: the authorizer hands out stores inside grants alone. A grant acts on
+    the index that it was made for, and audits what it does.
+    """
+
+    method: ClassVar[Method]
+
+    __slots__ = ("_auditor", "_name", "_record", "_request", "_store")
+
+    def __init__(
+        self, decision: AccessDecision, store: Store, name: IndexName, auditor: Auditor
+    ) -> None:
+        """Raises `AccessDeniedError` if the decision denies the call."""
+        decision.require_allowed()
+        self._request = decision.request
+        self._store = store
+        self._name = name
+        self._auditor = auditor
+        self._record = AuditRecord(decision)
+
+    async def _write(self, write: Callable[[], Awaitable[T]]) -> T:
+        records = [self._record]
+        await self._auditor.begin_write(records)
+        finish = self._auditor.finish_write(records, write)
+        return await run_detached(self._request, self._store.name, finish)
+
+
+class ReadGrant(Grant):
+    method = "read"
+    __slots__ = ()
+
+    async def get(self) -> StoredEnvelope:
+        request = self._request
+        async with self._auditor.read((self._record,)):
+            stored = await self._store.get(
+                self._name, owner=request.principal.identity, deadline=request.deadline
+            )
+            self._record.etag_after = stored.etag
+            return stored
+
+
+class CreateGrant(Grant):
+    method = "create"
+    __slots__ = ()
+
+    async def create(self, envelope: Envelope, *, attempt: WriteAttempt | None) -> str:
+        """Inserts an envelope; returns its etag."""
+
+        async def create() -> str:
+            owner = self._request.principal.identity
+            etag = await self._store.create(self._name, envelope, owner=owner, attempt=attempt)
+            self._record.etag_after = etag
+            return etag
+
+        return await self._write(create)
+
+
+class PushGrant(Grant):
+    method = "push"
+    __slots__ = ()
+
+    async def push(
+        self, envelope: Envelope, *, if_etag: str | None, attempt: WriteAttempt | None
+    ) -> str:
+        """Inserts or replaces an envelope; returns its etag."""
+
+        async def push() -> str:
+            owner = self._request.principal.identity
+            written = await self._store.put(
+                self._name, envelope, if_etag=if_etag, owner=owner, attempt=attempt
+            )
+            self._record.etag_after, self._record.etag_before = written
+            return written.etag
+
+        return await self._write(push)
+
+
+class _AnyDeleteGrant(Grant):
+    __slots__ = ()
+
+    async def _delete(self, if_etag: str | None, attempt: WriteAttempt | None) -> bool:
+        async def delete() -> bool:
+            owner = self._request.principal.identity
+            etag = await self._store.delete(
+                self._name, if_etag=if_etag, owner=owner, attempt=attempt
+            )
+            self._record.etag_before = etag
+            return etag is not None
+
+        return await self._write(delete)
+
+
+class DeleteGrant(_AnyDeleteGrant):
+    method = "delete"
+    __slots__ = ()
+
+    async def delete(self, *, attempt: WriteAttempt | None) -> bool:
+        """Removes the envelope; returns whether there was one."""
+        return await self._delete(None, attempt)
+
+
+class ConditionalDeleteGrant(_AnyDeleteGrant):
+    method = "delete-if-match"
+    __slots__ = ()
+
+    async def delete(self, *, if_etag: str, attempt: WriteAttempt | None) -> bool:
+        """Removes the envelope with this etag; returns whether there was one."""
+        return await self._delete(if_etag, attempt)

@@ -1,0 +1,18 @@
+"""Each use case is authorised and audited, and a denied one never reaches a store."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.unit.authorization import CASES, CHECKS, SCENARIOS, Check
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_call(check: Check, case: str) -> None:
+    await check(CASES[case])
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+async def test_scenario(scenario: Callable[[], Awaitable[None]]) -> None:
+    await scenario()

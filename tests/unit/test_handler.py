@@ -1,0 +1,66 @@
+"""The handler around each method."""
+
+import asyncio
+import gc
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kekd_server.access.principal import Principal
+from kekd_server.access.rate_limits import Limits
+from kekd_server.access.request_context import RequestContext
+from kekd_server.model.deadline import Deadline
+from kekd_server.observability.metrics import Metrics
+from kekd_server.rpc.handler import wrap
+from kekd_server.rpc.in_flight import InFlightCalls
+
+
+class Call:
+    """A server's context of a call, which knows its task."""
+
+    task: "asyncio.Future[Any]"
+
+    def time_remaining(self) -> float:
+        return 7.0
+
+    def peer(self) -> str:
+        return "unix:"
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_call_knows_its_deadline_and_is_freed_when_it_ends() -> None:
+    async def method(_message: object, _context: object, request: RequestContext) -> Deadline:
+        return request.deadline
+
+    def instrument(_: object) -> AbstractContextManager[Any]:
+        return nullcontext(SimpleNamespace())
+
+    limits = Limits(calls=1, rate=None, burst=1, metrics=Metrics())
+    principal = Principal("a", is_local=True)
+    authenticator: Any = SimpleNamespace(authenticate=lambda _: principal)
+    handler = wrap(
+        method,
+        in_flight=InFlightCalls(),
+        authenticator=authenticator,
+        limits=limits,
+        instrument=instrument,
+    )
+    call: Any = Call()
+    before = time.monotonic()
+    call.task = asyncio.ensure_future(handler(None, call))
+    assert before + 7.0 <= await call.task <= time.monotonic() + 7.0
+    freed = weakref.ref(call)
+    del call
+    assert freed() is None
