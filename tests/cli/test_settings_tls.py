@@ -90,7 +90,7 @@ def test_native_engine_with_tls_is_rejected(
     pair = authority.issue(tmp_path / "server")
     flags = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
     said = refused(f"--listen=127.0.0.1:{free_port()}", *flags, engine=engine)
-    assert "engine native has no TLS: leave the engine to be chosen" in said
+    assert "engine native has no TLS; omit the engine" in said
 
 
 def test_unusable_tls_files_are_all_reported_at_startup(

@@ -84,8 +84,8 @@ def test_native_that_is_not_installed_is_told_with_its_extra(tmp_path: Path) -> 
     address = f"unix:{tmp_path}/kekd.sock"
     flags = ("--memory", "--listen", address, "--engine", "native")
     assert refused("-c", WITHOUT_NATIVE, *flags) == (
-        f"kekd: {address}: engine native isn't installed: pip install 'kekd[native]', or leave the"
-        " engine to be chosen.\n"
+        f"kekd: {address}: engine native isn't installed; run pip install 'kekd[native]', or omit"
+        " the engine\n"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 from kekd_common.policy import METHODS, Method, Rule
 from kekd_schema import Envelope, encode
+from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.auditor import OnFailure
 from kekd_server.access.denial_throttle import BURST
 from kekd_server.access.request_context import RequestContext
@@ -24,6 +25,7 @@ from kekd_server.model.errors import (
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName
+from kekd_server.observability.metrics import Metrics
 from kekd_server.service import BatchGetResult, BatchPushResult
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation
 from kekd_server.storage.memory import MemoryDriver
@@ -383,6 +385,15 @@ async def invalid_envelope_does_not_reach_the_store() -> None:
         assert not daemon.touched
 
 
+async def decisions_are_counted_in_the_metrics() -> None:
+    metrics = Metrics()
+    AccessPolicy(None, metrics).decide(request_of(ME), "read", "memory", "i")
+    for _ in range(2):  # the first sample registers new labels
+        metrics.sample()
+    labels = {"method": "read", "decision": "allowed"}
+    assert metrics.registry.get_sample_value("kekd_decisions_total", labels) == 1
+
+
 async def batch_counts_its_entries_against_the_limits() -> None:
     class Lease:
         entries = 0
@@ -502,6 +513,7 @@ SCENARIOS: Final[list[Callable[[], Awaitable[None]]]] = [
     batch_that_is_denied_whole_has_one_line,
     denials_beyond_a_rate_have_one_line,
     invalid_envelope_does_not_reach_the_store,
+    decisions_are_counted_in_the_metrics,
     batch_counts_its_entries_against_the_limits,
     listing_shows_what_may_be_listed_and_read,
     pages_of_a_listing_are_full_of_visible_names,

@@ -22,9 +22,9 @@ class Held(AuditLog):
         self.go_on = threading.Event()
         super().__init__(file, metrics)
 
-    def _written(self, lines: bytes) -> bool:
+    def _write_bytes(self, lines: bytes) -> bool:
         self.go_on.wait(PATIENCE)
-        return super()._written(lines)
+        return super()._write_bytes(lines)
 
 
 def content(file: Path) -> str:
@@ -60,10 +60,10 @@ async def log(file: Path, metrics: Metrics) -> AsyncIterator[Held]:
 async def test_lines_that_nobody_waits_for_leave_room_for_those_that_somebody_does(
     monkeypatch: pytest.MonkeyPatch, file: Path, metrics: Metrics
 ) -> None:
-    monkeypatch.setattr(audit_log, "_MOST_WAITING", 1000)
-    monkeypatch.setattr(audit_log, "_FOR_WRITES", 400)
-    monkeypatch.setattr(audit_log, "_PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(audit_log, "_LITTLE_SECONDS", 0.05)
+    monkeypatch.setattr(audit_log, "_MAX_BUFFERED", 1000)
+    monkeypatch.setattr(audit_log, "_RESERVED", 400)
+    monkeypatch.setattr(audit_log, "_WRITE_TIMEOUT", 0.05)
+    monkeypatch.setattr(audit_log, "_BLOCKED_WRITE_TIMEOUT", 0.05)
     log = Held(file, metrics)
     log.post(["a" * 600])
     with pytest.raises(AuditUnavailableError):
@@ -73,7 +73,7 @@ async def test_lines_that_nobody_waits_for_leave_room_for_those_that_somebody_do
         await log.write(["lost" * 26])
     assert metrics.registry.get_sample_value("kekd_audit_failures_total") == 2
     log.go_on.set()
-    for patience in ("_PATIENCE_SECONDS", "_LITTLE_SECONDS"):
+    for patience in ("_WRITE_TIMEOUT", "_BLOCKED_WRITE_TIMEOUT"):
         monkeypatch.setattr(audit_log, patience, 10)
     await log.write(["c" * 100])
     await log.write(["d" * 1000])  # all of the room is there again

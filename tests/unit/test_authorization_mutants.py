@@ -16,6 +16,7 @@ import pytest
 
 from kekd_server import service
 from kekd_server.access import (
+    access_policy,
     auditor,
     authorizer,
     batch_grant,
@@ -28,7 +29,7 @@ from tests.patience import PATIENCE
 from tests.unit.authorization import check_everything
 
 MODULES: Final = (
-    *(service, authorizer, auditor, decision),
+    *(service, authorizer, access_policy, auditor, decision),
     *(grant, batch_grant, prefix_grant, watch_grant),
 )
 
@@ -78,6 +79,9 @@ class Mutator(ast.NodeTransformer):
         if _sets_attribute(node.targets[0]) and self._is_chosen(node, "without"):
             return ast.Pass()
         return self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        return ast.Pass() if self._is_chosen(node, "without") else node
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Pass() if self._is_chosen(node, "without") else node

@@ -1,4 +1,4 @@
-"""The record of who did what, a JSON object a line.
+"""Writes the audit log, one JSON object a line.
 
     {"time": "2026-01-31T09:30:00.000000+00:00", "event": "end", "request_id": "…", "identity": "…",
      "peer": "…", "method": "push", "store": "disk:/…", "decision": "allowed", "rule": "…",
@@ -24,20 +24,20 @@ from typing import Final, NamedTuple
 from kekd_server.model.errors import AuditUnavailableError
 from kekd_server.observability.metrics import Metrics
 
-_MOST_WAITING: Final = 8 * 2**20
-"""Characters, of which a line has some 400."""
-_FOR_WRITES: Final = 2**20
-"""As many of them are kept for lines that somebody waits for."""
-_PATIENCE_SECONDS: Final = 5.0
-"""How long anybody waits for a line: beyond it the output is stuck."""
-_LITTLE_SECONDS: Final = 0.2
-"""The same while it is, so that a caller is told why and not that nobody answers."""
-_GATHERING_SECONDS: Final = 0.005
-"""For so long lines that nobody waits for are gathered: to wake the thread for each would cost
-more than all else that a get does."""
-_LOOK_SECONDS: Final = 1.0
-"""How often it is looked whether the file was moved."""
-_LAST_SECONDS: Final = 2.0
+_MAX_BUFFERED: Final = 8 * 2**20
+"""Characters. A line has about 400."""
+_RESERVED: Final = 2**20
+"""The part of the buffer that only lines with a waiting call may use."""
+_WRITE_TIMEOUT: Final = 5.0
+"""Seconds that a call waits for its line. If it takes longer, the output is blocked."""
+_BLOCKED_WRITE_TIMEOUT: Final = 0.2
+"""The same while the output is known to be blocked, so that callers get an error in time."""
+_POST_INTERVAL: Final = 0.005
+"""Seconds for which posted lines are collected. Waking the thread for each line would take longer
+than the rest of a get."""
+_CHECK_INTERVAL: Final = 1.0
+"""Seconds between two checks of whether the file was moved."""
+_CLOSE_TIMEOUT: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -45,18 +45,19 @@ _log = logging.getLogger(__name__)
 class _Batch(NamedTuple):
     lines: Sequence[str]
     written: asyncio.Future[bool] | None
-    """Is told whether they are, if anybody waits for that."""
+    """Gets whether they were written. None if no call waits for them."""
 
 
 class AuditLog:
-    """Writes lines in a thread of its own, as a disk may hang and a pipe may be full.
+    """Writes in a thread of its own, because a disk may hang and a pipe may be full.
 
-    Written means handed to the kernel: a crash of the machine may lose the last lines, one of the
-    daemon doesn't. While lines can't be written, the daemon's log says so, once.
+    Lines are written without fsync: a crash of the daemon loses none, a crash of the machine may
+    lose the last ones. The daemon's log says once when the audit log fails, and once when it works
+    again.
     """
 
     def __init__(self, file: Path | None, metrics: Metrics) -> None:
-        """Without a file, to standard output. Raises OSError if the file can't be written."""
+        """Without a file, writes to standard output. Raises OSError if the file can't be opened."""
         self._file = file
         self._name = file or "standard output"
         self._lines = metrics.audit.lines
@@ -64,79 +65,78 @@ class AuditLog:
         self._bytes = metrics.audit.bytes
         self._free_bytes = metrics.audit.free_bytes
         self._output = self._open()
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         self._torn = False
         self._error_message = ""
         self._reopen = threading.Event()
-        self._gathered: list[str] = []
-        self._waiting: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._room = _MOST_WAITING
+        self._posted: list[str] = []
+        self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._room = _MAX_BUFFERED
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
         self._thread.start()
 
     def post(self, lines: Sequence[str]) -> None:
-        """Has them written in a few milliseconds."""
-        if lines and not self._gathered:
-            asyncio.get_running_loop().call_later(_GATHERING_SECONDS, self._hand_over_gathered)
-        self._gathered += lines
+        """Writes them a few milliseconds later."""
+        if lines and not self._posted:
+            asyncio.get_running_loop().call_later(_POST_INTERVAL, self._queue_posted)
+        self._posted += lines
 
     async def write(self, lines: Sequence[str]) -> None:
-        """Returns when they are written. Raises `AuditUnavailableError` if they can't be, or if it
-        takes too long.
+        """Returns when they are written. Raises `AuditUnavailableError` if that fails or takes too
+        long.
         """
-        self._hand_over_gathered()
+        self._queue_posted()
         written = asyncio.get_running_loop().create_future()
         try:
-            if self._hand_over(lines, written):
+            if self._queue_lines(lines, written):
                 async with asyncio.timeout(
-                    _LITTLE_SECONDS if self._error_message else _PATIENCE_SECONDS
+                    _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
                 ):
                     if await written:
                         return
         except TimeoutError:
-            self._say(f"{self._name}: not written in {_PATIENCE_SECONDS:g} s")
+            self._report(f"{self._name}: not written in {_WRITE_TIMEOUT:g} s")
         raise AuditUnavailableError
 
     @property
     def error(self) -> str:
-        """Why lines can't be written just now; empty if they can."""
+        """Why the last write failed. Empty if it didn't."""
         return self._error_message
 
     def reopen(self) -> None:
-        """Goes on in a new file, if the old one was moved away."""
+        """Opens a new file if the old one was moved away."""
         self._reopen.set()
-        self._waiting.put(_Batch([], None))
+        self._queue.put(_Batch([], None))
 
     def close(self) -> None:
-        """Waits for what is to be written, but not long."""
-        self._hand_over_gathered()
-        self._waiting.put(None)
-        self._thread.join(_LAST_SECONDS)
+        """Waits for the remaining lines, but at most `_CLOSE_TIMEOUT` seconds."""
+        self._queue_posted()
+        self._queue.put(None)
+        self._thread.join(_CLOSE_TIMEOUT)
 
-    def _hand_over_gathered(self) -> None:
-        lines, self._gathered = self._gathered, []
-        if lines:  # somebody who waits may have had them handed over meanwhile
-            self._hand_over(lines, None)
+    def _queue_posted(self) -> None:
+        lines, self._posted = self._posted, []
+        if lines:  # a `write` may have queued them already
+            self._queue_lines(lines, None)
 
-    def _hand_over(self, lines: Sequence[str], written: asyncio.Future[bool] | None) -> bool:
-        """Whether there is room for them."""
+    def _queue_lines(self, lines: Sequence[str], written: asyncio.Future[bool] | None) -> bool:
+        """Returns whether there was room for them."""
         size = sum(map(len, lines))
         with self._counting:
-            fits = size <= self._room - (0 if written else _FOR_WRITES)
+            fits = size <= self._room - (0 if written else _RESERVED)
             self._room -= size * fits
         if fits:
-            self._waiting.put(_Batch(lines, written))
+            self._queue.put(_Batch(lines, written))
         else:
             self._failures.inc(len(lines))
-            self._say(f"{self._name}: it takes no more, and lines are lost")
+            self._report(f"{self._name}: the buffer is full, and lines are lost")
         return fits
 
     def _write_all(self) -> None:
-        """Until the end."""
         while True:
             try:
-                batch = self._waiting.get(timeout=_LOOK_SECONDS)
+                batch = self._queue.get(timeout=_CHECK_INTERVAL)
             except Empty:
                 batch = _Batch([], None)
             if batch is None:
@@ -145,63 +145,62 @@ class AuditLog:
 
     def _write(self, batch: _Batch) -> None:
         content = "".join(batch.lines).encode()
-        is_written = self._written(content)
+        is_written = self._write_bytes(content)
         if is_written:
             self._bytes.inc(len(content))
         with self._counting:
             self._room += sum(map(len, batch.lines))
         (self._lines if is_written else self._failures).inc(len(batch.lines))
         if batch.written:
-            # The loop may be at its end, and then nobody waits any more.
+            # The loop may be closed, and then no call waits any more.
             with suppress(RuntimeError):
-                batch.written.get_loop().call_soon_threadsafe(_tell, batch.written, is_written)
+                batch.written.get_loop().call_soon_threadsafe(_resolve, batch.written, is_written)
 
-    def _written(self, lines: bytes) -> bool:
+    def _write_bytes(self, lines: bytes) -> bool:
         try:
-            self._follow()
+            self._reopen_if_moved()
             if not lines:
                 return True
             lines = b"\n" * self._torn + lines
-            while lines:  # a disk that fills up takes a part first
+            while lines:  # a disk that fills up may take a part
                 lines = lines[os.write(self._output, lines) :]
                 self._torn = bool(lines)
         except OSError as error:
-            self._say(f"{self._name}: {error.strerror}")
+            self._report(f"{self._name}: {error.strerror}")
             return False
-        self._say("")
+        self._report("")
         return True
 
-    def _say(self, error_message: str) -> None:
-        """Once of each trouble, whatever comes of it meanwhile."""
+    def _report(self, error_message: str) -> None:
+        """Logs the first failure, and the first success after it."""
         if error_message and not self._error_message:
-            _log.error("the audit can't be written: %s", error_message)
+            _log.error("the audit log can't be written: %s", error_message)
         if self._error_message and not error_message:
-            _log.warning("the audit is written again")
+            _log.warning("the audit log is written again")
         self._error_message = error_message
 
-    def _follow(self) -> None:
-        """The file of that name, be it a new one."""
+    def _reopen_if_moved(self) -> None:
         now = time.monotonic()
-        asked = self._reopen.is_set()
+        is_requested = self._reopen.is_set()
         if not self._file or not (
-            asked or self._error_message or now - self._looked > _LOOK_SECONDS
+            is_requested or self._error_message or now - self._checked > _CHECK_INTERVAL
         ):
             return
         self._reopen.clear()
-        self._looked = now
+        self._checked = now
         self._measure()
-        if not self._is_there(self._file):
+        if not self._is_current(self._file):
             output, self._output = self._output, self._open()
             os.close(output)
 
     def _measure(self) -> None:
-        """How much room there is for more."""
+        """Reports the free space of the filesystem."""
         if stat.S_ISREG(os.fstat(self._output).st_mode):
             system = os.fstatvfs(self._output)
             free = system.f_bavail * system.f_frsize
             self._free_bytes.labels(str(self._file)).set(free)
 
-    def _is_there(self, file: Path) -> bool:
+    def _is_current(self, file: Path) -> bool:
         try:
             return os.path.samestat(file.stat(), os.fstat(self._output))
         except FileNotFoundError:
@@ -216,6 +215,6 @@ class AuditLog:
         return os.open(str(self._file), flags, 0o600)
 
 
-def _tell(written: asyncio.Future[bool], is_written: bool) -> None:  # noqa: FBT001  (a callback's)
-    if not written.done():  # as it is once who waited was cancelled
+def _resolve(written: asyncio.Future[bool], is_written: bool) -> None:  # noqa: FBT001  (a callback)
+    if not written.done():  # the waiting call may have been cancelled
         written.set_result(is_written)

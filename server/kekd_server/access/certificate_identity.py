@@ -1,4 +1,4 @@
-"""The name that a client certificate proves."""
+"""Derives a caller's identity from its client certificate."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,16 +14,16 @@ from kekd_server.model.certificate_strength import key_weakness, signature_weakn
 from kekd_server.model.errors import UnauthenticatedError
 
 _UNREADABLE: Final = (ValueError, x509.DuplicateExtension, UnsupportedAlgorithm)
-"""What cryptography raises of certificates that BoringSSL accepts, for a bad extension say."""
+"""What cryptography raises for some certificates that BoringSSL accepts, such as those with an
+invalid extension."""
 
 _MAX_KNOWN_BYTES: Final = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateIdentity:
-    """Its name is the SPIFFE ID, a DNS name, an e-mail address or the common name: the first of
-    these that the certificate has, and of several the first, which a policy can then name. A SPIFFE
-    certificate has just one
+    """The name is the first of these that the certificate has: its SPIFFE ID, its first DNS name,
+    its first e-mail address, its common name. A SPIFFE certificate has exactly one SPIFFE ID
     (https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md).
     """
 
@@ -31,13 +31,13 @@ class CertificateIdentity:
     not_after: datetime
 
     def check_time(self) -> None:
-        """Raises `UnauthenticatedError` once the certificate has expired: gRPC looks at that only
-        when a connection begins, and connections last.
+        """Raises `UnauthenticatedError` once the certificate has expired. gRPC checks that only at
+        the beginning of a connection.
         """
         if self.not_after < datetime.now(UTC):
             raise UnauthenticatedError(
-                f"The client certificate of {self.name} expired {self.not_after.isoformat()}:"
-                " renew it and connect anew."
+                f"the client certificate of {self.name} expired {self.not_after.isoformat()}; renew"
+                " it and connect again"
             )
 
 
@@ -45,9 +45,8 @@ _known: Final = BoundedCache[bytes, CertificateIdentity](max_bytes=_MAX_KNOWN_BY
 
 
 def identity_from_certificate(pem: bytes) -> CertificateIdentity:
-    """Of a certificate that the handshake has verified. Raises `UnauthenticatedError`.
-
-    The handshake accepts weaker keys and signatures than this does.
+    """Expects a certificate that the handshake has verified. Raises `UnauthenticatedError`, also
+    for weak keys and signatures that the handshake accepts.
     """
     identity = _known.get(pem)
     if identity is None:
@@ -62,18 +61,18 @@ def _read(pem: bytes) -> CertificateIdentity:
         _check_strength(certificate)
         name = _alternative_name(certificate) or _common_name(certificate)
     except _UNREADABLE as error:
-        raise UnauthenticatedError(f"The client certificate can't be read: {error}.") from error
+        raise UnauthenticatedError(f"the client certificate can't be read: {error}") from error
     if name:
         return CertificateIdentity(name, certificate.not_valid_after_utc)
     raise UnauthenticatedError(
-        "The client certificate names nobody: it needs a SPIFFE ID, a DNS name, an e-mail address"
-        " or a common name."
+        "the client certificate has no name; issue one with a SPIFFE ID, a DNS name, an e-mail"
+        " address or a common name"
     )
 
 
 def _check_strength(certificate: x509.Certificate) -> None:
     if weakness := key_weakness(certificate) or signature_weakness(certificate):
-        raise UnauthenticatedError(f"The client certificate is too weak: {weakness}.")
+        raise UnauthenticatedError(f"the client certificate is too weak: {weakness}")
 
 
 def _alternative_name(certificate: x509.Certificate) -> str | None:
@@ -95,18 +94,18 @@ def _spiffe_id(names: x509.SubjectAlternativeName) -> str | None:
     try:
         return spiffe_id(names.get_values_for_type(x509.UniformResourceIdentifier))
     except SpiffeIdError as error:
-        raise UnauthenticatedError(f"The client certificate can't be used: {error}.") from None
+        raise UnauthenticatedError(f"the client certificate is invalid: {error}.") from None
 
 
 def _check_leaf(certificate: x509.Certificate) -> None:
-    """A SPIFFE certificate that may sign others is nobody's identity."""
+    """Rejects a SPIFFE certificate that may sign others: it identifies no workload."""
     for extension in certificate.extensions:
         value = extension.value
         if (isinstance(value, x509.BasicConstraints) and value.ca) or (
             isinstance(value, x509.KeyUsage) and (value.key_cert_sign or value.crl_sign)
         ):
             raise UnauthenticatedError(
-                "The client certificate can't be used: it has a SPIFFE ID and may sign others."
+                "the client certificate is invalid: it has a SPIFFE ID and may sign others"
             )
 
 

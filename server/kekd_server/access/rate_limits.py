@@ -1,4 +1,4 @@
-"""How much is taken on at once, and from one caller."""
+"""Limits on the calls of all callers, and of each one."""
 
 import logging
 import time
@@ -14,37 +14,37 @@ from kekd_server.observability.metrics import Metrics
 _CALLS: Final = "calls"
 _RATE: Final = "rate"
 _SHARE: Final = "share"
-_CALLS_TIMES_FREE: Final = 16
-"""Calls are over soon, so that a sixteenth is enough for others."""
-_TIMES_FREE: Final = 3
-_ENTRIES_A_CALL: Final = 10
+_CALL_SHARE: Final = 16
+"""Calls end soon, so a small reserve is enough for other callers."""
+_SHARE_FACTOR: Final = 3
+_ENTRIES_PER_CALL: Final = 10
 _MIN_ENTRIES: Final = 4000
-"""So that one identity has three of the largest batches, and another still one."""
+"""Enough for three of the largest batches of one identity, and one of another."""
 _MAX_DUE_BYTES: Final = 4 * 2**20
-"""Of some 8,000 identities; one that is dropped has paused for longer than all others."""
+"""About 8,000 identities. The one that is dropped has been idle for the longest time."""
 
 _log = logging.getLogger(__name__)
 
 
 class Limits:
-    """Refuses what is too much, before anything is done for it."""
+    """Refuses calls beyond the limits, before they are authorised."""
 
     def __init__(self, *, calls: int, rate: float | None, burst: int, metrics: Metrics) -> None:
-        """`calls` may run at once. `rate` is how many calls a second an identity may make in the
-        long run, without a limit if None, and `burst` how many it may make at once after a pause.
+        """`calls`: how many may run at once. `rate`: how many calls a second one identity may make
+        on average; None is no limit. `burst`: how many it may make at once after a pause.
         """
-        self._calls = FairShare(calls, times_free=_CALLS_TIMES_FREE)
-        self._watches = FairShare(calls, times_free=_TIMES_FREE)
-        places = max(_MIN_ENTRIES, calls * _ENTRIES_A_CALL)
-        self._entries = FairShare(places, times_free=_TIMES_FREE)
+        self._calls = FairShare(calls, times_free=_CALL_SHARE)
+        self._watches = FairShare(calls, times_free=_SHARE_FACTOR)
+        places = max(_MIN_ENTRIES, calls * _ENTRIES_PER_CALL)
+        self._entries = FairShare(places, times_free=_SHARE_FACTOR)
         self._shed = metrics.calls.shed
-        # They begin at 0: a rate needs a first value.
+        # Export 0 first: Prometheus computes a rate from two values.
         for reason in (_CALLS, _RATE, _SHARE):
             self._shed.labels(reason)
         self._interval = 1 / rate if rate else 0.0
         self._ahead = (burst - 1) * self._interval
         self._due = BoundedCache[str, float](max_bytes=_MAX_DUE_BYTES)
-        self._seldom = LogThrottle()
+        self._throttle = LogThrottle()
 
     def check_calls(self, running: int) -> None:
         """Raises `TooManyCallsError`."""
@@ -53,14 +53,14 @@ class Limits:
             raise TooManyCallsError(self._calls.slots)
 
     def begin(self, identity: str, *, is_watch: bool) -> Lease:
-        """Raises `TooManyCallsError` if this one has as many calls, or watches, as it may."""
+        """Raises `TooManyCallsError`, and `ShareTakenError` if this identity uses its share."""
         share, what = (self._watches, "watches") if is_watch else (self._calls, "calls")
         self._take(share, what, identity, 1)
         return Lease(identity, share, self._take_entries)
 
     def _take_entries(self, identity: str, count: int) -> FairShare:
         self._take(self._entries, "entries of batches", identity, count)
-        self._charge(identity, count - 1)  # as the call itself was charged
+        self._charge(identity, count - 1)  # the call itself was charged before
         return self._entries
 
     def _take(self, share: FairShare, what: str, identity: str, count: int) -> None:
@@ -73,7 +73,7 @@ class Limits:
         raise ShareTakenError(share.slots, what)
 
     def check_rate(self, identity: str) -> None:
-        """Raises `RateLimitedError`. A token bucket, kept as the moment when it is full again: the
+        """Raises `RateLimitedError`. A token bucket, stored as the time when it is full again: the
         generic cell rate algorithm (ITU-T I.371, annex A).
         """
         if not self._interval:
@@ -81,10 +81,10 @@ class Limits:
         now = time.monotonic()
         due = max(self._due.get(identity, now), now)
         early = due - now - self._ahead
-        if early > self._interval / 2:  # not 0, which rounding would pass by
+        if early > self._interval / 2:  # not 0, because of rounding
             self._shed.labels(_RATE).inc()
-            if self._seldom.is_due(identity):  # or a caller that loops would fill the log
-                _log.warning("%s makes more calls than it may (max_rate)", identity)
+            if self._throttle.is_due(identity):  # a caller in a loop would fill the log
+                _log.warning("%s exceeds max_rate", identity)
             raise RateLimitedError(early)
         self._due.put(identity, due + self._interval, size=entry_bytes(identity))
 

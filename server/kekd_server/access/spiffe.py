@@ -1,6 +1,6 @@
-"""SPIFFE IDs, as https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md defines them.
+"""Parses SPIFFE IDs (https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md).
 
-A policy matches identities as text, so each workload must have one spelling and no other.
+A policy matches identities as text, so each workload must have exactly one spelling.
 """
 
 import re
@@ -19,9 +19,8 @@ class SpiffeIdError(ValueError):
 
 
 def spiffe_id(uris: Sequence[str]) -> str | None:
-    """The SPIFFE ID among the URIs of a certificate, or None if it isn't a SPIFFE certificate.
-
-    Raises `SpiffeIdError` if it is one that the specification has refused.
+    """Returns the SPIFFE ID among the URIs of a certificate, or None if it isn't a SPIFFE
+    certificate. Raises `SpiffeIdError` for a SPIFFE certificate that violates the specification.
     """
     found = next((uri for uri in uris if uri.lower().startswith(_SCHEME)), None)
     if found is None:
@@ -33,7 +32,7 @@ def spiffe_id(uris: Sequence[str]) -> str | None:
 
 
 def _check_workload_id(uri: str) -> None:
-    """Raises `SpiffeIdError` for what can't be the ID of a workload."""
+    """Raises `SpiffeIdError` if this can't be the ID of a workload."""
     if len(uri.encode()) > _MAX_BYTES:
         raise SpiffeIdError(f"the SPIFFE ID is longer than {_MAX_BYTES} bytes")
     if not uri.startswith("spiffe://"):
@@ -55,6 +54,6 @@ def _check_segment(segment: str) -> None:
         raise SpiffeIdError(f"the path of the SPIFFE ID has the segment '{segment}'")
     if not _SEGMENT.fullmatch(segment):
         raise SpiffeIdError(
-            "the path of the SPIFFE ID has something else than letters, digits, dots, dashes and"
+            "the path of the SPIFFE ID has other characters than letters, digits, dots, dashes and"
             " underscores"
         )

@@ -1,4 +1,4 @@
-"""An answer with many envelopes, and how many it has room for."""
+"""Reads envelopes into one answer, until it is full."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
@@ -15,9 +15,9 @@ from kekd_server.storage.location import Location
 from kekd_server.storage.store import StoredEnvelope
 
 MAX_ANSWER_BYTES: Final = 2**20
-"""So many may wait to be read for each call. gRPC's clients take four times as many."""
-_READ_AT_ONCE: Final = 100
-"""Envelopes: what there is no room for is read in vain."""
+"""As much may wait to be read for each call. gRPC's clients accept four times as much."""
+_READ_SIZE: Final = 100
+"""Envelopes to read at once. Those that don't fit are read in vain."""
 
 Answer = TypeVar("Answer", pb.BatchGetEnvelopesResponse, pb.ListEnvelopesResponse)
 
@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
 
 
 class EnvelopeReader:
-    """For one call."""
+    """Serves one call."""
 
     def __init__(
         self, service: EnvelopeService, request: RequestContext, location: Location | None
@@ -38,15 +38,15 @@ class EnvelopeReader:
         self._location = location
 
     async def batch(self, names: dict[str, IndexName | KekdError]) -> pb.BatchGetEnvelopesResponse:
-        wanted = [Wanted(*it) for it in names.items()]
+        wanted = [Wanted(sent, name) for sent, name in names.items()]
         answer = pb.BatchGetEnvelopesResponse()
-        for left in wanted[await self._fill(answer, wanted) :]:
-            entry = answer.envelopes.add(index_name=left.sent)
+        for omitted in wanted[await self._fill(answer, wanted) :]:
+            entry = answer.envelopes.add(index_name=omitted.sent)
             convert.list_envelope(entry, AnswerFullError())
         return answer
 
     async def page(self, page: Page, message: pb.ListEnvelopesRequest) -> pb.ListEnvelopesResponse:
-        """Without those that were deleted since they were listed."""
+        """Omits the envelopes that were deleted since they were listed."""
         wanted = [Wanted(name.value, name) for name in page.names]
         answer = pb.ListEnvelopesResponse(next_page_token=page.next_token)
         read = await self._fill(answer, wanted)
@@ -58,10 +58,10 @@ class EnvelopeReader:
         return answer
 
     async def _fill(self, answer: Answer, wanted: Sequence[Wanted]) -> int:
-        """How many of them it has room for: all, or at least the first."""
+        """Returns how many fit: all, or at least the first."""
         room, count = MAX_ANSWER_BYTES, 0
-        for some in self._parts(wanted):
-            for sent, result in await self._read(answer, some):
+        for part in self._parts(wanted):
+            for sent, result in await self._read(answer, part):
                 if not (isinstance(answer, pb.ListEnvelopesResponse) and _is_gone(result)):
                     entry = answer.envelopes.add(index_name=sent)
                     convert.list_envelope(entry, result)
@@ -73,23 +73,23 @@ class EnvelopeReader:
         return count
 
     def _parts(self, wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
-        """At least one: reading none tells which store it is. What is denied whole stays whole,
-        for the audit to have one line of it.
+        """Yields at least one part: reading it finds the store's name. A batch that is denied as a
+        whole is one part, so that the audit log gets one line.
         """
-        names = (it.name for it in wanted)
+        names = (entry.name for entry in wanted)
         is_denied = self._service.denies_all(self._request, self._location, names)
-        size = len(wanted) if is_denied and wanted else _READ_AT_ONCE
+        size = len(wanted) if is_denied and wanted else _READ_SIZE
         for first in range(0, max(1, len(wanted)), size):
             yield wanted[first : first + size]
 
     async def _read(
         self, answer: Answer, wanted: Sequence[Wanted]
     ) -> Iterator[tuple[str, StoredEnvelope | KekdError]]:
-        names = [it.name for it in wanted]
+        names = [entry.name for entry in wanted]
         found = await self._service.get_many(self._request, self._location, names)
         answer.store = found.store
         log_causes(found.results)
-        return zip((it.sent for it in wanted), found.results, strict=True)
+        return zip((entry.sent for entry in wanted), found.results, strict=True)
 
 
 def _is_gone(result: StoredEnvelope | KekdError) -> bool:

@@ -44,6 +44,6 @@ def _certificate_identity(context: Context) -> "CertificateIdentity":
     pem = next(iter(context.auth_context().get(_CERTIFICATE) or ()), None)
     if pem is None:
         raise UnauthenticatedError(
-            "the connection has no client certificate; connect again with one."
+            "the connection has no client certificate; connect again with one"
         )
     return identity_from_certificate(pem)

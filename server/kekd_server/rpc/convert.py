@@ -68,8 +68,8 @@ def _location(asked: pb.StorageConfig) -> Location:
     # Also a kind of store of a later protocol, which this daemon can't see. Never use the default
     # store instead.
     raise InvalidRequestError(
-        "config_location names no kind of store that this daemon knows: leave it out for the"
-        " default store."
+        "config_location has a kind of store that this daemon doesn't support; omit it to use the"
+        " default store"
     )
 
 
@@ -103,7 +103,7 @@ def index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | K
     `InvalidRequestError` for no names or too many.
     """
     if not 0 < len(request.index_names) <= MAX_BATCH_ENTRIES:
-        raise InvalidRequestError(f"index_names must be 1 to {MAX_BATCH_ENTRIES} names.")
+        raise InvalidRequestError(f"index_names must be 1 to {MAX_BATCH_ENTRIES} names")
     return {sent: _name(sent) for sent in request.index_names}
 
 
@@ -121,7 +121,7 @@ def push(sent: pb.PushEnvelopeRequest | pb.EnvelopePush) -> Push:
 def pushes(request: pb.BatchPushEnvelopesRequest) -> list[Push | KekdError]:
     """Returns each push or its error. Raises `InvalidRequestError` for no pushes or too many."""
     if not 0 < len(request.pushes) <= MAX_BATCH_ENTRIES:
-        raise InvalidRequestError(f"pushes must be 1 to {MAX_BATCH_ENTRIES} envelopes.")
+        raise InvalidRequestError(f"pushes must be 1 to {MAX_BATCH_ENTRIES} envelopes")
     return [_push(sent) for sent in request.pushes]
 
 
@@ -202,7 +202,7 @@ def if_etag(
     if not request.HasField("if_etag"):
         return None
     if not request.if_etag:
-        raise InvalidRequestError("if_etag is empty: leave it out for an unconditional call.")
+        raise InvalidRequestError("if_etag is empty; omit it for an unconditional call")
     return request.if_etag
 
 
@@ -219,13 +219,13 @@ def attempt(message: Write, request: RequestContext, *, is_retry: bool) -> Write
         if is_retry:
             raise InvalidRequestError(
                 "this write was sent again without an idempotency_key, and an earlier attempt may"
-                " have been applied: get the envelope and decide again; set idempotency_key on"
-                " writes that are to be sent again."
+                " have been applied; get the envelope to find out, and set idempotency_key on"
+                " writes that you retry"
             )
         return None
     if len(key) > MAX_IDEMPOTENCY_KEY_BYTES:
         raise InvalidRequestError(
-            f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY_BYTES} bytes."
+            f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY_BYTES} bytes"
         )
     message.is_retry = False  # so that the message is the same in each attempt
     content = message.SerializeToString(deterministic=True)
@@ -236,5 +236,5 @@ def attempt(message: Write, request: RequestContext, *, is_retry: bool) -> Write
 def page_size(request: pb.ListEnvelopesRequest) -> int:
     """Raises `InvalidRequestError` if it is out of range."""
     if not 0 <= request.page_size <= MAX_BATCH_ENTRIES:
-        raise InvalidRequestError(f"page_size must be from 0 to {MAX_BATCH_ENTRIES}.")
+        raise InvalidRequestError(f"page_size must be from 0 to {MAX_BATCH_ENTRIES}")
     return request.page_size or MAX_BATCH_ENTRIES

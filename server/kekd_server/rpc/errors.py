@@ -55,7 +55,7 @@ async def abort_unknown(context: Context, request: RequestContext | None) -> Non
     """
     request_id = request.request_id if request else secrets.token_hex(8)
     _log.exception("internal error", extra={"request_id": request_id})
-    text = f"internal error: the daemon's log has it under request_id {request_id}."
+    text = f"internal error: the daemon's log has the cause, with request_id {request_id}"
     await _abort(context, Reason.INTERNAL, text, {"request_id": request_id})
 
 

@@ -60,7 +60,7 @@ def wrap(  # noqa: PLR0913
                 )
                 limits.check_rate(principal.identity)
                 if isinstance(message, DecodeError):
-                    raise InvalidRequestError("the request is no valid message of its type.")  # noqa: TRY301
+                    raise InvalidRequestError("the request is not a valid message of its type")  # noqa: TRY301
                 return await method(message, context, request)
         except KekdError as error:
             await abort_known(error, message, context)

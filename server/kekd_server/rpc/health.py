@@ -24,8 +24,8 @@ from kekd_server.rpc.authentication import Authenticator
 from kekd_server.rpc.errors import Context, abort_known
 from kekd_server.storage.health import Health
 
-_READY: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
-_READS: Final = f"{_READY}.reads"
+_SERVICE: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
+_READS: Final = f"{_SERVICE}.reads"
 _MAX_NAME_CHARACTERS: Final = 8192
 """More than any store's name has. A watch keeps its request in memory until it ends."""
 
@@ -63,7 +63,7 @@ class HealthService:
         if service == "":
             return int(Response.SERVING)
         stores = self._health.stores()
-        if service == _READY:
+        if service == _SERVICE:
             return self._serving(any(store.healthy for store in stores))
         if service == _READS:
             return self._serving(any(store.readable for store in stores))
@@ -101,7 +101,7 @@ class _Servicer(health_pb2_grpc.HealthServicer):
         messages: Any = health_pb2  # the stubs don't have those of List yet
         statuses = {
             service: Response(status=self._health.status_of(service, None))
-            for service in ("", _READY, _READS)
+            for service in ("", _SERVICE, _READS)
         }
         return messages.HealthListResponse(statuses=statuses)
 
@@ -110,7 +110,7 @@ class _Servicer(health_pb2_grpc.HealthServicer):
             if len(request.service) > _MAX_NAME_CHARACTERS:
                 raise InvalidRequestError(
                     "the service name is too long: it has more than"
-                    f" {_MAX_NAME_CHARACTERS} characters; name a store that the daemon has."
+                    f" {_MAX_NAME_CHARACTERS} characters; name a store that the daemon has"
                 )
             principal = self._authenticator.authenticate(context)
             lease = self._limits.begin(principal.identity, is_watch=True)

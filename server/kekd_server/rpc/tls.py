@@ -1,4 +1,4 @@
-"""gRPC's server side of TLS. Its minimum is TLS 1.2, which it leaves nobody to lower."""
+"""TLS credentials for a gRPC server. gRPC requires TLS 1.2 or later."""
 
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def server_credentials(certificates: "Certificates") -> grpc.ServerCredentials:
-    """For one server: each handshake uses what is current then.
+    """Returns credentials for one server. Each handshake uses the current certificates.
 
-    With a client CA, the handshake fails unless the caller has a certificate of it. gRPC asks
-    before each handshake; None stands for no change, and costs nothing.
+    With a client CA, the handshake fails unless the caller has a certificate of that CA. gRPC asks
+    for changes before each handshake; None means no change, and costs nothing.
     """
     given = certificates.current
 
@@ -26,7 +26,7 @@ def server_credentials(certificates: "Certificates") -> grpc.ServerCredentials:
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(given),
-        changed,  # type: ignore[arg-type]  # the stubs don't know of None
+        changed,  # type: ignore[arg-type]  # the stubs omit None
         require_client_authentication=given.client_ca is not None,
     )
 

@@ -238,7 +238,7 @@ def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
             client.get_index_kms(None, "i")
         assert list(client.list_index_kms()) == []
     assert daemon.stop() == 0
-    assert daemon.read_log().count("the audit can't be written") == 1
+    assert daemon.read_log().count("the audit log can't be written") == 1
     assert "No space left" in daemon.read_log()
 
 
@@ -267,7 +267,7 @@ def test_writes_go_on_when_there_is_space_again(start_daemon: StartDaemon, file:
             client.push_index_kms(None, "i", BLOB)
         file.unlink()
         client.push_index_kms(None, "i", BLOB)
-    eventually(lambda: "the audit is written again" in daemon.read_log())
+    eventually(lambda: "the audit log is written again" in daemon.read_log())
     eventually(lambda: ends(file, code="OK"))
 
 
@@ -279,7 +279,7 @@ def test_a_create_that_was_refused_is_no_earlier_attempt_of_the_next(
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address) as client, ThreadPoolExecutor(1) as thread:
         refused = thread.submit(client.create_index_kms, None, "i", BLOB)
-        eventually(lambda: "the audit can't be written" in daemon.read_log())
+        eventually(lambda: "the audit log can't be written" in daemon.read_log())
         file.unlink()  # and the next line makes another
         client.push_index_kms(None, "i", BLOB)  # another's
         with pytest.raises(kekd.EnvelopeError):
@@ -305,8 +305,8 @@ def test_a_pipe_that_nobody_reads_holds_up_writes_and_no_reads(
             assert list(client.list_index_kms()) == []
             with pytest.raises(kekd.AuditUnavailableError, match="audit"):
                 client.push_index_kms(None, "i", BLOB)
-        eventually(lambda: "the audit can't be written" in daemon.read_log())
-        assert daemon.read_log().count("the audit can't be written") == 1
+        eventually(lambda: "the audit log can't be written" in daemon.read_log())
+        assert daemon.read_log().count("the audit log can't be written") == 1
     os.close(reader)
 
 
@@ -318,7 +318,7 @@ def test_lines_that_find_no_room_are_told(start_daemon: StartDaemon, file: Path)
     with kekd.Client(daemon.address, timeout=PATIENCE) as client:
         for _ in range(15):
             list(client.get_many_index_kms(None, names))
-    eventually(lambda: daemon.read_log().count("it takes no more, and lines are lost") == 1)
+    eventually(lambda: daemon.read_log().count("the buffer is full, and lines are lost") == 1)
     os.close(reader)
 
 

@@ -85,7 +85,7 @@ def test_a_certificate_that_expires_during_a_connection_ends_what_it_may(
         client.create_index_kms(None, "i", BLOB)
         time.sleep(6)
         with pytest.raises(
-            kekd.UnauthenticatedError, match=r"x\.example expired .*: renew"
+            kekd.UnauthenticatedError, match=r"x\.example expired .*; renew"
         ) as told:
             client.get_index_kms(None, "i")
     assert told.value.reason == "UNAUTHENTICATED"
@@ -110,7 +110,7 @@ def test_beyond_this_machine_nobody_may_do_anything_without_a_policy(
     assert daemon.logged("without a policy, every call here is denied")
     with (
         client_of(daemon, daemon.client) as client,
-        pytest.raises(kekd.PermissionDeniedError, match="no rule") as told,
+        pytest.raises(kekd.PermissionDeniedError, match="no policy rule") as told,
     ):
         client.get_index_kms(None, "i")
     assert told.value.reason == "ACCESS_DENIED"
