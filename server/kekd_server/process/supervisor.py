@@ -54,23 +54,31 @@ async def run(
             _Worker(number, settings, policy_file, metrics)
             for number in range(1, settings.workers + 1)
         ]
-        hang_up = [worker.hang_up for worker in workers]
-        on_hangup(*hang_up)
-        async with asyncio.TaskGroup() as group:
-            background_tasks = [group.create_task(worker.run()) for worker in workers]
-            problems = await _unless(signalled, _started(workers))
-            if problems == []:
-                _log.info("serving with %d workers", settings.workers)
-                on_serving()
-                systemd.ready()
-                on_hangup(systemd.reloading, *hang_up, systemd.ready)
-                await signalled.wait()
-                systemd.stopping()
-            for task in background_tasks:
-                task.cancel()
+        problems = await _run_workers(workers, signalled, on_serving)
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     _log.info("stopped")
+
+
+async def _run_workers(
+    workers: Sequence["_Worker"], signalled: asyncio.Event, on_serving: Callable[[], None]
+) -> list[str] | None:
+    """Runs the workers until the signal. Returns the problems that prevent their first start."""
+    hang_up = [worker.hang_up for worker in workers]
+    on_hangup(*hang_up)
+    async with asyncio.TaskGroup() as group:
+        background_tasks = [group.create_task(worker.run()) for worker in workers]
+        problems = await _unless(signalled, _started(workers))
+        if problems == []:
+            _log.info("serving with %d workers", len(workers))
+            on_serving()
+            systemd.ready()
+            on_hangup(systemd.reloading, *hang_up, systemd.ready)
+            await signalled.wait()
+            systemd.stopping()
+        for task in background_tasks:
+            task.cancel()
+    return problems
 
 
 async def _started(workers: Sequence["_Worker"]) -> list[str]:
