@@ -1,40 +1,38 @@
-"""Encodes envelopes to stored records, which are FlatBuffers, and decodes them.
+"""Encodes and decodes stored records. Only this package knows that a record is a FlatBuffer.
 
-`schema/kms_blob.fbs` describes the record. Its first seven fields are CyborgDB's, so kekd and
-CyborgDB read each other's records.
+`schema/kms_blob.fbs` describes the record. Its first seven fields are CyborgDB's: kekd reads the
+records of CyborgDB, and CyborgDB those of kekd.
 
-The FlatBuffers runtime for Python has no verifier. For damaged bytes, it reads out of bounds,
-raises arbitrary errors, or returns the wrong field. Therefore `decode` uses `Layout` instead, which
-accepts a record only if it can account for every byte. The runtime also takes ten times as long as
-the rest of a write to build a record field by field. Therefore `encode` builds one record of each
-layout, and fills the values into copies.
+The FlatBuffers runtime for Python has no verifier: from corrupt bytes it reads out of bounds,
+raises arbitrary errors, or returns the wrong field. So `decode` doesn't use it. It uses `Layout`,
+which accepts a record only if every byte is accounted for.
+
+The runtime is also slow: to build a record field by field takes ten times as long as the rest of a
+write. So `encode` builds one record of each layout, and copies it for other values.
 """
 
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
-from kekd_schema.envelope import Envelope
+from kekd_schema.envelope import VECTOR_FIELDS, Envelope
 from kekd_schema.layout import CorruptRecordError, Layout
 
 __all__ = ["CorruptRecordError", "decode", "encode", "prepare_to_encode"]
 
 _MAX_LAYOUTS: Final = 1024
-"""About 5 MB. A keystore has only a few layouts."""
+"""Some 5 MB. The envelopes of a keystore have a few layouts."""
 
 _layouts: dict[int, Layout] = {}
-"""The last layout seen, by record length."""
+"""The last layout of each record length."""
+
+_vectors_of = attrgetter(*VECTOR_FIELDS)
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Encodes an envelope. The record is deterministic and has a checksum."""
-    values = (
-        envelope.kms_name.encode(),
-        envelope.provider.encode(),
-        envelope.key_id.encode(),
-        envelope.region.encode(),
-        envelope.wrapped_kek,
-        envelope.key_arn.encode(),
-        envelope.binding.encode(),
+    """Returns the record of an envelope: deterministic, and protected by a checksum."""
+    values = tuple(
+        value.encode() if isinstance(value, str) else value for value in _vectors_of(envelope)
     )
     version, created_at = envelope.version, envelope.created_at
     layout = _build_layout(tuple(map(len, values)), version != 0, created_at != 0)
@@ -42,18 +40,17 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def prepare_to_encode() -> None:
-    """Imports flatbuffers, and with it NumPy if installed, so that the first `encode` is fast.
-
-    A starting daemon serves gets before it calls this.
+    """Imports flatbuffers, which imports NumPy if that is installed. Otherwise the first `encode`
+    does so. The daemon calls this after it has started to serve.
     """
     encode(Envelope())
 
 
 def decode(record: bytes) -> Envelope:
-    """Decodes a record. Raises `CorruptRecordError` unless it is complete.
+    """Returns the envelope of a record. Raises `CorruptRecordError` for any other bytes.
 
-    kekd's records have a checksum, so any change is detected. CyborgDB's have none: damage to the
-    structure is detected, damage inside a value isn't.
+    A record of kekd has a checksum, so that every change is detected. A record of CyborgDB has
+    none: damage to its structure is detected, and damage inside a value is not.
     """
     return _decode_cached(record) if len(record) <= _MAX_CACHED_BYTES else _decode(record)
 
@@ -63,20 +60,20 @@ def _decode(record: bytes) -> Envelope:
     if layout is None or not layout.fits(record):
         layout = Layout(record)
         if len(_layouts) >= _MAX_LAYOUTS:
-            _layouts.clear()  # one step, because several threads may be here
+            _layouts.clear()  # in one step, as several threads may be here
         _layouts[len(record)] = layout
     return layout.read(record)
 
 
-# The same few records are decoded repeatedly. The cache takes a few MB at most.
 _MAX_CACHED_BYTES: Final = 1024
 _decode_cached = lru_cache(maxsize=8192)(_decode)
+"""The same few records are read again and again. Takes a few MB at most."""
 
 
 @lru_cache(_MAX_LAYOUTS)
 def _build_layout(lengths: tuple[int, ...], has_version: bool, has_created_at: bool) -> Layout:  # noqa: FBT001
-    """Builds a record with values of these lengths, and returns its layout."""
-    # Imported here, because it takes a fifth of a daemon's start.
+    """Builds the layout of records whose values have these lengths, with the generated code."""
+    # Imported here, as it takes a fifth of the daemon's startup time.
     import flatbuffers  # noqa: PLC0415
 
     from kekd_schema import kms_blob_generated as fbs  # noqa: PLC0415
@@ -91,7 +88,7 @@ def _build_layout(lengths: tuple[int, ...], has_version: bool, has_created_at: b
     at_key_arn = builder.CreateString(key_arn) if key_arn else 0
     at_binding = builder.CreateString(binding) if binding else 0
     fbs.KMSBlobStart(builder)
-    # A value other than the default reserves space in the record.
+    # Any value except the default reserves a slot.
     fbs.KMSBlobAddCreatedAt(builder, int(has_created_at))
     fbs.KMSBlobAddKmsName(builder, at_kms_name)
     fbs.KMSBlobAddProvider(builder, at_provider)

@@ -1,45 +1,48 @@
-"""Finds the values in a stored record, and verifies its structure."""
+"""The positions of the values in a stored record, and the checks of its structure."""
 
 import struct
 import zlib
 from typing import Final
 
-from kekd_schema.envelope import Envelope
+from kekd_schema.envelope import FIELDS, VECTOR_FIELDS, Envelope
 
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
 _I32: Final = struct.Struct("<i")
 _I64: Final = struct.Struct("<q")
 
-# Position of each field in the table, in the order of the schema.
-_KMS_NAME, _PROVIDER, _KEY_ID, _REGION, _WRAPPED_KEK, _VERSION, _CREATED_AT = range(7)
-_KEY_ARN, _BINDING, _CHECKSUM = range(7, 10)
-_WIDTHS: Final = (4, 4, 4, 4, 4, 4, 8, 4, 4, 4)
-"""Size of each field in the table: an offset, a uint32 or an int64."""
-_VECTORS: Final = (_KMS_NAME, _PROVIDER, _KEY_ID, _REGION, _WRAPPED_KEK, _KEY_ARN, _BINDING)
+_RECORD_FIELDS: Final = (*FIELDS, "checksum")
+"""The fields in the order of the schema."""
+_WRAPPED_KEK: Final = _RECORD_FIELDS.index("wrapped_kek")
+_VERSION: Final = _RECORD_FIELDS.index("version")
+_CREATED_AT: Final = _RECORD_FIELDS.index("created_at")
+_CHECKSUM: Final = _RECORD_FIELDS.index("checksum")
+_VECTORS: Final = tuple(map(_RECORD_FIELDS.index, VECTOR_FIELDS))
+_WIDTHS: Final = tuple(8 if field == _CREATED_AT else 4 for field in range(len(_RECORD_FIELDS)))
+"""Bytes that each field takes in the table: an offset, a uint32 or an int64."""
 
 _MAX_PADDING: Final = 7
-"""The largest scalar has 8 bytes, so alignment needs at most 7 bytes of padding."""
+"""The widest scalar has 8 bytes, so aligning one never skips more than this."""
 
 
 class CorruptRecordError(ValueError):
-    """CyborgDB or kekd can't have written this record.
+    """Neither CyborgDB nor kekd can have written the record.
 
-    The message says which rule is broken, and quotes none of the bytes.
+    The message says which rule it breaks, and never contains bytes of it.
     """
 
 
 class Layout:
-    """The positions of the values, which records that differ only in their values share.
+    """The structure that records share if they differ only in their values.
 
-    A layout is made from one such record, a FlatBuffer with one table, and verifies it. Every part
-    of the record that is read is a region of the buffer. In the output of a FlatBuffers builder,
-    two regions are equal (a shared string) or disjoint, and only zeros for alignment lie between
-    them. Checking that finds damage that bounds checks don't: a field that points to another
-    field's value, or a field missing from the end of the vtable.
+    It is made from one such record, a FlatBuffer with one table, and checks it. It notes every part
+    that it reads as a region of the buffer. In a record that a FlatBuffers builder wrote, two
+    regions are either the same (a shared string) or disjoint, and the bytes between them are zeros
+    for alignment. Checking this finds errors that bounds checks don't find: a field that points at
+    the value of another field, or a field that is missing at the end of the vtable.
 
-    No check depends on a value. So a record with equal bytes outside the values is valid too, and
-    needs no new check: `fits` compares these bytes.
+    None of these checks depends on a value. So they hold for every record that has the same bytes
+    outside the values. `fits` compares those bytes.
     """
 
     def __init__(self, record: bytes) -> None:
@@ -47,7 +50,7 @@ class Layout:
         self._record = record
         self._regions = [(0, 4)]
         self._slots: dict[int, int] = {}
-        self._has_appended_fields = False
+        self._appended = False
         try:
             self._walk_table()
             self._spans = [self._span(field) for field in _VECTORS]
@@ -65,34 +68,32 @@ class Layout:
         return int.from_bytes(record) & self._mask == self._structure
 
     def read(self, record: bytes) -> Envelope:
-        """Reads the values of a record with this layout. Raises `CorruptRecordError`."""
+        """Returns the envelope of a record that fits. Raises `CorruptRecordError`."""
         at = self._checksum
         if at is not None and _U32.unpack_from(record, at)[0] != _checksum(record, at):
             raise CorruptRecordError("the checksum doesn't match")
         values = [record[start:end] for start, end in self._spans]
+        # Listed by hand, as a loop over the fields takes twice as long.
+        kms_name, provider, key_id, region, wrapped_kek, key_arn, binding = values
         try:
-            kms_name, provider, key_id, region, wrapped_kek, key_arn, binding = values
             return Envelope(
                 kms_name=kms_name.decode(),
                 provider=provider.decode(),
                 key_id=key_id.decode(),
                 region=region.decode(),
                 wrapped_kek=wrapped_kek,
-                version=0 if self._version is None else _U32.unpack_from(record, self._version)[0],
-                created_at=(
-                    0 if self._created_at is None else _I64.unpack_from(record, self._created_at)[0]
-                ),
+                version=_scalar(_U32, record, self._version),
+                created_at=_scalar(_I64, record, self._created_at),
                 key_arn=key_arn.decode(),
                 binding=binding.decode(),
             )
         except UnicodeDecodeError:
-            # `from None`, because the cause has the bytes.
-            raise CorruptRecordError("a string isn't UTF-8") from None
+            # Without its context, which contains the bytes.
+            raise CorruptRecordError("a text isn't UTF-8") from None
 
     def fill(self, values: tuple[bytes, ...], version: int, created_at: int) -> bytes:
-        """Returns a record with these values, in the order of the fields.
-
-        Their lengths must equal those in this layout. A scalar of 0 has no space in the record.
+        """Returns a record with these values. `values` have the order of `VECTOR_FIELDS` and
+        the lengths of this layout. A scalar is written only if the layout has a slot for it.
         """
         record = bytearray(self._record)
         for (start, end), value in zip(self._spans, values, strict=True):
@@ -121,7 +122,7 @@ class Layout:
                 _require((table + entry) % width == 0, "a field isn't aligned")
                 self._slots[field] = table + entry
                 self._regions.append((table + entry, table + entry + width))
-        self._has_appended_fields = any(entries[len(_WIDTHS) :])
+        self._appended = any(entries[len(_WIDTHS) :])
 
     def _span(self, field: int) -> tuple[int, int]:
         slot = self._slots.get(field)
@@ -147,8 +148,8 @@ class Layout:
 
     def _check_gap(self, start: int, stop: int) -> None:
         _require(start <= stop, "two values overlap")
-        # A field appended by a later version is in the gaps, and its type isn't known here.
-        if start < stop and not self._has_appended_fields:
+        # The gaps may hold a field that a later version appended, whose type is unknown here.
+        if start < stop and not self._appended:
             padding = stop - start <= _MAX_PADDING and not any(self._record[start:stop])
             _require(padding, "bytes that belong to no field")
 
@@ -167,19 +168,24 @@ class Layout:
         return self._read(_U32, at, "an offset")
 
     def _read(self, kind: struct.Struct, at: int, what: str) -> int:
-        # struct checks the upper bound, but counts a negative offset from the end.
+        # struct checks only the upper bound: it takes a negative offset from the end.
         if at < 0:
             raise CorruptRecordError(f"{what} lies before the start")
         value: int = kind.unpack_from(self._record, at)[0]
         return value
 
 
+def _scalar(kind: struct.Struct, record: bytes, at: int | None) -> int:
+    value: int = 0 if at is None else kind.unpack_from(record, at)[0]
+    return value
+
+
 def _checksum(record: bytes | bytearray, at: int) -> int:
-    """Computes the CRC-32 of the record with the four bytes at `at` as zero."""
+    """Returns the CRC-32 of the record, with zeros in place of the four bytes at `at`."""
     crc = zlib.crc32(b"\0\0\0\0", zlib.crc32(record[:at]))
     return zlib.crc32(record[at + 4 :], crc)
 
 
-def _require(holds: bool, broken_rule: str) -> None:  # noqa: FBT001  (reads as an assertion)
-    if not holds:
-        raise CorruptRecordError(broken_rule)
+def _require(held: bool, broken: str) -> None:  # noqa: FBT001  (reads as an assertion)
+    if not held:
+        raise CorruptRecordError(broken)

@@ -1,12 +1,14 @@
 """Every definition of the envelope has the same fields, in the same order."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import kekd
 from kekd._models import EnvelopeLike
 from kekd._transport import convert
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_schema.envelope import Envelope
+from kekd_schema import Envelope, decode, encode
 from kekd_server.rpc import convert as server_convert
 
 FIELDS = [field.name for field in dataclasses.fields(kekd.KMSBlob) if field.init]
@@ -15,6 +17,18 @@ FIELDS = [field.name for field in dataclasses.fields(kekd.KMSBlob) if field.init
 def test_message_and_record_have_the_fields_of_the_blob() -> None:
     assert [field.name for field in pb.KMSBlob.DESCRIPTOR.fields] == FIELDS
     assert [field.name for field in dataclasses.fields(Envelope)] == FIELDS
+
+
+def test_record_schema_has_the_fields_of_the_blob_and_a_checksum() -> None:
+    schema = Path(__file__).parents[2] / "schema" / "kms_blob.fbs"
+    names = re.findall(r"^  (\w+):", schema.read_text(), flags=re.MULTILINE)
+    assert names == [*FIELDS, "checksum"]
+
+
+def test_record_keeps_every_field() -> None:
+    envelope = server_convert.envelope(pb.PushEnvelopeRequest(blob=filled()))
+    assert all(getattr(envelope, name) != getattr(Envelope(), name) for name in FIELDS)
+    assert decode(encode(envelope)) == envelope
 
 
 def test_required_attributes_are_those_of_cyborgdb_core() -> None:

@@ -3,10 +3,10 @@
 from typing import Final
 
 from kekd_common.limits import MAX_TEXT_BYTES, MAX_VERSION, MAX_WRAPPED_KEK_BYTES
-from kekd_schema import Envelope
+from kekd_schema import TEXT_FIELDS, Envelope
 from kekd_server.model.errors import InvalidEnvelopeError
 
-_TEXTS: Final = ("kms_name", "key_id", "region", "key_arn", "binding")
+_FREE_TEXT_FIELDS: Final = tuple(name for name in TEXT_FIELDS if name != "provider")
 _WRAPPING_PROVIDERS: Final = ("aws", "aws-kms")
 
 
@@ -29,7 +29,7 @@ def validate_envelope(envelope: Envelope) -> None:
         )
     problems += [
         f"{name} has {size} bytes, and the limit is {MAX_TEXT_BYTES}"
-        for name in _TEXTS
+        for name in _FREE_TEXT_FIELDS
         if (size := len(getattr(envelope, name).encode())) > MAX_TEXT_BYTES
     ]
     if not 1 <= envelope.version <= MAX_VERSION:
