@@ -56,23 +56,23 @@ class Harness:
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
-        """What is stored under a key, read without the driver."""
+        """Reads the content of a key without the driver."""
 
     @abstractmethod
     def write(self, key: str, record: bytes) -> None:
-        """Stores under a key without the driver."""
+        """Stores the content of a key without the driver."""
 
 
 class DriverContract:
-    """To be inherited by a class with a `harness` fixture."""
+    """The base of a class with a `harness` fixture."""
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_create_stores_the_very_bytes_under_the_key(self, harness: Harness, name: str) -> None:
+    def test_create_stores_the_exact_bytes_under_the_key(self, harness: Harness, name: str) -> None:
         harness.driver.create(IndexName(name), b"record")
         assert harness.read(IndexName(name).key) == b"record"
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_get_answers_with_the_very_bytes(self, harness: Harness, name: str) -> None:
+    def test_get_returns_the_exact_bytes(self, harness: Harness, name: str) -> None:
         harness.write(IndexName(name).key, b"\0\xff record")
         assert harness.driver.get(IndexName(name)).record == b"\0\xff record"
 
@@ -81,11 +81,13 @@ class DriverContract:
         harness.driver.probe()
         assert harness.driver.list(ALL, None, 10, listing="l") == []
 
-    def test_get_of_what_is_not_there_says_so(self, harness: Harness) -> None:
+    def test_get_of_a_missing_record_raises(self, harness: Harness) -> None:
         with pytest.raises(EnvelopeNotFoundError):
             harness.driver.get(NAME)
 
-    def test_create_over_anything_is_refused_and_changes_nothing(self, harness: Harness) -> None:
+    def test_create_over_an_existing_record_is_refused_and_changes_nothing(
+        self, harness: Harness
+    ) -> None:
         harness.write(NAME.key, b"foreign")
         with pytest.raises(EnvelopeExistsError):
             harness.driver.create(NAME, b"mine")
@@ -97,12 +99,12 @@ class DriverContract:
         harness.driver.create(NAME, b"second")
         assert harness.read(NAME.key) == b"second"
 
-    def test_put_replaces_whatever_is_there(self, harness: Harness) -> None:
+    def test_put_replaces_any_record(self, harness: Harness) -> None:
         harness.driver.put(NAME, b"first, and longer", if_etag=None)
         harness.driver.put(NAME, b"second", if_etag=None)
         assert harness.read(NAME.key) == b"second"
 
-    def test_every_write_answers_with_the_etag_that_get_has(self, harness: Harness) -> None:
+    def test_write_returns_the_etag_that_get_returns(self, harness: Harness) -> None:
         created = harness.driver.create(NAME, b"1")
         assert created == harness.driver.get(NAME).etag
         pushed = harness.driver.put(NAME, b"2", if_etag=None).etag
@@ -111,14 +113,14 @@ class DriverContract:
         assert replaced == harness.driver.get(NAME).etag
         assert len({created, pushed, replaced}) == 3
 
-    def test_write_answers_with_the_etag_that_it_replaced(self, harness: Harness) -> None:
+    def test_write_returns_the_previous_etag(self, harness: Harness) -> None:
         assert harness.driver.put(NAME, b"1", if_etag=None).previous_etag is None
         first = harness.driver.get(NAME).etag
         second, before = harness.driver.put(NAME, b"2", if_etag=None)
         assert before == first
         assert harness.driver.put(NAME, b"3", if_etag=second).previous_etag == second
 
-    def test_a_foreign_write_changes_the_etag(self, harness: Harness) -> None:
+    def test_write_of_another_program_changes_the_etag(self, harness: Harness) -> None:
         etag = harness.driver.create(NAME, b"1")
         harness.write(NAME.key, b"2")
         assert harness.driver.get(NAME).etag != etag
@@ -131,20 +133,18 @@ class DriverContract:
         assert harness.read(NAME.key) == b"2"
 
     @pytest.mark.parametrize("etag", ["a\r\nx: y", "é", " ", '"'])
-    def test_put_with_an_etag_that_none_can_have_is_refused(
-        self, harness: Harness, etag: str
-    ) -> None:
+    def test_put_with_an_impossible_etag_is_refused(self, harness: Harness, etag: str) -> None:
         harness.write(NAME.key, b"1")
         with pytest.raises(EtagMismatchError):
             harness.driver.put(NAME, b"2", if_etag=etag)
         assert harness.read(NAME.key) == b"1"
 
-    def test_put_with_an_etag_over_nothing_is_refused(self, harness: Harness) -> None:
+    def test_put_with_an_etag_without_a_record_is_refused(self, harness: Harness) -> None:
         with pytest.raises(EtagMismatchError):
             harness.driver.put(NAME, b"1", if_etag="0123456789abcdef")
         assert harness.read(NAME.key) is None
 
-    def test_delete_removes_and_tells_what_there_was(self, harness: Harness) -> None:
+    def test_delete_removes_and_returns_the_previous_etag(self, harness: Harness) -> None:
         harness.write(NAME.key, b"1")
         etag = harness.driver.get(NAME).etag
         assert harness.driver.delete(NAME, if_etag=None) == etag
@@ -165,17 +165,17 @@ class DriverContract:
             harness.driver.delete(NAME, if_etag=etag)
         assert harness.read(NAME.key) == b"2"
 
-    def test_delete_with_an_etag_of_what_is_not_there_is_a_no_op(self, harness: Harness) -> None:
+    def test_delete_with_an_etag_of_a_missing_record_is_a_no_op(self, harness: Harness) -> None:
         assert not harness.driver.delete(NAME, if_etag="0123456789abcdef")
 
-    def test_list_has_every_name_once_in_the_order_of_keys(self, harness: Harness) -> None:
+    def test_list_returns_every_name_once_in_the_order_of_keys(self, harness: Harness) -> None:
         for name in NAMES:
             harness.write(IndexName(name).key, b"1")
         listed = harness.driver.list(ALL, None, len(NAMES) + 1, listing="l")
         assert listed == sorted(map(IndexName, NAMES), key=lambda name: name.key)
 
     @pytest.mark.parametrize("size", [1, 2, 7])
-    def test_pages_join_to_the_whole(self, harness: Harness, size: int) -> None:
+    def test_pages_of_any_size_join_to_the_whole_listing(self, harness: Harness, size: int) -> None:
         for name in NAMES:
             harness.write(IndexName(name).key, b"1")
         pages = [harness.driver.list(ALL, None, size, listing="l")]
@@ -185,7 +185,7 @@ class DriverContract:
         whole = [name for page in pages for name in page]
         assert whole == sorted(map(IndexName, NAMES), key=lambda name: name.key)
 
-    def test_list_by_prefix(self, harness: Harness) -> None:
+    def test_list_with_a_prefix_returns_its_names(self, harness: Harness) -> None:
         for name in ("a", "a.b", "a/1", "a/2", "é1", "b"):
             harness.write(IndexName(name).key, b"1")
         wanted = {"a/": ["a/1", "a/2"], "a.": ["a.b"], "a.kms.cat": [], "é": ["é1"], "c": []}
@@ -196,15 +196,15 @@ class DriverContract:
         assert harness.driver.list(NamePrefix("a/"), after, 10, listing="a/") == [IndexName("a/2")]
 
     @pytest.mark.parametrize("size", [1, 2, 7])
-    def test_list_by_ranges_has_each_name_once_and_in_order(
+    def test_list_by_ranges_returns_each_name_once_and_in_order(
         self, harness: Harness, size: int
     ) -> None:
         for name in ("a", "a.b", "a.kms.cat", "a/1", "b", "b/1", "c", "é1", "éa"):
             harness.write(IndexName(name).key, b"1")
         wanted = KeyRanges.of(
             [
-                *(IndexRange(it, is_exact=True) for it in ("a", "b", "never", "n" * 256)),
-                *(IndexRange(it) for it in ("a.", "a/", "é", "p" * 256)),
+                *(IndexRange(name, is_exact=True) for name in ("a", "b", "never", "n" * 256)),
+                *(IndexRange(prefix) for prefix in ("a.", "a/", "é", "p" * 256)),
             ]
         )
         names = harness.driver.list(wanted, None, size, listing="l")
@@ -213,7 +213,7 @@ class DriverContract:
         expected = ["a.b", "a", "a.kms.cat", "a/1", "b", "é1", "éa"]
         assert names == sorted(map(IndexName, expected), key=lambda name: name.key)
 
-    def test_list_goes_on_after_a_name_that_is_gone(self, harness: Harness) -> None:
+    def test_list_continues_after_a_deleted_name(self, harness: Harness) -> None:
         for name in ("a", "b", "c"):
             harness.write(IndexName(name).key, b"1")
         (first,) = harness.driver.list(ALL, None, 1, listing="l")
@@ -223,13 +223,15 @@ class DriverContract:
             "c",
         ]
 
-    def test_list_passes_over_what_is_no_envelope(self, harness: Harness) -> None:
+    def test_list_ignores_other_files(self, harness: Harness) -> None:
         harness.write(NAME.key, b"1")
         for stray in ("x.cat", "y.kms.cat.123.1.tmp", "%41.kms.cat", "%zz.kms.cat", ".kms.cat"):
             harness.write(stray, b"1")
         assert harness.driver.list(ALL, None, 10, listing="l") == [NAME]
 
-    def test_of_many_creators_one_wins_and_its_bytes_are_stored(self, harness: Harness) -> None:
+    def test_concurrent_creates_have_one_winner_whose_bytes_are_stored(
+        self, harness: Harness
+    ) -> None:
         start = threading.Barrier(8)
 
         def create(number: int) -> int | None:
@@ -241,11 +243,11 @@ class DriverContract:
             return number
 
         with ThreadPoolExecutor(8) as threads:
-            winners = [it for it in threads.map(create, range(8)) if it is not None]
+            winners = [etag for etag in threads.map(create, range(8)) if etag is not None]
         assert len(winners) == 1
         assert harness.read(NAME.key) == f"record {winners[0]}".encode()
 
-    def test_of_many_conditional_puts_one_wins(self, harness: Harness) -> None:
+    def test_concurrent_conditional_puts_have_one_winner(self, harness: Harness) -> None:
         etag = harness.driver.create(NAME, b"0")
         start = threading.Barrier(8)
 
@@ -258,19 +260,19 @@ class DriverContract:
             return number
 
         with ThreadPoolExecutor(8) as threads:
-            winners = [it for it in threads.map(put, range(8)) if it is not None]
+            winners = [etag for etag in threads.map(put, range(8)) if etag is not None]
         assert len(winners) == 1
         assert harness.read(NAME.key) == f"record {winners[0]}".encode()
 
 
 class AttemptContract:
-    """For drivers that recognise attempts. To be inherited beside `DriverContract`."""
+    """A second base, beside `DriverContract`, for drivers that recognize attempts."""
 
-    def test_repeated_create_answers_the_same(self, harness: Harness) -> None:
+    def test_repeated_create_returns_the_same_result(self, harness: Harness) -> None:
         etag = harness.driver.create(NAME, b"mine", attempt=FIRST)
         assert harness.driver.create(NAME, b"mine", attempt=RETRY) == etag
 
-    def test_repeated_conditional_put_answers_the_same(self, harness: Harness) -> None:
+    def test_repeated_conditional_put_returns_the_same_result(self, harness: Harness) -> None:
         old = harness.driver.create(NAME, b"old")
         etag = harness.driver.put(NAME, b"mine", if_etag=old, attempt=FIRST).etag
         assert harness.driver.put(NAME, b"mine", if_etag=old, attempt=RETRY).etag == etag
@@ -282,21 +284,21 @@ class AttemptContract:
         with pytest.raises(EnvelopeExistsError):
             harness.driver.create(NAME, b"mine", attempt=WriteAttempt("ff" * 16))
 
-    def test_repeated_create_never_brings_its_record_back(self, harness: Harness) -> None:
+    def test_repeated_create_does_not_restore_a_deleted_record(self, harness: Harness) -> None:
         harness.driver.create(NAME, b"mine", attempt=FIRST)
         harness.driver.delete(NAME, if_etag=None)
         with suppress(OutcomeUnknownError):
             harness.driver.create(NAME, b"mine", attempt=RETRY)
         assert harness.read(NAME.key) is None
 
-    def test_repeated_put_never_undoes_a_later_one(self, harness: Harness) -> None:
+    def test_repeated_put_does_not_undo_a_later_one(self, harness: Harness) -> None:
         etag = harness.driver.put(NAME, b"mine", if_etag=None, attempt=FIRST).etag
         harness.driver.put(NAME, b"theirs", if_etag=etag)
         with suppress(OutcomeUnknownError):
             harness.driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
         assert harness.read(NAME.key) == b"theirs"
 
-    def test_repeated_delete_never_removes_a_later_record(self, harness: Harness) -> None:
+    def test_repeated_delete_does_not_remove_a_later_record(self, harness: Harness) -> None:
         harness.driver.create(NAME, b"old")
         harness.driver.delete(NAME, if_etag=None, attempt=FIRST)
         harness.driver.create(NAME, b"theirs")

@@ -60,7 +60,7 @@ class TestDiskDriver(DriverContract, AttemptContract):
         return DiskHarness(tmp_path)
 
 
-def test_nothing_but_records_is_left_beside_the_records(tmp_path: Path) -> None:
+def test_record_folder_contains_only_records(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     driver.create(NAME, b"1")
     driver.put(NAME, b"2", if_etag=None)
@@ -69,7 +69,7 @@ def test_nothing_but_records_is_left_beside_the_records(tmp_path: Path) -> None:
     assert not list((tmp_path / "_kekd" / "tmp").glob("*/*"))
 
 
-def test_threads_write_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_threads_write_in_separate_folders(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     together = threading.Barrier(4)
 
@@ -82,8 +82,8 @@ def test_threads_write_in_folders_of_their_own(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "_kekd" / "tmp").iterdir()} == set("1234")
 
 
-def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
-    """As while its volume isn't mounted: what would be written there is lost to the keystore."""
+def test_missing_folder_is_not_created_again(tmp_path: Path) -> None:
+    """As while its volume isn't mounted: a write there would not be in the keystore."""
     driver = opened(tmp_path / "keystore")
     (tmp_path / "keystore").rename(tmp_path / "elsewhere")
     with ThreadPoolExecutor(1) as thread:
@@ -93,7 +93,7 @@ def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "keystore").exists()
 
 
-def test_check_makes_nothing_where_a_volume_was(tmp_path: Path) -> None:
+def test_check_creates_nothing_at_an_unmounted_volume(tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     driver = opened(keystore)
     keystore.rename(tmp_path / "elsewhere")
@@ -104,7 +104,7 @@ def test_check_makes_nothing_where_a_volume_was(tmp_path: Path) -> None:
     assert not list(keystore.iterdir())
 
 
-def test_check_makes_nothing_in_a_mount_point_that_shows_meanwhile(
+def test_check_creates_nothing_in_a_mount_point_whose_volume_disappears(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keystore = tmp_path / "keystore"
@@ -125,8 +125,8 @@ def test_check_makes_nothing_in_a_mount_point_that_shows_meanwhile(
 
 
 @pytest.mark.parametrize("gone", ["_kekd", "_kekd/tmp", "_kekd/locks"])
-def test_what_kekd_keeps_beside_the_records_is_made_anew(tmp_path: Path, gone: str) -> None:
-    """As where a copy of a keystore took its place."""
+def test_missing_folders_of_kekd_are_created_again(tmp_path: Path, gone: str) -> None:
+    """As after a copy has replaced the keystore."""
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     shutil.rmtree(tmp_path / gone)
@@ -138,7 +138,7 @@ def test_what_kekd_keeps_beside_the_records_is_made_anew(tmp_path: Path, gone: s
 
 
 def made_by_cyborgdb(root: Path) -> None:
-    """A keystore with a record, and without anything of kekd's."""
+    """A keystore with a record, and without kekd's folders."""
     assert opened(root).create(NAME, b"1")
     shutil.rmtree(root / "_kekd")
 
@@ -189,7 +189,7 @@ def test_new_keystore_on_a_full_disk_is_refused(
         DiskDriver(tmp_path).open(create=True)
 
 
-def test_a_delete_is_on_disk_also_where_another_began_it(
+def test_delete_that_another_daemon_started_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
@@ -204,9 +204,7 @@ def test_a_delete_is_on_disk_also_where_another_began_it(
     assert fsync.called
 
 
-def test_a_lock_is_not_waited_for_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wait_for_a_lock_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_driver, "_LOCK_TIMEOUT", 0.2)
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
@@ -220,14 +218,14 @@ def test_a_lock_is_not_waited_for_without_end(
     assert driver.delete(NAME, if_etag=None)
 
 
-def test_folders_and_files_are_the_owners_alone(tmp_path: Path) -> None:
+def test_folders_and_files_are_accessible_to_the_owner_only(tmp_path: Path) -> None:
     opened(tmp_path / "new").create(NAME, b"1")
     made = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
     assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o700}
     assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
 
 
-def test_a_listing_reads_the_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_reads_the_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     harness = DiskHarness(tmp_path)
     for number in range(10):
         harness.write(f"{number}.kms.cat", b"1")
@@ -244,12 +242,12 @@ def names(count: int) -> list[IndexName]:
 
 
 def listed_by(driver: DiskDriver) -> list[str]:
-    """The listings of which the keys are kept, the oldest first."""
+    """Returns the listings whose keys are cached, oldest first."""
     return [listing for listing, _ in driver._listings._values]
 
 
 def bound_listings(driver: DiskDriver, most: int) -> None:
-    """To the bytes of so many that have ten keys each."""
+    """Limits the cache to that many listings of ten keys."""
     driver.list(ALL, None, 3, listing="0")
     driver._listings._max_bytes = round(driver._listings.size * (most + 0.5))
 
@@ -262,7 +260,7 @@ def ten(tmp_path: Path) -> DiskDriver:
     return driver
 
 
-def test_listings_that_nobody_ends_are_kept_up_to_a_bound(ten: DiskDriver) -> None:
+def test_unfinished_listings_are_cached_up_to_a_limit(ten: DiskDriver) -> None:
     bound_listings(ten, 3)
     for number in range(20):
         ten.list(ALL, None, 3, listing=f"{number}")
@@ -272,14 +270,14 @@ def test_listings_that_nobody_ends_are_kept_up_to_a_bound(ten: DiskDriver) -> No
     assert listed_by(ten) == ["19", "17", "20"], "the least lately continued goes first"
 
 
-def test_the_youngest_listing_is_kept_however_long_it_is(ten: DiskDriver) -> None:
+def test_newest_listing_is_cached_at_any_length(ten: DiskDriver) -> None:
     bound_listings(ten, 0)
     for listing in ("older", "younger"):
         ten.list(ALL, None, 3, listing=listing)
     assert listed_by(ten) == ["younger"]
 
 
-def test_a_listing_whose_keys_were_dropped_goes_on(ten: DiskDriver) -> None:
+def test_listing_whose_keys_were_evicted_continues(ten: DiskDriver) -> None:
     bound_listings(ten, 0)
     listed = ten.list(ALL, None, 3, listing="dropped")
     for _ in range(3):
@@ -289,7 +287,7 @@ def test_a_listing_whose_keys_were_dropped_goes_on(ten: DiskDriver) -> None:
     assert listed == names(10)
 
 
-def test_start_removes_what_a_killed_daemon_left(tmp_path: Path) -> None:
+def test_start_removes_temporary_files_of_a_killed_daemon(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     (folder,) = (tmp_path / "_kekd" / "tmp").iterdir()
@@ -299,10 +297,10 @@ def test_start_removes_what_a_killed_daemon_left(tmp_path: Path) -> None:
     driver.put(NAME, b"2", if_etag=None)
 
 
-def test_start_goes_on_where_nothing_can_be_removed(
+def test_start_succeeds_if_temporary_files_cannot_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on a disk that may only be read."""
+    """As on a read-only disk."""
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     (folder,) = (tmp_path / "_kekd" / "tmp").iterdir()
@@ -312,7 +310,7 @@ def test_start_goes_on_where_nothing_can_be_removed(
     assert f"{folder} can't be removed: Read-only" in caplog.text
 
 
-def test_a_listing_of_single_names_does_not_read_the_folder(
+def test_listing_of_single_names_does_not_read_the_folder(
     ten: DiskDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = KeyRanges.of([IndexRange("01", is_exact=True), IndexRange("never", is_exact=True)])
@@ -320,12 +318,12 @@ def test_a_listing_of_single_names_does_not_read_the_folder(
     assert ten.list(wanted, None, 10, listing="l") == [IndexName("01")]
 
 
-def test_a_listing_keeps_no_more_keys_than_it_can_show(ten: DiskDriver) -> None:
+def test_listing_caches_only_keys_in_its_ranges(ten: DiskDriver) -> None:
     ten.list(KeyRanges.of([IndexRange("0")]), None, 1, listing="l")
     (kept,) = ten._listings._values.values()
     assert len(kept.keys) == 10
     ten.list(KeyRanges.of([IndexRange("07")]), None, 1, listing="m")
-    assert [len(it.keys) for it in ten._listings._values.values()] == [10, 1]
+    assert [len(listing.keys) for listing in ten._listings._values.values()] == [10, 1]
 
 
 OTHERS_AT_WORK = """
@@ -347,7 +345,7 @@ while True:
 
 @pytest.fixture
 def others_at_work(tmp_path: Path) -> Iterator[Path]:
-    """A keystore that another process writes to all the time, and without an error."""
+    """A keystore to which another process writes continuously and without an error."""
     with subprocess.Popen(
         [sys.executable, "-c", OTHERS_AT_WORK, tmp_path], stdout=subprocess.PIPE
     ) as others:
@@ -358,19 +356,19 @@ def others_at_work(tmp_path: Path) -> Iterator[Path]:
         others.kill()
 
 
-def test_a_start_leaves_alone_what_others_are_writing(others_at_work: Path) -> None:
+def test_start_keeps_temporary_files_in_use(others_at_work: Path) -> None:
     for _ in range(300):
         opened(others_at_work)
 
 
-def test_attempt_that_another_daemon_applied_gets_its_result(tmp_path: Path) -> None:
+def test_attempt_applied_by_another_daemon_returns_its_result(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     written = one.put(NAME, b"mine", if_etag=None, attempt=FIRST)
     one.put(NAME, b"theirs", if_etag=None)
     assert other.put(NAME, b"mine", if_etag=None, attempt=RETRY) == written
 
 
-def test_attempt_that_is_late_is_not_applied_after_its_retry(tmp_path: Path) -> None:
+def test_late_attempt_is_not_applied_after_its_retry(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     written = one.put(NAME, b"mine", if_etag=None, attempt=RETRY)
     one.put(NAME, b"theirs", if_etag=None)
@@ -378,7 +376,7 @@ def test_attempt_that_is_late_is_not_applied_after_its_retry(tmp_path: Path) -> 
     assert one.get(NAME).record == b"theirs"
 
 
-def test_attempt_that_is_late_is_not_applied_after_its_retry_was_refused(tmp_path: Path) -> None:
+def test_late_attempt_is_not_applied_after_its_refused_retry(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     etag = one.create(NAME, b"old")
     one.put(NAME, b"new", if_etag=None)
@@ -389,7 +387,7 @@ def test_attempt_that_is_late_is_not_applied_after_its_retry_was_refused(tmp_pat
         other.put(NAME, b"mine", if_etag=etag, attempt=FIRST)
 
 
-def test_delete_that_is_late_is_not_applied_after_its_retry_found_nothing(tmp_path: Path) -> None:
+def test_late_delete_is_not_applied_after_its_retry_found_nothing(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     assert one.delete(NAME, if_etag=None, attempt=RETRY) is None
     one.create(NAME, b"theirs")

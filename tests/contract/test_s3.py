@@ -48,7 +48,7 @@ def test_stores_in_one_bucket_do_not_see_each_other(bucket: Bucket) -> None:
     assert one.driver.list(ALL, None, 10, listing="l") == [NAME]
 
 
-def test_of_an_object_that_can_be_no_record_only_a_part_is_read(bucket: Bucket) -> None:
+def test_object_that_is_too_long_is_read_only_partly(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
     harness.write(NAME.key, b"x" * 1_000_000)
     assert len(harness.driver.get(NAME).record) == MAX_RECORD_BYTES
@@ -57,7 +57,7 @@ def test_of_an_object_that_can_be_no_record_only_a_part_is_read(bucket: Bucket) 
 @pytest.mark.parametrize(
     "location", [S3Location("bucket", region="no region!"), S3Location("bucket", endpoint="a b")]
 )
-def test_what_no_client_can_be_made_for_is_told(location: S3Location) -> None:
+def test_invalid_configuration_of_the_client_is_an_error(location: S3Location) -> None:
     with pytest.raises(StoreMisconfiguredError, match="the store s3:bucket can't be used"):
         connect(location)
 
@@ -72,7 +72,7 @@ def empty(bucket: Bucket) -> None:
         bucket.s3.delete_object(Bucket=bucket.name, Key=item["Key"])
 
 
-def test_keystore_without_envelopes_is_known_by_its_mark(bucket: Bucket) -> None:
+def test_empty_keystore_is_recognized_by_its_marker(bucket: Bucket) -> None:
     with pytest.raises(StoreMisconfiguredError, match=f"no keystore in s3://{bucket.name}/a/b: "):
         driver_of(bucket, "a/b").open()
     assert driver_of(bucket, "a/b").open(create=True)
@@ -81,7 +81,7 @@ def test_keystore_without_envelopes_is_known_by_its_mark(bucket: Bucket) -> None
         driver_of(bucket, "a").open()
 
 
-def test_keystore_of_cyborgdb_is_one_and_may_get_empty(bucket: Bucket) -> None:
+def test_keystore_of_cyborgdb_is_recognized_even_when_it_becomes_empty(bucket: Bucket) -> None:
     key = f"_catalog/config/{NAME.key}"
     bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"1")
     assert not driver_of(bucket).open()
@@ -89,7 +89,7 @@ def test_keystore_of_cyborgdb_is_one_and_may_get_empty(bucket: Bucket) -> None:
     assert not driver_of(bucket).open()
 
 
-def test_prefix_that_was_emptied_is_no_keystore_and_not_made_again(bucket: Bucket) -> None:
+def test_emptied_prefix_is_no_keystore_and_is_not_created_again(bucket: Bucket) -> None:
     driver = driver_of(bucket)
     driver.open(create=True)
     driver.create(NAME, b"1")
@@ -117,7 +117,7 @@ def test_retry_of_a_conditional_put_that_was_not_applied_is_applied(bucket: Buck
     assert harness.read(NAME.key) == b"mine"
 
 
-def test_retry_of_a_put_has_an_unknown_outcome_where_there_is_nothing(bucket: Bucket) -> None:
+def test_retry_of_a_put_without_a_record_has_an_unknown_outcome(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
     with pytest.raises(OutcomeUnknownError):
         harness.driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)

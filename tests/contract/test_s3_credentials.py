@@ -1,4 +1,4 @@
-"""The S3 driver's credentials: renewed, late, unreadable or refused, without a restart."""
+"""The S3 driver handles credentials that are renewed, late, unreadable or refused."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_driver(picky_s3: PickyS3, s3_endpoint: str) -> Callable[[], S3Driver]:
-    """On a bucket of its own behind the picky server."""
+    """Makes drivers for a new bucket behind the picky server."""
     bucket = make_bucket(s3_endpoint)
     location = S3Location(bucket.name, "", REGION, picky_s3.endpoint)
     S3Keystore(location).mark(bucket.s3)
@@ -59,7 +59,7 @@ each_operation = pytest.mark.parametrize("operate", OPERATIONS.values(), ids=OPE
 
 
 @each_operation
-def test_credentials_that_ended_early_are_renewed_within_the_call(
+def test_credentials_that_expired_early_are_renewed_within_the_call(
     make_driver: MakeDriver,
     picky_s3: PickyS3,
     credential_endpoint: CredentialEndpoint,
@@ -85,7 +85,7 @@ def test_credentials_in_a_file_are_read_again(
     picky_s3.accepted = "second"
     with pytest.raises(StoreMisconfiguredError, match="answered ExpiredToken; renew"):
         driver.check()
-    assert picky_s3.refused == 2  # it was tried with what the file has now
+    assert picky_s3.refused == 2  # the second try used the current file
     write_credentials(tmp_path, "second")
     driver.check()
 
@@ -107,7 +107,7 @@ def test_credentials_are_renewed_at_most_once_in_an_interval(
         assert picky_s3.refused == refused
 
 
-def test_credentials_that_come_late_are_found(
+def test_credentials_that_are_added_later_are_found(
     make_driver: MakeDriver, no_credentials: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     driver = make_driver()
@@ -117,7 +117,7 @@ def test_credentials_that_come_late_are_found(
     driver.create(NAME, RECORD)
 
 
-def test_credential_service_that_is_down_may_come_back(
+def test_credential_service_that_is_down_is_a_transient_error(
     make_driver: MakeDriver, credential_endpoint: CredentialEndpoint
 ) -> None:
     credential_endpoint.is_down = True
@@ -131,7 +131,7 @@ def test_credential_service_that_is_down_may_come_back(
 
 @pytest.fixture
 def web_identity(aws_endpoint: str, no_credentials: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The file of a token that STS takes; a test writes it."""
+    """The path of a token for STS; a test writes it."""
     token = tmp_path / "token"
     no_credentials.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
     no_credentials.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/kekd")
@@ -150,7 +150,7 @@ def test_web_identity_token_that_cannot_be_read_is_named_and_read_later(
     assert "check that it exists and is readable" in str(caught.value)
     web_identity.write_text("token")
     with pytest.raises(StoreMisconfiguredError, match="ExpiredToken"):
-        driver.check()  # with STS's own, which the picky server doesn't know
+        driver.check()  # with the credentials of STS, which the picky server refuses
 
 
 SSO = """
@@ -173,7 +173,7 @@ sso_start_url = https://127.0.0.1:1/start
     ],
     ids=["failing process", "no JSON", "SSO"],
 )
-def test_source_that_fails_says_so_in_botocores_words(
+def test_failing_credential_source_is_reported_with_botocores_text(
     make_driver: MakeDriver,
     picky_s3: PickyS3,
     no_credentials: pytest.MonkeyPatch,
@@ -193,7 +193,7 @@ def test_source_that_fails_says_so_in_botocores_words(
     assert picky_s3.endpoint in str(caught.value)
 
 
-def test_profile_that_is_not_there_is_named(no_credentials: pytest.MonkeyPatch) -> None:
+def test_missing_profile_is_named(no_credentials: pytest.MonkeyPatch) -> None:
     no_credentials.setenv("AWS_PROFILE", "nowhere")
     with pytest.raises(
         StoreMisconfiguredError, match=r"The config profile \(nowhere\) could not be"
@@ -201,7 +201,7 @@ def test_profile_that_is_not_there_is_named(no_credentials: pytest.MonkeyPatch) 
         connect(S3Location("bucket", "", REGION))
 
 
-def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
+def test_unknown_ca_is_reported_with_the_setting_for_it(
     private_https: str, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
@@ -211,7 +211,7 @@ def test_ca_that_is_not_known_is_told_with_the_setting_for_it(
     assert private_https in str(caught.value)
 
 
-def test_every_error_names_the_endpoint(picky_s3: PickyS3, aws_credentials: dict[str, str]) -> None:
+def test_error_of_s3_names_the_endpoint(picky_s3: PickyS3, aws_credentials: dict[str, str]) -> None:
     picky_s3.accepted = "test"
     location = S3Location("no-such-bucket", "", REGION, picky_s3.endpoint)
     driver = S3Driver(connect(location), location)

@@ -1,4 +1,4 @@
-"""S3 servers at a path of their host, and those that find the bucket in the host's name."""
+"""S3 servers below a path, and servers that find the bucket in the host name."""
 
 import socket
 from typing import Any
@@ -14,7 +14,7 @@ RECORD = b"record"
 
 
 def use(driver: S3Driver, bucket: Bucket, prefix: str) -> None:
-    """Does everything once, and looks where it went."""
+    """Does each operation once, and checks which paths it used."""
     assert driver.open(create=True)
     driver.check()
     etag = driver.create(NAME, RECORD)
@@ -28,7 +28,7 @@ def use(driver: S3Driver, bucket: Bucket, prefix: str) -> None:
 
 @pytest.fixture
 def hosts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that were looked up. Those below localhost are this machine, as RFC 6761 has it."""
+    """The host names that were resolved. Those below localhost are this machine (RFC 6761)."""
     looked_up: list[str] = []
     resolve = socket.getaddrinfo
 

@@ -1,4 +1,4 @@
-"""What is left of a keystore when its daemon is killed, and what would be if the machine were."""
+"""The state of a keystore after its daemon is killed, or its machine loses power."""
 
 import fcntl
 import os
@@ -26,20 +26,20 @@ NAME = IndexName("i")
 
 
 class Writer:
-    """Pushes one index over and over, and creates a new one with each push."""
+    """Pushes one index repeatedly, and creates a new one with each push."""
 
     def __init__(self, name: str, client: kekd.Client) -> None:
         self.name = name
         self.created: list[int] = []
-        """The versions whose create was acknowledged."""
+        """The versions with an acknowledged create."""
         self._client = client
         self._attempted = self._pushed = 0
-        """The last version that was sent, and the last whose push was acknowledged."""
+        """The last version that was sent, and the last with an acknowledged push."""
 
     def write(self, over: threading.Event) -> None:
         try:
             while not over.is_set():
-                with suppress(kekd.UnavailableError):  # the daemon was away for long
+                with suppress(kekd.UnavailableError):  # the daemon was down for long
                     self._write_once()
         finally:
             over.set()
@@ -63,7 +63,7 @@ class Writer:
 
 
 def read_all(keystore: Path) -> dict[str, int]:
-    """The version in every record, past the daemon. A stray or torn file fails it."""
+    """Reads the version in every record from disk. Fails for a stray or torn file."""
     return {
         path.name.removesuffix(".kms.cat"): decode(path.read_bytes()).version
         for path in (keystore / "_catalog" / "config").iterdir()
@@ -71,7 +71,7 @@ def read_all(keystore: Path) -> dict[str, int]:
 
 
 @pytest.mark.faults
-def test_nothing_acknowledged_is_lost_to_sigkill(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_sigkill_loses_no_acknowledged_write(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     flags = ("--disk", str(keystore))
     chance = random.Random(0)
@@ -103,13 +103,13 @@ def test_nothing_acknowledged_is_lost_to_sigkill(start_daemon: StartDaemon, tmp_
 
 
 def wait_for_writes(writers: list[Writer], count: int, over: threading.Event) -> None:
-    """Until that many more were acknowledged, or a writer failed."""
+    """Waits until that many more writes were acknowledged, or a writer failed."""
     enough = sum(len(writer.created) for writer in writers) + count
     while sum(len(writer.created) for writer in writers) < enough and not over.wait(0.001):
         pass
 
 
-def test_start_removes_temporary_files_that_no_process_writes(
+def test_start_removes_only_abandoned_temporary_files(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "keystore" / "_kekd" / "tmp" / "0"
@@ -126,7 +126,7 @@ def test_start_removes_temporary_files_that_no_process_writes(
 
 
 class Trace:
-    """Records the calls that change the disk, with the names that the files have in them."""
+    """Records the system calls that change the disk, with short names of the files."""
 
     def __init__(self, root: Path) -> None:
         self._names = {
@@ -140,7 +140,7 @@ class Trace:
     def wrap(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def traced(*arguments: Any, **keywords: Any) -> Any:
             result = call(*arguments, **keywords)
-            words = [word for it in arguments[:2] if (word := self._word(it))]
+            words = [word for argument in arguments[:2] if (word := self._word(argument))]
             if name == "open" and words:
                 self._open[result] = words[0]
             if words:
@@ -179,25 +179,25 @@ WRITTEN = [LOCKED, "open temporary", "write temporary", "fsync temporary", "clos
 SYNCED = ["open records", "fsync records", "close records"]
 
 
-def test_a_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
+def test_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.create(NAME, b"record")
     linked = ["link temporary record", "unlink temporary", UNLOCKED]
     assert trace.calls == [*WRITTEN, *linked, *SYNCED]
 
 
-def test_a_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
+def test_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.put(NAME, b"record", if_etag=None)
     assert trace.calls == [*WRITTEN, "rename temporary record", UNLOCKED, *SYNCED]
 
 
-def test_a_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
+def test_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.put(NAME, b"record", if_etag=None)
     trace.calls.clear()
     driver.delete(NAME, if_etag=None)
     assert trace.calls[-4:] == ["unlink record", *SYNCED]
 
 
-def test_a_refused_create_leaves_no_temporary_file(driver: DiskDriver, trace: Trace) -> None:
+def test_refused_create_leaves_no_temporary_file(driver: DiskDriver, trace: Trace) -> None:
     driver.put(NAME, b"record", if_etag=None)
     trace.calls.clear()
     with pytest.raises(Exception, match="already exists"):

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.faults
 MEMORY = kekd.StorageConfig.memory()
 PAGE = 4096
 LARGE = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
-"""More than a page, so that a disk with one left takes a part of it."""
+"""More than a page, so that a disk with one free page takes a part of it."""
 ROTATED = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\2" * 6000, 8)
 
 PR_SET_SECUREBITS, SECBIT_NOROOT = 28, 1
@@ -44,7 +44,7 @@ class Disk:
         self.mounted = self._mount("-t", "tmpfs", "-o", "size=256k", "tmpfs")
 
     def fill(self, daemon: Daemon) -> None:
-        """Leaves a page."""
+        """Fills the disk except for a page."""
         if self.mounted:
             room = os.statvfs(self.path).f_bavail * PAGE
             with (self.path / "ballast").open("wb") as ballast:
@@ -53,7 +53,7 @@ class Disk:
             limit_files(daemon, PAGE)
 
     def has_room(self, daemon: Daemon) -> None:
-        """To be called when something large was deleted."""
+        """Call it after something large was deleted."""
         if not self.mounted:
             limit_files(daemon, resource.RLIM_INFINITY)
 
@@ -69,7 +69,7 @@ class Disk:
             subprocess.run(["umount", self.path], check=True)
 
     def files(self) -> dict[Path, bytes]:
-        """All there are, but for locks."""
+        """All files except locks."""
         paths = filter(Path.is_file, self.path.rglob("*"))
         return {path: path.read_bytes() for path in paths if path.parent.name != "locks"}
 
@@ -84,9 +84,9 @@ def limit_files(daemon: Daemon, size: int) -> None:
 
 @contextmanager
 def no_powers_of_root() -> Iterator[None]:
-    """What is started meanwhile may write only what its modes allow, even as root."""
+    """Processes that start now may write only what file modes allow, even as root."""
     set_process: Callable[[int, int], int] = ctypes.CDLL(None).prctl
-    set_process(PR_SET_SECUREBITS, SECBIT_NOROOT)  # refused to others, who have no such powers
+    set_process(PR_SET_SECUREBITS, SECBIT_NOROOT)  # fails for other users, who don't need it
     try:
         yield
     finally:
@@ -100,7 +100,7 @@ class OnDisk(NamedTuple):
     store: str
 
     def refuses(self, call: Callable[..., Any]) -> str:
-        """What is said of a call that the store can't do."""
+        """Returns the error of a call that the store can't execute."""
         with pytest.raises(kekd.StoreMisconfiguredError) as caught:
             call(self.client, None)
         assert caught.value.store == self.store
@@ -109,7 +109,7 @@ class OnDisk(NamedTuple):
 
 @pytest.fixture
 def on_disk(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[OnDisk]:
-    """A daemon with "kept", and room for more, on its disk; it has a memory too."""
+    """A daemon with the index "kept" on a disk with free room, and a memory store."""
     disk = Disk(tmp_path / "disk")
     flags = ("--disk", str(disk.path), "--memory")
     with nullcontext() if disk.mounted else no_powers_of_root():
@@ -139,7 +139,7 @@ each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 
 
 @each_write
-def test_a_full_disk_loses_and_tears_nothing(on_disk: OnDisk, write: Callable[..., Any]) -> None:
+def test_full_disk_loses_and_tears_no_record(on_disk: OnDisk, write: Callable[..., Any]) -> None:
     daemon, client, disk, _ = on_disk
     disk.fill(daemon)
     before = disk.files()
@@ -150,14 +150,14 @@ def test_a_full_disk_loses_and_tears_nothing(on_disk: OnDisk, write: Callable[..
     assert list(client.list_index_kms()) == ["kept"]
 
 
-def test_a_full_disk_leaves_the_other_stores_alone(on_disk: OnDisk) -> None:
+def test_full_disk_does_not_affect_other_stores(on_disk: OnDisk) -> None:
     on_disk.disk.fill(on_disk.daemon)
     on_disk.refuses(WRITES["create"])
     on_disk.client.create_index_kms(MEMORY, "new", LARGE)
     assert on_disk.client.get_index_kms(MEMORY, "new") == LARGE
 
 
-def test_a_full_disk_serves_again_when_a_delete_made_room(on_disk: OnDisk) -> None:
+def test_full_disk_is_writable_again_after_a_delete(on_disk: OnDisk) -> None:
     daemon, client, disk, _ = on_disk
     disk.fill(daemon)
     on_disk.refuses(WRITES["create"])
@@ -167,7 +167,7 @@ def test_a_full_disk_serves_again_when_a_delete_made_room(on_disk: OnDisk) -> No
     assert client.get_index_kms(None, "new") == LARGE
 
 
-def test_a_full_disk_is_a_failed_precondition_on_the_wire(on_disk: OnDisk) -> None:
+def test_full_disk_is_a_failed_precondition_on_the_wire(on_disk: OnDisk) -> None:
     on_disk.disk.fill(on_disk.daemon)
     blob = pb.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=b"\1" * 6000, version=1)
     with grpc.insecure_channel(on_disk.daemon.address) as channel:
@@ -190,7 +190,7 @@ WRITES_AND_DELETE = WRITES | {
 
 
 @pytest.mark.parametrize("write", WRITES_AND_DELETE.values(), ids=WRITES_AND_DELETE)
-def test_a_read_only_disk_is_read_and_not_written(
+def test_read_only_disk_serves_reads_and_refuses_writes(
     read_only: OnDisk, write: Callable[..., Any]
 ) -> None:
     _, client, disk, _ = read_only
@@ -202,20 +202,20 @@ def test_a_read_only_disk_is_read_and_not_written(
     assert list(client.list_index_kms()) == ["kept"]
 
 
-def test_a_read_only_disk_leaves_the_other_stores_alone(read_only: OnDisk) -> None:
+def test_read_only_disk_does_not_affect_other_stores(read_only: OnDisk) -> None:
     read_only.refuses(WRITES["create"])
     read_only.client.create_index_kms(MEMORY, "new", LARGE)
     assert read_only.client.get_index_kms(MEMORY, "new") == LARGE
 
 
-def test_a_disk_that_may_be_written_again_serves_again(read_only: OnDisk) -> None:
+def test_disk_that_becomes_writable_again_accepts_writes(read_only: OnDisk) -> None:
     read_only.refuses(WRITES["create"])
     read_only.disk.set_writable(True)
     read_only.client.create_index_kms(None, "new", LARGE)
     assert read_only.client.get_index_kms(None, "new") == LARGE
 
 
-def test_a_folder_that_cannot_be_made_is_told_at_start(tmp_path: Path, read_only: OnDisk) -> None:
+def test_folder_that_cannot_be_created_fails_the_start(tmp_path: Path, read_only: OnDisk) -> None:
     folder = read_only.disk.path / "new"
     with nullcontext() if read_only.disk.mounted else no_powers_of_root():
         daemon = Daemon(tmp_path / "second", "--disk", str(folder))
@@ -239,7 +239,7 @@ def vanishing(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[Vanishing]:
 
 
 @pytest.mark.parametrize("mount_point", [False, True], ids=["nothing left", "empty mount point"])
-def test_a_folder_that_is_gone_is_no_empty_keystore(
+def test_missing_folder_is_an_error_and_not_an_empty_keystore(
     vanishing: Vanishing, mount_point: bool
 ) -> None:
     client, folder, hidden = vanishing
@@ -256,7 +256,7 @@ def test_a_folder_that_is_gone_is_no_empty_keystore(
     client.push_index_kms(MEMORY, "i", BLOB)
 
 
-def test_a_folder_that_comes_back_is_served_as_before(vanishing: Vanishing) -> None:
+def test_folder_that_comes_back_is_served_again(vanishing: Vanishing) -> None:
     client, folder, hidden = vanishing
     folder.rename(hidden)
     with pytest.raises(kekd.StoreMisconfiguredError):

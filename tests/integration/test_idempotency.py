@@ -1,4 +1,4 @@
-"""Writes that are sent again, on the wire: applied once, and refused where that can't be known."""
+"""Retried writes on the wire are applied once, or refused if the outcome is unknown."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def attempt(message: convert.Write, request: RequestContext) -> str:
     return found.id
 
 
-def test_attempts_of_one_write_have_one_id_and_other_writes_another() -> None:
+def test_attempts_of_one_write_share_an_id_that_other_writes_lack() -> None:
     one = attempt(push("key"), request_of())
     assert attempt(push("key", is_retry=True), request_of()) == one
     others = {
@@ -40,7 +40,7 @@ def test_attempts_of_one_write_have_one_id_and_other_writes_another() -> None:
     assert len(others | {one}) == 5
 
 
-def test_write_without_a_key_is_no_attempt() -> None:
+def test_write_without_an_idempotency_key_has_no_attempt() -> None:
     assert convert.attempt(push(""), request_of(), is_retry=False) is None
 
 
@@ -53,7 +53,7 @@ def test_retry_without_a_key_is_refused_and_writes_nothing(stub: Any) -> None:
 
 
 @both_engines
-def test_key_that_is_too_long_is_refused(stub: Any) -> None:
+def test_idempotency_key_that_is_too_long_is_refused(stub: Any) -> None:
     _, info = failure_of(stub.PushEnvelope, push("k" * 129))
     assert info.reason == "REQUEST_INVALID"
 
@@ -80,9 +80,7 @@ def test_daemons_that_share_a_folder_apply_a_write_once(
         channel.close()
 
 
-def test_daemon_that_was_restarted_applies_a_write_once(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
+def test_restarted_daemon_applies_a_write_once(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "keystore"))
     with grpc.insecure_channel(daemon.address) as channel:
         stub = EnvelopeServiceStub(channel)

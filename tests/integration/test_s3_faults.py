@@ -4,6 +4,7 @@ suffers, and no answer is a wrong one.
 
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ ATTEMPTS = 2
 
 
 class Faulty(NamedTuple):
-    """A daemon whose bucket is behind a proxy; it also has a disk, the default, and a memory."""
+    """A daemon with a bucket behind a proxy, a disk store (the default), and a memory store."""
 
     daemon: Daemon
     client: kekd.Client
@@ -77,7 +78,7 @@ def shared_faulty(
 
 @pytest.fixture
 def faulty(shared_faulty: Faulty) -> Iterator[Faulty]:
-    """Shared by the tests, and empty at the start of each."""
+    """Shared by the tests, and emptied before each."""
     yield shared_faulty
     shared_faulty.proxy.tell()
     for store in (None, S3):
@@ -89,7 +90,7 @@ def faulty(shared_faulty: Faulty) -> Iterator[Faulty]:
 def own_faulty(
     s3_endpoint: str, start_proxy: StartProxy, tmp_path: Path, engine: EngineName
 ) -> Iterator[Faulty]:
-    """For a test that leaves calls to S3 behind it, which go on trying."""
+    """For a test that leaves running calls to S3 behind."""
     proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
     with running(tmp_path, s3_endpoint, proxy, engine) as own:
         yield own
@@ -99,7 +100,7 @@ def own_faulty(
 
 
 @each_call
-def test_a_missing_bucket_is_told_with_the_stores_name(
+def test_missing_bucket_is_reported_with_the_name_of_the_store(
     faulty: Faulty, call: Callable[..., Any]
 ) -> None:
     with pytest.raises(kekd.StoreMisconfiguredError, match="NoSuchBucket") as caught:
@@ -108,7 +109,7 @@ def test_a_missing_bucket_is_told_with_the_stores_name(
 
 
 @each_call
-def test_refused_credentials_are_told_with_the_stores_name(
+def test_refused_credentials_are_reported_with_the_name_of_the_store(
     faulty: Faulty, call: Callable[..., Any]
 ) -> None:
     faulty.proxy.tell(then=s3_error(403, "InvalidAccessKeyId"))
@@ -118,7 +119,7 @@ def test_refused_credentials_are_told_with_the_stores_name(
     faulty.client.push_index_kms(None, "i", BLOB)
 
 
-def test_missing_credentials_are_told(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_missing_credentials_are_reported(start_daemon: StartDaemon, tmp_path: Path) -> None:
     nowhere = {
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": str(tmp_path / "none"),
@@ -135,7 +136,7 @@ def test_missing_credentials_are_told(start_daemon: StartDaemon, tmp_path: Path)
     assert caught.value.store == f"s3:{BUCKET}"
 
 
-def test_the_region_that_the_daemon_has_from_aws_may_be_named(
+def test_request_may_name_the_region_from_the_aws_chain(
     start_daemon: StartDaemon, bucket: Bucket
 ) -> None:
     flags = ("--s3", bucket.name, "--s3-endpoint", bucket.endpoint)
@@ -153,7 +154,7 @@ def test_the_region_that_the_daemon_has_from_aws_may_be_named(
 # S3 that is down, slow or flaky
 
 
-def test_an_endpoint_that_is_down_is_told_in_time_with_the_stores_name(
+def test_endpoint_that_is_down_is_reported_in_time_with_the_name_of_the_store(
     start_daemon: StartDaemon,
 ) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
@@ -167,7 +168,7 @@ def test_an_endpoint_that_is_down_is_told_in_time_with_the_stores_name(
 
 
 @pytest.mark.parametrize("code", ["ServiceUnavailable", "SlowDown"])
-def test_an_endpoint_that_always_answers_503_is_told_in_time_with_the_stores_name(
+def test_endpoint_that_always_answers_503_is_reported_in_time_with_the_name_of_the_store(
     own_faulty: Faulty, code: str
 ) -> None:
     own_faulty.proxy.tell(then=s3_error(503, code))
@@ -179,7 +180,7 @@ def test_an_endpoint_that_always_answers_503_is_told_in_time_with_the_stores_nam
 
 @pytest.fixture
 def once(faulty: Faulty) -> Iterator[Callable[[str], Any]]:
-    """Makes a call, by its name, about "i" in the bucket, past the client and its retries."""
+    """Makes a call for "i" in the bucket without kekd's client and its retries."""
     store = pb.StorageConfig(s3=pb.S3Storage(bucket=BUCKET))
     blob = pb.KMSBlob(provider="none")
     with grpc.insecure_channel(faulty.daemon.address, [("grpc.enable_retries", 0)]) as channel:
@@ -197,7 +198,7 @@ def once(faulty: Faulty) -> Iterator[Callable[[str], Any]]:
 
 
 @pytest.mark.parametrize("fault", [s3_error(503, "SlowDown"), refuse], ids=["503", "cut"])
-def test_the_daemon_tries_a_failing_endpoint_a_few_times(
+def test_failing_endpoint_is_tried_a_few_times(
     faulty: Faulty, once: Callable[[str], Any], fault: Fault
 ) -> None:
     faulty.proxy.tell(then=fault)
@@ -207,7 +208,7 @@ def test_the_daemon_tries_a_failing_endpoint_a_few_times(
 
 
 @pytest.mark.parametrize(("name", "requests"), [("create", 1), ("push", 2), ("list", 1)])
-def test_request_that_s3_turns_away_is_sent_again(
+def test_request_that_s3_did_not_apply_is_repeated(
     faulty: Faulty, once: Callable[[str], Any], name: str, requests: int
 ) -> None:
     faulty.proxy.tell(s3_error(503, "ServiceUnavailable"))
@@ -216,7 +217,7 @@ def test_request_that_s3_turns_away_is_sent_again(
 
 
 @pytest.mark.parametrize(("name", "before"), [("create", []), ("push", [relay])])
-def test_write_that_crosses_another_is_sent_again(
+def test_write_that_conflicts_with_another_is_repeated(
     faulty: Faulty, once: Callable[[str], Any], name: str, before: list[Fault]
 ) -> None:
     faulty.proxy.tell(*before, s3_error(409, "ConditionalRequestConflict"))
@@ -225,17 +226,20 @@ def test_write_that_crosses_another_is_sent_again(
     assert faulty.client.get_index_kms(S3, "i") == OTHER
 
 
-def test_a_silent_endpoint_holds_up_only_its_own_callers(own_faulty: Faulty) -> None:
+def test_silent_endpoint_delays_only_its_own_callers(own_faulty: Faulty) -> None:
     own_faulty.proxy.tell(then=say_nothing)
-    with pytest.raises(kekd.DeadlineExceededError):
-        own_faulty.client.get_index_kms(S3, "i", timeout=0.5)
-    for store in (None, MEMORY):
-        own_faulty.client.push_index_kms(store, "i", BLOB)
-        assert own_faulty.client.get_index_kms(store, "i") == BLOB
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(own_faulty.client.get_index_kms, S3, "i", timeout=10)
+        for store in (None, MEMORY):
+            own_faulty.client.push_index_kms(store, "i", BLOB)
+            assert own_faulty.client.get_index_kms(store, "i") == BLOB
+        assert not waiting.done()
+        with pytest.raises(kekd.DeadlineExceededError):
+            waiting.result()
 
 
 @each_call
-def test_the_caller_of_a_silent_endpoint_is_told_which_store_it_is(
+def test_timeout_of_a_silent_endpoint_names_the_store(
     own_faulty: Faulty, call: Callable[[kekd.Client, kekd.StorageConfig | None], Any]
 ) -> None:
     own_faulty.proxy.tell(then=say_nothing)
@@ -250,10 +254,10 @@ def test_the_caller_of_a_silent_endpoint_is_told_which_store_it_is(
 # S3 whose answer is lost
 
 
-def test_a_create_whose_answer_was_lost_is_the_callers_own(faulty: Faulty) -> None:
+def test_create_whose_answer_was_lost_succeeds(faulty: Faulty) -> None:
     faulty.proxy.tell(lose_answer)
     etag = faulty.client.create_index_kms(S3, "i", BLOB)
-    assert faulty.proxy.connections == 2  # the write, and a read that finds its mark
+    assert faulty.proxy.connections == 2  # the write, and a read that finds its id
     stored = faulty.client.get_index_kms(S3, "i")
     assert (stored, stored.etag) == (BLOB, etag)
 
@@ -262,7 +266,7 @@ def test_create_whose_refusal_was_lost_has_an_unknown_outcome(faulty: Faulty) ->
     faulty.client.create_index_kms(S3, "i", BLOB)
     faulty.proxy.tell(lose_answer)
     with pytest.raises(kekd.OutcomeUnknownError):
-        faulty.client.create_index_kms(S3, "i", BLOB)  # equal, but not this call's
+        faulty.client.create_index_kms(S3, "i", BLOB)  # equal, but from another call
     assert faulty.client.get_index_kms(S3, "i") == BLOB
 
 
@@ -274,7 +278,7 @@ def test_create_that_never_reached_s3_has_an_unknown_outcome(faulty: Faulty) -> 
         faulty.client.get_index_kms(S3, "i")
 
 
-def test_push_that_never_reached_s3_is_sent_again(faulty: Faulty) -> None:
+def test_push_that_never_reached_s3_is_repeated(faulty: Faulty) -> None:
     faulty.client.create_index_kms(S3, "i", OTHER)
     faulty.proxy.tell(relay, refuse)
     faulty.client.push_index_kms(S3, "i", BLOB)
@@ -282,7 +286,7 @@ def test_push_that_never_reached_s3_is_sent_again(faulty: Faulty) -> None:
 
 
 @pytest.mark.parametrize("condition", ["etag", "none"])
-def test_push_whose_answer_was_lost_is_the_callers_own(faulty: Faulty, condition: str) -> None:
+def test_push_whose_answer_was_lost_succeeds(faulty: Faulty, condition: str) -> None:
     old = faulty.client.create_index_kms(S3, "i", OTHER)
     faulty.proxy.tell(relay, lose_answer)
     new = faulty.client.push_index_kms(S3, "i", BLOB, if_etag=old if condition == "etag" else None)
@@ -291,7 +295,7 @@ def test_push_whose_answer_was_lost_is_the_callers_own(faulty: Faulty, condition
 
 
 def test_push_whose_answer_was_lost_does_not_undo_a_later_one(faulty: Faulty) -> None:
-    """Between the lost answer and the daemon's next request, a rival replaces the envelope."""
+    """A rival replaces the envelope between the lost answer and the daemon's next request."""
     faulty.client.create_index_kms(S3, "i", OTHER)
     third = kekd.KMSBlob(provider="none", version=3)
 
@@ -306,7 +310,7 @@ def test_push_whose_answer_was_lost_does_not_undo_a_later_one(faulty: Faulty) ->
     assert faulty.client.get_index_kms(S3, "i") == third
 
 
-def test_conditional_push_that_a_rival_outran_is_refused(faulty: Faulty) -> None:
+def test_conditional_push_after_a_rival_push_is_refused(faulty: Faulty) -> None:
     stale = faulty.client.create_index_kms(S3, "i", OTHER)
     faulty.client.push_index_kms(S3, "i", BLOB)
     faulty.proxy.tell(lose_answer)
@@ -314,14 +318,14 @@ def test_conditional_push_that_a_rival_outran_is_refused(faulty: Faulty) -> None
         faulty.client.push_index_kms(S3, "i", BLOB, if_etag=stale)
 
 
-def test_create_is_decided_once_s3_can_be_read_again(faulty: Faulty) -> None:
+def test_create_is_decided_when_s3_is_readable_again(faulty: Faulty) -> None:
     unavailable = s3_error(503, "ServiceUnavailable")
     faulty.proxy.tell(lose_answer, *[unavailable] * ATTEMPTS)
     faulty.client.create_index_kms(S3, "i", BLOB, timeout=PATIENCE)
     assert faulty.client.get_index_kms(S3, "i") == BLOB
 
 
-def test_delete_whose_answer_was_lost_is_done(faulty: Faulty) -> None:
+def test_delete_whose_answer_was_lost_succeeds(faulty: Faulty) -> None:
     faulty.client.create_index_kms(S3, "i", BLOB)
     faulty.proxy.tell(relay, lose_answer)
     assert faulty.client.delete_index_kms(S3, "i")

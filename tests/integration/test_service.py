@@ -85,7 +85,7 @@ def test_delete_with_a_stale_etag_changes_nothing(stub: Any) -> None:
     assert get(stub).blob == BLOB
 
 
-def test_pages_join_to_the_whole(stub: Any) -> None:
+def test_pages_of_any_size_join_to_the_whole_listing(stub: Any) -> None:
     wanted = [f"a/{number:02}" for number in range(10)]
     for name in [*wanted, "b"]:
         stub.PushEnvelope(pb.PushEnvelopeRequest(index_name=name, blob=OTHER))

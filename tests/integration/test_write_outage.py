@@ -1,4 +1,4 @@
-"""Stores that can be read and not written: reported wherever an operator looks, and served."""
+"""Stores that can be read but not written are reported everywhere, and still serve reads."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ ENVELOPE = Envelope(
     version=BLOB.version,
     created_at=BLOB.created_at,
 )
-"""That of `BLOB`, as a store has it."""
+"""The record of `BLOB`."""
 
 FAULTY = """
 import os, time
@@ -56,7 +56,7 @@ os.fsync = fsync
 
 
 class Faulty:
-    """A disk whose writes fail for the daemon, while a file says how."""
+    """A disk whose writes fail for the daemon as a file specifies."""
 
     def __init__(self, folder: Path) -> None:
         self.how = folder / "how"
@@ -82,7 +82,7 @@ class Running(NamedTuple):
     store: str
 
     def is_reported(self, error_message: str) -> None:
-        """Waits for it everywhere, and that reads are served all the same."""
+        """Waits until the error is reported everywhere, and checks that reads still succeed."""
         eventually(lambda: not self.health.serves(self.store))
         assert not self.health.serves(READY)
         assert self.health.serves(READS)
@@ -163,7 +163,7 @@ def on_disk(disk: Disk, start_scraped: StartScraped, tmp_path: Path) -> Iterator
     scraped.daemon.kill()
 
 
-def test_read_only_disk_is_reported_before_anybody_writes(on_disk: Running, disk: Disk) -> None:
+def test_read_only_disk_is_reported_before_any_write(on_disk: Running, disk: Disk) -> None:
     disk.set_writable(False)
     why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
     on_disk.is_reported(f"the store at {disk.path} failed: {why}")
@@ -171,7 +171,7 @@ def test_read_only_disk_is_reported_before_anybody_writes(on_disk: Running, disk
     on_disk.is_well_again()
 
 
-def test_keystore_of_cyborgdb_on_a_read_only_disk_is_read_and_later_written(
+def test_keystore_of_cyborgdb_on_a_read_only_disk_becomes_writable_later(
     disk: Disk, start_scraped: StartScraped, tmp_path: Path
 ) -> None:
     opened(disk.path).create(IndexName("kept"), encode(ENVELOPE))
@@ -189,7 +189,7 @@ def test_keystore_of_cyborgdb_on_a_read_only_disk_is_read_and_later_written(
     scraped.daemon.kill()
 
 
-def test_full_disk_is_reported_until_there_is_room(on_disk: Running, disk: Disk) -> None:
+def test_full_disk_is_reported_until_it_has_room(on_disk: Running, disk: Disk) -> None:
     disk.fill(on_disk.scraped.daemon)
     large = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
     with pytest.raises(kekd.StoreMisconfiguredError):

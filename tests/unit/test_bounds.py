@@ -1,4 +1,4 @@
-"""What callers send takes a bounded part of the daemon's memory, whatever they send."""
+"""Requests take a bounded part of the daemon's memory, whatever they contain."""
 
 import tracemalloc
 from contextlib import suppress
@@ -32,7 +32,7 @@ def test_cache_drops_the_oldest_beyond_its_bytes() -> None:
     cache = BoundedCache[str, int](max_bytes=10)
     for number, key in enumerate("abc"):
         cache.put(key, number, size=4)
-    assert [cache.get(it) for it in "abc"] == [None, 1, 2]
+    assert [cache.get(key) for key in "abc"] == [None, 1, 2]
     cache.put("b", 3, size=9)
     assert (cache.get("b"), cache.get("c"), cache.size, len(cache._values)) == (3, None, 9, 1)
 
@@ -67,7 +67,7 @@ async def test_stores_that_are_not_configured_leave_nothing_behind(rules: list[R
 
     tracemalloc.start()
     try:
-        for number in range(50):  # whatever is made once
+        for number in range(50):  # objects that are made once
             await call(number)
         before = kept()
         for number in range(50, 550):
@@ -138,7 +138,7 @@ def test_fields_of_an_audit_line_are_cut_and_told_apart(text: str) -> None:
     assert f"[{len(text)} characters, sha256 " in cut[0]
     shown = [audit_record.shortened(it) for it in (text, text[:-1] + "y")]
     assert shown[0] != shown[1]
-    assert {len(it) for it in shown} == {audit_record.MAX_FIELD_CHARACTERS}
+    assert {len(text) for text in shown} == {audit_record.MAX_FIELD_CHARACTERS}
 
 
 def test_fields_that_can_exist_are_not_cut() -> None:

@@ -1,4 +1,4 @@
-"""Which changes each watcher gets, without a store and without a wire."""
+"""The changes that each subscription gets, without a store and without a wire."""
 
 import asyncio
 import threading
@@ -82,14 +82,16 @@ def changes(watcher: FakeWatcher) -> Iterator[ChangeHub]:
         yield changes
 
 
-async def test_the_longest_pending_is_told_first_and_of_one_envelope_the_last() -> None:
+async def test_pending_changes_are_delivered_oldest_first_and_only_the_last_of_each_envelope() -> (
+    None
+):
     subscription = Subscription(ALL)
     for change in (pushed(ONE, "1"), pushed(OTHER, "2"), pushed(ONE, "3")):
         subscription.notify(change)
     assert await everything(subscription) == [pushed(OTHER, "2"), pushed(ONE, "3")]
 
 
-async def test_a_resync_stands_for_all_before_it() -> None:
+async def test_resync_replaces_all_pending_changes() -> None:
     subscription = Subscription(ALL)
     subscription.notify(pushed(ONE, "1"))
     subscription.resync()
@@ -97,7 +99,7 @@ async def test_a_resync_stands_for_all_before_it() -> None:
     assert await everything(subscription) == [WatchEvent.RESYNC, pushed(OTHER, "2")]
 
 
-async def test_one_that_fell_behind_is_told_so_and_keeps_nothing() -> None:
+async def test_subscription_that_fell_behind_raises_and_keeps_nothing() -> None:
     subscription = Subscription(ALL)
     for number in range(MAX_PENDING):
         subscription.notify(pushed(IndexName(f"{number}"), ""))
@@ -111,13 +113,13 @@ async def test_one_that_fell_behind_is_told_so_and_keeps_nothing() -> None:
         await subscription.next(SOON)
 
 
-async def test_all_have_ended_when_the_store_is_closed(changes: ChangeHub) -> None:
+async def test_closed_store_ends_all_subscriptions(changes: ChangeHub) -> None:
     async with changes.subscribe(ALL) as one, changes.subscribe(ALL) as other:
         changes.end()
         assert (await one.next(60), await other.next(60)) == (None, None)
 
 
-async def test_the_source_runs_while_somebody_watches(
+async def test_change_watcher_runs_only_while_there_are_subscriptions(
     changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
     for _ in range(2):
@@ -129,7 +131,7 @@ async def test_the_source_runs_while_somebody_watches(
         watcher.polls.put_nowait([])
 
 
-async def test_nobody_watches_before_the_source_listens() -> None:
+async def test_subscribe_waits_until_the_change_watcher_has_started() -> None:
     watcher = FakeWatcher()
     entered = asyncio.ensure_future(ChangeHub(watcher, "fake").subscribe(ALL).__aenter__())
     await asyncio.sleep(SOON)
@@ -139,7 +141,7 @@ async def test_nobody_watches_before_the_source_listens() -> None:
 
 
 @pytest.mark.parametrize("error", [StoreMisconfiguredError("gone"), RuntimeError("unknown")])
-async def test_a_source_that_can_not_listen_fails_the_watch_and_is_asked_anew(
+async def test_change_watcher_that_cannot_start_fails_the_watch_and_is_restarted_for_the_next(
     error: Exception,
 ) -> None:
     watcher = FakeWatcher()
@@ -153,7 +155,7 @@ async def test_a_source_that_can_not_listen_fails_the_watch_and_is_asked_anew(
         assert watcher.running == 1
 
 
-async def test_a_source_that_fails_later_ends_the_watches_and_not_the_next(
+async def test_change_watcher_that_fails_later_ends_the_watches_and_not_the_next(
     changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
     async with changes.subscribe(ALL) as subscription:
@@ -166,7 +168,9 @@ async def test_a_source_that_fails_later_ends_the_watches_and_not_the_next(
             assert await everything(next_one) == [pushed(ONE, "1")]
 
 
-async def test_a_gap_of_the_source_is_told_to_all(changes: ChangeHub, watcher: FakeWatcher) -> None:
+async def test_gap_of_the_change_watcher_is_a_resync_for_all(
+    changes: ChangeHub, watcher: FakeWatcher
+) -> None:
     async with changes.subscribe(ALL) as one, changes.subscribe(NamePrefix("x")) as other:
         await watcher.report([pushed(ONE, "1")], None, [pushed(OTHER, "2")])
         assert await everything(one) == [WatchEvent.RESYNC, pushed(OTHER, "2")]
@@ -180,7 +184,9 @@ async def own_writes(changes: ChangeHub, subscription: Subscription) -> None:
         await asyncio.sleep(SOON / 10)
 
 
-async def test_a_source_that_is_stuck_ends_the_watches(caplog: pytest.LogCaptureFixture) -> None:
+async def test_change_watcher_that_is_stuck_ends_the_watches(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     watcher = FakeWatcher()
     watcher.polls.put_nowait([])
     changes = ChangeHub(watcher, "fake")
@@ -189,23 +195,23 @@ async def test_a_source_that_is_stuck_ends_the_watches(caplog: pytest.LogCapture
         watcher.timeout = SOON
         await watcher.report([])
         with pytest.raises(StoreUnavailableError):
-            await own_writes(changes, subscription)  # which don't vouch for it
+            await own_writes(changes, subscription)  # they don't prove that the watcher works
     assert "fake: no poll for changes" in caplog.text
     assert watcher.running == 0
 
 
-async def test_the_notice_of_an_own_write_may_be_of_anothers_too(
+async def test_noticed_own_write_is_delivered_again(
     changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
     async with changes.subscribe(ALL) as subscription:
         changes.publish(pushed(ONE, "mine"))
         assert await everything(subscription) == [pushed(ONE, "mine")]
-        # Mine, another's and one that took that back: to the kernel they are one.
+        # The kernel may merge an own write with writes of others.
         await watcher.report([pushed(ONE, "mine")])
         assert await everything(subscription) == [pushed(ONE, "mine")]
 
 
-async def test_many_notices_at_once_cut_off_no_reader(
+async def test_many_changes_at_once_drop_no_active_reader(
     changes: ChangeHub, watcher: FakeWatcher
 ) -> None:
     batch = 1000
@@ -218,7 +224,7 @@ async def test_many_notices_at_once_cut_off_no_reader(
             await asyncio.sleep(0)
 
 
-async def test_a_write_is_told_even_if_its_caller_has_gone_away() -> None:
+async def test_write_is_published_even_if_its_caller_is_gone() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     class SlowDriver(MemoryDriver):
@@ -242,7 +248,7 @@ async def test_a_write_is_told_even_if_its_caller_has_gone_away() -> None:
     assert event.name == ONE
 
 
-async def test_a_write_is_told_before_it_is_answered() -> None:
+async def test_write_is_published_before_it_returns() -> None:
     store = Store(MemoryLocation(), MemoryDriver(), threads=1)
     with closing(store):
         async with store.watch(ALL) as subscription:
@@ -252,7 +258,7 @@ async def test_a_write_is_told_before_it_is_answered() -> None:
                 await subscription.next(SOON)
 
 
-async def test_a_failure_names_the_store() -> None:
+async def test_error_of_a_watch_names_the_store() -> None:
     watcher = FakeWatcher()
     watcher.polls.put_nowait(StoreMisconfiguredError("gone"))
     store = Store(MemoryLocation(), MemoryDriver(), threads=1, watcher=watcher)

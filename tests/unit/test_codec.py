@@ -1,4 +1,4 @@
-"""The record codec: what it writes it reads, and what it didn't write whole it refuses."""
+"""The record codec decodes the records that it encodes, and refuses all other bytes."""
 
 import struct
 
@@ -37,7 +37,7 @@ FULL = Envelope(
 
 
 def decoded_or_refused(record: bytes) -> Envelope | None:
-    """Any other exception than the one error fails the test that calls this."""
+    """Any exception except `CorruptRecordError` fails the test."""
     try:
         return decode(record)
     except CorruptRecordError:
@@ -45,7 +45,7 @@ def decoded_or_refused(record: bytes) -> Envelope | None:
 
 
 @given(envelopes)
-def test_what_is_encoded_decodes_equal(envelope: Envelope) -> None:
+def test_encoded_envelope_decodes_to_itself(envelope: Envelope) -> None:
     assert decode(encode(envelope)) == envelope
 
 
@@ -55,7 +55,7 @@ def test_equal_envelopes_have_equal_records(envelope: Envelope) -> None:
 
 
 @pytest.mark.parametrize("envelope", [Envelope(), SMALL, FULL])
-def test_no_change_of_one_byte_goes_unnoticed(envelope: Envelope) -> None:
+def test_change_of_one_byte_is_detected(envelope: Envelope) -> None:
     record = encode(envelope)
     for at in range(len(record)):
         for value in range(256):
@@ -64,7 +64,7 @@ def test_no_change_of_one_byte_goes_unnoticed(envelope: Envelope) -> None:
 
 
 @pytest.mark.parametrize("envelope", [Envelope(), SMALL, FULL])
-def test_no_truncation_and_no_addition_goes_unnoticed(envelope: Envelope) -> None:
+def test_truncation_and_addition_are_detected(envelope: Envelope) -> None:
     record = encode(envelope)
     for length in range(len(record)):
         assert decoded_or_refused(record[:length]) is None
@@ -73,7 +73,7 @@ def test_no_truncation_and_no_addition_goes_unnoticed(envelope: Envelope) -> Non
 
 
 @given(envelopes, st.data())
-def test_no_change_of_several_bytes_goes_unnoticed(envelope: Envelope, data: st.DataObject) -> None:
+def test_change_of_several_bytes_is_detected(envelope: Envelope, data: st.DataObject) -> None:
     record = bytearray(encode(envelope))
     for at in data.draw(st.lists(st.integers(0, len(record) - 1), min_size=1, max_size=8)):
         record[at] = data.draw(st.integers(0, 255))
@@ -89,7 +89,7 @@ def test_random_bytes_are_refused(noise: bytes) -> None:
 
 
 def slots_of(record: bytes | bytearray) -> dict[int, int]:
-    """Where each field's slot is, by the format's definition."""
+    """Returns the positions of the fields' slots, from the definition of the format."""
     (table,) = struct.unpack_from("<I", record, 0)
     vtable = table - struct.unpack_from("<i", record, table)[0]
     (size,) = struct.unpack_from("<H", record, vtable)
@@ -114,14 +114,14 @@ def test_hostile_lengths_are_refused(length: int) -> None:
     assert decoded_or_refused(bytes(record)) is None
 
 
-def test_a_field_that_a_later_version_appended_is_passed_over() -> None:
-    # FULL's record with an eleventh entry in a copy of its vtable, at the end of the record.
+def test_field_appended_by_a_later_version_is_ignored() -> None:
+    # FULL's record with a copy of its vtable at the end, which has an eleventh entry.
     record = bytearray(encode(SMALL))
     (table,) = struct.unpack_from("<I", record, 0)
     vtable = table - struct.unpack_from("<i", record, table)[0]
     size, table_size = struct.unpack_from("<HH", record, vtable)
     entries = record[vtable + 4 : vtable + size]
-    # Its checksum doesn't know the field; without one it is a record as CyborgDB might write it.
+    # Its checksum doesn't cover the field. Without a checksum, CyborgDB could have written it.
     entries[18:20] = b"\0\0"
     longer = struct.pack("<HH", size + 2, table_size) + entries + struct.pack("<H", 4)
     struct.pack_into("<i", record, table, table - len(record))
@@ -129,7 +129,7 @@ def test_a_field_that_a_later_version_appended_is_passed_over() -> None:
 
 
 def without_checksum(record: bytes) -> bytearray:
-    """As CyborgDB might write it."""
+    """A record that CyborgDB could have written."""
     bare = bytearray(record)
     (table,) = struct.unpack_from("<I", bare, 0)
     entry = table - struct.unpack_from("<i", bare, table)[0] + 4 + 2 * 9
@@ -139,7 +139,7 @@ def without_checksum(record: bytes) -> bytearray:
     return bare
 
 
-def test_the_error_holds_nothing_of_the_record() -> None:
+def test_error_contains_nothing_of_the_record() -> None:
     envelope = Envelope(kms_name="canary", provider="canary", wrapped_kek=b"canary")
     record = without_checksum(encode(envelope))
     assert decode(bytes(record)) == envelope
@@ -152,10 +152,10 @@ def test_the_error_holds_nothing_of_the_record() -> None:
 
 
 @given(envelopes, st.data())
-def test_a_record_is_taken_for_what_it_is_whatever_was_read_before(
+def test_decoding_does_not_depend_on_records_read_before(
     envelope: Envelope, data: st.DataObject
 ) -> None:
-    """A layout is remembered, and the next record of that length may have another."""
+    """A layout is cached by length, and the next record of that length may have another one."""
 
     def read(record: bytes) -> Envelope | None:
         try:

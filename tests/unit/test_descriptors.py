@@ -1,4 +1,4 @@
-"""How many file descriptors there are, and how many connections get."""
+"""The limit on file descriptors, and how many of them connections may use."""
 
 import resource
 from collections.abc import Iterator

@@ -60,7 +60,9 @@ def store(driver: StuckDriver, tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-async def test_calls_that_wait_hold_up_no_notice(store: Store, driver: StuckDriver) -> None:
+async def test_calls_that_wait_for_a_lock_delay_no_change(
+    store: Store, driver: StuckDriver
+) -> None:
     async with store.watch(NamePrefix("")) as subscription:
         envelope = Envelope(provider="none")
         waiting = [asyncio.create_task(store.put(ONE, envelope, if_etag=None)) for _ in range(4)]
@@ -73,14 +75,14 @@ async def test_calls_that_wait_hold_up_no_notice(store: Store, driver: StuckDriv
         await asyncio.gather(*waiting)
 
 
-async def test_each_look_is_told_though_it_finds_nothing(driver: DiskDriver) -> None:
+async def test_poll_without_changes_yields_an_empty_list(driver: DiskDriver) -> None:
     with patch("kekd_server.storage.disk.watcher._POLL_INTERVAL", 0.01):
         async with aclosing(DiskWatcher(driver).poll(asyncio.to_thread)) as polls:
             for _ in range(3):
                 assert await asyncio.wait_for(anext(polls), PATIENCE) == []
 
 
-async def test_what_can_not_be_read_is_one_change_without_an_etag(
+async def test_unreadable_file_is_one_change_without_an_etag(
     store: Store, driver: DiskDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop = driver.records / ONE.key
@@ -92,7 +94,7 @@ async def test_what_can_not_be_read_is_one_change_without_an_etag(
 
 
 @pytest.mark.parametrize("files", [1000, 1001, 1010, 1020, 1021])
-async def test_notices_that_are_read_together_are_all_taken(tmp_path: Path, files: int) -> None:
+async def test_events_that_are_read_together_are_all_taken(tmp_path: Path, files: int) -> None:
     with closing(_WatchedFolder(tmp_path)) as folder:
         for number in range(files):
             (tmp_path / f"{number}.kms.cat").symlink_to("nowhere")
@@ -103,18 +105,18 @@ async def test_notices_that_are_read_together_are_all_taken(tmp_path: Path, file
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "text"),
     [
         (errno.EMFILE, "Too many open files; raise the limit of fs.inotify.max_user_instances"),
         (errno.ENOSPC, "No space left on device; raise the limit of fs.inotify.max_user_watches"),
         (errno.EACCES, "Permission denied"),
     ],
 )
-def test_a_limit_that_is_reached_is_told_by_its_name(tmp_path: Path, error: int, told: str) -> None:
+def test_exhausted_limit_of_the_kernel_is_named(tmp_path: Path, error: int, text: str) -> None:
     refused = OSError(error, os.strerror(error))
     with (
         patch("kekd_server.storage.disk.watcher.Inotify", side_effect=refused),
         pytest.raises(StoreMisconfiguredError) as failed,
     ):
         _WatchedFolder(tmp_path)
-    assert str(failed.value).startswith(f"the folder {tmp_path} can't be watched: {told}")
+    assert str(failed.value).startswith(f"the folder {tmp_path} can't be watched: {text}")

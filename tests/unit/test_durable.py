@@ -38,7 +38,7 @@ Fail = Callable[..., None]
 
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
-    """Has a function of `os` fail from its call of that number on, though it does its work."""
+    """Makes a function of `os` do its work and then fail, from its nth call on."""
 
     def set_up(function: str, code: int, *, from_call: int = 1) -> None:
         really, calls = getattr(os, function), 0
@@ -69,11 +69,11 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Fail:
         (durable.create, "fsync", "unlink"),
     ],
 )
-def test_error_during_clean_up_hides_not_the_first(
+def test_error_during_clean_up_does_not_hide_the_first_error(
     path: Path, temporary: Path, fail: Fail, write: Callable[..., None], first: str, then: str
 ) -> None:
     fail(first, errno.ENOSPC)
-    # Of several closes only those after the first error are a matter of cleaning up.
+    # Only the closes after the first error belong to the clean-up.
     fail(then, errno.ENOENT, from_call=2 if (first, then) in CLOSED_ONCE_BEFORE else 1)
     with pytest.raises(OSError, match="No space left on device"):
         write(path, b"new", temporary)
@@ -82,14 +82,14 @@ def test_error_during_clean_up_hides_not_the_first(
 CLOSED_ONCE_BEFORE = [("rename", "close"), ("link", "close")]
 
 
-def test_error_of_the_folders_sync_is_not_hidden_by_its_close(tmp_path: Path, fail: Fail) -> None:
+def test_error_of_a_folder_sync_is_not_hidden_by_its_close(tmp_path: Path, fail: Fail) -> None:
     fail("fsync", errno.EIO)
     fail("close", errno.EBADF)
     with pytest.raises(OSError, match="Input/output error"):
         durable.sync_folder(tmp_path)
 
 
-def test_write_that_was_done_does_not_fail_by_its_clean_up(
+def test_error_during_clean_up_does_not_fail_a_successful_write(
     path: Path, temporary: Path, fail: Fail
 ) -> None:
     fail("unlink", errno.EIO)
@@ -97,7 +97,7 @@ def test_write_that_was_done_does_not_fail_by_its_clean_up(
     assert path.read_bytes() == b"new"
 
 
-def test_error_of_a_close_after_writing_counts(path: Path, temporary: Path, fail: Fail) -> None:
+def test_error_of_a_close_after_a_write_is_raised(path: Path, temporary: Path, fail: Fail) -> None:
     fail("close", errno.EDQUOT)
     with pytest.raises(OSError, match="quota"):
         durable.replace(path, b"new", temporary)
@@ -133,7 +133,7 @@ def test_temporary_file_in_use_is_kept(
     assert path.read_bytes() == b"new"
 
 
-def test_temporary_file_removed_before_it_was_locked_is_made_again(
+def test_temporary_file_removed_before_its_lock_is_created_again(
     path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = fcntl.flock

@@ -1,4 +1,4 @@
-"""Owners of work share the threads of a store, whatever the amount of each one's work."""
+"""Owners share the threads of a store fairly, however many calls each of them has."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.patience import PATIENCE, eventually
 
 
 class Gate:
-    """Calls that wait in it until it opens."""
+    """Calls wait in it until it opens."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
@@ -56,17 +56,19 @@ def test_call_returns_its_result_and_raises_its_error() -> None:
         done(executor.submit("a", lambda: 1 // 0))
 
 
-def test_owner_whose_calls_all_hang_leaves_threads_to_others(gate: Gate) -> None:
+def test_owner_whose_calls_all_hang_leaves_threads_for_others(gate: Gate) -> None:
     executor = FairExecutor(16, name="t")
     for _ in range(1000):
         executor.submit("hog", gate)
     gate.wait_entered(12)
-    assert [done(executor.submit(f"other {it}", lambda: 1)) for it in range(100)] == [1] * 100
+    assert [done(executor.submit(f"other {number}", lambda: 1)) for number in range(100)] == [
+        1
+    ] * 100
     assert gate.nobody_else_entered()
     assert waiting_in(executor) == 988
 
 
-def test_several_owners_whose_calls_all_hang_leave_a_thread_to_others(gate: Gate) -> None:
+def test_several_owners_whose_calls_all_hang_leave_a_thread_for_others(gate: Gate) -> None:
     executor = FairExecutor(16, name="t")
     for _ in range(100):
         for owner in ("a", "b", "c"):
@@ -75,7 +77,7 @@ def test_several_owners_whose_calls_all_hang_leave_a_thread_to_others(gate: Gate
     assert done(executor.submit("other", lambda: 1)) == 1
 
 
-def test_owners_take_turns_whatever_was_queued_first(gate: Gate) -> None:
+def test_owners_take_turns_independent_of_the_queue_order(gate: Gate) -> None:
     executor = FairExecutor(1, name="t")
     order: list[str] = []
     executor.submit("hog", gate)
@@ -87,27 +89,27 @@ def test_owners_take_turns_whatever_was_queued_first(gate: Gate) -> None:
     assert order == ["hog", "other"] * 3 + ["hog"] * 97
 
 
-def test_every_call_of_many_owners_is_done() -> None:
+def test_calls_of_many_owners_all_run() -> None:
     executor = FairExecutor(4, name="t")
-    calls = [executor.submit(f"{it % 7}", partial(int, it)) for it in range(5000)]
-    assert [done(it) for it in calls] == list(range(5000))
+    calls = [executor.submit(f"{number % 7}", partial(int, number)) for number in range(5000)]
+    assert [done(call) for call in calls] == list(range(5000))
     assert waiting_in(executor) == 0
     eventually(lambda: not executor._slots._taken)
 
 
-def test_call_that_is_cancelled_before_it_begins_is_not_kept(gate: Gate) -> None:
+def test_call_that_is_cancelled_before_it_starts_is_removed(gate: Gate) -> None:
     executor = FairExecutor(1, name="t")
     executor.submit("a", gate)
     gate.wait_entered(1)
     waiting = [executor.submit("a", gate) for _ in range(100)]
-    assert all(it.cancel() for it in waiting)
+    assert all(call.cancel() for call in waiting)
     assert waiting_in(executor) == 0
     gate.open()
     assert done(executor.submit("a", lambda: 1)) == 1
     assert gate.nobody_else_entered()
 
 
-def test_shutdown_cancels_what_waits(gate: Gate) -> None:
+def test_shutdown_cancels_waiting_calls(gate: Gate) -> None:
     executor = FairExecutor(1, name="t")
     executor.submit("a", gate)
     gate.wait_entered(1)

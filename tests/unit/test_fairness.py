@@ -1,4 +1,4 @@
-"""What one identity has the daemon do, or leaves behind, doesn't hold up the others."""
+"""The work of one identity, even after its caller is gone, doesn't block the others."""
 
 import asyncio
 from collections import Counter
@@ -34,7 +34,7 @@ def caller(identity: str, limits: Limits | None = None) -> RequestContext:
 
 
 class Brief(MemoryAuditLog):
-    """Keeps no more than how each entry ended."""
+    """Keeps only the code of each audit record."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Brief(MemoryAuditLog):
 
 
 class Daemon:
-    """A service over a store of which a hog's names hang."""
+    """A service over a store in which calls for the hog's names hang."""
 
     def __init__(self) -> None:
         self.driver = HeldDriver()
@@ -66,7 +66,7 @@ class Daemon:
         return self._calls[-1]
 
     def push_many(self, owner: RequestContext, count: int = ENTRIES) -> asyncio.Task[Any]:
-        pushes = [Push(IndexName(f"held-{it}"), ENVELOPE, None) for it in range(count)]
+        pushes = [Push(IndexName(f"held-{number}"), ENVELOPE, None) for number in range(count)]
         return self.begin(self.service.push_many(owner, None, pushes))
 
     async def close(self) -> None:
@@ -85,7 +85,7 @@ async def daemon() -> AsyncIterator[Daemon]:
     await daemon.close()
 
 
-async def test_others_go_on_while_the_batches_of_one_identity_hang(daemon: Daemon) -> None:
+async def test_batches_of_one_identity_that_hang_do_not_block_others(daemon: Daemon) -> None:
     for _ in range(BATCHES):
         daemon.push_many(caller("hog"))
     await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
@@ -100,15 +100,15 @@ async def test_others_go_on_while_the_batches_of_one_identity_hang(daemon: Daemo
     assert len(daemon.driver.begun) == daemon.store._threads.share
 
 
-async def test_reads_of_a_batch_leave_threads_to_others(daemon: Daemon) -> None:
-    names = [IndexName(f"held-{it}") for it in range(ENTRIES)]
+async def test_reads_of_batches_leave_threads_for_others(daemon: Daemon) -> None:
+    names = [IndexName(f"held-{number}") for number in range(ENTRIES)]
     for _ in range(BATCHES):
         daemon.begin(daemon.service.get_many(caller("hog"), None, names))
     await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
     await daemon.service.create(caller("other"), None, IndexName("i"), ENVELOPE)
 
 
-async def test_the_same_identity_waits_for_a_turn_of_each_batch_and_not_for_their_end(
+async def test_call_of_the_same_identity_waits_for_a_turn_of_each_batch_and_not_for_their_end(
     daemon: Daemon,
 ) -> None:
     for _ in range(BATCHES):
@@ -120,7 +120,7 @@ async def test_the_same_identity_waits_for_a_turn_of_each_batch_and_not_for_thei
     assert len(daemon.driver.begun) < BATCHES * ENTRIES / 5
 
 
-async def test_what_is_left_of_a_batch_is_not_begun_once_its_caller_is_gone(
+async def test_batch_whose_caller_is_gone_starts_no_more_entries(
     daemon: Daemon,
 ) -> None:
     call = daemon.push_many(caller("hog"))
@@ -134,7 +134,9 @@ async def test_what_is_left_of_a_batch_is_not_begun_once_its_caller_is_gone(
     assert daemon.audit.codes['"OK"'] == len(daemon.driver.begun) <= 4 * 8
 
 
-async def test_work_of_a_caller_that_is_gone_counts_until_it_ends(daemon: Daemon) -> None:
+async def test_work_of_a_caller_that_is_gone_counts_against_limits_until_it_ends(
+    daemon: Daemon,
+) -> None:
     limits = Limits(calls=1, rate=None, burst=1, metrics=Metrics())
     owner = caller("hog", limits)
     call = daemon.push_many(owner, 4)
@@ -151,7 +153,7 @@ async def test_work_of_a_caller_that_is_gone_counts_until_it_ends(daemon: Daemon
     assert not limits._entries._taken
 
 
-async def test_each_entry_of_a_batch_counts(daemon: Daemon) -> None:
+async def test_entries_of_a_batch_count_against_limits(daemon: Daemon) -> None:
     limits = Limits(calls=100, rate=None, burst=1, metrics=Metrics())
     owners = [caller("hog", limits) for _ in range(4)]
     daemon.push_many(owners[0])

@@ -1,4 +1,4 @@
-"""Which files and folders other users could change, or read a key in."""
+"""Finds files and folders that other users could change, and keys that they could read."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> "Look":
 
 
 class Look:
-    """What is found of something with a mode and an owner."""
+    """Finds the exposures of a file or folder with a mode and an owner."""
 
     path = Path("/etc/kekd/it")
 
@@ -34,32 +34,32 @@ class Look:
     def file(self, mode: int, uid: int = UID, *, is_secret: bool = False) -> list[tuple[bool, str]]:
         self._stat(stat.S_IFREG | mode, uid)
         found = file_exposures(self.path, UID, is_secret=is_secret)
-        return [(it.is_refused, it.problem.partition(":")[0]) for it in found]
+        return [(exposure.is_refused, exposure.problem.partition(":")[0]) for exposure in found]
 
     def folder(self, mode: int, uid: int = UID) -> list[str]:
         self._stat(stat.S_IFDIR | mode, uid)
         found = list(folder_exposures(self.path, UID))
-        assert not any(it.is_refused for it in found)
-        return [it.problem.partition(":")[0] for it in found]
+        assert not any(exposure.is_refused for exposure in found)
+        return [exposure.problem.partition(":")[0] for exposure in found]
 
 
 @pytest.mark.parametrize(
     ("mode", "uid"), [(0o600, UID), (0o644, UID), (0o640, ROOT), (0o444, ROOT)]
 )
-def test_a_file_that_only_its_owner_may_write_is_trusted(look: Look, mode: int, uid: int) -> None:
+def test_file_that_only_its_owner_may_write_is_trusted(look: Look, mode: int, uid: int) -> None:
     assert look.file(mode, uid) == []
 
 
-def test_a_file_that_anyone_may_write_is_refused(look: Look) -> None:
+def test_file_that_anyone_may_write_is_refused(look: Look) -> None:
     assert look.file(0o602) == [(True, "anyone may write it")]
 
 
-def test_a_file_of_its_group_or_of_another_user_is_warned_of(look: Look) -> None:
+def test_file_of_another_user_or_writable_by_its_group_is_a_warning(look: Look) -> None:
     assert look.file(0o660) == [(False, "its group may write it")]
     assert look.file(0o600, OTHER) == [(False, f"it belongs to user {OTHER}, who can change it")]
 
 
-def test_a_key_that_anyone_may_read_is_warned_of(look: Look) -> None:
+def test_key_that_anyone_may_read_is_a_warning(look: Look) -> None:
     assert look.file(0o640, is_secret=True) == []
     assert look.file(0o644, is_secret=True) == [(False, "anyone may read this key")]
 
@@ -69,7 +69,7 @@ def test_a_device_and_a_file_that_is_not_there_are_not_judged(path: Path) -> Non
     assert list(file_exposures(path, UID)) == []
 
 
-def test_a_folder_is_trusted_if_nobody_else_can_replace_what_is_in_it(look: Look) -> None:
+def test_folder_is_trusted_if_no_other_user_can_replace_its_files(look: Look) -> None:
     for mode, uid in ((0o700, UID), (0o755, ROOT), (0o2775, ROOT), (0o1777, ROOT)):
         assert look.folder(mode, uid) == []
     assert look.folder(0o777) == ["anyone may replace what is in this folder"]

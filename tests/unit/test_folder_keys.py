@@ -1,4 +1,4 @@
-"""A folder that hasn't changed isn't read again, and one that has always is."""
+"""An unchanged folder isn't read again; a changed one always is."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stamp is old enough, and on a disk of this machine."""
+    """Every stamp counts as old, and every folder as one on a disk of this machine."""
     monkeypatch.setattr(folder_keys, "_RACY_NS", -(10**18))
     monkeypatch.setattr(os, "major", lambda _: 8)
 
@@ -32,7 +32,7 @@ def make(folder: Path, *names: str) -> None:
 
 
 @pytest.mark.usefixtures("settled")
-def test_folder_that_has_not_changed_is_read_once(tmp_path: Path, reads: Mock) -> None:
+def test_unchanged_folder_is_read_once(tmp_path: Path, reads: Mock) -> None:
     make(tmp_path, "b", "ab", "a", "é")
     keys = FolderKeys(tmp_path)
     assert keys.starting_with(EVERY) == ["a", "ab", "b", "é"]
@@ -44,9 +44,9 @@ def test_folder_that_has_not_changed_is_read_once(tmp_path: Path, reads: Mock) -
 
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("change", ["make", "rename", "remove"])
-def test_folder_that_has_changed_is_read_again(tmp_path: Path, reads: Mock, change: str) -> None:
+def test_changed_folder_is_read_again(tmp_path: Path, reads: Mock, change: str) -> None:
     make(tmp_path, "a", "b")
-    os.utime(tmp_path, ns=(1, 1))  # another stamp than that of the change, however coarse it is
+    os.utime(tmp_path, ns=(1, 1))  # differs from the time of the change, however coarse that is
     keys = FolderKeys(tmp_path)
     assert keys.starting_with(EVERY) == ["a", "b"]
     match change:
@@ -56,10 +56,10 @@ def test_folder_that_has_changed_is_read_again(tmp_path: Path, reads: Mock, chan
             (tmp_path / "a").rename(tmp_path / "b")
         case "remove":
             (tmp_path / "a").unlink()
-    assert keys.starting_with(EVERY) == sorted(it.name for it in tmp_path.iterdir())
+    assert keys.starting_with(EVERY) == sorted(path.name for path in tmp_path.iterdir())
 
 
-def test_folder_that_changed_just_now_is_not_kept(tmp_path: Path, reads: Mock) -> None:
+def test_recently_changed_folder_is_not_cached(tmp_path: Path, reads: Mock) -> None:
     make(tmp_path, "a")
     keys = FolderKeys(tmp_path)
     for _ in range(2):
@@ -68,7 +68,7 @@ def test_folder_that_changed_just_now_is_not_kept(tmp_path: Path, reads: Mock) -
 
 
 @pytest.mark.usefixtures("settled")
-def test_folder_of_a_network_or_of_too_many_files_is_not_kept(
+def test_folder_on_a_network_or_with_too_many_files_is_not_cached(
     tmp_path: Path, reads: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, "a")
@@ -82,6 +82,6 @@ def test_folder_of_a_network_or_of_too_many_files_is_not_kept(
     assert reads.call_count == 3
 
 
-def test_folder_that_is_gone_raises(tmp_path: Path) -> None:
+def test_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FolderKeys(tmp_path / "none").starting_with(EVERY)

@@ -1,4 +1,4 @@
-"""Our codec against cyborgdb_core's: on the records that it wrote, whole and damaged."""
+"""Compares the codec with cyborgdb_core, on intact and damaged records of cyborgdb_core."""
 
 import json
 import os
@@ -29,10 +29,10 @@ Read = Callable[[bytes], Any]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Iterator[Read]:
-    """Has cyborgdb_core read a record: the seven values, or what it says when it refuses."""
+    """Makes cyborgdb_core read a record. Returns the seven values, or the text of its error."""
     config = cyborgdb_core.StorageConfig.disk(str(tmp_path))
     cyborgdb_core.push_index_kms(config, "index", cyborgdb_core.KMSBlob())
-    # Kept open, as opening it again for each of many thousand records takes most of the time.
+    # Kept open, as opening it for each of thousands of records takes most of the time.
     with (tmp_path / "_catalog/config/index.kms.cat").open("r+b", buffering=0) as file:
 
         def read(record: bytes) -> Any:
@@ -47,12 +47,12 @@ def read(tmp_path: Path) -> Iterator[Read]:
 
 
 def due(envelope: Envelope) -> Any:
-    """What cyborgdb_core makes of a sound record: it takes the version for the schema's."""
+    """What cyborgdb_core reads from an intact record: version is its schema version."""
     return values(envelope) if envelope.version == 1 else "KMS blob has unsupported schema version."
 
 
 def damaged(record: bytes) -> Iterator[bytes]:
-    """Cut short in every way, and with each byte changed to every other value."""
+    """Yields every truncation, and every change of one byte."""
     truncated = (record[:size] for size in range(len(record)))
     mutated = (
         record[:at] + bytes([value]) + record[at + 1 :]
@@ -63,30 +63,30 @@ def damaged(record: bytes) -> Iterator[bytes]:
     return chain(truncated, mutated)
 
 
-def test_the_committed_records_are_what_cyborgdb_writes() -> None:
+def test_committed_records_equal_those_of_cyborgdb() -> None:
     assert make_records.make() == COMMITTED
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_kekd_decodes_what_cyborgdb_wrote(name: str) -> None:
+def test_records_of_cyborgdb_are_decoded(name: str) -> None:
     assert decode(RECORDS[name]) == ENVELOPES[name]
 
 
 @pytest.mark.parametrize("own", [{}, {"key_arn": "arn:aws:kms:é"}, {"binding": "tenant=a"}])
 @pytest.mark.parametrize("name", ENVELOPES)
-def test_cyborgdb_reads_what_kekd_encodes(name: str, own: Any, read: Read) -> None:
+def test_records_of_kekd_are_read_by_cyborgdb(name: str, own: Any, read: Read) -> None:
     envelope = replace(ENVELOPES[name], **own)
     assert read(encode(envelope)) == due(envelope)
 
 
 @pytest.mark.parametrize("name", ["defaults", "full"])
-def test_a_damaged_record_is_refused_or_read_as_cyborgdb_reads_it(name: str, read: Read) -> None:
+def test_damaged_record_is_refused_or_read_as_cyborgdb_reads_it(name: str, read: Read) -> None:
     differing = []
     for record in damaged(RECORDS[name]):
         try:
             envelope = decode(record)
         except CorruptRecordError:
-            continue  # whatever cyborgdb_core says: kekd may be stricter
+            continue  # kekd may be stricter than cyborgdb_core
         if read(record) != due(envelope):
             differing.append(record.hex())
     assert not differing

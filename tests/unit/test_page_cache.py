@@ -15,24 +15,24 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_is_in_memory_is_read(path: Path) -> None:
+def test_file_in_memory_is_read(path: Path) -> None:
     file = open_if_cached(str(path))
     assert file is not None
     assert read_if_cached(file, 100) == b"content"
     os.close(file)
 
 
-def test_file_longer_than_the_buffer_is_not_known(path: Path) -> None:
+def test_file_longer_than_the_buffer_returns_none(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
     assert read_if_cached(file, 7) == b"content"
     assert read_if_cached(file, 6) is None
     os.close(file)
 
 
-def test_file_of_which_only_a_part_is_in_memory_is_not_known(path: Path) -> None:
+def test_file_that_is_only_partly_in_memory_returns_none(path: Path) -> None:
     size = 8 * PAGE
     with path.open("wb", buffering=0) as written:
-        for _ in range(8):  # each alone, as the kernel forgets the pages of a large write together
+        for _ in range(8):  # separately, as the kernel evicts the pages of one large write together
             written.write(b"\1" * PAGE)
         os.fsync(written)
     file = os.open(path, os.O_RDONLY)
@@ -43,7 +43,7 @@ def test_file_of_which_only_a_part_is_in_memory_is_not_known(path: Path) -> None
     os.close(file)
 
 
-def test_what_is_only_on_the_disk_is_not_waited_for(path: Path) -> None:
+def test_file_that_is_not_in_memory_returns_none(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
     os.fsync(file)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -53,7 +53,7 @@ def test_what_is_only_on_the_disk_is_not_waited_for(path: Path) -> None:
     os.close(file)
 
 
-def test_what_is_no_file_is_left_to_who_waits(tmp_path: Path) -> None:
+def test_path_that_is_no_readable_file_returns_none(tmp_path: Path) -> None:
     assert open_if_cached(str(tmp_path / "missing")) is None
     folder = open_if_cached(str(tmp_path))
     assert folder is not None

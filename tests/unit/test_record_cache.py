@@ -1,4 +1,4 @@
-"""The cache against other writers, which never tell it anything."""
+"""The cache beside other writers, which never notify it."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ WRITER = """
 import os, random, sys, time
 from pathlib import Path
 
-path, told, way = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+path, progress, way = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 new = path.with_name("new")
 end = time.monotonic() + 3
 number = 1
@@ -37,7 +37,7 @@ while time.monotonic() < end:
         new.write_bytes(record)
         os.utime(new, ns=(0, 0))
         new.rename(path)
-    with told.open("r+b") as file:
+    with progress.open("r+b") as file:
         file.write(record)
     if random.random() < 0.2:
         time.sleep(random.choice((0.001, 0.05)))
@@ -46,7 +46,7 @@ while time.monotonic() < end:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows with every read of a file."""
+    """A list that grows at every read of a file."""
     open_file = os.open
     reads: list[int] = []
 
@@ -60,7 +60,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that changed long ago, as nobody can set a ctime, by a shorter "long"."""
+    """A file that counts as old after a short wait, as a ctime can't be set."""
     monkeypatch.setattr(record_cache, "_RACY_NS", 20_000_000)
     path = tmp_path / "record"
     path.write_bytes(b"000001")
@@ -68,7 +68,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_file_that_has_not_changed_is_read_once(path: Path, reads: list[int]) -> None:
+def test_unchanged_file_is_read_once(path: Path, reads: list[int]) -> None:
     cache = RecordCache()
     answers = [cache.read(str(path)) for _ in range(10)]
     assert {answer.record for answer in answers} == {b"000001"}
@@ -77,14 +77,14 @@ def test_a_file_that_has_not_changed_is_read_once(path: Path, reads: list[int]) 
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 * 1024, 16 * 1024 + 1, MAX_RECORD_BYTES])
-def test_a_file_of_any_length_is_read_whole(tmp_path: Path, size: int) -> None:
+def test_file_of_any_length_is_read_completely(tmp_path: Path, size: int) -> None:
     path, record = tmp_path / "record", os.urandom(size)
     path.write_bytes(record)
     assert RecordCache().read(str(path)).record == record
     assert RecordCache().read_uncached(str(path)).record == record
 
 
-def test_a_file_that_is_no_record_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_file_that_is_too_long_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "record"
     path.write_bytes(bytes(MAX_RECORD_BYTES + 1))
     assert len(RecordCache().read(str(path)).record) == MAX_RECORD_BYTES
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_record_is_not_read_to_its_end(tmp_path: Path) -> None
 def test_read_that_stops_early_is_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the kernel's does before a page that can't be read now."""
+    """Returns a part, as read(2) does before a page that can't be read now."""
     path, record = tmp_path / "record", os.urandom(5000)
     path.write_bytes(record)
     read = os.read
@@ -102,7 +102,7 @@ def test_read_that_stops_early_is_continued(
     assert RecordCache().read_uncached(str(path)).record == record
 
 
-def test_page_that_the_disk_fails_to_deliver_is_an_error(
+def test_page_that_the_disk_cannot_read_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "record"
@@ -113,7 +113,7 @@ def test_page_that_the_disk_fails_to_deliver_is_an_error(
         RecordCache().read(str(path))
 
 
-def test_a_file_that_changed_just_now_is_not_kept(path: Path, reads: list[int]) -> None:
+def test_recently_changed_file_is_not_cached(path: Path, reads: list[int]) -> None:
     cache = RecordCache()
     path.write_bytes(b"000002")
     for _ in range(3):
@@ -142,7 +142,7 @@ def replace_by_an_older_file(path: Path) -> None:
 @pytest.mark.parametrize(
     "change", [overwrite, overwrite_and_set_mtime_back, make_anew, replace_by_an_older_file]
 )
-def test_a_change_is_seen_at_once(path: Path, change: Callable[[Path], None]) -> None:
+def test_change_is_seen_immediately(path: Path, change: Callable[[Path], None]) -> None:
     path.with_name("other").write_bytes(b"000002")
     os.utime(path, ns=(0, 0))
     time.sleep(0.03)
@@ -152,7 +152,7 @@ def test_a_change_is_seen_at_once(path: Path, change: Callable[[Path], None]) ->
     assert cache.read(str(path)).record == b"000002"
 
 
-def test_a_file_that_is_gone_is_not_served(path: Path) -> None:
+def test_deleted_file_is_not_served(path: Path) -> None:
     cache = RecordCache()
     cache.read(str(path))
     path.unlink()
@@ -162,13 +162,15 @@ def test_a_file_that_is_gone_is_not_served(path: Path) -> None:
 
 @pytest.mark.external
 @pytest.mark.parametrize("way", ["overwrite", "remove and make", "replace, mtime set back"])
-def test_a_busy_writer_is_never_behind(path: Path, reads: list[int], way: str) -> None:
-    told = path.with_name("told")
-    told.write_bytes(b"000001")
+def test_reader_beside_a_busy_writer_never_sees_stale_content(
+    path: Path, reads: list[int], way: str
+) -> None:
+    progress = path.with_name("progress")
+    progress.write_bytes(b"000001")
     cache, answers = RecordCache(), 0
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, path, told, way])
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path, progress, way])
     while writer.poll() is None:
-        written = told.read_bytes()
+        written = progress.read_bytes()
         try:
             record = cache.read(str(path)).record
         except FileNotFoundError:
@@ -180,9 +182,7 @@ def test_a_busy_writer_is_never_behind(path: Path, reads: list[int], way: str) -
     assert answers > len(reads) > 10, "some answers were from memory and some were read"
 
 
-def test_what_is_kept_is_bounded(
-    path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_is_bounded(path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_cache, "_MAX_RECORDS", 3)
     paths = [path.with_name(str(number)) for number in range(10)]
     for other in paths:
@@ -196,7 +196,7 @@ def test_what_is_kept_is_bounded(
     assert len(reads) == 10
 
 
-def test_a_long_record_is_not_kept(path: Path, reads: list[int]) -> None:
+def test_long_record_is_not_cached(path: Path, reads: list[int]) -> None:
     path.write_bytes(b"1" * 5000)
     time.sleep(0.03)
     cache = RecordCache()
@@ -204,7 +204,7 @@ def test_a_long_record_is_not_kept(path: Path, reads: list[int]) -> None:
     assert len(reads) == 2
 
 
-def test_nothing_of_a_network_filesystem_is_kept(
+def test_file_on_a_network_filesystem_is_not_cached(
     path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "major", lambda _device: 0)

@@ -9,7 +9,7 @@ from kekd_server.storage.s3.watcher import S3Watcher
 from tests.patience import PATIENCE
 
 
-async def test_each_poll_is_told_though_it_finds_nothing() -> None:
+async def test_poll_of_s3_without_changes_yields_an_empty_list() -> None:
     driver = Mock(S3Driver, list_versions=lambda: iter(()))
     async with aclosing(S3Watcher(driver, 0.01).poll(asyncio.to_thread)) as polls:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""A store on a disk that hangs: what must be read from it waits, and nothing else does."""
+"""A store on a disk that hangs: only reads from the disk wait."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Nothing more is in the kernel's memory, and opening any file waits until this is set."""
+    """No file is in the kernel's memory, and opening any file waits until this is set."""
     over, really_open = threading.Event(), os.open
     monkeypatch.setattr("kekd_server.storage.disk.record_cache.open_if_cached", lambda _: None)
 
@@ -48,13 +48,13 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.fixture
 async def read_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What changed within the last seconds isn't kept.
+    # Recently changed files aren't cached.
     monkeypatch.setattr("kekd_server.storage.disk.record_cache._RACY_NS", -LONG_AGO)
     await store.get(READ_BEFORE)
 
 
 @pytest.mark.usefixtures("read_before")
-async def test_a_disk_that_hangs_holds_up_only_what_must_be_read(
+async def test_disk_that_hangs_blocks_only_uncached_reads(
     store: Store, hanging: threading.Event
 ) -> None:
     waiting = asyncio.create_task(store.get(NEVER_READ))
@@ -67,7 +67,7 @@ async def test_a_disk_that_hangs_holds_up_only_what_must_be_read(
 
 
 @pytest.mark.usefixtures("read_before")
-async def test_reading_them_all_keeps_what_was_kept_and_no_more(
+async def test_full_scan_leaves_the_cache_unchanged(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.get_many([READ_BEFORE, NEVER_READ])
@@ -78,7 +78,7 @@ async def test_reading_them_all_keeps_what_was_kept_and_no_more(
         await store.get(NEVER_READ)
 
 
-async def test_a_watch_that_fails_was_cut_and_one_that_ends_was_not(store: Store) -> None:
+async def test_watch_that_fails_counts_as_dropped_and_one_that_ends_does_not(store: Store) -> None:
     for failure in (WatchFellBehindError, None):
         with suppress(WatchFellBehindError):
             async with store.watch(NamePrefix("")):

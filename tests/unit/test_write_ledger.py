@@ -1,4 +1,4 @@
-"""The ledger in a lock's file: what it remembers, and that it knows when it may not."""
+"""The ledger in a lock file remembers writes, and reports when it may be incomplete."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def lock(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, float], None]:
-    """Has the machine booted for the nth time, so many seconds ago."""
+    """Simulates that the machine booted for the nth time, so many seconds ago."""
 
     def boot(number: int, seconds: float) -> None:
         monkeypatch.setattr(write_ledger, "_boot_id", lambda: number.to_bytes(16))
@@ -55,7 +55,7 @@ def test_unknown_write_is_not_found(lock: int) -> None:
     assert WriteLedger(lock, KEY).find(ID) is None
 
 
-def test_write_of_a_process_that_died_while_applying_is_started(lock: int) -> None:
+def test_write_of_a_process_that_died_during_the_commit_is_started(lock: int) -> None:
     with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).commit(ID, PUSHED):
         raise KeyboardInterrupt
     assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.STARTED, PUSHED, True)
@@ -67,13 +67,13 @@ def test_write_whose_system_call_failed_is_started(lock: int) -> None:
     assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.STARTED, PUSHED, True)
 
 
-def test_create_of_what_exists_withdraws_the_entry(lock: int) -> None:
+def test_create_over_an_existing_record_removes_the_entry(lock: int) -> None:
     with pytest.raises(FileExistsError), WriteLedger(lock, KEY).commit(ID, PUSHED):
         raise FileExistsError
     assert WriteLedger(lock, KEY).find(ID) is None
 
 
-def test_new_ledger_is_complete_unless_the_machine_booted_just_now(
+def test_new_ledger_is_complete_unless_the_machine_booted_recently(
     lock: int, boot: Callable[[int, float], None]
 ) -> None:
     boot(1, RETENTION)
@@ -107,14 +107,14 @@ def test_ledger_of_another_host_is_incomplete_for_the_retention(
     assert WriteLedger(lock, KEY).is_complete
 
 
-def test_later_entry_of_a_write_counts(lock: int) -> None:
+def test_last_entry_of_a_write_is_found(lock: int) -> None:
     with pytest.raises(KeyboardInterrupt), WriteLedger(lock, KEY).commit(ID, DELETED):
         raise KeyboardInterrupt
     WriteLedger(lock, KEY).add(ID, EntryStatus.APPLIED, PUSHED)
     assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.APPLIED, PUSHED, True)
 
 
-def test_removal_goes_on_where_the_disk_has_no_room_for_an_entry(
+def test_removal_on_a_full_disk_succeeds_without_an_entry(
     lock: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -143,7 +143,7 @@ def test_full_ledger_drops_its_older_half_and_is_incomplete_for_the_retention(
     assert WriteLedger(lock, KEY).is_complete
 
 
-def test_ledger_on_a_full_disk_takes_the_room_of_older_entries(
+def test_ledger_on_a_full_disk_replaces_older_entries(
     lock: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1, 5):

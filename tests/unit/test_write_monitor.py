@@ -23,7 +23,7 @@ def write(monitor: WriteMonitor, error: KekdError | None, *, stores_something: b
 @pytest.mark.parametrize(
     "kind", [StoreTimeoutError, StoreUnavailableError, StoreMisconfiguredError]
 )
-def test_failed_write_makes_suspect_until_one_succeeds(kind: type[KekdError]) -> None:
+def test_failed_write_is_suspect_until_one_succeeds(kind: type[KekdError]) -> None:
     monitor = WriteMonitor()
     assert not monitor.is_suspect()
     write(monitor, kind("full"))
@@ -33,7 +33,7 @@ def test_failed_write_makes_suspect_until_one_succeeds(kind: type[KekdError]) ->
 
 
 @pytest.mark.parametrize("error", [EnvelopeExistsError("i"), EtagMismatchError("i")])
-def test_conflict_says_nothing(error: KekdError) -> None:
+def test_conflict_does_not_change_the_suspicion(error: KekdError) -> None:
     monitor = WriteMonitor()
     write(monitor, error)
     assert not monitor.is_suspect()
@@ -42,14 +42,14 @@ def test_conflict_says_nothing(error: KekdError) -> None:
     assert monitor.is_suspect()
 
 
-def test_removal_says_nothing_of_room() -> None:
+def test_removal_does_not_clear_the_suspicion() -> None:
     monitor = WriteMonitor()
     write(monitor, StoreMisconfiguredError("full"))
     write(monitor, None, stores_something=False)
     assert monitor.is_suspect()
 
 
-def test_write_that_hangs_makes_suspect_for_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_that_hangs_is_suspect_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monitor, done = WriteMonitor(), threading.Event()
     began = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The attempts of one write: joined, remembered, and forgotten in time."""
+"""Attempts of one write join the running one, are remembered, and expire."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def attempt(number: int) -> WriteAttempt:
 
 
 class Work:
-    """Counts its runs, and what each was given."""
+    """Records the attempt of each run."""
 
     def __init__(self, *results: object) -> None:
         self.results = list(results)
@@ -44,7 +44,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return go_on
 
 
-async def test_attempt_joins_the_one_that_is_running() -> None:
+async def test_attempt_joins_the_running_one() -> None:
     outcomes, may_end = WriteOutcomes(), asyncio.Event()
     runs = 0
 
@@ -57,13 +57,13 @@ async def test_attempt_joins_the_one_that_is_running() -> None:
     first = asyncio.create_task(outcomes.run(FIRST, work))
     second = asyncio.create_task(outcomes.run(RETRY, work))
     await asyncio.sleep(0)
-    first.cancel()  # its caller has gone
+    first.cancel()  # its caller is gone
     may_end.set()
     assert await second == "etag"
     assert runs == 1
 
 
-async def test_write_is_abandoned_once_all_who_joined_it_have_gone() -> None:
+async def test_write_is_abandoned_once_all_its_callers_are_gone() -> None:
     outcomes, may_end = WriteOutcomes(), asyncio.Event()
     gone = [True, False]
 
@@ -132,7 +132,7 @@ async def test_write_that_may_be_applied_runs_again_as_a_retry() -> None:
     assert work.attempts == [FIRST, RETRY]
 
 
-async def test_outcomes_beyond_the_bound_are_dropped_and_known_to_be(
+async def test_outcomes_beyond_the_limit_are_dropped_and_reported_as_forgotten(
     pass_time: Callable[[float], None],
 ) -> None:
     outcomes = WriteOutcomes(max_outcomes=10)

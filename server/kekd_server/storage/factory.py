@@ -39,7 +39,7 @@ def make_store(
             store = _disk_store(location, store_metrics, instrument)
         case S3Location():
             store = _s3_store(location, s3_poll, store_metrics, instrument)
-    store_metrics.bind_corrupt_records(lambda: store.corrupt)
+    store_metrics.bind_corrupt_records(lambda: store.corrupt_records)
     store_metrics.bind_watches(lambda: store.watchers, lambda: store.watches_dropped)
     return store
 

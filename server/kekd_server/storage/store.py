@@ -86,8 +86,7 @@ class Store:
         self.watchers = 0
         self.watches_dropped = 0
         """Watches that the store ended, or that fell behind."""
-        self.corrupt = 0
-        """How many corrupt records were read."""
+        self.corrupt_records = 0
 
     async def open(self, *, create: bool = False) -> bool:
         """Opens the keystore, and creates one if there is none and `create` is true. Returns
@@ -113,7 +112,7 @@ class Store:
     async def get(
         self, name: IndexName, *, owner: str = "", deadline: Deadline = None
     ) -> StoredEnvelope:
-        """Uses a thread only if the read may block: the switch takes as long as all the rest."""
+        """Reads an envelope. Uses a thread only if that may block, as it doubles the time."""
         with self._error_context:
             stored = self._driver.get_cached(name)
             if stored is None:
@@ -304,7 +303,7 @@ class Store:
         try:
             return StoredEnvelope(decode(stored.record), stored.etag, self.name)
         except CorruptRecordError as error:
-            self.corrupt += 1
+            self.corrupt_records += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
 
     async def _run_once(

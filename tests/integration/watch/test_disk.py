@@ -1,4 +1,4 @@
-"""A watch of a keystore folder, which any process may write to."""
+"""Watches of a keystore folder to which any process may write."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ def watch(disk: Daemon, open_watch: OpenWatch) -> Watch:
     return open_watch(disk)
 
 
-def test_what_another_daemon_writes_is_told(
+def test_write_of_another_daemon_is_reported(
     start_daemon: StartDaemon, keystore: Path, watch: Watch
 ) -> None:
     other = start_daemon("--disk", str(keystore), name="other")
@@ -60,7 +60,7 @@ def test_what_another_daemon_writes_is_told(
         assert watch.next() == Told("deleted", "i")
 
 
-def test_what_cyborgdb_writes_is_told(here: kekd.Client, keystore: Path, watch: Watch) -> None:
+def test_write_of_cyborgdb_is_reported(here: kekd.Client, keystore: Path, watch: Watch) -> None:
     config = cyborgdb_core.StorageConfig.disk(str(keystore))
     blob = cyborgdb_core.KMSBlob("prod", "aws-kms", "alias/prod", "", b"\1", 1, 7)
     cyborgdb_core.create_index_kms(config, "é", blob)
@@ -69,21 +69,19 @@ def test_what_cyborgdb_writes_is_told(here: kekd.Client, keystore: Path, watch: 
     assert watch.next() == Told("deleted", "é")
 
 
-def test_of_its_own_writes_the_last_is_told_last(
-    here: kekd.Client, records: Path, watch: Watch
-) -> None:
+def test_own_writes_are_reported_in_order(here: kekd.Client, records: Path, watch: Watch) -> None:
     etag = here.create_index_kms(None, "i", BLOB)
     assert watch.next() == Told("created", "i", etag)
     for number in range(100):
         here.push_index_kms(None, "i", kekd.KMSBlob("", "none", version=number + 1))
     here.delete_index_kms(None, "i")
     (records / "last.kms.cat").touch()
-    # Each when it is published and when it is noticed; of several at once perhaps only the last.
-    *told, _ = watch.until("last")
-    assert told[-1] == Told("deleted", "i")
+    # Each may be reported twice, and of several quick ones perhaps only the last.
+    *changes, _ = watch.until("last")
+    assert changes[-1] == Told("deleted", "i")
 
 
-def test_what_is_done_by_hand_is_told(
+def test_manual_change_is_reported(
     disk: Daemon, here: kekd.Client, records: Path, open_watch: OpenWatch, tmp_path: Path
 ) -> None:
     etag = here.create_index_kms(None, "a", BLOB)
@@ -98,7 +96,7 @@ def test_what_is_done_by_hand_is_told(
     assert watch.until("last")[-2][1:] == ("c", etag)
 
 
-def test_what_is_written_in_place_is_told(
+def test_write_in_place_is_reported(
     disk: Daemon, here: kekd.Client, records: Path, open_watch: OpenWatch
 ) -> None:
     here.create_index_kms(None, "i", BLOB)
@@ -112,7 +110,7 @@ def test_what_is_written_in_place_is_told(
         assert watch.next() == Told("pushed", "i", here.get_index_kms(None, "i").etag)
 
 
-def test_other_files_are_passed_over(here: kekd.Client, records: Path, watch: Watch) -> None:
+def test_other_files_are_ignored(here: kekd.Client, records: Path, watch: Watch) -> None:
     for name in (b"notes.txt", b"%c3.kms.cat", b"\xff.kms.cat", b".kms.cat"):
         Path(os.fsdecode(bytes(records) + b"/" + name)).touch()
     (records / "folder").mkdir()
@@ -121,7 +119,7 @@ def test_other_files_are_passed_over(here: kekd.Client, records: Path, watch: Wa
     assert list(here.list_index_kms()) == ["last"]
 
 
-def test_more_changes_than_the_kernel_keeps_are_told_as_a_gap(
+def test_overflow_of_the_event_queue_is_a_resync(
     disk: Daemon, here: kekd.Client, records: Path, watch: Watch
 ) -> None:
     disk.process.send_signal(signal.SIGSTOP)
@@ -134,7 +132,7 @@ def test_more_changes_than_the_kernel_keeps_are_told_as_a_gap(
     watch.until("afterwards")
 
 
-def test_a_folder_that_is_replaced_is_told_as_a_gap(
+def test_replaced_folder_is_a_resync(
     disk: Daemon, here: kekd.Client, keystore: Path, records: Path, open_watch: OpenWatch
 ) -> None:
     here.create_index_kms(None, "i", BLOB)
@@ -148,14 +146,14 @@ def test_a_folder_that_is_replaced_is_told_as_a_gap(
     assert watch.next() == Told("created", "j", etag)
 
 
-def test_a_folder_that_stays_away_ends_its_watches(keystore: Path, watch: Watch) -> None:
+def test_folder_that_stays_missing_ends_its_watches(keystore: Path, watch: Watch) -> None:
     keystore.rename(keystore.with_name("hidden"))
     failure: Any = watch.failure()
     assert failure.code() is grpc.StatusCode.UNAVAILABLE
     assert "could not be polled for changes" in failure.details()
 
 
-def test_a_folder_that_is_not_there_is_not_watched(
+def test_watch_of_a_missing_folder_fails(
     disk: Daemon, keystore: Path, open_watch: OpenWatch
 ) -> None:
     shutil.rmtree(keystore)
@@ -164,7 +162,7 @@ def test_a_folder_that_is_not_there_is_not_watched(
     assert "FAILED_PRECONDITION" in str(refused.value)
 
 
-def test_two_stores_are_watched_apart(
+def test_watch_of_one_store_does_not_report_changes_of_another(
     start_daemon: StartDaemon, keystore: Path, open_watch: OpenWatch
 ) -> None:
     daemon = start_daemon("--disk", str(keystore), "--memory")

@@ -1,4 +1,4 @@
-"""A watch of a bucket, which other daemons may write to."""
+"""Watches of a bucket to which other daemons may write."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ NEVER = ("--s3-poll", "3600")
 
 @pytest.fixture
 def elsewhere(start_daemon: StartDaemon, bucket: Bucket) -> Iterator[kekd.Client]:
-    """Another daemon on the bucket."""
+    """A second daemon on the bucket."""
     other = start_daemon(*bucket.flags, name="other", env=CREDENTIALS)
     with kekd.Client(other.address) as client:
         yield client
@@ -41,7 +41,7 @@ def behind_proxy(start_daemon: StartDaemon, bucket: Bucket, proxy: Proxy, tmp_pa
     return start_daemon(*flags, env=CREDENTIALS)
 
 
-def test_its_own_writes_are_told_at_once(
+def test_own_writes_are_reported_immediately(
     start_daemon: StartDaemon, bucket: Bucket, open_watch: OpenWatch
 ) -> None:
     daemon = start_daemon(*bucket.flags, *NEVER, env=CREDENTIALS)
@@ -55,7 +55,7 @@ def test_its_own_writes_are_told_at_once(
         assert watch.next() == Told("deleted", "i")
 
 
-def test_what_another_daemon_writes_is_told_at_a_poll(
+def test_write_of_another_daemon_is_reported_at_a_poll(
     start_daemon: StartDaemon, bucket: Bucket, elsewhere: kekd.Client, open_watch: OpenWatch
 ) -> None:
     elsewhere.create_index_kms(None, "before", BLOB)
@@ -68,18 +68,18 @@ def test_what_another_daemon_writes_is_told_at_a_poll(
     assert watch.next() == Told("deleted", "i")
 
 
-def test_what_became_what_it_was_between_two_polls_is_told(
+def test_envelope_that_changed_back_between_two_polls_is_reported(
     start_daemon: StartDaemon, bucket: Bucket, elsewhere: kekd.Client, open_watch: OpenWatch
 ) -> None:
     etag = elsewhere.create_index_kms(None, "i", BLOB)
     watch = open_watch(start_daemon(*bucket.flags, "--s3-poll", "3", env=CREDENTIALS))
     elsewhere.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
-    time.sleep(1.1)  # the clock of S3
+    time.sleep(1.1)  # S3's clock has a resolution of 1 s
     assert elsewhere.push_index_kms(None, "i", BLOB) == etag
     assert watch.next() == Told("pushed", "i", etag)
 
 
-def test_a_bucket_that_could_not_be_reached_is_told_as_a_gap(
+def test_unreachable_bucket_is_a_resync(
     behind_proxy: Daemon, bucket: Bucket, proxy: Proxy, open_watch: OpenWatch
 ) -> None:
     watch = open_watch(behind_proxy)
@@ -92,7 +92,7 @@ def test_a_bucket_that_could_not_be_reached_is_told_as_a_gap(
     assert watch.next()[:2] == ("created", "i")
 
 
-def test_a_bucket_that_hangs_holds_up_no_other_store(
+def test_bucket_that_hangs_delays_no_other_store(
     behind_proxy: Daemon, proxy: Proxy, open_watch: OpenWatch
 ) -> None:
     stuck, memory = open_watch(behind_proxy), open_watch(behind_proxy, memory=pb.MemoryStorage())
@@ -105,7 +105,7 @@ def test_a_bucket_that_hangs_holds_up_no_other_store(
     assert "the daemon is shutting down" in str(stuck.failure())
 
 
-def test_a_bucket_that_is_not_there_is_not_watched(
+def test_watch_of_a_missing_bucket_fails(
     start_daemon: StartDaemon, bucket: Bucket, open_watch: OpenWatch
 ) -> None:
     flags = (*replace(bucket, name="nobodys").flags, *POLL, "--memory")

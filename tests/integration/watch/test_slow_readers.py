@@ -28,7 +28,7 @@ pytestmark = both_engines
 
 CHANGES = int(os.environ.get("WATCH_CHANGES", "2000"))
 STUCK = 40
-"""More than the threads that asyncio has of its own, as pygrpc-native waits in one for each."""
+"""More than asyncio's default threads, as pygrpc-native needs one for each."""
 UNREAD_SECONDS = 10.0
 """After which the daemon ends a watch that nobody reads."""
 MOST_GROWTH = 32
@@ -49,7 +49,7 @@ def daemon(start_daemon: StartDaemon) -> Daemon:
 
 @pytest.fixture
 def stuck(daemon: Daemon) -> Iterator[list[Any]]:
-    """Watches that have begun, and that nobody reads."""
+    """Running watches that no client reads."""
     with ExitStack() as stack:
         calls = []
         for _ in range(STUCK):
@@ -65,7 +65,7 @@ def megabytes(daemon: Daemon) -> int:
 
 
 def name(number: int) -> str:
-    """Again and again the same, and of what can be pending at once no two, which would be one."""
+    """Names repeat, but not within the number that can be pending, where they would be merged."""
     return f"{number % (MAX_PENDING + 2000):0>200}"
 
 
@@ -75,14 +75,16 @@ def write(client: kekd.Client, changes: range) -> None:
 
 
 @pytest.mark.slow
-def test_who_does_not_read_is_cut_off_and_holds_up_nobody(
+def test_watcher_that_does_not_read_is_dropped_and_delays_no_other(
     daemon: Daemon, client: kekd.Client, stuck: list[Any], open_watch: OpenWatch
 ) -> None:
     watch = open_watch(daemon, timeout=60 + CHANGES / 100)
     before = megabytes(daemon)
     with ThreadPoolExecutor(1) as writer:
         written = writer.submit(write, client, range(CHANGES))
-        assert [watch.next().name for _ in range(CHANGES)] == [name(it) for it in range(CHANGES)]
+        assert [watch.next().name for _ in range(CHANGES)] == [
+            name(number) for number in range(CHANGES)
+        ]
         written.result()
     _log.info("MB: %d before, %d after %d changes", before, megabytes(daemon), CHANGES)
     time.sleep(UNREAD_SECONDS + 2)
@@ -96,13 +98,13 @@ def test_who_does_not_read_is_cut_off_and_holds_up_nobody(
             "WATCH_FELL_BEHIND",
             "memory",
         )
-    # Those that haven't read to this day are gone as well.
+    # The watchers that never read are gone too.
     daemon.stop()
     assert "cutting off" not in daemon.read_log()
     assert "Traceback" not in daemon.read_log()
 
 
-def test_one_that_never_reads_does_not_hold_up_the_end(
+def test_watcher_that_never_reads_does_not_delay_the_shutdown(
     daemon: Daemon, client: kekd.Client, stuck: list[Any]
 ) -> None:
     write(client, range(CHANGES))

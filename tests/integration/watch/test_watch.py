@@ -1,4 +1,4 @@
-"""What one who watches is told, over either engine."""
+"""The events of a watch, over both engines."""
 
 import time
 from contextlib import suppress
@@ -19,11 +19,11 @@ from tests.integration.fixtures.wire import failure_of
 pytestmark = both_engines
 
 
-def test_first_comes_the_marker(daemon: Daemon, open_watch: OpenWatch) -> None:
+def test_watch_begins_with_started(daemon: Daemon, open_watch: OpenWatch) -> None:
     assert open_watch(daemon).started == pb.WatchStarted(store="memory", heartbeat_seconds=2)
 
 
-def test_each_write_is_told_with_its_kind_and_etag(
+def test_write_is_reported_with_its_kind_and_etag(
     daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
 ) -> None:
     client.create_index_kms(None, "before", BLOB)
@@ -36,7 +36,7 @@ def test_each_write_is_told_with_its_kind_and_etag(
     assert watch.next() == Told("deleted", "i")
 
 
-def test_what_changed_nothing_is_not_told(
+def test_call_that_changes_nothing_is_not_reported(
     daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
 ) -> None:
     client.create_index_kms(None, "i", BLOB)
@@ -50,7 +50,7 @@ def test_what_changed_nothing_is_not_told(
     assert watch.next().name == "last"
 
 
-def test_only_names_with_the_prefix_are_told(
+def test_only_names_with_the_prefix_are_reported(
     daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
 ) -> None:
     some, none = open_watch(daemon, "tenant/é"), open_watch(daemon, "tenant/é.")
@@ -61,14 +61,14 @@ def test_only_names_with_the_prefix_are_told(
     assert none.next().name == "tenant/é.x"
 
 
-def test_silence_is_filled_with_heartbeats(daemon: Daemon, open_watch: OpenWatch) -> None:
+def test_watch_without_changes_sends_heartbeats(daemon: Daemon, open_watch: OpenWatch) -> None:
     watch = open_watch(daemon)
     start = time.monotonic()
     assert [watch.next_event() for _ in range(2)] == ["heartbeat"] * 2
     assert time.monotonic() - start > 3
 
 
-def test_many_watchers_are_all_told(
+def test_many_watchers_all_get_a_change(
     daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
 ) -> None:
     watches = [open_watch(daemon) for _ in range(MAX_STREAMS)]
@@ -97,14 +97,14 @@ def test_many_watchers_are_all_told(
         (pb.WatchEnvelopesRequest(prefix="x" * 256), "INVALID_ARGUMENT", "INDEX_NAME_INVALID"),
     ],
 )
-def test_a_wrong_request_is_refused(
+def test_invalid_watch_request_is_refused(
     stub: Any, request_: pb.WatchEnvelopesRequest, code: str, reason: str
 ) -> None:
     failed, info = failure_of(lambda it: next(stub.WatchEnvelopes(it)), request_)
     assert (failed, info.reason) == (code, reason)
 
 
-def test_a_request_that_is_no_message_is_refused(daemon: Daemon) -> None:
+def test_watch_request_that_is_no_message_is_refused(daemon: Daemon) -> None:
     with grpc.insecure_channel(daemon.address) as channel:
         watch: Any = channel.unary_stream("/kekd.v1.EnvelopeService/WatchEnvelopes")
         with pytest.raises(grpc.RpcError) as refused:
@@ -113,7 +113,7 @@ def test_a_request_that_is_no_message_is_refused(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("grace", ["0", "3600"])
-def test_a_watch_is_told_of_the_end_and_does_not_hold_it_up(
+def test_shutdown_ends_a_watch_and_is_not_delayed_by_it(
     start_daemon: StartDaemon, open_watch: OpenWatch, tmp_path: Path, grace: str
 ) -> None:
     flags = ("--memory", "--disk", str(tmp_path / "keystore"), "--shutdown-grace", grace)
@@ -128,7 +128,7 @@ def test_a_watch_is_told_of_the_end_and_does_not_hold_it_up(
     assert "Traceback" not in daemon.read_log()
 
 
-def test_watches_that_are_cancelled_leave_nothing(
+def test_cancelled_watches_leave_nothing_behind(
     start_daemon: StartDaemon, open_watch: OpenWatch, tmp_path: Path
 ) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "keystore"))

@@ -236,7 +236,7 @@ class S3Driver:
             is_new = not self._has_envelopes()
             if is_new and not self._may_create:
                 self._may_be_missing = True
-                raise self._keystore.missing()
+                raise self._keystore.not_found()
             self._mark(is_new=is_new)
         self._may_create = self._may_be_missing = False
         return is_new

@@ -37,6 +37,6 @@ class S3Keystore:
     def mark(self, s3: "S3Client") -> None:
         s3.put_object(Bucket=self._location.bucket, Key=self._key, Body=_CONTENT)
 
-    def missing(self) -> NoKeystoreError:
+    def not_found(self) -> NoKeystoreError:
         where = "/".join(filter(None, (self._location.bucket, self._location.prefix)))
         return NoKeystoreError(f"s3://{where}", "the bucket or the prefix may be wrong")

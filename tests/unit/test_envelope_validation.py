@@ -14,7 +14,7 @@ NONE = Envelope(provider="none", version=2**32 - 1)
 @pytest.mark.parametrize(
     "envelope", [AWS, KMS, NONE, replace(NONE, key_id="k" * 4096, created_at=-1)]
 )
-def test_what_keeps_the_rules_passes(envelope: Envelope) -> None:
+def test_valid_envelope_is_accepted(envelope: Envelope) -> None:
     validate_envelope(envelope)
 
 
@@ -38,12 +38,12 @@ def test_what_keeps_the_rules_passes(envelope: Envelope) -> None:
         (replace(NONE, version=2**32), "version must be"),
     ],
 )
-def test_what_breaks_a_rule_is_refused_by_its_name(envelope: Envelope, problem: str) -> None:
+def test_invalid_envelope_is_refused_with_the_rule(envelope: Envelope, problem: str) -> None:
     with pytest.raises(InvalidEnvelopeError, match=problem):
         validate_envelope(envelope)
 
 
-def test_every_broken_rule_is_named() -> None:
+def test_all_broken_rules_are_listed() -> None:
     with pytest.raises(InvalidEnvelopeError) as caught:
         validate_envelope(Envelope(provider="aws"))
     for problem in ("key_id", "wrapped_kek", "version"):

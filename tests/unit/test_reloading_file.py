@@ -1,4 +1,4 @@
-"""Files that are read anew: what is bad is told of once, and looked at until it is good."""
+"""Reloading files: an invalid file is logged once, and checked until it is valid."""
 
 from pathlib import Path
 
@@ -56,14 +56,14 @@ def test_failed_reload_counts_and_logs_once(
     for _ in range(3):
         number.check()
     assert (number.failed_reloads, number.current) == (2, 1)
-    assert [it.getMessage() for it in caplog.records] == [
+    assert [record.getMessage() for record in caplog.records] == [
         "too early; still in use: number 1",
         "too late; still in use: number 1",
     ]
 
 
 def test_file_that_becomes_valid_without_a_change_is_loaded(number: Number) -> None:
-    """As a certificate does that begins later, or a file that may be read at last."""
+    """Like a certificate that becomes valid later, or a file that becomes readable."""
     number.error_message = "too early"
     replace(number, "22")
     number.check()
@@ -80,7 +80,7 @@ def test_valid_file_is_read_again_only_after_a_change(number: Number) -> None:
     for _ in range(3):
         number.check()
     assert number.reads == 2
-    replace(number, "33")  # as long as before
+    replace(number, "33")  # same length as before
     number.check()
     assert (number.reads, number.current) == (3, 33)
 

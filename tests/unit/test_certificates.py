@@ -1,4 +1,4 @@
-"""Certificates and keys: what gRPC can serve with is put into its form, and the rest is refused."""
+"""Certificates and keys are converted to the form that gRPC reads, or refused."""
 
 import ipaddress
 from collections.abc import Callable
@@ -37,7 +37,7 @@ Key = CertificateIssuerPrivateKeyTypes
 def issued(
     key: Key, *names: x509.GeneralName, cn: str = "", usage: x509.ObjectIdentifier | None = None
 ) -> bytes:
-    """Signed by itself."""
+    """A self-signed certificate."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, cn)] if cn else [])
     now, day = datetime.now(UTC), timedelta(days=1)
     builder = x509.CertificateBuilder(
@@ -71,7 +71,7 @@ def rsa_key() -> rsa.RSAPrivateKey:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_each_spelling_of_pem_is_served(
+def test_certificate_in_each_form_of_pem_is_served(
     spelling: str, tmp_path: Path, ec_key: ec.EllipticCurvePrivateKey
 ) -> None:
     spell: Callable[[bytes], bytes] = SPELLINGS[spelling]
@@ -83,7 +83,7 @@ def test_each_spelling_of_pem_is_served(
     assert (credentials.cert, credentials.client_ca) == (cert, cert)
 
 
-def test_certificates_that_are_glued_together_are_served(
+def test_concatenated_certificates_are_served(
     tmp_path: Path, ec_key: ec.EllipticCurvePrivateKey
 ) -> None:
     first, second = issued(ec_key, LOCALHOST), issued(ec_key, LOCALHOST, cn="other")
@@ -94,7 +94,7 @@ def test_certificates_that_are_glued_together_are_served(
     assert (credentials.cert, credentials.client_ca) == (first + second, first + second)
 
 
-def test_each_form_of_a_key_is_served(
+def test_key_in_each_format_is_served(
     tmp_path: Path, ec_key: ec.EllipticCurvePrivateKey, rsa_key: rsa.RSAPrivateKey
 ) -> None:
     parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
@@ -119,7 +119,7 @@ def test_each_form_of_a_key_is_served(
         ([], ""),
     ],
 )
-def test_whatever_the_certificate_names_it_is_tried(
+def test_certificate_with_any_name_is_tried(
     names: list[x509.GeneralName], cn: str, tmp_path: Path, ec_key: ec.EllipticCurvePrivateKey
 ) -> None:
     assert read(written(tmp_path, issued(ec_key, *names, cn=cn), encoded(ec_key)))
@@ -134,7 +134,7 @@ def test_whatever_the_certificate_names_it_is_tried(
         (ec.generate_private_key(ec.SECP256K1()), "ECDSA secp256k1"),
     ],
 )
-def test_a_kind_of_key_that_grpc_cannot_use_is_named(key: Key, kind: str, tmp_path: Path) -> None:
+def test_key_type_that_grpc_cannot_use_is_named(key: Key, kind: str, tmp_path: Path) -> None:
     pair = written(tmp_path, issued(key, LOCALHOST), encoded(key))
     with pytest.raises(TlsError) as refused:
         read(pair)
@@ -144,7 +144,7 @@ def test_a_kind_of_key_that_grpc_cannot_use_is_named(key: Key, kind: str, tmp_pa
     assert "use an RSA key of 2048 bits or more, or an ECDSA key on P-256 or P-384" in said
 
 
-def test_what_is_too_weak_or_for_something_else_is_refused(
+def test_weak_or_unsuitable_certificate_is_refused(
     tmp_path: Path, authority: Authority, ec_key: ec.EllipticCurvePrivateKey
 ) -> None:
     weak = rsa.generate_private_key(65537, 1024)
@@ -159,7 +159,7 @@ def test_what_is_too_weak_or_for_something_else_is_refused(
         read(written(tmp_path, for_clients, encoded(ec_key)))
 
 
-def test_a_key_with_a_passphrase_is_refused(
+def test_key_with_a_passphrase_is_refused(
     tmp_path: Path, ec_key: ec.EllipticCurvePrivateKey
 ) -> None:
     for form in (PrivateFormat.PKCS8, TRADITIONAL):
@@ -175,7 +175,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, authority: Authority
         read(pair)
 
 
-def test_a_failed_trial_is_repeated_when_asked_and_not_at_each_look(
+def test_failed_trial_is_repeated_if_forced_and_not_at_each_check(
     tmp_path: Path, authority: Authority
 ) -> None:
     first, second = authority.issue(tmp_path / "first"), authority.issue(tmp_path / "second")
@@ -197,7 +197,7 @@ def test_a_failed_trial_is_repeated_when_asked_and_not_at_each_look(
     assert (tried, certificates.current.serial) == ([old, new, new], new)
 
 
-def test_the_key_is_in_no_repr(tmp_path: Path, authority: Authority) -> None:
+def test_repr_does_not_contain_the_key(tmp_path: Path, authority: Authority) -> None:
     pair = authority.issue(tmp_path)
     secret = pair.key.read_text().splitlines()[1]
     assert secret not in repr(read(pair))

@@ -1,4 +1,4 @@
-"""A listing or watch looks at no more of a store than the caller's rules can match."""
+"""A listing or watch reads no more of a store than the caller's rules can match."""
 
 import asyncio
 from collections.abc import Sequence
@@ -42,17 +42,17 @@ def policy_of(described: Sequence[dict[str, Any]]) -> list[Rule]:
 
 
 class Recorded(MemoryDriver):
-    """Notes what it was asked for."""
+    """Records the listings and the keys that they read."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.looked_at: set[str] = set()
+        self.keys_read: set[str] = set()
         self.listings = 0
 
     def list(self, names: Any, *arguments: Any, **keywords: Any) -> Any:
         self.listings += 1
         found = super().list(names, *arguments, **keywords)
-        self.looked_at |= {it for it in self._keys if it.startswith(names.keys)}
+        self.keys_read |= {key for key in self._keys if key.startswith(names.keys)}
         return found
 
 
@@ -62,14 +62,14 @@ async def listed(service: EnvelopeService, prefix: str, size: int) -> list[str]:
     while True:
         page = await service.list(REQUEST, None, prefix, size, token)
         assert len(page.names) == size or not page.next_token
-        names += [it.value for it in page.names]
+        names += [name.value for name in page.names]
         if not (token := page.next_token):
             return names
 
 
 @settings(max_examples=150, deadline=None)
 @given(rules, st.sets(text.filter(bool), max_size=20), text, st.integers(1, 4))
-def test_listing_shows_what_the_naive_filter_shows(
+def test_listing_equals_the_one_of_a_naive_filter(
     described: Sequence[dict[str, Any]], names: set[str], prefix: str, size: int
 ) -> None:
     policy, driver = policy_of(described), Recorded()
@@ -93,11 +93,11 @@ def test_listing_shows_what_the_naive_filter_shows(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(glob, max_size=4), st.lists(glob, max_size=4), text)
-def test_what_two_sets_of_rules_cover_is_in_their_common_ranges(
+def test_common_ranges_cover_what_both_sets_of_rules_cover(
     one: list[str], other: list[str], name: str
 ) -> None:
     def made(globs: list[str]) -> list[Rule]:
-        return policy_of([{"methods": "*", "indexes": it} for it in globs])
+        return policy_of([{"methods": "*", "indexes": glob} for glob in globs])
 
     ranges = common_ranges(index_ranges(made(one)), index_ranges(made(other)))
     if all(any(rule.matches_index(name) for rule in made(globs)) for globs in (one, other)):
@@ -121,7 +121,7 @@ def rules_of(**indexes_of: Any) -> list[Rule]:
         ({"list": "a-1", "read": "a-?"}, "a-12"),
     ],
 )
-async def test_listing_of_what_no_rule_can_match_does_not_reach_the_store(
+async def test_listing_that_no_rule_can_match_does_not_reach_the_store(
     indexes_of: dict[str, str], prefix: str
 ) -> None:
     driver = Recorded()
@@ -131,14 +131,14 @@ async def test_listing_of_what_no_rule_can_match_does_not_reach_the_store(
     assert driver.listings == 0
 
 
-async def test_listing_looks_at_no_names_that_the_rules_cannot_match() -> None:
+async def test_listing_reads_no_names_that_the_rules_cannot_match() -> None:
     driver = Recorded()
     for name in ("a-1", "a-2", "b-1", "c"):
         driver.create(IndexName(name), b"1")
     rules = rules_of(list=["a-*", "c"], read=["a-1*", "b-*", "c"])
     service, *_ = access_to(store_of(driver), rules=rules)
     assert await listed(service, "", 10) == ["a-1", "c"]
-    assert driver.looked_at == {IndexName(it).key for it in ("a-1", "c")}
+    assert driver.keys_read == {IndexName(name).key for name in ("a-1", "c")}
 
 
 class Watcher:
@@ -155,7 +155,7 @@ class Watcher:
         await asyncio.Event().wait()
 
 
-async def test_watch_of_what_no_rule_can_match_has_the_store_not_looked_at() -> None:
+async def test_watch_that_no_rule_can_match_does_not_poll_the_store() -> None:
     watcher = Watcher()
     store = Store(MemoryLocation(), MemoryDriver(), threads=1, watcher=watcher)
     described: list[dict[str, Any]] = [{"methods": ["watch", "read"], "indexes": "a-*"}]
@@ -170,7 +170,7 @@ async def test_watch_of_what_no_rule_can_match_has_the_store_not_looked_at() -> 
         assert watcher.was_polled
 
 
-async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> None:
+async def test_idle_watch_ends_when_a_new_policy_makes_something_visible() -> None:
     rules = rules_of(watch="a-*", read="a-*")
     service, policy, _ = access_to(store_of(MemoryDriver()), rules=rules)
     async with service.watch(REQUEST, None, "b") as watch:
@@ -180,7 +180,7 @@ async def test_watch_of_nothing_ends_when_the_policy_lets_it_see_something() -> 
             await watch.next(0.001)
 
 
-async def test_changes_that_a_watcher_may_not_see_do_not_cut_it_off(
+async def test_invisible_changes_do_not_drop_a_watcher(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("kekd_server.storage.watch.subscription.MAX_PENDING", 3)

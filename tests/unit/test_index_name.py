@@ -24,19 +24,19 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
         ("A-z0._", "A-z0._.kms.cat"),
     ],
 )
-def test_the_key_is_the_percent_encoded_name(name: str, key: str) -> None:
+def test_key_is_the_percent_encoded_name(name: str, key: str) -> None:
     assert IndexName(name).key == key
 
 
 @given(texts)
-def test_a_key_leads_back_to_its_name(name: str) -> None:
+def test_key_is_decoded_to_its_name(name: str) -> None:
     key = IndexName(name).key
     assert IndexName.from_key(key) == IndexName(name)
     assert unquote(key) == f"{name}.kms.cat"
 
 
 @given(texts, texts)
-def test_the_key_of_a_prefix_is_a_prefix_of_the_key(prefix: str, rest: str) -> None:
+def test_key_of_a_prefix_is_a_prefix_of_the_key(prefix: str, rest: str) -> None:
     assert IndexName(prefix + rest).key.startswith(NamePrefix(prefix).key)
 
 
@@ -53,7 +53,7 @@ def test_the_key_of_a_prefix_is_a_prefix_of_the_key(prefix: str, rest: str) -> N
         "a/b.kms.cat",
     ],
 )
-def test_what_kekd_would_not_have_written_is_no_key(key: str) -> None:
+def test_text_that_kekd_never_writes_is_no_key(key: str) -> None:
     assert IndexName.from_key(key) is None
 
 
@@ -65,7 +65,7 @@ def test_key_cannot_be_passed(kind: Callable[..., object]) -> None:
         kind("a", "b.kms.cat")
 
 
-def test_the_longest_name_fits_a_file_name_and_one_more_byte_does_not() -> None:
+def test_longest_name_is_accepted_and_one_more_byte_is_not() -> None:
     assert len(IndexName("n" * 247).key) == 255
     with pytest.raises(InvalidIndexNameError, match="256 bytes, and the limit is 255"):
         IndexName("n" * 248)
@@ -74,23 +74,23 @@ def test_the_longest_name_fits_a_file_name_and_one_more_byte_does_not() -> None:
         IndexName("é" * 42)
 
 
-def test_the_empty_name_is_refused_in_the_references_words() -> None:
+def test_empty_name_is_refused_with_the_text_of_cyborgdb() -> None:
     with pytest.raises(InvalidIndexNameError) as caught:
         IndexName("")
     assert str(caught.value) == "index_name cannot be empty."
 
 
-def test_a_lone_surrogate_is_refused() -> None:
+def test_lone_surrogate_is_refused() -> None:
     with pytest.raises(InvalidIndexNameError, match="lone surrogate at character 1"):
         IndexName("a\ud800")
 
 
-def test_a_prefix_longer_than_any_name_is_refused() -> None:
+def test_prefix_longer_than_any_name_is_refused() -> None:
     with pytest.raises(InvalidIndexNameError):
         NamePrefix("p" * 256)
 
 
-def test_a_key_that_starts_alike_is_not_of_the_prefix() -> None:
+def test_key_that_only_starts_like_the_prefix_is_not_in_it() -> None:
     key = IndexName("ab").key
     assert key.startswith(NamePrefix("ab.").key)
     assert NamePrefix("ab.").name_of(key) is None

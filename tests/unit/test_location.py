@@ -35,13 +35,13 @@ S3 = S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000")
         (S3, S3Location("other", "a/b"), False),
     ],
 )
-def test_a_store_admits_what_names_it(
+def test_location_matches_what_names_it(
     configured: Location, asked: Location, admitted: bool
 ) -> None:
     assert configured.matches(asked) is admitted
 
 
-def test_a_store_behind_a_link_is_named_by_either_path(tmp_path: Path) -> None:
+def test_store_behind_a_symlink_matches_both_paths(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (configured,) = load({"disk": [tmp_path / "link"]}, None).settings.locations
@@ -50,14 +50,14 @@ def test_a_store_behind_a_link_is_named_by_either_path(tmp_path: Path) -> None:
 
 
 def stores(*locations: Location) -> Stores:
-    return Stores([Store(it, MemoryDriver(), threads=1) for it in locations])
+    return Stores([Store(location, MemoryDriver(), threads=1) for location in locations])
 
 
-def test_the_first_store_is_the_default() -> None:
+def test_request_without_a_location_selects_the_first_store() -> None:
     assert stores(MemoryLocation(), DiskLocation("/a")).select(None).location == MemoryLocation()
 
 
-def test_what_is_none_of_the_stores_is_refused() -> None:
+def test_unknown_location_is_refused() -> None:
     several = stores(S3Location("bucket", "", "a"), DiskLocation("/a"))
     for asked in (DiskLocation("/etc"), S3Location("bucket", "", "b"), MemoryLocation()):
         with pytest.raises(StoreNotConfiguredError, match="matches none of the daemon's stores"):

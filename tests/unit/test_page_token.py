@@ -12,12 +12,12 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 
 
 @given(texts, texts)
-def test_a_token_parses_to_itself(prefix: str, name: str) -> None:
+def test_token_parses_to_its_position(prefix: str, name: str) -> None:
     token = PageToken(prefix, "listing", IndexName(name))
     assert PageToken.parse(str(token), prefix) == token
 
 
-def test_a_token_of_another_prefix_is_refused() -> None:
+def test_token_of_another_prefix_is_refused() -> None:
     token = str(PageToken("a", "listing", IndexName("ab")))
     with pytest.raises(InvalidRequestError, match="another prefix"):
         PageToken.parse(token, "b")
@@ -39,12 +39,12 @@ def test_a_token_of_another_prefix_is_refused() -> None:
     ],
     ids=lambda content: content[:12],
 )
-def test_what_no_page_was_answered_with_is_refused(content: bytes) -> None:
+def test_forged_token_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidRequestError, match="list again without it"):
         PageToken.parse(base64.urlsafe_b64encode(content).decode(), "")
 
 
 @given(st.text())
-def test_any_other_text_is_refused(text: str) -> None:
+def test_text_that_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError):
         PageToken.parse(text, "")
