@@ -289,7 +289,7 @@ def test_key_that_is_disabled_or_pending_deletion_is_told(
     aws.kms.disable_key(KeyId=key_of["a"])
     aws.kms.schedule_key_deletion(KeyId=key_of["b"], PendingWindowInDays=7)
     disabled, deleted = map(json.loads, kekctl("drift", "-o", "json", code=1).stdout.splitlines())
-    assert disabled["key"][0].endswith("is disabled: KEKs don't open until it is enabled")
+    assert disabled["key"][0].endswith("is disabled: KEKs can't be unwrapped until it is enabled")
     assert "is pending deletion (20" in deleted["key"][0]
 
 
@@ -349,8 +349,8 @@ def unjudged(
 @pytest.mark.usefixtures("unjudged")
 def test_drift_goes_on_past_what_it_cannot_judge(kekctl: Kekctl) -> None:
     gone, lost, drifted = kekctl("drift", code=1).stdout.splitlines()
-    assert gone.startswith("a: can't be checked: The registry has no such slot")
-    assert lost.startswith("b: can't be checked: There is no such key here")
+    assert gone.startswith("a: can't be checked: no such slot in the registry")
+    assert lost.startswith("b: can't be checked: key not found")
     assert drifted.startswith("z: key_id is ")
     kekctl("drift", "--prefix", "z")
     kekctl("drift", "--prefix", "b", "--exit-code", code=1)
@@ -407,7 +407,7 @@ def test_a_secret_is_made_once(kekctl: Kekctl, aws: Aws, slots: dict[str, Any]) 
     kekctl("provision", "i", "--slot", "vault", code=9)
     arn = kekctl("kms", "create-secret", "vault").stdout.strip()
     value = aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"]
-    assert "nothing was made" in kekctl("kms", "create-secret", "vault", code=4).stderr
+    assert "nothing was changed" in kekctl("kms", "create-secret", "vault", code=4).stderr
     assert aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"] == value
     kekctl("provision", "i", "--slot", "vault")
     kekctl("kms", "create-secret", "prod", code=1)
@@ -634,7 +634,7 @@ def test_make_run_installs_what_the_commands_of_the_readme_need() -> None:
     assert set(lines) == set(needed)
     assert "cryptography" in installed_with("aws")
     assert set().union(*needed.values()) <= installed_with("run")
-    assert "VENV)/run\n" in (ROOT / "Makefile").read_text()
+    assert "run: $(VENV)/run " in (ROOT / "Makefile").read_text()
 
 
 def test_the_keys_page_has_every_key_of_a_slot(registry: Registry) -> None:

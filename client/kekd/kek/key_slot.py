@@ -57,6 +57,6 @@ def slot_of(slots: Mapping[str, Slot], envelope: EnvelopeLike) -> Slot:
 
 
 def key_slot_of(slots: Mapping[str, Slot], envelope: EnvelopeLike) -> Slot:
-    """Returns the slot with the very key that wrapped the KEK, if `key_id` is an alias."""
+    """Returns the slot with the ARN of the key that wrapped the KEK, if the envelope records it."""
     slot = slot_of(slots, envelope)
     return replace(slot, key_id=getattr(envelope, "key_arn", "") or slot.key_id)

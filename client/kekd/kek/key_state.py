@@ -12,6 +12,7 @@ from kekd.kek.errors import (
     ProviderUnavailableError,
     SecretNotFoundError,
 )
+from kekd.kek.key_slot import key_slot_of
 from kekd.kek.provider import KeyDescription, RotatedKey
 from kekd.kek.slot import Slot
 
@@ -67,7 +68,7 @@ class KeyStates:
         """
         if envelope.provider == "none":
             return []
-        own = self._state_of(self._registry.key_slot(envelope))
+        own = self._state_of(key_slot_of(self._registry.slots, envelope))
         found = [own.problem and f"its key {own.problem}", _age(envelope, own)]
         target = self._state_of(self._registry.slot(slot or envelope.kms_name))
         if target.arn != own.arn:

@@ -17,7 +17,7 @@ from kekd.kek.blocking import require_blocking
 from kekd.kek.drift import find_drift
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
-from kekd.kek.key_slot import find_slot, key_slot_of, slot_of
+from kekd.kek.key_slot import find_slot, slot_of
 from kekd.kek.provider import KEK_BYTES, Provider, SecretCreator, require_kek_bytes, scrub
 from kekd.kek.providers import Providers, require_extra
 from kekd.kek.rotation import Rotation
@@ -91,12 +91,8 @@ class Registry:
         """Raises `SlotNotFoundError`."""
         return find_slot(self.slots, name)
 
-    def key_slot(self, envelope: EnvelopeLike) -> Slot:
-        """Returns the envelope's slot with the key that wrapped its KEK."""
-        return key_slot_of(self.slots, envelope)
-
     def provider(self, slot: Slot) -> Provider:
-        """Returns the provider of a slot, or of a result of `key_slot`."""
+        """Returns the provider of a slot, also with another key than the registry's."""
         return self._providers.of(slot)
 
     def provision(

@@ -367,7 +367,7 @@ def test_invalid_location_with_cache_raises_type_error(scripted: Scripted) -> No
     nonsense: Any = {}
     with (
         kekd.Client(scripted.address, cache=True) as client,
-        pytest.raises(TypeError, match="config_location must be"),
+        pytest.raises(TypeError, match="invalid config_location"),
     ):
         client.get_index_kms(nonsense, "i")
 

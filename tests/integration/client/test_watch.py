@@ -134,7 +134,7 @@ def test_invalid_timeout_of_a_watch_raises(watcher: kekd.Client, timeout: float)
 
 
 def test_wrong_argument_types_raise(watcher: kekd.Client) -> None:
-    with pytest.raises(TypeError, match="config_location must be"):
+    with pytest.raises(TypeError, match="invalid config_location"):
         next(watcher.watch_index_kms("disk:/x"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="invalid prefix: expected str"):
         next(watcher.watch_index_kms(None, 7))  # type: ignore[arg-type]

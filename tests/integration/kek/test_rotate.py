@@ -44,6 +44,20 @@ each_switch = pytest.mark.parametrize(("slot", "into"), SWITCHES)
 
 
 @each_switch
+def test_rewrap_returns_the_new_envelope_and_stores_nothing(
+    registry: Registry, client: kekd.Client, slot: str, into: str
+) -> None:
+    kek, old = registry.provision("i", slot, client=client)
+    new = registry.rewrap("i", old, into)
+    assert (new.kms_name, new.version, new.store, new.etag) == (into, 2, old.store, "")
+    assert registry.unwrap("i", new) == kek
+    assert client.get_index_kms(None, "i") == old
+    assert registry.is_due("i", old, into)
+    assert registry.is_due("i", new, only_drifted=True) is False
+    assert registry.is_due("i", old, into, from_slot="another") is False
+
+
+@each_switch
 def test_rotate_keeps_the_kek_and_applies_the_slot(
     registry: Registry, client: kekd.Client, slot: str, into: str
 ) -> None:
