@@ -471,7 +471,7 @@ def test_keep_version_leaves_it_as_it_is(kekctl: Kekctl, client: kekd.Client) ->
     kekctl("rotate", "i")
     kekctl("rotate", "i", "--keep-version")
     assert client.get_index_kms(None, "i").version == 2
-    assert "leaves the version as it is" in KEYS.replace("\n", " ")
+    assert "leaves the version unchanged" in KEYS.replace("\n", " ")
 
 
 def test_the_name_that_errors_have_for_from_store_is_in_the_help(kekctl: Kekctl) -> None:
