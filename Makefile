@@ -12,7 +12,7 @@ SCHEMA_OUT ?= schema/kekd_schema
 PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
 SLOW := slow or faults or torture or systemd
 
-.PHONY: help run check fast test test-slow test-all stress generate bench clean
+.PHONY: help run check fast test test-slow test-all stress generate texts bench clean
 
 help: ## List these targets
 	@sed -En 's/^([a-z-]+):.* ## (.+)/make \1\t\2/p' Makefile | expand -t 16
@@ -47,6 +47,9 @@ generate: $(VENV)/dev ## Generate the code for protos/ and schema/
 	  --grpc_python_out=$(PROTO_OUT) --mypy_grpc_out=$(PROTO_OUT) \
 	  kekd_proto/v1/daemon.proto kekd_proto/v1/envelope.proto
 	$(BIN)/flatc --python --python-typing --gen-onefile -o $(SCHEMA_OUT) schema/kms_blob.fbs
+
+texts: $(VENV)/dev ## Collect the help and messages in tests/texts
+	$(BIN)/python -m tests.texts.collect
 
 bench: $(VENV)/bench ## Measure, for bench/README.md
 	$(BIN)/python -m bench
