@@ -118,22 +118,13 @@ async def build(
         status,
         certificates,
         health=health,
-        limits=Limits(
-            calls=settings.max_calls,
-            rate=settings.max_rate,
-            burst=settings.max_burst,
-            metrics=metrics,
-        ),
+        limits=_make_limits(settings, metrics),
         connection_limits=ConnectionLimits(settings.max_connection_age, settings.keepalive),
         metrics=metrics,
         tracing=tracing,
         end_watches=stores.end_watches,
     )
-    metrics.calls.bind_running(lambda: server.running)
-    for certificate in certificates.values():
-        metrics.files.bind_certificates(certificate)
-    if policy_file:
-        metrics.files.bind_policy(lambda: policy_file.failed_reloads)
+    _bind_metrics(metrics, server, certificates.values(), policy_file)
     reloader.add(*certificates.values(), *([policy_file] if policy_file else []))
     _warn_of_inaccessible(settings, listeners)
     return Daemon(
@@ -193,6 +184,28 @@ def _open_policy(file: Path | None, settings: Settings, policy: AccessPolicy) ->
         return PolicyFile(file, settings.policy, policy)
     except PolicyError as error:
         raise SettingsError(error.problems) from error
+
+
+def _make_limits(settings: Settings, metrics: Metrics) -> Limits:
+    return Limits(
+        calls=settings.max_calls,
+        rate=settings.max_rate,
+        burst=settings.max_burst,
+        metrics=metrics,
+    )
+
+
+def _bind_metrics(
+    metrics: Metrics,
+    server: Server,
+    certificates: "Iterable[Certificates]",
+    policy_file: PolicyFile | None,
+) -> None:
+    metrics.calls.bind_running(lambda: server.running)
+    for certificate in certificates:
+        metrics.files.bind_certificates(certificate)
+    if policy_file:
+        metrics.files.bind_policy(lambda: policy_file.failed_reloads)
 
 
 def _read_certificates(listeners: Sequence[Listener]) -> "dict[TlsFiles, Certificates]":
