@@ -67,17 +67,15 @@ class Auditor:
             record.set_outcome(error)
         self._log.post(self._end_lines(records))
 
-    async def record_finished(self, records: Records, *, require_audit: bool) -> None:
-        """With `require_audit`, returns when the log is written, and raises `AuditUnavailableError`
-        if it can't be. Otherwise the log may be written some milliseconds later.
-        """
-        if self._log is None:
-            return
-        ended = self._end_lines(records)
-        if require_audit and ended:
+    def post_end(self, records: Records) -> None:
+        """Records that an operation succeeded, some milliseconds later."""
+        if self._log:
+            self._log.post(self._end_lines(records))
+
+    async def write_end(self, records: Records) -> None:
+        """Records that an operation succeeded. Raises `AuditUnavailableError`."""
+        if self._log and (ended := self._end_lines(records)):
             await self._log.write(ended)
-        else:
-            self._log.post(ended)
 
     async def _begin(self, records: Records, *, require_audit: bool) -> None:
         if self._log is None:
@@ -127,7 +125,9 @@ class _Ending:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if error is None:
-            await self._auditor.record_finished(self._records, require_audit=self._require_audit)
-        else:
+        if error is not None:
             self._auditor.record_failed(self._records, error)
+        elif self._require_audit:
+            await self._auditor.write_end(self._records)
+        else:
+            self._auditor.post_end(self._records)
