@@ -178,8 +178,9 @@ def test_retried_write_has_the_same_key_and_is_marked(
 
 @pytest.mark.usefixtures("impatient")
 def test_write_that_no_daemon_has_begun_is_not_marked_as_retry(
-    open_client: OpenClient, scripted: Scripted, index: str
+    open_client: OpenClient, scripted: Scripted, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kekd._transport.retries._MAX_FIRST_ATTEMPTS", 10**6)
     scripted.failure, scripted.words = grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down"
     with open_client(scripted.address) as client, ThreadPoolExecutor() as threads:
         answer = threads.submit(client.create_index_kms, None, index, BLOB, timeout=PATIENCE)
