@@ -111,7 +111,7 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "path"), [pytest.param(module, path, id=module) for module, path in sources()]
 )
-def test_module_imports_only_what_it_may(module: str, path: Path) -> None:
+def test_module_imports_only_allowed_modules(module: str, path: Path) -> None:
     for name in imported(path):
         for target, places in ALLOWED.items():
             if name == target or name.startswith(f"{target}."):
@@ -151,7 +151,7 @@ def test_generated_code_stands_alone() -> None:
 
 
 @pytest.mark.external
-def test_the_client_needs_nothing_of_the_daemons() -> None:
+def test_client_needs_nothing_of_the_daemons() -> None:
     script = "import kekd, sys; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
     assert not {"kekd_server", "kekd_schema", "boto3", "flatbuffers", "pydantic"} & set(loaded)
@@ -166,7 +166,7 @@ def test_everything_public_is_listed_and_sorted() -> None:
 
 
 @pytest.mark.parametrize("servicer", [EnvelopeServicer, DaemonServicer])
-def test_a_servicer_has_every_method_of_its_service(servicer: type) -> None:
+def test_servicer_has_every_method_of_its_service(servicer: type) -> None:
     services = dict(envelope_pb2.DESCRIPTOR.services_by_name)
     services |= daemon_pb2.DESCRIPTOR.services_by_name
     service = services[servicer.__name__.replace("Servicer", "Service")]

@@ -57,7 +57,7 @@ async def log(file: Path, metrics: Metrics) -> AsyncIterator[Held]:
     log.close()
 
 
-async def test_lines_that_nobody_waits_for_leave_room_for_those_that_somebody_does(
+async def test_posted_lines_leave_reserved_room_for_waiting_writes(
     monkeypatch: pytest.MonkeyPatch, file: Path, metrics: Metrics
 ) -> None:
     monkeypatch.setattr(audit_log, "_MAX_BUFFERED", 1000)
@@ -81,7 +81,7 @@ async def test_lines_that_nobody_waits_for_leave_room_for_those_that_somebody_do
     assert content(file) == "a" * 600 + "b" * 300 + "c" * 100 + "d" * 1000
 
 
-async def test_lines_come_in_the_order_of_what_they_tell(log: Held, file: Path) -> None:
+async def test_lines_are_written_in_order(log: Held, file: Path) -> None:
     log.go_on.set()
     log.post(["first\n"])
     await log.write(["second\n"])
@@ -104,7 +104,7 @@ async def test_another_file_of_the_same_name_is_followed(log: Held, file: Path, 
     ("outcomes", "text"),
     [([3], "first\nsecond\n"), ([3, None], "fir\nsecond\n"), ([None], "second\n")],
 )
-async def test_a_line_that_was_cut_off_is_ended_before_the_next(
+async def test_partial_line_is_terminated_before_the_next(
     monkeypatch: pytest.MonkeyPatch,
     log: Held,
     file: Path,
@@ -133,7 +133,7 @@ async def test_a_line_that_was_cut_off_is_ended_before_the_next(
     assert content(file) == text
 
 
-async def test_what_is_written_and_the_room_for_more_are_measured(
+async def test_written_bytes_and_free_space_are_measured(
     log: Held, file: Path, metrics: Metrics
 ) -> None:
     log.go_on.set()

@@ -70,7 +70,7 @@ async def test_denied_write_is_not_begun() -> None:
     assert [(entry["event"], entry["decision"]) for entry in log.entries] == [("end", "denied")]
 
 
-def test_visible_indexes_are_those_that_may_be_swept_and_read() -> None:
+def test_visible_indexes_are_those_that_can_be_swept_and_read() -> None:
     def rule(method: Method, *indexes: str) -> Rule:
         return Rule(name=method, identities=("*",), methods=(method,), indexes=indexes)
 

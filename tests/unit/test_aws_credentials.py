@@ -190,7 +190,7 @@ def test_role_that_is_refused_for_stale_credentials_is_asked_for_once_more(
 @pytest.mark.parametrize(
     "error", [refused("AccessDenied"), EndpointConnectionError(endpoint_url="u")]
 )
-def test_what_aws_says_or_does_not_is_left_as_it_is(
+def test_errors_of_aws_and_the_network_are_raised_unchanged(
     source: Source, credentials: RenewableCredentials, error: Exception
 ) -> None:
     source.found = Failing(error)

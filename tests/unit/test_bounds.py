@@ -78,7 +78,7 @@ async def test_stores_that_are_not_configured_leave_nothing_behind(rules: list[R
         store.close()
 
 
-def test_what_was_denied_is_not_kept_for_later_lines() -> None:
+def test_fields_of_denied_calls_are_not_cached() -> None:
     before = len(audit_record._shared_fields_cache._values)
     for number in range(100):
         audit_record.lines([denied(f"disk:/{number}", "i")], "end")
@@ -130,7 +130,7 @@ def test_page_token_of_a_long_listing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 65_536, "日" * 21_845, "🗝" * 16_384])
-def test_fields_of_an_audit_line_are_cut_and_told_apart(text: str) -> None:
+def test_long_audit_fields_are_truncated_distinguishably(text: str) -> None:
     cut = [
         audit_record.lines([denied(f"disk:/{name}", name)], "end")[0] for name in (text, text + "y")
     ]

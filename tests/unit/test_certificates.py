@@ -168,7 +168,7 @@ def test_key_with_a_passphrase_is_refused(
             read(written(tmp_path, issued(ec_key, LOCALHOST), locked))
 
 
-def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, authority: Authority) -> None:
+def test_truncated_file_is_refused(tmp_path: Path, authority: Authority) -> None:
     pair = authority.issue(tmp_path)
     pair.cert.write_bytes(2 * pair.cert.read_bytes()[:-40])
     with pytest.raises(TlsError, match=r"tls\.crt: not PEM: .* truncated"):

@@ -107,7 +107,7 @@ def is_left(tried: Store) -> bool:
         pytest.param(0, BROKEN, False, False, id="nothing fails"),
     ],
 )
-def test_scratch_index_is_reported_only_where_it_may_be_left(
+def test_scratch_index_is_reported_only_where_it_can_remain(
     call: int, error: kekd.EnvelopeError, keeps: bool, left: bool
 ) -> None:
     assert is_left(Store(fails=(call, error), keeps=keeps)) is left

@@ -87,9 +87,7 @@ def test_call_without_a_reason_raises_the_class_of_its_status(code: grpc.StatusC
         (grpc.StatusCode.CANCELLED, "cancelled the call"),
     ],
 )
-def test_only_a_write_reports_that_it_may_have_been_applied(
-    code: grpc.StatusCode, says: str
-) -> None:
+def test_only_a_write_reports_an_unknown_outcome(code: grpc.StatusCode, says: str) -> None:
     late = FailedCall(code)
     read, write = operations.get(None, "i"), operations.delete(None, "i", None)
     assert "may have been applied" in str(to_exception(late, "unix:/x", write))

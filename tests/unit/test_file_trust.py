@@ -46,11 +46,11 @@ class Look:
 @pytest.mark.parametrize(
     ("mode", "uid"), [(0o600, UID), (0o644, UID), (0o640, ROOT), (0o444, ROOT)]
 )
-def test_file_that_only_its_owner_may_write_is_trusted(look: Look, mode: int, uid: int) -> None:
+def test_file_writable_by_its_owner_alone_is_trusted(look: Look, mode: int, uid: int) -> None:
     assert look.file(mode, uid) == []
 
 
-def test_file_that_anyone_may_write_is_refused(look: Look) -> None:
+def test_world_writable_file_is_refused(look: Look) -> None:
     assert look.file(0o602) == [(True, "anyone may write it")]
 
 
@@ -59,13 +59,13 @@ def test_file_of_another_user_or_writable_by_its_group_is_a_warning(look: Look) 
     assert look.file(0o600, OTHER) == [(False, f"it belongs to user {OTHER}, who can change it")]
 
 
-def test_key_that_anyone_may_read_is_a_warning(look: Look) -> None:
+def test_world_readable_key_is_a_warning(look: Look) -> None:
     assert look.file(0o640, is_secret=True) == []
     assert look.file(0o644, is_secret=True) == [(False, "anyone may read this key")]
 
 
 @pytest.mark.parametrize("path", [Path("/dev/null"), Path("/nowhere/at/all")])
-def test_a_device_and_a_file_that_is_not_there_are_not_judged(path: Path) -> None:
+def test_device_and_missing_file_are_not_judged(path: Path) -> None:
     assert list(file_exposures(path, UID)) == []
 
 
@@ -77,7 +77,7 @@ def test_folder_is_trusted_if_no_other_user_can_replace_its_files(look: Look) ->
 
 
 @pytest.mark.parametrize("which", ["cert", "key", "client_ca"])
-def test_certificates_that_anyone_may_write_are_not_taken(
+def test_world_writable_certificates_are_refused(
     which: str, authority: Authority, tmp_path: Path
 ) -> None:
     pair = authority.issue(tmp_path / "pair")

@@ -72,19 +72,19 @@ def refusal(pem: bytes) -> str:
         ([], "x", "cn:x"),
     ],
 )
-def test_the_name_is_the_first_of_its_kinds(
+def test_name_is_the_first_of_its_kinds(
     names: list[x509.GeneralName], cn: str, identity: str
 ) -> None:
     assert identity_from_certificate(certificate(*names, cn=cn)).name == identity
 
 
 @pytest.mark.parametrize("names", [[], [URI]])
-def test_a_certificate_without_a_name_is_nobodys(names: list[x509.GeneralName]) -> None:
+def test_certificate_without_a_name_is_refused(names: list[x509.GeneralName]) -> None:
     with pytest.raises(UnauthenticatedError, match="has no name"):
         identity_from_certificate(certificate(*names))
 
 
-def test_a_certificate_that_expired_during_the_connection_is_told() -> None:
+def test_expired_certificate_is_refused_during_the_connection() -> None:
     identity_from_certificate(certificate(DNS)).check_time()
     with pytest.raises(UnauthenticatedError, match=r"x\.example expired .*renew it"):
         identity_from_certificate(certificate(DNS, ends=-1)).check_time()
@@ -101,7 +101,7 @@ def test_a_certificate_that_expired_during_the_connection_is_told() -> None:
         "spiffe://prod/.../..a",
     ],
 )
-def test_a_spiffe_id_of_the_specification_is_the_name(uri: str) -> None:
+def test_spiffe_id_of_the_specification_is_the_name(uri: str) -> None:
     assert identity_from_certificate(certificate(x509.UniformResourceIdentifier(uri))).name == uri
 
 
@@ -132,12 +132,12 @@ def test_a_spiffe_id_of_the_specification_is_the_name(uri: str) -> None:
         (f"spiffe://prod/{'x' * 2048}", "longer than 2048 bytes"),
     ],
 )
-def test_a_spiffe_id_against_the_specification_is_refused(uri: str, problem: str) -> None:
+def test_spiffe_id_against_the_specification_is_refused(uri: str, problem: str) -> None:
     assert problem in refusal(certificate(x509.UniformResourceIdentifier(uri), DNS, cn="x"))
 
 
 @pytest.mark.parametrize("other", [URI, x509.UniformResourceIdentifier("spiffe://prod/other")])
-def test_a_spiffe_id_beside_another_uri_is_refused(other: x509.GeneralName) -> None:
+def test_spiffe_id_beside_another_uri_is_refused(other: x509.GeneralName) -> None:
     for names in ([SPIFFE, other], [other, SPIFFE]):
         assert "it has 2 URIs" in refusal(certificate(*names, cn="x"))
 
@@ -159,7 +159,7 @@ def test_a_spiffe_id_beside_another_uri_is_refused(other: x509.GeneralName) -> N
         ),
     ],
 )
-def test_a_spiffe_certificate_that_may_sign_others_is_refused(extension: Any) -> None:
+def test_spiffe_certificate_that_can_sign_others_is_refused(extension: Any) -> None:
     assert "may sign others" in refusal(certificate(SPIFFE, extension=extension))
 
 
@@ -170,21 +170,21 @@ def test_a_spiffe_certificate_that_may_sign_others_is_refused(extension: Any) ->
         (ec.generate_private_key(ec.SECP224R1()), "its key is on the curve secp224r1"),
     ],
 )
-def test_a_key_that_is_too_short_is_refused(
+def test_key_that_is_too_short_is_refused(
     key: CertificateIssuerPrivateKeyTypes, problem: str
 ) -> None:
     assert problem in refusal(certificate(DNS, key=key))
 
 
-def test_a_key_that_is_long_enough_is_accepted() -> None:
+def test_key_that_is_long_enough_is_accepted() -> None:
     assert identity_from_certificate(
         certificate(DNS, key=rsa.generate_private_key(65537, 2048))
     ).name
 
 
-def test_a_signature_with_sha_1_is_refused() -> None:
+def test_signature_with_sha_1_is_refused() -> None:
     assert "it is signed with SHA1: issue it with SHA-256" in refusal(SIGNED_WITH_SHA1)
 
 
-def test_a_certificate_that_cannot_be_read_is_refused() -> None:
+def test_unreadable_certificate_is_refused() -> None:
     assert "can't be read" in refusal(b"no certificate")

@@ -36,7 +36,7 @@ def passed(kept: Limits, identity: str = "a", tries: int = 100) -> int:
     return tries
 
 
-def test_a_burst_gets_through_and_then_the_rate(clock: Clock) -> None:
+def test_burst_is_accepted_and_then_the_rate(clock: Clock) -> None:
     kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
     assert passed(kept) == 5
     clock.now += 0.1001
@@ -47,7 +47,7 @@ def test_a_burst_gets_through_and_then_the_rate(clock: Clock) -> None:
     assert passed(kept) == 5
 
 
-def test_who_waits_as_long_as_he_is_told_gets_through(clock: Clock) -> None:
+def test_call_after_the_suggested_delay_succeeds(clock: Clock) -> None:
     kept = Limits(metrics=Metrics(), calls=1, rate=0.5, burst=1)
     kept.check_rate("a")
     clock.now += 0.5
@@ -63,7 +63,7 @@ def test_one_identity_takes_nothing_from_another(clock: Clock) -> None:
     assert passed(kept, "a") == passed(kept, "b") == 5
 
 
-def test_a_refused_call_costs_nothing(clock: Clock) -> None:
+def test_refused_call_costs_nothing(clock: Clock) -> None:
     kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=1)
     assert passed(kept) == 1
     for _ in range(100):
@@ -76,7 +76,7 @@ def test_without_a_rate_all_get_through(clock: Clock) -> None:
     assert passed(Limits(metrics=Metrics(), calls=1, rate=None, burst=1)) == 100
 
 
-def test_those_who_have_waited_are_forgotten(clock: Clock) -> None:
+def test_idle_identities_are_forgotten(clock: Clock) -> None:
     kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
     for number in range(20_000):
         clock.now += 0.001
@@ -94,7 +94,7 @@ def test_as_many_calls_as_allowed_run_at_once() -> None:
     assert shed == 1
 
 
-def test_entries_of_a_batch_are_paid_for_by_the_calls_after_it(clock: Clock) -> None:
+def test_batch_entries_are_charged_to_later_calls(clock: Clock) -> None:
     kept = Limits(metrics=Metrics(), calls=1000, rate=10, burst=5)
     kept.check_rate("a")
     kept.begin("a", is_watch=False).add_entries(100)
@@ -120,7 +120,7 @@ def test_one_identity_leaves_room_for_the_watches_and_calls_of_others() -> None:
     assert shed == 2
 
 
-def test_what_is_released_can_be_taken_again() -> None:
+def test_released_call_makes_room_for_another() -> None:
     kept = Limits(metrics=Metrics(), calls=1, rate=None, burst=1)
     for _ in range(3):
         lease = kept.begin("a", is_watch=False)

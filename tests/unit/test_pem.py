@@ -27,7 +27,7 @@ SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_spelling_becomes_the_one_that_grpc_reads(spelling: str) -> None:
+def test_spelling_becomes_the_one_that_grpc_reads(spelling: str) -> None:
     assert pem.normalized(SPELLINGS[spelling](BLOCK), pem.CERTIFICATE) == BLOCK
 
 
@@ -38,16 +38,16 @@ def test_glued_blocks_are_parted_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"no PEM", b"-----END CERTIFICATE-----", KEY])
-def test_a_file_without_such_a_block_is_empty(text: bytes) -> None:
+def test_file_without_such_a_block_is_empty(text: bytes) -> None:
     assert pem.normalized(text, pem.CERTIFICATE) == b""
 
 
 @pytest.mark.parametrize("text", [BLOCK[:-10], BLOCK + BLOCK[:40], KEY[:-30] + BLOCK])
-def test_a_file_that_was_cut_off_is_refused(text: bytes) -> None:
+def test_truncated_file_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match="truncated"):
         pem.normalized(text, pem.CERTIFICATE)
 
 
-def test_the_headers_of_an_encrypted_key_are_kept() -> None:
+def test_headers_of_an_encrypted_key_are_kept() -> None:
     encrypted = KEY.replace(b"\nQUJD", b"\nProc-Type: 4,ENCRYPTED\n\nQUJD")
     assert pem.normalized(encrypted, pem.PRIVATE_KEY) == encrypted

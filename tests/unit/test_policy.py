@@ -53,7 +53,7 @@ RULES = [
         ("", "read", "memory", "i", None),
     ],
 )
-def test_the_first_rule_that_lets_it_decides(
+def test_first_matching_rule_decides(
     identity: str, method: Method, store: str | None, index: str | None, decided: str | None
 ) -> None:
     rule = evaluate(RULES, identity, method, store, index)
@@ -61,12 +61,12 @@ def test_the_first_rule_that_lets_it_decides(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_without_rules_nobody_may_do_anything(method: Method) -> None:
+def test_empty_policy_denies_every_method(method: Method) -> None:
     assert evaluate([], "listener:unix", method, "memory", "i") is None
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_star_is_every_method(method: Method) -> None:
+def test_star_is_every_method(method: Method) -> None:
     assert evaluate([RULES[1]], "dns:a.example", method, "disk:/a", "a-1")
 
 
@@ -88,14 +88,14 @@ def test_one_glob_needs_no_list(file: Path) -> None:
     assert read_back == (Rule(name="r", identities=("cn:a",), methods=("read",)),)
 
 
-def test_a_file_without_a_policy_has_none(file: Path) -> None:
+def test_file_without_a_policy_has_none(file: Path) -> None:
     file.write_text("memory: true")
     assert read(file) is None
     file.write_text("")
     assert read(file) is None
 
 
-def test_a_policy_without_rules_is_one(file: Path) -> None:
+def test_policy_without_rules_is_a_policy(file: Path) -> None:
     assert read(written(file)) == ()
 
 
@@ -115,13 +115,13 @@ def test_a_policy_without_rules_is_one(file: Path) -> None:
         ({"identities": ["cn:a"], "methods": ["read"]}, "policy.0.name: Field required"),
     ],
 )
-def test_a_typo_is_told(file: Path, rule: dict[str, Any], problem: str) -> None:
+def test_unknown_key_is_reported(file: Path, rule: dict[str, Any], problem: str) -> None:
     with pytest.raises(PolicyError) as told:
         read(written(file, rule))
     assert any(it.startswith(f"{file}: {problem}") for it in told.value.problems)
 
 
-def test_all_that_is_wrong_is_told_at_once(file: Path) -> None:
+def test_all_problems_are_reported_together(file: Path) -> None:
     with pytest.raises(PolicyError) as told:
         read(written(file, RULE | {"x": 1}, RULE | {"methods": "y", "name": ""}))
     assert len(told.value.problems) >= 3
@@ -142,19 +142,19 @@ def test_two_rules_of_one_name_are_refused(file: Path) -> None:
         ("policy: " + "[" * 10_000, "can't be read as YAML"),
     ],
 )
-def test_what_seems_to_say_something_else_is_refused(file: Path, text: str, problem: str) -> None:
+def test_ambiguous_yaml_is_refused(file: Path, text: str, problem: str) -> None:
     file.write_text(text)
     with pytest.raises(PolicyError, match=problem):
         read(file)
 
 
 @pytest.mark.parametrize("text", ["[", "policy: 7", "policy: {a: b}", "\0", "- a"])
-def test_what_is_no_policy_is_refused(file: Path, text: str) -> None:
+def test_invalid_policy_is_refused(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(PolicyError, match=r"kekd\.yaml"):
         read(file)
 
 
-def test_a_file_that_is_not_there_is_told(file: Path) -> None:
+def test_missing_file_is_reported(file: Path) -> None:
     with pytest.raises(PolicyError, match="No such file"):
         read(file)

@@ -36,7 +36,7 @@ def writing() -> Retries:
     return Retries(operations.delete(None, "i", None), 1000, connector)
 
 
-def test_ambiguous_write_is_not_retried_after_daemons_may_have_forgotten_it(
+def test_ambiguous_write_is_not_retried_once_daemons_can_have_forgotten_it(
     writing: Retries, retries: Retries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert writing.delay_after(LOST) is not None

@@ -29,7 +29,7 @@ def sent(wrapped_kek: Any) -> bytes:
 
 
 @pytest.mark.parametrize("value", TAKEN, ids=range(len(TAKEN)))
-def test_what_the_reference_takes_is_taken(value: Any) -> None:
+def test_value_that_the_reference_accepts_is_accepted(value: Any) -> None:
     reference = cyborgdb_core.KMSBlob(provider="aws", wrapped_kek=value)
     assert sent(value) == reference.wrapped_kek == b"ab"
 

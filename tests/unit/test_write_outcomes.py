@@ -124,7 +124,7 @@ async def test_refused_write_runs_again_as_a_first_attempt() -> None:
     assert work.attempts == [FIRST, FIRST]
 
 
-async def test_write_that_may_be_applied_runs_again_as_a_retry() -> None:
+async def test_write_with_an_unknown_outcome_runs_again_as_a_retry() -> None:
     outcomes, work = WriteOutcomes(), Work(StoreUnavailableError("lost"), "etag")
     with pytest.raises(StoreUnavailableError):
         await outcomes.run(FIRST, work)

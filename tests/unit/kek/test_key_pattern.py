@@ -22,14 +22,14 @@ SECRET = "arn:aws:secretsmanager:us-east-1:111122223333:secret:prod/key-AbCdEf"
 @pytest.mark.parametrize(
     "key_id", ["1234", "alias/any", "arn:aws:kms:us-east-1:111122223333:alias/any"]
 )
-def test_pattern_matching_the_arn_may_match_its_known_parts(pattern: str, key_id: str) -> None:
+def test_pattern_matching_the_arn_can_match_its_known_parts(pattern: str, key_id: str) -> None:
     assert may_match(partial_arn("aws-kms", key_id, "us-east-1"), pattern)
 
 
 @pytest.mark.parametrize(
     "pattern", [SECRET, "*", "arn:aws:secretsmanager:*:secret:prod/*", "*:secret:prod/key-??????"]
 )
-def test_pattern_matching_the_secrets_arn_may_match_its_name(pattern: str) -> None:
+def test_pattern_matching_the_secrets_arn_can_match_its_name(pattern: str) -> None:
     assert may_match(partial_arn("aws", "prod/key", "us-east-1"), pattern)
 
 
@@ -58,7 +58,7 @@ def test_pattern_of_another_secret_does_not_match(name: str) -> None:
     assert not may_match(partial_arn("aws", name, "us-east-1"), SECRET)
 
 
-def test_unknown_region_may_match_any() -> None:
+def test_unknown_region_can_match_any() -> None:
     assert may_match(partial_arn("aws-kms", "1234", ""), KMS)
 
 
