@@ -51,7 +51,7 @@ class BatchGet:
 
 
 def _had_no_room(result: KMSBlob | EnvelopeError) -> bool:
-    return isinstance(result, EnvelopeError) and result.reason == Reason.ANSWER_FULL
+    return isinstance(result, EnvelopeError) and result.reason == Reason.RESPONSE_FULL
 
 
 @reject_surrogates

@@ -129,7 +129,7 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.STORE_UNAVAILABLE: UnavailableError,
         Reason.STORE_TIMEOUT: DeadlineExceededError,
         Reason.WATCH_FELL_BEHIND: WatchFellBehindError,
-        Reason.ANSWER_FULL: ResourceExhaustedError,
+        Reason.RESPONSE_FULL: ResourceExhaustedError,
         Reason.TOO_MANY_CALLS: ResourceExhaustedError,
         Reason.RATE_LIMITED: ResourceExhaustedError,
         Reason.AUDIT_UNAVAILABLE: AuditUnavailableError,

@@ -48,7 +48,7 @@ class Reason(StrEnum):
     A write may have been applied."""
     WATCH_FELL_BEHIND = "WATCH_FELL_BEHIND"
     """The caller read a watch too slowly. Restart the watch and discard cached data."""
-    ANSWER_FULL = "ANSWER_FULL"
+    RESPONSE_FULL = "RESPONSE_FULL"
     """The response to a batch has no room for this entry. Request it again with fewer others."""
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
     """The daemon has reached its limit of concurrent calls; retry later."""
@@ -79,7 +79,7 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.STORE_UNAVAILABLE: "UNAVAILABLE",
         Reason.STORE_TIMEOUT: "DEADLINE_EXCEEDED",
         Reason.WATCH_FELL_BEHIND: "RESOURCE_EXHAUSTED",
-        Reason.ANSWER_FULL: "RESOURCE_EXHAUSTED",
+        Reason.RESPONSE_FULL: "RESOURCE_EXHAUSTED",
         Reason.TOO_MANY_CALLS: "RESOURCE_EXHAUSTED",
         Reason.RATE_LIMITED: "RESOURCE_EXHAUSTED",
         # Not UNAVAILABLE, which gRPC retries: an earlier attempt of a create may have been applied,

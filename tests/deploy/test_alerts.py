@@ -49,7 +49,7 @@ BAD_DAYS = {
         'kekd_store_readable{store="memory"}': "1x50 0x10",
     },
     "KekdStoreNotWritable": {'kekd_store_up{store="memory"}': "1x50 0x10"},
-    "KekdStoreFails": {
+    "KekdStoreErrors": {
         OPERATIONS_OF_MEMORY + 'operation="put",outcome="STORE_MISCONFIGURED"}': "0+60x60"
     },
     "KekdErrors": {
@@ -61,15 +61,19 @@ BAD_DAYS = {
         'kekd_call_seconds_bucket{method="GetEnvelope",le="0.1"}': "0+400x60",
         'kekd_call_seconds_bucket{method="GetEnvelope",le="2"}': "0+661x60",
     },
-    "KekdSheds": {'kekd_calls_shed_total{reason="rate"}': "0+1x60"},
+    "KekdLoadShedding": {'kekd_calls_shed_total{reason="rate"}': "0+1x60"},
     "KekdDenials": {'kekd_decisions_total{method="read",decision="denied"}': "0+60x60"},
-    "KekdAuditFails": {"kekd_audit_failures_total": "0x58 1 1"},
-    "KekdAuditGrows": {'kekd_audit_free_bytes{file="audit.jsonl"}': "9000000000-100000000x60"},
+    "KekdAuditFailing": {"kekd_audit_failures_total": "0x58 1 1"},
+    "KekdAuditDiskFilling": {
+        'kekd_audit_free_bytes{file="audit.jsonl"}': "9000000000-100000000x60"
+    },
     "KekdAuditSilent": {"kekd_audit_lines_total": "0+661x10 6610x50"},
-    "KekdCertificateEnds": {'kekd_certificate_expiry_timestamp_seconds{file="a.crt"}': "86400x60"},
-    "KekdReloadFails": {'kekd_reload_failures_total{what="certificates"}': "_x58 1 1"},
+    "KekdCertificateExpiring": {
+        'kekd_certificate_expiry_timestamp_seconds{file="a.crt"}': "86400x60"
+    },
+    "KekdReloadFailing": {'kekd_reload_failures_total{what="certificates"}': "_x58 1 1"},
     "KekdStoreRetries": {'kekd_store_retries_total{store="memory"}': "0+120x60"},
-    "KekdWatchesCut": {'kekd_watches_dropped_total{store="memory"}': "0+1x60"},
+    "KekdWatchesDropped": {'kekd_watches_dropped_total{store="memory"}': "0+1x60"},
 }
 # Every six hours, over a quarter of a year.
 UNROTATED = {

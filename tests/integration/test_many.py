@@ -12,7 +12,7 @@ import kekd
 from kekd_common.limits import MAX_TEXT_BYTES, MAX_WRAPPED_KEK_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.rpc.answer_budget import MAX_ANSWER_BYTES
+from kekd_server.rpc.answer_budget import MAX_RESPONSE_BYTES
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import Bucket
 from tests.integration.fixtures.wire import failure_of
@@ -152,10 +152,10 @@ def test_a_batch_answers_for_as_many_as_it_has_room_for(client: kekd.Client, stu
         client.push_index_kms(None, name, LARGE)
     answer = stub.BatchGetEnvelopes(pb.BatchGetEnvelopesRequest(index_names=names))
     assert [it.index_name for it in answer.envelopes] == names
-    full = [it.failure.reason == "ANSWER_FULL" for it in answer.envelopes]
+    full = [it.failure.reason == "RESPONSE_FULL" for it in answer.envelopes]
     answered = full.count(False)
     assert full == [False] * answered + [True] * (200 - answered)
-    assert MAX_ANSWER_BYTES * 0.9 < answer.ByteSize() < MAX_ANSWER_BYTES * 1.1
+    assert MAX_RESPONSE_BYTES * 0.9 < answer.ByteSize() < MAX_RESPONSE_BYTES * 1.1
     assert [it for _, it in client.get_many_index_kms(None, names)] == [LARGE] * 200
 
 
@@ -172,7 +172,7 @@ def test_a_full_page_ends_where_it_has_no_room(
     )
     while True:
         page = stub.ListEnvelopes(request)
-        assert page.ByteSize() < MAX_ANSWER_BYTES * 1.1
+        assert page.ByteSize() < MAX_RESPONSE_BYTES * 1.1
         listed += [it.index_name for it in page.envelopes]
         if not page.next_page_token:
             break

@@ -19,7 +19,7 @@ KekdError
 ├── StoreTimeoutError
 │   └── CallAbandonedError
 ├── WatchFellBehindError
-├── AnswerFullError
+├── ResponseFullError
 ├── TooManyCallsError
 ├── ShareTakenError
 ├── RateLimitedError
@@ -179,10 +179,10 @@ class WatchFellBehindError(KekdError):
         super().__init__(f"the watch fell behind: {why}; restart it and discard cached data")
 
 
-class AnswerFullError(KekdError):
+class ResponseFullError(KekdError):
     """The error of one entry of a batch."""
 
-    reason = Reason.ANSWER_FULL
+    reason = Reason.RESPONSE_FULL
 
     def __init__(self) -> None:
         super().__init__(

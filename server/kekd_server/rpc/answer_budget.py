@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.access.request_context import RequestContext
-from kekd_server.model.errors import AnswerFullError, EnvelopeNotFoundError, KekdError
+from kekd_server.model.errors import EnvelopeNotFoundError, KekdError, ResponseFullError
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.page_token import PageToken
 from kekd_server.rpc import convert
@@ -14,7 +14,7 @@ from kekd_server.service import EnvelopeService, Page
 from kekd_server.storage.location import Location
 from kekd_server.storage.store import StoredEnvelope
 
-MAX_ANSWER_BYTES: Final = 2**20
+MAX_RESPONSE_BYTES: Final = 2**20
 """As much may wait to be read for each call. gRPC's clients accept four times as much."""
 _READ_SIZE: Final = 100
 """Envelopes to read at once. Those that don't fit are read in vain."""
@@ -42,7 +42,7 @@ class EnvelopeReader:
         answer = pb.BatchGetEnvelopesResponse()
         for omitted in wanted[await self._fill(answer, wanted) :]:
             entry = answer.envelopes.add(index_name=omitted.sent)
-            convert.list_envelope(entry, AnswerFullError())
+            convert.list_envelope(entry, ResponseFullError())
         return answer
 
     async def page(self, page: Page, message: pb.ListEnvelopesRequest) -> pb.ListEnvelopesResponse:
@@ -59,7 +59,7 @@ class EnvelopeReader:
 
     async def _fill(self, answer: Answer, wanted: Sequence[Wanted]) -> int:
         """Returns how many fit: all, or at least the first."""
-        room, count = MAX_ANSWER_BYTES, 0
+        room, count = MAX_RESPONSE_BYTES, 0
         for part in self._parts(wanted):
             for sent, result in await self._read(answer, part):
                 if not (isinstance(answer, pb.ListEnvelopesResponse) and _is_gone(result)):
