@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# An older one would have pip look for packages that it can install, for a quarter of an hour.
+# With an older Python, pip searches for installable versions for a quarter of an hour.
 IS_SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
 SUITABLE_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: give one, as in 'make run PYTHON=python3.12', after 'make clean'

@@ -153,7 +153,7 @@ class RenewableCredentials:
         self._next_search = time.monotonic() + RENEWAL_INTERVAL
 
     def _next_generation(self) -> int:
-        """Returns the generation of the next answer: before the first search, that search's."""
+        """Returns the generation of the next result: before the first search, that search's."""
         return max(self._generation, 1)
 
     def _note(self, request: Any, **_: object) -> None:

@@ -32,7 +32,7 @@ class Reason(StrEnum):
     SHUTTING_DOWN = "SHUTTING_DOWN"
     """The daemon is shutting down and didn't start this call."""
     STORE_NOT_CONFIGURED = "STORE_NOT_CONFIGURED"
-    """config_location matches none, or several, of the daemon's stores."""
+    """config_location matches none of the daemon's stores."""
     ACCESS_DENIED = "ACCESS_DENIED"
     """No policy rule allows the call. The message doesn't reveal whether the index exists."""
     UNAUTHENTICATED = "UNAUTHENTICATED"

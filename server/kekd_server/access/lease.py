@@ -7,7 +7,7 @@ from kekd_server.model.fair_share import FairShare
 
 
 class Lease:
-    """Takes one place, and another for each entry of a batch, until every holder has released it.
+    """Counts one call and its batch entries against the limits, until every holder has released it.
 
     The call holds it, and so does a write that continues after its caller has disconnected.
     """

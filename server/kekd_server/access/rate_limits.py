@@ -89,8 +89,9 @@ class Limits:
         self._due.put(identity, due + self._interval, size=entry_bytes(identity))
 
     def _charge(self, identity: str, calls: int) -> None:
-        """Charges for the further calls of a batch. What exceeds the rate delays the identity's
-        next calls.
+        """Charges for the further entries of a batch.
+
+        Beyond the rate, the identity's next calls are refused.
         """
         if self._interval and calls > 0:
             due = max(self._due.get(identity) or 0.0, time.monotonic())

@@ -17,8 +17,10 @@ class FairShare:
         return self._free <= 0
 
     def take(self, identity: str, count: int = 1) -> bool:
-        """Returns whether the identity gets `count` slots. It needs room for only one: if it takes
-        more than its share at once, it waits longer afterwards.
+        """Takes `count` slots; returns whether it did.
+
+        One free slot within the share is enough, so a batch may exceed the share and then blocks
+        the identity's next calls.
         """
         taken = self._taken.get(identity, 0)
         if taken >= self._times_free * self._free:

@@ -1,7 +1,7 @@
 """A TLS handshake in this process, between a gRPC server and a gRPC client.
 
-BoringSSL, which gRPC has built in, reads less than OpenSSL does, and agrees on fewer kinds of keys.
-So nothing but gRPC itself can say whether callers will get through.
+gRPC uses BoringSSL, which accepts fewer keys than OpenSSL. So only a handshake with gRPC shows
+whether clients can connect.
 """
 
 import os
@@ -63,14 +63,14 @@ def _serving(credentials: "TlsCredentials") -> Iterator[str]:
 def _channel(address: str, credentials: "TlsCredentials") -> grpc.Channel:
     return grpc.secure_channel(
         address,
-        # The certificate vouches for itself: who issued it is the clients' affair.
+        # Trusts the certificate itself: only the clients check its issuer.
         grpc.ssl_channel_credentials(credentials.cert),
         [("grpc.ssl_target_name_override", credentials.host or "kekd")],
     )
 
 
 def _address() -> str:
-    """No file, and no port of the network, where the platform has something else."""
+    """Uses an abstract socket on Linux, which needs neither a file nor a port."""
     if os.uname().sysname == "Linux":
         return f"unix-abstract:kekd-{secrets.token_hex(16)}"
     return _ANY_PORT

@@ -36,4 +36,4 @@ class InFlightCalls:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            _log.warning("cutting off %d calls: the shutdown grace is over", self.running)
+            _log.warning("cancelling %d calls: the shutdown grace is over", self.running)

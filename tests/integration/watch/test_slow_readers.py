@@ -100,7 +100,7 @@ def test_watcher_that_does_not_read_is_dropped_and_delays_no_other(
         )
     # The watchers that never read are gone too.
     daemon.stop()
-    assert "cutting off" not in daemon.read_log()
+    assert "cancelling" not in daemon.read_log()
     assert "Traceback" not in daemon.read_log()
 
 

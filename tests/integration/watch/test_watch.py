@@ -124,7 +124,7 @@ def test_shutdown_ends_a_watch_and_is_not_delayed_by_it(
         failure: Any = watch.failure()
         assert failure.code() is grpc.StatusCode.UNAVAILABLE
         assert failure.details().startswith("the daemon is shutting down: ")
-    assert "cutting off" not in daemon.read_log()
+    assert "cancelling" not in daemon.read_log()
     assert "Traceback" not in daemon.read_log()
 
 
