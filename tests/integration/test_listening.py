@@ -215,7 +215,7 @@ def test_what_is_no_socket_is_refused_and_left_alone(
     path = tmp_path / "precious"
     make(path)
     before = path.lstat().st_ino, path.lstat().st_mtime_ns
-    assert "the file is not a socket; remove it." in refused(f"--listen=unix:{path}")
+    assert "the file is not a socket; remove it" in refused(f"--listen=unix:{path}")
     assert (path.lstat().st_ino, path.lstat().st_mtime_ns) == before
 
 

@@ -118,7 +118,7 @@ def test_half_a_pair_is_not_taken_and_told_once(tls_daemon: TlsDaemon, tmp_path:
         ("cut off", "not PEM: a block has no end: the file is truncated"),
         ("gone", "can't be read: No such file or directory"),
         ("expired", " expired "),
-        ("early", " begins "),
+        ("early", " is not valid before "),
     ],
 )
 def test_what_cannot_be_used_is_not_taken(
