@@ -250,6 +250,7 @@ def _warn_of_inaccessible(settings: Settings, listeners: Iterable[Listener]) -> 
         for listener in listeners:
             if not listener.is_local:
                 _log.warning(
-                    "%s: without a policy, every call here is denied: add one to the --config file",
+                    "%s: every call is denied, because there is no policy; add one to the --config"
+                    " file",
                     listener,
                 )

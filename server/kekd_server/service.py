@@ -50,11 +50,11 @@ class Page(NamedTuple):
 
 
 class EnvelopeService:
-    """Each method gets a grant from the authorizer, and acts through it. The service has no store
-    of its own.
+    """The use cases. Each method gets a grant from the authorizer and acts through it; the service
+    itself holds no store.
 
-    Each raises what the driver contract raises, `StoreNotConfiguredError`, `AccessDeniedError` and
-    `AuditUnavailableError`.
+    Any method can raise the errors of the driver contract, `StoreNotConfiguredError`,
+    `AccessDeniedError` and `AuditUnavailableError`.
     """
 
     def __init__(self, authorizer: Authorizer) -> None:
@@ -106,7 +106,8 @@ class EnvelopeService:
         """
         request.lease.add_entries(len(pushes))
         validated = [_validated(push) for push in pushes]
-        # Numbered by their places in the request: at a retry, the policy may allow other entries.
+        # Numbered by position in the request, because the policy may allow other entries at a
+        # retry.
         valid = [
             push._replace(attempt=attempt and attempt.entry(place))
             for place, push in enumerate(validated)

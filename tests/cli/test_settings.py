@@ -497,14 +497,14 @@ def test_memory_store_with_workers_is_reported_with_other_problems(
 
 def test_take_over_with_workers_is_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--workers=2", "--take-over"))
-    assert problem.startswith("take_over (from --take-over): it requires workers=1: ")
+    assert problem.startswith("take_over (from --take-over): requires workers=1: ")
 
 
 def test_take_over_without_a_socket_is_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--listen=[::1]:7", "--take-over"))
     assert problem == (
-        "take_over (from --take-over): it requires a Unix socket, by which kekd finds the other"
-        " daemon: listen on the unix:PATH that the other daemon serves"
+        "take_over (from --take-over): requires a Unix socket, to find the other daemon: listen on"
+        " its unix:PATH"
     )
     assert values(print_config("--listen=[::1]:7", "--listen=unix:/s", "--take-over"))
     assert values(print_config("--listen=[::1]:7", "--no-take-over"))

@@ -39,11 +39,11 @@ def test_loopback_address_without_client_ca_is_accepted(print_config: PrintConfi
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--tls-cert=/c"], "tls_key (from default): tls_cert requires it: give both"),
-        (["--tls-key=/k"], "tls_key (from --tls-key): it requires tls_cert: give both"),
+        (["--tls-cert=/c"], "tls_key (from default): required by tls_cert: set both"),
+        (["--tls-key=/k"], "tls_key (from --tls-key): requires tls_cert: set both"),
         (
             ["--tls-client-ca=/ca"],
-            "tls_client_ca (from --tls-client-ca): it requires tls_cert and tls_key",
+            "tls_client_ca (from --tls-client-ca): requires tls_cert and tls_key",
         ),
         (["--tls-cert="], "tls_cert (from --tls-cert): the path is empty: write one"),
         (

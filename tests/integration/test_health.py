@@ -92,7 +92,7 @@ def test_watches_of_health_are_limited_and_checks_are_not(start_daemon: StartDae
     daemon = start_daemon("--memory", "--max-calls", "4")
     with health_of(daemon) as health, grpc.insecure_channel(daemon.address) as channel:
         watches = [watch_health(channel) for _ in range(3)]
-        with pytest.raises(grpc.RpcError, match="too many watches of this identity"):
+        with pytest.raises(grpc.RpcError, match="too many watches: this identity"):
             watch_health(channel)
         assert health.serves()
         watches[0].cancel()

@@ -25,7 +25,10 @@ def test_printed_commands_run_as_printed(start_daemon: StartDaemon, name: str, t
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "my_index", BLOB)
     printed = daemon.read_log()
-    assert f"kekd listens on {' and '.join([daemon.address, *addresses])}; Ctrl-C" in printed
+    assert (
+        f"kekd listens on {' and '.join([daemon.address, *addresses])}. Press Ctrl-C to stop."
+        in printed
+    )
     path = f"{BIN}:{os.environ['PATH']}"
     assert [
         subprocess.run(

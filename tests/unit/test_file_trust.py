@@ -51,17 +51,17 @@ def test_file_writable_by_its_owner_alone_is_trusted(look: Look, mode: int, uid:
 
 
 def test_world_writable_file_is_refused(look: Look) -> None:
-    assert look.file(0o602) == [(True, "anyone may write it")]
+    assert look.file(0o602) == [(True, "anyone can write to it")]
 
 
 def test_file_of_another_user_or_writable_by_its_group_is_a_warning(look: Look) -> None:
-    assert look.file(0o660) == [(False, "its group may write it")]
+    assert look.file(0o660) == [(False, "its group can write to it")]
     assert look.file(0o600, OTHER) == [(False, f"it belongs to user {OTHER}, who can change it")]
 
 
 def test_world_readable_key_is_a_warning(look: Look) -> None:
     assert look.file(0o640, is_secret=True) == []
-    assert look.file(0o644, is_secret=True) == [(False, "anyone may read this key")]
+    assert look.file(0o644, is_secret=True) == [(False, "anyone can read this key")]
 
 
 @pytest.mark.parametrize("path", [Path("/dev/null"), Path("/nowhere/at/all")])
@@ -72,7 +72,7 @@ def test_device_and_missing_file_are_not_judged(path: Path) -> None:
 def test_folder_is_trusted_if_no_other_user_can_replace_its_files(look: Look) -> None:
     for mode, uid in ((0o700, UID), (0o755, ROOT), (0o2775, ROOT), (0o1777, ROOT)):
         assert look.folder(mode, uid) == []
-    assert look.folder(0o777) == ["anyone may replace what is in this folder"]
+    assert look.folder(0o777) == ["anyone can replace files in this folder"]
     assert look.folder(0o755, OTHER) == [f"it belongs to user {OTHER}, who can change it"]
 
 
@@ -85,5 +85,5 @@ def test_world_writable_certificates_are_refused(
     TlsCredentials.read(files)
     path = getattr(files, which)
     path.chmod(0o606)
-    with pytest.raises(TlsError, match=f"{path}: anyone may write it: chmod o-w {path}"):
+    with pytest.raises(TlsError, match=f"{path}: anyone can write to it: chmod o-w {path}"):
         TlsCredentials.read(files)

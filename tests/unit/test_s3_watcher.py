@@ -11,6 +11,6 @@ from tests.patience import PATIENCE
 
 async def test_poll_of_s3_without_changes_yields_an_empty_list() -> None:
     driver = Mock(S3Driver, list_versions=lambda: iter(()))
-    async with aclosing(S3Watcher(driver, 0.01).poll(asyncio.to_thread)) as polls:
+    async with aclosing(S3Watcher(driver, "s3://b", 0.01).poll(asyncio.to_thread)) as polls:
         for _ in range(3):
             assert await asyncio.wait_for(anext(polls), PATIENCE) == []

@@ -60,7 +60,7 @@ class AccessPolicy:
     def deny(
         self, request: RequestContext, method: Method, store: str, index: str
     ) -> AccessDecision:
-        """Denies a call for another reason than its index."""
+        """Returns a denied decision, for a call that is denied before its index is checked."""
         return self._decision(request, method, store, index, None)
 
     def allows_any(
@@ -89,7 +89,9 @@ class AccessPolicy:
         return self._rules.can_access_store(principal, store)
 
     def can_access_unconfigured(self, principal: Principal, store: str) -> bool:
-        """Returns the same for a store that a request names and that isn't configured."""
+        """Like `can_access_store`, for a store that isn't configured. Not cached, because a caller
+        can name any number of them.
+        """
         return self._rules.can_access_unconfigured(principal, store)
 
     def _decision(

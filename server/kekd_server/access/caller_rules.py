@@ -55,7 +55,9 @@ class CallerRules:
         return access
 
     def can_access_unconfigured(self, principal: Principal, store: str) -> bool:
-        """Returns the same for any store, without caching it."""
+        """Like `can_access_store`, for a store that isn't configured. Not cached, because a caller
+        can name any number of them.
+        """
         return any(self._rules_for(principal, method, store) for method in METHODS)
 
     def visible_ranges(

@@ -55,7 +55,7 @@ def engine_limits_connections(
     keepalive: float | None,
 ) -> Problems:
     if any((address.engine or engine) == "native" for address in listen):
-        problem = "engine native doesn't support it: use engine auto"
+        problem = "not supported by engine native: use engine auto"
         if max_connection_age:
             yield ("max_connection_age",), problem
         if keepalive:
@@ -64,15 +64,12 @@ def engine_limits_connections(
 
 def take_over_is_by_one_process(take_over: bool, workers: int) -> Problems:  # noqa: FBT001
     if take_over and workers > 1:
-        yield ("take_over",), "it requires workers=1: workers start only when addresses are free"
+        yield ("take_over",), "requires workers=1: workers start only when the addresses are free"
 
 
 def take_over_has_a_socket(take_over: bool, listen: list[ListenSettings]) -> Problems:  # noqa: FBT001
     if take_over and not any(address.is_socket for address in listen):
-        problem = (
-            "it requires a Unix socket, by which kekd finds the other daemon: listen on the"
-            " unix:PATH that the other daemon serves"
-        )
+        problem = "requires a Unix socket, to find the other daemon: listen on its unix:PATH"
         yield ("take_over",), problem
 
 

@@ -175,8 +175,8 @@ class CallAbandonedError(StoreTimeoutError):
 class WatchFellBehindError(KekdError):
     reason = Reason.WATCH_FELL_BEHIND
 
-    def __init__(self, why: str = "changes came faster than they were read") -> None:
-        super().__init__(f"the watch fell behind: {why}; restart it and discard cached data")
+    def __init__(self, why: str = "it read more slowly than changes arrived") -> None:
+        super().__init__(f"the watch ended: {why}; restart it and discard cached data")
 
 
 class ResponseFullError(KekdError):
@@ -185,9 +185,7 @@ class ResponseFullError(KekdError):
     reason = Reason.RESPONSE_FULL
 
     def __init__(self) -> None:
-        super().__init__(
-            "the response is full: this entry didn't fit; request it again, with fewer names"
-        )
+        super().__init__("response full: no room for this entry; request it again with fewer names")
 
 
 class TooManyCallsError(KekdError):
@@ -204,7 +202,7 @@ class ShareTakenError(KekdError):
 
     def __init__(self, most: int, what: str) -> None:
         super().__init__(
-            f"too many {what} of this identity: it has its share of the daemon's {most}; retry"
+            f"too many {what}: this identity already uses its share of the daemon's {most}; retry"
             " later, or raise max_calls"
         )
 
@@ -224,8 +222,8 @@ class AuditUnavailableError(KekdError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the call was refused: the daemon can't write its audit log; retry when its operator"
-            " has fixed that"
+            "audit log not writable: the daemon refused the call; retry when its operator has"
+            " repaired the log"
         )
 
 

@@ -1,7 +1,7 @@
 """Checks whether other users could change kekd's configuration files or read its private key.
 
-A file that anyone may write is refused, as that is never needed. Everything else is a warning: in
-containers, files often belong to users of the host, and anyone may write folders.
+A file that anyone can write to is refused: that is never needed. Everything else is a warning: in
+containers, files often belong to users of the host, and anyone can write to folders.
 """
 
 import os
@@ -39,11 +39,11 @@ def file_exposures(path: Path, uid: int, *, is_secret: bool = False) -> Iterator
     if found is None or not stat.S_ISREG(found.st_mode):
         return
     if found.st_mode & stat.S_IWOTH:
-        yield Exposure(path, f"anyone may write it: chmod o-w {path}", is_refused=True)
+        yield Exposure(path, f"anyone can write to it: chmod o-w {path}", is_refused=True)
     if found.st_mode & stat.S_IWGRP:
-        yield Exposure(path, f"its group may write it: chmod g-w {path}")
+        yield Exposure(path, f"its group can write to it: chmod g-w {path}")
     if is_secret and found.st_mode & stat.S_IROTH:
-        yield Exposure(path, f"anyone may read this key: chmod o-r {path}")
+        yield Exposure(path, f"anyone can read this key: chmod o-r {path}")
     yield from _ownership(path, found, uid)
 
 
@@ -55,7 +55,7 @@ def folder_exposures(path: Path, uid: int) -> Iterator[Exposure]:
     if found is None:
         return
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-        yield Exposure(path, f"anyone may replace what is in this folder: chmod o-w {path}")
+        yield Exposure(path, f"anyone can replace files in this folder: chmod o-w {path}")
     yield from _ownership(path, found, uid)
 
 

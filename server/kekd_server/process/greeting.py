@@ -18,7 +18,7 @@ def print_greeting(settings: Settings) -> None:
     if settings.log_format == "json" or (settings.audit and not settings.audit.path):
         return
     listening = " and ".join(str(listener) for listener in settings.listeners)
-    click.echo(f"kekd listens on {listening}; Ctrl-C ends it.")
+    click.echo(f"kekd listens on {listening}. Press Ctrl-C to stop.")
     plain = [listener for listener in settings.listeners if not _has_tls(listener)]
     if plain:
         click.echo("Try:\n")

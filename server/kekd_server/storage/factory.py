@@ -72,5 +72,5 @@ def _s3_store(
         threads=MAX_CONNECTIONS,
         gets_per_task=1,
         write_concurrency=MAX_CONNECTIONS // 2,  # leaves connections for other calls
-        watcher=S3Watcher(driver, poll),
+        watcher=S3Watcher(driver, str(location), poll),
     )

@@ -24,7 +24,7 @@ def test_a_configuration_that_anyone_may_write_is_refused(tmp_path: Path, worker
     config.write_text(yaml.safe_dump({"disk": [str(tmp_path / "keystore")], "policy": []}))
     config.chmod(0o646)
     said = refusal(BIN / "kekd", "--config", config, "--workers", workers, *listen(tmp_path))
-    assert f"kekd: {config}: anyone may write it: chmod o-w {config}\n" in said
+    assert f"kekd: {config}: anyone can write to it: chmod o-w {config}\n" in said
 
 
 def test_an_audit_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
@@ -32,14 +32,14 @@ def test_an_audit_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
     audit.touch()
     audit.chmod(0o666)
     said = refusal(BIN / "kekd", "--memory", "--audit", audit, *listen(tmp_path))
-    assert f"kekd: {audit}: anyone may write it: chmod o-w {audit}\n" in said
+    assert f"kekd: {audit}: anyone can write to it: chmod o-w {audit}\n" in said
 
 
 def test_a_policy_that_anyone_may_write_is_not_taken(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", config={"policy": []})
     daemon.config.chmod(0o646)
     daemon.configure({"policy": [{"name": "all", "identities": "*", "methods": "*"}]})
-    eventually(lambda: "anyone may write it" in daemon.read_log())
+    eventually(lambda: "anyone can write to it" in daemon.read_log())
     with kekd.Client(daemon.address) as client, pytest.raises(kekd.PermissionDeniedError):
         list(client.list_index_kms())
     daemon.config.chmod(0o644)
@@ -64,7 +64,7 @@ def test_what_is_only_warned_of_is_in_the_log_the_status_and_the_doctors_finding
     (shared / "own").mkdir(mode=0o700)
     address = ("--listen", f"unix:{shared}/own/kekd.sock")
     daemon = start_tls_daemon("--disk", str(keystore), *address)
-    replaced = "anyone may replace what is in this folder: chmod o-w"
+    replaced = "anyone can replace files in this folder: chmod o-w"
     expected = [f"{folder}: {replaced} {folder}" for folder in (shared, keystore)]
     for warning in expected:
         assert daemon.logged(f"WARNING {warning}") == 1

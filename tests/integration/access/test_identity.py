@@ -107,7 +107,7 @@ def test_beyond_this_machine_nobody_may_do_anything_without_a_policy(
     start_tls_daemon: StartTlsDaemon,
 ) -> None:
     daemon = start_tls_daemon("--memory", host="0.0.0.0")
-    assert daemon.logged("without a policy, every call here is denied")
+    assert daemon.logged("every call is denied, because there is no policy")
     with (
         client_of(daemon, daemon.client) as client,
         pytest.raises(kekd.PermissionDeniedError, match="no policy rule") as told,

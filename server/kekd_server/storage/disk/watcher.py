@@ -71,9 +71,9 @@ class DiskWatcher:
                         yield await run_in_thread(partial(self._changes, folder))
                     else:
                         yield []
-            _log.warning("%s disappeared or was replaced: changes are missed", self._path)
+            _log.warning("%s disappeared or was replaced: can't watch for changes", self._path)
             folder = await self._wait_for_folder(run_in_thread)
-            _log.warning("%s is there again: changes are noticed", self._path)
+            _log.warning("%s is back: watching for changes again", self._path)
             first = None
 
     async def _wait_for_folder(self, run_in_thread: RunInThread) -> "_WatchedFolder":

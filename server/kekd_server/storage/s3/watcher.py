@@ -32,8 +32,9 @@ class S3Watcher:
     listings are one change. A new envelope counts as created, even if it was pushed.
     """
 
-    def __init__(self, driver: S3Driver, poll_interval: float) -> None:
+    def __init__(self, driver: S3Driver, store_name: str, poll_interval: float) -> None:
         self._driver = driver
+        self._store_name = store_name
         self._poll_interval = poll_interval
         self.timeout = poll_interval + _LISTING_TIMEOUT
 
@@ -45,9 +46,13 @@ class S3Watcher:
             try:
                 changes, stamps = await run_in_thread(partial(self._compare, stamps))
             except KekdError as error:
-                _log.warning("changes are missed: %s", error)
+                _log.warning(
+                    "%s: can't poll for changes: %s; watchers get a resync when it works again",
+                    self._store_name,
+                    error,
+                )
                 stamps = (await self._wait_for_listing(run_in_thread)).stamps
-                _log.warning("changes are noticed again")
+                _log.warning("%s: polls for changes again", self._store_name)
                 yield None
                 continue
             for start in range(0, len(changes) or 1, _CHANGES_PER_YIELD):
