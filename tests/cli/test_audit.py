@@ -65,13 +65,13 @@ def seconds(output: str) -> list[int]:
     return [int(line.partition("index-")[2].partition(":")[0]) for line in output.splitlines()]
 
 
-def test_a_damaged_archive_is_reported_by_tail(tmp_path: Path) -> None:
+def test_damaged_archive_is_reported_by_tail(tmp_path: Path) -> None:
     file = tmp_path / "audit.log.gz"
     file.write_bytes(gzip.compress(text(*(entry(it) for it in range(200))).encode())[:-200])
     assert "damaged or truncated" in kekctl("audit", "tail", file, code=1).stderr
 
 
-def test_a_decision_is_a_line(log: Path) -> None:
+def test_decision_is_a_line(log: Path) -> None:
     denied = entry(1, decision="denied", rule="", index="", code="PERMISSION_DENIED")
     log.write_text(text(*write(0, index="my_index"), denied))
     assert kekctl("audit", "tail", log).stdout.splitlines() == [
@@ -106,7 +106,7 @@ def test_tail_reads_the_file_of_the_daemons_variable_or_standard_input(log: Path
     assert seconds(kekctl("audit", "tail", "--follow", stdin=text(entry(9))).stdout) == [9]
 
 
-def test_a_write_without_its_end_is_shown(log: Path) -> None:
+def test_write_without_its_end_is_shown(log: Path) -> None:
     log.write_text(text(write(0)[0], *write(1)))
     assert [": unfinished" in it for it in kekctl("audit", "tail", log).stdout.splitlines()] == [
         False,
@@ -143,7 +143,7 @@ def test_all_that_is_asked_must_hold(log: Path, query: list[str], shown: list[in
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2026-13-01", ""])
-def test_what_is_no_time_is_refused(log: Path, time: str) -> None:
+def test_invalid_time_is_refused(log: Path, time: str) -> None:
     assert "write 2026-01-31" in kekctl("audit", "search", log, "--since", time, code=2).stderr
 
 
@@ -155,7 +155,7 @@ def test_rotated_files_are_searched_in_the_order_given(log: Path) -> None:
     assert seconds(kekctl("audit", "search", old, log).stdout) == [0, 1, 2]
 
 
-def test_a_file_that_cannot_be_read_does_not_stop_the_others(log: Path, tmp_path: Path) -> None:
+def test_unreadable_file_does_not_stop_the_others(log: Path, tmp_path: Path) -> None:
     cut, damaged = tmp_path / "cut.gz", tmp_path / "damaged.gz"
     whole = gzip.compress(os.urandom(1000))
     cut.write_bytes(whole[:500])
@@ -198,7 +198,7 @@ def test_line_that_is_no_entry_is_reported_and_skipped(log: Path, command: str) 
     assert reported == [f"kekctl: {log}:{number}:" for number in range(2, 2 + len(BAD_LINES))]
 
 
-def test_what_is_not_utf8_is_passed_over(log: Path) -> None:
+def test_line_that_is_not_utf8_is_skipped(log: Path) -> None:
     log.write_bytes(b"\xff\xfe\n" + text(entry(1)).encode())
     assert seconds(kekctl("audit", "tail", log).stdout) == [1]
 
@@ -213,7 +213,7 @@ def test_no_entry_can_steer_the_terminal(log: Path, output: str) -> None:
     assert all(line.isprintable() for line in lines)
 
 
-def test_words_cannot_be_mistaken_for_others(log: Path) -> None:
+def test_ambiguous_values_are_quoted(log: Path) -> None:
     log.write_text(text(entry(index="a: OK", identity='"x" push')))
     (line,) = kekctl("audit", "tail", log).stdout.splitlines()
     assert '"\\"x\\" push" read disk:/keystore "a: OK": OK' in line
@@ -255,7 +255,7 @@ def append(file: Path, *entries: object) -> None:
         opened.write(text(*entries))
 
 
-def test_what_is_written_is_followed_and_ctrl_c_ends_it(log: Path) -> None:
+def test_new_lines_are_followed_until_ctrl_c(log: Path) -> None:
     log.write_text(text(*map(entry, range(5))))
     with following(log, "-n", "1") as (process, next_line):
         assert next_line() == entry(4)
@@ -271,7 +271,7 @@ def test_what_is_written_is_followed_and_ctrl_c_ends_it(log: Path) -> None:
         assert process.stderr.read() == ""
 
 
-def test_a_file_that_is_moved_is_followed_by_the_next(log: Path) -> None:
+def test_new_file_is_followed_after_the_old_one_is_moved(log: Path) -> None:
     log.write_text(text(entry(0)))
     old = log.with_suffix(".1")
     with following(log) as (_, next_line):
@@ -286,7 +286,7 @@ def test_a_file_that_is_moved_is_followed_by_the_next(log: Path) -> None:
             assert next_line() == entry(number + 2)
 
 
-def test_a_file_that_is_cut_is_read_from_its_beginning(log: Path) -> None:
+def test_truncated_file_is_read_from_its_beginning(log: Path) -> None:
     log.write_text(text(*map(entry, range(5))))
     with following(log, "-n", "1") as (_, next_line):
         assert next_line() == entry(4)
@@ -294,7 +294,7 @@ def test_a_file_that_is_cut_is_read_from_its_beginning(log: Path) -> None:
         assert next_line() == entry(5)
 
 
-def test_a_line_for_people_is_shown_when_a_write_has_ended(log: Path) -> None:
+def test_readable_line_is_shown_when_a_write_has_ended(log: Path) -> None:
     log.touch()
     command = [str(BIN / "kekctl"), "audit", "tail", str(log), "--follow"]
     with subprocess.Popen(

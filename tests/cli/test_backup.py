@@ -59,7 +59,7 @@ def backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
     return file
 
 
-def test_a_default_store_that_is_hidden_has_to_be_named_by_another(
+def test_export_without_a_visible_default_store_requires_a_store(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     rule = {"name": "r", "identities": "*", "methods": "*", "stores": "memory"}
@@ -105,7 +105,7 @@ def test_from_disk_to_s3_and_back_every_record_is_the_same_to_the_byte(
     assert records(tmp_path / "again") == stored
 
 
-def test_the_lines_are_as_documented(daemon: Daemon, backup: Path, tmp_path: Path) -> None:
+def test_lines_are_as_documented(daemon: Daemon, backup: Path, tmp_path: Path) -> None:
     text = backup.read_text()
     header, *envelopes, trailer = (json.loads(line) for line in text.splitlines())
     assert header.pop("time")
@@ -125,13 +125,15 @@ def test_the_lines_are_as_documented(daemon: Daemon, backup: Path, tmp_path: Pat
     assert trailer == {"count": 5, "sha256": hashlib.sha256(before.encode()).hexdigest()}
 
 
-def test_an_empty_store_has_a_backup(daemon: Daemon, other: Daemon, tmp_path: Path) -> None:
+def test_empty_store_has_a_backup(daemon: Daemon, other: Daemon, tmp_path: Path) -> None:
     file = tmp_path / "backup"
     export(daemon, "--file", file)
     assert counts(restore(other, file)) == NOTHING
 
 
-def test_a_prefix_and_a_store(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_export_is_limited_to_a_prefix_and_a_store(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "two"), "--memory", name="two")
     memory = kekd.StorageConfig.memory()
     with kekd.Client(daemon.address) as client:
@@ -145,7 +147,7 @@ def test_a_prefix_and_a_store(start_daemon: StartDaemon, tmp_path: Path) -> None
 # Exporting
 
 
-def test_the_file_is_its_owners_alone(daemon: Daemon, tmp_path: Path) -> None:
+def test_file_is_private(daemon: Daemon, tmp_path: Path) -> None:
     file = tmp_path / "backup"
     file.touch(mode=0o644)
     export(daemon, "--file", file)
@@ -171,7 +173,7 @@ def test_wrapped_keys_are_not_for_a_screen(daemon: Daemon, client: kekd.Client) 
     assert (done.returncode, b"give --file" in done.stderr) == (2, True)
 
 
-def test_a_corrupt_record_is_named_and_the_rest_exported(
+def test_corrupt_record_is_reported_and_the_rest_exported(
     daemon: Daemon, client: kekd.Client, other: Daemon, tmp_path: Path
 ) -> None:
     for name in ("a", "bad", "c"):
@@ -184,9 +186,7 @@ def test_a_corrupt_record_is_named_and_the_rest_exported(
     assert counts(restore(other, file))["created"] == 2
 
 
-def test_an_export_that_fails_leaves_the_last_one(
-    daemon: Daemon, backup: Path, tmp_path: Path
-) -> None:
+def test_failed_export_keeps_the_previous_one(daemon: Daemon, backup: Path, tmp_path: Path) -> None:
     before = backup.read_bytes()
     (tmp_path / "keystore").rename(tmp_path / "moved")
     export(daemon, "--file", backup, code=9)
@@ -195,7 +195,7 @@ def test_an_export_that_fails_leaves_the_last_one(
 
 
 @pytest.mark.parametrize(("path", "code"), [("/dev/null", 2), ("/nowhere/backup", 1)])
-def test_a_file_that_cannot_be_written(daemon: Daemon, path: str, code: int) -> None:
+def test_unwritable_file_is_reported(daemon: Daemon, path: str, code: int) -> None:
     assert path in export(daemon, "--file", path, code=code).stderr
 
 
@@ -241,7 +241,7 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
 
 
 @pytest.mark.parametrize(("damage", "problems"), DAMAGES.values(), ids=DAMAGES)
-def test_a_file_that_is_not_whole_is_refused_before_anything_is_stored(
+def test_incomplete_file_is_refused_before_anything_is_stored(
     other: Daemon, backup: Path, damage: Damage, problems: list[str]
 ) -> None:
     backup.write_text("".join(f"{it}\n" for it in damage(backup.read_text().splitlines())))
@@ -269,7 +269,7 @@ def test_one_index_of_a_backup_is_restored(
     assert found == [1, 9]
 
 
-def test_a_corrupt_record_is_restored_from_a_backup(
+def test_corrupt_record_is_restored_from_a_backup(
     daemon: Daemon, client: kekd.Client, backup: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "keystore/_catalog/config/b.kms.cat").write_bytes(CANARY)
@@ -277,7 +277,7 @@ def test_a_corrupt_record_is_restored_from_a_backup(
     assert client.get_index_kms(None, "b") == envelope(1)
 
 
-def test_an_index_that_the_backup_lacks_is_refused_before_anything_is_stored(
+def test_index_missing_from_the_backup_is_refused_before_anything_is_stored(
     other: Daemon, backup: Path
 ) -> None:
     refused = restore(other, backup, "--index", "b", "--index", "nowhere", code=2)
@@ -287,20 +287,20 @@ def test_an_index_that_the_backup_lacks_is_refused_before_anything_is_stored(
 
 
 @pytest.mark.parametrize("command", ["push", "create"])
-def test_a_line_of_a_backup_is_an_envelope(other: Daemon, backup: Path, command: str) -> None:
+def test_line_of_a_backup_is_an_envelope(other: Daemon, backup: Path, command: str) -> None:
     line = backup.read_text().splitlines()[2]
     kekctl("--address", other.address, command, "-f", "-", stdin=line)
     with kekd.Client(other.address) as client:
         assert client.get_index_kms(None, "b") == envelope(1)
 
 
-def test_a_line_of_a_backup_that_was_changed_is_refused(other: Daemon, backup: Path) -> None:
+def test_changed_line_of_a_backup_is_refused(other: Daemon, backup: Path) -> None:
     line = changed(backup.read_text().splitlines()[2], index_name="elsewhere")
     refused = kekctl("--address", other.address, "push", "-f", "-", stdin=line, code=2)
     assert "checksum mismatch: the line was changed" in refused.stderr
 
 
-def test_what_differs_is_refused_unless_it_is_to_be_overwritten(
+def test_different_envelope_is_refused_without_overwrite(
     daemon: Daemon, client: kekd.Client, backup: Path
 ) -> None:
     client.push_index_kms(None, "b", envelope(99))
@@ -316,7 +316,7 @@ def test_what_differs_is_refused_unless_it_is_to_be_overwritten(
     assert client.get_index_kms(None, "b") == envelope(1)
 
 
-def test_a_dry_run_stores_nothing(daemon: Daemon, client: kekd.Client, backup: Path) -> None:
+def test_dry_run_stores_nothing(daemon: Daemon, client: kekd.Client, backup: Path) -> None:
     client.push_index_kms(None, "b", envelope(99))
     client.delete_index_kms(None, "c")
     done = restore(daemon, backup, "--overwrite", "--dry-run")
@@ -326,7 +326,7 @@ def test_a_dry_run_stores_nothing(daemon: Daemon, client: kekd.Client, backup: P
     assert "c" not in client.list_index_kms()
 
 
-def test_a_corrupt_record_is_overwritten_only_when_told(
+def test_corrupt_record_is_replaced_only_with_overwrite(
     daemon: Daemon, client: kekd.Client, backup: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "keystore/_catalog/config/b.kms.cat").write_bytes(b"damaged")
@@ -363,7 +363,7 @@ def large_backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
     return file
 
 
-def test_begun_again_after_a_kill_it_does_the_rest(
+def test_import_after_a_kill_restores_the_rest(
     other: Daemon, large_backup: Path, tmp_path: Path
 ) -> None:
     command = [str(BIN / "kekctl"), "--address", other.address, "import", str(large_backup)]
@@ -379,7 +379,7 @@ def test_begun_again_after_a_kill_it_does_the_rest(
     assert records(tmp_path / "other") == records(tmp_path / "keystore")
 
 
-def test_a_daemon_that_is_lost_ends_it_with_what_was_done(
+def test_import_reports_its_progress_when_the_daemon_is_lost(
     other: Daemon, large_backup: Path
 ) -> None:
     command = ["--address", other.address, "--timeout", "1", "import", str(large_backup)]
@@ -437,7 +437,7 @@ class Outdated(kekd.Client):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_rivals_create_is_never_replaced(
+def test_rivals_create_is_never_replaced(
     daemon: Daemon, client: kekd.Client, overwrite: bool
 ) -> None:
     client.create_index_kms(None, "i", envelope(1))
@@ -448,7 +448,7 @@ def test_a_rivals_create_is_never_replaced(
     assert client.get_index_kms(None, "i") == envelope(1)
 
 
-def test_a_rivals_push_is_not_replaced(daemon: Daemon, client: kekd.Client) -> None:
+def test_rivals_push_is_not_replaced(daemon: Daemon, client: kekd.Client) -> None:
     client.create_index_kms(None, "i", envelope(1))
     with Outdated(daemon.address) as outdated:
         outdated.before = client.get_index_kms(None, "i")

@@ -77,7 +77,7 @@ def default_daemon(environment: dict[str, str]) -> Iterator[None]:
         daemon.communicate(timeout=PATIENCE)
 
 
-def test_the_readmes_session_goes_as_printed(
+def test_session_in_the_readme_runs_as_printed(
     default_daemon: None, environment: dict[str, str]
 ) -> None:
     (session,) = blocks(README, "console")
@@ -113,7 +113,7 @@ def test_readmes_program_for_a_keystore_runs(start_daemon: StartDaemon, tmp_path
     assert list(kekd.list_index_kms()) == []
 
 
-def test_the_readmes_grpcurl_line_runs(daemon: Daemon, environment: dict[str, str]) -> None:
+def test_grpcurl_line_in_the_readme_runs(daemon: Daemon, environment: dict[str, str]) -> None:
     line = next(line for line in README.splitlines() if line.startswith("grpcurl"))
     done = shell(line.replace("/run/kekd/kekd.sock", str(daemon.socket)), environment)
     assert "kekd.v1.EnvelopeService" in done.stdout.splitlines()
@@ -133,7 +133,7 @@ def test_operators_commands_succeed(
             assert done.returncode == 0, done.stdout
 
 
-def test_the_protocols_watch_begins_as_described(
+def test_watch_on_the_protocol_page_begins_as_described(
     start_daemon: StartDaemon, environment: dict[str, str]
 ) -> None:
     port = free_port()
@@ -171,7 +171,7 @@ def test_configuration_pages_table_is_made_of_the_settings() -> None:
     assert table in CONFIGURATION, table
 
 
-def test_the_readme_has_every_exit_code(environment: dict[str, str]) -> None:
+def test_readme_has_every_exit_code(environment: dict[str, str]) -> None:
     documented = dict(re.findall(r"^\| (\d) \| (.+) \|$", README, re.MULTILINE))
     assert set(documented) == {"0", *(str(code) for _, code in EXIT_CODES)}
     help_text = " ".join(shell("kekctl --help", environment).stdout.split())
@@ -196,7 +196,7 @@ def anchors(document: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_policy_of_the_access_page_is_one(environment: dict[str, str], tmp_path: Path) -> None:
+def test_policy_on_the_access_page_is_valid(environment: dict[str, str], tmp_path: Path) -> None:
     listen, policy = blocks(ACCESS, "yaml")
     file = tmp_path / "kekd.yaml"
     file.write_text(listen + policy)
@@ -208,7 +208,7 @@ def test_the_policy_of_the_access_page_is_one(environment: dict[str, str], tmp_p
     assert done.stdout == "allowed by rule tenant a\n"
 
 
-def test_the_access_page_has_every_method() -> None:
+def test_access_page_has_every_method() -> None:
     assert re.findall(r"^\| `([\w-]+)` \| [a-z]", ACCESS, re.MULTILINE)[: len(METHODS)] == [
         *("read", "list", "watch", "create", "push", "delete", "delete-if-match")
     ]

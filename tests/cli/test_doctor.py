@@ -73,7 +73,9 @@ def listed(daemon: Daemon) -> list[str]:
         return list(client.list_index_kms())
 
 
-def test_a_daemon_that_shows_no_store(start_daemon: StartDaemon, tmp_path: Path, aws: Aws) -> None:
+def test_daemon_that_shows_no_store_fails(
+    start_daemon: StartDaemon, tmp_path: Path, aws: Aws
+) -> None:
     slots = registry(tmp_path, {"prod": slot(aws, aws.new_key())})
     daemon = start_daemon("--memory", config={"policy": []})
     findings = doctor(daemon.address, "--slots", slots, code=1)
@@ -81,7 +83,7 @@ def test_a_daemon_that_shows_no_store(start_daemon: StartDaemon, tmp_path: Path,
     assert [level for level, _ in found(findings, "slot prod")] == ["ok"]
 
 
-def test_a_daemon_that_is_well(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_healthy_daemon_passes_all_checks(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--memory")
     findings = doctor(daemon.address)
@@ -96,7 +98,7 @@ def records_of(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [it for it in findings if it["check"].startswith("records of ")]
 
 
-def test_a_corrupt_record_is_found_and_restoring_it_is_the_advice(
+def test_corrupt_record_is_found_with_the_advice_to_restore_it(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     keystore = tmp_path / "keystore"
@@ -129,14 +131,14 @@ def test_only_as_many_records_are_read_as_asked_for(
     assert records_of(doctor(daemon.address, "--records", "0")) == []
 
 
-def test_a_sample_has_any_name() -> None:
+def test_sample_can_have_any_name() -> None:
     names = [str(number) for number in range(20)]
     seen = {name for _ in range(500) for name in records.sample(names, 3)}
     assert seen == set(names)
     assert records.sample(names, 100) == names
 
 
-def test_a_caller_who_may_not_list_is_warned(start_daemon: StartDaemon) -> None:
+def test_caller_without_the_right_to_list_is_warned(start_daemon: StartDaemon) -> None:
     rule = {"name": "r", "identities": "*", "indexes": "kekd-doctor-*"}
     methods = ["read", "create", "push", "delete-if-match"]
     daemon = start_daemon("--memory", config={"policy": [{**rule, "methods": methods}]})
@@ -144,7 +146,7 @@ def test_a_caller_who_may_not_list_is_warned(start_daemon: StartDaemon) -> None:
     assert (found["level"], found["advice"]) == ("warning", "allow this caller to list and read")
 
 
-def test_a_line_has_the_level_and_what_to_do(daemon: Daemon) -> None:
+def test_line_has_the_level_and_the_advice(daemon: Daemon) -> None:
     daemon.socket.chmod(0o666)
     lines = kekctl("--address", daemon.address, "doctor").stdout.splitlines()
     assert f"ok       store memory: {PROMISES[0]}" in lines
@@ -163,7 +165,7 @@ def test_only_the_store_that_is_asked_for(start_daemon: StartDaemon, tmp_path: P
     assert failure["advice"] == f"use disk:{tmp_path}/keystore, memory"
 
 
-def test_a_caller_who_may_do_nothing(start_daemon: StartDaemon) -> None:
+def test_caller_without_rights_fails(start_daemon: StartDaemon) -> None:
     rule = {"name": "others", "identities": "listener:others", "methods": "*"}
     daemon = start_daemon("--memory", config={"policy": [rule]})
     findings = doctor(daemon.address, code=1)
@@ -172,7 +174,7 @@ def test_a_caller_who_may_do_nothing(start_daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])
-def test_a_folder_that_others_may_write(daemon: Daemon, mode: int) -> None:
+def test_folder_writable_by_others_fails(daemon: Daemon, mode: int) -> None:
     folder = daemon.socket.parent
     folder.chmod(mode)
     ((level, text),) = found(doctor(daemon.address, code=1), "socket's folder")
@@ -182,21 +184,21 @@ def test_a_folder_that_others_may_write(daemon: Daemon, mode: int) -> None:
     )
 
 
-def test_it_goes_on_without_a_daemon(tmp_path: Path, aws: Aws) -> None:
+def test_checks_continue_without_a_daemon(tmp_path: Path, aws: Aws) -> None:
     slots = registry(tmp_path, {"prod": slot(aws, aws.new_key())})
     findings = doctor(f"unix:{tmp_path}/nobody.sock", "--slots", slots, code=1)
     assert [it["check"] for it in failures(findings)] == ["socket's folder", "socket", "daemon"]
     assert found(findings, "slot prod")[0][0] == "ok"
 
 
-def test_what_is_no_socket(tmp_path: Path) -> None:
+def test_file_that_is_no_socket_fails(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     findings = doctor(f"unix:{file}", code=1)
     assert ("failure", f"{file} is not a socket") in found(findings, "socket")
 
 
-def test_a_folder_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_another_user_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     owned = SimpleNamespace(st_uid=4242, st_gid=0, st_mode=stat.S_IFSOCK | 0o700)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "stat", lambda _: owned)
@@ -205,9 +207,7 @@ def test_a_folder_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (folder.level, "can replace the socket" in folder.text) == ("failure", True)
 
 
-def test_a_socket_of_a_group_that_one_is_not_in(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_socket_of_another_group_fails(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
     _, socket = address.check(daemon.address, tls=False)
     assert (socket.level, socket.text) == (
@@ -217,7 +217,7 @@ def test_a_socket_of_a_group_that_one_is_not_in(
     assert socket.advice == f"join the group {daemon.socket.group()}"
 
 
-def test_a_network_without_tls() -> None:
+def test_network_without_tls_fails() -> None:
     (finding,) = address.check("kekd.example:7535", tls=False)
     assert (finding.level, finding.advice) == ("failure", "give --ca, --cert and --key")
 
@@ -249,7 +249,7 @@ def test_s3_is_well(start_daemon: StartDaemon, bucket: Bucket) -> None:
         ),
     ],
 )
-def test_an_s3_that_takes_no_notice_of_conditions(
+def test_s3_without_conditional_writes_fails(
     start_daemon: StartDaemon,
     bucket: Bucket,
     start_forgetful: StartForgetful,
@@ -264,7 +264,7 @@ def test_an_s3_that_takes_no_notice_of_conditions(
     assert keys(bucket) == [MARK]
 
 
-def test_a_store_that_cannot_be_written(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_unwritable_store_fails(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--memory")
     keystore.rename(tmp_path / "moved")
@@ -275,14 +275,14 @@ def test_a_store_that_cannot_be_written(start_daemon: StartDaemon, tmp_path: Pat
     assert len(found(findings, "store memory")) == len(PROMISES)
 
 
-def test_what_the_daemon_last_found_is_only_a_warning(client: kekd.Client) -> None:
+def test_last_failed_check_of_the_daemon_is_only_a_warning(client: kekd.Client) -> None:
     told = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="it was away")
     findings = store.check(client, told, lambda: False)
     assert [it.level for it in findings] == ["warning", *["ok"] * len(PROMISES)]
     assert findings[0].text == "unhealthy at the daemon's last check: it was away"
 
 
-def test_what_may_be_left_is_told(
+def test_possible_scratch_index_is_reported(
     start_daemon: StartDaemon, bucket: Bucket, start_forgetful: StartForgetful
 ) -> None:
     s3 = start_forgetful(bucket.endpoint)
@@ -298,7 +298,9 @@ def test_what_may_be_left_is_told(
     eventually(lambda: listed(daemon) == [name])
 
 
-def test_nothing_may_be_left_where_the_audit_refuses_all_writes(start_daemon: StartDaemon) -> None:
+def test_no_scratch_index_is_reported_where_the_audit_refuses_all_writes(
+    start_daemon: StartDaemon,
+) -> None:
     findings = doctor(start_daemon("--memory", "--audit", "/dev/full").address, code=1)
     assert any("its audit" in it["text"] for it in failures(findings))
     assert not any("may remain" in it["text"] for it in findings)
@@ -363,7 +365,7 @@ def serving(daemon: Elsewhere) -> Iterator[str]:
     ("lead", "level"),
     [(2, "ok"), (-8, "warning"), (10, "warning"), (400, "failure"), (-400, "failure")],
 )
-def test_a_clock_that_is_off(lead: int, level: str) -> None:
+def test_skewed_clock_is_reported(lead: int, level: str) -> None:
     with serving(Elsewhere(timedelta(seconds=lead))) as called:
         findings = doctor(called, code=1)  # as it shows no stores
     ((found_level, text),) = found(findings, "clock")
@@ -376,12 +378,12 @@ def test_a_clock_that_is_off(lead: int, level: str) -> None:
 @pytest.mark.parametrize(
     ("days", "level"), [(15, "ok"), (14, "ok"), (13, "warning"), (1, "warning"), (-1, "failure")]
 )
-def test_a_certificate_that_ends(days: int, level: str) -> None:
+def test_certificate_near_its_expiry_is_reported(days: int, level: str) -> None:
     now = datetime.now(UTC)
     assert certificate.check("c", "tls.crt", now + days * DAY, now).level == level
 
 
-def test_the_daemons_certificate_is_looked_at() -> None:
+def test_certificate_of_the_daemon_is_checked() -> None:
     ends = pb.CertificateStatus(file="/etc/tls.crt", expires_at=datetime.now(UTC) + 3 * DAY)
     with serving(Elsewhere(timedelta(), ends)) as called:
         ((level, text),) = found(doctor(called, code=1), "certificate")
@@ -392,7 +394,7 @@ def test_the_daemons_certificate_is_looked_at() -> None:
     ("begins", "ends", "level"),
     [(-DAY, 30 * DAY, "ok"), (-DAY, 3 * DAY, "warning"), (-9 * DAY, -DAY, "failure")],
 )
-def test_the_clients_own_certificate(
+def test_own_certificate_is_checked(
     tls_daemon: TlsDaemon, tmp_path: Path, begins: timedelta, ends: timedelta, level: str
 ) -> None:
     own = tls_daemon.authority.issue(tmp_path / "own", begins=begins, ends=ends)
@@ -413,7 +415,7 @@ def test_the_clients_own_certificate(
         (rsa.generate_private_key(65537, 2048), ""),
     ],
 )
-def test_a_certificate_with_a_key_that_daemons_refuse(
+def test_own_certificate_with_an_unsupported_key_fails(
     key: CertificateIssuerPrivateKeyTypes, kind: str, authority: Authority, tmp_path: Path
 ) -> None:
     finding = certificate.check_own(authority.issue_for(key, tmp_path / "own").cert)
@@ -421,12 +423,12 @@ def test_a_certificate_with_a_key_that_daemons_refuse(
     assert finding.level == ("failure" if kind else "warning")  # it ends in a day
 
 
-def test_a_certificate_that_is_not_valid_yet(authority: Authority, tmp_path: Path) -> None:
+def test_certificate_that_is_not_valid_yet_fails(authority: Authority, tmp_path: Path) -> None:
     own = authority.issue(tmp_path / "own", begins=DAY)
     assert certificate.check_own(own.cert).level == "failure"
 
 
-def test_a_client_without_cryptography(
+def test_missing_cryptography_is_a_warning(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = authority.issue(tmp_path / "own")
@@ -476,7 +478,7 @@ def test_each_slot_is_tried(daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
     assert listed(daemon) == []
 
 
-def test_a_registry_with_problems(daemon: Daemon, tmp_path: Path) -> None:
+def test_problems_of_the_registry_fail(daemon: Daemon, tmp_path: Path) -> None:
     file = registry(tmp_path, {"a": {"provider": "vault"}, "b": {"provider": "aws"}})
     problems = failures(doctor(daemon.address, "--slots", file, code=1))
     assert len(problems) > 1

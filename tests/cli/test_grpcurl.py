@@ -101,7 +101,7 @@ def test_describe_shows(grpcurl: Grpcurl, symbol: str, shown: str) -> None:
     assert shown in grpcurl("describe", symbol).stdout
 
 
-def test_an_envelope_lives_and_dies(grpcurl: Grpcurl) -> None:
+def test_envelope_is_created_rotated_and_deleted(grpcurl: Grpcurl) -> None:
     created = grpcurl(f"{SERVICE}/CreateEnvelope", data={"index_name": "a/é", "blob": BLOB})
     got = json.loads(grpcurl(f"{SERVICE}/GetEnvelope", data={"index_name": "a/é"}).stdout)
     etag = json.loads(created.stdout)["etag"]
@@ -116,7 +116,7 @@ def test_an_envelope_lives_and_dies(grpcurl: Grpcurl) -> None:
     assert json.loads(grpcurl(f"{SERVICE}/ListEnvelopes").stdout) == {}
 
 
-def test_a_store_can_be_named(grpcurl: Grpcurl) -> None:
+def test_store_can_be_named(grpcurl: Grpcurl) -> None:
     data = {"config_location": {"memory": {}}, "index_name": "x", "blob": BLOB}
     grpcurl(f"{SERVICE}/CreateEnvelope", data=data)
 
@@ -154,7 +154,7 @@ def test_a_store_can_be_named(grpcurl: Grpcurl) -> None:
         ),
     ],
 )
-def test_an_error_has_its_details(
+def test_error_has_its_details(
     grpcurl: Grpcurl, method: str, data: Any, code: str, reason: str, metadata: dict[str, str]
 ) -> None:
     failed = grpcurl(f"{SERVICE}/{method}", data=data, check=False).stderr
@@ -168,12 +168,12 @@ def test_an_error_has_its_details(
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])
-def test_the_health_check_says_serving(grpcurl: Grpcurl, service: str) -> None:
+def test_health_check_reports_serving(grpcurl: Grpcurl, service: str) -> None:
     checked = grpcurl("grpc.health.v1.Health/Check", data={"service": service})
     assert json.loads(checked.stdout) == {"status": "SERVING"}
 
 
-def test_the_health_check_knows_no_other_service(grpcurl: Grpcurl) -> None:
+def test_health_check_of_another_service_is_not_found(grpcurl: Grpcurl) -> None:
     checked = grpcurl("grpc.health.v1.Health/Check", data={"service": "other"}, check=False)
     assert "Code: NotFound" in checked.stderr
 

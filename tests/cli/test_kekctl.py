@@ -133,7 +133,7 @@ def test_get_as_json_has_the_whole_envelope_and_its_etag(kekctl: Kekctl) -> None
 
 
 @pytest.mark.parametrize("name", ["round trip", "a/b", "é%41~", "-x", *HOSTILE_NAMES])
-def test_what_get_prints_as_json_can_be_stored_again(
+def test_json_output_of_get_can_be_stored_again(
     kekctl: Kekctl, client: kekd.Client, name: str
 ) -> None:
     blob = kekd.KMSBlob("prod", "aws", "secret", "eu-west-1", bytes(range(256)), 2**32 - 1, 17)
@@ -149,7 +149,7 @@ def test_get_as_json_has_every_field_even_if_empty(kekctl: Kekctl) -> None:
     assert json.loads(kekctl("get", "taken", "-o", "json").stdout)["blob"].keys() == BLOB.keys()
 
 
-def test_a_document_may_have_the_names_that_grpcurl_prints(
+def test_document_with_the_field_names_of_grpcurl_is_accepted(
     kekctl: Kekctl, client: kekd.Client
 ) -> None:
     text = document("camel").replace("wrapped_kek", "wrappedKek").replace("key_id", "keyId")
@@ -158,9 +158,7 @@ def test_a_document_may_have_the_names_that_grpcurl_prints(
     assert (stored.key_id, stored.wrapped_kek) == ("alias/prod", CANARY)
 
 
-def test_a_document_can_come_from_a_file(
-    kekctl: Kekctl, client: kekd.Client, tmp_path: Path
-) -> None:
+def test_document_can_come_from_a_file(kekctl: Kekctl, client: kekd.Client, tmp_path: Path) -> None:
     file = tmp_path / "envelope.json"
     file.write_text(document("file"))
     kekctl("create", "--file", str(file))
@@ -230,18 +228,18 @@ def test_each_failure_has_its_exit_code(
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "-1", "1e10", "1e999", "soon"])
 @pytest.mark.parametrize("arguments", ["--timeout {} list", "wait --for {}"])
-def test_what_is_no_number_of_seconds_is_a_usage_error(
+def test_invalid_number_of_seconds_is_a_usage_error(
     kekctl: Kekctl, arguments: str, seconds: str
 ) -> None:
     refused = kekctl(*arguments.format(seconds).split(), code=2)
     assert "Error: Invalid value for '--" in refused.stderr
 
 
-def test_a_call_takes_some_time(kekctl: Kekctl) -> None:
+def test_zero_timeout_is_refused(kekctl: Kekctl) -> None:
     assert "'--timeout': 0.0 is not in the range" in kekctl("--timeout", "0", "list", code=2).stderr
 
 
-def test_a_store_that_is_gone_needs_its_operator(
+def test_missing_store_is_reported_with_the_action_of_its_operator(
     kekctl: Kekctl, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     keystore = tmp_path / "keystore"
@@ -253,7 +251,7 @@ def test_a_store_that_is_gone_needs_its_operator(
     )
 
 
-def test_a_daemon_that_is_not_there_is_unavailable(kekctl: Kekctl, tmp_path: Path) -> None:
+def test_missing_daemon_is_unavailable(kekctl: Kekctl, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/nobody"
     failed = kekctl("--address", address, "list", code=6)
     assert failed.stderr.startswith(f"kekctl: cannot reach kekd at {address}: check that it is")
@@ -269,7 +267,7 @@ def test_write_without_a_daemon_says_what_a_get_says(
     assert "check that it is running" in done.stderr
 
 
-def test_a_daemon_that_does_not_answer_is_too_slow(kekctl: Kekctl) -> None:
+def test_unresponsive_daemon_times_out(kekctl: Kekctl) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         failed = kekctl("--address", address, "--timeout", "0.2", "list", code=6)
@@ -346,7 +344,7 @@ for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "KEKD_ADDRESS"):
         ("import kekd; main = kekd.list_index_kms", [], "ValueError: user "),
     ],
 )
-def test_user_without_home_folder_is_told_what_to_set(
+def test_missing_home_folder_is_reported_with_the_setting(
     program: str, arguments: list[str], says: str
 ) -> None:
     done = subprocess.run(
@@ -362,14 +360,14 @@ def test_user_without_home_folder_is_told_what_to_set(
     assert ("Traceback" in done.stderr) is ("ValueError" in says)
 
 
-def test_the_help_has_every_exit_code(kekctl: Kekctl) -> None:
+def test_help_has_every_exit_code(kekctl: Kekctl) -> None:
     words = kekctl("--help").stdout.partition("Exit codes:")[2].split()
     assert set(map(int, filter(str.isdecimal, words))) == {0} | {code for _, code in EXIT_CODES}
 
 
 @pytest.mark.parametrize("output", ["table", "json"])
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_stored_text_cannot_steer_the_terminal(
+def test_stored_text_cannot_steer_the_terminal(
     kekctl: Kekctl, client: kekd.Client, name: str, output: str
 ) -> None:
     hostile = kekd.KMSBlob(name, "none", name, name, key_arn=name, binding=name)
@@ -381,7 +379,7 @@ def test_a_stored_text_cannot_steer_the_terminal(
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_an_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
+def test_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
     (line,) = kekctl("get", name, "--store", "memory", code=3).stderr.splitlines()
     assert line.isprintable()
 
@@ -426,7 +424,7 @@ def test_an_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
         ),
     ],
 )
-def test_a_damaged_document_is_refused_without_showing_it(
+def test_damaged_document_is_refused_without_showing_it(
     kekctl: Kekctl, client: kekd.Client, text: str, says: str
 ) -> None:
     refused = kekctl("push", "-f", "-", stdin=text, code=2)
@@ -451,9 +449,7 @@ def test_a_damaged_document_is_refused_without_showing_it(
         ("--version >/dev/full", 1),
     ],
 )
-def test_a_stream_that_is_closed_or_full_is_no_traceback(
-    daemon: Daemon, command: str, code: int
-) -> None:
+def test_closed_or_full_stream_causes_no_traceback(daemon: Daemon, command: str, code: int) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{BIN}/kekctl {command}"],
         env=clean_environment() | {"KEKD_ADDRESS": daemon.address},
@@ -496,9 +492,7 @@ def test_wait_gives_up_on_a_daemon_that_never_starts(kekctl: Kekctl, tmp_path: P
     assert f"cannot reach kekd at {address}: " in failed.stderr
 
 
-def test_a_reader_that_has_seen_enough_ends_a_list_quietly(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
+def test_closed_pipe_ends_a_list_quietly(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "keystore"))
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "0", kekd.KMSBlob(provider="none"))
@@ -521,7 +515,7 @@ def test_a_reader_that_has_seen_enough_ends_a_list_quietly(
         "[::1]:{port}",
     ],
 )
-def test_an_address_can_be_written_in_many_ways(daemon: Daemon, port: int, spelling: str) -> None:
+def test_address_can_be_written_in_many_ways(daemon: Daemon, port: int, spelling: str) -> None:
     address = spelling.format(folder=daemon.socket.parent, port=port)
     subprocess.run(
         [BIN / "kekctl", "list"],
@@ -553,12 +547,12 @@ def test_invalid_address_is_rejected(kekctl: Kekctl, address: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["it's a folder", "é", "%41", "a?b#c"])
-def test_a_socket_path_is_taken_as_it_is(start_daemon: StartDaemon, name: str) -> None:
+def test_socket_path_is_used_unchanged(start_daemon: StartDaemon, name: str) -> None:
     assert start_daemon("--memory", name=name).socket.is_socket()
 
 
 @pytest.mark.parametrize("command", ["list", "status", "export"])
-def test_a_full_output_is_told(daemon: Daemon, command: str) -> None:
+def test_full_output_is_reported(daemon: Daemon, command: str) -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
             [BIN / "kekctl", "--address", daemon.address, command],
@@ -608,7 +602,7 @@ def test_watch_prints_each_change_as_it_comes_until_ctrl_c(
     assert (output, errors, watch.returncode) == ("", "", 130)
 
 
-def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(
+def test_closed_pipe_ends_a_watch_quietly(
     watch: subprocess.Popen[str], client: kekd.Client
 ) -> None:
     assert watch.stdout

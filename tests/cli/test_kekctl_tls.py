@@ -20,14 +20,14 @@ def kekctl(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, 
     return done.returncode, done.stdout + done.stderr
 
 
-def test_by_flags(tls_daemon: TlsDaemon) -> None:
+def test_flags_enable_tls(tls_daemon: TlsDaemon) -> None:
     pair = tls_daemon.client
     flags = ("--ca", str(tls_daemon.authority.cert), "--cert", str(pair.cert), "--key")
     address = tls_daemon.address.replace("127.0.0.1", "localhost")
     assert kekctl("--address", address, *flags, str(pair.key), "list") == (0, "")
 
 
-def test_by_variables(tls_daemon: TlsDaemon) -> None:
+def test_variables_enable_tls(tls_daemon: TlsDaemon) -> None:
     env = {
         "KEKD_ADDRESS": tls_daemon.address,
         "KEKD_CA": str(tls_daemon.authority.cert),
@@ -40,7 +40,7 @@ def test_by_variables(tls_daemon: TlsDaemon) -> None:
     assert "its certificate is for another name" in said
 
 
-def test_by_halves(tls_daemon: TlsDaemon) -> None:
+def test_incomplete_tls_options_are_rejected(tls_daemon: TlsDaemon) -> None:
     code, said = kekctl("--cert", str(tls_daemon.client.cert), "list")
     assert (code, "ca is missing" in said) == (2, True)
     ca = ("--ca", str(tls_daemon.authority.cert))

@@ -132,7 +132,7 @@ def registry(registry_file: Path) -> Registry:
     return Registry.from_yaml(registry_file)
 
 
-def test_an_envelope_is_provisioned_checked_and_rotated(
+def test_envelope_is_provisioned_checked_and_rotated(
     kekctl: Kekctl, client: kekd.Client, registry: Registry
 ) -> None:
     etag = kekctl("provision", "i", "--slot", "prod").stdout.strip()
@@ -169,7 +169,7 @@ def many(kekctl: Kekctl, client: kekd.Client, registry: Registry) -> list[str]:
     return [*map(str, range(9)), "torn"]
 
 
-def test_rotating_all_goes_on_past_a_failure_and_tells_it(
+def test_rotate_all_continues_after_a_failure_and_reports_it(
     kekctl: Kekctl, client: kekd.Client, many: list[str]
 ) -> None:
     shown = kekctl("rotate", "--all", "--slot", "next", code=1).stdout.splitlines()
@@ -196,14 +196,14 @@ def test_rotating_all_again_leaves_what_is_done(kekctl: Kekctl, many: list[str])
     assert [it["error"] for it in outcomes if it["outcome"] == "failed"]
 
 
-def test_rotating_all_without_a_failure_tells_of_none(kekctl: Kekctl) -> None:
+def test_rotate_all_without_a_failure_reports_none(kekctl: Kekctl) -> None:
     kekctl("provision", "i", "--slot", "prod")
     shown = kekctl("rotate", "--all", "--slot", "next").stdout
     assert shown.startswith("rotated i\n")
     assert "failures" not in shown
 
 
-def test_a_terminal_has_a_bar_and_the_failures(
+def test_terminal_shows_a_progress_bar_and_the_failures(
     environment: dict[str, str], many: list[str]
 ) -> None:
     ours, its = pty.openpty()
@@ -224,7 +224,9 @@ def test_a_terminal_has_a_bar_and_the_failures(
     assert failure.startswith("torn: ")
 
 
-def test_drift_tells_what_differs(kekctl: Kekctl, client: kekd.Client, many: list[str]) -> None:
+def test_drift_reports_the_differences(
+    kekctl: Kekctl, client: kekd.Client, many: list[str]
+) -> None:
     assert kekctl("drift", "--prefix", "1").stdout == ""
     (line,) = kekctl("drift", "--prefix", "1", "--slot", "next").stdout.splitlines()
     assert line.startswith("1: kms_name is 'prod', the slot has 'next'; key_id is ")
@@ -280,7 +282,7 @@ def test_key_with_new_material_is_drift_until_it_wraps_again(
     assert kekctl("rotate", "--all", "--force").stdout.startswith("rotated i\n")
 
 
-def test_key_that_is_disabled_or_pending_deletion_is_told(
+def test_key_that_is_disabled_or_pending_deletion_is_reported(
     kekctl: Kekctl, aws: Aws, client: kekd.Client
 ) -> None:
     for index, slot in (("a", "prod"), ("b", "next")):
@@ -317,7 +319,7 @@ def test_missing_permission_to_see_rotations_is_one_line(
 
 
 @pytest.mark.parametrize("duration", ["90", "d", "-1d", "1.5d", "1w", "", "1 d", "\u0661d"])
-def test_what_is_no_duration_is_refused(duration: str) -> None:
+def test_invalid_duration_is_refused(duration: str) -> None:
     with pytest.raises(click.BadParameter, match="write 90d, 12h, 30m or 45s"):
         Duration().convert(duration, None, None)
 
@@ -403,7 +405,7 @@ def test_drift_waits_once_for_an_aws_that_cannot_be_reached(
     assert done.exit_code == 1
 
 
-def test_a_secret_is_made_once(kekctl: Kekctl, aws: Aws, slots: dict[str, Any]) -> None:
+def test_secret_is_created_once(kekctl: Kekctl, aws: Aws, slots: dict[str, Any]) -> None:
     kekctl("provision", "i", "--slot", "vault", code=9)
     arn = kekctl("kms", "create-secret", "vault").stdout.strip()
     value = aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"]
@@ -413,7 +415,9 @@ def test_a_secret_is_made_once(kekctl: Kekctl, aws: Aws, slots: dict[str, Any]) 
     kekctl("kms", "create-secret", "prod", code=1)
 
 
-def test_problems_of_the_registry_are_told_together(kekctl: Kekctl, registry_file: Path) -> None:
+def test_problems_of_the_registry_are_reported_together(
+    kekctl: Kekctl, registry_file: Path
+) -> None:
     registry_file.write_text("kms: {registry: {a: {provider: gcp}, b: {key_id: k, colour: red}}}")
     lines = kekctl("drift", code=2).stderr.splitlines()
     assert len(lines) > 3
@@ -424,7 +428,9 @@ def test_problems_of_the_registry_are_told_together(kekctl: Kekctl, registry_fil
     "arguments",
     [(), ("i", "--all"), ("--all", "--prefix", "a"), ("--all", "--jobs", "0")],
 )
-def test_rotate_is_told_which(kekctl: Kekctl, arguments: tuple[str, ...]) -> None:
+def test_rotate_without_exactly_one_target_is_rejected(
+    kekctl: Kekctl, arguments: tuple[str, ...]
+) -> None:
     kekctl("rotate", *arguments, code=2)
 
 
@@ -441,7 +447,7 @@ def test_rotate_is_told_which(kekctl: Kekctl, arguments: tuple[str, ...]) -> Non
     ],
     ids=lambda arguments: " ".join(arguments[-2:]),
 )
-def test_a_value_that_would_mean_something_else_is_refused(
+def test_ambiguous_value_is_refused(
     kekctl: Kekctl, many: list[str], client: kekd.Client, arguments: tuple[str, ...]
 ) -> None:
     before = [found for _, found in client.scan_index_kms()]
@@ -454,7 +460,7 @@ def test_any_sensible_rate_is_taken(kekctl: Kekctl, rate: str) -> None:
     kekctl("rotate", "--all", "--max-rate", rate)
 
 
-def test_a_slot_to_leave_that_is_not_in_the_registry_is_told(
+def test_from_slot_missing_from_the_registry_is_reported(
     kekctl: Kekctl, client: kekd.Client, many: list[str]
 ) -> None:
     done = kekctl("rotate", "--all", "--slot", "next", "--from-slot", "typo")
@@ -474,7 +480,7 @@ def test_keep_version_leaves_it_as_it_is(kekctl: Kekctl, client: kekd.Client) ->
     assert "leaves the version unchanged" in KEYS.replace("\n", " ")
 
 
-def test_the_name_that_errors_have_for_from_store_is_in_the_help(kekctl: Kekctl) -> None:
+def test_help_has_the_name_of_from_store_in_errors(kekctl: Kekctl) -> None:
     assert "from_store" in kekctl("rotate", "--help").stdout
 
 
@@ -488,14 +494,14 @@ def test_the_name_that_errors_have_for_from_store_is_in_the_help(kekctl: Kekctl)
         (("rotate", "i"), 3),
     ],
 )
-def test_what_is_missing_is_told(
+def test_missing_index_slot_or_file_is_reported(
     kekctl: Kekctl, client: kekd.Client, arguments: tuple[str, ...], code: int
 ) -> None:
     assert kekctl(*arguments, code=code).stderr.startswith("kekctl: ")
     assert list(client.list_index_kms()) == []
 
 
-def test_the_lines_of_the_documents_run_one_after_another(
+def test_documented_lines_run_one_after_another(
     environment: dict[str, str], registry_file: Path, client: kekd.Client, tmp_path: Path
 ) -> None:
     keys, _, _ = KEYS.partition("## Trying it without AWS")
@@ -548,7 +554,7 @@ def trial() -> list[str]:
     return blocks(section(KEYS, "Trying it without AWS"), "sh")
 
 
-def test_it_can_be_tried_without_aws(
+def test_documented_trial_runs_without_aws(
     daemon: Daemon, trial: list[str], moto_port: int, tmp_path: Path
 ) -> None:
     environment = {
@@ -597,7 +603,7 @@ def test_cyborgdb_service_reads_the_first_file_and_not_the_second(
             load_kms_registry()
 
 
-def test_the_keys_page_has_every_permission() -> None:
+def test_keys_page_has_every_permission() -> None:
     named = set(re.findall(r"`((?:kms|secretsmanager|sts):\w+)`", section(KEYS, "Permissions")))
     assert named == {
         "kms:Encrypt",
@@ -637,14 +643,14 @@ def test_make_run_installs_what_the_commands_of_the_readme_need() -> None:
     assert "run: $(VENV)/run " in (ROOT / "Makefile").read_text()
 
 
-def test_the_keys_page_has_every_key_of_a_slot(registry: Registry) -> None:
+def test_keys_page_has_every_key_of_a_slot(registry: Registry) -> None:
     documented = set(re.findall(r"^\| (`.+?`) \|", KEYS, re.MULTILINE))
     names = {name.strip("`") for row in documented for name in row.split(", ")}
     (slot, *_) = registry.slots.values()
     assert names == {name for name in type(slot).__slots__ if name != "name"}
 
 
-def test_ctrl_c_stops_at_once_and_tells_what_is_done(
+def test_ctrl_c_stops_immediately_and_reports_the_progress(
     environment: dict[str, str], many: list[str]
 ) -> None:
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"

@@ -39,13 +39,13 @@ def file(tmp_path: Path) -> Path:
         ("--identity cn:red --method push", 0, r"allowed by rule \x1b[31mred"),
     ],
 )
-def test_it_says_which_rule_decides(file: Path, flags: str, code: int, said: str) -> None:
+def test_check_reports_the_deciding_rule(file: Path, flags: str, code: int, said: str) -> None:
     done = check(file, *flags.split())
     assert done.returncode == code, done.stderr
     assert done.stdout.startswith(said)
 
 
-def test_without_a_policy_it_says_who_may_do_what(file: Path) -> None:
+def test_check_without_a_policy_reports_the_defaults(file: Path) -> None:
     file.write_text("memory: true")
     for identity, code in (("listener:unix", 0), ("cn:x", 2)):
         done = check(file, "--identity", identity, "--method", "read")
@@ -53,7 +53,7 @@ def test_without_a_policy_it_says_who_may_do_what(file: Path) -> None:
         assert done.returncode == code
 
 
-def test_what_is_wrong_with_a_policy_is_told(file: Path) -> None:
+def test_problems_of_a_policy_are_reported(file: Path) -> None:
     file.write_text("policy: [{name: x}]")
     done = check(file, "--identity", "cn:x", "--method", "read")
     assert done.returncode == 2

@@ -25,7 +25,7 @@ def status_of(address: str) -> Any:
 
 
 @both_engines
-def test_the_client_is_told(daemon: Daemon, engine: str) -> None:
+def test_status_has_every_field(daemon: Daemon, engine: str) -> None:
     before = datetime.now(UTC)
     with kekd.Client(daemon.address) as client:
         status = client.status()
@@ -49,7 +49,7 @@ def break_policy(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("methods", "shown"), [("*", "policy.0.methods"), ("", "the daemon's log")]
 )
-def test_a_refused_policy_and_a_failing_audit_are_reported(
+def test_refused_policy_and_failing_audit_are_reported(
     start_daemon: StartDaemon, methods: str, shown: str
 ) -> None:
     rules = [{"name": "a", "identities": "*", "methods": methods}] if methods else []
@@ -72,7 +72,7 @@ def test_a_refused_policy_and_a_failing_audit_are_reported(
     assert "failure  audit: audit log not writable" in found_wrong
 
 
-async def test_the_async_client_is_told_the_same(daemon: Daemon) -> None:
+async def test_async_client_gets_the_same_status(daemon: Daemon) -> None:
     with kekd.Client(daemon.address) as client:
         told = client.status()
     async with kekd.AsyncClient(daemon.address) as other:
@@ -81,7 +81,7 @@ async def test_the_async_client_is_told_the_same(daemon: Daemon) -> None:
     assert again.now > told.now
 
 
-def test_each_listener_tells_its_own_engine(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_each_listener_reports_its_own_engine(start_daemon: StartDaemon, tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "kekd.yaml"
     config.write_text(
@@ -100,7 +100,7 @@ def test_each_listener_tells_its_own_engine(start_daemon: StartDaemon, tmp_path:
     assert engines == {"unix": "native", "127.0.0.1": "grpcio"}
 
 
-def test_the_stores_are_named_as_in_the_log_the_default_first(
+def test_stores_are_named_as_in_the_log_with_the_default_first(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     disk = tmp_path / "keystore"
@@ -121,7 +121,7 @@ def expiry(file: Path) -> datetime:
     return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
 
 
-def test_a_certificate_is_told_of_as_it_is_in_use(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_status_shows_the_certificate_in_use(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     file = tls_daemon.server.cert
     with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
         assert client.status().certificates == (kekd.CertificateStatus(str(file), expiry(file)),)
@@ -131,7 +131,7 @@ def test_a_certificate_is_told_of_as_it_is_in_use(tls_daemon: TlsDaemon, tmp_pat
         eventually(lambda: client.status().certificates[0].expires_at == ends)
 
 
-def test_the_table(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_status_table_shows_every_field(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "keystore"))
     rows = [
         line.split(maxsplit=1)
@@ -147,9 +147,7 @@ def test_the_table(start_daemon: StartDaemon, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "answered", "lead"), [(-1, 1, 0), (0, 0, 0), (-9, -7, 7), (3, 5, -3)]
 )
-def test_only_what_the_calls_own_time_does_not_explain_is_a_lead(
-    asked: int, answered: int, lead: int
-) -> None:
+def test_skew_within_the_call_duration_is_zero(asked: int, answered: int, lead: int) -> None:
     status = kekd.DaemonStatus("", NOW, NOW, "", 1, (), ())
     second = timedelta(seconds=1)
     assert status.clock_skew(NOW + asked * second, NOW + answered * second) == lead * second

@@ -134,11 +134,11 @@ def test_each_alert_fires_on_its_day(tmp_path: Path, alert: str, series: dict[st
     check_firing(tmp_path, GOOD_DAY | series, alert, interval="1m", at="1h")
 
 
-def test_a_quarter_without_a_rotation_is_told(tmp_path: Path) -> None:
+def test_quarter_without_a_rotation_alerts(tmp_path: Path) -> None:
     check_firing(tmp_path, UNROTATED, "KekdNothingRotated", interval="6h", at="2190h")
 
 
-def test_and_one_with_a_rotation_is_not(tmp_path: Path) -> None:
+def test_quarter_with_a_rotation_does_not_alert(tmp_path: Path) -> None:
     rotated = UNROTATED | {
         'kekd_calls_total{method="PushEnvelope",store="memory",code="OK"}': "12x166 13x200"
     }

@@ -53,20 +53,20 @@ def test_compose_is_valid() -> None:
     said(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
-def test_what_a_caller_can_make_it_take_is_bounded() -> None:
+def test_memory_and_processes_of_the_service_are_bounded() -> None:
     kekd = services()["kekd"]
     bounds = [kekd[it] for it in ("mem_limit", "memswap_limit", "pids_limit")]
     assert bounds == ["512m", "512m", 256]
 
 
-def test_the_image_has_nothing_but_what_is_copied_to_it() -> None:
+def test_image_has_only_the_copied_files() -> None:
     base, _, rest = DOCKERFILE.read_text().rpartition("\nFROM ")[2].partition("\n")
     assert base == "scratch"
     assert not re.search("^RUN", rest, re.MULTILINE)
     assert f"\nUSER {NOBODYS}:{NOBODYS}\n" in rest
 
 
-def test_it_starts_with_settings_that_are_understood() -> None:
+def test_image_starts_with_valid_settings() -> None:
     assert instruction("ENTRYPOINT") == ["/opt/kekd/bin/kekd"]
     shown = said(BIN / "kekd", *instruction("CMD"), "--print-config")
     volumes = instruction("VOLUME")
@@ -74,13 +74,13 @@ def test_it_starts_with_settings_that_are_understood() -> None:
     assert yaml.safe_load(shown)["listen"] == [f"unix:{volumes[1]}/kekd.sock"]
 
 
-def test_the_health_check_succeeds_while_kekd_serves(daemon: Daemon) -> None:
+def test_health_check_succeeds_while_kekd_serves(daemon: Daemon) -> None:
     program, *arguments = instruction("HEALTHCHECK")
     assert program == "/opt/kekd/bin/kekctl"
     said(BIN / "kekctl", "--address", daemon.address, *arguments)
 
 
-def test_the_build_is_given_the_whole_package() -> None:
+def test_build_context_has_the_whole_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     needed = {
@@ -104,7 +104,7 @@ def test_every_container_is_confined() -> None:
         assert not service["user"].startswith("0")
 
 
-def test_the_client_reaches_the_socket_and_cannot_replace_it() -> None:
+def test_client_can_reach_the_socket_but_cannot_replace_it() -> None:
     kekd, client = services()["kekd"], services()["client"]
     assert "socket:/run/kekd" in kekd["volumes"]
     assert client["volumes"] == ["socket:/run/kekd:ro"]

@@ -75,11 +75,11 @@ def allowed(*policies: Path) -> set[str]:
     }
 
 
-def test_the_daemon_is_allowed_what_it_asks() -> None:
+def test_daemon_is_allowed_its_actions() -> None:
     assert allowed(ROOT / "deploy" / "iam" / DAEMONS) == asked("server/kekd_server")
 
 
-def test_the_keys_users_are_allowed_what_they_ask() -> None:
+def test_key_users_are_allowed_their_actions() -> None:
     others = [policy for policy in POLICIES if policy.name != DAEMONS]
     assert allowed(*others) == asked("client/kekd")
 
@@ -96,7 +96,7 @@ def test_each_action_exists_and_is_about_what_it_is_allowed_on(policy: Path) -> 
             assert any(resource.same_resource_type(it) for it in formats), action
 
 
-def test_the_keys_page_has_the_same_actions() -> None:
+def test_keys_page_has_the_same_actions() -> None:
     page = (ROOT / "docs" / "keys.md").read_text()
     permissions = page.partition("## Permissions")[2].partition("\n## ")[0]
     assert {it for it in asked("client/kekd") if f"`{it}`" not in permissions} == set()

@@ -53,7 +53,7 @@ def kekd(manifests: dict[str, Manifest]) -> Manifest:
 
 
 @pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
-def test_the_schemas_take_each_manifest(manifests: dict[str, Manifest], version: str) -> None:
+def test_every_manifest_matches_its_schema(manifests: dict[str, Manifest], version: str) -> None:
     for manifest in manifests.values():
         kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -62,7 +62,7 @@ def test_kekd_is_a_native_sidecar(manifests: dict[str, Manifest]) -> None:
     assert kekd(manifests)["restartPolicy"] == "Always"
 
 
-def test_the_settings_are_understood(manifests: dict[str, Manifest], tmp_path: Path) -> None:
+def test_settings_are_valid(manifests: dict[str, Manifest], tmp_path: Path) -> None:
     file = tmp_path / "kekd.yaml"
     file.write_text(manifests["ConfigMap"]["data"]["kekd.yaml"])
     (listener,) = load({}, file).settings.listeners
@@ -73,7 +73,7 @@ def test_the_settings_are_understood(manifests: dict[str, Manifest], tmp_path: P
         assert folder in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
-def test_the_settings_are_those_that_are_mounted(manifests: dict[str, Manifest]) -> None:
+def test_mounted_config_map_has_the_settings(manifests: dict[str, Manifest]) -> None:
     (volume,) = [it for it in pod(manifests)["volumes"] if it["name"] == "kekd"]
     assert volume["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
 
@@ -110,7 +110,7 @@ def test_nothing_is_restarted_for_a_store_that_is_down(manifests: dict[str, Mani
     }
 
 
-def test_the_pod_is_restricted(manifests: dict[str, Manifest]) -> None:
+def test_pod_is_restricted(manifests: dict[str, Manifest]) -> None:
     """As https://kubernetes.io/docs/concepts/security/pod-security-standards/ says."""
     whole = pod(manifests)["securityContext"]
     assert whole["runAsNonRoot"]
@@ -135,7 +135,7 @@ def test_everything_is_about_the_same_pods(manifests: dict[str, Manifest]) -> No
     assert manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
 
 
-def test_the_network_policy_lets_in_clients_and_prometheus_only(
+def test_network_policy_admits_only_clients_and_prometheus(
     manifests: dict[str, Manifest],
 ) -> None:
     policy = manifests["NetworkPolicy"]["spec"]

@@ -46,7 +46,7 @@ def answers(address: str) -> bool:
     return True
 
 
-def test_a_daemons_life_is_told(tmp_path: Path, manager: Manager, workers: int) -> None:
+def test_manager_is_notified_of_each_state(tmp_path: Path, manager: Manager, workers: int) -> None:
     port = free_port()
     with started(tmp_path / "daemon", manager, workers, port) as daemon:
         assert manager.hear() == {"READY": "1", "STATUS": "serving"}
@@ -76,7 +76,7 @@ def test_one_that_cannot_serve_is_never_ready(
     assert manager.heard_nothing()
 
 
-def test_a_manager_that_is_gone_is_told_of_in_the_log(tmp_path: Path) -> None:
+def test_missing_manager_is_logged(tmp_path: Path) -> None:
     manager = Manager(str(tmp_path / "notify"))
     manager.close()
     with started(tmp_path / "daemon", manager, 1, free_port()) as daemon:

@@ -22,7 +22,7 @@ KEKCTL = ("/opt/kekd/bin/kekctl", "--address", "unix:/run/kekd/kekd.sock")
 A_CALLER = ("setpriv", "--reuid=65534", "--regid=65534")
 
 
-def test_the_unit_is_hardened() -> None:
+def test_unit_is_hardened() -> None:
     analyze = debian("systemd-analyze", "systemd")
     # In tenths: at most 2.0.
     command = [analyze, "security", "--no-pager", "--offline=true", "--threshold=20", str(UNIT)]
@@ -30,12 +30,12 @@ def test_the_unit_is_hardened() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_others_can_make_it_take_is_bounded() -> None:
+def test_memory_and_tasks_of_the_unit_are_bounded() -> None:
     lines = UNIT.read_text().splitlines()
     assert {"MemoryMax=1G", "MemorySwapMax=0", "TasksMax=512", "LimitCORE=0"} <= set(lines)
 
 
-def test_the_example_is_understood() -> None:
+def test_example_settings_are_valid() -> None:
     settings = load({}, SYSTEMD / "kekd.yaml").settings
     assert [str(it) for it in settings.listeners] == ["unix:/run/kekd/kekd.sock", "0.0.0.0:7535"]
 
@@ -88,7 +88,7 @@ def test_ten_commands_are_enough(installed: Machine) -> None:
     assert dashboard == (ROOT / "deploy" / "grafana" / "dashboard.json").read_text()
 
 
-def test_the_policy_says_what_a_certificate_may(
+def test_policy_limits_the_calls_of_a_certificate(
     running: Machine, authority: Authority, tmp_path: Path
 ) -> None:
     reader = authority.issue(tmp_path, "spiffe://example.org/ns/prod/sa/cyborgdb")
@@ -104,7 +104,7 @@ def test_the_policy_says_what_a_certificate_may(
     assert "spiffe://example.org/ns/prod/sa/cyborgdb" in denied
 
 
-def test_it_is_scraped_on_loopback(running: Machine) -> None:
+def test_metrics_are_served_on_loopback(running: Machine) -> None:
     ask = r'printf "GET /metrics HTTP/1.0\r\n\r\n" >&3; cat <&3'
     said = running.run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/9535; {ask}")
     assert "kekd_build_info{" in said
@@ -114,19 +114,19 @@ def test_systemd_has_nothing_against_the_unit(installed: Machine) -> None:
     assert installed.run("systemd-analyze", "verify", "--man=no", "kekd.service") == ""
 
 
-def test_nobody_else_reads_the_settings_and_the_key(installed: Machine) -> None:
+def test_settings_and_key_are_readable_by_the_daemon_only(installed: Machine) -> None:
     paths = [f"/etc/kekd/{it}" for it in ("kekd.yaml", "tls/tls.key", "tls/tls.crt", "")]
     modes = installed.run("stat", "-c", "%a %U %G", *paths).splitlines()
     assert modes == [*["640 root kekd"] * 3, "750 root kekd"]
 
 
-def test_it_serves_as_soon_as_it_has_started(running: Machine) -> None:
+def test_daemon_serves_as_soon_as_the_unit_has_started(running: Machine) -> None:
     running.run(*KEKCTL, "wait", "--for", "0")
     assert shown(running, "StatusText", "ActiveState") == ["serving", "active"]
     assert shown(running, "MemoryMax", "TasksMax", "LimitCORE") == [str(2**30), "512", "0"]
 
 
-def test_whoever_is_in_the_group_may_call_and_nobody_else(running: Machine) -> None:
+def test_only_group_members_can_call(running: Machine) -> None:
     outsider = (*A_CALLER, "--clear-groups")
     assert "Permission denied" in running.run(*outsider, "stat", "/run/kekd/kekd.sock", code=1)
     member = (*A_CALLER, "--groups=kekd", *KEKCTL)
@@ -134,7 +134,7 @@ def test_whoever_is_in_the_group_may_call_and_nobody_else(running: Machine) -> N
     assert running.run(*member, "list") == "i\n"
 
 
-def test_a_reload_reads_anew_and_serves_on(running: Machine) -> None:
+def test_reload_rereads_files_and_keeps_serving(running: Machine) -> None:
     pid = shown(running, "MainPID")
     running.run("systemctl", "reload", "kekd")
     running.run(*KEKCTL, "wait", "--for", "0")
@@ -142,12 +142,12 @@ def test_a_reload_reads_anew_and_serves_on(running: Machine) -> None:
     eventually(lambda: "unchanged: certificate" in running.run("journalctl", "--unit=kekd"))
 
 
-def test_it_ends_in_peace(running: Machine) -> None:
+def test_stop_succeeds_with_exit_code_0(running: Machine) -> None:
     running.run("systemctl", "stop", "kekd")
     assert shown(running, "Result", "ExecMainStatus") == ["success", "0"]
 
 
-def test_one_that_dies_is_started_anew(running: Machine) -> None:
+def test_killed_daemon_is_restarted(running: Machine) -> None:
     running.run("systemctl", "kill", "--signal=SIGKILL", "kekd")
     running.run(*KEKCTL, "wait", "--for", "30")
     assert shown(running, "NRestarts") == ["1"]
