@@ -40,12 +40,12 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return looked_up
 
 
-def test_endpoint_may_have_a_path(bucket: Bucket) -> None:
+def test_endpoint_can_have_a_path(bucket: Bucket) -> None:
     location = S3Location(bucket.name, "some/prefix", REGION, f"{bucket.endpoint}/gateway/s3/")
     use(S3Driver(connect(location), location), bucket, "some/prefix")
 
 
-def test_bucket_may_be_named_in_the_host(bucket: Bucket, hosts: list[str]) -> None:
+def test_bucket_can_be_named_in_the_host(bucket: Bucket, hosts: list[str]) -> None:
     endpoint = bucket.endpoint.replace("127.0.0.1", "localhost")
     location = S3Location(bucket.name, "some/prefix", REGION, endpoint, "virtual")
     use(S3Driver(connect(location), location), bucket, "some/prefix")
@@ -53,7 +53,7 @@ def test_bucket_may_be_named_in_the_host(bucket: Bucket, hosts: list[str]) -> No
     assert "localhost" not in hosts
 
 
-def test_bucket_may_be_named_in_the_host_of_an_endpoint_with_a_path(
+def test_bucket_can_be_named_in_the_host_of_an_endpoint_with_a_path(
     bucket: Bucket, hosts: list[str]
 ) -> None:
     endpoint = bucket.endpoint.replace("127.0.0.1", "localhost") + "/gateway/s3"

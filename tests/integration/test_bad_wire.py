@@ -122,7 +122,7 @@ def test_garbage_ends_its_own_connection_only(connect: Connect, garbage: bytes) 
                 pass
 
 
-def test_many_connections_may_break_off_at_once(connect: Connect) -> None:
+def test_many_connections_can_break_off_at_once(connect: Connect) -> None:
     connections = [connect() for _ in range(100)]
     for connection in connections:
         connection.sendall(OPENING)
@@ -130,7 +130,7 @@ def test_many_connections_may_break_off_at_once(connect: Connect) -> None:
         connection.close()
 
 
-def test_a_header_without_end_takes_no_memory(connect: Connect, daemon: Daemon) -> None:
+def test_endless_header_takes_no_memory(connect: Connect, daemon: Daemon) -> None:
     before = resident_megabytes(daemon)
     with connect() as connection, contextlib.suppress(ConnectionError):
         connection.sendall(OPENING + frame(HEADERS, 1, FIELD))
@@ -166,7 +166,7 @@ def status_of(channel: grpc.Channel, method: str, request: bytes) -> tuple[grpc.
         pytest.param(b"\x12\x03\xed\xa0\x80", id="name of a lone surrogate"),
     ],
 )
-def test_a_request_that_cannot_be_decoded_is_invalid(
+def test_request_that_cannot_be_decoded_is_invalid(
     channel: grpc.Channel, method: str, request_bytes: bytes
 ) -> None:
     code, text = status_of(channel, f"/kekd.v1.EnvelopeService/{method}", request_bytes)
@@ -178,12 +178,12 @@ def test_a_request_that_cannot_be_decoded_is_invalid(
     "method",
     ["/kekd.v1.EnvelopeService/Drop", "/kekd.v2.EnvelopeService/GetEnvelope", "/", "/x/y/z"],
 )
-def test_a_method_that_there_is_not_is_unimplemented(channel: grpc.Channel, method: str) -> None:
+def test_unknown_method_is_unimplemented(channel: grpc.Channel, method: str) -> None:
     code, _ = status_of(channel, method, pb.GetEnvelopeRequest().SerializeToString())
     assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_request_over_64_kib_is_refused(channel: grpc.Channel) -> None:
+def test_request_over_64_kib_is_refused(channel: grpc.Channel) -> None:
     request = pb.PushEnvelopeRequest(index_name="large", blob=pb.KMSBlob(provider="none"))
     request.blob.binding = "x" * 64 * 1024
     code, _ = status_of(
@@ -192,7 +192,7 @@ def test_a_request_over_64_kib_is_refused(channel: grpc.Channel) -> None:
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_request_of_64_kib_is_read(channel: grpc.Channel) -> None:
+def test_request_of_64_kib_is_read(channel: grpc.Channel) -> None:
     request = pb.GetEnvelopeRequest(index_name="x" * (64 * 1024 - 4))
     assert request.ByteSize() == 64 * 1024
     with pytest.raises(grpc.RpcError, match="index_name is too long"):
@@ -218,7 +218,9 @@ def test_metadata_over_16_kib_is_refused(
 
 
 @pytest.mark.parametrize("method", UNREADABLE)
-def test_what_health_and_reflection_cant_read_is_logged_seldom(daemon: Daemon, method: str) -> None:
+def test_invalid_health_and_reflection_requests_are_logged_seldom(
+    daemon: Daemon, method: str
+) -> None:
     before = daemon.read_log().count("Traceback")
     with grpc.insecure_channel(daemon.address) as channel:
         call: Any = channel.stream_stream(method)

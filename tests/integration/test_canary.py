@@ -32,7 +32,7 @@ def holds_no_canary(text: str) -> bool:
         kekd.S3Credentials("access", CANARY.decode(), CANARY.decode()),
     ],
 )
-def test_a_repr_hides_it(value: object) -> None:
+def test_repr_contains_no_key(value: object) -> None:
     assert holds_no_canary(repr(value))
     assert holds_no_canary(str(value))
 
@@ -66,7 +66,7 @@ def too_large(daemon: Daemon, root: Path, client: kekd.Client) -> None:
 
 @pytest.mark.parametrize("failure", [corrupted, gone, invalid, exists, unsendable, too_large])
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_no_failure_tells_it(
+def test_failure_logs_no_key(
     start_daemon: StartDaemon,
     tmp_path: Path,
     failure: Callable[[Daemon, Path, kekd.Client], None],

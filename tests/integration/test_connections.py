@@ -17,7 +17,7 @@ DESCRIPTORS = "400:400"
 SILENT = 500
 
 
-def test_the_daemon_raises_its_limit_of_descriptors(start_daemon: StartDaemon) -> None:
+def test_daemon_raises_its_limit_of_descriptors(start_daemon: StartDaemon) -> None:
     pid = start_daemon("--memory", descriptors="300:600").process.pid
     assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (600, 600)
 
@@ -40,7 +40,7 @@ def test_silent_connections_leave_descriptors_for_stores(
     assert "Too many open files" not in daemon.read_log()
 
 
-async def test_a_silent_connection_ends(start_tls_daemon: StartTlsDaemon) -> None:
+async def test_silent_connection_ends(start_tls_daemon: StartTlsDaemon) -> None:
     host, _, port = start_tls_daemon().address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     async with asyncio.timeout(PATIENCE):

@@ -99,7 +99,7 @@ each_damage = pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
 
 
 @each_damage
-def test_a_damaged_record_is_told_with_store_and_index(
+def test_damaged_record_is_reported_with_store_and_index(
     served: Served, keystore: Keystore, damaged: bytes
 ) -> None:
     keystore.write("i", damaged)
@@ -111,7 +111,7 @@ def test_a_damaged_record_is_told_with_store_and_index(
 
 
 @each_damage
-def test_a_damaged_record_can_be_listed_repaired_and_deleted(
+def test_damaged_record_can_be_listed_repaired_and_deleted(
     served: Served, keystore: Keystore, damaged: bytes
 ) -> None:
     client, store = served.client, keystore.config
@@ -128,7 +128,7 @@ def test_a_damaged_record_can_be_listed_repaired_and_deleted(
     assert list(client.list_index_kms(store)) == ["sound"]
 
 
-def test_a_damaged_record_is_data_loss_on_the_wire(served: Served) -> None:
+def test_damaged_record_is_data_loss_on_the_wire(served: Served) -> None:
     (served.folder / "i.kms.cat").write_bytes(b"")
     with grpc.insecure_channel(served.daemon.address) as channel:
         get: Any = EnvelopeServiceStub(channel).GetEnvelope
@@ -137,7 +137,7 @@ def test_a_damaged_record_is_data_loss_on_the_wire(served: Served) -> None:
     assert info.metadata == {"index_name": "i", "store": f"disk:{served.root}"}
 
 
-def test_a_link_to_nowhere_is_a_damaged_record(served: Served) -> None:
+def test_dangling_link_is_a_damaged_record(served: Served) -> None:
     client, record = served.client, served.folder / "i.kms.cat"
     record.symlink_to("nowhere")
     with pytest.raises(kekd.CorruptEnvelopeError):
@@ -162,16 +162,14 @@ def folder_in_place(served: Served) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_folder_in_the_place_of_a_record_is_corrupt(
-    served: Served, folder_in_place: Path
-) -> None:
+def test_folder_in_place_of_a_record_is_corrupt(served: Served, folder_in_place: Path) -> None:
     with pytest.raises(kekd.CorruptEnvelopeError) as caught:
         served.client.get_index_kms(None, "i")
     assert caught.value.index_name == "i"
 
 
 @pytest.mark.parametrize("name", ["create", "push", "delete"])
-def test_a_folder_in_the_place_of_a_record_is_left_to_its_owner(
+def test_folder_in_place_of_a_record_is_not_removed(
     served: Served, folder_in_place: Path, name: str
 ) -> None:
     with pytest.raises((kekd.EnvelopeExistsError, kekd.StoreMisconfiguredError)) as caught:

@@ -120,7 +120,7 @@ def break_off(connection: socket.socket) -> None:
 GET = call_frames(1, METHOD("GetEnvelope").encode(), b"\x12\x04kept")
 
 
-def test_it_outlives_garbage(victim: Victim) -> None:
+def test_daemon_survives_garbage(victim: Victim) -> None:
     chance = random.Random(0)
     for number in range(400):
         with contextlib.suppress(OSError), victim.connect() as connection:
@@ -131,7 +131,7 @@ def test_it_outlives_garbage(victim: Victim) -> None:
             connection.shutdown(socket.SHUT_WR)
 
 
-def test_a_path_that_is_no_text_is_its_own_callers_trouble(victim: Victim) -> None:
+def test_invalid_path_affects_only_its_own_caller(victim: Victim) -> None:
     for address in (f"127.0.0.1:{victim.port}", victim.daemon.address):
         with grpc.insecure_channel(address) as channel:
             watch = watch_health(channel)
@@ -147,7 +147,7 @@ def test_a_path_that_is_no_text_is_its_own_callers_trouble(victim: Victim) -> No
     assert "_server_main_loop" not in victim.daemon.read_log()
 
 
-def test_connections_that_stay_half_open_hold_up_nobody(victim: Victim) -> None:
+def test_connections_left_half_open_block_no_call(victim: Victim) -> None:
     beginnings = [b"", PREFACE[:5], PREFACE, OPENING, OPENING + GET[:20], OPENING + GET[:-1]]
     connections = [victim.connect() for _ in range(50 * len(beginnings))]
     for number, connection in enumerate(connections):
@@ -157,7 +157,7 @@ def test_connections_that_stay_half_open_hold_up_nobody(victim: Victim) -> None:
         break_off(connection)
 
 
-def test_callers_that_send_byte_by_byte_hold_up_nobody(victim: Victim) -> None:
+def test_callers_that_send_byte_by_byte_block_no_call(victim: Victim) -> None:
     connections = [victim.connect() for _ in range(100)]
     for byte in OPENING + GET:
         for connection in connections:
@@ -168,7 +168,7 @@ def test_callers_that_send_byte_by_byte_hold_up_nobody(victim: Victim) -> None:
         connection.close()
 
 
-def test_it_outlives_ten_thousand_connections(victim: Victim) -> None:
+def test_daemon_survives_ten_thousand_connections(victim: Victim) -> None:
     def connect(number: int) -> None:
         connection = victim.connect()
         connection.sendall((OPENING, OPENING + GET)[number % 2])
@@ -178,7 +178,7 @@ def test_it_outlives_ten_thousand_connections(victim: Victim) -> None:
         list(threads.map(connect, range(10_000)))
 
 
-def test_it_serves_again_when_it_had_no_descriptors_left(victim: Victim) -> None:
+def test_daemon_serves_again_after_it_ran_out_of_descriptors(victim: Victim) -> None:
     pid = victim.daemon.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (victim.descriptors + 10, before[1]))
@@ -189,7 +189,7 @@ def test_it_serves_again_when_it_had_no_descriptors_left(victim: Victim) -> None
         connection.close()
 
 
-async def test_calls_may_end_midway(victim: Victim) -> None:
+async def test_daemon_survives_cancelled_calls(victim: Victim) -> None:
     victim.proxy.tell(then=say_nothing)
     wanted = pb.GetEnvelopeRequest(index_name="i")
     wanted.config_location.s3.bucket = victim.bucket
@@ -214,7 +214,7 @@ async def test_calls_may_end_midway(victim: Victim) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
-def test_a_message_over_the_limit_takes_no_memory(
+def test_message_over_the_limit_takes_no_memory(
     victim: Victim,
     engine: EngineName,
     compression: grpc.Compression | None,
@@ -238,7 +238,7 @@ def watch_health(channel: grpc.Channel | grpc.aio.Channel) -> Any:
     return stub.Watch(health_pb2.HealthCheckRequest())
 
 
-async def test_it_bears_many_streams(victim: Victim) -> None:
+async def test_many_streams_are_served(victim: Victim) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(7):  # which is nearly what one identity may watch
             options = [("grpc.use_local_subchannel_pool", 1)]
@@ -251,7 +251,7 @@ async def test_it_bears_many_streams(victim: Victim) -> None:
         await asyncio.to_thread(victim.answers)
 
 
-def test_a_caller_that_never_reads_holds_up_nobody(victim: Victim) -> None:
+def test_caller_that_never_reads_blocks_no_call(victim: Victim) -> None:
     with kekd.Client(victim.daemon.address) as client:
         for number in range(200):
             client.push_index_kms(None, f"{number:0200}", BLOB)
@@ -266,7 +266,7 @@ def test_a_caller_that_never_reads_holds_up_nobody(victim: Victim) -> None:
         victim.answers()
 
 
-def test_a_long_load_leaves_nothing_behind(
+def test_long_load_leaves_nothing_behind(
     victim: Victim, engine: EngineName, tmp_path: Path
 ) -> None:
     load = h2load if shutil.which("h2load") else python_clients

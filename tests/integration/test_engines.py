@@ -48,7 +48,7 @@ def refused(*arguments: str) -> str:
     ("flags", "expected"),
     [([], "grpcio"), *((["--engine", it], it) for it in ("grpcio", "native"))],
 )
-def test_a_daemon_has_the_engine_that_it_was_told(
+def test_daemon_uses_the_configured_engine(
     start_daemon: StartDaemon, flags: list[str], expected: EngineName
 ) -> None:
     assert engine_at(start_daemon("--memory", *flags).address) == expected
@@ -80,7 +80,7 @@ def test_listeners_with_different_engines_serve_the_same_store(two_listeners: li
         assert list(one.list_index_kms()) == []
 
 
-def test_native_that_is_not_installed_is_told_with_its_extra(tmp_path: Path) -> None:
+def test_missing_native_engine_is_reported_with_its_extra(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/kekd.sock"
     flags = ("--memory", "--listen", address, "--engine", "native")
     assert refused("-c", WITHOUT_NATIVE, *flags) == (
@@ -89,6 +89,6 @@ def test_native_that_is_not_installed_is_told_with_its_extra(tmp_path: Path) -> 
     )
 
 
-def test_an_engine_that_there_is_not_is_told_with_those_there_are() -> None:
+def test_unknown_engine_is_reported_with_the_known_ones() -> None:
     said = refused("-m", "kekd_server", "--memory", "--engine", "http3")
     assert said == "kekd: engine (from --engine): Input should be 'auto', 'grpcio' or 'native'\n"

@@ -61,7 +61,7 @@ def flooding(port: int, call: bytes) -> Iterator[None]:
 
 @both_engines
 @pytest.mark.parametrize("call", [GET_AND_RESET, GET], ids=["get and reset", "get"])
-def test_a_flood_on_one_connection_leaves_the_others_their_share(
+def test_flood_on_one_connection_leaves_the_others_their_share(
     start_daemon: StartDaemon, call: bytes
 ) -> None:
     port = free_port()

@@ -46,7 +46,7 @@ def complain(client: kekd.Client) -> None:
             client.get_index_kms(None, f"bad-{number}")
 
 
-def test_it_goes_on_and_stops_when_told(
+def test_daemon_with_a_full_log_pipe_serves_and_stops(
     unread: "subprocess.Popen[bytes]", client: kekd.Client
 ) -> None:
     complain(client)
@@ -58,9 +58,7 @@ def test_it_goes_on_and_stops_when_told(
 
 
 @pytest.mark.parametrize("output", [">/dev/full", "| true", ">&-"])
-def test_a_greeting_that_nobody_takes_keeps_nobody_from_being_served(
-    tmp_path: Path, output: str
-) -> None:
+def test_unread_banner_does_not_block_the_start(tmp_path: Path, output: str) -> None:
     address, log = f"unix:{tmp_path}/kekd.sock", tmp_path / "log"
     script = f"{BIN}/kekd --listen {address} --memory 2>{log} & echo $! >{tmp_path}/pid; wait $!"
     command = f"({script}; echo $? >{tmp_path}/code) {output}"

@@ -56,7 +56,7 @@ def health(behind: Behind) -> Iterator[Health]:
         yield health
 
 
-def test_a_list_leaves_out_the_stores(start_daemon: StartDaemon) -> None:
+def test_list_omits_the_stores(start_daemon: StartDaemon) -> None:
     messages: Any = health_pb2  # the stubs don't have those of List
     with grpc.insecure_channel(start_daemon("--memory").address) as channel:
         stub: Any = HealthStub(channel)
@@ -70,7 +70,7 @@ def test_a_list_leaves_out_the_stores(start_daemon: StartDaemon) -> None:
 
 
 @both_engines
-def test_a_store_that_the_caller_may_not_use_is_as_unknown_as_one_that_is_not_there(
+def test_forbidden_store_is_reported_like_an_unknown_one(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     rule = {"name": "memory", "identities": "*", "stores": "memory", "methods": "read"}
@@ -106,20 +106,20 @@ def test_watches_of_health_are_limited_and_checks_are_not(start_daemon: StartDae
 
 
 @both_engines
-def test_a_name_that_no_store_can_have_is_not_watched(start_daemon: StartDaemon) -> None:
+def test_watch_of_an_impossible_name_is_invalid(start_daemon: StartDaemon) -> None:
     with grpc.insecure_channel(start_daemon("--memory").address) as channel:
         stub: Any = HealthStub(channel)
         with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
             next(stub.Watch(health_pb2.HealthCheckRequest(service="x" * 40_000)))
 
 
-def test_a_daemon_that_is_well_says_so_of_each(behind: Behind, health: Health) -> None:
+def test_healthy_daemon_reports_every_store_as_serving(behind: Behind, health: Health) -> None:
     assert all(health.serves(it) for it in (ALIVE, READY, behind.disk, behind.s3))
     with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
         health.serves("disk:/nobodys")
 
 
-def test_a_store_that_hangs_is_told_in_time_and_no_other_is(behind: Behind, health: Health) -> None:
+def test_hung_store_is_reported_alone(behind: Behind, health: Health) -> None:
     scraped, proxy, s3, disk = behind
     proxy.tell(then=say_nothing)
     proxy.cut()
@@ -155,9 +155,7 @@ def test_one_store_that_answers_is_enough_and_none_is_too_few(
         assert not health.serves(f"disk:{folders[1]}")
 
 
-def test_a_daemon_that_drains_is_alive_and_no_more(
-    start_daemon: StartDaemon, slow_s3: SlowS3
-) -> None:
+def test_draining_daemon_is_alive_but_not_ready(start_daemon: StartDaemon, slow_s3: SlowS3) -> None:
     daemon = start_daemon(*slow_s3.flags, "--shutdown-grace", "60", env=CREDENTIALS)
     with grpc.insecure_channel(daemon.address, [("grpc.enable_retries", 0)]) as channel:
         # Keeps it from ending at once.

@@ -56,7 +56,7 @@ def no_umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_umask")
-def test_the_socket_has_its_mode_from_the_first_moment(tmp_path: Path) -> None:
+def test_socket_has_its_mode_from_the_first_moment(tmp_path: Path) -> None:
     listener = UnixListener(tmp_path / "folder" / "kekd.sock")
     modes = {}
     with listener.acquire(), socket.socket(socket.AF_UNIX) as server:
@@ -75,7 +75,7 @@ def test_the_socket_has_its_mode_from_the_first_moment(tmp_path: Path) -> None:
     assert list(listener.path.parent.iterdir()) == [Path(f"{listener.path}.lock")]
 
 
-def test_what_a_worker_left_that_was_killed_while_it_bound_is_removed(tmp_path: Path) -> None:
+def test_file_of_a_worker_killed_during_the_bind_is_removed(tmp_path: Path) -> None:
     listener = UnixListener(tmp_path / "folder" / "kekd.sock")
 
     def bind(address: str) -> int:
@@ -94,7 +94,7 @@ def test_what_a_worker_left_that_was_killed_while_it_bound_is_removed(tmp_path: 
 
 
 @pytest.mark.usefixtures("no_umask")
-def test_nobody_ever_sees_the_socket_with_another_mode(
+def test_socket_is_never_visible_with_another_mode(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     watcher = subprocess.Popen(
@@ -109,7 +109,7 @@ def test_nobody_ever_sees_the_socket_with_another_mode(
 
 
 @pytest.mark.usefixtures("no_umask")
-def test_all_that_it_makes_is_its_own(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_created_files_are_private(start_daemon: StartDaemon, tmp_path: Path) -> None:
     made = tmp_path / "made"
     flags = ("--listen", f"unix:{made}/run/kekd/kekd.sock", "--disk", f"{made}/keystores/one")
     with kekd.Client(start_daemon(*flags).address) as client:
@@ -120,14 +120,14 @@ def test_all_that_it_makes_is_its_own(start_daemon: StartDaemon, tmp_path: Path)
     assert {mode(path) for path in files} == {0o600}
 
 
-def test_a_folder_that_is_there_stays_as_it_is(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_existing_folder_keeps_its_mode(start_daemon: StartDaemon, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     start_daemon("--listen", f"unix:{tmp_path}/s", "--disk", str(tmp_path))
     assert mode(tmp_path) == 0o755
 
 
 @pytest.mark.parametrize("folder_mode", [0o777, 0o1777, 0o702, 0o770])
-def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, folder_mode: int) -> None:
+def test_folder_writable_by_others_is_refused(tmp_path: Path, folder_mode: int) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(folder_mode)
@@ -136,14 +136,14 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, folder_mode: 
     assert list(folder.iterdir()) == []
 
 
-def test_the_socket_of_a_killed_daemon_is_taken_over(start_daemon: StartDaemon) -> None:
+def test_socket_of_a_killed_daemon_is_taken_over(start_daemon: StartDaemon) -> None:
     killed = start_daemon("--memory")
     killed.kill()
     assert killed.socket.is_socket()
     start_daemon("--memory")
 
 
-def test_the_socket_of_a_living_daemon_is_refused(
+def test_socket_of_a_running_daemon_is_refused(
     daemon: Daemon, client: kekd.Client, engine: EngineName
 ) -> None:
     client.create_index_kms(None, "x", BLOB)
@@ -153,7 +153,7 @@ def test_the_socket_of_a_living_daemon_is_refused(
         assert another.get_index_kms(None, "x") == BLOB
 
 
-def test_the_socket_of_another_program_is_refused(tmp_path: Path) -> None:
+def test_socket_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.sock"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
@@ -162,7 +162,7 @@ def test_the_socket_of_another_program_is_refused(tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-def test_a_program_that_takes_no_connections_is_not_waited_for(tmp_path: Path) -> None:
+def test_program_that_accepts_no_connections_is_not_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "other.sock"
     with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
         other.bind(str(path))
@@ -171,7 +171,7 @@ def test_a_program_that_takes_no_connections_is_not_waited_for(tmp_path: Path) -
         assert "another daemon is listening there" in refused("--listen", f"unix:{path}")
 
 
-def test_a_socket_that_another_is_about_to_make_is_refused(tmp_path: Path) -> None:
+def test_socket_that_another_daemon_is_creating_is_refused(tmp_path: Path) -> None:
     listener = UnixListener(tmp_path / "kekd.sock")
     with (
         listener.acquire(),
@@ -181,7 +181,7 @@ def test_a_socket_that_another_is_about_to_make_is_refused(tmp_path: Path) -> No
         pass
 
 
-def test_of_two_that_start_at_once_one_serves(tmp_path: Path, engine: EngineName) -> None:
+def test_concurrent_starts_have_one_winner(tmp_path: Path, engine: EngineName) -> None:
     with ThreadPoolExecutor() as threads:
         for _ in range(2):  # the second time over the socket of one that was killed
             rivals = [Daemon(tmp_path / "daemon", "--memory", engine=engine) for _ in range(2)]
@@ -209,7 +209,7 @@ def make_dangling_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_folder, make_file, make_dangling_link])
-def test_what_is_no_socket_is_refused_and_left_alone(
+def test_file_that_is_no_socket_is_refused_and_not_changed(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     path = tmp_path / "precious"
@@ -219,21 +219,21 @@ def test_what_is_no_socket_is_refused_and_left_alone(
     assert (path.lstat().st_ino, path.lstat().st_mtime_ns) == before
 
 
-def test_a_taken_port_is_refused(start_daemon: StartDaemon, engine: EngineName) -> None:
+def test_taken_port_is_refused(start_daemon: StartDaemon, engine: EngineName) -> None:
     address = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", address)
     said = refused("--listen", address, engine=engine)
     assert f"kekd: {address}: can't be bound: the port may be in use; use another one" in said
 
 
-def test_a_name_of_which_one_address_is_taken_is_refused(engine: EngineName) -> None:
+def test_host_name_with_one_taken_address_is_refused(engine: EngineName) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"localhost:{other.getsockname()[1]}"
         said = refused("--memory", "--listen", address, engine=engine)
     assert f"kekd: {address}: can't be bound: the port may be in use; use another one" in said
 
 
-def test_a_port_can_be_taken_again_at_once(start_daemon: StartDaemon) -> None:
+def test_port_can_be_bound_again_immediately(start_daemon: StartDaemon) -> None:
     address = f"127.0.0.1:{free_port()}"
     with kekd.Client(address) as client:
         for _ in range(2):

@@ -67,14 +67,14 @@ def test_each_name_has_its_envelope_or_its_failure(keystore: Keystore) -> None:
     assert str(found[1][1]) == "No KMS blob exists for index 'missing'."
 
 
-def test_what_comes_in_a_batch_is_what_a_get_answers(keystore: Keystore) -> None:
+def test_batch_returns_the_same_envelopes_as_get(keystore: Keystore) -> None:
     ((_, one),) = keystore.client.get_many_index_kms(None, ["a"])
     assert isinstance(one, kekd.KMSBlob)
     got = keystore.client.get_index_kms(None, "a")
     assert (one, one.etag, one.store) == (got, got.etag, got.store)
 
 
-def test_a_scan_is_a_listing_with_the_envelopes(keystore: Keystore) -> None:
+def test_scan_is_a_listing_with_the_envelopes(keystore: Keystore) -> None:
     found = list(keystore.client.scan_index_kms())
     assert kinds(found) == [
         ("a", kekd.KMSBlob),
@@ -84,7 +84,7 @@ def test_a_scan_is_a_listing_with_the_envelopes(keystore: Keystore) -> None:
     assert [name for name, _ in keystore.client.scan_index_kms(prefix="c")] == ["c"]
 
 
-def test_an_async_client_has_both(keystore: Keystore) -> None:
+def test_async_client_can_batch_and_scan(keystore: Keystore) -> None:
     async def both() -> tuple[list[Any], list[Any]]:
         async with kekd.AsyncClient(keystore.address) as client:
             many = [it async for it in client.get_many_index_kms(None, ["a", "missing"])]
@@ -110,7 +110,7 @@ def test_more_names_than_fit_take_more_calls(client: kekd.Client, length: int) -
     assert [isinstance(it, kekd.KMSBlob) for _, it in found] == [False] * 2499 + [True]
 
 
-def test_a_page_of_the_largest_envelopes_is_read(client: kekd.Client) -> None:
+def test_page_of_the_largest_envelopes_is_read(client: kekd.Client) -> None:
     text = "t" * MAX_TEXT_BYTES
     large = kekd.KMSBlob(
         text, "aws-kms", text, text, b"\1" * MAX_WRAPPED_KEK_BYTES, key_arn=text, binding=text
@@ -132,9 +132,7 @@ def stub(client: kekd.Client) -> Iterator[Any]:
 LARGE = kekd.KMSBlob("prod", "aws-kms", "k" * 4096, "", b"\1" * MAX_WRAPPED_KEK_BYTES)
 
 
-def test_a_name_that_is_asked_for_twice_is_answered_for_once(
-    client: kekd.Client, stub: Any
-) -> None:
+def test_repeated_name_is_answered_once(client: kekd.Client, stub: Any) -> None:
     client.push_index_kms(None, "a", BLOB)
     names = [*["a"] * 500, "missing", *["a"] * 499]
     answer = stub.BatchGetEnvelopes(pb.BatchGetEnvelopesRequest(index_names=names))
@@ -146,7 +144,7 @@ def test_a_name_that_is_asked_for_twice_is_answered_for_once(
     assert first is not second
 
 
-def test_a_batch_answers_for_as_many_as_it_has_room_for(client: kekd.Client, stub: Any) -> None:
+def test_batch_returns_as_many_envelopes_as_fit(client: kekd.Client, stub: Any) -> None:
     names = [f"{number:03}" for number in range(200)]
     for name in names:
         client.push_index_kms(None, name, LARGE)
@@ -160,9 +158,7 @@ def test_a_batch_answers_for_as_many_as_it_has_room_for(client: kekd.Client, stu
 
 
 @pytest.mark.parametrize("page_size", [0, 150])
-def test_a_full_page_ends_where_it_has_no_room(
-    client: kekd.Client, stub: Any, page_size: int
-) -> None:
+def test_full_page_ends_when_it_has_no_room(client: kekd.Client, stub: Any, page_size: int) -> None:
     names = [f"i-{number:03}" for number in range(200)]
     for name in names:
         client.push_index_kms(None, name, LARGE)
@@ -194,7 +190,7 @@ def test_none_and_too_many_are_refused(client: kekd.Client, count: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a" * 300])
-def test_a_name_that_cannot_have_one_fails_alone(client: kekd.Client, name: str) -> None:
+def test_invalid_name_fails_alone(client: kekd.Client, name: str) -> None:
     client.push_index_kms(None, "a", BLOB)
     (_, bad), (_, good) = client.get_many_index_kms(None, [name, "a"])
     assert isinstance(bad, kekd.InvalidIndexNameError)
@@ -204,6 +200,8 @@ def test_a_name_that_cannot_have_one_fails_alone(client: kekd.Client, name: str)
 @pytest.mark.parametrize(
     ("name", "error"), [("\ud800", kekd.InvalidArgumentError), (None, TypeError)]
 )
-def test_what_is_no_text_is_told(client: kekd.Client, name: Any, error: type[Exception]) -> None:
+def test_name_that_is_no_text_is_refused(
+    client: kekd.Client, name: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         list(client.get_many_index_kms(None, ["a", name]))

@@ -21,7 +21,7 @@ async def answer(reader: asyncio.StreamReader) -> int:
 
 
 @both_engines
-async def test_a_client_may_ping_without_calls(daemon: Daemon) -> None:
+async def test_client_can_ping_without_calls(daemon: Daemon) -> None:
     reader, writer = await asyncio.open_unix_connection(daemon.socket)
     writer.write(OPENING)
     # The first is no strike, and gRPC answers the one that is too many before it hangs up.

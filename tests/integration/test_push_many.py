@@ -66,7 +66,7 @@ def test_each_has_its_etag_or_its_failure_in_order(keystore: kekd.Client) -> Non
         assert (result.index_name, result.store) == (name, single.value.store)
 
 
-def test_those_of_one_index_are_pushed_in_their_order(keystore: kekd.Client) -> None:
+def test_pushes_of_one_index_keep_their_order(keystore: kekd.Client) -> None:
     blobs = [kekd.KMSBlob(provider="none", version=version) for version in range(1, 41)]
     names = ["x", "y"] * 20
     pushed = list(
@@ -79,9 +79,7 @@ def test_those_of_one_index_are_pushed_in_their_order(keystore: kekd.Client) -> 
     assert [it.etag for it in last] == [result for _, result in pushed[-2:]]
 
 
-def test_a_damaged_record_is_replaced_by_one_pushed_over_it(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
+def test_damaged_record_is_replaced_by_a_push(start_daemon: StartDaemon, tmp_path: Path) -> None:
     with kekd.Client(start_daemon("--disk", str(tmp_path / "keystore")).address) as client:
         (tmp_path / "keystore/_catalog/config/i.kms.cat").write_bytes(b"damaged")
         items = [("i", BLOB, NOT_AN_ETAG), ("i", OTHER, None)]
@@ -90,7 +88,9 @@ def test_a_damaged_record_is_replaced_by_one_pushed_over_it(
         assert client.get_index_kms(None, "i").etag == etag
 
 
-def test_of_many_batches_over_one_etag_each_index_has_one_winner(keystore: kekd.Client) -> None:
+def test_concurrent_batches_over_one_etag_have_one_winner_for_each_index(
+    keystore: kekd.Client,
+) -> None:
     batches, names = 64, [f"{number}" for number in range(20)]
     old = {name: keystore.create_index_kms(None, name, OTHER) for name in names}
     start = threading.Barrier(batches)
@@ -112,7 +112,7 @@ def test_of_many_batches_over_one_etag_each_index_has_one_winner(keystore: kekd.
             assert (stored.version, stored.etag) == (2 + batch, etag)
 
 
-def test_watchers_are_told_of_each(
+def test_watchers_get_every_push(
     daemon: Daemon, client: kekd.Client, open_watch: OpenWatch
 ) -> None:
     watch = open_watch(daemon)
@@ -147,7 +147,7 @@ def test_none_and_too_many_are_refused(push_batch: Any, client: kekd.Client, cou
 
 
 @both_engines
-def test_a_thousand_are_stored(push_batch: Any, client: kekd.Client) -> None:
+def test_thousand_pushes_are_stored(push_batch: Any, client: kekd.Client) -> None:
     names = [f"{number:03}" for number in range(1000)]
     pushes = [pb.EnvelopePush(index_name=name, blob=MESSAGE) for name in names]
     answer = push_batch(request_of(*pushes))
@@ -182,7 +182,7 @@ def test_one_that_cannot_be_does_not_fail_the_others(push_batch: Any, client: ke
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD)
-def test_a_failure_is_that_of_a_push(
+def test_failure_in_a_batch_equals_that_of_a_push(
     daemon: Daemon, push_batch: Any, bad: pb.EnvelopePush, reason: str
 ) -> None:
     (entry,) = push_batch(request_of(bad)).envelopes
@@ -199,7 +199,7 @@ def test_a_failure_is_that_of_a_push(
     assert (entry.failure.reason, entry.failure.message) == (reason, refused.details())
 
 
-def test_a_store_that_is_not_the_daemons_fails_the_batch(push_batch: Any) -> None:
+def test_unknown_store_fails_the_batch(push_batch: Any) -> None:
     request = request_of(pb.EnvelopePush(index_name="i", blob=MESSAGE))
     request.config_location.disk.path = "/elsewhere"
     code, info = failure_of(push_batch, request)
@@ -258,7 +258,7 @@ def test_one_that_cannot_be_sent_is_its_own_failure(client: kekd.Client) -> None
     assert sorted(client.list_index_kms()) == ["a", "d"]
 
 
-def test_an_async_client_does_likewise(daemon: Daemon) -> None:
+def test_async_client_pushes_a_batch(daemon: Daemon) -> None:
     async def pushed() -> list[Any]:
         async with kekd.AsyncClient(daemon.address) as client:
             items = [("a", OTHER, None), ("\ud800", OTHER, None), ("b", OTHER, NOT_AN_ETAG)]

@@ -103,7 +103,7 @@ def record_of(blob: kekd.KMSBlob) -> bytes:
     )
 
 
-def test_a_strict_create_has_exactly_one_winner(shared: Shared) -> None:
+def test_strict_create_has_exactly_one_winner(shared: Shared) -> None:
     creators, names = 64, [f"index-{number}" for number in range(50)]
     start = threading.Barrier(creators)
 
@@ -190,7 +190,7 @@ def pages(stubs: list[Any], size: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("daemons", [1, 2])
-def test_a_listing_has_what_stays_exactly_once_while_others_come_and_go(
+def test_listing_has_lasting_indexes_exactly_once_while_others_come_and_go(
     shared: Shared, daemons: int
 ) -> None:
     one, other = shared.clients
@@ -217,7 +217,7 @@ def test_a_listing_has_what_stays_exactly_once_while_others_come_and_go(
     all_at_once(come_and_go, list_them)
 
 
-def test_a_listing_that_goes_on_at_another_daemon_misses_nothing(shared: Shared) -> None:
+def test_listing_continued_at_another_daemon_misses_nothing(shared: Shared) -> None:
     client = shared.clients[0]
     for name in ("a", "c", "d"):
         client.create_index_kms(None, name, blob_of("start", 1))
@@ -226,7 +226,7 @@ def test_a_listing_that_goes_on_at_another_daemon_misses_nothing(shared: Shared)
     assert list(pages(shared.stubs, 1)) == ["a", "b", "c", "d"]
 
 
-def test_of_equal_creates_that_wait_for_a_daemon_one_wins(
+def test_equal_creates_that_wait_for_a_daemon_have_one_winner(
     start_daemon: StartDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kekd._transport.retries._MAX_FIRST_ATTEMPTS", 10**6)
@@ -251,7 +251,7 @@ def test_of_equal_creates_that_wait_for_a_daemon_one_wins(
         assert sum(outcomes) == 1
 
 
-def test_a_restart_under_load_loses_and_fails_nothing(
+def test_restart_under_load_loses_and_fails_nothing(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     flags = ("--disk", str(tmp_path / "keystore"))

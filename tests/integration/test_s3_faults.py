@@ -136,7 +136,7 @@ def test_missing_credentials_are_reported(start_daemon: StartDaemon, tmp_path: P
     assert caught.value.store == f"s3:{BUCKET}"
 
 
-def test_request_may_name_the_region_from_the_aws_chain(
+def test_request_can_name_the_region_from_the_aws_chain(
     start_daemon: StartDaemon, bucket: Bucket
 ) -> None:
     flags = ("--s3", bucket.name, "--s3-endpoint", bucket.endpoint)

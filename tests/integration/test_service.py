@@ -39,7 +39,7 @@ def test_get_answers_with_every_field_that_was_created(stub: Any) -> None:
     assert get(stub) == pb.GetEnvelopeResponse(blob=BLOB, etag=created.etag, store="memory")
 
 
-def test_a_version_left_out_is_1(stub: Any) -> None:
+def test_omitted_version_is_1(stub: Any) -> None:
     stub.CreateEnvelope(pb.CreateEnvelopeRequest(index_name="i", blob=pb.KMSBlob(provider="none")))
     assert get(stub).blob.version == 1
 
@@ -102,7 +102,7 @@ def test_pages_of_any_size_join_to_the_whole_listing(stub: Any) -> None:
     assert sizes == [4, 4, 2]
 
 
-def test_a_full_last_page_has_no_token(stub: Any) -> None:
+def test_full_last_page_has_no_token(stub: Any) -> None:
     stub.PushEnvelope(pb.PushEnvelopeRequest(index_name="i", blob=OTHER))
     assert not stub.ListEnvelopes(pb.ListEnvelopesRequest(page_size=1)).next_page_token
 
@@ -167,14 +167,14 @@ def test_bad_input_is_refused_and_nothing_is_written(
     assert names(stub) == []
 
 
-def test_the_default_store_is_also_there_by_its_name(stub: Any) -> None:
+def test_default_store_can_be_named(stub: Any) -> None:
     stub.PushEnvelope(push())
     memory = pb.StorageConfig(memory=pb.MemoryStorage())
     request = pb.GetEnvelopeRequest(index_name="i", config_location=memory)
     assert stub.GetEnvelope(request).blob == BLOB
 
 
-def test_a_kind_of_store_that_it_does_not_know_is_not_the_default_store(stub: Any) -> None:
+def test_unknown_kind_of_store_is_not_the_default_store(stub: Any) -> None:
     stub.PushEnvelope(push())
     later = pb.StorageConfig.FromString(b"\x22\x00")  # a message as field 4
     request = pb.GetEnvelopeRequest(index_name="i", config_location=later)

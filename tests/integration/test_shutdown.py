@@ -80,7 +80,7 @@ def test_new_call_during_shutdown_is_refused(busy: Busy) -> None:
 
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
-def test_a_call_that_outlasts_the_grace_is_cancelled(busy: Busy, engine: EngineName) -> None:
+def test_call_that_outlasts_the_grace_is_cancelled(busy: Busy, engine: EngineName) -> None:
     busy.signal(signal.SIGTERM)
     with pytest.raises(grpc.RpcError, match=SAID_OF_A_CUT_CALL[engine]) as cut:
         busy.call.result(timeout=PATIENCE)

@@ -70,7 +70,7 @@ def test_credentials_that_come_after_the_daemon_are_taken(
 
 
 @pytest.mark.parametrize("how", [BrokenDisk.fails, BrokenDisk.hangs], ids=["fails", "hangs"])
-def test_a_disk_that_is_down_at_the_start_is_served_once_it_is_back(
+def test_disk_that_is_down_at_the_start_is_served_once_it_is_back(
     start_daemon: StartDaemon, broken_disk: BrokenDisk, how: Callable[[BrokenDisk], None]
 ) -> None:
     start_daemon("--disk", str(broken_disk.keystore)).kill()
@@ -89,7 +89,7 @@ def test_a_disk_that_is_down_at_the_start_is_served_once_it_is_back(
         assert client.get_index_kms(None, "i") == BLOB
 
 
-def test_a_disk_that_was_down_at_the_start_is_not_made_later(
+def test_disk_that_was_down_at_the_start_is_not_created_later(
     start_scraped: StartScraped, broken_disk: BrokenDisk
 ) -> None:
     """As its volume may still not be mounted."""
@@ -108,7 +108,7 @@ def test_a_disk_that_was_down_at_the_start_is_not_made_later(
 
 
 @pytest.mark.parametrize("what", ["file", "folder of a file"])
-def test_a_folder_that_can_never_be_one_is_refused_at_the_start(
+def test_path_that_cannot_be_a_folder_is_refused_at_the_start(
     tmp_path: Path, what: str, engine: EngineName
 ) -> None:
     file = tmp_path / "file"
@@ -120,7 +120,7 @@ def test_a_folder_that_can_never_be_one_is_refused_at_the_start(
 
 
 @pytest.mark.parametrize("mount_point", [False, True], ids=["nothing left", "empty mount point"])
-def test_a_folder_that_goes_away_is_told_and_never_made_anew(
+def test_missing_folder_is_reported_and_not_recreated(
     start_daemon: StartDaemon, tmp_path: Path, mount_point: bool
 ) -> None:
     folder, hidden = tmp_path / "keystore", tmp_path / "hidden"
@@ -141,7 +141,7 @@ def test_a_folder_that_goes_away_is_told_and_never_made_anew(
     assert daemon.read_log().count(f"disk:{folder} answers again") == 1
 
 
-def test_the_cause_is_logged_once_for_calls_that_fail_alike(
+def test_cause_is_logged_once_for_calls_with_the_same_failure(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     folder = tmp_path / "keystore"

@@ -24,19 +24,19 @@ def refused(address: str, tls: kekd.Tls | None) -> str:
         return str(told.value)
 
 
-def test_a_certificate_of_the_client_ca_is_let_in(tls_daemon: TlsDaemon) -> None:
+def test_client_with_a_valid_certificate_is_accepted(tls_daemon: TlsDaemon) -> None:
     with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
         client.create_index_kms(None, "x", BLOB)
         assert client.get_index_kms(None, "x") == BLOB
 
 
-async def test_so_is_an_asynchronous_client(tls_daemon: TlsDaemon) -> None:
+async def test_async_client_with_a_valid_certificate_is_accepted(tls_daemon: TlsDaemon) -> None:
     async with kekd.AsyncClient(tls_daemon.address, tls=tls_daemon.tls) as client:
         await client.create_index_kms(None, "x", BLOB)
         assert await client.get_index_kms(None, "x") == BLOB
 
 
-def test_the_socket_beside_it_stays_without_tls(tls_daemon: TlsDaemon) -> None:
+def test_unix_socket_of_a_tls_daemon_has_no_tls(tls_daemon: TlsDaemon) -> None:
     with kekd.Client(tls_daemon.daemon.address) as client:
         assert list(client.list_index_kms()) == []
 
@@ -48,7 +48,7 @@ def test_the_socket_beside_it_stays_without_tls(tls_daemon: TlsDaemon) -> None:
         (DAY, 2 * DAY, "certificate is not yet valid"),
     ],
 )
-def test_a_client_certificate_out_of_time_is_refused(
+def test_client_certificate_outside_its_validity_is_refused(
     tls_daemon: TlsDaemon, tmp_path: Path, begins: timedelta, ends: timedelta, cause: str
 ) -> None:
     pair = tls_daemon.authority.issue(tmp_path / "bad", begins=begins, ends=ends)
@@ -58,7 +58,7 @@ def test_a_client_certificate_out_of_time_is_refused(
 
 
 @pytest.mark.parametrize("self_signed", [False, True])
-def test_a_client_certificate_of_nobody_known_is_refused(
+def test_client_certificate_of_an_unknown_issuer_is_refused(
     tls_daemon: TlsDaemon, tmp_path: Path, self_signed: bool
 ) -> None:
     other = Authority(tmp_path / "other")
@@ -67,29 +67,29 @@ def test_a_client_certificate_of_nobody_known_is_refused(
     assert HANDSHAKE in refused(tls_daemon.address, tls)
 
 
-def test_a_client_without_a_certificate_is_refused(tls_daemon: TlsDaemon) -> None:
+def test_client_without_a_certificate_is_refused(tls_daemon: TlsDaemon) -> None:
     assert HANDSHAKE in refused(tls_daemon.address, kekd.Tls(ca=tls_daemon.authority.cert))
 
 
-def test_a_client_without_tls_is_refused(tls_daemon: TlsDaemon) -> None:
+def test_client_without_tls_is_refused(tls_daemon: TlsDaemon) -> None:
     assert HANDSHAKE in refused(tls_daemon.address, None)
 
 
-def test_a_daemon_without_tls_is_refused(tls_daemon: TlsDaemon, start_daemon: StartDaemon) -> None:
+def test_daemon_without_tls_is_refused(tls_daemon: TlsDaemon, start_daemon: StartDaemon) -> None:
     plain = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", plain, name="plain")
     said = refused(plain, tls_daemon.tls)
     assert "it doesn't use TLS: omit ca, cert and key" in said
 
 
-def test_a_daemon_of_another_ca_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_daemon_of_another_ca_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     pair = tls_daemon.client
     tls = kekd.Tls(ca=Authority(tmp_path / "other").cert, cert=pair.cert, key=pair.key)
     said = refused(tls_daemon.address, tls)
     assert "no CA in ca (KEKD_CA) issued its certificate: check that ca is the right file" in said
 
 
-def test_a_daemon_of_another_name_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_daemon_of_another_name_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     pair = tls_daemon.client
     files = {"ca": tls_daemon.authority.cert, "cert": pair.cert, "key": pair.key}
     said = refused(tls_daemon.address, kekd.Tls(**files, server_name="kekd.example"))
@@ -118,9 +118,7 @@ def test_tls_is_1_2_at_least(tls_daemon: TlsDaemon) -> None:
             tls_daemon.connected(tls_daemon.client, ssl.TLSVersion.TLSv1_1)
 
 
-def test_a_client_that_cannot_use_its_files_says_which(
-    tls_daemon: TlsDaemon, tmp_path: Path
-) -> None:
+def test_unusable_client_file_is_named_in_the_error(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     ca, pair = tls_daemon.authority.cert, tls_daemon.client
     for tls, problem in (
         (kekd.Tls(ca=tmp_path / "none"), "none: No such file or directory"),
@@ -131,7 +129,7 @@ def test_a_client_that_cannot_use_its_files_says_which(
             kekd.Client(tls_daemon.address, tls=tls)
 
 
-def test_a_ca_with_a_comment_is_used_and_so_are_glued_certificates(
+def test_ca_with_a_comment_or_glued_certificates_is_accepted(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     written = tls_daemon.authority.cert.read_bytes()
@@ -143,17 +141,17 @@ def test_a_ca_with_a_comment_is_used_and_so_are_glued_certificates(
             assert list(client.list_index_kms()) == []
 
 
-def test_a_cert_needs_a_key() -> None:
+def test_cert_without_a_key_is_refused() -> None:
     with pytest.raises(ValueError, match="cert and key need each other; pass both"):
         kekd.Tls(ca="ca", cert="cert")
 
 
-def test_a_unix_socket_has_no_tls(tls_daemon: TlsDaemon) -> None:
+def test_client_with_tls_for_a_unix_socket_is_refused(tls_daemon: TlsDaemon) -> None:
     with pytest.raises(ValueError, match="cannot use TLS with the Unix socket"):
         kekd.Client(tls_daemon.daemon.address, tls=tls_daemon.tls)
 
 
-def test_the_variables_say_it_too(tls_daemon: TlsDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_configure_tls(tls_daemon: TlsDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEKD_CERT", str(tls_daemon.client.cert))
     monkeypatch.setenv("KEKD_KEY", str(tls_daemon.client.key))
     monkeypatch.setenv("KEKD_SERVER_NAME", "localhost")

@@ -61,7 +61,7 @@ def test_new_connections_get_a_renewed_certificate_and_no_call_fails(
             eventually(lambda serial=serial: tls_daemon.serial() == serial)  # type: ignore[misc]
 
 
-def test_a_hangup_is_for_those_who_cannot_wait(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_hangup_reloads_the_certificate_immediately(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     new = renewed(tls_daemon, tmp_path / "new")
     serial = new.serial
     tls_daemon.server.replace(new)
@@ -72,7 +72,7 @@ def test_a_hangup_is_for_those_who_cannot_wait(tls_daemon: TlsDaemon, tmp_path: 
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_storm_of_hangups_fails_no_call(
+def test_many_hangups_fail_no_call(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path, workers: str
 ) -> None:
     keystore = str(tmp_path / "keystore")
@@ -90,7 +90,7 @@ def test_a_storm_of_hangups_fails_no_call(
     assert daemon.logged("restarting it") == 0
 
 
-def test_a_hangup_without_tls_is_no_end(start_tls_daemon: StartTlsDaemon) -> None:
+def test_hangup_without_tls_does_not_end_the_daemon(start_tls_daemon: StartTlsDaemon) -> None:
     daemon = start_tls_daemon().daemon
     daemon.process.send_signal(signal.SIGHUP)
     with kekd.Client(daemon.address) as client:
@@ -98,7 +98,7 @@ def test_a_hangup_without_tls_is_no_end(start_tls_daemon: StartTlsDaemon) -> Non
     assert daemon.process.poll() is None
 
 
-def test_half_a_pair_is_not_taken_and_told_once(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_mismatched_pair_is_rejected_and_logged_once(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     old, new = tls_daemon.serial(), renewed(tls_daemon, tmp_path / "new")
     serial = new.serial
     new.cert.replace(tls_daemon.server.cert)
@@ -121,7 +121,7 @@ def test_half_a_pair_is_not_taken_and_told_once(tls_daemon: TlsDaemon, tmp_path:
         ("early", " is not valid before "),
     ],
 )
-def test_what_cannot_be_used_is_not_taken(
+def test_unusable_file_is_rejected(
     tls_daemon: TlsDaemon, tmp_path: Path, what: str, problem: str
 ) -> None:
     old, path = tls_daemon.serial(), tls_daemon.server.cert
@@ -157,7 +157,7 @@ def test_glued_certificates_are_in_use_and_not_only_said_to_be(
     assert tls_daemon.serial() == serial
 
 
-def test_a_key_that_grpc_cannot_use_is_refused_and_reported(
+def test_key_unsupported_by_grpc_is_refused_and_reported(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     old = tls_daemon.serial()
@@ -178,7 +178,7 @@ def test_a_key_that_grpc_cannot_use_is_refused_and_reported(
     assert certificate.error == ""
 
 
-def test_a_client_ca_that_was_replaced_lets_its_old_clients_make_no_new_connection(
+def test_replaced_client_ca_refuses_new_connections_of_its_old_clients(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     other = Authority(tmp_path / "other")
@@ -211,7 +211,7 @@ def test_kubernetes_swaps_a_link_to_the_folder(
     assert daemon.logged(REFUSED) == 0
 
 
-def test_a_certificate_that_ends_soon_is_warned_of_once(
+def test_warning_for_an_expiring_certificate_is_logged_once(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     assert tls_daemon.logged("renew it: certificate") == 0

@@ -127,7 +127,7 @@ def test_concurrent_calls_keep_their_own_traces(stub: Any, otlp: Receiver) -> No
     assert sorted(calls.values()) == traces
 
 
-def test_a_batch_is_one_span(stub: Any, otlp: Receiver) -> None:
+def test_batch_is_one_span(stub: Any, otlp: Receiver) -> None:
     blob = pb.KMSBlob(provider="none")
     pushes = [pb.EnvelopePush(index_name=f"i-{number}", blob=blob) for number in range(100)]
     stub.BatchPushEnvelopes(pb.BatchPushEnvelopesRequest(pushes=pushes))
@@ -135,7 +135,7 @@ def test_a_batch_is_one_span(stub: Any, otlp: Receiver) -> None:
     assert len(otlp.spans) == 1
 
 
-def test_a_watch_is_a_span_when_it_ends(
+def test_watch_is_a_span_when_it_ends(
     traced: Daemon, open_watch: OpenWatch, otlp: Receiver
 ) -> None:
     open_watch(traced).call.cancel()

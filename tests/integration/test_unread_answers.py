@@ -61,7 +61,7 @@ async def deaf(
     await served.server.stop(None)
 
 
-def test_the_installed_grpcio_has_what_the_server_builds_on() -> None:
+def test_installed_grpcio_is_supported() -> None:
     assert is_supported()
 
 
@@ -77,7 +77,7 @@ async def echo(channel: grpc.aio.Channel, message: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("deaf", [0.2], indirect=True)
-async def test_an_answer_that_nobody_reads_is_terminated(deaf: Any) -> None:
+async def test_unread_answer_is_terminated(deaf: Any) -> None:
     served, reader, writer = deaf
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     while (frame := await read_frame(reader)).kind != RST_STREAM:
@@ -86,7 +86,7 @@ async def test_an_answer_that_nobody_reads_is_terminated(deaf: Any) -> None:
     await until(lambda: served.ended == 1)
 
 
-async def test_a_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
+async def test_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
     served, _, writer = deaf
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     await until(lambda: served.answered == 1)
@@ -98,7 +98,7 @@ async def test_a_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
     await until(lambda: served.ended == 2)
 
 
-async def test_a_call_lasts_until_its_caller_is_gone(deaf: Any) -> None:
+async def test_call_lasts_until_its_caller_is_gone(deaf: Any) -> None:
     served, _, writer = deaf
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     await until(lambda: served.answered == 1)
@@ -106,13 +106,13 @@ async def test_a_call_lasts_until_its_caller_is_gone(deaf: Any) -> None:
     await until(lambda: served.ended == 1)
 
 
-async def test_a_failure_needs_no_room(deaf: Any) -> None:
+async def test_failure_needs_no_room(deaf: Any) -> None:
     served, _, writer = deaf
     writer.write(call_frames(1, FAIL, b""))
     await until(lambda: served.ended == 1)
 
 
-async def test_a_stop_ends_what_nobody_reads(deaf: Any) -> None:
+async def test_stop_ends_unread_answers(deaf: Any) -> None:
     served, _, writer = deaf
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     await until(lambda: served.answered == 1)
@@ -129,7 +129,7 @@ def no_collections() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collections")
-async def test_a_call_that_is_over_leaves_nothing_for_a_collection(deaf: Any) -> None:
+async def test_finished_call_leaves_nothing_to_collect(deaf: Any) -> None:
     served, _, _ = deaf
     async with grpc.aio.insecure_channel(f"unix:{served.socket}") as channel:
         fail: Any = channel.unary_unary(FAIL.decode())
@@ -142,7 +142,7 @@ async def test_a_call_that_is_over_leaves_nothing_for_a_collection(deaf: Any) ->
     assert kept["RPCState"] < 10
 
 
-async def test_a_path_that_is_no_text_is_unimplemented(deaf: Any) -> None:
+async def test_path_that_is_no_text_is_unimplemented(deaf: Any) -> None:
     served, reader, writer = deaf
     writer.write(call_frames(1, b"/\xff", b""))
     while b"Method not found!" not in (await read_frame(reader)).payload:

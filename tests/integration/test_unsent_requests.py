@@ -112,14 +112,14 @@ async def test_calls_without_a_request_are_ended_in_time(tmp_path: Path, path: b
         assert await echo(socket) == b"served"
 
 
-async def test_a_call_with_a_part_of_its_request_is_ended_in_time(tmp_path: Path) -> None:
+async def test_call_with_a_partial_request_is_ended_in_time(tmp_path: Path) -> None:
     socket = tmp_path / "socket"
     async with serving(socket, request_timeout=0.2), hanging(socket) as (connection,):
         connection.write(head_frame(1, ECHO) + A_PART)
         await until_ended([connection], 1)
 
 
-async def test_the_oldest_makes_room_for_one_more(tmp_path: Path) -> None:
+async def test_oldest_call_makes_room_for_a_new_one(tmp_path: Path) -> None:
     socket = tmp_path / "socket"
     async with serving(socket, max_unrequested=40), hanging(socket, 3) as connections:
         for one in connections:
@@ -128,7 +128,7 @@ async def test_the_oldest_makes_room_for_one_more(tmp_path: Path) -> None:
         assert await echo(socket) == b"served"
 
 
-async def test_a_call_that_is_being_answered_has_its_request(tmp_path: Path) -> None:
+async def test_call_in_progress_is_not_ended_as_unrequested(tmp_path: Path) -> None:
     socket, may_answer = tmp_path / "socket", asyncio.Event()
 
     async def wait(request: bytes, _: object) -> bytes:
@@ -145,7 +145,7 @@ async def test_a_call_that_is_being_answered_has_its_request(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("path", [GET, REFLECTION], ids=["get", "reflection"])
-async def test_a_daemon_keeps_few_calls_that_wait_for_a_request(
+async def test_daemon_keeps_few_calls_that_wait_for_a_request(
     start_daemon: StartDaemon, path: bytes
 ) -> None:
     daemon = start_daemon("--memory")

@@ -36,7 +36,7 @@ def listening(host: str, port: int, *, share: bool = True) -> Iterator[None]:
         yield
 
 
-def test_a_held_port_is_for_sockets_that_share_it() -> None:
+def test_reserved_port_accepts_only_sockets_that_share_it() -> None:
     port = free_port()
     with port_reservation.reserve_port("127.0.0.1", port), listening("127.0.0.1", port):
         with listening("127.0.0.1", port):
@@ -45,20 +45,20 @@ def test_a_held_port_is_for_sockets_that_share_it() -> None:
             pass
 
 
-def test_a_holder_takes_no_connection() -> None:
+def test_reserved_port_accepts_no_connection() -> None:
     port = free_port()
     with port_reservation.reserve_port("127.0.0.1", port), pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_a_port_that_somebody_shares_is_not_held(host: str) -> None:
+def test_shared_port_is_not_reserved(host: str) -> None:
     port = free_port()
     with listening(host, port), in_use, port_reservation.reserve_port("127.0.0.1", port):
         pass
 
 
-def test_of_many_that_would_hold_a_port_one_does() -> None:
+def test_concurrent_reservations_have_one_winner() -> None:
     many, port = 8, free_port()
     start, done = threading.Barrier(many), threading.Barrier(many)
 
@@ -99,7 +99,7 @@ def test_workers_on_the_port_of_a_daemon_without_are_refused(
     assert said == f"kekd: {address}: can't be bound: the port may be in use; use another one\n"
 
 
-def test_nobody_gets_the_port_while_no_worker_lives(crew: Crew, tmp_path: Path) -> None:
+def test_port_stays_reserved_while_no_worker_runs(crew: Crew, tmp_path: Path) -> None:
     for number in (1, 2):
         crew.kill(number)
     with in_use, listening("127.0.0.1", crew.port, share=False):
@@ -107,14 +107,14 @@ def test_nobody_gets_the_port_while_no_worker_lives(crew: Crew, tmp_path: Path) 
     crew.wait_for_restarts(2)
 
 
-def test_all_that_is_wrong_is_told_once(tmp_path: Path) -> None:
+def test_shared_problem_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "keystore").write_text("no folder")
     said = refused(tmp_path, *SEVERAL, "--listen", f"127.0.0.1:{free_port()}")
     assert len(said.splitlines()) == 1
     assert said.startswith(f"kekd: the store at {tmp_path}/keystore failed: ")
 
 
-def test_every_address_that_is_taken_is_told(crew: Crew, tmp_path: Path) -> None:
+def test_every_taken_address_is_reported(crew: Crew, tmp_path: Path) -> None:
     addresses = [crew.address, crew.daemon.address]
     said = refused(tmp_path, *SEVERAL, *(f"--listen={address}" for address in addresses))
     assert all(f"{address}: " in said for address in addresses)
@@ -129,7 +129,7 @@ def test_localhost_is_served_by_all(start_crew: StartCrew) -> None:
 
 
 @both_engines
-def test_the_first_worker_serves_the_socket_again_after_its_restart(crew: Crew) -> None:
+def test_first_worker_serves_the_socket_again_after_its_restart(crew: Crew) -> None:
     for restart in (1, 2):
         crew.kill(1)
         crew.wait_for_restarts(restart)
@@ -147,7 +147,7 @@ def test_another_daemon_gets_no_socket_whose_worker_is_away(crew: Crew, tmp_path
     assert "another daemon is listening there" in said
 
 
-def test_a_port_can_be_taken_again_at_once(start_crew: StartCrew, tmp_path: Path) -> None:
+def test_port_can_be_bound_again_immediately(start_crew: StartCrew, tmp_path: Path) -> None:
     crew = start_crew()
     with crew.channels(32):
         assert crew.daemon.stop() == 0  # the daemon ends the connections, which is what lingers
@@ -155,7 +155,7 @@ def test_a_port_can_be_taken_again_at_once(start_crew: StartCrew, tmp_path: Path
         pass
 
 
-def test_a_killed_supervisor_leaves_no_worker_and_no_port(crew: Crew) -> None:
+def test_killed_supervisor_leaves_no_worker_and_no_port(crew: Crew) -> None:
     pids = crew.pids.values()
     crew.daemon.kill()
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))  # noqa: PTH110

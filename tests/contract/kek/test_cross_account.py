@@ -201,7 +201,7 @@ def test_new_but_expired_role_credentials_raise(relay: Relay, kms: AwsKms) -> No
         kms.wrap(KEK, None)
 
 
-def test_a_role_that_is_refused_is_asked_for_once_a_call(relay: Relay, kms: AwsKms) -> None:
+def test_refused_role_is_requested_once_a_call(relay: Relay, kms: AwsKms) -> None:
     relay.refusal = REFUSED
     for _ in range(3):
         with pytest.raises(AccessDeniedError):

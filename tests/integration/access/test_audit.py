@@ -40,7 +40,7 @@ def daemon(start_daemon: StartDaemon, file: Path) -> Daemon:
 
 
 @both_engines
-def test_a_write_is_recorded_before_and_after(daemon: Daemon, file: Path) -> None:
+def test_write_is_recorded_before_and_after(daemon: Daemon, file: Path) -> None:
     with kekd.Client(daemon.address) as client:
         created = client.create_index_kms(None, "i", BLOB)
         pushed = client.push_index_kms(None, "i", kekd.KMSBlob(provider="none"))
@@ -62,7 +62,7 @@ def test_a_write_is_recorded_before_and_after(daemon: Daemon, file: Path) -> Non
 
 
 @both_engines
-def test_a_read_is_recorded_before_its_answer(daemon: Daemon, file: Path) -> None:
+def test_read_is_recorded_before_its_answer(daemon: Daemon, file: Path) -> None:
     with kekd.Client(daemon.address) as client:
         etag = client.create_index_kms(None, "i", BLOB)
         client.get_index_kms(None, "i")
@@ -82,7 +82,7 @@ def test_a_read_is_recorded_before_its_answer(daemon: Daemon, file: Path) -> Non
     assert timedelta() <= age < timedelta(seconds=60)
 
 
-def test_what_is_denied_is_recorded_with_who_wanted_it(
+def test_denied_call_is_recorded_with_its_caller(
     start_tls_daemon: StartTlsDaemon, file: Path
 ) -> None:
     daemon = start_tls_daemon("--memory", "--audit", str(file), config={"policy": [READ_ONLY]})
@@ -100,9 +100,7 @@ def test_what_is_denied_is_recorded_with_who_wanted_it(
 
 
 @both_engines
-def test_a_stranger_leaves_little_in_the_audit_whatever_is_sent(
-    start_daemon: StartDaemon, file: Path
-) -> None:
+def test_denied_calls_write_few_bounded_lines(start_daemon: StartDaemon, file: Path) -> None:
     daemon = start_daemon("--memory", "--audit", str(file), config={"policy": []})
     store = kekd.StorageConfig.disk("/" + "é" * 2000)
     with kekd.Client(daemon.address) as client:
@@ -117,7 +115,7 @@ def test_a_stranger_leaves_little_in_the_audit_whatever_is_sent(
     assert file.stat().st_size < 101 * 4096
 
 
-def test_a_batch_that_is_denied_has_one_line(start_daemon: StartDaemon, file: Path) -> None:
+def test_denied_batch_has_one_line(start_daemon: StartDaemon, file: Path) -> None:
     daemon = start_daemon("--memory", "--audit", str(file), config={"policy": [READ_ONLY]})
     names = [f"other-{it}" for it in range(1000)]
     with kekd.Client(daemon.address) as client:
@@ -169,7 +167,7 @@ def test_each_of_a_batch_is_recorded_with_its_etags(daemon: Daemon, file: Path) 
     ]
 
 
-def test_a_watch_is_recorded_when_it_begins_and_when_it_ends(daemon: Daemon, file: Path) -> None:
+def test_watch_is_recorded_when_it_begins_and_when_it_ends(daemon: Daemon, file: Path) -> None:
     with kekd.Client(daemon.address) as client:
         events = client.watch_index_kms(None, "p")
         next(events)
@@ -192,7 +190,7 @@ def test_no_entry_has_a_wrapped_key(daemon: Daemon, file: Path) -> None:
     assert "Y2FuYXJ5" not in file.read_text()
 
 
-def test_only_its_owner_may_read_the_file(daemon: Daemon, file: Path) -> None:
+def test_file_is_private(daemon: Daemon, file: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -205,7 +203,7 @@ def test_names_cannot_forge_an_entry(daemon: Daemon, file: Path) -> None:
 
 
 @pytest.mark.parametrize("hangup", [False, True])
-def test_a_file_that_was_moved_is_followed_by_a_new_one(
+def test_moved_file_is_replaced_by_a_new_one(
     daemon: Daemon, file: Path, tmp_path: Path, hangup: bool
 ) -> None:
     with kekd.Client(daemon.address) as client:
@@ -245,7 +243,7 @@ def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
 @pytest.mark.parametrize(
     ("on_failure", "reads", "writes"), [("deny", False, False), ("allow", True, True)]
 )
-def test_the_operator_decides_for_both(
+def test_on_failure_overrides_reads_and_writes(
     start_daemon: StartDaemon, on_failure: str, reads: bool, writes: bool
 ) -> None:
     config = {"audit": {"file": FULL, "on_failure": on_failure}}
@@ -271,7 +269,7 @@ def test_writes_go_on_when_there_is_space_again(start_daemon: StartDaemon, file:
     eventually(lambda: ends(file, code="OK"))
 
 
-def test_a_create_that_was_refused_is_no_earlier_attempt_of_the_next(
+def test_refused_create_is_no_earlier_attempt_of_the_next(
     start_daemon: StartDaemon, file: Path
 ) -> None:
     """Else two creators of equal envelopes would both be told that they won."""
@@ -286,9 +284,7 @@ def test_a_create_that_was_refused_is_no_earlier_attempt_of_the_next(
             refused.result()
 
 
-def test_a_pipe_that_nobody_reads_holds_up_writes_and_no_reads(
-    start_daemon: StartDaemon, file: Path
-) -> None:
+def test_unread_pipe_blocks_writes_but_not_reads(start_daemon: StartDaemon, file: Path) -> None:
     os.mkfifo(file)
     reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     daemon = start_daemon("--memory", "--audit", str(file))
@@ -310,7 +306,7 @@ def test_a_pipe_that_nobody_reads_holds_up_writes_and_no_reads(
     os.close(reader)
 
 
-def test_lines_that_find_no_room_are_told(start_daemon: StartDaemon, file: Path) -> None:
+def test_lines_beyond_the_buffer_are_reported(start_daemon: StartDaemon, file: Path) -> None:
     os.mkfifo(file)
     reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     daemon = start_daemon("--memory", "--audit", str(file))
@@ -322,7 +318,7 @@ def test_lines_that_find_no_room_are_told(start_daemon: StartDaemon, file: Path)
     os.close(reader)
 
 
-def test_a_prefix_that_none_can_have_is_not_recorded(start_daemon: StartDaemon, file: Path) -> None:
+def test_invalid_prefix_is_not_recorded(start_daemon: StartDaemon, file: Path) -> None:
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address) as client, pytest.raises(kekd.InvalidArgumentError):
         list(client.list_index_kms(None, "é" * 15_000))
@@ -361,14 +357,14 @@ def test_workers_share_a_file(start_daemon: StartDaemon, file: Path) -> None:
         (["--audit", "-", "--workers", "2"], "workers have no standard output"),
     ],
 )
-def test_an_output_that_cannot_be_is_told_at_the_start(
+def test_unusable_output_is_reported_at_the_start(
     tmp_path: Path, flags: list[str], problem: str
 ) -> None:
     listen = ["--listen", f"unix:{tmp_path}/run/kekd.sock", "--listen", f"127.0.0.1:{free_port()}"]
     assert problem in refusal(BIN / "kekd", *listen, "--disk", str(tmp_path / "k"), *flags)
 
 
-def test_a_standard_output_that_was_closed_is_told_at_the_start(tmp_path: Path) -> None:
+def test_closed_standard_output_is_reported_at_the_start(tmp_path: Path) -> None:
     kekd_of = f"{BIN}/kekd --listen unix:{tmp_path}/run/kekd.sock --memory --audit - >&-"
     assert "audit -: can't be written: Bad file" in refusal("bash", "-c", kekd_of)
 

@@ -42,7 +42,7 @@ def daemon(start_tls_daemon: StartTlsDaemon, clock: Path, audit: Path) -> TlsDae
 
 
 @pytest.mark.parametrize("step", ["+3d", "-3d", "+3650d"])
-def test_it_serves_on_and_its_audit_follows_the_clock(
+def test_daemon_keeps_serving_and_its_audit_follows_the_clock(
     daemon: TlsDaemon, clock: Path, audit: Path, step: str
 ) -> None:
     with kekd.Client(daemon.daemon.address, timeout=PATIENCE) as client:
@@ -57,7 +57,7 @@ def test_it_serves_on_and_its_audit_follows_the_clock(
     assert all(0 <= (it["duration_ms"] or 0) < 10_000 for it in recorded(audit))
 
 
-def test_a_certificate_counts_by_the_clock_as_it_is(daemon: TlsDaemon, clock: Path) -> None:
+def test_certificate_is_valid_by_the_current_clock(daemon: TlsDaemon, clock: Path) -> None:
     with kekd.Client(daemon.address, tls=daemon.tls, timeout=5) as client:
         client.push_index_kms(None, "i", BLOB)
         clock.write_text("+40d")

@@ -19,7 +19,7 @@ def listen(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_configuration_that_anyone_may_write_is_refused(tmp_path: Path, workers: str) -> None:
+def test_world_writable_configuration_is_refused(tmp_path: Path, workers: str) -> None:
     config = tmp_path / "kekd.yaml"
     config.write_text(yaml.safe_dump({"disk": [str(tmp_path / "keystore")], "policy": []}))
     config.chmod(0o646)
@@ -27,7 +27,7 @@ def test_a_configuration_that_anyone_may_write_is_refused(tmp_path: Path, worker
     assert f"kekd: {config}: anyone can write to it: chmod o-w {config}\n" in said
 
 
-def test_an_audit_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
+def test_world_writable_audit_is_refused(tmp_path: Path) -> None:
     audit = tmp_path / "audit"
     audit.touch()
     audit.chmod(0o666)
@@ -35,7 +35,7 @@ def test_an_audit_that_anyone_may_write_is_refused(tmp_path: Path) -> None:
     assert f"kekd: {audit}: anyone can write to it: chmod o-w {audit}\n" in said
 
 
-def test_a_policy_that_anyone_may_write_is_not_taken(start_daemon: StartDaemon) -> None:
+def test_world_writable_policy_is_not_applied(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", config={"policy": []})
     daemon.config.chmod(0o646)
     daemon.configure({"policy": [{"name": "all", "identities": "*", "methods": "*"}]})
@@ -54,7 +54,7 @@ def is_allowed(client: kekd.Client) -> bool:
         return False
 
 
-def test_what_is_only_warned_of_is_in_the_log_the_status_and_the_doctors_findings(
+def test_warnings_are_in_the_log_the_status_and_the_doctors_findings(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     keystore, shared = tmp_path / "keystore", tmp_path / "shared"
@@ -75,9 +75,7 @@ def test_what_is_only_warned_of_is_in_the_log_the_status_and_the_doctors_finding
     assert "warning" in kekctl("--address", daemon.daemon.address, "status").stdout
 
 
-def test_callers_from_elsewhere_are_not_told(
-    start_tls_daemon: StartTlsDaemon, tmp_path: Path
-) -> None:
+def test_remote_callers_get_no_warnings(start_tls_daemon: StartTlsDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     keystore.mkdir()
     keystore.chmod(0o777)

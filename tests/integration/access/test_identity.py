@@ -35,7 +35,7 @@ def client_of(daemon: TlsDaemon, pair: Pair) -> Iterator[kekd.Client]:
         ((SPIFFE, "x.example"), SPIFFE),
     ],
 )
-def test_a_certificate_names_its_bearer(
+def test_certificate_names_its_caller(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path, names: tuple[str, ...], identity: str
 ) -> None:
     daemon = start_tls_daemon("--memory", config={"policy": [rule(identity)]})
@@ -50,7 +50,7 @@ def test_a_certificate_names_its_bearer(
     assert told.value.reason == "ACCESS_DENIED"
 
 
-def test_a_role_is_for_callers_without_a_certificate(
+def test_role_is_for_callers_without_a_certificate(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     daemon = start_tls_daemon("--memory", config={"policy": [rule("listener:*")]})
@@ -63,7 +63,7 @@ def test_a_role_is_for_callers_without_a_certificate(
         client.create_index_kms(None, "i", BLOB)
 
 
-def test_a_certificate_that_the_handshake_accepts_may_still_be_refused(
+def test_certificate_with_an_invalid_spiffe_id_is_refused_after_the_handshake(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     daemon = start_tls_daemon()
@@ -76,7 +76,7 @@ def test_a_certificate_that_the_handshake_accepts_may_still_be_refused(
     assert refused.value.reason == "UNAUTHENTICATED"
 
 
-def test_a_certificate_that_expires_during_a_connection_ends_what_it_may(
+def test_certificate_expiry_ends_calls_and_watches(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     daemon = start_tls_daemon()
@@ -91,7 +91,7 @@ def test_a_certificate_that_expires_during_a_connection_ends_what_it_may(
     assert told.value.reason == "UNAUTHENTICATED"
 
 
-def test_a_watch_ends_with_the_certificate(
+def test_watch_ends_when_the_certificate_expires(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     daemon = start_tls_daemon()
@@ -103,7 +103,7 @@ def test_a_watch_ends_with_the_certificate(
             next(events)
 
 
-def test_beyond_this_machine_nobody_may_do_anything_without_a_policy(
+def test_remote_calls_without_a_policy_are_denied(
     start_tls_daemon: StartTlsDaemon,
 ) -> None:
     daemon = start_tls_daemon("--memory", host="0.0.0.0")

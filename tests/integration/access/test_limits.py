@@ -57,7 +57,7 @@ async def test_calls_beyond_the_limit_are_refused_at_once_and_health_answers(
     proxy.cut()
 
 
-def test_an_answer_that_is_not_read_counts_as_a_call(start_daemon: StartDaemon) -> None:
+def test_unread_answer_counts_as_a_call(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", "--max-calls", "4")
     with kekd.Client(daemon.address) as client:
         client.push_index_kms(None, "i", BLOB)
@@ -80,7 +80,7 @@ def test_an_answer_that_is_not_read_counts_as_a_call(start_daemon: StartDaemon) 
 
 
 @both_engines
-def test_an_identity_that_calls_too_often_is_told_when_to_try_again(
+def test_rate_limited_call_gets_the_time_to_retry(
     start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon("--memory", "--max-rate", "0.2", "--max-burst", "5")
@@ -106,7 +106,7 @@ def test_an_identity_that_calls_too_often_is_told_when_to_try_again(
         assert failed.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_an_identity_takes_nothing_from_another(
+def test_identity_takes_nothing_from_another(
     start_tls_daemon: StartTlsDaemon,
 ) -> None:
     daemon = start_tls_daemon("--memory", "--max-rate", "0.01", "--max-burst", "3")
@@ -122,7 +122,7 @@ def test_an_identity_takes_nothing_from_another(
             assert told.value.reason == "RATE_LIMITED"
 
 
-def test_a_connection_that_is_old_ends_without_a_call_that_fails(
+def test_old_connection_ends_without_a_failed_call(
     start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon("--memory", "--max-connection-age", "1")
@@ -174,7 +174,7 @@ def idle() -> Iterator[contextlib.ExitStack]:
 
 
 @both_engines
-def test_a_thousand_idle_connections_hold_up_nobody(
+def test_thousand_idle_connections_block_no_call(
     start_daemon: StartDaemon, idle: contextlib.ExitStack
 ) -> None:
     daemon = start_daemon("--memory")

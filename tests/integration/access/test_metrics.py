@@ -33,7 +33,7 @@ def test_decisions_and_lines_of_the_audit_are_counted(
     assert scraped.total("kekd_audit_failures_total") == 0
 
 
-def test_a_watch_that_is_not_allowed_any_more_is_denied_and_not_cut(
+def test_watch_that_a_new_policy_forbids_is_denied_and_not_cut(
     start_scraped: StartScraped,
 ) -> None:
     watcher = READER | {"methods": ["read", "watch"]}
@@ -49,7 +49,7 @@ def test_a_watch_that_is_not_allowed_any_more_is_denied_and_not_cut(
     assert scraped.total("kekd_watches_dropped_total") == 0
 
 
-def test_damaged_records_are_counted_and_told_alone_or_in_a_batch(
+def test_damaged_records_are_counted_and_reported_alone_or_in_a_batch(
     start_scraped: StartScraped, tmp_path: Path
 ) -> None:
     scraped = start_scraped("--disk", str(tmp_path / "keystore"))

@@ -73,7 +73,7 @@ def denied() -> Iterator[None]:
 
 @both_engines
 @pytest.mark.parametrize("method", CALLS)
-def test_a_method_is_only_let_by_a_rule_that_has_it(
+def test_method_is_allowed_only_by_a_rule_that_has_it(
     daemon: Daemon, client: kekd.Client, method: str
 ) -> None:
     others = [it for it in CALLS if it != method and {it, method} != {"delete", "delete-if-match"}]
@@ -85,7 +85,7 @@ def test_a_method_is_only_let_by_a_rule_that_has_it(
         CALLS[method](client)
 
 
-def test_a_denied_call_changes_nothing(daemon: Daemon, client: kekd.Client) -> None:
+def test_denied_call_changes_nothing(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER)
     other = kekd.KMSBlob(provider="none")
     with denied():
@@ -100,9 +100,7 @@ def test_a_denied_call_changes_nothing(daemon: Daemon, client: kekd.Client) -> N
 
 
 @both_engines
-def test_a_denied_get_does_not_tell_whether_there_is_one(
-    daemon: Daemon, client: kekd.Client
-) -> None:
+def test_denied_get_does_not_reveal_existence(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER)
     told = []
     for name in ("other", "never"):
@@ -114,7 +112,7 @@ def test_a_denied_get_does_not_tell_whether_there_is_one(
         client.get_index_kms(None, "mine-9")
 
 
-def test_a_listing_shows_only_what_may_be_read(daemon: Daemon, client: kekd.Client) -> None:
+def test_listing_shows_only_readable_indexes(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER)
     assert list(client.list_index_kms()) == ["mine-1", "mine-2"]
     assert [name for name, _ in client.scan_index_kms()] == ["mine-1", "mine-2"]
@@ -123,7 +121,7 @@ def test_a_listing_shows_only_what_may_be_read(daemon: Daemon, client: kekd.Clie
     assert list(client.list_index_kms()) == []
 
 
-def test_pages_of_a_listing_are_full_of_what_may_be_read(
+def test_pages_of_a_listing_are_full_of_readable_indexes(
     daemon: Daemon, client: kekd.Client
 ) -> None:
     for number in range(2500):
@@ -134,9 +132,7 @@ def test_pages_of_a_listing_are_full_of_what_may_be_read(
 
 
 @both_engines
-def test_of_a_batch_only_what_may_be_is_read_and_pushed(
-    daemon: Daemon, client: kekd.Client
-) -> None:
+def test_batch_reads_and_pushes_only_allowed_indexes(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER, EVERYTHING | {"methods": "push", "indexes": "mine-2"})
     found = dict(client.get_many_index_kms(None, ["other", "mine-1", "never"]))
     assert found["mine-1"] == BLOB
@@ -154,7 +150,7 @@ def test_of_a_batch_only_what_may_be_is_read_and_pushed(
 
 
 @both_engines
-def test_a_watch_tells_only_of_what_may_be_read(daemon: Daemon, client: kekd.Client) -> None:
+def test_watch_reports_only_readable_indexes(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER, EVERYTHING | {"methods": "push"})
     events = client.watch_index_kms()
     assert isinstance(next(events), kekd.Resync)
@@ -165,7 +161,7 @@ def test_a_watch_tells_only_of_what_may_be_read(daemon: Daemon, client: kekd.Cli
     assert event.index_name == "mine-1"
 
 
-def test_a_page_does_not_tell_of_names_that_are_hidden(daemon: Daemon, client: kekd.Client) -> None:
+def test_page_does_not_reveal_hidden_names(daemon: Daemon, client: kekd.Client) -> None:
     def page() -> pb.ListEnvelopesResponse:
         with grpc.insecure_channel(daemon.address) as channel:
             stub: Any = EnvelopeServiceStub(channel)
@@ -183,7 +179,7 @@ def test_a_page_does_not_tell_of_names_that_are_hidden(daemon: Daemon, client: k
     assert page() == before
 
 
-def test_a_store_that_is_not_there_is_denied_as_one_that_is(
+def test_unknown_store_is_denied_like_a_forbidden_one(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     rule = EVERYTHING | {"stores": "memory"}
@@ -219,7 +215,7 @@ def test_a_store_that_is_not_there_is_denied_as_one_that_is(
 
 
 @pytest.mark.engines("grpcio")
-def test_a_worker_that_is_replaced_decides_as_the_others_do(
+def test_restarted_worker_decides_like_the_others(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
@@ -242,7 +238,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for it in tasks for child in it.read_text().split()]
 
 
-def test_a_watch_ends_when_it_may_not_go_on(daemon: Daemon, client: kekd.Client) -> None:
+def test_policy_change_ends_a_forbidden_watch(daemon: Daemon, client: kekd.Client) -> None:
     events = client.watch_index_kms()
     next(events)
     reload(daemon, EVERYTHING | {"methods": "read"})
@@ -250,7 +246,7 @@ def test_a_watch_ends_when_it_may_not_go_on(daemon: Daemon, client: kekd.Client)
         next(events)
 
 
-def test_each_listener_may_have_a_role(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_each_listener_can_have_a_role(start_daemon: StartDaemon, tmp_path: Path) -> None:
     socket = f"unix:{tmp_path / 'operators' / 'kekd.sock'}"
     operators = {"name": "operators", "identities": "listener:operator", "methods": "*"}
     config = {
@@ -265,7 +261,7 @@ def test_each_listener_may_have_a_role(start_daemon: StartDaemon, tmp_path: Path
             reader.delete_index_kms(None, "mine-1")
 
 
-def test_a_policy_of_one_store_says_nothing_of_another(
+def test_policy_of_one_store_does_not_apply_to_another(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     folder = tmp_path / "keystore"
@@ -277,9 +273,7 @@ def test_a_policy_of_one_store_says_nothing_of_another(
             client.create_index_kms(kekd.StorageConfig.memory(), "i", BLOB)
 
 
-def test_a_caller_is_told_of_the_stores_in_which_he_may_do_something(
-    start_daemon: StartDaemon, tmp_path: Path
-) -> None:
+def test_status_lists_only_accessible_stores(start_daemon: StartDaemon, tmp_path: Path) -> None:
     rule = EVERYTHING | {"stores": "memory", "methods": "push", "indexes": "x"}
     flags = ("--memory", "--disk", str(tmp_path / "keystore"))
     daemon = start_daemon(*flags, config={"policy": [rule]})
@@ -298,7 +292,7 @@ def test_a_caller_is_told_of_the_stores_in_which_he_may_do_something(
         ("", "the policy is missing"),
     ],
 )
-def test_a_policy_with_a_typo_is_told_and_the_old_one_stays(
+def test_invalid_policy_is_reported_and_previous_one_stays(
     daemon: Daemon, client: kekd.Client, text: str, problem: str
 ) -> None:
     daemon.config.write_text(text)
@@ -312,7 +306,7 @@ def test_a_policy_with_a_typo_is_told_and_the_old_one_stays(
         client.get_index_kms(None, "other")
 
 
-def test_a_hangup_says_what_became_of_the_policy(daemon: Daemon, client: kekd.Client) -> None:
+def test_hangup_logs_the_result_for_the_policy(daemon: Daemon, client: kekd.Client) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     eventually(lambda: "unchanged: a policy" in daemon.read_log())
     daemon.config.unlink()
@@ -320,7 +314,7 @@ def test_a_hangup_says_what_became_of_the_policy(daemon: Daemon, client: kekd.Cl
     assert client.get_index_kms(None, "other") == BLOB
 
 
-def test_a_storm_of_hangups_changes_nothing(daemon: Daemon, client: kekd.Client) -> None:
+def test_many_hangups_change_nothing(daemon: Daemon, client: kekd.Client) -> None:
     end = time.monotonic() + 3
     while time.monotonic() < end:
         os.kill(daemon.process.pid, signal.SIGHUP)
