@@ -14,7 +14,7 @@ from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, clean_
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.s3 import free_port
 from tests.fixtures.tls import TlsDaemon
-from tests.fixtures.workers import StartCrew
+from tests.fixtures.workers import StartWorkers
 from tests.patience import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -113,8 +113,8 @@ def test_stores_are_named_as_in_the_log_with_the_default_first(
     assert f"serving disk:{disk}, memory on" in daemon.read_log()
 
 
-def test_workers_are_counted(start_crew: StartCrew) -> None:
-    assert status_of(start_crew(workers=2).address)["workers"] == 2
+def test_workers_are_counted(start_workers: StartWorkers) -> None:
+    assert status_of(start_workers(workers=2).address)["workers"] == 2
 
 
 def expiry(file: Path) -> datetime:

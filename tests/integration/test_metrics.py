@@ -23,7 +23,7 @@ from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.metrics import Scraped, StartScraped
 from tests.fixtures.s3 import CREDENTIALS, Bucket, free_port
 from tests.fixtures.tls import DAY, StartTlsDaemon
-from tests.fixtures.workers import Crew, StartCrew
+from tests.fixtures.workers import StartWorkers, Workers
 from tests.integration.fixtures.proxy import LOOKS, StartProxy, s3_error
 from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.integration.fixtures.watch import OpenWatch
@@ -310,16 +310,16 @@ def test_multiprocess_folder_of_another_program_is_unchanged(
 
 
 @pytest.fixture
-def scraped_crew(start_crew: StartCrew) -> Iterator[tuple[Crew, Scraped]]:
+def scraped_workers(start_workers: StartWorkers) -> Iterator[tuple[Workers, Scraped]]:
     port = free_port()
-    crew = start_crew("--metrics", f"127.0.0.1:{port}")
-    yield crew, Scraped(crew.daemon, port)
-    crew.daemon.stop()  # a kill would leave its folder
+    workers = start_workers("--metrics", f"127.0.0.1:{port}")
+    yield workers, Scraped(workers.daemon, port)
+    workers.daemon.stop()  # a kill would leave its folder
 
 
-def call_all(crew: Crew, each: int) -> None:
+def call_all(workers: Workers, each: int) -> None:
     """Over some connections to every worker."""
-    with crew.channels(16) as channels:
+    with workers.channels(16) as channels:
         for channel in channels:
             stub: Any = EnvelopeServiceStub(channel)
             for _ in range(each):
@@ -327,9 +327,9 @@ def call_all(crew: Crew, each: int) -> None:
 
 
 @both_engines
-def test_metrics_of_workers_are_added_up(scraped_crew: tuple[Crew, Scraped]) -> None:
-    crew, scraped = scraped_crew
-    call_all(crew, each=3)
+def test_metrics_of_workers_are_added_up(scraped_workers: tuple[Workers, Scraped]) -> None:
+    workers, scraped = scraped_workers
+    call_all(workers, each=3)
     assert calls(scraped, method="ListEnvelopes", code="OK") == 48
     assert scraped.total("kekd_call_seconds_count", method="ListEnvelopes") == 48
     assert scraped.total("kekd_build_info") == 1
@@ -337,22 +337,22 @@ def test_metrics_of_workers_are_added_up(scraped_crew: tuple[Crew, Scraped]) -> 
 
 
 def test_killed_worker_keeps_its_counters_and_loses_its_gauges(
-    scraped_crew: tuple[Crew, Scraped], open_watch: OpenWatch, tmp_path: Path
+    scraped_workers: tuple[Workers, Scraped], open_watch: OpenWatch, tmp_path: Path
 ) -> None:
-    crew, scraped = scraped_crew
-    call_all(crew, each=3)
-    watch = open_watch(crew.daemon)  # over the socket, which the first has
+    workers, scraped = scraped_workers
+    call_all(workers, each=3)
+    watch = open_watch(workers.daemon)  # over the socket, which the first has
     eventually(lambda: scraped.total("kekd_watchers") == 1)
     keystore = tmp_path / "keystore"
     keystore.rename(tmp_path / "away")
     keystore.write_text("no folder")  # so that it can't be replaced yet
-    crew.kill(1)
+    workers.kill(1)
     watch.failure()
     eventually(lambda: scraped.total("kekd_watchers") == 0)
     keystore.unlink()
     (tmp_path / "away").rename(keystore)
-    crew.wait_for_restarts(1)
-    call_all(crew, each=3)
+    workers.wait_for_restarts(1)
+    call_all(workers, each=3)
     assert calls(scraped, method="ListEnvelopes", code="OK") == 96
 
 
@@ -366,13 +366,13 @@ def test_missing_folder_for_the_metrics_of_workers_is_reported(
 
 
 def test_metrics_files_of_workers_are_private_and_removed_at_the_end(
-    start_crew: StartCrew, tmp_path: Path
+    start_workers: StartWorkers, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    crew = start_crew("--metrics", f"127.0.0.1:{free_port()}", env={"TMPDIR": str(temporary)})
+    workers = start_workers("--metrics", f"127.0.0.1:{free_port()}", env={"TMPDIR": str(temporary)})
     (folder,) = temporary.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
     assert len(list(folder.glob("counter_*.db"))) == 2
-    crew.daemon.stop()
+    workers.daemon.stop()
     assert list(temporary.iterdir()) == []

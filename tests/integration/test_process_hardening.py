@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tests.fixtures.daemon import Daemon
-from tests.fixtures.workers import Crew, StartCrew
+from tests.fixtures.workers import StartWorkers, Workers
 
 DUMPABLE = """
 import ctypes, resource
@@ -35,7 +35,7 @@ def test_daemon_writes_no_core_file(daemon: Daemon) -> None:
     assert core_limit(daemon.process.pid) == ["0", "0"]
 
 
-def test_workers_and_their_supervisor_write_no_core_file(start_crew: StartCrew) -> None:
-    crew: Crew = start_crew()
-    for pid in (crew.process.pid, *crew.pids.values()):
+def test_workers_and_their_supervisor_write_no_core_file(start_workers: StartWorkers) -> None:
+    workers: Workers = start_workers()
+    for pid in (workers.process.pid, *workers.pids.values()):
         assert core_limit(pid) == ["0", "0"]

@@ -14,7 +14,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.metrics import StartScraped
 from tests.fixtures.moto_process import serving
 from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
-from tests.fixtures.workers import StartCrew
+from tests.fixtures.workers import StartWorkers
 from tests.integration.fixtures.broken_disk import BrokenDisk
 from tests.integration.fixtures.health import READY, health_of
 from tests.patience import PATIENCE, eventually
@@ -31,7 +31,7 @@ def flags(endpoint: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_s3_that_comes_after_the_daemon_is_served_without_a_restart(
-    start_daemon: StartDaemon, start_crew: StartCrew, workers: int
+    start_daemon: StartDaemon, start_workers: StartWorkers, workers: int
 ) -> None:
     port = free_port()
     s3 = flags(f"http://127.0.0.1:{port}")

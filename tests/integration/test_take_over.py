@@ -12,7 +12,7 @@ import kekd
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
-from tests.fixtures.workers import StartCrew
+from tests.fixtures.workers import StartWorkers
 from tests.patience import PATIENCE, eventually
 
 
@@ -97,12 +97,12 @@ def test_take_over_from_a_stopped_daemon_fails(start_daemon: StartDaemon, tmp_pa
 
 
 def test_take_over_from_a_daemon_with_workers_ends_its_supervisor(
-    start_crew: StartCrew, start_daemon: StartDaemon, tmp_path: Path
+    start_workers: StartWorkers, start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    crew = start_crew()
+    workers = start_workers()
     daemon = start_daemon("--disk", str(tmp_path / "keystore"), "--take-over")
-    assert daemon.address == crew.daemon.address
-    assert crew.process.wait(timeout=PATIENCE) == 0
+    assert daemon.address == workers.daemon.address
+    assert workers.process.wait(timeout=PATIENCE) == 0
     eventually(lambda: "waiting until it has drained" in daemon.read_log())
 
 

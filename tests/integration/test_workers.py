@@ -20,27 +20,29 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import both_engines
-from tests.fixtures.workers import OWN_CONNECTION, Crew, StartCrew
+from tests.fixtures.workers import OWN_CONNECTION, StartWorkers, Workers
 from tests.patience import PATIENCE, eventually
 
 
 @both_engines
-def test_connections_are_spread_over_workers(crew: Crew) -> None:
+def test_connections_are_spread_over_workers(workers: Workers) -> None:
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(
-                socket.create_connection(("127.0.0.1", crew.port), timeout=PATIENCE)
+                socket.create_connection(("127.0.0.1", workers.port), timeout=PATIENCE)
             )
-        eventually(lambda: sum(crew.connections().values()) == 200)
-        assert min(crew.connections().values()) > 50
+        eventually(lambda: sum(workers.connections().values()) == 200)
+        assert min(workers.connections().values()) > 50
 
 
-def test_supervisor_does_not_import_grpc(crew: Crew) -> None:
-    mapped = [Path(f"/proc/{pid}/maps").read_text() for pid in (crew.process.pid, crew.pids[1])]
+def test_supervisor_does_not_import_grpc(workers: Workers) -> None:
+    mapped = [
+        Path(f"/proc/{pid}/maps").read_text() for pid in (workers.process.pid, workers.pids[1])
+    ]
     assert ["cygrpc" in maps for maps in mapped] == [False, True]
 
 
-def test_concurrent_create_over_all_workers_has_one_winner(crew: Crew) -> None:
+def test_concurrent_create_over_all_workers_has_one_winner(workers: Workers) -> None:
     creators, names = 64, [f"index-{number}" for number in range(50)]
     start = threading.Barrier(creators)
     refusals = set()
@@ -58,17 +60,17 @@ def test_concurrent_create_over_all_workers_has_one_winner(crew: Crew) -> None:
                 won.append(name)
         return won
 
-    with crew.channels(creators) as channels, ThreadPoolExecutor(creators) as threads:
+    with workers.channels(creators) as channels, ThreadPoolExecutor(creators) as threads:
         won = list(threads.map(create, range(creators), channels))
     assert refusals == {grpc.StatusCode.ALREADY_EXISTS}
     assert Counter(name for of_one in won for name in of_one) == Counter(names)
     winner = {name: f"creator-{it}" for it, of_one in enumerate(won) for name in of_one}
-    with kekd.Client(crew.address) as client:
+    with kekd.Client(workers.address) as client:
         assert {name: client.get_index_kms(None, name).kms_name for name in names} == winner
 
 
-def test_write_of_one_worker_is_read_by_the_others_immediately(crew: Crew) -> None:
-    with crew.channels(16) as channels:
+def test_write_of_one_worker_is_read_by_the_others_immediately(workers: Workers) -> None:
+    with workers.channels(16) as channels:
         stubs = [EnvelopeServiceStub(channel) for channel in channels]
         for version, writer in enumerate(stubs, start=1):
             blob = pb.KMSBlob(provider="none", version=version)
@@ -79,12 +81,12 @@ def test_write_of_one_worker_is_read_by_the_others_immediately(crew: Crew) -> No
 
 @both_engines
 def test_killed_worker_is_replaced_without_a_failed_call(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if each client were a process of its own.
     monkeypatch.setattr(channel, "_OPTIONS", (*channel._OPTIONS, OWN_CONNECTION[0]))
     over = threading.Event()
-    addresses = [crew.address] * 12 + [crew.daemon.address] * 4
+    addresses = [workers.address] * 12 + [workers.daemon.address] * 4
 
     def create(number: int, address: str) -> list[str]:
         created: list[str] = []
@@ -99,66 +101,67 @@ def test_killed_worker_is_replaced_without_a_failed_call(
         try:
             for restarts, number in enumerate((1, 2, 1, 2), start=1):
                 # All that one had go to the other, and stay there.
-                crew.wait_for_connections(number)
-                before = crew.pids
-                crew.kill(number)
-                crew.wait_for_restarts(restarts)
-                assert {it for it in before if crew.pids[it] != before[it]} == {number}
+                workers.wait_for_connections(number)
+                before = workers.pids
+                workers.kill(number)
+                workers.wait_for_restarts(restarts)
+                assert {it for it in before if workers.pids[it] != before[it]} == {number}
                 time.sleep(0.5)
         finally:
             over.set()
         created = {name for creator in creators for name in creator.result()}
-    with kekd.Client(crew.address) as client:
+    with kekd.Client(workers.address) as client:
         assert set(client.list_index_kms()) == created
-    assert crew.logged(r"ERROR worker [12] ended with -9: restarting it in") == 4
+    assert workers.logged(r"ERROR worker [12] ended with -9: restarting it in") == 4
 
 
-def test_worker_that_gets_sigterm_drains_and_is_replaced(crew: Crew) -> None:
-    os.kill(crew.pids[2], signal.SIGTERM)
-    crew.wait_for_restarts(1)
-    assert crew.logged("worker 2: draining") == 1
-    assert crew.logged("worker 2 ended with 0: restarting it") == 1
+def test_worker_that_gets_sigterm_drains_and_is_replaced(workers: Workers) -> None:
+    os.kill(workers.pids[2], signal.SIGTERM)
+    workers.wait_for_restarts(1)
+    assert workers.logged("worker 2: draining") == 1
+    assert workers.logged("worker 2 ended with 0: restarting it") == 1
 
 
-def test_worker_that_keeps_ending_is_restarted_with_growing_delays(crew: Crew) -> None:
+def test_worker_that_keeps_ending_is_restarted_with_growing_delays(workers: Workers) -> None:
     for restart in range(1, 5):
-        crew.kill(2)
-        crew.wait_for_restarts(restart)
+        workers.kill(2)
+        workers.wait_for_restarts(restart)
     for pause in ("0.1", "0.2", "0.4", "0.8"):
-        assert crew.logged(rf"worker 2 ended with -9: restarting it in {pause} s") == 1
-    assert crew.process.poll() is None
+        assert workers.logged(rf"worker 2 ended with -9: restarting it in {pause} s") == 1
+    assert workers.process.poll() is None
 
 
-def test_worker_that_cannot_start_is_retried(crew: Crew, tmp_path: Path) -> None:
+def test_worker_that_cannot_start_is_retried(workers: Workers, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     keystore.rename(tmp_path / "away")
     keystore.write_text("no folder")
-    crew.kill(2)
+    workers.kill(2)
     eventually(
-        lambda: crew.logged(r"ERROR worker 2 doesn't serve: the store at .*: restarting it") > 1
+        lambda: workers.logged(r"ERROR worker 2 doesn't serve: the store at .*: restarting it") > 1
     )
     keystore.unlink()
     (tmp_path / "away").rename(keystore)
-    crew.wait_for_restarts(1)
+    workers.wait_for_restarts(1)
 
 
-def test_supervisor_without_descriptors_continues(crew: Crew) -> None:
-    pid = crew.process.pid
+def test_supervisor_without_descriptors_continues(workers: Workers) -> None:
+    pid = workers.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
-    crew.kill(2)
-    eventually(lambda: crew.logged("worker 2 can't be started: Too many open files") > 0)
-    with kekd.Client(crew.address) as client:
+    workers.kill(2)
+    eventually(lambda: workers.logged("worker 2 can't be started: Too many open files") > 0)
+    with kekd.Client(workers.address) as client:
         client.wait(PATIENCE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-    crew.wait_for_restarts(1)
+    workers.wait_for_restarts(1)
 
 
-def test_log_lines_of_a_worker_have_its_number(start_crew: StartCrew) -> None:
+def test_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> None:
     assert (
-        start_crew(workers=3).logged(r"INFO worker [123]: serving disk:.* on .*127\.0\.0\.1") == 3
+        start_workers(workers=3).logged(r"INFO worker [123]: serving disk:.* on .*127\.0\.0\.1")
+        == 3
     )
 
 
-def test_json_log_lines_of_a_worker_have_its_number(start_crew: StartCrew) -> None:
-    assert start_crew("--log-format", "json").logged('"serving .*"worker": [12]') == 2
+def test_json_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> None:
+    assert start_workers("--log-format", "json").logged('"serving .*"worker": [12]') == 2

@@ -14,7 +14,7 @@ import kekd
 from kekd_server.listeners import port_reservation
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.s3 import free_port
-from tests.fixtures.workers import Crew, StartCrew
+from tests.fixtures.workers import StartWorkers, Workers
 from tests.patience import PATIENCE, eventually
 
 SEVERAL = ("--workers", "2")
@@ -81,11 +81,12 @@ def test_concurrent_reservations_have_one_winner() -> None:
 @both_engines
 @pytest.mark.parametrize("flags", [(), SEVERAL], ids=["one", "several"])
 def test_another_daemon_on_its_port_is_refused(
-    crew: Crew, tmp_path: Path, flags: tuple[str, ...], engine: str
+    workers: Workers, tmp_path: Path, flags: tuple[str, ...], engine: str
 ) -> None:
-    said = refused(tmp_path, *flags, "--engine", engine, "--listen", crew.address)
+    said = refused(tmp_path, *flags, "--engine", engine, "--listen", workers.address)
     assert (
-        f"kekd: {crew.address}: can't be bound: the port may be in use; use another one\n" in said
+        f"kekd: {workers.address}: can't be bound: the port may be in use; use another one\n"
+        in said
     )
 
 
@@ -99,12 +100,12 @@ def test_workers_on_the_port_of_a_daemon_without_are_refused(
     assert said == f"kekd: {address}: can't be bound: the port may be in use; use another one\n"
 
 
-def test_port_stays_reserved_while_no_worker_runs(crew: Crew, tmp_path: Path) -> None:
+def test_port_stays_reserved_while_no_worker_runs(workers: Workers, tmp_path: Path) -> None:
     for number in (1, 2):
-        crew.kill(number)
-    with in_use, listening("127.0.0.1", crew.port, share=False):
+        workers.kill(number)
+    with in_use, listening("127.0.0.1", workers.port, share=False):
         pass
-    crew.wait_for_restarts(2)
+    workers.wait_for_restarts(2)
 
 
 def test_shared_problem_is_reported_once(tmp_path: Path) -> None:
@@ -114,50 +115,52 @@ def test_shared_problem_is_reported_once(tmp_path: Path) -> None:
     assert said.startswith(f"kekd: the store at {tmp_path}/keystore failed: ")
 
 
-def test_every_taken_address_is_reported(crew: Crew, tmp_path: Path) -> None:
-    addresses = [crew.address, crew.daemon.address]
+def test_every_taken_address_is_reported(workers: Workers, tmp_path: Path) -> None:
+    addresses = [workers.address, workers.daemon.address]
     said = refused(tmp_path, *SEVERAL, *(f"--listen={address}" for address in addresses))
     assert all(f"{address}: " in said for address in addresses)
 
 
 @both_engines
-def test_localhost_is_served_by_all(start_crew: StartCrew) -> None:
+def test_localhost_is_served_by_all(start_workers: StartWorkers) -> None:
     address = f"localhost:{free_port()}"
-    start_crew("--listen", address)
+    start_workers("--listen", address)
     with kekd.Client(address) as client:
         client.wait(PATIENCE)
 
 
 @both_engines
-def test_first_worker_serves_the_socket_again_after_its_restart(crew: Crew) -> None:
+def test_first_worker_serves_the_socket_again_after_its_restart(workers: Workers) -> None:
     for restart in (1, 2):
-        crew.kill(1)
-        crew.wait_for_restarts(restart)
-        with kekd.Client(crew.daemon.address) as client:
+        workers.kill(1)
+        workers.wait_for_restarts(restart)
+        with kekd.Client(workers.daemon.address) as client:
             client.wait(PATIENCE)
-    assert crew.daemon.socket.stat().st_mode & 0o777 == 0o660
-    crew.kill(2)
-    with kekd.Client(crew.daemon.address) as client:
+    assert workers.daemon.socket.stat().st_mode & 0o777 == 0o660
+    workers.kill(2)
+    with kekd.Client(workers.daemon.address) as client:
         client.wait(0.1)
 
 
-def test_another_daemon_gets_no_socket_whose_worker_is_away(crew: Crew, tmp_path: Path) -> None:
-    crew.kill(1)
-    said = refused(tmp_path, "--listen", crew.daemon.address)
+def test_another_daemon_gets_no_socket_whose_worker_is_away(
+    workers: Workers, tmp_path: Path
+) -> None:
+    workers.kill(1)
+    said = refused(tmp_path, "--listen", workers.daemon.address)
     assert "another daemon is listening there" in said
 
 
-def test_port_can_be_bound_again_immediately(start_crew: StartCrew, tmp_path: Path) -> None:
-    crew = start_crew()
-    with crew.channels(32):
-        assert crew.daemon.stop() == 0  # the daemon ends the connections, which is what lingers
-    with port_reservation.reserve_port("127.0.0.1", crew.port):
+def test_port_can_be_bound_again_immediately(start_workers: StartWorkers, tmp_path: Path) -> None:
+    workers = start_workers()
+    with workers.channels(32):
+        assert workers.daemon.stop() == 0  # the daemon ends the connections, which is what lingers
+    with port_reservation.reserve_port("127.0.0.1", workers.port):
         pass
 
 
-def test_killed_supervisor_leaves_no_worker_and_no_port(crew: Crew) -> None:
-    pids = crew.pids.values()
-    crew.daemon.kill()
+def test_killed_supervisor_leaves_no_worker_and_no_port(workers: Workers) -> None:
+    pids = workers.pids.values()
+    workers.daemon.kill()
     eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))  # noqa: PTH110
-    with port_reservation.reserve_port("127.0.0.1", crew.port):
+    with port_reservation.reserve_port("127.0.0.1", workers.port):
         pass

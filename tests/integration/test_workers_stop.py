@@ -15,7 +15,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import CREDENTIALS, free_port
-from tests.fixtures.workers import Crew, StartCrew
+from tests.fixtures.workers import StartWorkers, Workers
 from tests.integration.fixtures.health import watch_health
 from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.patience import PATIENCE, eventually
@@ -27,10 +27,10 @@ GET = pb.GetEnvelopeRequest(index_name="x")
 class Busy:
     """A daemon with a call in flight on each of some connections, and as many that tell health."""
 
-    def __init__(self, crew: Crew, channels: list[grpc.Channel], slow_s3: SlowS3) -> None:
-        self.crew = crew
-        self.process = crew.process
-        self.pids = list(crew.pids.values())
+    def __init__(self, workers: Workers, channels: list[grpc.Channel], slow_s3: SlowS3) -> None:
+        self.workers = workers
+        self.process = workers.process
+        self.pids = list(workers.pids.values())
         self.slow_s3 = slow_s3
         self._health = [watch_health(channel) for channel in channels]
         self.calls: list[Any] = [
@@ -50,10 +50,12 @@ class Busy:
 
 
 @pytest.fixture
-def busy(request: pytest.FixtureRequest, start_crew: StartCrew, slow_s3: SlowS3) -> Iterator[Busy]:
-    crew = start_crew(*slow_s3.flags, "--shutdown-grace", str(request.param), env=CREDENTIALS)
-    with crew.channels(12) as channels:
-        yield Busy(crew, channels, slow_s3)
+def busy(
+    request: pytest.FixtureRequest, start_workers: StartWorkers, slow_s3: SlowS3
+) -> Iterator[Busy]:
+    workers = start_workers(*slow_s3.flags, "--shutdown-grace", str(request.param), env=CREDENTIALS)
+    with workers.channels(12) as channels:
+        yield Busy(workers, channels, slow_s3)
 
 
 @both_engines
@@ -66,8 +68,8 @@ def test_calls_in_flight_finish_in_all_workers(busy: Busy, number: signal.Signal
     assert {call.result(timeout=PATIENCE).etag for call in busy.calls} == {"slow"}
     assert busy.process.wait(timeout=PATIENCE) == 0
     assert busy.is_gone()
-    assert not busy.crew.daemon.socket.exists()
-    assert busy.crew.daemon.read_log().endswith("INFO stopped\n")
+    assert not busy.workers.daemon.socket.exists()
+    assert busy.workers.daemon.read_log().endswith("INFO stopped\n")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -104,7 +106,7 @@ def test_second_signal_ends_all_workers_immediately(busy: Busy, number: signal.S
 
 @pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_killed_supervisor_ends_its_workers_immediately(busy: Busy) -> None:
-    busy.crew.daemon.kill()
+    busy.workers.daemon.kill()
     assert all(call.exception(timeout=PATIENCE) for call in busy.calls)
     eventually(busy.is_gone)
 
@@ -115,18 +117,18 @@ def test_worker_that_does_not_end_is_killed(busy: Busy) -> None:
     busy.process.send_signal(signal.SIGTERM)
     assert busy.process.wait(timeout=PATIENCE) == 0
     assert busy.is_gone()
-    assert busy.crew.logged("ERROR worker 2 doesn't end: killing it") == 1
+    assert busy.workers.logged("ERROR worker 2 doesn't end: killing it") == 1
 
 
-def test_stop_during_a_restart_delay_is_immediate(start_crew: StartCrew) -> None:
-    crew = start_crew("--shutdown-grace", "3600")
+def test_stop_during_a_restart_delay_is_immediate(start_workers: StartWorkers) -> None:
+    workers = start_workers("--shutdown-grace", "3600")
     for restart in range(1, 5):
-        crew.kill(2)
-        crew.wait_for_restarts(restart)
-    crew.kill(2)  # to be started in 1.6 s
-    eventually(lambda: crew.logged("restarting it in 1.6 s") == 1)
-    assert crew.daemon.stop() == 0
-    assert crew.logged("worker 2 serves again") == 4
+        workers.kill(2)
+        workers.wait_for_restarts(restart)
+    workers.kill(2)  # to be started in 1.6 s
+    eventually(lambda: workers.logged("restarting it in 1.6 s") == 1)
+    assert workers.daemon.stop() == 0
+    assert workers.logged("worker 2 serves again") == 4
 
 
 @pytest.fixture
