@@ -86,14 +86,14 @@ def test_decision_is_a_line(log: Path) -> None:
     ]
 
 
-def test_as_json_every_line_is_passed_on_with_what_is_new_in_it(log: Path) -> None:
+def test_json_output_keeps_unknown_fields(log: Path) -> None:
     lines = [*write(0), entry(1, invented={"later": [1]})]
     log.write_text(text(*lines))
     assert json_lines(kekctl("audit", "tail", log, "--output", "json")) == lines
     assert json_lines(kekctl("audit", "search", log, "-o", "json", "--method", "push")) == lines[:2]
 
 
-def test_tail_shows_the_last_ones(log: Path) -> None:
+def test_tail_shows_the_last_lines(log: Path) -> None:
     log.write_text(text(*map(entry, range(30))))
     assert seconds(kekctl("audit", "tail", log).stdout) == list(range(20, 30))
     assert seconds(kekctl("audit", "tail", log, "-n", "2").stdout) == [28, 29]
@@ -135,7 +135,7 @@ def test_write_without_its_end_is_shown(log: Path) -> None:
         ([], [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_all_that_is_asked_must_hold(log: Path, query: list[str], shown: list[int]) -> None:
+def test_search_requires_every_condition(log: Path, query: list[str], shown: list[int]) -> None:
     denied = entry(5, decision="denied", code="PERMISSION_DENIED")
     s3, socket = entry(3, store="s3:bucket"), entry(4, identity="listener:unix")
     log.write_text(text(entry(0), entry(1, code="NOT_FOUND"), *write(2), s3, socket, denied))

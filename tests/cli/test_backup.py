@@ -161,7 +161,7 @@ def test_no_wrapped_key_is_shown_elsewhere(daemon: Daemon, other: Daemon, backup
     assert CANARY.decode() not in said
 
 
-def test_wrapped_keys_are_not_for_a_screen(daemon: Daemon, client: kekd.Client) -> None:
+def test_export_to_a_terminal_is_refused(daemon: Daemon, client: kekd.Client) -> None:
     client.create_index_kms(None, "i", envelope(1))
     master, slave = pty.openpty()
     command = [str(BIN / "kekctl"), "--address", daemon.address, "export"]
@@ -335,7 +335,7 @@ def test_corrupt_record_is_replaced_only_with_overwrite(
     assert client.get_index_kms(None, "b") == envelope(1)
 
 
-def test_one_that_the_daemon_refuses_does_not_stop_the_others(
+def test_refused_envelope_does_not_stop_the_others(
     other: Daemon, backup: Path, tmp_path: Path
 ) -> None:
     header, *lines, _ = backup.read_text().splitlines()
@@ -399,7 +399,7 @@ def test_import_reports_its_progress_when_the_daemon_is_lost(
     assert output.splitlines()[0].startswith("created")
 
 
-def test_ctrl_c_ends_it_with_what_was_done(other: Daemon, large_backup: Path) -> None:
+def test_import_reports_its_progress_at_ctrl_c(other: Daemon, large_backup: Path) -> None:
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     script = f"{heed}; from kekd._cli import main; main()"
     with subprocess.Popen(

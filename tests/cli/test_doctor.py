@@ -155,7 +155,7 @@ def test_line_has_the_level_and_the_advice(daemon: Daemon) -> None:
     assert warned.endswith(f"; chmod o-w {daemon.socket}")
 
 
-def test_only_the_store_that_is_asked_for(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_only_the_given_store_is_checked(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "keystore"), "--memory")
     findings = doctor(daemon.address, "--store", "memory")
     assert [it["check"] for it in findings if it["check"].startswith("store")] == [
@@ -232,7 +232,7 @@ def test_loopback_without_tls_is_warned_of(start_daemon: StartDaemon) -> None:
 # Stores
 
 
-def test_s3_is_well(start_daemon: StartDaemon, bucket: Bucket) -> None:
+def test_healthy_s3_passes_all_checks(start_daemon: StartDaemon, bucket: Bucket) -> None:
     daemon = start_daemon(*bucket.flags, env=CREDENTIALS)
     findings = found(doctor(daemon.address), f"store s3:{bucket.name}")
     assert findings == [("ok", promise) for promise in PROMISES]

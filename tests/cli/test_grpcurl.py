@@ -227,7 +227,7 @@ def test_reflection_describes_itself_in_its_own_package(reflection: Reflection) 
     assert {name.rpartition(".")[0] for name in types} == {"", f".{reflection.package}"}
 
 
-def test_reflection_says_what_it_does_not_know(reflection: Reflection) -> None:
+def test_reflection_reports_unknown_names(reflection: Reflection) -> None:
     (answer,) = reflection.ask(Question(file_containing_symbol="no.such.Symbol"))
     assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 

@@ -154,7 +154,7 @@ def test_no_key_is_shown(kekctl: Kekctl, client: kekd.Client, registry: Registry
         assert key.hex() not in shown
 
 
-def test_unwrap_shows_no_key_and_says_so(kekctl: Kekctl) -> None:
+def test_unwrap_without_check_is_refused(kekctl: Kekctl) -> None:
     assert "--check" in kekctl("unwrap", "i", code=2).stderr
 
 
@@ -188,7 +188,9 @@ def test_rotate_all_continues_after_a_failure_and_reports_it(
     assert client.get_index_kms(None, "torn").kms_name == "prod"
 
 
-def test_rotating_all_again_leaves_what_is_done(kekctl: Kekctl, many: list[str]) -> None:
+def test_repeated_rotate_all_leaves_rotated_envelopes_unchanged(
+    kekctl: Kekctl, many: list[str]
+) -> None:
     kekctl("rotate", "--all", "--slot", "next", code=1)
     again = kekctl("rotate", "--all", "--slot", "next", "-o", "json", code=1).stdout
     outcomes = [json.loads(line) for line in again.splitlines()]
@@ -236,7 +238,7 @@ def test_drift_reports_the_differences(
     assert kekctl("drift", "--prefix", "1", "--exit-code").stdout == ""
 
 
-def test_all_are_opened_and_no_key_is_shown(
+def test_unwrap_all_checks_every_envelope_and_shows_no_key(
     kekctl: Kekctl, client: kekd.Client, registry: Registry, many: list[str]
 ) -> None:
     client.create_index_kms(None, "own", kekd.KMSBlob(provider="none"))
@@ -349,7 +351,7 @@ def unjudged(
 
 
 @pytest.mark.usefixtures("unjudged")
-def test_drift_goes_on_past_what_it_cannot_judge(kekctl: Kekctl) -> None:
+def test_drift_continues_after_an_uncheckable_envelope(kekctl: Kekctl) -> None:
     gone, lost, drifted = kekctl("drift", code=1).stdout.splitlines()
     assert gone.startswith("a: can't be checked: no such slot in the registry")
     assert lost.startswith("b: can't be checked: key not found")
@@ -359,7 +361,7 @@ def test_drift_goes_on_past_what_it_cannot_judge(kekctl: Kekctl) -> None:
 
 
 @pytest.mark.usefixtures("unjudged")
-def test_drift_as_json_has_what_it_cannot_judge(kekctl: Kekctl) -> None:
+def test_drift_as_json_has_the_uncheckable_envelopes(kekctl: Kekctl) -> None:
     shown = kekctl("drift", "-o", "json", code=1).stdout
     gone, lost, drifted = map(json.loads, shown.splitlines())
     assert (gone.keys(), gone["index_name"]) == ({"index_name", "error"}, "a")
@@ -367,7 +369,7 @@ def test_drift_as_json_has_what_it_cannot_judge(kekctl: Kekctl) -> None:
     assert (drifted.keys(), drifted["index_name"]) == ({"index_name", "drift"}, "z")
 
 
-def test_drift_goes_on_past_a_damaged_record(
+def test_drift_continues_after_a_damaged_record(
     daemon: Daemon, registry_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged = ("a", kekd.CorruptEnvelopeError("It is damaged."))
@@ -472,7 +474,7 @@ def test_from_slot_missing_from_the_registry_is_reported(
     assert known.stderr == ""
 
 
-def test_keep_version_leaves_it_as_it_is(kekctl: Kekctl, client: kekd.Client) -> None:
+def test_keep_version_keeps_the_version(kekctl: Kekctl, client: kekd.Client) -> None:
     kekctl("provision", "i", "--slot", "prod")
     kekctl("rotate", "i")
     kekctl("rotate", "i", "--keep-version")

@@ -66,7 +66,7 @@ def test_manager_is_notified_of_each_state(tmp_path: Path, manager: Manager, wor
         assert manager.heard_nothing()
 
 
-def test_one_that_cannot_serve_is_never_ready(
+def test_daemon_that_cannot_serve_is_never_ready(
     tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()

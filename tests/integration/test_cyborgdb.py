@@ -205,7 +205,7 @@ def test_kekd_reads_an_envelope_that_it_would_not_write(both: Both) -> None:
     assert ours.get("my_index") == kekd.KMSBlob()
 
 
-def test_kekd_takes_its_own_blob_or_cyborgdbs(client: kekd.Client) -> None:
+def test_kekd_accepts_its_own_blob_or_cyborgdbs(client: kekd.Client) -> None:
     arguments = ("prod", "aws-kms", "alias/prod", "eu-central-1", b"\0\xff", 7, -1)
     for kind in (kekd.KMSBlob, cyborgdb_core.KMSBlob):
         client.create_index_kms(None, f"created {kind}", kind(*arguments))

@@ -181,7 +181,7 @@ def test_no_names_are_no_call(client: kekd.Client) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1001])
-def test_none_and_too_many_are_refused(client: kekd.Client, count: int) -> None:
+def test_empty_and_oversized_batches_are_refused(client: kekd.Client, count: int) -> None:
     with grpc.insecure_channel(client.address) as channel:
         call: Any = EnvelopeServiceStub(channel).BatchGetEnvelopes
         request = pb.BatchGetEnvelopesRequest(index_names=["i"] * count)

@@ -139,7 +139,9 @@ def request_of(*pushes: pb.EnvelopePush) -> pb.BatchPushEnvelopesRequest:
 
 
 @pytest.mark.parametrize("count", [0, 1001])
-def test_none_and_too_many_are_refused(push_batch: Any, client: kekd.Client, count: int) -> None:
+def test_empty_and_oversized_batches_are_refused(
+    push_batch: Any, client: kekd.Client, count: int
+) -> None:
     pushes = [pb.EnvelopePush(index_name="i", blob=MESSAGE)] * count
     code, info = failure_of(push_batch, request_of(*pushes))
     assert (code, info.reason) == ("INVALID_ARGUMENT", "REQUEST_INVALID")
@@ -167,7 +169,7 @@ BAD = [
 ]
 
 
-def test_one_that_cannot_be_does_not_fail_the_others(push_batch: Any, client: kekd.Client) -> None:
+def test_invalid_entry_does_not_fail_the_others(push_batch: Any, client: kekd.Client) -> None:
     good = [pb.EnvelopePush(index_name=f"good-{number}", blob=MESSAGE) for number in range(6)]
     pushes = [
         *(it for pair in zip(good, (bad for bad, _ in BAD), strict=False) for it in pair),
@@ -239,7 +241,7 @@ def test_no_items_are_no_call() -> None:
         assert list(client.push_many_index_kms(None, [])) == []
 
 
-def test_one_that_cannot_be_sent_is_its_own_failure(client: kekd.Client) -> None:
+def test_entry_that_cannot_be_sent_fails_alone(client: kekd.Client) -> None:
     items = [
         ("a", OTHER, None),
         ("\ud800", OTHER, None),

@@ -79,7 +79,7 @@ def refused(code: str = "ExpiredToken") -> ClientError:
     return ClientError({"Error": {"Code": code}}, "AssumeRole")
 
 
-def test_nothing_is_looked_for_before_the_first_request(
+def test_credentials_are_not_searched_before_the_first_request(
     source: Source, credentials: RenewableCredentials
 ) -> None:
     assert source.searches == 0
@@ -147,7 +147,7 @@ def test_renewing_finds_others_and_not_too_often(
     assert source.searches == 2
 
 
-def test_renewal_that_finds_nothing_keeps_what_there_is(
+def test_renewal_that_finds_nothing_keeps_the_credentials(
     source: Source, clock: Clock, credentials: RenewableCredentials
 ) -> None:
     source.found = Credentials("old", "s")
@@ -207,7 +207,7 @@ def test_errors_of_aws_and_the_network_are_raised_unchanged(
         (json.JSONDecodeError("m", "canary", 0), "not JSON"),
     ],
 )
-def test_failure_says_what_botocore_says(
+def test_failure_has_the_message_of_botocore(
     source: Source, credentials: RenewableCredentials, error: Exception, told: str
 ) -> None:
     source.found = error

@@ -87,7 +87,7 @@ async def test_identities_are_bounded_and_none_of_their_denials_is_lost(clock: C
     assert [it["count"] for it in posted.entries] == [7]
 
 
-async def test_line_says_why(clock: Clock) -> None:
+async def test_line_has_the_reason_of_the_denial(clock: Clock) -> None:
     log = MemoryAuditLog()
     auditor = Auditor(log)
     error = StoreNotConfiguredError("no such store")
@@ -100,7 +100,7 @@ async def test_line_says_why(clock: Clock) -> None:
     ]
 
 
-def test_reason_of_what_failed() -> None:
+def test_reason_of_each_error_is_recorded() -> None:
     reasons = {
         AccessDeniedError("a", "read", "i"): "ACCESS_DENIED",
         EtagMismatchError("i"): "ETAG_MISMATCH",
