@@ -1,4 +1,4 @@
-"""The sources and documents keep to the style sheet of CONTRIBUTING.md."""
+"""The sources, documents and test names keep to the style sheet of CONTRIBUTING.md."""
 
 import re
 from collections.abc import Iterator
@@ -10,6 +10,10 @@ FILES = ("Makefile", "README.md", "SECURITY.md", "pyproject.toml")
 BANNED = re.compile(
     r"\b(?:whoever|anew|told|tells|let in|stands for|as it is|is no reason|for it in)\b",
     re.IGNORECASE,
+)
+BANNED_TEST_NAME = re.compile(
+    r"\bdef (test(?:_(?:a|an|the|it|what|who|whoever|so|and|of|those|half|begun|by)_\w+"
+    r"|\w*_(?:told|tells|anew|nobody|somebody|nobodys|lets?|he|may)(?:_\w+)?))\(",
 )
 
 
@@ -26,5 +30,14 @@ def test_no_text_has_a_banned_phrase() -> None:
         f"{path}: {match[0]}"
         for path, text in texts()
         for match in BANNED.finditer(re.sub(r"\s*\n[\s#/]*", " ", text))
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_no_test_name_has_a_banned_word() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {match[1]}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for match in BANNED_TEST_NAME.finditer(path.read_text())
     ]
     assert not found, "\n".join(found)
