@@ -11,7 +11,7 @@ def main() -> None:
     # The start makes no garbage, and collecting would take a tenth of its time.
     gc.disable()
     # Before the imports below, which take most of the start's time.
-    early_signals.end_at_once()
+    early_signals.exit_on_signal()
     early_signals.ignore_hangup()
     try:
         from kekd_server.__main__ import main as command  # noqa: PLC0415

@@ -15,13 +15,13 @@ from kekd_server.config.errors import SettingsError
 from kekd_server.config.flags import settings_options
 from kekd_server.config.loader import load
 from kekd_server.config.settings import Settings
-from kekd_server.listeners.descriptors import raise_limit
+from kekd_server.listeners.descriptors import raise_descriptor_limit
 from kekd_server.listeners.errors import ListenError
 from kekd_server.observability import logs
 from kekd_server.process import supervisor
+from kekd_server.process.banner import print_banner
 from kekd_server.process.event_loop import loop_factory
-from kekd_server.process.greeting import print_greeting
-from kekd_server.process.hardening import forbid_dumps
+from kekd_server.process.hardening import disable_core_dumps
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,14 +47,14 @@ def main(
     if context.invoked_subcommand:
         context.obj = config, flags
         return
-    with _problems_reported():
-        loaded = load(_given(flags), config)
+    with _exit_on_problems():
+        loaded = load(_drop_unset(flags), config)
         if print_config:
             click.echo(loaded, nl=False)
             return
-        with logs.configured(loaded.settings.log_format):
-            forbid_dumps()
-            raise_limit()
+        with logs.configure(loaded.settings.log_format):
+            disable_core_dumps()
+            raise_descriptor_limit()
             _serve(loaded.settings, loaded.policy_file)
         # Doesn't wait for what the grace didn't suffice for: the thread of a hung store, a
         # cancelled call, or a pipe without a reader.
@@ -68,27 +68,29 @@ def main(
 )
 @click.pass_obj
 def init(outer: tuple[Path | None, dict[str, Any]], /, config: Path | None, **flags: Any) -> None:
-    """Make a keystore for each store that has none.
+    """Create a keystore for each store that has none.
 
-    The daemon makes none by itself, because a missing keystore can mean that a volume isn't
-    mounted. Existing keystores stay unchanged. Without a store in the settings, this makes the
+    The daemon creates none by itself, because a missing keystore can mean that a volume isn't
+    mounted. Existing keystores stay unchanged. Without a store in the settings, this creates the
     user's default keystore.
     """
     outer_config, outer_flags = outer
-    with _problems_reported():
-        settings = load(_given(outer_flags) | _given(flags), config or outer_config).settings
+    with _exit_on_problems():
+        settings = load(
+            _drop_unset(outer_flags) | _drop_unset(flags), config or outer_config
+        ).settings
         # Imported here, because it is slow to import.
-        from kekd_server.stores import make_keystores  # noqa: PLC0415
+        from kekd_server.stores import create_keystores  # noqa: PLC0415
 
-        asyncio.run(make_keystores(settings, click.echo))
+        asyncio.run(create_keystores(settings, click.echo))
 
 
-def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value not in (None, ())}
 
 
 @contextmanager
-def _problems_reported() -> Iterator[None]:
+def _exit_on_problems() -> Iterator[None]:
     try:
         yield
     except (SettingsError, ListenError) as error:
@@ -97,20 +99,20 @@ def _problems_reported() -> Iterator[None]:
 
 
 def _serve(settings: Settings, policy_file: Path | None) -> None:
-    def greet() -> None:
+    def show_banner() -> None:
         # Serves also if standard output can't be written: a full disk, a pipe without a reader.
         with suppress(OSError):
-            print_greeting(settings)
+            print_banner(settings)
 
     if settings.workers > 1:
         gc.enable()
-        asyncio.run(supervisor.run(settings, policy_file, on_serving=greet))
+        asyncio.run(supervisor.run(settings, policy_file, on_serving=show_banner))
         return
     # Imported here, because a supervisor doesn't need gRPC.
     from kekd_server import app  # noqa: PLC0415
 
     asyncio.Runner(loop_factory=loop_factory(settings)).run(
-        app.run(settings, policy_file, on_serving=greet)
+        app.run(settings, policy_file, on_serving=show_banner)
     )
 
 

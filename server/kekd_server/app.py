@@ -14,7 +14,7 @@ from kekd_server.access.audit_log import AuditLog
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.policy_reloader import PolicyFile
-from kekd_server.access.rate_limits import Limits
+from kekd_server.access.rate_limits import CallLimits
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.exposed_files import exposures
 from kekd_server.config.settings import Settings
@@ -186,8 +186,8 @@ def _open_policy(file: Path | None, settings: Settings, policy: AccessPolicy) ->
         raise SettingsError(error.problems) from error
 
 
-def _make_limits(settings: Settings, metrics: Metrics) -> Limits:
-    return Limits(
+def _make_limits(settings: Settings, metrics: Metrics) -> CallLimits:
+    return CallLimits(
         calls=settings.max_calls,
         rate=settings.max_rate,
         burst=settings.max_burst,

@@ -45,9 +45,9 @@ class Daemon:
     async def start(self) -> None:
         """Raises `ListenError`."""
         await self.server.start(self.listeners)
-        _collect_less_garbage()
+        _tune_gc()
         # Later, because a client that only reads needn't wait for it.
-        finish = threading.Thread(target=_finish_start, name="start", daemon=True)
+        finish = threading.Thread(target=_warm_up, name="start", daemon=True)
         asyncio.get_running_loop().call_soon(finish.start)
         self._background_tasks = [
             asyncio.create_task(self.reloader.run()),
@@ -77,14 +77,14 @@ class Daemon:
             await asyncio.sleep(_METRICS_INTERVAL)
 
 
-def _collect_less_garbage() -> None:
+def _tune_gc() -> None:
     """Exempts the objects of the start, which live as long as the process, from collection."""
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     gc.enable()
 
 
-def _finish_start() -> None:
+def _warm_up() -> None:
     prepare_to_encode()
     gc.freeze()
 

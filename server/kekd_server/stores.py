@@ -45,10 +45,10 @@ async def find_exposures(stores: Stores) -> list[Exposure]:
     return found
 
 
-async def make_keystores(settings: Settings, report: Callable[[str], None]) -> None:
-    """Makes a keystore for each store on disk or S3 that has none. Reports one line for each store.
+async def create_keystores(settings: Settings, report: Callable[[str], None]) -> None:
+    """Creates a keystore for each store on disk or S3 that has none.
 
-    Raises `SettingsError`.
+    Reports one line for each store. Raises `SettingsError`.
     """
     problems = []
     for store in _make_stores(settings, Metrics(), None):
@@ -59,7 +59,7 @@ async def make_keystores(settings: Settings, report: Callable[[str], None]) -> N
         except KekdError as error:
             problems.append(str(error))
         else:
-            outcome = "made a keystore" if is_new else "there is one already"
+            outcome = "created a keystore" if is_new else "already exists"
             report(f"{store.name}: {outcome}")
     if problems:
         raise SettingsError(problems)
@@ -84,7 +84,7 @@ async def _open(store: Store, *, create: bool) -> str:
     try:
         async with asyncio.timeout(_OPEN_TIMEOUT):
             if await store.open(create=create):
-                _log.info("%s: made a keystore", store.name)
+                _log.info("%s: created a keystore", store.name)
     except StoreMisconfiguredError as error:
         return str(error)
     except (KekdError, TimeoutError):

@@ -16,11 +16,11 @@ from typing import Final
 from kekd_server import app
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.settings import Settings
-from kekd_server.listeners.descriptors import raise_limit
+from kekd_server.listeners.descriptors import raise_descriptor_limit
 from kekd_server.listeners.errors import ListenError
 from kekd_server.observability import logs
 from kekd_server.process.event_loop import loop_factory
-from kekd_server.process.hardening import forbid_dumps
+from kekd_server.process.hardening import disable_core_dumps
 
 _STDIN: Final = 0
 
@@ -33,9 +33,9 @@ def main() -> None:
     # A thread, because an event loop that waits for a hung disk notices nothing.
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     try:
-        with logs.configured(settings.log_format, worker=number):
-            forbid_dumps()
-            raise_limit()
+        with logs.configure(settings.log_format, worker=number):
+            disable_core_dumps()
+            raise_descriptor_limit()
             asyncio.Runner(loop_factory=loop_factory(settings)).run(
                 app.run_worker(settings, policy_file, number, on_serving=lambda: _answer([]))
             )

@@ -34,11 +34,11 @@ def keystore(tmp_path: Path) -> Path:
 
 
 def test_keystore_made_by_init_is_served(start_daemon: StartDaemon, keystore: Path) -> None:
-    assert init("--disk", str(keystore)) == f"disk:{keystore}: made a keystore\n"
+    assert init("--disk", str(keystore)) == f"disk:{keystore}: created a keystore\n"
     daemon = start_daemon("--disk", str(keystore), env=STRICT)
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "i", BLOB)
-    assert init("--disk", str(keystore)) == f"disk:{keystore}: there is one already\n"
+    assert init("--disk", str(keystore)) == f"disk:{keystore}: already exists\n"
     with kekd.Client(daemon.address) as client:
         assert client.get_index_kms(None, "i") == BLOB
 
@@ -46,10 +46,10 @@ def test_keystore_made_by_init_is_served(start_daemon: StartDaemon, keystore: Pa
 def test_init_takes_the_daemons_settings(tmp_path: Path) -> None:
     file = tmp_path / "kekd.yaml"
     file.write_text(f"disk: [{tmp_path}/one, {tmp_path}/two]\nmemory: true\n")
-    made = [f"disk:{tmp_path}/{it}: made a keystore" for it in ("one", "two")]
+    made = [f"disk:{tmp_path}/{it}: created a keystore" for it in ("one", "two")]
     assert init("--config", str(file)).splitlines() == made
     again = init(env={"KEKD_CONFIG": str(file), "KEKD_DISK": f"{tmp_path}/three"})
-    assert again == f"disk:{tmp_path}/three: made a keystore\n"
+    assert again == f"disk:{tmp_path}/three: created a keystore\n"
 
 
 def test_init_makes_what_it_can_and_reports_the_rest(tmp_path: Path) -> None:
@@ -87,16 +87,16 @@ def test_daemon_makes_keystores_if_its_settings_say_so(
     start_daemon: StartDaemon, keystore: Path
 ) -> None:
     daemon = start_daemon("--disk", str(keystore), "--create-stores", env=STRICT)
-    assert f"disk:{keystore}: made a keystore" in daemon.read_log()
+    assert f"disk:{keystore}: created a keystore" in daemon.read_log()
 
 
 def test_prefix_made_by_init_is_served(start_daemon: StartDaemon, bucket: Bucket) -> None:
-    assert init(*bucket.flags, env=CREDENTIALS) == f"s3:{bucket.name}: made a keystore\n"
+    assert init(*bucket.flags, env=CREDENTIALS) == f"s3:{bucket.name}: created a keystore\n"
     daemon = start_daemon(*bucket.flags, env=CREDENTIALS | STRICT)
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "i", BLOB)
         assert client.delete_index_kms(None, "i")
-    assert init(*bucket.flags, env=CREDENTIALS) == f"s3:{bucket.name}: there is one already\n"
+    assert init(*bucket.flags, env=CREDENTIALS) == f"s3:{bucket.name}: already exists\n"
 
 
 def test_empty_prefix_is_no_keystore(tmp_path: Path, bucket: Bucket) -> None:

@@ -52,7 +52,7 @@ def test_json_log_is_one_document_a_line(start_daemon: StartDaemon, tmp_path: Pa
         client.get_index_kms(None, "x")
     daemon.stop()
     made, *lines = [json.loads(line) for line in daemon.read_log().splitlines()]
-    assert made["message"] == f"disk:{keystore}: made a keystore"
+    assert made["message"] == f"disk:{keystore}: created a keystore"
     assert [line["levelname"] for line in lines] == ["INFO", "WARNING", "INFO", "INFO"]
     assert lines[0]["message"] == f"serving disk:{keystore} on {daemon.address}"
     assert lines[1]["reason"] == "STORE_MISCONFIGURED"

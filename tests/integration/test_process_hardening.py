@@ -9,10 +9,10 @@ from tests.fixtures.workers import StartWorkers, Workers
 
 DUMPABLE = """
 import ctypes, resource
-from kekd_server.process.hardening import forbid_dumps
+from kekd_server.process.hardening import disable_core_dumps
 get_dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
 before = get_dumpable()
-forbid_dumps()
+disable_core_dumps()
 open("/proc/self/maps").close()
 print(before, get_dumpable(), resource.getrlimit(resource.RLIMIT_CORE))
 """

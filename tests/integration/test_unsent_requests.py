@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 import kekd
-from kekd_server.rpc.grpcio_server import MAX_UNREQUESTED, GrpcioServer
+from kekd_server.rpc.grpcio_server import MAX_CALLS_WITHOUT_REQUEST, GrpcioServer
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import StartDaemon
 from tests.integration.fixtures.wire import (
@@ -121,7 +121,7 @@ async def test_call_with_a_partial_request_is_ended_in_time(tmp_path: Path) -> N
 
 async def test_oldest_call_makes_room_for_a_new_one(tmp_path: Path) -> None:
     socket = tmp_path / "socket"
-    async with serving(socket, max_unrequested=40), hanging(socket, 3) as connections:
+    async with serving(socket, max_calls_without_request=40), hanging(socket, 3) as connections:
         for one in connections:
             one.begin(ECHO)
         await until_ended(connections, 3 * STREAMS - 40)
@@ -135,7 +135,7 @@ async def test_call_in_progress_is_not_ended_as_unrequested(tmp_path: Path) -> N
         await may_answer.wait()
         return request
 
-    limits = {"request_timeout": 0.2, "max_unrequested": 20}
+    limits = {"request_timeout": 0.2, "max_calls_without_request": 20}
     async with serving(socket, wait, **limits), hanging(socket) as (connection,):
         waiting = asyncio.create_task(echo(socket))
         connection.begin(TALK)
@@ -149,7 +149,7 @@ async def test_daemon_keeps_few_calls_that_wait_for_a_request(
     start_daemon: StartDaemon, path: bytes
 ) -> None:
     daemon = start_daemon("--memory")
-    count = MAX_UNREQUESTED // STREAMS + 3
+    count = MAX_CALLS_WITHOUT_REQUEST // STREAMS + 3
     async with (
         kekd.AsyncClient(daemon.address) as client,
         hanging(daemon.socket, count) as connections,
@@ -158,5 +158,5 @@ async def test_daemon_keeps_few_calls_that_wait_for_a_request(
         for one in connections:
             one.begin(path)
             assert await client.get_index_kms(None, "kept") == BLOB
-        await until_ended(connections, count * STREAMS - MAX_UNREQUESTED)
+        await until_ended(connections, count * STREAMS - MAX_CALLS_WITHOUT_REQUEST)
         assert await client.get_index_kms(None, "kept") == BLOB

@@ -482,7 +482,7 @@ async def watch_ends_when_the_identity_expires() -> None:
     with daemon_of([CASES["watch"].rule()]) as daemon:
         try:
             async with daemon.service.watch(daemon.request, None, "") as watch:
-                daemon.request.principal.check = _expire
+                daemon.request.principal.require_unexpired = _expire
                 await watch.next(BEAT)
             raise AssertionError("still watching")
         except UnauthenticatedError:

@@ -38,7 +38,7 @@ NEUTRAL: Final = {
     "authorize": "None",
     "authorize_many": "None",
     "authorize_prefix": "None",
-    "finish_write": "write()",
+    "run_write": "write()",
     "is_visible": "True",
     "reauthorize": "self._record.decision",
 }

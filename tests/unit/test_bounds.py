@@ -81,7 +81,7 @@ async def test_stores_that_are_not_configured_leave_nothing_behind(rules: list[R
 def test_fields_of_denied_calls_are_not_cached() -> None:
     before = len(audit_record._shared_fields_cache._values)
     for number in range(100):
-        audit_record.lines([denied(f"disk:/{number}", "i")], "end")
+        audit_record.format_lines([denied(f"disk:/{number}", "i")], "end")
     assert len(audit_record._shared_fields_cache._values) == before
 
 
@@ -132,15 +132,16 @@ def test_page_token_of_a_long_listing_is_refused() -> None:
 @pytest.mark.parametrize("text", ["x" * 65_536, "日" * 21_845, "🗝" * 16_384])
 def test_long_audit_fields_are_truncated_distinguishably(text: str) -> None:
     cut = [
-        audit_record.lines([denied(f"disk:/{name}", name)], "end")[0] for name in (text, text + "y")
+        audit_record.format_lines([denied(f"disk:/{name}", name)], "end")[0]
+        for name in (text, text + "y")
     ]
     assert all(len(line) < 16_384 for line in cut)
     assert f"[{len(text)} characters, sha256 " in cut[0]
-    shown = [audit_record.shortened(it) for it in (text, text[:-1] + "y")]
+    shown = [audit_record.truncate(it) for it in (text, text[:-1] + "y")]
     assert shown[0] != shown[1]
     assert {len(text) for text in shown} == {audit_record.MAX_FIELD_CHARACTERS}
 
 
 def test_fields_that_can_exist_are_not_cut() -> None:
     for text in ("n" * 247, "disk:/" + "x" * 500):
-        assert audit_record.shortened(text) == text
+        assert audit_record.truncate(text) == text

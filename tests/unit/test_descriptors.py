@@ -5,7 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kekd_server.listeners.descriptors import MAX_CONNECTIONS, connections_per_listener, raise_limit
+from kekd_server.listeners.descriptors import (
+    MAX_CONNECTIONS,
+    connections_per_listener,
+    raise_descriptor_limit,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +22,7 @@ def limits() -> Iterator[tuple[int, int]]:
 def test_raise_limit_goes_to_the_hard_limit(limits: tuple[int, int]) -> None:
     _, hard = limits
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
-    raise_limit()
+    raise_descriptor_limit()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.access.rate_limits import Limits
+from kekd_server.access.rate_limits import CallLimits
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import KekdError, ShareTakenError, TooManyCallsError
 from kekd_server.model.index_name import IndexName
@@ -27,7 +27,7 @@ ENVELOPE = Envelope(provider="none", version=1)
 BATCHES, ENTRIES = 60, 1000
 
 
-def caller(identity: str, limits: Limits | None = None) -> RequestContext:
+def caller(identity: str, limits: CallLimits | None = None) -> RequestContext:
     if limits is None:
         return request_of(identity)
     return request_of(identity, lease=limits.begin(identity, is_watch=False))
@@ -137,7 +137,7 @@ async def test_batch_whose_caller_is_gone_starts_no_more_entries(
 async def test_work_of_a_caller_that_is_gone_counts_against_limits_until_it_ends(
     daemon: Daemon,
 ) -> None:
-    limits = Limits(calls=1, rate=None, burst=1, metrics=Metrics())
+    limits = CallLimits(calls=1, rate=None, burst=1, metrics=Metrics())
     owner = caller("hog", limits)
     call = daemon.push_many(owner, 4)
     await reached(lambda: len(daemon.driver.begun) == 4)
@@ -154,7 +154,7 @@ async def test_work_of_a_caller_that_is_gone_counts_against_limits_until_it_ends
 
 
 async def test_entries_of_a_batch_count_against_limits(daemon: Daemon) -> None:
-    limits = Limits(calls=100, rate=None, burst=1, metrics=Metrics())
+    limits = CallLimits(calls=100, rate=None, burst=1, metrics=Metrics())
     owners = [caller("hog", limits) for _ in range(4)]
     daemon.push_many(owners[0])
     for owner in owners[1:3]:

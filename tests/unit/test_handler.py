@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kekd_server.access.principal import Principal
-from kekd_server.access.rate_limits import Limits
+from kekd_server.access.rate_limits import CallLimits
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import Deadline
 from kekd_server.observability.metrics import Metrics
@@ -47,7 +47,7 @@ async def test_call_knows_its_deadline_and_is_freed_when_it_ends() -> None:
     def instrument(_: object) -> AbstractContextManager[Any]:
         return nullcontext(SimpleNamespace())
 
-    limits = Limits(calls=1, rate=None, burst=1, metrics=Metrics())
+    limits = CallLimits(calls=1, rate=None, burst=1, metrics=Metrics())
     principal = Principal("a", is_local=True)
     authenticator: Any = SimpleNamespace(authenticate=lambda _: principal)
     handler = wrap(

@@ -85,9 +85,9 @@ def test_certificate_without_a_name_is_refused(names: list[x509.GeneralName]) ->
 
 
 def test_expired_certificate_is_refused_during_the_connection() -> None:
-    identity_from_certificate(certificate(DNS)).check_time()
+    identity_from_certificate(certificate(DNS)).require_unexpired()
     with pytest.raises(UnauthenticatedError, match=r"x\.example expired .*renew it"):
-        identity_from_certificate(certificate(DNS, ends=-1)).check_time()
+        identity_from_certificate(certificate(DNS, ends=-1)).require_unexpired()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Recorded(MemoryDriver):
     def list(self, names: Any, *arguments: Any, **keywords: Any) -> Any:
         self.listings += 1
         found = super().list(names, *arguments, **keywords)
-        self.keys_read |= {key for key in self._keys if key.startswith(names.keys)}
+        self.keys_read |= {key for key in self._keys if key.startswith(names.prefixes)}
         return found
 
 
@@ -163,7 +163,7 @@ async def test_watch_that_no_rule_can_match_does_not_poll_the_store() -> None:
     async with service.watch(REQUEST, None, "b") as watch:
         assert await watch.next(0.001) is WatchEvent.HEARTBEAT
         assert not watcher.was_polled
-        assert store.watchers == 1
+        assert store.subscribers == 1
         store.end_watches()
         assert await watch.next(60) is None
     async with service.watch(REQUEST, None, "a"):

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from kekd_server.access import rate_limits
-from kekd_server.access.rate_limits import Limits
+from kekd_server.access.rate_limits import CallLimits
 from kekd_server.model.errors import RateLimitedError, ShareTakenError, TooManyCallsError
 from kekd_server.observability.metrics import Metrics
 
@@ -26,7 +26,7 @@ def clock() -> Iterator[Clock]:
         yield clock
 
 
-def passed(kept: Limits, identity: str = "a", tries: int = 100) -> int:
+def passed(kept: CallLimits, identity: str = "a", tries: int = 100) -> int:
     """How many calls get through at once."""
     for number in range(tries):
         try:
@@ -37,7 +37,7 @@ def passed(kept: Limits, identity: str = "a", tries: int = 100) -> int:
 
 
 def test_burst_is_accepted_and_then_the_rate(clock: Clock) -> None:
-    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
+    kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=5)
     assert passed(kept) == 5
     clock.now += 0.1001
     assert passed(kept) == 1
@@ -48,7 +48,7 @@ def test_burst_is_accepted_and_then_the_rate(clock: Clock) -> None:
 
 
 def test_call_after_the_suggested_delay_succeeds(clock: Clock) -> None:
-    kept = Limits(metrics=Metrics(), calls=1, rate=0.5, burst=1)
+    kept = CallLimits(metrics=Metrics(), calls=1, rate=0.5, burst=1)
     kept.check_rate("a")
     clock.now += 0.5
     with pytest.raises(RateLimitedError) as told:
@@ -59,12 +59,12 @@ def test_call_after_the_suggested_delay_succeeds(clock: Clock) -> None:
 
 
 def test_one_identity_takes_nothing_from_another(clock: Clock) -> None:
-    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
+    kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=5)
     assert passed(kept, "a") == passed(kept, "b") == 5
 
 
 def test_refused_call_costs_nothing(clock: Clock) -> None:
-    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=1)
+    kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=1)
     assert passed(kept) == 1
     for _ in range(100):
         assert passed(kept) == 0
@@ -73,11 +73,11 @@ def test_refused_call_costs_nothing(clock: Clock) -> None:
 
 
 def test_without_a_rate_all_get_through(clock: Clock) -> None:
-    assert passed(Limits(metrics=Metrics(), calls=1, rate=None, burst=1)) == 100
+    assert passed(CallLimits(metrics=Metrics(), calls=1, rate=None, burst=1)) == 100
 
 
 def test_idle_identities_are_forgotten(clock: Clock) -> None:
-    kept = Limits(metrics=Metrics(), calls=1, rate=10, burst=5)
+    kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=5)
     for number in range(20_000):
         clock.now += 0.001
         kept.check_rate(f"{number}")
@@ -86,7 +86,7 @@ def test_idle_identities_are_forgotten(clock: Clock) -> None:
 
 def test_as_many_calls_as_allowed_run_at_once() -> None:
     metrics = Metrics()
-    kept = Limits(metrics=metrics, calls=3, rate=None, burst=1)
+    kept = CallLimits(metrics=metrics, calls=3, rate=None, burst=1)
     kept.check_calls(3)
     with pytest.raises(TooManyCallsError):
         kept.check_calls(4)
@@ -95,7 +95,7 @@ def test_as_many_calls_as_allowed_run_at_once() -> None:
 
 
 def test_batch_entries_are_charged_to_later_calls(clock: Clock) -> None:
-    kept = Limits(metrics=Metrics(), calls=1000, rate=10, burst=5)
+    kept = CallLimits(metrics=Metrics(), calls=1000, rate=10, burst=5)
     kept.check_rate("a")
     kept.begin("a", is_watch=False).add_entries(100)
     assert passed(kept) == 0
@@ -108,7 +108,7 @@ def test_batch_entries_are_charged_to_later_calls(clock: Clock) -> None:
 
 def test_one_identity_leaves_room_for_the_watches_and_calls_of_others() -> None:
     metrics = Metrics()
-    kept = Limits(metrics=metrics, calls=1000, rate=None, burst=1)
+    kept = CallLimits(metrics=metrics, calls=1000, rate=None, burst=1)
     for is_watch, most in ((True, 750), (False, 942)):
         for _ in range(most):
             kept.begin("hog", is_watch=is_watch)
@@ -121,7 +121,7 @@ def test_one_identity_leaves_room_for_the_watches_and_calls_of_others() -> None:
 
 
 def test_released_call_makes_room_for_another() -> None:
-    kept = Limits(metrics=Metrics(), calls=1, rate=None, burst=1)
+    kept = CallLimits(metrics=Metrics(), calls=1, rate=None, burst=1)
     for _ in range(3):
         lease = kept.begin("a", is_watch=False)
         lease.hold()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kekd_server.observability import logs
-from kekd_server.observability.logs import LogThrottle, _Json, _Text, _Unblocking
+from kekd_server.observability.logs import LogThrottle, _DroppingQueueHandler, _Json, _Text
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def lines() -> Queue[Any]:
 @pytest.fixture
 def logger(lines: Queue[Any]) -> logging.Logger:
     logger = logging.getLogger("test_log")
-    logger.handlers = [_Unblocking(lines)]
+    logger.handlers = [_DroppingQueueHandler(lines)]
     logger.propagate = False
     return logger
 
@@ -42,7 +42,7 @@ def test_lines_that_exceed_the_queue_are_dropped_and_counted(
 
 def test_throttled_engine_line_takes_no_room_in_the_queue() -> None:
     lines: Queue[Any] = Queue(10)
-    handler = logs._Unblocking(lines)
+    handler = logs._DroppingQueueHandler(lines)
     said = "of one caller's bad calls"
     for _ in range(5):
         handler.handle(logging.LogRecord("grpc._cython", logging.ERROR, "", 0, said, None, None))

@@ -82,7 +82,7 @@ async def test_watch_that_fails_counts_as_dropped_and_one_that_ends_does_not(sto
     for failure in (WatchFellBehindError, None):
         with suppress(WatchFellBehindError):
             async with store.watch(NamePrefix("")):
-                assert store.watchers == 1
+                assert store.subscribers == 1
                 if failure:
                     raise failure
-    assert (store.watchers, store.watches_dropped) == (0, 1)
+    assert (store.subscribers, store.watches_dropped) == (0, 1)

@@ -13,7 +13,7 @@ from kekd_server.observability import stray_output
 SCRIPT = """
 import os, subprocess, sys
 from kekd_server.observability import logs
-with logs.configured("json"):
+with logs.configure("json"):
     os.write(2, b"E0000 00:00:1795835900.600244 1234 chttp2.cc:99] not JSON\\n")
     os.write(2, b"E0000 00:00:1795835901.700000 1234 chttp2.cc:99] the same of another\\n")
     subprocess.run(["sh", "-c", "echo of a child \\xff >&2"])
@@ -38,7 +38,7 @@ def test_lines_are_logged_and_the_descriptor_is_given_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = os.fstat(2)
-    with caplog.at_level(logging.WARNING), stray_output.logged() as destination:
+    with caplog.at_level(logging.WARNING), stray_output.redirect_to_log() as destination:
         assert os.fstat(destination) == before
         assert stray_output.destination() == destination
         os.write(2, b"stray\n")

@@ -52,12 +52,12 @@ class AccessPolicy:
         the caller's identity has expired.
         """
         request, method, store = decision.request, decision.method, decision.store
-        request.principal.check()
+        request.principal.require_unexpired()
         if self._rules.rules_for(request.principal, method, store):
             return decision
-        return self.deny(request, method, store, decision.index)
+        return self.denied_decision(request, method, store, decision.index)
 
-    def deny(
+    def denied_decision(
         self, request: RequestContext, method: Method, store: str, index: str
     ) -> AccessDecision:
         """Returns a denied decision, for a call that is denied before its index is checked."""

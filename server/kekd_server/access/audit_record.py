@@ -27,7 +27,7 @@ _shared_fields_cache: Final = BoundedCache[tuple[str, str, str, str, str | None]
 class AuditRecord:
     __slots__ = (
         *("decision", "etag_before", "etag_after", "denials"),
-        *("_began", "_code", "_reason"),
+        *("_started_at", "_code", "_reason"),
     )
 
     def __init__(self, decision: AccessDecision) -> None:
@@ -36,7 +36,7 @@ class AuditRecord:
         self.etag_after: str | None = None
         self.denials = 1
         """How many denials the line covers."""
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._code = "OK"
         self._reason: str | None = None
 
@@ -53,7 +53,7 @@ class AuditRecord:
         if event != "begin":
             code = f'"{self._code}"'
             reason = f'"{self._reason}"' if self._reason else _NULL
-            duration = f"{(clock - self._began) * 1e3:.3f}"
+            duration = f"{(clock - self._started_at) * 1e3:.3f}"
         return (
             f'{{"time": "{now}", "event": "{event}",'
             f' "request_id": "{decision.request.request_id}", {_shared_fields(decision)},'
@@ -66,7 +66,7 @@ class AuditRecord:
         return f', "count": {self.denials}' if self.denials > 1 or event == "denials" else ""
 
 
-def lines(records: Iterable[AuditRecord], event: Event) -> list[str]:
+def format_lines(records: Iterable[AuditRecord], event: Event) -> list[str]:
     """Returns the lines for an event that happens now."""
     now, clock = _now(), time.monotonic()
     return [record.line(event, now, clock) for record in records]
@@ -88,21 +88,21 @@ def _shared_fields(decision: AccessDecision) -> str:
 
 def _format_shared_fields(decision: AccessDecision) -> str:
     fields = {
-        "identity": shortened(decision.request.principal.identity),
-        "peer": shortened(decision.request.peer),
+        "identity": truncate(decision.request.principal.identity),
+        "peer": truncate(decision.request.peer),
         "method": decision.method,
-        "store": shortened(decision.store),
+        "store": truncate(decision.store),
         "decision": decision.outcome,
-        "rule": None if decision.rule is None else shortened(decision.rule),
+        "rule": None if decision.rule is None else truncate(decision.rule),
     }
     return json.dumps(fields)[1:-1]
 
 
 def _text(text: str | None) -> str:
-    return _NULL if text is None else encode_basestring_ascii(shortened(text))
+    return _NULL if text is None else encode_basestring_ascii(truncate(text))
 
 
-def shortened(text: str) -> str:
+def truncate(text: str) -> str:
     """Returns at most `MAX_FIELD_CHARACTERS`. For a longer text, returns its beginning, its length,
     and a digest that distinguishes it from others with the same beginning.
     """

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Literal, TypeVar
 
 from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.audit_record import AuditRecord, lines
+from kekd_server.access.audit_record import AuditRecord, format_lines
 from kekd_server.access.decision import AccessDecision
 from kekd_server.access.denial_throttle import DenialThrottle
 from kekd_server.model.errors import KekdError
@@ -30,24 +30,24 @@ class Auditor:
         self._require_for_writes = on_failure != "allow"
         self._require_for_reads = on_failure == "deny"
 
-    def read(self, records: Records) -> AbstractAsyncContextManager[None]:
+    def audit_read(self, records: Records) -> AbstractAsyncContextManager[None]:
         """Runs a read, then records how it ended. Raises `AuditUnavailableError`."""
-        return _Ending(self, records, require_audit=self._require_for_reads)
+        return _OutcomeRecorder(self, records, require_audit=self._require_for_reads)
 
     @asynccontextmanager
-    async def watch(self, record: AuditRecord) -> AsyncIterator[None]:
+    async def audit_watch(self, record: AuditRecord) -> AsyncIterator[None]:
         """Records the beginning and the end of a watch. Raises `AuditUnavailableError`."""
         await self._begin([record], require_audit=self._require_for_reads)
-        async with _Ending(self, [record], require_audit=False):
+        async with _OutcomeRecorder(self, [record], require_audit=False):
             yield
 
-    async def begin_write(self, records: Records) -> None:
+    async def record_write_start(self, records: Records) -> None:
         """Records that a write is about to run. Raises `AuditUnavailableError`."""
         await self._begin(records, require_audit=self._require_for_writes)
 
-    async def finish_write(self, records: Records, work: Callable[[], Awaitable[T]]) -> T:
+    async def run_write(self, records: Records, work: Callable[[], Awaitable[T]]) -> T:
         """Runs a write, then records how it ended."""
-        async with _Ending(self, records, require_audit=False):
+        async with _OutcomeRecorder(self, records, require_audit=False):
             return await work()
 
     def record_denied(self, decision: AccessDecision, error: KekdError) -> None:
@@ -80,7 +80,9 @@ class Auditor:
     async def _begin(self, records: Records, *, require_audit: bool) -> None:
         if self._log is None:
             return
-        allowed = lines((record for record in records if not record.decision.is_denied), "begin")
+        allowed = format_lines(
+            (record for record in records if not record.decision.is_denied), "begin"
+        )
         if not allowed or not require_audit:
             self._log.post(allowed)
             return
@@ -91,24 +93,29 @@ class Auditor:
             raise
 
     def _end_lines(self, records: Records) -> list[str]:
-        """Returns one line for a batch that is denied as a whole, and none for denials beyond a
-        rate.
-        """
-        if len(records) > 1 and all(record.decision.is_denied for record in records):
-            records[0].denials = len(records)
-            records = records[:1]
+        """Returns no lines for denials beyond a rate."""
         throttle = self._throttle
-        return lines(
+        return format_lines(
             (
                 record
-                for record in records
+                for record in _merge_denials(records)
                 if not record.decision.is_denied or (throttle and throttle.admit(record))
             ),
             "end",
         )
 
 
-class _Ending:
+def _merge_denials(records: Records) -> Records:
+    """Returns the records that get a line. A batch that is denied as a whole gets only one, whose
+    record counts the denials.
+    """
+    if len(records) > 1 and all(record.decision.is_denied for record in records):
+        records[0].denials = len(records)
+        return records[:1]
+    return records
+
+
+class _OutcomeRecorder:
     """Records how the operation in its body ended."""
 
     # A class, because a generator takes longer.

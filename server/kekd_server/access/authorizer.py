@@ -7,6 +7,7 @@ from kekd_common.policy import Method
 from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.batch_grant import BatchGrant
+from kekd_server.access.decision import AccessDecision
 from kekd_server.access.grant import Grant
 from kekd_server.access.prefix_grant import PrefixGrant
 from kekd_server.access.request_context import RequestContext
@@ -36,35 +37,41 @@ class Authorizer:
         self._auditor = auditor
 
     def authorize(
-        self, kind: type[G], request: RequestContext, location: Location | None, name: IndexName
+        self,
+        grant_type: type[G],
+        request: RequestContext,
+        location: Location | None,
+        name: IndexName,
     ) -> G:
-        store = self._select(request, kind.method, location, name.value)
-        decision = self._policy.decide(request, kind.method, store.name, name.value)
-        if denial := decision.denial:
-            self._auditor.record_denied(decision, denial)
-        return kind(decision, store, name, self._auditor)
+        store = self._select(request, grant_type.method, location, name.value)
+        decision = self._policy.decide(request, grant_type.method, store.name, name.value)
+        self._record_denial(decision)
+        return grant_type(decision, store, name, self._auditor)
 
     def authorize_many(
         self,
-        kind: type[B],
+        grant_type: type[B],
         request: RequestContext,
         location: Location | None,
         names: Sequence[IndexName],
     ) -> B:
         """Decides for each name. The grant covers the allowed ones, even if there are none."""
-        store = self._select(request, kind.method, location, "")
+        store = self._select(request, grant_type.method, location, "")
         indexes = (name.value for name in names)
-        decisions = self._policy.decide_many(request, kind.method, store.name, indexes)
-        return kind(request, decisions, store, names, self._auditor)
+        decisions = self._policy.decide_many(request, grant_type.method, store.name, indexes)
+        return grant_type(request, decisions, store, names, self._auditor)
 
     def authorize_prefix(
-        self, kind: type[P], request: RequestContext, location: Location | None, prefix: NamePrefix
+        self,
+        grant_type: type[P],
+        request: RequestContext,
+        location: Location | None,
+        prefix: NamePrefix,
     ) -> P:
-        store = self._select(request, kind.method, location, "")
-        decision = self._policy.decide_prefix(request, kind.method, store.name, prefix.value)
-        if denial := decision.denial:
-            self._auditor.record_denied(decision, denial)
-        return kind(decision, store, prefix, self._auditor, self._policy)
+        store = self._select(request, grant_type.method, location, "")
+        decision = self._policy.decide_prefix(request, grant_type.method, store.name, prefix.value)
+        self._record_denial(decision)
+        return grant_type(decision, store, prefix, self._auditor, self._policy)
 
     def denies_all(
         self,
@@ -92,17 +99,24 @@ class Authorizer:
             store = self._stores.select(location)
         except StoreNotConfiguredError as error:
             named = str(location)
-            self._auditor.record_denied(self._policy.deny(request, method, named, index), error)
+            self._auditor.record_denied(
+                self._policy.denied_decision(request, method, named, index), error
+            )
             if self._policy.can_access_unconfigured(request.principal, named):
                 raise
             raise _denial(request, method, location, index) from None
         request.store = store.name
         if not self._policy.can_access_store(request.principal, store.name):
-            decision = self._policy.deny(request, method, store.name, index)
+            decision = self._policy.denied_decision(request, method, store.name, index)
             denial = _denial(request, method, location, index)
             self._auditor.record_denied(decision, denial)
             raise denial
         return store
+
+    def _record_denial(self, decision: AccessDecision) -> None:
+        """The grant raises the error."""
+        if denial := decision.denial:
+            self._auditor.record_denied(decision, denial)
 
 
 def _denial(

@@ -67,7 +67,7 @@ class BatchReadGrant(BatchGrant):
 
     async def get_many(self) -> list[StoredEnvelope | KekdError]:
         request = self._request
-        async with self._auditor.read(self._records):
+        async with self._auditor.audit_read(self._records):
             found = await self._store.get_many(
                 self._allowed(self._names),
                 owner=request.principal.identity,
@@ -92,9 +92,9 @@ class BatchPushGrant(BatchGrant):
             self._record_previous_etags(written)
             return self._merge_results(written)
 
-        await self._auditor.begin_write(self._records)
-        finish = self._auditor.finish_write(self._records, push_many)
-        return await run_detached(self._request, self._store.name, finish)
+        await self._auditor.record_write_start(self._records)
+        run = self._auditor.run_write(self._records, push_many)
+        return await run_detached(self._request, self._store.name, run)
 
     def _record_previous_etags(self, written: Sequence[WriteResult | KekdError]) -> None:
         for record, result in zip(self._allowed(self._records), written, strict=True):

@@ -30,7 +30,7 @@ class CertificateIdentity:
     name: str
     not_after: datetime
 
-    def check_time(self) -> None:
+    def require_unexpired(self) -> None:
         """Raises `UnauthenticatedError` once the certificate has expired. gRPC checks that only at
         the beginning of a connection.
         """

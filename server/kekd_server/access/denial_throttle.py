@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kekd_server.access.audit_record import AuditRecord, lines
+from kekd_server.access.audit_record import AuditRecord, format_lines
 
 BURST: Final = 100
 """Lines that one identity gets at once, after a pause."""
@@ -71,5 +71,5 @@ class DenialThrottle:
         if denials is None or denials.last_omitted is None:
             return
         denials.last_omitted.denials = denials.omitted
-        self._post(lines([denials.last_omitted], "denials"))
+        self._post(format_lines([denials.last_omitted], "denials"))
         denials.omitted, denials.last_omitted = 0, None

@@ -38,9 +38,9 @@ class Grant:
 
     async def _write(self, write: Callable[[], Awaitable[T]]) -> T:
         records = [self._record]
-        await self._auditor.begin_write(records)
-        finish = self._auditor.finish_write(records, write)
-        return await run_detached(self._request, self._store.name, finish)
+        await self._auditor.record_write_start(records)
+        run = self._auditor.run_write(records, write)
+        return await run_detached(self._request, self._store.name, run)
 
 
 class ReadGrant(Grant):
@@ -49,7 +49,7 @@ class ReadGrant(Grant):
 
     async def get(self) -> StoredEnvelope:
         request = self._request
-        async with self._auditor.read((self._record,)):
+        async with self._auditor.audit_read((self._record,)):
             stored = await self._store.get(
                 self._name, owner=request.principal.identity, deadline=request.deadline
             )
@@ -93,7 +93,7 @@ class PushGrant(Grant):
         return await self._write(push)
 
 
-class _AnyDeleteGrant(Grant):
+class _BaseDeleteGrant(Grant):
     __slots__ = ()
 
     async def _delete(self, if_etag: str | None, attempt: WriteAttempt | None) -> bool:
@@ -108,7 +108,7 @@ class _AnyDeleteGrant(Grant):
         return await self._write(delete)
 
 
-class DeleteGrant(_AnyDeleteGrant):
+class DeleteGrant(_BaseDeleteGrant):
     method = "delete"
     __slots__ = ()
 
@@ -117,7 +117,7 @@ class DeleteGrant(_AnyDeleteGrant):
         return await self._delete(None, attempt)
 
 
-class ConditionalDeleteGrant(_AnyDeleteGrant):
+class ConditionalDeleteGrant(_BaseDeleteGrant):
     method = "delete-if-match"
     __slots__ = ()
 

@@ -51,7 +51,7 @@ class PrefixGrant:
         principal, store = self._request.principal, self._store.name
         return self._policy.visibility_filter(principal, self.method, store)
 
-    def _visible_keys(self) -> KeyRanges:
+    def _visible_ranges(self) -> KeyRanges:
         """Returns the key ranges outside which the caller can see nothing."""
         principal, store = self._request.principal, self._store.name
         ranges = self._policy.visible_ranges(principal, self.method, store)
@@ -63,17 +63,17 @@ class ListGrant(PrefixGrant):
 
     async def list_names(self, position: PageToken, limit: int) -> list[IndexName]:
         """Returns at least `limit` visible names after `position`, if there are so many."""
-        async with self._auditor.read([self._record]):
+        async with self._auditor.audit_read([self._record]):
             return await self._list_names(position, limit)
 
     async def _list_names(self, position: PageToken, limit: int) -> list[IndexName]:
-        request, keys = self._request, self._visible_keys()
+        request, ranges = self._request, self._visible_ranges()
         prefix, is_visible = self._prefix.value, self._visibility_filter()
         names: list[IndexName] = []
         after, batch_size = position.after, limit
-        while keys.keys and len(names) < limit:
+        while ranges.prefixes and len(names) < limit:
             found = await self._store.list(
-                keys,
+                ranges,
                 after,
                 batch_size,
                 listing=position.listing,

@@ -8,13 +8,17 @@ def _never_expires() -> None:
 
 
 class Principal:
-    __slots__ = ("check", "identity", "is_local")
+    __slots__ = ("identity", "is_local", "require_unexpired")
 
     def __init__(
-        self, identity: str, *, is_local: bool, check: Callable[[], None] = _never_expires
+        self,
+        identity: str,
+        *,
+        is_local: bool,
+        require_unexpired: Callable[[], None] = _never_expires,
     ) -> None:
         """`is_local`: the call came through a listener that only this machine can reach."""
         self.identity = identity
         self.is_local = is_local
-        self.check = check
+        self.require_unexpired = require_unexpired
         """Raises `UnauthenticatedError` once the identity has expired."""

@@ -14,7 +14,7 @@ from kekd_server.observability.metrics import Metrics
 _CALLS: Final = "calls"
 _RATE: Final = "rate"
 _SHARE: Final = "share"
-_CALL_SHARE: Final = 16
+_CALL_SHARE_FACTOR: Final = 16
 """Calls end soon, so a small reserve is enough for other callers."""
 _SHARE_FACTOR: Final = 3
 _ENTRIES_PER_CALL: Final = 10
@@ -26,17 +26,17 @@ _MAX_DUE_BYTES: Final = 4 * 2**20
 _log = logging.getLogger(__name__)
 
 
-class Limits:
+class CallLimits:
     """Refuses calls beyond the limits, before they are authorised."""
 
     def __init__(self, *, calls: int, rate: float | None, burst: int, metrics: Metrics) -> None:
         """`calls`: how many may run at once. `rate`: how many calls a second one identity may make
         on average; None is no limit. `burst`: how many it may make at once after a pause.
         """
-        self._calls = FairShare(calls, times_free=_CALL_SHARE)
-        self._watches = FairShare(calls, times_free=_SHARE_FACTOR)
-        places = max(_MIN_ENTRIES, calls * _ENTRIES_PER_CALL)
-        self._entries = FairShare(places, times_free=_SHARE_FACTOR)
+        self._calls = FairShare(calls, factor=_CALL_SHARE_FACTOR)
+        self._watches = FairShare(calls, factor=_SHARE_FACTOR)
+        entry_capacity = max(_MIN_ENTRIES, calls * _ENTRIES_PER_CALL)
+        self._entries = FairShare(entry_capacity, factor=_SHARE_FACTOR)
         self._shed = metrics.calls.shed
         # Export 0 first: Prometheus computes a rate from two values.
         for reason in (_CALLS, _RATE, _SHARE):
@@ -48,9 +48,9 @@ class Limits:
 
     def check_calls(self, running: int) -> None:
         """Raises `TooManyCallsError`."""
-        if running > self._calls.slots:
+        if running > self._calls.capacity:
             self._shed.labels(_CALLS).inc()
-            raise TooManyCallsError(self._calls.slots)
+            raise TooManyCallsError(self._calls.capacity)
 
     def begin(self, identity: str, *, is_watch: bool) -> Lease:
         """Raises `TooManyCallsError`, and `ShareTakenError` if this identity uses its share."""
@@ -68,9 +68,9 @@ class Limits:
             return
         if share.is_full:
             self._shed.labels(_CALLS).inc()
-            raise TooManyCallsError(share.slots, what)
+            raise TooManyCallsError(share.capacity, what)
         self._shed.labels(_SHARE).inc()
-        raise ShareTakenError(share.slots, what)
+        raise ShareTakenError(share.capacity, what)
 
     def check_rate(self, identity: str) -> None:
         """Raises `RateLimitedError`. A token bucket, stored as the time when it is full again: the

@@ -18,7 +18,7 @@ class WatchGrant(PrefixGrant):
         """Without anything to see, the watch sends heartbeats only, and doesn't poll the store."""
         is_idle = not self.can_see_anything()
         async with (
-            self._auditor.watch(self._record),
+            self._auditor.audit_watch(self._record),
             self._store.watch(self._prefix, self.is_visible, is_idle=is_idle) as subscription,
         ):
             yield Watch(subscription, self, is_idle=is_idle)
@@ -34,7 +34,7 @@ class WatchGrant(PrefixGrant):
         self._record.decision.require_allowed()
 
     def can_see_anything(self) -> bool:
-        return bool(self._visible_keys().keys)
+        return bool(self._visible_ranges().prefixes)
 
 
 class Watch:

@@ -67,13 +67,13 @@ def _variables(environment: Mapping[str, str]) -> dict[str, Any]:
     """Returns the settings among the variables. Ignores case and empty values."""
     values = {name.upper(): value for name, value in environment.items() if value}
     return {
-        name: _decoded(name, values[variable])
+        name: _decode(name, values[variable])
         for name in Settings.model_fields
         if (variable := variable_name(name)) in values
     }
 
 
-def _decoded(name: str, value: str) -> Any:
+def _decode(name: str, value: str) -> Any:
     """Rules and mappings may be written as JSON."""
     if name not in _JSON_VARIABLES:
         return value

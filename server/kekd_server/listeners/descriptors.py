@@ -9,7 +9,7 @@ _RESERVED: Final = 256
 """For stores, the audit log, metrics and listeners, however many clients connect."""
 
 
-def raise_limit() -> None:
+def raise_descriptor_limit() -> None:
     """Raises the soft limit to the hard limit. The soft limit is 1024 on most systems, for programs
     that use select(2).
     """

@@ -1,29 +1,30 @@
-"""Slots that identities share fairly."""
+"""A capacity that identities share fairly."""
 
 
 class FairShare:
-    """Limits each identity to `times_free` times the number of free slots, so that none takes them
-    all. With 3, one identity gets three quarters alone, and two get three sevenths each.
+    """Limits each identity to `factor` x the free capacity (the dynamic threshold of Choudhury and
+    Hahne), so that none takes all. With 3, one identity gets three quarters alone, and two get
+    three sevenths each.
     """
 
-    def __init__(self, slots: int, *, times_free: int) -> None:
-        self.slots = slots
-        self._times_free = times_free
+    def __init__(self, capacity: int, *, factor: int) -> None:
+        self.capacity = capacity
+        self._factor = factor
         self._taken: dict[str, int] = {}
-        self._free = slots
+        self._free = capacity
 
     @property
     def is_full(self) -> bool:
         return self._free <= 0
 
     def take(self, identity: str, count: int = 1) -> bool:
-        """Takes `count` slots; returns whether it did.
+        """Takes `count` units; returns whether it did.
 
-        One free slot within the share is enough, so a batch may exceed the share and then blocks
+        One free unit within the share is enough, so a batch may exceed the share and then blocks
         the identity's next calls.
         """
         taken = self._taken.get(identity, 0)
-        if taken >= self._times_free * self._free:
+        if taken >= self._factor * self._free:
             return False
         self._taken[identity] = taken + count
         self._free -= count

@@ -66,7 +66,7 @@ class NamePrefix:
         object.__setattr__(self, "key", key)
 
     @property
-    def keys(self) -> tuple[str, ...]:
+    def prefixes(self) -> tuple[str, ...]:
         return (self.key,)
 
     @property

@@ -10,13 +10,13 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 
 @dataclass(frozen=True, slots=True)
 class KeyRanges:
-    """The names whose keys start with one of `keys`. These are sorted, and none of them starts with
-    another.
+    """The names whose keys start with one of `prefixes`. These are sorted, and none of them starts
+    with another.
     """
 
-    keys: tuple[str, ...]
+    prefixes: tuple[str, ...]
     is_exact: bool
-    """Whether each key is the whole key of a name."""
+    """Whether each prefix is the whole key of a name."""
 
     @classmethod
     def of(cls, ranges: Iterable[IndexRange]) -> "KeyRanges":
@@ -28,14 +28,14 @@ class KeyRanges:
             for index_range in ranges
             if (key := _key_prefix(index_range)) is not None
         }
-        keys: list[str] = []
+        prefixes: list[str] = []
         for key in sorted(found):
-            if not (keys and key.startswith(keys[-1])):
-                keys.append(key)
-        is_exact = len(keys) == len(found) and all(
+            if not (prefixes and key.startswith(prefixes[-1])):
+                prefixes.append(key)
+        is_exact = len(prefixes) == len(found) and all(
             index_range.is_exact for index_range in found.values()
         )
-        return cls(tuple(keys), is_exact=is_exact)
+        return cls(tuple(prefixes), is_exact=is_exact)
 
     def name_of(self, key: str) -> IndexName | None:
         """Returns the name that has this key, if there is one."""

@@ -22,7 +22,7 @@ _MAX_THROTTLED_LINES: Final = 10_000
 
 
 @contextmanager
-def configured(form: Literal["text", "json"], *, worker: int | None = None) -> Iterator[None]:
+def configure(form: Literal["text", "json"], *, worker: int | None = None) -> Iterator[None]:
     """Configures logging while the context lasts. Each line of a worker has the worker's number.
 
     A thread writes the lines, because a full pipe would block the daemon. At the end, the context
@@ -38,7 +38,7 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
         else _Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
     )
     lines: Queue[Any] = Queue(_MAX_QUEUED_LINES)
-    logging.basicConfig(level=logging.INFO, handlers=[_Unblocking(lines)], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[_DroppingQueueHandler(lines)], force=True)
     logging.captureWarnings(capture=True)
     QueueListener(lines, handler).start()
     try:
@@ -51,7 +51,7 @@ def configured(form: Literal["text", "json"], *, worker: int | None = None) -> I
 
 def _open_for_json(stray: ExitStack) -> TextIO:
     """Opens standard error for JSON lines only. All other output to it becomes log lines."""
-    return open(stray.enter_context(stray_output.logged()), "w", encoding="utf-8")  # noqa: PTH123
+    return open(stray.enter_context(stray_output.redirect_to_log()), "w", encoding="utf-8")  # noqa: PTH123
 
 
 class LogThrottle:
@@ -108,7 +108,7 @@ def _is_due(record: logging.LogRecord) -> bool:
     return not engine or _engines.is_due(template)
 
 
-class _Unblocking(QueueHandler):
+class _DroppingQueueHandler(QueueHandler):
     """Drops lines while the queue is full, and then logs how many it dropped."""
 
     _dropped = 0

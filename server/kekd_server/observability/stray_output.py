@@ -26,7 +26,7 @@ def destination() -> int | None:
 
 
 @contextmanager
-def logged() -> Iterator[int]:
+def redirect_to_log() -> Iterator[int]:
     """Redirects file descriptor 2 to the log while the context lasts. Yields a descriptor of the
     original.
     """

@@ -9,16 +9,16 @@ import signal
 from types import FrameType
 from typing import Final
 
-STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _INIT_PID: Final = 1
 _SIGNALLED_EXIT_CODE: Final = 128
 """A shell adds the number of the signal to this."""
 
 
-def end_at_once() -> None:
+def exit_on_signal() -> None:
     """Makes SIGTERM and SIGINT end the process immediately, also as process 1."""
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, _end if os.getpid() == _INIT_PID else signal.SIG_DFL)
 
 

@@ -12,7 +12,7 @@ _PR_SET_DUMPABLE: Final = 4
 _log = logging.getLogger(__name__)
 
 
-def forbid_dumps() -> None:
+def disable_core_dumps() -> None:
     """Disables core dumps, and prevents other processes of the same user from attaching.
 
     The limit alone isn't enough: the kernel ignores a limit of 0 when it pipes core dumps to a

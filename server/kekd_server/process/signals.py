@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from kekd_server.process.early_signals import STOPPING, end_at_once
+from kekd_server.process.early_signals import STOP_SIGNALS, exit_on_signal
 
 
 def stop_signal(*, ignore_repeats: bool = False) -> asyncio.Event:
@@ -19,11 +19,11 @@ def stop_signal(*, ignore_repeats: bool = False) -> asyncio.Event:
     def stop() -> None:
         signalled.set()
         if not ignore_repeats:
-            for number in STOPPING:
+            for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
-            end_at_once()
+            exit_on_signal()
 
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
     return signalled
 

@@ -68,7 +68,7 @@ async def _run_workers(
     on_hangup(*hang_up)
     async with asyncio.TaskGroup() as group:
         background_tasks = [group.create_task(worker.run()) for worker in workers]
-        problems = await _unless(signalled, _started(workers))
+        problems = await _wait_unless_signalled(signalled, _started(workers))
         if problems == []:
             _log.info("serving with %d workers", len(workers))
             on_serving()
@@ -86,7 +86,9 @@ async def _started(workers: Sequence["_Worker"]) -> list[str]:
     return [problem for worker in workers for problem in await worker.started]
 
 
-async def _unless(signalled: asyncio.Event, awaited: Coroutine[Any, Any, T]) -> T | None:
+async def _wait_unless_signalled(
+    signalled: asyncio.Event, awaited: Coroutine[Any, Any, T]
+) -> T | None:
     """Returns the result, or None if the signal comes first."""
     tasks = asyncio.create_task(awaited), asyncio.create_task(signalled.wait())
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

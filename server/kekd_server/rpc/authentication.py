@@ -33,8 +33,10 @@ class Authenticator:
         if not self._requires_certificate:
             return self._role
         identity = _certificate_identity(context)
-        identity.check_time()
-        return Principal(identity.name, is_local=self._is_local, check=identity.check_time)
+        identity.require_unexpired()
+        return Principal(
+            identity.name, is_local=self._is_local, require_unexpired=identity.require_unexpired
+        )
 
 
 def _certificate_identity(context: Context) -> "CertificateIdentity":

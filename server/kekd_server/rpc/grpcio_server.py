@@ -26,7 +26,7 @@ UNREAD_TIMEOUT: Final = 10.0
 REQUEST_TIMEOUT: Final = 10.0
 """Seconds for a caller to send a request, also a stream of requests."""
 
-MAX_UNREQUESTED: Final = 1000
+MAX_CALLS_WITHOUT_REQUEST: Final = 1000
 """Maximum number of calls whose request hasn't arrived: about 30 MB with the largest metadata.
 
 One more ends the oldest. Refusing the newest instead would let callers who send no requests block
@@ -73,20 +73,22 @@ class GrpcioServer(_server.Server):
         *,
         unread_timeout: float = UNREAD_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
-        max_unrequested: int = MAX_UNREQUESTED,
+        max_calls_without_request: int = MAX_CALLS_WITHOUT_REQUEST,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = _Acceptor(self._loop, None, (), None, options, None)
-        self._server.waiting = _Waiting(
-            requests=_Waits(request_timeout, _NO_REQUEST, max_calls=max_unrequested),
-            answers=_Waits(unread_timeout, _NO_READER),
+        self._server.waiting = _PendingCalls(
+            requests=_CallTimeouts(
+                request_timeout, _NO_REQUEST, max_calls=max_calls_without_request
+            ),
+            answers=_CallTimeouts(unread_timeout, _NO_READER),
         )
 
 
 class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types for its core
     """Accepts calls in place of grpcio's loop, which only waits for these tasks."""
 
-    waiting: "_Waiting"
+    waiting: "_PendingCalls"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -114,10 +116,12 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types 
 class _Call:
     """A call from its acceptance until its response is read, or until it is terminated."""
 
-    _answering: "asyncio.Task[Any] | None" = None
-    _closing: "asyncio.Task[None]"
+    _handler_task: "asyncio.Task[Any] | None" = None
+    _rpc_task: "asyncio.Task[None]"
 
-    def __init__(self, handler: Handler | None, waiting: "_Waiting", running: "set[_Call]") -> None:
+    def __init__(
+        self, handler: Handler | None, waiting: "_PendingCalls", running: "set[_Call]"
+    ) -> None:
         self._handler = handler
         self._waiting = waiting
         self._running = running
@@ -127,10 +131,10 @@ class _Call:
         resolver = _Resolver(self)
         answering = cygrpc._handle_rpc(name, resolver, (), state, loop, False)  # noqa: FBT003, SLF001
         closing = cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
-        self._closing = loop.create_task(closing)
+        self._rpc_task = loop.create_task(closing)
         self._running.add(self)
         self._waiting.requests.add(self)
-        self._closing.add_done_callback(self._end)
+        self._rpc_task.add_done_callback(self._end)
 
     def _end(self, _: object) -> None:
         self._running.discard(self)
@@ -139,7 +143,7 @@ class _Call:
 
     def handler(self) -> Handler | None:
         """Returns the handler. Must run in the task that answers the call."""
-        self._answering = asyncio.current_task()
+        self._handler_task = asyncio.current_task()
         handler = self._handler
         if handler and handler.unary_unary:
             return handler._replace(unary_unary=partial(self._answer, handler.unary_unary))
@@ -162,9 +166,9 @@ class _Call:
 
     def terminate(self) -> None:
         """Ends both tasks, which hold the call. gRPC then resets the stream."""
-        if self._answering:
-            self._answering.cancel()
-        self._closing.cancel()
+        if self._handler_task:
+            self._handler_task.cancel()
+        self._rpc_task.cancel()
 
 
 class _Resolver:
@@ -180,7 +184,7 @@ class _Resolver:
         return call.handler() if call else None
 
 
-class _Waits:
+class _CallTimeouts:
     """Calls that wait for their caller, from the oldest to the newest."""
 
     def __init__(self, timeout: float, what: str, *, max_calls: int | None = None) -> None:
@@ -190,7 +194,7 @@ class _Waits:
         self._max_calls = max_calls
         self._since: dict[_Call, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
-        self._seldom = LogThrottle()
+        self._throttle = LogThrottle()
 
     def add(self, call: _Call) -> None:
         self._since[call] = time.monotonic()
@@ -217,12 +221,12 @@ class _Waits:
     def _terminate(self, call: _Call, why: str) -> None:
         self.remove(call)
         call.terminate()
-        if self._seldom.is_due(None):
+        if self._throttle.is_due(None):
             _log.warning("terminated %s %s", self._what, why)
 
 
-class _Waiting(NamedTuple):
+class _PendingCalls(NamedTuple):
     """The calls of a server that wait for a request or a reader."""
 
-    requests: _Waits
-    answers: _Waits
+    requests: _CallTimeouts
+    answers: _CallTimeouts

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from google.protobuf.message import DecodeError
 
-from kekd_server.access.rate_limits import Limits
+from kekd_server.access.rate_limits import CallLimits
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import deadline_in
 from kekd_server.model.errors import InvalidRequestError, KekdError, ShuttingDownError
@@ -24,7 +24,7 @@ def wrap(  # noqa: PLR0913
     *,
     in_flight: InFlightCalls,
     authenticator: Authenticator,
-    limits: Limits,
+    limits: CallLimits,
     instrument: Instrument,
     is_watch: bool = False,
 ) -> Handler:

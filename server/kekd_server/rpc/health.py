@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.access.principal import Principal
-from kekd_server.access.rate_limits import Limits
+from kekd_server.access.rate_limits import CallLimits
 from kekd_server.daemon_status import DaemonStatus
 from kekd_server.model.errors import InvalidRequestError, KekdError, UnauthenticatedError
 from kekd_server.rpc.authentication import Authenticator
@@ -35,7 +35,7 @@ Response: Final[Any] = health_pb2.HealthCheckResponse
 class HealthService:
     """https://github.com/grpc/grpc/blob/master/doc/health-checking.md"""
 
-    def __init__(self, health: Health, status: DaemonStatus, limits: Limits) -> None:
+    def __init__(self, health: Health, status: DaemonStatus, limits: CallLimits) -> None:
         self._health = health
         self._status = status
         self._limits = limits
@@ -85,7 +85,9 @@ class HealthService:
 class _Servicer(health_pb2_grpc.HealthServicer):
     """Serves one listener."""
 
-    def __init__(self, health: HealthService, authenticator: Authenticator, limits: Limits) -> None:
+    def __init__(
+        self, health: HealthService, authenticator: Authenticator, limits: CallLimits
+    ) -> None:
         self._health = health
         self._authenticator = authenticator
         self._limits = limits

@@ -60,10 +60,10 @@ class CallInstrumentation:
         call = ObservedCall(self._metrics)
         if self._tracing is None:
             return call
-        return self._traced(self._tracing, call, context)
+        return self._trace(self._tracing, call, context)
 
     @contextmanager
-    def _traced(
+    def _trace(
         self, tracing: Tracing, call: ObservedCall, context: Context
     ) -> Iterator[ObservedCall]:
         metadata = context.invocation_metadata() or ()

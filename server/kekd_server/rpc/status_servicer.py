@@ -25,7 +25,7 @@ class DaemonServicer:
         stores = status.stores(request.principal)
         policy_error, audit_error = status.policy_error(), status.audit_error()
         if not stores:  # an error in the policy may quote the policy
-            policy_error, audit_error = _withheld(policy_error), _withheld(audit_error)
+            policy_error, audit_error = _redact(policy_error), _redact(audit_error)
         return pb.GetStatusResponse(
             version=self._version,
             started_at=status.started_at,
@@ -55,5 +55,5 @@ class DaemonServicer:
         )
 
 
-def _withheld(error: str) -> str:
+def _redact(error: str) -> str:
     return error and "the daemon's log says why"

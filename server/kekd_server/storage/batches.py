@@ -72,7 +72,7 @@ async def write_many(
     return [results.get(number, abandoned) for number in range(len(pushes))]
 
 
-async def write_new(
+async def write_unremembered(
     pushes: Sequence[Push],
     outcomes: WriteOutcomes,
     write: Callable[[Sequence[Push]], Awaitable[list[PushResult]]],
@@ -85,7 +85,7 @@ async def write_new(
         if outcome and not outcome.is_refusal:
             results[number] = outcome.result
         else:
-            new[number] = _as_first(push) if outcome else push
+            new[number] = _without_retry_flag(push) if outcome else push
     written = await write(list(new.values()))
     for (number, push), result in zip(new.items(), written, strict=True):
         if push.attempt:
@@ -94,7 +94,7 @@ async def write_new(
     return [results[number] for number in range(len(pushes))]
 
 
-def _as_first(push: Push) -> Push:
+def _without_retry_flag(push: Push) -> Push:
     return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
 
 

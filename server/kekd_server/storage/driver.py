@@ -9,7 +9,7 @@ from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.write_attempt import WriteAttempt
 
 NameRange: TypeAlias = NamePrefix | KeyRanges
-"""`keys` are what the keys of its names start with, or equal if `is_exact`. `name_of` returns the
+"""Each name's key starts with one of `prefixes`, or equals one if `is_exact`. `name_of` returns the
 name of a key in the range."""
 
 MAX_RECORD_BYTES: Final = 2 * MAX_REQUEST_BYTES

@@ -40,7 +40,7 @@ def make_store(
         case S3Location():
             store = _s3_store(location, s3_poll, store_metrics, instrument)
     store_metrics.bind_corrupt_records(lambda: store.corrupt_records)
-    store_metrics.bind_watches(lambda: store.watchers, lambda: store.watches_dropped)
+    store_metrics.bind_watches(lambda: store.subscribers, lambda: store.watches_dropped)
     return store
 
 

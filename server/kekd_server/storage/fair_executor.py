@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kekd_server.model.fair_share import FairShare
 
-_TIMES_FREE: Final = 3
+_SHARE_FACTOR: Final = 3
 """An owner may use up to this many times the number of free threads: of 16, it gets 12 alone, or 7
 beside another owner that wants as many."""
 
@@ -22,9 +22,9 @@ class FairExecutor:
 
     def __init__(self, threads: int, *, name: str) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self.share: Final = threads - threads // (_TIMES_FREE + 1)
+        self.share: Final = threads - threads // (_SHARE_FACTOR + 1)
         """The most threads that one owner gets."""
-        self._slots = FairShare(threads, times_free=_TIMES_FREE)
+        self._slots = FairShare(threads, factor=_SHARE_FACTOR)
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[Future[Any], Callable[[], Any]]] = {}
         """By owner. The first owner has the next turn."""

@@ -12,7 +12,7 @@ def names_in_order(
 ) -> Iterator[IndexName]:
     """Yields the names of the range whose keys come after that of `after`."""
     start = bisect_right(keys, after.key) if after else 0
-    for prefix in names.keys:
+    for prefix in names.prefixes:
         for position in range(max(start, bisect_left(keys, prefix)), len(keys)):
             if not keys[position].startswith(prefix):
                 break

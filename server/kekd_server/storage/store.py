@@ -26,7 +26,7 @@ from kekd_server.storage.batches import (
     PushResult,
     read_many,
     write_many,
-    write_new,
+    write_unremembered,
 )
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.fair_executor import FairExecutor
@@ -83,7 +83,7 @@ class Store:
         self._error_context = _StoreErrorContext(self.name)
         self._changes = ChangeHub(watcher, self.name)
         self._outcomes = WriteOutcomes()
-        self.watchers = 0
+        self.subscribers = 0
         self.watches_dropped = 0
         """Watches that the store ended, or that fell behind."""
         self.corrupt_records = 0
@@ -143,11 +143,11 @@ class Store:
         """Stores the first envelope of a name and returns its etag."""
         record = encode(envelope)
 
-        def create(attempt: WriteAttempt | None) -> WriteResult:
+        def write_record(attempt: WriteAttempt | None) -> WriteResult:
             return WriteResult(self._driver.create(name, record, attempt=attempt), None)
 
         written = await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.CREATED, name, create, owner)
+            attempt, name, partial(self._write, ChangeKind.CREATED, name, write_record, owner)
         )
         return written.etag
 
@@ -163,11 +163,11 @@ class Store:
         """Stores an envelope, and replaces any that is there."""
         record = encode(envelope)
 
-        def put(attempt: WriteAttempt | None) -> WriteResult:
+        def write_record(attempt: WriteAttempt | None) -> WriteResult:
             return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
 
         return await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.PUSHED, name, put, owner)
+            attempt, name, partial(self._write, ChangeKind.PUSHED, name, write_record, owner)
         )
 
     async def put_many(
@@ -190,14 +190,14 @@ class Store:
         ids = (bytes.fromhex(attempt.id) for attempt in attempts)
         batch = WriteAttempt.derive(ids, is_retry=attempts[0].is_retry)
 
-        async def put_new(_: WriteAttempt | None) -> list[PushResult]:
+        async def put_unknown(_: WriteAttempt | None) -> list[PushResult]:
             has_no_waiter = partial(self._outcomes.is_abandoned, batch.id)
             put = partial(self._put_each, owner=owner, is_abandoned=has_no_waiter)
-            return await write_new(pushes, self._outcomes, put)
+            return await write_unremembered(pushes, self._outcomes, put)
 
         if not self._driver.recognizes_attempts:
             is_abandoned = never_abandoned
-        return await self._run_once(batch, pushes[0].name, put_new, is_abandoned)
+        return await self._run_once(batch, pushes[0].name, put_unknown, is_abandoned)
 
     async def _put_each(
         self, pushes: Sequence[Push], owner: str, is_abandoned: IsAbandoned
@@ -220,12 +220,12 @@ class Store:
     ) -> str | None:
         """Removes the envelope and returns the etag that it had; None if there was none."""
 
-        def delete(attempt: WriteAttempt | None) -> WriteResult | None:
+        def write_record(attempt: WriteAttempt | None) -> WriteResult | None:
             previous_etag = self._driver.delete(name, if_etag=if_etag, attempt=attempt)
             return None if previous_etag is None else WriteResult("", previous_etag)
 
         written = await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.DELETED, name, delete, owner)
+            attempt, name, partial(self._write, ChangeKind.DELETED, name, write_record, owner)
         )
         return written.previous_etag if written else None
 
@@ -258,14 +258,14 @@ class Store:
         """
         with self._error_context:
             async with self._subscribe(prefix, is_visible, is_idle=is_idle) as subscription:
-                self.watchers += 1
+                self.subscribers += 1
                 try:
                     yield subscription
                 except (StoreUnavailableError, StoreMisconfiguredError, WatchFellBehindError):
                     self.watches_dropped += 1
                     raise
                 finally:
-                    self.watchers -= 1
+                    self.subscribers -= 1
 
     def end_watches(self) -> None:
         self._changes.end()
@@ -361,7 +361,7 @@ class Store:
         return written
 
     def _publish(self, loop: asyncio.AbstractEventLoop, change: Change) -> None:
-        if self._changes.has_watchers:
+        if self._changes.has_subscribers:
             loop.call_soon_threadsafe(self._changes.publish, change)
 
     async def _read(self, call: Callable[[], T], owner: str, deadline: Deadline) -> T:

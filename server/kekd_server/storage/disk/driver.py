@@ -33,8 +33,8 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable, layout
 from kekd_server.storage.disk.folder_keys import FolderKeys
+from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.record_cache import RecordCache
-from kekd_server.storage.disk.recorded_write import RecordedWrite
 from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.sorted_keys import names_in_order
@@ -177,7 +177,7 @@ class DiskDriver:
         self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
     ) -> str | None:
         with self._translate_os_errors, self._write(name, attempt) as write:
-            earlier = write.find_earlier("", self._stored_etag)
+            earlier = write.find_previous_result("", self._stored_etag)
             stored = None if earlier else self._read(name)
             if stored is None:
                 # An earlier delete may have failed or been killed before it was on disk.
@@ -205,7 +205,7 @@ class DiskDriver:
         page = list(islice(names_in_order(keys, names, after), limit))
         if len(page) < limit:
             with self._listings_lock:
-                self._listings.drop((listing, names.keys))
+                self._listings.drop((listing, names.prefixes))
         return page
 
     @property
@@ -258,11 +258,11 @@ class DiskDriver:
         stored = self._read(name)
         return stored.etag if stored else None
 
-    def _find_earlier(self, write: RecordedWrite, etag: str) -> WriteResult | None:
+    def _find_earlier(self, write: IdempotentWrite, etag: str) -> WriteResult | None:
         """Returns the result of an earlier attempt after an fsync, as the daemon that applied it
         may have died before its own.
         """
-        earlier = write.find_earlier(etag, self._stored_etag)
+        earlier = write.find_previous_result(etag, self._stored_etag)
         if earlier:
             durable.sync_folder(self._records)
         return earlier
@@ -273,31 +273,31 @@ class DiskDriver:
             raise EtagMismatchError(name.value)
 
     def _keys(self, listing: str, names: NameRange) -> Sequence[str]:
-        cached = self._listings.get((listing, names.keys))
+        cached = self._listings.get((listing, names.prefixes))
         if cached is None:
             with self._translate_os_errors:
                 keys = self._read_keys(names)
-            texts = (listing, *names.keys, *keys)
+            texts = (listing, *names.prefixes, *keys)
             size = entry_bytes() + sum(map(len, texts)) + _KEY_OVERHEAD_BYTES * len(texts)
             cached = _Listing(keys, size)
         with self._listings_lock:
-            self._listings.put((listing, names.keys), cached, size=cached.size)  # as the newest
+            self._listings.put((listing, names.prefixes), cached, size=cached.size)  # as the newest
         return cached.keys
 
     def _read_keys(self, names: NameRange) -> Sequence[str]:
         if names.is_exact:
             os.stat(self._records)  # a missing folder is an error, and not an empty listing
-            return [key for key in names.keys if os.path.lexists(self._prefix + key)]
-        return self._folder_keys.starting_with(names.keys)
+            return [key for key in names.prefixes if os.path.lexists(self._prefix + key)]
+        return self._folder_keys.starting_with(names.prefixes)
 
     @contextmanager
-    def _write(self, name: IndexName, attempt: WriteAttempt | None) -> Iterator[RecordedWrite]:
+    def _write(self, name: IndexName, attempt: WriteAttempt | None) -> Iterator[IdempotentWrite]:
         """Locks this name (and the few others that share its lock) for all kekd daemons."""
         path = self._locks / str(crc32(name.key.encode()) % _LOCKS)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._acquire(lock, path)
-            with RecordedWrite(lock, name, attempt or WriteAttempt.single()) as write:
+            with IdempotentWrite(lock, name, attempt or WriteAttempt.single()) as write:
                 yield write
         finally:
             durable.close_quietly(lock)

@@ -101,7 +101,7 @@ def close_quietly(file: int) -> None:
 @contextlib.contextmanager
 def _temporary(content: bytes, folder: Path) -> Iterator[str]:
     """Yields a temporary file with the content, synced to disk."""
-    path, lock = _new_locked(folder)
+    path, lock = _create_locked(folder)
     try:
         with _opened(path, os.O_WRONLY) as file:
             while content:  # a disk that is filling up takes only a part
@@ -115,7 +115,7 @@ def _temporary(content: bytes, folder: Path) -> Iterator[str]:
         close_quietly(lock)
 
 
-def _new_locked(folder: Path) -> tuple[str, int]:
+def _create_locked(folder: Path) -> tuple[str, int]:
     """Takes a shared lock, which needs only read access, also on network filesystems."""
     while True:
         path = f"{folder}/{secrets.token_hex(16)}"

@@ -189,7 +189,7 @@ class S3Driver:
         self, names: NameRange, after: IndexName | None, limit: int
     ) -> Sequence[IndexName]:
         found: list[IndexName] = []
-        for prefix in names.keys:
+        for prefix in names.prefixes:
             if after and prefix < after.key and not after.key.startswith(prefix):
                 continue  # all its keys come before
             for keys in self._pages(prefix, after, limit - len(found)):

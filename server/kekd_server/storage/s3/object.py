@@ -39,15 +39,15 @@ _MAX_CONFLICTS: Final = 5
 """Attempts after a 409, which S3 answers when two conditional writes of one key cross."""
 
 
-class RefusedError(Exception):
+class PreconditionFailedError(Exception):
     """The condition didn't hold: the request changed nothing."""
 
 
-class UnansweredError(Exception):
+class AmbiguousResponseError(Exception):
     """S3 may have applied the request or not. Its cause is what botocore raised."""
 
 
-class Version(NamedTuple):
+class ObjectVersion(NamedTuple):
     """The state of an object when it was read."""
 
     etag: str
@@ -60,7 +60,7 @@ class Version(NamedTuple):
     def is_older_than(self, seconds: float) -> bool:
         return self.age > seconds + _CLOCK_RESOLUTION
 
-    def is_same(self, other: "Version | None") -> bool:
+    def is_same(self, other: "ObjectVersion | None") -> bool:
         """Whether the object wasn't written in between."""
         return other is not None and self[:3] == other[:3]
 
@@ -76,7 +76,7 @@ class S3Object:
         self._read_retries = retrier(is_transient, on_retry)
         self._write_retries = retrier(_was_not_applied, on_retry)
 
-    def read(self) -> Version | None:
+    def read(self) -> ObjectVersion | None:
         """Returns the current version; None if there is none. Raises the errors of botocore."""
         try:
             return self._read_retries(self._read)
@@ -98,11 +98,11 @@ class S3Object:
         """Removes the version with that etag."""
         self._write(self._s3.delete_object, IfMatch=f'"{if_etag}"')
 
-    def _read(self) -> Version:
+    def _read(self) -> ObjectVersion:
         answer = self._s3.get_object(**self._where)
         with answer["Body"] as body:
             body.read(MAX_RECORD_BYTES)  # so that the connection can be reused
-        return Version(
+        return ObjectVersion(
             unquote(answer["ETag"]),
             answer["Metadata"].get(_WRITE_ID, ""),
             answer["LastModified"],
@@ -110,17 +110,19 @@ class S3Object:
         )
 
     def _write(self, request: Callable[..., T], **arguments: Any) -> T:
-        """Raises `RefusedError`, `UnansweredError`, and other errors of botocore."""
+        """Raises `PreconditionFailedError`, `AmbiguousResponseError`, and other errors of
+        botocore.
+        """
         try:
             return self._write_retries(request, **self._where, **arguments)
         except ClientError as error:
             if status_of(error) == _PRECONDITION_FAILED or is_missing(error):
-                raise RefusedError from error
+                raise PreconditionFailedError from error
             if status_of(error) >= SERVER_ERROR and not _was_not_applied(error):
-                raise UnansweredError from error
+                raise AmbiguousResponseError from error
             raise
         except (HTTPClientError, SSLError) as error:
-            raise UnansweredError from error
+            raise AmbiguousResponseError from error
 
 
 def retrier(

@@ -12,7 +12,12 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
-from kekd_server.storage.s3.object import RefusedError, S3Object, UnansweredError, Version
+from kekd_server.storage.s3.object import (
+    AmbiguousResponseError,
+    ObjectVersion,
+    PreconditionFailedError,
+    S3Object,
+)
 from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
 
 _MAX_ROUNDS: Final = 8
@@ -45,9 +50,9 @@ class S3Write:
         for _ in range(_MAX_ROUNDS):
             try:
                 return self._object.put(record, self._attempt.id, None)
-            except RefusedError:
+            except PreconditionFailedError:
                 is_refused = True
-            except UnansweredError:
+            except AmbiguousResponseError:
                 is_refused = False
             current = self._object.read()
             if current and self._is_mine(current):
@@ -70,9 +75,9 @@ class S3Write:
             try:
                 etag = self._object.put(record, self._attempt.id, previous_etag)
                 return WriteResult(etag, previous_etag)
-            except RefusedError:
+            except PreconditionFailedError:
                 continue
-            except UnansweredError as error:
+            except AmbiguousResponseError as error:
                 now = self._object.read()
                 if now and self._is_mine(now):
                     return WriteResult(now.etag, previous_etag)
@@ -91,9 +96,9 @@ class S3Write:
                 raise EtagMismatchError(self._name.value)
             try:
                 self._object.delete(current.etag)
-            except RefusedError:
+            except PreconditionFailedError:
                 continue
-            except UnansweredError as error:
+            except AmbiguousResponseError as error:
                 now = self._object.read()
                 if now and now.is_same(current):
                     continue
@@ -102,7 +107,7 @@ class S3Write:
             return current.etag
         raise self._race_lost()
 
-    def _read_for_retry(self, if_etag: str | None = None) -> Version:
+    def _read_for_retry(self, if_etag: str | None = None) -> ObjectVersion:
         """Returns the version that the earlier attempt stored, or one that shows that it was not
         applied: the version that it should replace, or one that is older than the attempt.
         """
@@ -113,7 +118,7 @@ class S3Write:
             return current
         raise self._outcome_unknown()
 
-    def _is_mine(self, version: Version) -> bool:
+    def _is_mine(self, version: ObjectVersion) -> bool:
         return version.write_id == self._attempt.id
 
     def _outcome_unknown(self) -> OutcomeUnknownError:

@@ -1,4 +1,4 @@
-"""The events that a watcher gets."""
+"""The events that a subscriber gets."""
 
 from enum import Enum, auto
 from typing import NamedTuple

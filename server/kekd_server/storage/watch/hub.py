@@ -1,4 +1,4 @@
-"""The changes to the envelopes of a store, from every process that writes to every watcher."""
+"""The changes to the envelopes of a store, from every process that writes to every subscriber."""
 
 import asyncio
 import logging
@@ -46,15 +46,15 @@ class ChangeWatcher(Protocol):
 
 
 class ChangeHub:
-    """Sends the changes of one store to all its watchers. A watcher gets every change, or a
+    """Sends the changes of one store to all its subscribers. A subscriber gets every change, or a
     `RESYNC` in place of those that it missed.
 
     The change watcher runs while there are subscriptions. It has a thread of its own, as all
     threads of the store may wait for a lock. When it is stuck, every watch ends: heartbeats or this
     daemon's own writes would suggest that nothing else has changed.
 
-    A watcher gets an own write when it is published, and again when the change watcher notices it.
-    The second one can't be dropped: the kernel may have merged it with the write of another
+    A subscriber gets an own write when it is published, and again when the change watcher notices
+    it. The second one can't be dropped: the kernel may have merged it with the write of another
     process.
     """
 
@@ -99,7 +99,7 @@ class ChangeHub:
             self._idle_subscriptions.discard(subscription)
 
     @property
-    def has_watchers(self) -> bool:
+    def has_subscribers(self) -> bool:
         return bool(self._subscriptions)
 
     def publish(self, change: Change) -> None:
@@ -169,8 +169,8 @@ class ChangeHub:
             self.publish(change)
 
     async def _wait_for_slow_readers(self) -> None:
-        """A poll can find many changes at once. Gives the watchers time to read them, within a
-        limit that a watcher that doesn't read can't extend.
+        """A poll can find many changes at once. Gives the subscribers time to read them, within
+        a limit that a subscriber that doesn't read can't extend.
         """
         for _ in range(_SLOWDOWN_STEPS):
             if not any(subscription.is_slow for subscription in self._subscriptions):

@@ -1,4 +1,4 @@
-"""The events that one watcher has not received yet."""
+"""The events that one subscriber has not received yet."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,12 +13,12 @@ MAX_PENDING: Final = 10_000
 
 
 class Subscription:
-    """Holds at most `MAX_PENDING` changes. A watcher that falls further behind is dropped."""
+    """Holds at most `MAX_PENDING` changes. A subscriber that falls further behind is dropped."""
 
     def __init__(
         self, prefix: NamePrefix, is_visible: Callable[[str], bool] = lambda _: True
     ) -> None:
-        """`is_visible`: whether the watcher may know about a change to that index now. Invisible
+        """`is_visible`: whether the subscriber may know about a change to that index now. Invisible
         changes take no room.
         """
         self._prefix = prefix.value

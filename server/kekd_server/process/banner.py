@@ -13,7 +13,7 @@ from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener
 
 
-def print_greeting(settings: Settings) -> None:
+def print_banner(settings: Settings) -> None:
     """Prints addresses, and commands to paste, unless a program reads the output."""
     if settings.log_format == "json" or (settings.audit and not settings.audit.path):
         return

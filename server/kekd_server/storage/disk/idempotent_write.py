@@ -12,7 +12,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import WriteAttempt
 
 
-class RecordedWrite:
+class IdempotentWrite:
     """Use it only while you hold the lock whose file is `lock`.
 
     It also records a retry that is refused: an earlier attempt may still wait for the lock, and
@@ -37,7 +37,7 @@ class RecordedWrite:
         elif isinstance(error, EtagMismatchError):
             self._ledger.add(self._attempt.id, EntryStatus.MISMATCH)
 
-    def find_earlier(
+    def find_previous_result(
         self, etag: str, read_etag: Callable[[IndexName], str | None]
     ) -> WriteResult | None:
         """Returns the result of an earlier attempt; None if none was applied. `etag` is the etag
