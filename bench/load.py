@@ -46,7 +46,7 @@ def cpu_per_request(server: Server, names: int, requests: int) -> float:
 
 
 async def send(address: str, names: int, requests: int) -> None:
-    """Sends requests that are serialised in advance, to keep the client's own work small."""
+    """Sends requests that are serialized in advance, to keep the client's own work small."""
     messages = [request_of(number).SerializeToString() for number in range(names)]
     remaining = islice(cycle(messages), requests)
     async with grpc.aio.insecure_channel(address) as channel:

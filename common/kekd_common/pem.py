@@ -1,4 +1,4 @@
-"""Normalises PEM files to the strict form that gRPC's TLS library reads.
+"""Normalizes PEM files to the strict form that gRPC's TLS library reads.
 
 PEM files in the wild have byte order marks, comments, indentation, or two blocks on one line.
 OpenSSL and Python accept most of that, BoringSSL doesn't.

@@ -1,4 +1,4 @@
-"""Checks of authorisation and audit, for every use case. They run against the real modules, and
+"""Checks of authorization and audit, for every use case. They run against the real modules, and
 against copies in which one call is missing.
 """
 

@@ -1,4 +1,4 @@
-"""Each use case is authorised and audited, and a denied one never reaches a store."""
+"""Each use case is authorized and audited, and a denied one never reaches a store."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""Removes each authorisation call and each audit call in turn, and sees a check fail.
+"""Removes each authorization call and each audit call in turn, and sees a check fail.
 
 A mutant is one function without one statement, context or condition, or with one call replaced by
 what it would return if it checked and recorded nothing.

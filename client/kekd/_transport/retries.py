@@ -22,7 +22,7 @@ _JITTER: Final = 0.2
 _MAX_FIRST_ATTEMPTS: Final = 8
 """About three seconds: after that, a client that has never reached its daemon gives up."""
 _MAX_WRITE_RETRY_TIME: Final = 45.0
-"""Seconds after its start in which a write that may have been applied is retried. Daemons recognise
+"""Seconds after its start in which a write that may have been applied is retried. Daemons recognize
 a retry for 60 seconds."""
 _RETRY_AWARE_REASONS: Final = (
     Reason.ENVELOPE_EXISTS,

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class CallLimits:
-    """Refuses calls beyond the limits, before they are authorised."""
+    """Refuses calls beyond the limits, before they are authorized."""
 
     def __init__(self, *, calls: int, rate: float | None, burst: int, metrics: Metrics) -> None:
         """`calls`: how many may run at once. `rate`: how many calls a second one identity may make

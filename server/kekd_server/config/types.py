@@ -44,7 +44,7 @@ def _absolute(path: Path) -> Path:
         full = path.expanduser().absolute()
     except (RuntimeError, FileNotFoundError) as error:  # no such user, or no working directory
         raise ValueError(f"'{path}' has no absolute form: write the whole path") from error
-    # Normalised as text, like the paths in requests.
+    # Normalized as text, like the paths in requests.
     plain = Path(os.path.normpath(full))
     if not str(plain).isprintable():
         raise ValueError(f"{str(plain)!r} has unprintable characters: use another path")

@@ -1,7 +1,7 @@
 """Parses the daemon's audit log: JSON Lines, one or two for each decision.
 
 A write has a line "begin" before it runs, and a line "end" with its outcome. A read has "end" only.
-Denials above a rate are summarised in a line "denials".
+Denials above a rate are summarized in a line "denials".
 """
 
 import json

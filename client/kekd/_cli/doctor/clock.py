@@ -7,7 +7,7 @@ from kekd._cli.doctor.finding import Finding, failure, ok, warning
 from kekd._status import describe_skew
 
 _MAX_SYNCHRONISED_SKEW: Final = timedelta(seconds=5)
-"""Synchronised clocks are much closer."""
+"""Synchronized clocks are much closer."""
 _MAX_AWS_SKEW: Final = timedelta(minutes=5)
 """AWS rejects most requests that are older
 (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_aws-signing.html)."""
@@ -15,7 +15,7 @@ _MAX_AWS_SKEW: Final = timedelta(minutes=5)
 
 def check(skew: timedelta) -> Finding:
     text = f"the daemon's clock is {describe_skew(skew)}"
-    advice = "synchronise both with NTP: AWS rejects requests if the clock is off by 5 minutes"
+    advice = "synchronize both with NTP: AWS rejects requests if the clock is off by 5 minutes"
     if abs(skew) > _MAX_AWS_SKEW:
         return failure("clock", text, advice)
     if abs(skew) > _MAX_SYNCHRONISED_SKEW:
