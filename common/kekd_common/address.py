@@ -54,13 +54,14 @@ def socket_path(address: str) -> Path:
         raise ValueError("invalid address 'unix:': no path; write unix:PATH")
     if "," in path or not path.isprintable():
         raise ValueError(
-            f"invalid path {path!r}: gRPC can't connect to a path with a comma or control character"
+            f"invalid path {path!r}: gRPC cannot connect to a path with a comma or control"
+            " character"
         )
     require_expanded(address)
     try:
         return Path(path).expanduser().absolute()
     except (RuntimeError, FileNotFoundError):  # no such user, or no current folder
-        raise ValueError(f"can't resolve '{address}': write an absolute path") from None
+        raise ValueError(f"cannot resolve '{address}': write an absolute path") from None
 
 
 def default_socket() -> Path:

@@ -340,7 +340,7 @@ for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "KEKD_ADDRESS"):
         ("from kekd._cli import main", ["doctor"], "Error: user "),
         ("from kekd_server import main", [], "kekd: user "),
         ("from kekd_server import main", ["--listen", "unix:/tmp/s"], "kekd: user "),
-        ("from kekd_server import main", ["--memory", "--listen", "unix:~/s"], "can't resolve"),
+        ("from kekd_server import main", ["--memory", "--listen", "unix:~/s"], "cannot resolve"),
         ("import kekd; main = kekd.list_index_kms", [], "ValueError: user "),
     ],
 )
@@ -563,7 +563,7 @@ def test_full_output_is_reported(daemon: Daemon, command: str) -> None:
             text=True,
         )
     assert ended.returncode == 1
-    assert ended.stderr.endswith("Error: can't write output: No space left on device\n")
+    assert ended.stderr.endswith("Error: cannot write output: No space left on device\n")
 
 
 @pytest.fixture

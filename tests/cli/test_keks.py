@@ -293,7 +293,7 @@ def test_key_that_is_disabled_or_pending_deletion_is_reported(
     aws.kms.disable_key(KeyId=key_of["a"])
     aws.kms.schedule_key_deletion(KeyId=key_of["b"], PendingWindowInDays=7)
     disabled, deleted = map(json.loads, kekctl("drift", "-o", "json", code=1).stdout.splitlines())
-    assert disabled["key"][0].endswith("is disabled: KEKs can't be unwrapped until it is enabled")
+    assert disabled["key"][0].endswith("is disabled: KEKs cannot be unwrapped until it is enabled")
     assert "is pending deletion (20" in deleted["key"][0]
 
 
@@ -353,8 +353,8 @@ def unjudged(
 @pytest.mark.usefixtures("unjudged")
 def test_drift_continues_after_an_uncheckable_envelope(kekctl: Kekctl) -> None:
     gone, lost, drifted = kekctl("drift", code=1).stdout.splitlines()
-    assert gone.startswith("a: can't be checked: no such slot in the registry")
-    assert lost.startswith("b: can't be checked: key not found")
+    assert gone.startswith("a: cannot be checked: no such slot in the registry")
+    assert lost.startswith("b: cannot be checked: key not found")
     assert drifted.startswith("z: key_id is ")
     kekctl("drift", "--prefix", "z")
     kekctl("drift", "--prefix", "b", "--exit-code", code=1)
@@ -378,7 +378,7 @@ def test_drift_continues_after_a_damaged_record(
     arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
     done = CliRunner().invoke(main, arguments)
     first, second = done.output.splitlines()
-    assert first == "a: can't be checked: It is damaged."
+    assert first == "a: cannot be checked: It is damaged."
     assert second.startswith("b: provider is 'aws'")
     assert done.exit_code == 1
 
@@ -401,7 +401,7 @@ def test_drift_waits_once_for_an_aws_that_cannot_be_reached(
     monkeypatch.setattr(Registry, "drift", unreachable)
     arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
     done = CliRunner().invoke(main, arguments)
-    told = "can't be checked: AWS can't be reached."
+    told = "cannot be checked: AWS can't be reached."
     assert done.output.splitlines() == [f"{index}: {told}" for index in "abc"]
     assert asked == ["a", "c", "d"]
     assert done.exit_code == 1

@@ -342,11 +342,11 @@ def test_unreadable_file_hides_no_other_problem(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("listen: [", "can't be read as YAML"),
-        ("a: b: c", "can't be read as YAML: line 1: mapping values are not allowed here"),
-        ('workers: !!int ""', "can't be read as YAML"),
-        ("audit: !!timestamp foo", "can't be read as YAML"),
-        ("\udcff", "can't be read as YAML"),
+        ("listen: [", "cannot be read as YAML"),
+        ("a: b: c", "cannot be read as YAML: line 1: mapping values are not allowed here"),
+        ('workers: !!int ""', "cannot be read as YAML"),
+        ("audit: !!timestamp foo", "cannot be read as YAML"),
+        ("\udcff", "cannot be read as YAML"),
         ("- memory", "must be a mapping of settings, such as 'memory: true'"),
         ("memory", "must be a mapping of settings, such as 'memory: true'"),
         ("kekd: {memory: true}", "kekd (from"),

@@ -68,7 +68,7 @@ def test_variable_in_an_address_is_refused(read: Callable[[str], str]) -> None:
 
 @either_side
 def test_home_of_an_unknown_user_is_refused(read: Callable[[str], str]) -> None:
-    with pytest.raises(ValueError, match="can't resolve"):
+    with pytest.raises(ValueError, match="cannot resolve"):
         read("unix:~nobody-has-this-name/x")
 
 

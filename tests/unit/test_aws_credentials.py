@@ -201,7 +201,7 @@ def test_errors_of_aws_and_the_network_are_raised_unchanged(
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (PermissionError(13, "Permission denied", "/run/token"), "can't read /run/token: Perm"),
+        (PermissionError(13, "Permission denied", "/run/token"), "cannot read /run/token: Perm"),
         (UnauthorizedSSOTokenError(), "aws sso login"),
         (ProfileNotFound(profile="nowhere"), "The config profile (nowhere) could not be found"),
         (json.JSONDecodeError("m", "canary", 0), "not JSON"),

@@ -139,7 +139,7 @@ def test_two_rules_of_one_name_are_refused(file: Path) -> None:
         ("policy: []\npolicy: []\n", "duplicate key 'policy'"),
         ("policy: [{name: a, name: b}]", "duplicate key 'name'"),
         ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "day is out of range"),
-        ("policy: " + "[" * 10_000, "can't be read as YAML"),
+        ("policy: " + "[" * 10_000, "cannot be read as YAML"),
     ],
 )
 def test_ambiguous_yaml_is_refused(file: Path, text: str, problem: str) -> None:

@@ -69,7 +69,7 @@ Exit codes:
   0  success                  5  conflict with another write
   1  other failure            6  daemon or store unavailable, or timeout
   2  invalid arguments        7  permission denied
-  3  not found                8  corrupt envelope, or KEK can't be unwrapped
+  3  not found                8  corrupt envelope, or KEK cannot be unwrapped
   4  already exists           9  store, audit or key needs operator action
 """
 
@@ -179,7 +179,7 @@ def _end_without_output() -> NoReturn:
     """Fails a command whose output is closed, as by `>&-`: it can't deliver its result."""
     if sys.stderr is not None:
         sys.stderr.write(
-            "kekctl: can't write output: standard output is closed; use a file or /dev/null\n"
+            "kekctl: cannot write output: standard output is closed; use a file or /dev/null\n"
         )
     sys.exit(FAILED)
 
@@ -194,7 +194,7 @@ def _system_errors() -> Iterator[None]:
         if not error.filename:  # standard output
             # Buffered output would fail again when Python exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        subject = error.filename or "can't write output"
+        subject = error.filename or "cannot write output"
         raise click.ClickException(f"{subject}: {error.strerror}") from None
 
 
@@ -262,5 +262,5 @@ def _messages(error: Exception) -> Sequence[str]:
     if isinstance(error, (errors.RegistryError, BackupError)):
         return error.problems
     if isinstance(error, UnicodeError):
-        return ["can't read the file: not valid UTF-8"]
+        return ["cannot read the file: not valid UTF-8"]
     return [str(error)]

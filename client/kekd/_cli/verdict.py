@@ -24,7 +24,7 @@ class Verdict:
 
     @property
     def lines(self) -> list[str]:
-        return [f"can't be checked: {self.error}"] if self.error else [*self.drift, *self.key]
+        return [f"cannot be checked: {self.error}"] if self.error else [*self.drift, *self.key]
 
     def as_text(self, index_name: str) -> str:
         return f"{index_name}: {'; '.join(self.lines)}"
@@ -64,5 +64,5 @@ class Judge:
             return Verdict(error=str(error))
         except KekError as error:
             if drift:  # found before the key was checked
-                return Verdict(drift, [f"the key can't be checked: {error}"])
+                return Verdict(drift, [f"the key cannot be checked: {error}"])
             return Verdict(error=str(error))

@@ -109,7 +109,7 @@ def _problem(key: KeyDescription) -> str:
         return f"{key.arn} is pending deletion ({day}): cancel it, or rotate to another key"
     if not key.enabled:
         state = "disabled" if key.state in {"", "Disabled"} else f"in state {key.state}"
-        return f"{key.arn} is {state}: KEKs can't be unwrapped until it is enabled"
+        return f"{key.arn} is {state}: KEKs cannot be unwrapped until it is enabled"
     return ""
 
 

@@ -16,9 +16,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DocumentError(f"{path}: can't be read: {error.strerror}") from error
+        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from error
     except (YamlError, UnicodeDecodeError) as error:
-        raise DocumentError(f"{path}: can't be read as YAML: {error}") from error
+        raise DocumentError(f"{path}: cannot be read as YAML: {error}") from error
     if loaded is None:  # nothing but comments
         return {}
     if not isinstance(loaded, dict):

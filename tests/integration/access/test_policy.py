@@ -284,10 +284,10 @@ def test_status_lists_only_accessible_stores(start_daemon: StartDaemon, tmp_path
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("policy: [", "can't be read as YAML"),
+        ("policy: [", "cannot be read as YAML"),
         ("policy: [{name: x, identities: y, methods: raed}]", "policy.0.methods.0"),
         ("polcy: []", "the policy is missing"),
-        ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "can't be read as YAML"),
+        ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "cannot be read as YAML"),
         ("policy:", "it has no rules"),
         ("", "the policy is missing"),
     ],

@@ -50,7 +50,7 @@ def export(
             output.writelines(lines)
     elif sys.stdout.isatty():
         raise click.UsageError(
-            "can't print wrapped KEKs to a terminal: give --file or redirect the output"
+            "cannot print wrapped KEKs to a terminal: give --file or redirect the output"
         )
     else:
         sys.stdout.writelines(lines)
@@ -91,7 +91,7 @@ def import_(  # noqa: PLR0913  (options)
     counts: Counter[Outcome] = Counter()
     with file.open("rb") as backup:
         if not backup.seekable():
-            raise click.UsageError("can't import from a pipe: FILE is read twice; save it first")
+            raise click.UsageError("cannot import from a pipe: FILE is read twice; save it first")
         names = json_lines.check(backup)
         if missing := [name for name in indexes if name not in names]:
             raise BackupError([f"the backup has no index '{name}'" for name in missing])
@@ -141,7 +141,7 @@ def _replace_private(path: Path) -> Iterator[IO[str]]:
     """Yields a file with mode 0600 that replaces `path` when it is complete and durable."""
     path = path.resolve()
     if path.exists() and not path.is_file():
-        raise click.UsageError(f"can't write {path}: not a regular file")
+        raise click.UsageError(f"cannot write {path}: not a regular file")
     try:
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -155,7 +155,7 @@ def _replace_private(path: Path) -> Iterator[IO[str]]:
                 Path(file.name).unlink()
                 raise
     except OSError as error:
-        raise click.ClickException(f"can't write {path}: {error.strerror}") from None
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
 
 
 def _report(result: RestoreResult) -> None:

@@ -37,7 +37,7 @@ def _folder(path: Path) -> Finding:
     except OSError as error:
         return failure(
             check,
-            f"can't read {path}: {error.strerror}",
+            f"cannot read {path}: {error.strerror}",
             "start the daemon, give --address, or join the socket's group",
         )
     if folder.st_uid not in {0, owner}:

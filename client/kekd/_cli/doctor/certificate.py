@@ -34,7 +34,7 @@ def check_own(file: Path) -> Finding:
         from cryptography import x509  # noqa: PLC0415
     except ModuleNotFoundError:
         advice = "pip install 'kekd[aws]'"
-        return warning(name, f"can't check {file}: cryptography is not installed", advice)
+        return warning(name, f"cannot check {file}: cryptography is not installed", advice)
     certificate = x509.load_pem_x509_certificate(file.read_bytes())
     if kind := _unsupported_key(certificate.public_key()):
         return failure(name, f"{file} has an unsupported key: {kind}", _SUPPORTED_KEYS)

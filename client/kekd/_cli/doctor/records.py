@@ -62,7 +62,7 @@ def _findings(check: str, store: str, records: Iterable[Found]) -> Iterator[Find
         elif isinstance(found, EnvelopeError):
             unreadable += 1
             if unreadable <= MAX_NAMED:
-                yield failure(check, f"can't read index '{name}': {found}")
+                yield failure(check, f"cannot read index '{name}': {found}")
         else:
             good += 1
     yield _summary(check, good, corrupt, unreadable)
