@@ -12,7 +12,7 @@ from typing import Any, cast
 import kekd
 from bench.keystore import blob_of, name_of
 from bench.tables import Goal, Table, count, paired, ratio
-from kekd.kek import KeyDescription, Keyring, Registry, Slot, Wrapped
+from kekd.kek import KeyDescription, Keyring, Registry, Slot, WrappedKek
 from kekd.kek.encryption_context import EncryptionContext
 
 _INDEXES = 100
@@ -39,10 +39,16 @@ class Backend:
     def get_index_kms(self, _: kekd.StorageConfig | None, index_name: str) -> kekd.KMSBlob:
         return blob_of(int(index_name.rpartition("-")[2]))
 
-    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+    def wrap(
+        self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
+    ) -> WrappedKek:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:  # noqa: ARG002
+    def unwrap(
+        self,
+        wrapped: WrappedKek,
+        encryption_context: EncryptionContext | None,  # noqa: ARG002
+    ) -> bytearray:
         self.unwrapped += 1
         return bytearray(wrapped.wrapped_kek[:32])
 

@@ -13,7 +13,7 @@ import grpc
 from kekd import _batches as batches
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
-from kekd._cache.manager import Caches
+from kekd._cache.manager import CacheManager
 from kekd._cache.watcher import AsyncCacheWatcher
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._operations import Operation, Page
@@ -44,7 +44,7 @@ class AsyncClient:
     support such a fork.
     """
 
-    _caches: Caches[AsyncCacheWatcher] | None = None
+    _caches: CacheManager[AsyncCacheWatcher] | None = None
     _loop: asyncio.AbstractEventLoop
 
     def __init__(
@@ -61,7 +61,7 @@ class AsyncClient:
         self._timeout = timeouts.require_timeout(timeout)
         self._connection: Connection | None = None
         if cache:
-            self._caches = Caches(max_staleness, partial(AsyncCacheWatcher, self._connector))
+            self._caches = CacheManager(max_staleness, partial(AsyncCacheWatcher, self._connector))
             weakref.finalize(self, self._caches.abandon).atexit = False
 
     async def create_index_kms(
@@ -276,7 +276,9 @@ class AsyncClient:
         try:
             while True:
                 try:
-                    return operation.result(await self._attempt(operation, retries.remaining))
+                    return operation.decode_response(
+                        await self._attempt(operation, retries.remaining)
+                    )
                 except grpc.RpcError as error:
                     delay = retries.delay_after(error)
                     if delay is None:
@@ -288,7 +290,7 @@ class AsyncClient:
 
     async def _call_once(self, operation: Operation[None], seconds: float) -> None:
         try:
-            operation.result(await self._attempt(operation, seconds))
+            operation.decode_response(await self._attempt(operation, seconds))
         except grpc.RpcError as error:
             raise to_exception(error, self.address, operation) from None
 

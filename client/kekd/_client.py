@@ -12,7 +12,7 @@ import grpc
 from kekd import _batches as batches
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
-from kekd._cache.watcher import ThreadCaches
+from kekd._cache.watcher import ThreadCacheManager
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
 from kekd._operations import Operation, Page
 from kekd._status import DaemonStatus
@@ -61,7 +61,7 @@ class Client:
     and at most 10**9 raises ValueError.
     """
 
-    _caches: ThreadCaches | None = None
+    _caches: ThreadCacheManager | None = None
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Client:
         self._timeout = timeouts.require_timeout(timeout)
         self._connection: Connection | None = None
         if cache:
-            self._caches = ThreadCaches(self._connector, max_staleness)
+            self._caches = ThreadCacheManager(self._connector, max_staleness)
             # Ends the watches of a client that is garbage-collected without having been closed.
             weakref.finalize(self, self._caches.abandon).atexit = False
 
@@ -277,19 +277,19 @@ class Client:
         self.close()
 
     def _pages(self, page: Page[Item], timeout: float | None) -> Iterator[Item]:
-        """Requests each page while the caller reads the previous one.
+        """Prefetches the next page while the caller consumes this one.
 
-        If that early request failed, repeats it: the caller may have read for a long time.
+        If the prefetch failed, requests the page again.
         """
         items, token = self._call(page(""), timeout)
         while token:
             following = page(token)
-            early = PendingCall(self._connected(), following, self._seconds(timeout))
+            prefetch = PendingCall(self._connected(), following, self._seconds(timeout))
             try:
                 yield from items
-                items, token = early.result() or self._call(following, timeout)
+                items, token = prefetch.result_or_none() or self._call(following, timeout)
             finally:
-                early.cancel()
+                prefetch.cancel()
         yield from items
 
     def _observe(self, found: Iterable[Found]) -> Iterator[Found]:
@@ -309,7 +309,7 @@ class Client:
         try:
             while True:
                 try:
-                    return operation.result(self._attempt(operation, retries.remaining))
+                    return operation.decode_response(self._attempt(operation, retries.remaining))
                 except grpc.RpcError as error:
                     delay = retries.delay_after(error)
                     if delay is None:
@@ -322,7 +322,7 @@ class Client:
     def _call_once(self, operation: Operation[None], seconds: float) -> None:
         """Makes a call without retries."""
         try:
-            operation.result(self._attempt(operation, seconds))
+            operation.decode_response(self._attempt(operation, seconds))
         except grpc.RpcError as error:
             raise to_exception(error, self.address, operation) from None
 

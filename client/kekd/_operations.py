@@ -32,7 +32,7 @@ class Operation(Generic[Result]):
     method: str
     request: Message = field(repr=False)
     response_type: type[Message]
-    result: Callable[[Any], Result]
+    decode_response: Callable[[Any], Result]
     index_name: str = ""
     """The index name in the request, if the call is about one index."""
     writes: Sequence[str] = ()
@@ -194,7 +194,7 @@ def serving(address: str, service: str) -> Operation[None]:
     # Imported here because only start-up probes need it.
     from grpc_health.v1 import health_pb2  # noqa: PLC0415
 
-    def result(response: health_pb2.HealthCheckResponse) -> None:
+    def require_serving(response: health_pb2.HealthCheckResponse) -> None:
         if response.status != response.SERVING:
             name = "" if service == SERVICE else f" {service}"
             raise UnavailableError(f"kekd at {address} doesn't serve{name} yet; retry later")
@@ -203,7 +203,7 @@ def serving(address: str, service: str) -> Operation[None]:
         "/grpc.health.v1.Health/Check",
         health_pb2.HealthCheckRequest(service=service),
         health_pb2.HealthCheckResponse,
-        result,
+        require_serving,
     )
 
 

@@ -194,7 +194,9 @@ def _failure(error: Exception) -> CredentialSourceError | None:
             return None
         case OSError():
             source = error.filename or "the credentials"
-            problem = f"cannot read {source}: {error.strerror}; check that it exists and is readable"
+            problem = (
+                f"cannot read {source}: {error.strerror}; check that it exists and is readable"
+            )
             return CredentialSourceError(problem, code=code, may_pass=False)
         case JSONDecodeError():  # its text has the document, and so maybe the credentials
             problem = "invalid output of credential_process: not JSON; check the program"

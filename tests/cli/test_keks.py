@@ -139,7 +139,7 @@ def test_envelope_is_provisioned_checked_and_rotated(
     stored = client.get_index_kms(None, "i")
     assert stored.etag == etag
     kek = registry.unwrap("i", stored)
-    assert kekctl("unwrap", "i", "--check").stdout.startswith("opens with aws-kms key alias/")
+    assert kekctl("unwrap", "i", "--check").stdout.startswith("unwraps with aws-kms key alias/")
     assert kekctl("rotate", "i", "--slot", "next").stdout == "rotated i\n"
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == kek
     assert kekctl("drift").stdout == ""
@@ -244,9 +244,13 @@ def test_unwrap_all_checks_every_envelope_and_shows_no_key(
     client.create_index_kms(None, "own", kekd.KMSBlob(provider="none"))
     shown = kekctl("unwrap", "--all", "--check", "--jobs", "4", code=1).stdout
     lines = shown.splitlines()
-    assert lines[:11] == [*(f"opens {name}" for name in many[:-1]), "unchecked own", "failed torn"]
+    assert lines[:11] == [
+        *(f"unwraps {name}" for name in many[:-1]),
+        "unchecked own",
+        "failed torn",
+    ]
     assert [line.split() for line in lines[11:14]] == [
-        ["opens", "9"],
+        ["unwraps", "9"],
         ["unchecked", "1"],
         ["failed", "1"],
     ]
@@ -261,7 +265,7 @@ def test_unwrap_all_checks_every_envelope_and_shows_no_key(
 def test_opening_those_with_a_prefix_is_done_when_all_open(kekctl: Kekctl, many: list[str]) -> None:
     shown = kekctl("unwrap", "--prefix", "1", "--check", "-o", "json").stdout
     assert [json.loads(line) for line in shown.splitlines()] == [
-        {"index_name": "1", "outcome": "opens"}
+        {"index_name": "1", "outcome": "unwraps"}
     ]
     assert "give exactly one of" in kekctl("unwrap", "1", "--all", "--check", code=2).stderr
     assert "give exactly one of" in kekctl("unwrap", "--check", code=2).stderr
@@ -353,7 +357,7 @@ def unjudged(
 @pytest.mark.usefixtures("unjudged")
 def test_drift_continues_after_an_uncheckable_envelope(kekctl: Kekctl) -> None:
     gone, lost, drifted = kekctl("drift", code=1).stdout.splitlines()
-    assert gone.startswith("a: cannot be checked: no such slot in the registry")
+    assert gone.startswith("a: cannot be checked: slot not found")
     assert lost.startswith("b: cannot be checked: key not found")
     assert drifted.startswith("z: key_id is ")
     kekctl("drift", "--prefix", "z")
@@ -576,7 +580,7 @@ def test_documented_trial_runs_without_aws(
     arn, etag, *others = done.stdout.splitlines()
     assert arn.startswith("arn:aws:secretsmanager:us-east-1:")
     assert len(etag) == 32
-    assert others == ["opens with aws key trial/wrap-key", "rotated trial_index", "deleted"]
+    assert others == ["unwraps with aws key trial/wrap-key", "rotated trial_index", "deleted"]
 
 
 def test_cyborgdb_service_reads_the_first_file_and_not_the_second(

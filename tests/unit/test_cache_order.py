@@ -8,8 +8,8 @@ import pytest
 
 import kekd
 from kekd import EnvelopeNotFoundError, KMSBlob, StorageConfig
-from kekd._cache.envelope_cache import Cache
-from kekd._cache.manager import Caches
+from kekd._cache.envelope_cache import EnvelopeCache
+from kekd._cache.manager import CacheManager
 
 MEMORY = StorageConfig.memory()
 
@@ -18,7 +18,10 @@ class Watcher:
     """A watch that has started and reports no changes."""
 
     def __init__(
-        self, _location: StorageConfig | None, cache: Cache, _on_change: Callable[[str], None]
+        self,
+        _location: StorageConfig | None,
+        cache: EnvelopeCache,
+        _on_change: Callable[[str], None],
     ) -> None:
         cache.on_resync()
         cache.on_heartbeat()
@@ -45,7 +48,9 @@ class Get:
 
     met: KMSBlob | EnvelopeNotFoundError
 
-    def __init__(self, caches: Caches[Watcher], location: StorageConfig | None = None) -> None:
+    def __init__(
+        self, caches: CacheManager[Watcher], location: StorageConfig | None = None
+    ) -> None:
         self._context: AbstractContextManager[Callable[[KMSBlob], KMSBlob]] = caches.read_through(
             location, "i"
         )
@@ -61,8 +66,8 @@ class Get:
 
 
 @pytest.fixture
-def caches() -> Caches[Watcher]:
-    return Caches(10.0, Watcher)
+def caches() -> CacheManager[Watcher]:
+    return CacheManager(10.0, Watcher)
 
 
 def orders(*sequences: list[str]) -> Iterator[tuple[str, ...]]:
@@ -82,7 +87,7 @@ def test_any_order_of_responses_never_caches_an_older_envelope(
 ) -> None:
     tried = 0
     for order in orders(*GETS, ["write"]):
-        caches = Caches(10.0, Watcher)
+        caches = CacheManager(10.0, Watcher)
         gets: dict[str, Get] = {}
         stored: KMSBlob | EnvelopeNotFoundError = OLD
         seen: list[object] = []
@@ -103,7 +108,7 @@ def test_any_order_of_responses_never_caches_an_older_envelope(
 
 def test_get_after_a_batch_is_at_least_as_fresh_as_the_batch() -> None:
     for order in orders(GETS[0], BATCH, ["write"]):
-        caches = Caches(10.0, Watcher)
+        caches = CacheManager(10.0, Watcher)
         stored, batch = OLD, OLD
         seen: list[object] = []
         for step in order:
@@ -124,38 +129,42 @@ def test_get_after_a_batch_is_at_least_as_fresh_as_the_batch() -> None:
             assert NEW not in seen or caches.get(None, "i") in (None, NEW), order
 
 
-def fill(caches: Caches[Watcher], blob: KMSBlob, location: StorageConfig | None = None) -> None:
+def fill(
+    caches: CacheManager[Watcher], blob: KMSBlob, location: StorageConfig | None = None
+) -> None:
     get = Get(caches, location)
     get.met = blob
     get.answer()
 
 
-def test_response_by_another_name_of_the_store_evicts(caches: Caches[Watcher]) -> None:
+def test_response_by_another_name_of_the_store_evicts(caches: CacheManager[Watcher]) -> None:
     fill(caches, OLD)
     fill(caches, NEW, MEMORY)
     assert caches.get(None, "i") is None
     assert caches.get(MEMORY, "i") == NEW
 
 
-def test_response_of_another_store_evicts_nothing(caches: Caches[Watcher]) -> None:
+def test_response_of_another_store_evicts_nothing(caches: CacheManager[Watcher]) -> None:
     fill(caches, OLD)
     fill(caches, envelope(2, "disk:/x"), StorageConfig.disk("/x"))
     assert caches.get(None, "i") == OLD
 
 
-def test_unrelated_failure_evicts_nothing(caches: Caches[Watcher]) -> None:
+def test_unrelated_failure_evicts_nothing(caches: CacheManager[Watcher]) -> None:
     fill(caches, OLD)
     caches.observe(("i", kekd.UnavailableError("", store="memory")))
     assert caches.get(None, "i") == OLD
 
 
-def test_equal_response_evicts_nothing(caches: Caches[Watcher]) -> None:
+def test_equal_response_evicts_nothing(caches: CacheManager[Watcher]) -> None:
     fill(caches, OLD)
     assert caches.observe(("i", OLD)) == ("i", OLD)
     assert caches.get(None, "i") == OLD
 
 
-def test_get_after_an_event_is_at_least_as_fresh_as_the_event(caches: Caches[Watcher]) -> None:
+def test_get_after_an_event_is_at_least_as_fresh_as_the_event(
+    caches: CacheManager[Watcher],
+) -> None:
     fill(caches, OLD)
     caches.observe_event(kekd.Change("other", "pushed", "etag 2"))
     assert caches.get(None, "i") == OLD
@@ -168,7 +177,7 @@ def test_get_after_an_event_is_at_least_as_fresh_as_the_event(caches: Caches[Wat
 
 @pytest.mark.parametrize("event", [kekd.Resync(), kekd.Change("i", "pushed", "etag 2")])
 def test_get_that_began_before_an_event_is_not_cached(
-    caches: Caches[Watcher], event: kekd.Change | kekd.Resync
+    caches: CacheManager[Watcher], event: kekd.Change | kekd.Resync
 ) -> None:
     get = Get(caches)
     get.met = OLD

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from kekd import KMSBlob
-from kekd._cache.envelope_cache import Cache
+from kekd._cache.envelope_cache import EnvelopeCache
 
 OLD, NEW = KMSBlob(version=1), KMSBlob(version=2)
 
@@ -23,7 +23,7 @@ class Clock:
 class Read:
     """A read of one envelope, split into steps."""
 
-    def __init__(self, cache: Cache, name: str = "i") -> None:
+    def __init__(self, cache: EnvelopeCache, name: str = "i") -> None:
         self._context: AbstractContextManager[Callable[[KMSBlob], KMSBlob]] = cache.read_through(
             name
         )
@@ -44,25 +44,25 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def cache(clock: Clock) -> Cache:
+def cache(clock: Clock) -> EnvelopeCache:
     """An empty cache with a watch."""
-    cache = Cache(10.0, max_entries=3, clock=clock)
+    cache = EnvelopeCache(10.0, max_entries=3, clock=clock)
     cache.on_resync()
     cache.on_heartbeat()
     return cache
 
 
-def fill(cache: Cache, name: str = "i", blob: KMSBlob = OLD) -> None:
+def fill(cache: EnvelopeCache, name: str = "i", blob: KMSBlob = OLD) -> None:
     Read(cache, name).answer(blob)
 
 
-def test_envelope_after_a_read_is_served(cache: Cache) -> None:
+def test_envelope_after_a_read_is_served(cache: EnvelopeCache) -> None:
     assert cache.get("i") is None
     fill(cache)
     assert cache.get("i") == OLD
 
 
-def test_hit_returns_a_copy_with_all_fields(cache: Cache) -> None:
+def test_hit_returns_a_copy_with_all_fields(cache: EnvelopeCache) -> None:
     fields = [field.name for field in dataclasses.fields(KMSBlob)]
     blob = KMSBlob()
     for name in fields:
@@ -79,16 +79,19 @@ def test_hit_returns_a_copy_with_all_fields(cache: Cache) -> None:
 
 
 @pytest.mark.parametrize(
-    "drop", [lambda cache: cache.invalidate("i"), Cache.on_resync, Cache.on_disconnect]
+    "drop",
+    [lambda cache: cache.invalidate("i"), EnvelopeCache.on_resync, EnvelopeCache.on_disconnect],
 )
-def test_dropped_envelope_is_not_served(cache: Cache, drop: Callable[[Cache], None]) -> None:
+def test_dropped_envelope_is_not_served(
+    cache: EnvelopeCache, drop: Callable[[EnvelopeCache], None]
+) -> None:
     fill(cache)
     drop(cache)
     cache.on_heartbeat()
     assert cache.get("i") is None
 
 
-def test_change_drops_only_its_own_envelope(cache: Cache) -> None:
+def test_change_drops_only_its_own_envelope(cache: EnvelopeCache) -> None:
     fill(cache, "i")
     fill(cache, "j")
     cache.invalidate("i")
@@ -97,7 +100,7 @@ def test_change_drops_only_its_own_envelope(cache: Cache) -> None:
 
 
 def test_read_before_the_first_resync_is_not_cached(clock: Clock) -> None:
-    cache = Cache(clock=clock)
+    cache = EnvelopeCache(clock=clock)
     across = Read(cache)
     fill(cache, "j")
     cache.on_heartbeat()
@@ -108,14 +111,14 @@ def test_read_before_the_first_resync_is_not_cached(clock: Clock) -> None:
     assert cache.get("j") is None
 
 
-def test_read_after_a_disconnect_is_not_cached(cache: Cache) -> None:
+def test_read_after_a_disconnect_is_not_cached(cache: EnvelopeCache) -> None:
     cache.on_disconnect()
     fill(cache)
     cache.on_heartbeat()
     assert cache.get("i") is None
 
 
-def test_entry_older_than_max_staleness_is_not_served(cache: Cache, clock: Clock) -> None:
+def test_entry_older_than_max_staleness_is_not_served(cache: EnvelopeCache, clock: Clock) -> None:
     fill(cache)
     clock.now += 9.9
     assert cache.get("i") == OLD
@@ -125,7 +128,7 @@ def test_entry_older_than_max_staleness_is_not_served(cache: Cache, clock: Clock
     assert cache.get("i") == OLD, "the watch would have reported a change before the heartbeat"
 
 
-def test_read_during_a_silence_is_served_after_it(cache: Cache, clock: Clock) -> None:
+def test_read_during_a_silence_is_served_after_it(cache: EnvelopeCache, clock: Clock) -> None:
     clock.now += 11
     fill(cache)
     assert cache.get("i") is None
@@ -133,13 +136,13 @@ def test_read_during_a_silence_is_served_after_it(cache: Cache, clock: Clock) ->
     assert cache.get("i") == OLD
 
 
-def test_full_cache_evicts_the_oldest_entry(cache: Cache) -> None:
+def test_full_cache_evicts_the_oldest_entry(cache: EnvelopeCache) -> None:
     for name in "abcad":
         fill(cache, name)
     assert [name for name in "abcd" if cache.get(name)] == ["a", "c", "d"]
 
 
-def test_finished_reads_leave_no_tokens(cache: Cache) -> None:
+def test_finished_reads_leave_no_tokens(cache: EnvelopeCache) -> None:
     Read(cache, "failed").fail()
     fill(cache, "answered")
     changed = Read(cache, "changed")
@@ -162,7 +165,7 @@ ORDERS = [
 @pytest.mark.parametrize("fails", [None, "a", "b"])
 @pytest.mark.parametrize("order", ORDERS, ids=", ".join)
 def test_any_order_of_reads_and_a_change_never_caches_the_old_envelope(
-    cache: Cache, order: tuple[str, ...], fails: str | None, drop: str
+    cache: EnvelopeCache, order: tuple[str, ...], fails: str | None, drop: str
 ) -> None:
     """A read that began before the change may return the old envelope, at any later time. A read
     that began after it returns the new one.
@@ -199,7 +202,9 @@ def test_any_order_of_reads_and_a_change_never_caches_the_old_envelope(
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=", ".join)
-def test_read_after_a_change_between_reads_is_cached(cache: Cache, order: tuple[str, ...]) -> None:
+def test_read_after_a_change_between_reads_is_cached(
+    cache: EnvelopeCache, order: tuple[str, ...]
+) -> None:
     reads = {}
     for step in order:
         verb, _, who = step.partition(" ")

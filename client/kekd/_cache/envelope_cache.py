@@ -22,7 +22,7 @@ class _Token:
         """By store, the etag that a caller has seen in the meantime."""
 
 
-class Cache:
+class EnvelopeCache:
     """Holds the envelopes that were read since a watch began and haven't changed since.
 
     The watcher calls `on_resync` when the watch begins, `invalidate` for each change,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
-from kekd._cache.envelope_cache import Cache
+from kekd._cache.envelope_cache import EnvelopeCache
 from kekd._models import Change, Event, Found, KMSBlob, StorageConfig
 from kekd._transport.fork import reset_after_fork
 from kekd.errors import CorruptEnvelopeError, EnvelopeError, EnvelopeNotFoundError
@@ -29,24 +29,24 @@ class Watcher(Protocol):
         """
 
 
-class Listener(Protocol):
+class InvalidationListener(Protocol):
     def invalidate(self, index_name: str) -> None:
         """Drops anything derived from an envelope that has changed."""
 
 
 WatcherT = TypeVar("WatcherT", bound=Watcher)
 OnChange = Callable[[str], None]
-StartWatcher = Callable[[StorageConfig | None, Cache, OnChange], WatcherT]
+StartWatcher = Callable[[StorageConfig | None, EnvelopeCache, OnChange], WatcherT]
 """Takes a location, its cache, and a callback for the name of each changed envelope."""
 
 _NOWHERE: Final = StorageConfig("")
 
 
-class Caches(Generic[WatcherT]):
+class CacheManager(Generic[WatcherT]):
     """Holds the cache of each location. Thread-safe. Empty in a forked child."""
 
-    _opened: dict[StorageConfig | None, tuple[Cache, WatcherT]]
-    _last: tuple[StorageConfig | None, Cache]
+    _opened: dict[StorageConfig | None, tuple[EnvelopeCache, WatcherT]]
+    _last: tuple[StorageConfig | None, EnvelopeCache]
     """The location that was read last, and its cache."""
 
     def __init__(self, max_staleness: float, start_watcher: StartWatcher[WatcherT]) -> None:
@@ -58,7 +58,7 @@ class Caches(Generic[WatcherT]):
             )
         self._max_staleness = max_staleness
         self._start_watcher = start_watcher
-        self._listeners: dict[StorageConfig | None, weakref.WeakSet[Listener]] = {}
+        self._listeners: dict[StorageConfig | None, weakref.WeakSet[InvalidationListener]] = {}
         self._reset()
         reset_after_fork(self._reset)
 
@@ -130,7 +130,7 @@ class Caches(Generic[WatcherT]):
             for location in locations:
                 self._notify(location, index_name)
 
-    def add_listener(self, location: StorageConfig | None, listener: Listener) -> None:
+    def add_listener(self, location: StorageConfig | None, listener: InvalidationListener) -> None:
         """Notifies a listener of each change, after the cache has dropped the envelope.
 
         That includes changes that this client makes, but not those that the watch has missed. Holds
@@ -154,12 +154,12 @@ class Caches(Generic[WatcherT]):
         for _, watcher in list(self._opened.values()):
             watcher.abandon()
 
-    def _cache_for(self, location: StorageConfig | None) -> Cache:
+    def _cache_for(self, location: StorageConfig | None) -> EnvelopeCache:
         """Returns the cache of a location. Starts its watch when first called."""
         with self._lock:
             opened = self._opened.get(location)
             if opened is None:
-                cache = Cache(self._max_staleness)
+                cache = EnvelopeCache(self._max_staleness)
                 try:
                     watcher = self._start_watcher(location, cache, partial(self._notify, location))
                 except RuntimeError:  # too many threads: caches nothing, and the next read retries
@@ -168,7 +168,7 @@ class Caches(Generic[WatcherT]):
             self._last = location, opened[0]
             return opened[0]
 
-    def _caches(self) -> list[Cache]:
+    def _caches(self) -> list[EnvelopeCache]:
         with self._lock:
             return [cache for cache, _ in self._opened.values()]
 
@@ -179,7 +179,7 @@ class Caches(Generic[WatcherT]):
 
     def _clear(self) -> None:
         self._opened = {}
-        self._last = _NOWHERE, Cache()
+        self._last = _NOWHERE, EnvelopeCache()
 
     def _notify(self, location: StorageConfig | None, index_name: str) -> None:
         with self._lock:

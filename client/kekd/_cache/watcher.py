@@ -9,8 +9,8 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 from kekd import _operations as operations
-from kekd._cache.envelope_cache import Cache
-from kekd._cache.manager import Caches, OnChange
+from kekd._cache.envelope_cache import EnvelopeCache
+from kekd._cache.manager import CacheManager, OnChange
 from kekd._models import Change, Event, Resync, StorageConfig
 from kekd._transport import watch
 from kekd._transport.channel import Connection, Connector
@@ -35,7 +35,7 @@ class CacheWatcher(ABC):
         self,
         connector: Connector,
         location: StorageConfig | None,
-        cache: Cache,
+        cache: EnvelopeCache,
         on_change: OnChange,
     ) -> None:
         self._connector = connector
@@ -104,7 +104,7 @@ class ThreadCacheWatcher(CacheWatcher):
             self._handle(event)
 
 
-class ThreadCaches(Caches[ThreadCacheWatcher]):
+class ThreadCacheManager(CacheManager[ThreadCacheWatcher]):
     """The caches of a `Client`.
 
     A fork ends their watches because gRPC can't be forked during a call. The next read, in either
@@ -116,7 +116,7 @@ class ThreadCaches(Caches[ThreadCacheWatcher]):
         self._connector = connector
 
     def _start(
-        self, location: StorageConfig | None, cache: Cache, on_change: OnChange
+        self, location: StorageConfig | None, cache: EnvelopeCache, on_change: OnChange
     ) -> ThreadCacheWatcher:
         watcher = ThreadCacheWatcher(self._connector, location, cache, on_change)
         # gRPC registers its own fork handler with its first channel, which exists now.

@@ -16,10 +16,10 @@ from kekd._cli.common import (
     prefix_option,
     store_option,
 )
+from kekd._cli.drift_report import DriftChecker
 from kekd._cli.outcomes import line_of, show_all
 from kekd._cli.terminal import say
-from kekd._cli.verdict import Judge
-from kekd.kek import Opening, Registry, open_all, rotate_all
+from kekd.kek import Registry, UnwrapCheck, check_unwrap_all, rotate_all
 from kekd.kek.bulk_rotation import DEFAULT_JOBS
 from kekd.kek.provider import scrub
 from kekd.kek.rotation import RotateOptions
@@ -112,15 +112,15 @@ def unwrap(  # noqa: PLR0913
     registry = Registry.from_yaml(registry_file, max_rate=max_rate)
     if index is None:
         where: Any = {"client": client, "config_location": store}
-        outcomes = open_all(registry, prefix=prefix or "", jobs=jobs, **where)
-        show_all(outcomes, output, label="unwrapping", always=["opens"])
+        outcomes = check_unwrap_all(registry, prefix=prefix or "", jobs=jobs, **where)
+        show_all(outcomes, output, label="unwrapping", always=["unwraps"])
         return
     envelope = client.get_index_kms(store, index)
     scrub(registry.unwrap(index, envelope))
     if output == "json":
-        say(line_of(Opening(index, "opens"), output))
+        say(line_of(UnwrapCheck(index, "unwraps"), output))
     else:
-        say(f"opens with {envelope.provider} key {envelope.key_id}")
+        say(f"unwraps with {envelope.provider} key {envelope.key_id}")
 
 
 @main.command()
@@ -244,14 +244,14 @@ def drift(  # noqa: PLR0913
     registry = Registry.from_yaml(registry_file)
     if slot is not None:
         registry.slot(slot)
-    judge = Judge(registry, slot)
+    checker = DriftChecker(registry, slot)
     is_failing = False
     for index, found in client.scan_index_kms(store, prefix):
-        verdict = judge.judge(index, found)
-        is_failing |= verdict.is_failing or bool(exit_code and verdict.drift)
-        if verdict.lines:
-            say(verdict.as_json(index) if output == "json" else verdict.as_text(index))
-    for line in judge.unseen_rotations:
+        report = checker.check(index, found)
+        is_failing |= report.is_failing or bool(exit_code and report.drift)
+        if report.lines:
+            say(report.as_json(index) if output == "json" else report.as_text(index))
+    for line in checker.missing_permissions:
         say(f"kekctl: {line}", error=True)
     if is_failing:
         click.get_current_context().exit(FAILED)

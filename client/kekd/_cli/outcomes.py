@@ -11,9 +11,9 @@ import click
 
 from kekd._cli.common import FAILED, STOPPED
 from kekd._cli.terminal import say
-from kekd.kek import Failure, Opening, Rotation
+from kekd.kek import Failure, Rotation, UnwrapCheck
 
-Outcome = Rotation | Opening | Failure
+Outcome = Rotation | UnwrapCheck | Failure
 
 
 def show_all(

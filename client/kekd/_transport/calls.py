@@ -25,10 +25,10 @@ class PendingCall(Generic[Result]):
         except ValueError:
             raise UnavailableError(CLIENT_CLOSED) from None
 
-    def result(self) -> Result | None:
+    def result_or_none(self) -> Result | None:
         """Waits for the result. Returns None if the call failed."""
         try:
-            return self._operation.result(self._call.result())
+            return self._operation.decode_response(self._call.result())
         except grpc.RpcError:
             return None
 

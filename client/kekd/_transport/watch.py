@@ -51,7 +51,7 @@ def events(
                 response = next(call, None)
             if response is None:
                 raise UnavailableError(_ended(address))
-            yield operation.result(response)
+            yield operation.decode_response(response)
             idle_timeout = _idle_timeout_after(response, idle_timeout)
     except grpc.RpcError as error:
         if timer.has_expired:
@@ -70,7 +70,7 @@ async def events_async(
     try:
         while True:
             response = await _next(call, idle_timeout, address, operation)
-            yield operation.result(response)
+            yield operation.decode_response(response)
             idle_timeout = _idle_timeout_after(response, idle_timeout)
     finally:
         call.cancel()

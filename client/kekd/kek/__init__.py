@@ -13,11 +13,11 @@ with Client() as client:
 from kekd.kek.bulk_rotation import rotate_all
 from kekd.kek.key_state import KeyStates
 from kekd.kek.keyring import AsyncKeyring, Keyring
-from kekd.kek.opening import Opening, open_all
-from kekd.kek.provider import KeyDescription, Provider, Wrapped
+from kekd.kek.provider import KeyDescription, Provider, WrappedKek
 from kekd.kek.registry import Registry
 from kekd.kek.rotation import Failure, Rotation
 from kekd.kek.slot import Slot
+from kekd.kek.unwrap_check import UnwrapCheck, check_unwrap_all
 
 __all__ = [
     "AsyncKeyring",
@@ -25,12 +25,12 @@ __all__ = [
     "KeyDescription",
     "KeyStates",
     "Keyring",
-    "Opening",
     "Provider",
     "Registry",
     "Rotation",
     "Slot",
-    "Wrapped",
-    "open_all",
+    "UnwrapCheck",
+    "WrappedKek",
+    "check_unwrap_all",
     "rotate_all",
 ]

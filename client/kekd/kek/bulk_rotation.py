@@ -44,7 +44,7 @@ def rotate_all(  # noqa: PLR0913
     Raises `kekd.EnvelopeError` if the indexes can't be listed.
     """
     require_blocking(client)
-    rotating = _BulkRotation(
+    rotation = _BulkRotation(
         registry=registry,
         slot=slot,
         client=client,
@@ -60,17 +60,17 @@ def rotate_all(  # noqa: PLR0913
             if isinstance(found, EnvelopeError):
                 yield Failure(index_name, found)
                 continue
-            rotating.start(index_name, found)
+            rotation.start(index_name, found)
             # Twice the number of threads, so that no thread is idle and few names are held.
-            while rotating.in_flight >= 2 * jobs:
-                yield from rotating.wait_any()
-        while rotating.in_flight:
-            yield from rotating.wait_any()
+            while rotation.in_flight >= 2 * jobs:
+                yield from rotation.wait_any()
+        while rotation.in_flight:
+            yield from rotation.wait_any()
     except KeyboardInterrupt:
         is_interrupted = True
         raise
     finally:
-        rotating.stop(wait=not is_interrupted)
+        rotation.stop(wait=not is_interrupted)
 
 
 class _PendingWrite(NamedTuple):

@@ -12,9 +12,9 @@ from kekd.kek.errors import (
     ProviderUnavailableError,
     SecretNotFoundError,
 )
-from kekd.kek.key_slot import key_slot_of
 from kekd.kek.provider import KeyDescription, RotatedKey
 from kekd.kek.slot import Slot
+from kekd.kek.slot_lookup import slot_for_wrapping_key
 
 if TYPE_CHECKING:
     from kekd._models import EnvelopeLike
@@ -56,7 +56,7 @@ class KeyStates:
         """The keys that can't be checked, by what is missing."""
 
     @property
-    def unseen(self) -> list[str]:
+    def missing_permissions(self) -> list[str]:
         """Returns a line for each missing permission, with the keys that can't be checked."""
         return [f"{text}: {', '.join(sorted(keys))}" for text, keys in self._unchecked.items()]
 
@@ -68,7 +68,7 @@ class KeyStates:
         """
         if envelope.provider == "none":
             return []
-        own = self._state_of(key_slot_of(self._registry.slots, envelope))
+        own = self._state_of(slot_for_wrapping_key(self._registry.slots, envelope))
         found = [own.problem and f"its key {own.problem}", _age(envelope, own)]
         target = self._state_of(self._registry.slot(slot or envelope.kms_name))
         if target.arn != own.arn:

@@ -11,7 +11,7 @@ KEK_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Wrapped:
+class WrappedKek:
     """A wrapped KEK, as envelopes store it."""
 
     wrapped_kek: bytes = field(repr=False)
@@ -40,9 +40,11 @@ class Provider(Protocol):
 
     def wrap(
         self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
-    ) -> Wrapped: ...
+    ) -> WrappedKek: ...
 
-    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
+    def unwrap(
+        self, wrapped: WrappedKek, encryption_context: EncryptionContext | None
+    ) -> bytearray:
         """Returns the KEK. Raises `UnwrapError` unless key and encryption context are the same."""
 
     def describe(self) -> KeyDescription: ...
@@ -54,11 +56,11 @@ class Rewrapper(Protocol):
 
     def rewrap(
         self,
-        wrapped: Wrapped,
+        wrapped: WrappedKek,
         encryption_context: EncryptionContext | None,
         target: Provider,
         new_context: EncryptionContext | None,
-    ) -> Wrapped | None:
+    ) -> WrappedKek | None:
         """Returns what `target` would wrap. None if that takes an unwrap and a wrap."""
 
 

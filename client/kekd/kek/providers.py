@@ -50,7 +50,7 @@ class Providers:
         self._rate_limiter = RateLimiter(self._max_rate)
         self._lock = threading.Lock()
 
-    def of(self, slot: Slot) -> Provider:
+    def for_slot(self, slot: Slot) -> Provider:
         """Raises `KeyNotAllowedError`, `MissingDependencyError` and other kinds of `KekError`."""
         slot.check_key()
         known = self._slots.get(slot.name)
@@ -66,7 +66,7 @@ class Providers:
         """Returns the ARN of the key that a slot's alias points to."""
         arn, asked = self._key_arns.get(slot, ("", float("-inf")))
         if time.monotonic() - asked > _ALIAS_TTL:
-            arn = self.of(slot).describe().arn
+            arn = self.for_slot(slot).describe().arn
             self._key_arns[slot] = arn, time.monotonic()
         return arn
 

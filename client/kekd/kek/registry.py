@@ -17,11 +17,11 @@ from kekd.kek.blocking import require_blocking
 from kekd.kek.drift import find_drift
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
-from kekd.kek.key_slot import find_slot, slot_of
 from kekd.kek.provider import KEK_BYTES, Provider, SecretCreator, require_kek_bytes, scrub
 from kekd.kek.providers import Providers, require_extra
 from kekd.kek.rotation import Rotation
 from kekd.kek.slot import Slot
+from kekd.kek.slot_lookup import find_slot, slot_for_envelope
 from kekd.kek.wrapping import is_older, make_envelope, rewrap, wrap_and_verify, wrapped_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Registry:
 
     def provider(self, slot: Slot) -> Provider:
         """Returns the provider of a slot, also with another key than the registry's."""
-        return self._providers.of(slot)
+        return self._providers.for_slot(slot)
 
     def provision(
         self,
@@ -142,7 +142,7 @@ class Registry:
             store = getattr(envelope, "store", "")
             recorded = getattr(envelope, "binding", "")
             context = EncryptionContext.expected(index_name, [store] if store else [], recorded)
-            provider = self._providers.of(slot_of(self.slots, envelope))
+            provider = self._providers.for_slot(slot_for_envelope(self.slots, envelope))
             return provider.unwrap(wrapped_of(envelope), context)
 
     def rewrap(
@@ -168,8 +168,8 @@ class Registry:
             wrapped = rewrap(
                 wrapped_of(envelope),
                 context,
-                self._providers.of(slot_of(self.slots, envelope)),
-                self._providers.of(target),
+                self._providers.for_slot(slot_for_envelope(self.slots, envelope)),
+                self._providers.for_slot(target),
                 new_context,
             )
         new = make_envelope(target, wrapped, new_context)
@@ -277,7 +277,7 @@ class Registry:
         """
         slot = self.slot(name)
         context = _context_for(slot, index_name, store)
-        wrap_and_verify(bytearray(os.urandom(KEK_BYTES)), self._providers.of(slot), context)
+        wrap_and_verify(bytearray(os.urandom(KEK_BYTES)), self._providers.for_slot(slot), context)
 
     def _new_envelope(
         self,
@@ -293,7 +293,7 @@ class Registry:
                 _find_store(client, config_location, index_name) if slot.encryption_context else ""
             )
             context = _context_for(slot, index_name, store)
-            wrapped = self._providers.of(slot).wrap(kek, context)
+            wrapped = self._providers.for_slot(slot).wrap(kek, context)
         envelope = make_envelope(slot, wrapped, context)
         envelope.store = store
         return envelope

@@ -6,12 +6,12 @@ import time
 from kekd._models import EnvelopeLike, KMSBlob
 from kekd.kek import errors
 from kekd.kek.encryption_context import EncryptionContext
-from kekd.kek.provider import Provider, Rewrapper, Wrapped, scrub
+from kekd.kek.provider import Provider, Rewrapper, WrappedKek, scrub
 from kekd.kek.slot import Slot
 
 
 def make_envelope(
-    slot: Slot, wrapped: Wrapped, encryption_context: EncryptionContext | None
+    slot: Slot, wrapped: WrappedKek, encryption_context: EncryptionContext | None
 ) -> KMSBlob:
     return KMSBlob(
         kms_name=slot.name,
@@ -25,8 +25,8 @@ def make_envelope(
     )
 
 
-def wrapped_of(envelope: EnvelopeLike) -> Wrapped:
-    return Wrapped(envelope.wrapped_kek, getattr(envelope, "key_arn", ""))
+def wrapped_of(envelope: EnvelopeLike) -> WrappedKek:
+    return WrappedKek(envelope.wrapped_kek, getattr(envelope, "key_arn", ""))
 
 
 def is_older(envelope: KMSBlob, seconds: float | None) -> bool:
@@ -38,7 +38,7 @@ def is_older(envelope: KMSBlob, seconds: float | None) -> bool:
 
 def wrap_and_verify(
     kek: bytearray, target: Provider, encryption_context: EncryptionContext | None
-) -> Wrapped:
+) -> WrappedKek:
     """Wraps a KEK and checks that it unwraps to the same bytes. Overwrites `kek`."""
     try:
         wrapped = target.wrap(kek, encryption_context)
@@ -56,12 +56,12 @@ def wrap_and_verify(
 
 
 def rewrap(
-    wrapped: Wrapped,
+    wrapped: WrappedKek,
     context: EncryptionContext | None,
     source: Provider,
     target: Provider,
     new_context: EncryptionContext | None,
-) -> Wrapped:
+) -> WrappedKek:
     """Wraps a wrapped KEK under another key, inside the provider if it can."""
     if isinstance(source, Rewrapper):
         rewrapped = source.rewrap(wrapped, context, target, new_context)

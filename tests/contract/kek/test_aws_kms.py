@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from kekd.kek import Slot, Wrapped
+from kekd.kek import Slot, WrappedKek
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.encryption_context import EncryptionContext
@@ -169,7 +169,7 @@ def test_key_of_another_region_raises(aws: Aws, provider: Provider) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     calls = calls_of(aws.kms)
     with pytest.raises(RegionMismatchError, match="eu-central-1"):
-        kms.unwrap(Wrapped(b"wrapped", elsewhere), None)
+        kms.unwrap(WrappedKek(b"wrapped", elsewhere), None)
     assert calls == []
 
 
@@ -224,7 +224,7 @@ def test_unknown_key_is_not_found(aws: Aws, provider: Provider) -> None:
 def test_unwrap_of_garbage_raises(aws: Aws, provider: Provider, record: bytes) -> None:
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     with pytest.raises(KekError):
-        kms.unwrap(Wrapped(record), None)
+        kms.unwrap(WrappedKek(record), None)
 
 
 @pytest.mark.parametrize("record", [b"", bytes(6145)], ids=["empty", "more than KMS takes"])
@@ -234,7 +234,7 @@ def test_unwrap_of_an_impossible_length_makes_no_request(
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     calls = calls_of(aws.kms)
     with pytest.raises(TamperedError):
-        kms.unwrap(Wrapped(record), None)
+        kms.unwrap(WrappedKek(record), None)
     assert calls == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from kekd.kek import Registry, Slot, Wrapped
+from kekd.kek import Registry, Slot, WrappedKek
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.encryption_context import EncryptionContext
@@ -71,7 +71,7 @@ def test_wrap_and_unwrap_leak_no_key_bytes(
 def test_registry_leaks_no_key_bytes(aws: Aws) -> None:
     slot = aws.slot("prod", "aws", aws.new_secret(SECRET))
     registry = Registry({"prod": slot})
-    registry._providers.of(slot).wrap(KEK, None)
+    registry._providers.for_slot(slot).wrap(KEK, None)
     assert holds_no_canary(f"{registry!r}{vars(registry)}{vars(registry._providers)}")
 
 
@@ -98,11 +98,11 @@ def secret_that_is_not_base64(aws: Aws) -> None:
 
 
 def tampered(aws: Aws) -> None:
-    secrets_of(aws).unwrap(Wrapped(CIPHERTEXT[:60]), None)
+    secrets_of(aws).unwrap(WrappedKek(CIPHERTEXT[:60]), None)
 
 
 def no_ciphertext(aws: Aws) -> None:
-    kms_of(aws).unwrap(Wrapped(CIPHERTEXT), None)
+    kms_of(aws).unwrap(WrappedKek(CIPHERTEXT), None)
 
 
 def wrong_context(aws: Aws) -> None:
@@ -115,13 +115,13 @@ def no_such_key(aws: Aws) -> None:
 
 
 def refused_argument(aws: Aws) -> None:
-    kms_of(aws).unwrap(Wrapped([CIPHERTEXT]), None)  # type: ignore[arg-type]
+    kms_of(aws).unwrap(WrappedKek([CIPHERTEXT]), None)  # type: ignore[arg-type]
 
 
 def other_plaintext(aws: Aws) -> None:
     kms = kms_of(aws)
     answer = aws.kms.encrypt(KeyId=kms.slot.key_id, Plaintext=KEK + SECRET)
-    kms.unwrap(Wrapped(answer["CiphertextBlob"]), None)
+    kms.unwrap(WrappedKek(answer["CiphertextBlob"]), None)
 
 
 def nobody_there(aws: Aws) -> None:

@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 import kekd
-from kekd.kek import Keyring, Registry, Slot, Wrapped
+from kekd.kek import Keyring, Registry, Slot, WrappedKek
 from kekd.kek.aws import session
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.errors import (
@@ -104,7 +104,7 @@ def test_keyring_survives_an_outage_of_the_credential_service(
     slot = Slot("prod", "aws-kms", slot.key_id, REGION, role_arn, endpoint_url=slot.endpoint_url)
     registry = Registry({"prod": slot})
     envelope = kekd.KMSBlob("prod", "aws-kms", slot.key_id, REGION)
-    envelope.wrapped_kek = registry._providers.of(slot).wrap(KEK, None).wrapped_kek
+    envelope.wrapped_kek = registry._providers.for_slot(slot).wrap(KEK, None).wrapped_kek
     backend = Backend()
     backend.get_index_kms = lambda *_: envelope  # type: ignore[method-assign]
     keyring = Keyring(registry, backend.client, ttl=0.001, max_stale=3600)
@@ -149,5 +149,5 @@ def test_unknown_ca_error_names_the_setting(
     slot = Slot("prod", "aws-kms", "key", REGION, endpoint_url=private_https)
     kms = AwsKms(slot, timeout=0, client=session.connect("kms", slot, 5))
     with pytest.raises(ProviderUnavailableError, match="AWS_CA_BUNDLE") as caught:
-        kms.unwrap(Wrapped(b"1"), None)
+        kms.unwrap(WrappedKek(b"1"), None)
     assert private_https in str(caught.value)

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
-from kekd.kek import Slot, Wrapped
+from kekd.kek import Slot, WrappedKek
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.errors import (
@@ -120,7 +120,7 @@ def test_role_is_assumed_on_the_first_request(relay: Relay, kms: AwsKms) -> None
     assert len(relay.roles) == 1
 
 
-def in_threads(number: int, kms: AwsKms, wrapped: Wrapped) -> None:
+def in_threads(number: int, kms: AwsKms, wrapped: WrappedKek) -> None:
     """Opens it in all of them at once."""
     start = threading.Barrier(number)
 
@@ -137,7 +137,7 @@ def test_concurrent_first_requests_assume_the_role_once(
     relay: Relay, kms: AwsKms, theirs: Aws, key_arn: str
 ) -> None:
     sealed = theirs.kms.encrypt(KeyId=key_arn, Plaintext=KEK)["CiphertextBlob"]
-    in_threads(20, kms, Wrapped(sealed))
+    in_threads(20, kms, WrappedKek(sealed))
     assert len(relay.roles) == 1
     assert len(relay.requests) == 20
 

@@ -21,7 +21,7 @@ from kekd.kek.errors import (
     ProviderUnavailableError,
     UnwrapError,
 )
-from kekd.kek.provider import Wrapped
+from kekd.kek.provider import WrappedKek
 from tests.unit.kek.chains import held_by
 
 ANSWERS = {
@@ -33,7 +33,7 @@ ANSWERS = {
 }
 USES: dict[str, Callable[[str], Any]] = {
     "wrap": lambda url: kms(url).wrap(bytes(32), None),
-    "unwrap": lambda url: kms(url).unwrap(Wrapped(b"1"), None),
+    "unwrap": lambda url: kms(url).unwrap(WrappedKek(b"1"), None),
     "describe": lambda url: kms(url).describe(),
     "secret": lambda url: secrets(url).wrap(bytes(32), None),
     "role": lambda url: kms(url, role_arn="arn:aws:iam::222233334444:role/x").describe(),
@@ -101,7 +101,7 @@ ALLOWED = ("arn:aws:*:us-east-1:111122223333:*",)
 
 
 def opened_by_kms(url: str) -> None:
-    kms(url, allowed_key_arns=ALLOWED).unwrap(Wrapped(b"1"), None)
+    kms(url, allowed_key_arns=ALLOWED).unwrap(WrappedKek(b"1"), None)
 
 
 def wrapped_by_secret(url: str) -> None:

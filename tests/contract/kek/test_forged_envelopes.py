@@ -92,7 +92,7 @@ def test_envelope_of_another_provider_with_an_allowed_key_unwraps(aws: Aws) -> N
     """So that a slot can be moved from one provider to the other."""
     secret = aws.new_secret()
     made_by = Registry({"prod": aws.slot("prod", "aws", secret)})
-    wrapped = made_by._providers.of(made_by.slots["prod"]).wrap(bytes(32), None)
+    wrapped = made_by._providers.for_slot(made_by.slots["prod"]).wrap(bytes(32), None)
     arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-??????"
     moved = aws.slot("prod", "aws-kms", aws.new_key(), allowed_key_arns=(arn, OUR_KEY))
     envelope = kekd.KMSBlob("prod", "aws", secret, REGION, wrapped.wrapped_kek)
@@ -151,11 +151,11 @@ def test_forged_regions_evict_no_client_of_a_slot(
     relay: Relay, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry({"prod": kms_slot(relay)}, timeout=0.001)
-    ours = registry._providers.of(registry.slots["prod"])
+    ours = registry._providers.for_slot(registry.slots["prod"])
     for number in range(8):
         with pytest.raises(KekError):
             registry.unwrap("i", forged("aws-kms", "alias/prod", f"eu-west-{number}"))
-    assert registry._providers.of(registry.slots["prod"]) is ours
+    assert registry._providers.for_slot(registry.slots["prod"]) is ours
 
 
 def test_forged_key_ids_share_a_client_and_are_evicted(
@@ -166,7 +166,7 @@ def test_forged_key_ids_share_a_client_and_are_evicted(
         Slot("prod", "aws-kms", f"alias/{number}", REGION, endpoint_url=relay.endpoint)
         for number in range(300)
     ]
-    made = [weakref.ref(registry._providers.of(slot)) for slot in slots]
+    made = [weakref.ref(registry._providers.for_slot(slot)) for slot in slots]
     gc.collect()
     alive = [provider for provider in (reference() for reference in made) if provider is not None]
     assert len(alive) <= 16

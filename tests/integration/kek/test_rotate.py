@@ -14,7 +14,7 @@ import cyborgdb_core
 import pytest
 
 import kekd
-from kekd.kek import KeyDescription, Provider, Registry, Slot, Wrapped
+from kekd.kek import KeyDescription, Provider, Registry, Slot, WrappedKek
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import (
@@ -255,10 +255,14 @@ class Lying:
     def __init__(self, slot: Slot) -> None:
         self._honest = AwsSecrets(slot, timeout=5)
 
-    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+    def wrap(
+        self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
+    ) -> WrappedKek:
         return self._honest.wrap(os.urandom(len(kek)), encryption_context)
 
-    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
+    def unwrap(
+        self, wrapped: WrappedKek, encryption_context: EncryptionContext | None
+    ) -> bytearray:
         return self._honest.unwrap(wrapped, encryption_context)
 
     def describe(self) -> KeyDescription:

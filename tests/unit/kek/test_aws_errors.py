@@ -13,7 +13,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from kekd.kek import Slot, Wrapped, errors
+from kekd.kek import Slot, WrappedKek, errors
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.errors import KekError
@@ -105,7 +105,7 @@ def failing(kms: "KMSClient", code: str, message: str = "", status: int = BAD_RE
     with Stubber(kms) as stub:
         stub.add_client_error("decrypt", code, message, status)
         with pytest.raises(KekError) as caught:
-            AwsKms(SLOT, timeout=0, client=kms).unwrap(Wrapped(b"wrapped"), None)
+            AwsKms(SLOT, timeout=0, client=kms).unwrap(WrappedKek(b"wrapped"), None)
     return caught.value
 
 
@@ -193,7 +193,7 @@ def test_transient_error_is_retried(kms: "KMSClient", code: str) -> None:
             stub.add_client_error("encrypt", code, http_status_code=BAD_REQUEST)
         stub.add_response("encrypt", {"CiphertextBlob": b"wrapped", "KeyId": KEY})
         wrapped = AwsKms(SLOT, timeout=10, client=kms).wrap(KEK, None)
-    assert wrapped == Wrapped(b"wrapped", KEY)
+    assert wrapped == WrappedKek(b"wrapped", KEY)
 
 
 def test_transient_error_at_the_timeout_raises(kms: "KMSClient") -> None:
@@ -218,7 +218,7 @@ def test_permanent_error_is_not_retried(kms: "KMSClient", code: str) -> None:
             stub.add_client_error("decrypt", code, http_status_code=BAD_REQUEST)
         calls = calls_of(kms)
         with pytest.raises(KekError):
-            AwsKms(SLOT, timeout=1, client=kms).unwrap(Wrapped(b"wrapped"), None)
+            AwsKms(SLOT, timeout=1, client=kms).unwrap(WrappedKek(b"wrapped"), None)
     assert len(calls) == 1
 
 
@@ -287,7 +287,7 @@ def test_unknown_profile_raises_credentials_unavailable(
 
 def test_invalid_argument_raises(kms: "KMSClient") -> None:
     with pytest.raises(KekError) as caught:
-        AwsKms(SLOT, timeout=5, client=kms).unwrap(Wrapped([1234]), None)  # type: ignore[arg-type]
+        AwsKms(SLOT, timeout=5, client=kms).unwrap(WrappedKek([1234]), None)  # type: ignore[arg-type]
     assert caught.value.code == "ParamValidationError"
 
 

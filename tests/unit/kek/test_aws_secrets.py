@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cyborgdb_service.kms.base import KMSError  # type: ignore[import-untyped]
 from cyborgdb_service.kms.providers.aws import AWSSecretsProvider  # type: ignore[import-untyped]
 
-from kekd.kek import Slot, Wrapped
+from kekd.kek import Slot, WrappedKek
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import (
@@ -58,7 +58,7 @@ def provider(aws: Aws) -> Provider:
 @each_vector
 def test_vector_has_its_stated_result(vector: dict[str, Any]) -> None:
     secrets = under(bytes.fromhex(vector["key"]))
-    wrapped = Wrapped(bytes.fromhex(vector["wrapped"]))
+    wrapped = WrappedKek(bytes.fromhex(vector["wrapped"]))
     if vector["error"]:
         with pytest.raises(TamperedError) as caught:
             secrets.unwrap(wrapped, None)
@@ -87,7 +87,7 @@ def test_vectors_cover_every_result() -> None:
 def test_bound_kek_has_the_documented_layout() -> None:
     bound = b'{"index_name":"mine","store":"default"}'
     record = bytes(12) + AESGCM(SECRET).encrypt(bytes(12), KEK, bound)
-    assert under(SECRET).unwrap(Wrapped(record), MINE) == KEK
+    assert under(SECRET).unwrap(WrappedKek(record), MINE) == KEK
 
 
 def test_each_wrap_has_a_new_nonce() -> None:
@@ -143,7 +143,7 @@ def test_unwrap_with_a_flipped_bit_raises() -> None:
         record = bytearray(wrapped)
         record[bit // 8] ^= 1 << bit % 8
         with pytest.raises(TamperedError):
-            under(SECRET).unwrap(Wrapped(bytes(record)), None)
+            under(SECRET).unwrap(WrappedKek(bytes(record)), None)
 
 
 def test_unwrap_of_another_length_raises() -> None:
@@ -152,7 +152,7 @@ def test_unwrap_of_another_length_raises() -> None:
     longer = [wrapped + b"\0", b"\0" + wrapped, wrapped * 2, wrapped + bytes(6144)]
     for record in parts + longer:
         with pytest.raises(TamperedError) as caught:
-            under(SECRET).unwrap(Wrapped(record), None)
+            under(SECRET).unwrap(WrappedKek(record), None)
     assert (caught.value.slot, caught.value.key_id) == ("prod", "wrap-key")
 
 
@@ -187,7 +187,7 @@ def test_secret_of_another_length_raises(
     with pytest.raises(InvalidSecretError) as caught:
         secrets.wrap(KEK, None)
     with pytest.raises(InvalidSecretError):
-        secrets.unwrap(Wrapped(bytes(60)), None)
+        secrets.unwrap(WrappedKek(bytes(60)), None)
     assert (caught.value.slot, caught.value.key_id) == ("prod", name)
 
 
@@ -197,7 +197,7 @@ def test_missing_secret_raises_and_is_not_created(aws: Aws, provider: Provider) 
     with pytest.raises(SecretNotFoundError) as caught:
         secrets.wrap(KEK, None)
     with pytest.raises(SecretNotFoundError):
-        secrets.unwrap(Wrapped(bytes(60)), None)
+        secrets.unwrap(WrappedKek(bytes(60)), None)
     with pytest.raises(SecretNotFoundError):
         secrets.describe()
     assert "create-secret" in str(caught.value)
@@ -271,7 +271,7 @@ class TestCyborgDBService:
     def test_kekd_unwraps_what_the_service_wraps(
         self, peer: AWSSecretsProvider, provider: Provider
     ) -> None:
-        assert provider(peer.secret_name).unwrap(Wrapped(peer.wrap(KEK)), None) == KEK
+        assert provider(peer.secret_name).unwrap(WrappedKek(peer.wrap(KEK)), None) == KEK
 
     def test_service_unwraps_what_kekd_wraps(
         self, peer: AWSSecretsProvider, provider: Provider
@@ -290,7 +290,7 @@ class TestCyborgDBService:
     ) -> None:
         aws.secrets.delete_secret(SecretId=peer.secret_name, ForceDeleteWithoutRecovery=True)
         peer.create_wrap_key()
-        assert provider(peer.secret_name).unwrap(Wrapped(peer.wrap(KEK)), None) == KEK
+        assert provider(peer.secret_name).unwrap(WrappedKek(peer.wrap(KEK)), None) == KEK
         aws.secrets.delete_secret(SecretId=peer.secret_name, ForceDeleteWithoutRecovery=True)
         secrets = provider(peer.secret_name)
         secrets.create()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import kekd
-from kekd.kek import KeyStates, Registry, Slot, Wrapped
+from kekd.kek import KeyStates, Registry, Slot, WrappedKek
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import AccessDeniedError, KekError, ProviderUnavailableError
 from kekd.kek.provider import KeyDescription
@@ -25,10 +25,14 @@ class FakeKms:
         self.rotation: int | KekError | None = None
         self.asked = 0
 
-    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+    def wrap(
+        self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
+    ) -> WrappedKek:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
+    def unwrap(
+        self, wrapped: WrappedKek, encryption_context: EncryptionContext | None
+    ) -> bytearray:
         raise NotImplementedError
 
     def describe(self) -> KeyDescription:
@@ -68,7 +72,7 @@ def envelope(key_id: str = KEY, **more: Any) -> kekd.KMSBlob:
 
 def test_usable_key_has_no_problem(keys: Keys) -> None:
     assert keys.states.problems(envelope()) == []
-    assert keys.states.unseen == []
+    assert keys.states.missing_permissions == []
 
 
 def test_each_key_is_described_once(keys: Keys) -> None:
@@ -127,7 +131,7 @@ def test_missing_permissions_are_reported_apart_from_problems(keys: Keys) -> Non
     keys.of(OTHER).description = AccessDeniedError("no")
     for key in (KEY, OTHER, "third", KEY):
         assert keys.states.problems(envelope(key)) == []
-    described, rotated = sorted(keys.states.unseen)[::-1]
+    described, rotated = sorted(keys.states.missing_permissions)[::-1]
     assert described == (
         "cannot check whether these keys are disabled, pending deletion or rotated: allow"
         f" kms:DescribeKey: {OTHER}"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from kekd import Client, EnvelopeError, KMSBlob, StorageConfig
-from kekd._cache.manager import Caches, Watcher
-from kekd.kek import AsyncKeyring, KeyDescription, Keyring, Registry, Slot, Wrapped
+from kekd._cache.manager import CacheManager, Watcher
+from kekd.kek import AsyncKeyring, KeyDescription, Keyring, Registry, Slot, WrappedKek
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
 from tests.patience import PATIENCE
@@ -29,7 +29,7 @@ class Clock:
 class Backend:
     """What a keyring asks: the daemon for an envelope, and then the KMS to open it."""
 
-    _caches: Caches[Watcher] | None = None
+    _caches: CacheManager[Watcher] | None = None
 
     def __init__(self) -> None:
         self.loads: list[str] = []
@@ -66,10 +66,16 @@ class Backend:
             raise self.failure
         return KMSBlob("prod", self.provider, "key", wrapped_kek=index_name.encode())
 
-    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+    def wrap(
+        self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
+    ) -> WrappedKek:
         raise NotImplementedError
 
-    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:  # noqa: ARG002
+    def unwrap(
+        self,
+        wrapped: WrappedKek,
+        encryption_context: EncryptionContext | None,  # noqa: ARG002
+    ) -> bytearray:
         if self.failure:
             raise self.failure
         self.keks.append(bytearray(kek_of(wrapped.wrapped_kek.decode())))

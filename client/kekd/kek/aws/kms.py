@@ -18,7 +18,7 @@ from kekd.kek.provider import (
     KEK_BYTES,
     KeyDescription,
     Provider,
-    Wrapped,
+    WrappedKek,
     require_kek_bytes,
     scrub,
 )
@@ -66,7 +66,9 @@ class AwsKms:
         self._request = session.Requests(slot, timeout, rate_limiter or RateLimiter(None))
         self._kms: KMSClient = client or session.connect("kms", slot, timeout)
 
-    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+    def wrap(
+        self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
+    ) -> WrappedKek:
         response = self._request(
             self._kms.encrypt,
             "KeyId",
@@ -75,9 +77,11 @@ class AwsKms:
             Plaintext=require_kek_bytes(kek),
             EncryptionContext=_pairs(encryption_context),
         )
-        return Wrapped(response["CiphertextBlob"], self.slot.require_allowed(response["KeyId"]))
+        return WrappedKek(response["CiphertextBlob"], self.slot.require_allowed(response["KeyId"]))
 
-    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
+    def unwrap(
+        self, wrapped: WrappedKek, encryption_context: EncryptionContext | None
+    ) -> bytearray:
         key = self._key_of(wrapped)
         try:
             return self._unwrap_with(key, wrapped, encryption_context)
@@ -91,7 +95,7 @@ class AwsKms:
                 raise error from None
 
     def _unwrap_with(
-        self, key: str, wrapped: Wrapped, encryption_context: EncryptionContext | None
+        self, key: str, wrapped: WrappedKek, encryption_context: EncryptionContext | None
     ) -> bytearray:
         key_arn, kek = self._decrypt(key, wrapped, encryption_context)
         try:
@@ -108,7 +112,7 @@ class AwsKms:
         return kek
 
     def _decrypt(
-        self, key: str, wrapped: Wrapped, encryption_context: EncryptionContext | None
+        self, key: str, wrapped: WrappedKek, encryption_context: EncryptionContext | None
     ) -> tuple[str, bytearray]:
         """Returns the ARN of the key and the plaintext.
 
@@ -126,11 +130,11 @@ class AwsKms:
 
     def rewrap(
         self,
-        wrapped: Wrapped,
+        wrapped: WrappedKek,
         encryption_context: EncryptionContext | None,
         target: Provider,
         new_context: EncryptionContext | None,
-    ) -> Wrapped | None:
+    ) -> WrappedKek | None:
         """Calls kms.ReEncrypt if the same client can access both keys
         (https://docs.aws.amazon.com/kms/latest/APIReference/API_ReEncrypt.html).
         """
@@ -151,7 +155,9 @@ class AwsKms:
         except _SOURCE_OR_TARGET_ERRORS:
             return None  # the following unwrap or wrap reports which key failed
         self.slot.require_allowed(response["SourceKeyId"])
-        return Wrapped(response["CiphertextBlob"], target.slot.require_allowed(response["KeyId"]))
+        return WrappedKek(
+            response["CiphertextBlob"], target.slot.require_allowed(response["KeyId"])
+        )
 
     def describe(self) -> KeyDescription:
         response = self._request(self._kms.describe_key, "KeyMetadata", KeyId=self.slot.key_id)
@@ -184,7 +190,7 @@ class AwsKms:
                 return last
             marker = {"Marker": response["NextMarker"]}
 
-    def _key_of(self, wrapped: Wrapped) -> str:
+    def _key_of(self, wrapped: WrappedKek) -> str:
         """Returns the key that wrapped a KEK. Raises `KeyNotAllowedError` before KMS is called."""
         if not 0 < len(wrapped.wrapped_kek) <= MAX_WRAPPED_KEK_BYTES:
             raise TamperedError(

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kekd.kek.aws import session
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidSecretError, TamperedError
-from kekd.kek.provider import KEK_BYTES, KeyDescription, Wrapped, require_kek_bytes
+from kekd.kek.provider import KEK_BYTES, KeyDescription, WrappedKek, require_kek_bytes
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
 
@@ -53,12 +53,16 @@ class AwsSecrets:
             "secretsmanager", slot, timeout
         )
 
-    def wrap(self, kek: bytes | bytearray, encryption_context: EncryptionContext | None) -> Wrapped:
+    def wrap(
+        self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
+    ) -> WrappedKek:
         require_kek_bytes(kek)
         nonce, data = os.urandom(_NONCE_BYTES), _additional_data(encryption_context)
-        return Wrapped(nonce + self._cipher().encrypt(nonce, kek, data))
+        return WrappedKek(nonce + self._cipher().encrypt(nonce, kek, data))
 
-    def unwrap(self, wrapped: Wrapped, encryption_context: EncryptionContext | None) -> bytearray:
+    def unwrap(
+        self, wrapped: WrappedKek, encryption_context: EncryptionContext | None
+    ) -> bytearray:
         record = wrapped.wrapped_kek
         if len(record) != _NONCE_BYTES + KEK_BYTES + _TAG_BYTES:
             raise self._tampered()
@@ -117,7 +121,7 @@ class AwsSecrets:
     def _tampered(self) -> TamperedError:
         return TamperedError(
             "cannot unwrap KEK: the wrapped KEK, its encryption context or the secret's value was"
-            " modified; restore the one that was",
+            " modified; restore the original",
             slot=self.slot.name,
             key_id=self.slot.key_id,
         )

@@ -10,7 +10,7 @@ from kekd.kek.key_state import UNREACHABLE_ERRORS
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DriftReport:
     drift: list[str] = field(default_factory=list)
     """How the envelope differs from its slot."""
     key: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Verdict:
         return json.dumps({"index_name": index_name, **present})
 
 
-class Judge:
+class DriftChecker:
     """Compares envelopes with their slots, or with one given slot, and checks their keys."""
 
     def __init__(self, registry: Registry, slot: str | None) -> None:
@@ -46,23 +46,23 @@ class Judge:
         """Errors of slots whose AWS endpoint is unreachable, which takes long to find out."""
 
     @property
-    def unseen_rotations(self) -> list[str]:
-        return self._keys.unseen
+    def missing_permissions(self) -> list[str]:
+        return self._keys.missing_permissions
 
-    def judge(self, index_name: str, found: kekd.KMSBlob | kekd.EnvelopeError) -> Verdict:
+    def check(self, index_name: str, found: kekd.KMSBlob | kekd.EnvelopeError) -> DriftReport:
         if isinstance(found, kekd.EnvelopeError):
-            return Verdict(error=str(found))
+            return DriftReport(error=str(found))
         name = self._slot or found.kms_name
         if name in self._down and found.provider != "none":
-            return Verdict(error=str(self._down[name]))
+            return DriftReport(error=str(self._down[name]))
         drift: list[str] = []
         try:
             drift = self._registry.drift(index_name, found, self._slot)
-            return Verdict(drift, self._keys.problems(found, self._slot))
+            return DriftReport(drift, self._keys.problems(found, self._slot))
         except UNREACHABLE_ERRORS as error:
             self._down[name] = error
-            return Verdict(error=str(error))
+            return DriftReport(error=str(error))
         except KekError as error:
             if drift:  # found before the key was checked
-                return Verdict(drift, [f"the key cannot be checked: {error}"])
-            return Verdict(error=str(error))
+                return DriftReport(drift, [f"the key cannot be checked: {error}"])
+            return DriftReport(error=str(error))

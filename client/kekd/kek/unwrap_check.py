@@ -17,27 +17,27 @@ from kekd.kek.rotation import Failure
 if TYPE_CHECKING:
     from kekd._client import Client
 
-OpeningOutcome: TypeAlias = Literal["opens", "unchecked"]
+UnwrapOutcome: TypeAlias = Literal["unwraps", "unchecked"]
 
 _QUEUED_PER_THREAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class UnwrapCheck:
     """An index whose KEK can be unwrapped, or is unchecked because only callers have it."""
 
     index_name: str
-    outcome: OpeningOutcome
+    outcome: UnwrapOutcome
 
 
-def open_all(
+def check_unwrap_all(
     registry: Registry,
     *,
     client: "Client",
     config_location: StorageConfig | None = None,
     prefix: str = "",
     jobs: int = DEFAULT_JOBS,
-) -> Generator[Opening | Failure, None, None]:
+) -> Generator[UnwrapCheck | Failure, None, None]:
     """Unwraps the KEK of every index with the prefix, `jobs` at once, and overwrites it.
 
     Yields the outcomes in the order of the index names. An index that is deleted in the meantime
@@ -46,21 +46,21 @@ def open_all(
     Raises `kekd.EnvelopeError` if the indexes can't be listed.
     """
 
-    def check(index_name: str, envelope: KMSBlob) -> Opening | Failure | None:
+    def check(index_name: str, envelope: KMSBlob) -> UnwrapCheck | Failure | None:
         try:
-            return _open(registry, index_name, envelope)
+            return _check(registry, index_name, envelope)
         except KekError as error:
             failure = Failure(index_name, error)
         # Another caller may have replaced the envelope and then deleted the key of this one.
         try:
             current = client.get_index_kms(config_location, index_name)
-            return failure if current == envelope else _open(registry, index_name, current)
+            return failure if current == envelope else _check(registry, index_name, current)
         except EnvelopeNotFoundError:
             return None
         except (KekError, EnvelopeError) as error:
             return Failure(index_name, error)
 
-    pending: deque[Future[Opening | Failure | None]] = deque()
+    pending: deque[Future[UnwrapCheck | Failure | None]] = deque()
     threads = ThreadPoolExecutor(jobs)
     try:
         for index_name, found in client.scan_index_kms(config_location, prefix):
@@ -76,19 +76,19 @@ def open_all(
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _open(registry: Registry, index_name: str, envelope: KMSBlob) -> Opening:
+def _check(registry: Registry, index_name: str, envelope: KMSBlob) -> UnwrapCheck:
     if envelope.provider == "none":
-        return Opening(index_name, "unchecked")
+        return UnwrapCheck(index_name, "unchecked")
     scrub(registry.unwrap(index_name, envelope))
-    return Opening(index_name, "opens")
+    return UnwrapCheck(index_name, "unwraps")
 
 
-def _done(failure: Failure) -> Future[Opening | Failure | None]:
-    future: Future[Opening | Failure | None] = Future()
+def _done(failure: Failure) -> Future[UnwrapCheck | Failure | None]:
+    future: Future[UnwrapCheck | Failure | None] = Future()
     future.set_result(failure)
     return future
 
 
-def _outcomes(future: Future[Opening | Failure | None]) -> list[Opening | Failure]:
+def _outcomes(future: Future[UnwrapCheck | Failure | None]) -> list[UnwrapCheck | Failure]:
     outcome = future.result()
     return [outcome] if outcome else []

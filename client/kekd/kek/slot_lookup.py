@@ -14,13 +14,15 @@ def find_slot(slots: Mapping[str, Slot], name: str) -> Slot:
     try:
         return slots[name]
     except KeyError:
-        known = f"one of {', '.join(sorted(slots))}" if slots else "another registry: it has none"
         raise SlotNotFoundError(
-            f"no such slot in the registry: restore it, or use {known}", slot=name
+            f"slot not found: restore it, or use one of {', '.join(sorted(slots))}"
+            if slots
+            else "slot not found: the registry has no slots; use another registry",
+            slot=name,
         ) from None
 
 
-def slot_of(slots: Mapping[str, Slot], envelope: EnvelopeLike) -> Slot:
+def slot_for_envelope(slots: Mapping[str, Slot], envelope: EnvelopeLike) -> Slot:
     """Returns the envelope's slot with the key that the envelope names.
 
     Raises `SlotNotFoundError` if the slot has left the registry, and `KeyNotAllowedError` if the
@@ -56,7 +58,7 @@ def slot_of(slots: Mapping[str, Slot], envelope: EnvelopeLike) -> Slot:
     )
 
 
-def key_slot_of(slots: Mapping[str, Slot], envelope: EnvelopeLike) -> Slot:
+def slot_for_wrapping_key(slots: Mapping[str, Slot], envelope: EnvelopeLike) -> Slot:
     """Returns the slot with the ARN of the key that wrapped the KEK, if the envelope records it."""
-    slot = slot_of(slots, envelope)
+    slot = slot_for_envelope(slots, envelope)
     return replace(slot, key_id=getattr(envelope, "key_arn", "") or slot.key_id)
