@@ -18,7 +18,7 @@ from bench.process import Server, free_port, python, running
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import decode
 from kekd_server.listeners.listener import parse
-from kekd_server.rpc.convert import get_response
+from kekd_server.rpc.convert import make_get_response
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.store import StoredEnvelope
 
@@ -34,7 +34,7 @@ def on_loopback(folder: Path, record: Path) -> Iterator[Server]:
 
 def _make_null_get(record: str) -> empty.Behavior:
     stored = Path(record).read_bytes()
-    answer = get_response(StoredEnvelope(decode(stored), etag_of(stored), "disk"))
+    answer = make_get_response(StoredEnvelope(decode(stored), etag_of(stored), "disk"))
 
     async def null_get(_request: pb.GetEnvelopeRequest, _context: Any) -> Any:
         os.stat(record)  # noqa: PTH116  (faster than Path, as in the daemon)

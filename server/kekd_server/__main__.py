@@ -55,7 +55,7 @@ def main(
         with logs.configure(loaded.settings.log_format):
             disable_core_dumps()
             raise_descriptor_limit()
-            _serve(loaded.settings, loaded.policy_file)
+            _serve(loaded.settings, loaded.config_file)
         # Doesn't wait for what the grace didn't suffice for: the thread of a hung store, a
         # cancelled call, or a pipe without a reader.
         os._exit(0)
@@ -98,7 +98,7 @@ def _exit_on_problems() -> Iterator[None]:
         sys.exit(2)
 
 
-def _serve(settings: Settings, policy_file: Path | None) -> None:
+def _serve(settings: Settings, config_file: Path | None) -> None:
     def show_banner() -> None:
         # Serves also if standard output can't be written: a full disk, a pipe without a reader.
         with suppress(OSError):
@@ -106,13 +106,13 @@ def _serve(settings: Settings, policy_file: Path | None) -> None:
 
     if settings.workers > 1:
         gc.enable()
-        asyncio.run(supervisor.run(settings, policy_file, on_serving=show_banner))
+        asyncio.run(supervisor.run(settings, config_file, on_serving=show_banner))
         return
     # Imported here, because a supervisor doesn't need gRPC.
     from kekd_server import app  # noqa: PLC0415
 
     asyncio.Runner(loop_factory=loop_factory(settings)).run(
-        app.run(settings, policy_file, on_serving=show_banner)
+        app.run(settings, config_file, on_serving=show_banner)
     )
 
 

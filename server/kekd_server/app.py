@@ -13,7 +13,7 @@ from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit_log import AuditLog
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
-from kekd_server.access.policy_reloader import PolicyFile
+from kekd_server.access.policy_reloader import PolicyReloader
 from kekd_server.access.rate_limits import CallLimits
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.exposed_files import exposures
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 async def run(
-    settings: Settings, policy_file: Path | None, *, on_serving: Callable[[], None]
+    settings: Settings, config_file: Path | None, *, on_serving: Callable[[], None]
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. A second signal ends the process immediately.
 
@@ -58,7 +58,7 @@ async def run(
 
         if not settings.take_over:
             acquire_addresses()
-        daemon = await build(settings, policy_file, settings.listeners, metrics)
+        daemon = await build(settings, config_file, settings.listeners, metrics)
         if settings.take_over:
             await predecessor.replace(settings.listeners, shutdown_grace=settings.shutdown_grace)
             acquire_addresses()
@@ -67,7 +67,7 @@ async def run(
 
 
 async def run_worker(
-    settings: Settings, policy_file: Path | None, number: int, *, on_serving: Callable[[], None]
+    settings: Settings, config_file: Path | None, number: int, *, on_serving: Callable[[], None]
 ) -> None:
     """Like `run`, for one of several processes, whose supervisor has acquired the addresses.
 
@@ -81,16 +81,16 @@ async def run_worker(
         for listener in settings.listeners
         if number == 1 or isinstance(listener, TcpListener)
     ]
-    daemon = await build(settings, policy_file, listeners, metrics)
+    daemon = await build(settings, config_file, listeners, metrics)
     await _serve(daemon, signalled, on_serving)
     _log.info("stopped")
 
 
 async def build(
-    settings: Settings, file: Path | None, listeners: Sequence[Listener], metrics: Metrics
+    settings: Settings, config_file: Path | None, listeners: Sequence[Listener], metrics: Metrics
 ) -> Daemon:
     """Makes a daemon that is ready to start. Raises `SettingsError`."""
-    warnings = _check_files(settings, file)
+    warnings = _check_files(settings, config_file)
     audit = _open_audit(settings, metrics)
     reloader = Reloader()
     on_hangup(reloader.request, *([audit.reopen] if audit else []))
@@ -100,7 +100,7 @@ async def build(
     warnings += _log_warnings(await find_exposures(stores))
     auditor = Auditor(audit, settings.audit.on_failure if settings.audit else None)
     policy = AccessPolicy(settings.policy, metrics)
-    policy_file = _open_policy(file, settings, policy)
+    policy_reloader = _make_policy_reloader(config_file, settings, policy)
     health = Health(stores, metrics)
     status = DaemonStatus(
         started_at=datetime.now(UTC),
@@ -110,7 +110,7 @@ async def build(
         ],
         certificates=lambda: _certificate_statuses(certificates),
         warnings=warnings,
-        policy_error=lambda: policy_file.load_error if policy_file else "",
+        policy_error=lambda: policy_reloader.load_error if policy_reloader else "",
         audit_error=lambda: audit.error if audit else "",
     )
     server = Server(
@@ -124,8 +124,8 @@ async def build(
         tracing=tracing,
         end_watches=stores.end_watches,
     )
-    _bind_metrics(metrics, server, certificates.values(), policy_file)
-    reloader.add(*certificates.values(), *([policy_file] if policy_file else []))
+    _bind_metrics(metrics, server, certificates.values(), policy_reloader)
+    reloader.add(*certificates.values(), *([policy_reloader] if policy_reloader else []))
     _warn_of_inaccessible(settings, listeners)
     return Daemon(
         server=server,
@@ -149,11 +149,11 @@ async def _serve(daemon: Daemon, signalled: asyncio.Event, on_serving: Callable[
     await daemon.stop()
 
 
-def _check_files(settings: Settings, policy_file: Path | None) -> list[str]:
+def _check_files(settings: Settings, config_file: Path | None) -> list[str]:
     """Returns warnings about files that other users can change. Raises `SettingsError` for files
     that must not be used.
     """
-    found = exposures(settings, policy_file)
+    found = exposures(settings, config_file)
     if refused := [str(exposure) for exposure in found if exposure.is_refused]:
         raise SettingsError(refused)
     return _log_warnings(found)
@@ -177,11 +177,13 @@ def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
         ) from error
 
 
-def _open_policy(file: Path | None, settings: Settings, policy: AccessPolicy) -> PolicyFile | None:
-    if not file:
+def _make_policy_reloader(
+    config_file: Path | None, settings: Settings, policy: AccessPolicy
+) -> PolicyReloader | None:
+    if not config_file:
         return None
     try:
-        return PolicyFile(file, settings.policy, policy)
+        return PolicyReloader(config_file, settings.policy, policy)
     except PolicyError as error:
         raise SettingsError(error.problems) from error
 
@@ -199,13 +201,13 @@ def _bind_metrics(
     metrics: Metrics,
     server: Server,
     certificates: "Iterable[Certificates]",
-    policy_file: PolicyFile | None,
+    policy_reloader: PolicyReloader | None,
 ) -> None:
     metrics.calls.bind_running(lambda: server.running)
     for certificate in certificates:
         metrics.files.bind_certificates(certificate)
-    if policy_file:
-        metrics.files.bind_policy(lambda: policy_file.failed_reloads)
+    if policy_reloader:
+        metrics.files.bind_policy(lambda: policy_reloader.failed_reloads)
 
 
 def _read_certificates(listeners: Sequence[Listener]) -> "dict[TlsFiles, Certificates]":

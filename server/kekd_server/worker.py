@@ -29,7 +29,7 @@ def main() -> None:
     number = int(sys.argv[1])
     message = json.loads(sys.stdin.readline())
     settings = Settings(**message["settings"])
-    policy_file = message["policy_file"] and Path(message["policy_file"])
+    config_file = message["config_file"] and Path(message["config_file"])
     # A thread, because an event loop that waits for a hung disk notices nothing.
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     try:
@@ -37,7 +37,7 @@ def main() -> None:
             disable_core_dumps()
             raise_descriptor_limit()
             asyncio.Runner(loop_factory=loop_factory(settings)).run(
-                app.run_worker(settings, policy_file, number, on_serving=lambda: _answer([]))
+                app.run_worker(settings, config_file, number, on_serving=lambda: _answer([]))
             )
     except (SettingsError, ListenError) as error:
         _answer(str(error).splitlines())

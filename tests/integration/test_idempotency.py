@@ -23,7 +23,7 @@ def push(key: str, blob: pb.KMSBlob = MINE, *, is_retry: bool = False) -> pb.Pus
 
 
 def attempt(message: convert.Write, request: RequestContext) -> str:
-    found = convert.attempt(message, request, is_retry=False)
+    found = convert.parse_attempt(message, request, is_retry=False)
     assert found
     return found.id
 
@@ -41,7 +41,7 @@ def test_attempts_of_one_write_share_an_id_that_other_writes_lack() -> None:
 
 
 def test_write_without_an_idempotency_key_has_no_attempt() -> None:
-    assert convert.attempt(push(""), request_of(), is_retry=False) is None
+    assert convert.parse_attempt(push(""), request_of(), is_retry=False) is None
 
 
 @both_engines

@@ -12,7 +12,7 @@ import kekd
 from kekd_common.limits import MAX_TEXT_BYTES, MAX_WRAPPED_KEK_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
-from kekd_server.rpc.answer_budget import MAX_RESPONSE_BYTES
+from kekd_server.rpc.envelope_reader import MAX_RESPONSE_BYTES
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import Bucket
 from tests.integration.fixtures.wire import failure_of

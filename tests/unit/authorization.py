@@ -49,10 +49,10 @@ class AuditLog(MemoryAuditLog):
         super().__init__()
         self.is_full = is_full
 
-    async def write(self, lines: Sequence[str]) -> None:
+    async def write_and_wait(self, lines: Sequence[str]) -> None:
         if self.is_full:
             raise AuditUnavailableError
-        await super().write(lines)
+        await super().write_and_wait(lines)
 
 
 class SpyStore(Store):

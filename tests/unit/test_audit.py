@@ -60,32 +60,32 @@ async def log(file: Path, metrics: Metrics) -> AsyncIterator[Held]:
 async def test_posted_lines_leave_reserved_room_for_waiting_writes(
     monkeypatch: pytest.MonkeyPatch, file: Path, metrics: Metrics
 ) -> None:
-    monkeypatch.setattr(audit_log, "_MAX_BUFFERED", 1000)
+    monkeypatch.setattr(audit_log, "_MAX_BUFFERED_CHARACTERS", 1000)
     monkeypatch.setattr(audit_log, "_RESERVED", 400)
     monkeypatch.setattr(audit_log, "_WRITE_TIMEOUT", 0.05)
     monkeypatch.setattr(audit_log, "_BLOCKED_WRITE_TIMEOUT", 0.05)
     log = Held(file, metrics)
-    log.post(["a" * 600])
+    log.enqueue(["a" * 600])
     with pytest.raises(AuditUnavailableError):
-        await log.write(["b" * 300])  # late, as nothing is written, and yet taken
-    log.post(["lost"])
+        await log.write_and_wait(["b" * 300])  # late, as nothing is written, and yet taken
+    log.enqueue(["lost"])
     with pytest.raises(AuditUnavailableError):
-        await log.write(["lost" * 26])
+        await log.write_and_wait(["lost" * 26])
     assert metrics.registry.get_sample_value("kekd_audit_failures_total") == 2
     log.go_on.set()
     for patience in ("_WRITE_TIMEOUT", "_BLOCKED_WRITE_TIMEOUT"):
         monkeypatch.setattr(audit_log, patience, 10)
-    await log.write(["c" * 100])
-    await log.write(["d" * 1000])  # all of the room is there again
+    await log.write_and_wait(["c" * 100])
+    await log.write_and_wait(["d" * 1000])  # all of the room is there again
     log.close()
     assert content(file) == "a" * 600 + "b" * 300 + "c" * 100 + "d" * 1000
 
 
 async def test_lines_are_written_in_order(log: Held, file: Path) -> None:
     log.go_on.set()
-    log.post(["first\n"])
-    await log.write(["second\n"])
-    log.post(["last\n"])
+    log.enqueue(["first\n"])
+    await log.write_and_wait(["second\n"])
+    log.enqueue(["last\n"])
     log.close()
     assert content(file) == "first\nsecond\nlast\n"
 
@@ -93,10 +93,10 @@ async def test_lines_are_written_in_order(log: Held, file: Path) -> None:
 @pytest.mark.parametrize("anew", [False, True])
 async def test_another_file_of_the_same_name_is_followed(log: Held, file: Path, anew: bool) -> None:
     log.go_on.set()
-    await log.write(["before\n"])
+    await log.write_and_wait(["before\n"])
     moved = move(file, anew=anew)
     log.reopen()
-    await log.write(["after\n"])
+    await log.write_and_wait(["after\n"])
     assert (content(moved), content(file)) == ("before\n", "after\n")
 
 
@@ -126,10 +126,10 @@ async def test_partial_line_is_terminated_before_the_next(
     monkeypatch.setattr(os, "write", written)
     if failing:
         with pytest.raises(AuditUnavailableError):
-            await log.write(["first\n"])
+            await log.write_and_wait(["first\n"])
     else:
-        await log.write(["first\n"])
-    await log.write(["second\n"])
+        await log.write_and_wait(["first\n"])
+    await log.write_and_wait(["second\n"])
     assert content(file) == text
 
 
@@ -138,7 +138,7 @@ async def test_written_bytes_and_free_space_are_measured(
 ) -> None:
     log.go_on.set()
     log.reopen()  # which has it look at its file
-    await log.write(["line\n"] * 3)
+    await log.write_and_wait(["line\n"] * 3)
     value = metrics.registry.get_sample_value
     assert value("kekd_audit_bytes_total") == 15
     assert (value("kekd_audit_free_bytes", {"file": str(file)}) or 0) > 0
@@ -150,6 +150,6 @@ async def test_log_knows_why_it_cannot_be_written(tmp_path: Path, metrics: Metri
     log = AuditLog(file, metrics)
     assert log.error == ""
     with pytest.raises(AuditUnavailableError):
-        await log.write(["line\n"])
+        await log.write_and_wait(["line\n"])
     assert log.error == f"{file}: No space left on device"
     log.close()

@@ -86,7 +86,7 @@ def test_visible_indexes_are_those_that_can_be_swept_and_read() -> None:
 class FullAuditLog(MemoryAuditLog):
     """Has no space for lines that a call waits for."""
 
-    async def write(self, lines: Sequence[str]) -> None:  # noqa: ARG002
+    async def write_and_wait(self, lines: Sequence[str]) -> None:  # noqa: ARG002
         raise AuditUnavailableError
 
 

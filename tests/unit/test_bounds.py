@@ -97,7 +97,7 @@ def test_fields_of_denied_calls_are_not_cached() -> None:
 )
 def test_location_that_cannot_exist_is_refused(location: pb.StorageConfig, field: str) -> None:
     with pytest.raises(InvalidRequestError, match=field):
-        convert.location(pb.GetEnvelopeRequest(config_location=location))
+        convert.parse_location(pb.GetEnvelopeRequest(config_location=location))
 
 
 def test_location_as_long_as_can_be_is_taken() -> None:
@@ -108,7 +108,7 @@ def test_location_as_long_as_can_be_is_taken() -> None:
         pb.StorageConfig(disk=pb.DiskStorage(path="/" * 4096)),
         pb.StorageConfig(s3=longest),
     ):
-        assert convert.location(pb.GetEnvelopeRequest(config_location=location))
+        assert convert.parse_location(pb.GetEnvelopeRequest(config_location=location))
 
 
 def test_throttle_of_the_log_keeps_no_lines() -> None:

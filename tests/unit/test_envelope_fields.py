@@ -26,7 +26,7 @@ def test_record_schema_has_the_fields_of_the_blob_and_a_checksum() -> None:
 
 
 def test_record_keeps_every_field() -> None:
-    envelope = server_convert.envelope(pb.PushEnvelopeRequest(blob=filled()))
+    envelope = server_convert.parse_envelope(pb.PushEnvelopeRequest(blob=filled()))
     assert all(getattr(envelope, name) != getattr(Envelope(), name) for name in FIELDS)
     assert decode(encode(envelope)) == envelope
 
@@ -46,7 +46,7 @@ def filled() -> pb.KMSBlob:
 
 def test_daemon_copies_every_field() -> None:
     message, copied = filled(), pb.KMSBlob()
-    envelope = server_convert.envelope(pb.PushEnvelopeRequest(blob=message))
+    envelope = server_convert.parse_envelope(pb.PushEnvelopeRequest(blob=message))
     assert all(getattr(envelope, name) == getattr(message, name) for name in FIELDS)
     server_convert._fill(copied, envelope)
     assert copied == message

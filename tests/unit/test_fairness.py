@@ -40,7 +40,7 @@ class Brief(MemoryAuditLog):
         super().__init__()
         self.codes: Counter[str] = Counter()
 
-    def post(self, lines: Sequence[str]) -> None:
+    def enqueue(self, lines: Sequence[str]) -> None:
         self.codes.update(line.partition('"code": ')[2].partition(",")[0] for line in lines)
 
     @property

@@ -24,16 +24,16 @@ from typing import Final, NamedTuple
 from kekd_server.model.errors import AuditUnavailableError
 from kekd_server.observability.metrics import Metrics
 
-_MAX_BUFFERED: Final = 8 * 2**20
-"""Characters. A line has about 400."""
+_MAX_BUFFERED_CHARACTERS: Final = 8 * 2**20
+"""A line has about 400."""
 _RESERVED: Final = 2**20
 """The part of the buffer that only lines with a waiting call may use."""
 _WRITE_TIMEOUT: Final = 5.0
 """Seconds that a call waits for its line. If it takes longer, the output is blocked."""
 _BLOCKED_WRITE_TIMEOUT: Final = 0.2
 """The same while the output is known to be blocked, so that callers get an error in time."""
-_POST_INTERVAL: Final = 0.005
-"""Seconds for which posted lines are collected. Waking the thread for each line would take longer
+_COLLECT_INTERVAL: Final = 0.005
+"""Seconds for which enqueued lines are collected. Waking the thread for each line would take longer
 than the rest of a get."""
 _CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of whether the file was moved."""
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 class _Batch(NamedTuple):
     lines: Sequence[str]
     written: asyncio.Future[bool] | None
-    """Gets whether they were written. None if no call waits for them."""
+    """Resolves to whether the lines were written. None if no call waits for them."""
 
 
 class AuditLog:
@@ -66,27 +66,27 @@ class AuditLog:
         self._free_bytes = metrics.audit.free_bytes
         self._output = self._open()
         self._checked = time.monotonic()
-        self._torn = False
+        self._has_partial_line = False
         self._error_message = ""
         self._reopen = threading.Event()
-        self._posted: list[str] = []
+        self._collected: list[str] = []
         self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
-        self._room = _MAX_BUFFERED
-        self._counting = threading.Lock()
+        self._free_characters = _MAX_BUFFERED_CHARACTERS
+        self._room_lock = threading.Lock()
         self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
         self._thread.start()
 
-    def post(self, lines: Sequence[str]) -> None:
-        """Writes them a few milliseconds later."""
-        if lines and not self._posted:
-            asyncio.get_running_loop().call_later(_POST_INTERVAL, self._queue_posted)
-        self._posted += lines
+    def enqueue(self, lines: Sequence[str]) -> None:
+        """Queues lines, which are written a few milliseconds later."""
+        if lines and not self._collected:
+            asyncio.get_running_loop().call_later(_COLLECT_INTERVAL, self._queue_collected)
+        self._collected += lines
 
-    async def write(self, lines: Sequence[str]) -> None:
+    async def write_and_wait(self, lines: Sequence[str]) -> None:
         """Returns when they are written. Raises `AuditUnavailableError` if that fails or takes too
         long.
         """
-        self._queue_posted()
+        self._queue_collected()
         written = asyncio.get_running_loop().create_future()
         try:
             if self._queue_lines(lines, written):
@@ -111,21 +111,21 @@ class AuditLog:
 
     def close(self) -> None:
         """Waits for the remaining lines, but at most `_CLOSE_TIMEOUT` seconds."""
-        self._queue_posted()
+        self._queue_collected()
         self._queue.put(None)
         self._thread.join(_CLOSE_TIMEOUT)
 
-    def _queue_posted(self) -> None:
-        lines, self._posted = self._posted, []
-        if lines:  # a `write` may have queued them already
+    def _queue_collected(self) -> None:
+        lines, self._collected = self._collected, []
+        if lines:  # a `write_and_wait` may have queued them already
             self._queue_lines(lines, None)
 
     def _queue_lines(self, lines: Sequence[str], written: asyncio.Future[bool] | None) -> bool:
         """Returns whether there was room for them."""
         size = sum(map(len, lines))
-        with self._counting:
-            fits = size <= self._room - (0 if written else _RESERVED)
-            self._room -= size * fits
+        with self._room_lock:
+            fits = size <= self._free_characters - (0 if written else _RESERVED)
+            self._free_characters -= size * fits
         if fits:
             self._queue.put(_Batch(lines, written))
         else:
@@ -148,8 +148,8 @@ class AuditLog:
         is_written = self._write_bytes(content)
         if is_written:
             self._bytes.inc(len(content))
-        with self._counting:
-            self._room += sum(map(len, batch.lines))
+        with self._room_lock:
+            self._free_characters += sum(map(len, batch.lines))
         (self._lines if is_written else self._failures).inc(len(batch.lines))
         if batch.written:
             # The loop may be closed, and then no call waits any more.
@@ -161,10 +161,10 @@ class AuditLog:
             self._reopen_if_moved()
             if not lines:
                 return True
-            lines = b"\n" * self._torn + lines
+            lines = b"\n" * self._has_partial_line + lines
             while lines:  # a disk that fills up may take a part
                 lines = lines[os.write(self._output, lines) :]
-                self._torn = bool(lines)
+                self._has_partial_line = bool(lines)
         except OSError as error:
             self._report(f"{self._name}: {error.strerror}")
             return False

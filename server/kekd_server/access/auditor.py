@@ -26,7 +26,7 @@ class Auditor:
 
     def __init__(self, log: AuditLog | None = None, on_failure: OnFailure | None = None) -> None:
         self._log = log
-        self._throttle = DenialThrottle(log.post) if log else None
+        self._throttle = DenialThrottle(log.enqueue) if log else None
         self._require_for_writes = on_failure != "allow"
         self._require_for_reads = on_failure == "deny"
 
@@ -65,17 +65,17 @@ class Auditor:
             return
         for record in records:
             record.set_outcome(error)
-        self._log.post(self._end_lines(records))
+        self._log.enqueue(self._end_lines(records))
 
-    def post_end(self, records: Records) -> None:
+    def enqueue_end(self, records: Records) -> None:
         """Records that an operation succeeded, some milliseconds later."""
         if self._log:
-            self._log.post(self._end_lines(records))
+            self._log.enqueue(self._end_lines(records))
 
     async def write_end(self, records: Records) -> None:
         """Records that an operation succeeded. Raises `AuditUnavailableError`."""
         if self._log and (ended := self._end_lines(records)):
-            await self._log.write(ended)
+            await self._log.write_and_wait(ended)
 
     async def _begin(self, records: Records, *, require_audit: bool) -> None:
         if self._log is None:
@@ -84,10 +84,10 @@ class Auditor:
             (record for record in records if not record.decision.is_denied), "begin"
         )
         if not allowed or not require_audit:
-            self._log.post(allowed)
+            self._log.enqueue(allowed)
             return
         try:
-            await self._log.write(allowed)
+            await self._log.write_and_wait(allowed)
         except BaseException as error:
             self.record_failed(records, error)
             raise
@@ -137,4 +137,4 @@ class _OutcomeRecorder:
         elif self._require_audit:
             await self._auditor.write_end(self._records)
         else:
-            self._auditor.post_end(self._records)
+            self._auditor.enqueue_end(self._records)

@@ -16,7 +16,7 @@ SUMMARY_INTERVAL: Final = 60.0
 """Seconds until one line reports the number of denials without lines of their own."""
 MAX_IDENTITIES: Final = 4096
 
-Post = Callable[[Sequence[str]], None]
+Enqueue = Callable[[Sequence[str]], None]
 
 
 @dataclass(slots=True)
@@ -32,8 +32,8 @@ class DenialThrottle:
     denials beyond it: the last of them, with their count.
     """
 
-    def __init__(self, post: Post) -> None:
-        self._post = post
+    def __init__(self, enqueue: Enqueue) -> None:
+        self._enqueue = enqueue
         self._identities: dict[str, _Denials] = {}
 
     def admit(self, record: AuditRecord) -> bool:
@@ -71,5 +71,5 @@ class DenialThrottle:
         if denials is None or denials.last_omitted is None:
             return
         denials.last_omitted.denials = denials.omitted
-        self._post(format_lines([denials.last_omitted], "denials"))
+        self._enqueue(format_lines([denials.last_omitted], "denials"))
         denials.omitted, denials.last_omitted = 0, None

@@ -11,7 +11,7 @@ from kekd_server.model.reloading_file import ReloadingFile
 Policy = Sequence[Rule] | None
 
 
-class PolicyFile(ReloadingFile[Policy]):
+class PolicyReloader(ReloadingFile[Policy]):
     """Replaces the policy in use whenever its file changes."""
 
     error_type = PolicyError

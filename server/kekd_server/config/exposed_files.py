@@ -11,11 +11,11 @@ from kekd_server.model.file_trust import Exposure, file_exposures, folder_exposu
 from kekd_server.storage.location import DiskLocation, Location
 
 
-def exposures(settings: Settings, policy_file: Path | None) -> list[Exposure]:
+def exposures(settings: Settings, config_file: Path | None) -> list[Exposure]:
     """Inspects the files and sockets that the settings name."""
     uid = os.geteuid()
     found: dict[Exposure, None] = {}  # ordered, without duplicates
-    for path, is_secret in _files(settings, policy_file):
+    for path, is_secret in _files(settings, config_file):
         found |= dict.fromkeys(file_exposures(path, uid, is_secret=is_secret))
     for path in _folders(settings):
         found |= dict.fromkeys(folder_exposures(path, uid))
@@ -29,10 +29,10 @@ def store_exposures(location: Location) -> list[Exposure]:
     return list(folder_exposures(Path(location.path), os.geteuid()))
 
 
-def _files(settings: Settings, policy_file: Path | None) -> Iterator[tuple[Path, bool]]:
+def _files(settings: Settings, config_file: Path | None) -> Iterator[tuple[Path, bool]]:
     """Yields each file, and whether it is secret."""
-    if policy_file:
-        yield policy_file, False
+    if config_file:
+        yield config_file, False
     for listener in settings.listeners:
         if isinstance(listener, TcpListener) and (tls := listener.tls):
             yield tls.cert, False

@@ -25,8 +25,8 @@ _JSON_VARIABLES: Final = {"policy", "audit"}
 
 class Loaded(NamedTuple):
     settings: Settings
-    policy_file: Path | None
-    """The file to reload the policy from. None if the policy comes from a variable."""
+    config_file: Path | None
+    """The daemon reloads the policy from it. None if the policy comes from a variable."""
     origins: Mapping[str, str]
     """The origin of each setting: `--listen`, `KEKD_LISTEN`, a file, or `default`."""
 

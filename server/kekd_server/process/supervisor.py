@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 async def run(
-    settings: Settings, policy_file: Path | None, *, on_serving: Callable[[], None]
+    settings: Settings, config_file: Path | None, *, on_serving: Callable[[], None]
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains all workers. A second signal ends them
     immediately.
@@ -51,7 +51,7 @@ async def run(
         multiprocess_metrics(settings.metrics_listener) as metrics,
     ):
         workers = [
-            _Worker(number, settings, policy_file, metrics)
+            _Worker(number, settings, config_file, metrics)
             for number in range(1, settings.workers + 1)
         ]
         problems = await _run_workers(workers, signalled, on_serving)
@@ -104,12 +104,12 @@ class _Worker:
         self,
         number: int,
         settings: Settings,
-        policy_file: Path | None,
+        config_file: Path | None,
         metrics: MultiprocessMetrics | None,
     ) -> None:
         self._number = number
         self._settings = settings
-        self._policy_file = policy_file
+        self._config_file = config_file
         self._metrics = metrics
         self._serving: Process | None = None
         self.started: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
@@ -201,7 +201,7 @@ class _Worker:
             settings["create_stores"] = False
         message = {
             "settings": settings,
-            "policy_file": self._policy_file and str(self._policy_file),
+            "config_file": self._config_file and str(self._config_file),
         }
         stdin.write(json.dumps(message).encode() + b"\n")
         if answer := await stdout.readline():

@@ -1,5 +1,6 @@
 """Converts protobuf messages to the daemon's types and back, and validates requests."""
 
+from copy import deepcopy
 from functools import lru_cache
 
 from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IDEMPOTENCY_KEY_BYTES
@@ -40,7 +41,7 @@ _KINDS = {
 }
 
 
-def location(request: Addressed) -> Location | None:
+def parse_location(request: Addressed) -> Location | None:
     """Returns the location that the request names, or None for the default store. Raises
     `InvalidRequestError` for one that can't exist.
     """
@@ -73,7 +74,7 @@ def _location(asked: pb.StorageConfig) -> Location:
     )
 
 
-def envelope(
+def parse_envelope(
     request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest | pb.EnvelopePush,
 ) -> Envelope:
     """Raises `InvalidEnvelopeError` if the request has no envelope."""
@@ -95,10 +96,10 @@ def envelope(
 
 # Callers get the same few names again and again, and encoding one takes as long as opening its
 # file. An invalid name raises and isn't cached, so the cache takes at most 10 MB.
-index_name = lru_cache(maxsize=8192)(IndexName)
+parse_index_name = lru_cache(maxsize=8192)(IndexName)
 
 
-def index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | KekdError]:
+def parse_index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | KekdError]:
     """Returns each name once, as sent, with the parsed name or its error. Raises
     `InvalidRequestError` for no names or too many.
     """
@@ -109,16 +110,16 @@ def index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | K
 
 def _name(sent: str) -> IndexName | KekdError:
     try:
-        return index_name(sent)
+        return parse_index_name(sent)
     except KekdError as error:
         return error
 
 
-def push(sent: pb.PushEnvelopeRequest | pb.EnvelopePush) -> Push:
-    return Push(index_name(sent.index_name), envelope(sent), if_etag(sent))
+def parse_push(sent: pb.PushEnvelopeRequest | pb.EnvelopePush) -> Push:
+    return Push(parse_index_name(sent.index_name), parse_envelope(sent), parse_if_etag(sent))
 
 
-def pushes(request: pb.BatchPushEnvelopesRequest) -> list[Push | KekdError]:
+def parse_pushes(request: pb.BatchPushEnvelopesRequest) -> list[Push | KekdError]:
     """Returns each push or its error. Raises `InvalidRequestError` for no pushes or too many."""
     if not 0 < len(request.pushes) <= MAX_BATCH_ENTRIES:
         raise InvalidRequestError(f"pushes must be 1 to {MAX_BATCH_ENTRIES} envelopes")
@@ -127,18 +128,18 @@ def pushes(request: pb.BatchPushEnvelopesRequest) -> list[Push | KekdError]:
 
 def _push(sent: pb.EnvelopePush) -> Push | KekdError:
     try:
-        return push(sent)
+        return parse_push(sent)
     except KekdError as error:
         return error
 
 
-def get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
+def make_get_response(stored: StoredEnvelope) -> pb.GetEnvelopeResponse:
     response = pb.GetEnvelopeResponse(etag=stored.etag, store=stored.store)
     _fill(response.blob, stored.envelope)
     return response
 
 
-def list_envelope(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError) -> None:
+def fill_entry(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError) -> None:
     if isinstance(result, KekdError):
         _fail(listed, result)
     else:
@@ -146,7 +147,7 @@ def list_envelope(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError)
         _fill(listed.blob, result.envelope)
 
 
-def pushed_response(
+def make_batch_push_response(
     request: pb.BatchPushEnvelopesRequest, pushed: BatchPushResult
 ) -> pb.BatchPushEnvelopesResponse:
     response = pb.BatchPushEnvelopesResponse(store=pushed.store)
@@ -176,13 +177,13 @@ def _fill(blob: pb.KMSBlob, envelope: Envelope) -> None:
     blob.binding = envelope.binding
 
 
-def watch_started(store: str, heartbeat_seconds: float) -> pb.WatchEnvelopesResponse:
+def make_watch_started(store: str, heartbeat_seconds: float) -> pb.WatchEnvelopesResponse:
     return pb.WatchEnvelopesResponse(
         started=pb.WatchStarted(store=store, heartbeat_seconds=heartbeat_seconds)
     )
 
 
-def event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
+def make_event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
     match event:
         case WatchEvent.HEARTBEAT:
             return pb.WatchEnvelopesResponse(heartbeat=pb.Heartbeat())
@@ -193,7 +194,7 @@ def event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
             return pb.WatchEnvelopesResponse(change=change)
 
 
-def if_etag(
+def parse_if_etag(
     request: pb.PushEnvelopeRequest | pb.EnvelopePush | pb.DeleteEnvelopeRequest,
 ) -> str | None:
     """Returns None for an unconditional call. Raises `InvalidRequestError` for an empty etag, which
@@ -206,7 +207,9 @@ def if_etag(
     return request.if_etag
 
 
-def attempt(message: Write, request: RequestContext, *, is_retry: bool) -> WriteAttempt | None:
+def parse_attempt(
+    message: Write, request: RequestContext, *, is_retry: bool
+) -> WriteAttempt | None:
     """Returns None for a write without an idempotency key. `is_retry`: gRPC itself sent the call
     again, which its message doesn't show.
 
@@ -227,13 +230,14 @@ def attempt(message: Write, request: RequestContext, *, is_retry: bool) -> Write
         raise InvalidRequestError(
             f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY_BYTES} bytes"
         )
-    message.is_retry = False  # so that the message is the same in each attempt
-    content = message.SerializeToString(deterministic=True)
+    first = deepcopy(message)
+    first.is_retry = False  # so that the content is the same in each attempt
+    content = first.SerializeToString(deterministic=True)
     parts = (request.principal.identity.encode(), type(message).__name__.encode(), content)
     return WriteAttempt.derive(parts, is_retry=is_retry)
 
 
-def page_size(request: pb.ListEnvelopesRequest) -> int:
+def parse_page_size(request: pb.ListEnvelopesRequest) -> int:
     """Raises `InvalidRequestError` if it is out of range."""
     if not 0 <= request.page_size <= MAX_BATCH_ENTRIES:
         raise InvalidRequestError(f"page_size must be from 0 to {MAX_BATCH_ENTRIES}")

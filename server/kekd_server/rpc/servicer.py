@@ -9,7 +9,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import ShuttingDownError, WatchFellBehindError
 from kekd_server.rpc import convert
-from kekd_server.rpc.answer_budget import EnvelopeReader
+from kekd_server.rpc.envelope_reader import EnvelopeReader
 from kekd_server.rpc.errors import Context, log_causes
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -32,9 +32,9 @@ class EnvelopeServicer:
     ) -> pb.CreateEnvelopeResponse:
         etag = await self._service.create(
             request,
-            convert.location(message),
-            convert.index_name(message.index_name),
-            convert.envelope(message),
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            convert.parse_envelope(message),
             attempt=_attempt(message, context, request),
         )
         return pb.CreateEnvelopeResponse(etag=etag)
@@ -44,8 +44,8 @@ class EnvelopeServicer:
     ) -> pb.PushEnvelopeResponse:
         etag = await self._service.push(
             request,
-            convert.location(message),
-            convert.push(message),
+            convert.parse_location(message),
+            convert.parse_push(message),
             attempt=_attempt(message, context, request),
         )
         return pb.PushEnvelopeResponse(etag=etag)
@@ -53,37 +53,37 @@ class EnvelopeServicer:
     async def GetEnvelope(
         self, message: pb.GetEnvelopeRequest, _context: Context, request: RequestContext
     ) -> pb.GetEnvelopeResponse:
-        name = convert.index_name(message.index_name)
-        return convert.get_response(
-            await self._service.get(request, convert.location(message), name)
+        name = convert.parse_index_name(message.index_name)
+        return convert.make_get_response(
+            await self._service.get(request, convert.parse_location(message), name)
         )
 
     async def BatchGetEnvelopes(
         self, message: pb.BatchGetEnvelopesRequest, _context: Context, request: RequestContext
     ) -> pb.BatchGetEnvelopesResponse:
-        reader = EnvelopeReader(self._service, request, convert.location(message))
-        return await reader.batch(convert.index_names(message))
+        reader = EnvelopeReader(self._service, request, convert.parse_location(message))
+        return await reader.batch(convert.parse_index_names(message))
 
     async def BatchPushEnvelopes(
         self, message: pb.BatchPushEnvelopesRequest, context: Context, request: RequestContext
     ) -> pb.BatchPushEnvelopesResponse:
         pushed = await self._service.push_many(
             request,
-            convert.location(message),
-            convert.pushes(message),
+            convert.parse_location(message),
+            convert.parse_pushes(message),
             attempt=_attempt(message, context, request),
         )
         log_causes(pushed.results)
-        return convert.pushed_response(message, pushed)
+        return convert.make_batch_push_response(message, pushed)
 
     async def DeleteEnvelope(
         self, message: pb.DeleteEnvelopeRequest, context: Context, request: RequestContext
     ) -> pb.DeleteEnvelopeResponse:
         existed = await self._service.delete(
             request,
-            convert.location(message),
-            convert.index_name(message.index_name),
-            if_etag=convert.if_etag(message),
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            if_etag=convert.parse_if_etag(message),
             attempt=_attempt(message, context, request),
         )
         return pb.DeleteEnvelopeResponse(existed=existed)
@@ -93,24 +93,26 @@ class EnvelopeServicer:
     ) -> pb.ListEnvelopesResponse:
         page = await self._service.list(
             request,
-            convert.location(message),
+            convert.parse_location(message),
             message.prefix,
-            convert.page_size(message),
+            convert.parse_page_size(message),
             message.page_token,
         )
         if message.view != pb.ENVELOPE_VIEW_FULL:
             listed = [pb.ListedEnvelope(index_name=name.value) for name in page.names]
             return pb.ListEnvelopesResponse(envelopes=listed, next_page_token=page.next_token)
-        reader = EnvelopeReader(self._service, request, convert.location(message))
+        reader = EnvelopeReader(self._service, request, convert.parse_location(message))
         return await reader.page(page, message)
 
     async def WatchEnvelopes(
         self, message: pb.WatchEnvelopesRequest, context: Context, request: RequestContext
     ) -> None:
-        async with self._service.watch(request, convert.location(message), message.prefix) as watch:
-            await _send(context, convert.watch_started(watch.store, _HEARTBEAT_INTERVAL))
+        async with self._service.watch(
+            request, convert.parse_location(message), message.prefix
+        ) as watch:
+            await _send(context, convert.make_watch_started(watch.store, _HEARTBEAT_INTERVAL))
             while (event := await watch.next(_HEARTBEAT_INTERVAL)) is not None:
-                await _send(context, convert.event(event))
+                await _send(context, convert.make_event(event))
         raise ShuttingDownError
 
 
@@ -132,4 +134,4 @@ def _attempt(
 ) -> WriteAttempt | None:
     metadata = context.invocation_metadata() or ()
     is_retry = any(key == _PREVIOUS_ATTEMPTS for key, _ in metadata)
-    return convert.attempt(message, request, is_retry=is_retry)
+    return convert.parse_attempt(message, request, is_retry=is_retry)

@@ -1,4 +1,4 @@
-"""Reads envelopes into one answer, until it is full."""
+"""Reads envelopes into one response, until it is full."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
@@ -19,10 +19,10 @@ MAX_RESPONSE_BYTES: Final = 2**20
 _READ_SIZE: Final = 100
 """Envelopes to read at once. Those that don't fit are read in vain."""
 
-Answer = TypeVar("Answer", pb.BatchGetEnvelopesResponse, pb.ListEnvelopesResponse)
+Response = TypeVar("Response", pb.BatchGetEnvelopesResponse, pb.ListEnvelopesResponse)
 
 
-class Wanted(NamedTuple):
+class _RequestedName(NamedTuple):
     sent: str
     name: IndexName | KekdError
 
@@ -38,43 +38,43 @@ class EnvelopeReader:
         self._location = location
 
     async def batch(self, names: dict[str, IndexName | KekdError]) -> pb.BatchGetEnvelopesResponse:
-        wanted = [Wanted(sent, name) for sent, name in names.items()]
-        answer = pb.BatchGetEnvelopesResponse()
-        for omitted in wanted[await self._fill(answer, wanted) :]:
-            entry = answer.envelopes.add(index_name=omitted.sent)
-            convert.list_envelope(entry, ResponseFullError())
-        return answer
+        wanted = [_RequestedName(sent, name) for sent, name in names.items()]
+        response = pb.BatchGetEnvelopesResponse()
+        for omitted in wanted[await self._fill_response(response, wanted) :]:
+            entry = response.envelopes.add(index_name=omitted.sent)
+            convert.fill_entry(entry, ResponseFullError())
+        return response
 
     async def page(self, page: Page, message: pb.ListEnvelopesRequest) -> pb.ListEnvelopesResponse:
         """Omits the envelopes that were deleted since they were listed."""
-        wanted = [Wanted(name.value, name) for name in page.names]
-        answer = pb.ListEnvelopesResponse(next_page_token=page.next_token)
-        read = await self._fill(answer, wanted)
+        wanted = [_RequestedName(name.value, name) for name in page.names]
+        response = pb.ListEnvelopesResponse(next_page_token=page.next_token)
+        read = await self._fill_response(response, wanted)
         if read < len(wanted):
             token = page.next_token or message.page_token
-            answer.next_page_token = PageToken.ending_at(
+            response.next_page_token = PageToken.ending_at(
                 page.names[read - 1], token, message.prefix
             )
-        return answer
+        return response
 
-    async def _fill(self, answer: Answer, wanted: Sequence[Wanted]) -> int:
+    async def _fill_response(self, response: Response, wanted: Sequence[_RequestedName]) -> int:
         """Returns how many fit: all, or at least the first."""
         room, count = MAX_RESPONSE_BYTES, 0
-        for part in self._parts(wanted):
-            for sent, result in await self._read(answer, part):
-                if not (isinstance(answer, pb.ListEnvelopesResponse) and _is_gone(result)):
-                    entry = answer.envelopes.add(index_name=sent)
-                    convert.list_envelope(entry, result)
+        for chunk in self._chunks(wanted):
+            for sent, result in await self._read(response, chunk):
+                if not (isinstance(response, pb.ListEnvelopesResponse) and _is_gone(result)):
+                    entry = response.envelopes.add(index_name=sent)
+                    convert.fill_entry(entry, result)
                     room -= entry.ByteSize()
                     if room < 0 and count:
-                        del answer.envelopes[-1]
+                        del response.envelopes[-1]
                         return count
                 count += 1
         return count
 
-    def _parts(self, wanted: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
-        """Yields at least one part: reading it finds the store's name. A batch that is denied as a
-        whole is one part, so that the audit log gets one line.
+    def _chunks(self, wanted: Sequence[_RequestedName]) -> Iterator[Sequence[_RequestedName]]:
+        """Yields at least one chunk: reading it finds the store's name. A batch that is denied as a
+        whole is one chunk, so that the audit log gets one line.
         """
         names = (entry.name for entry in wanted)
         is_denied = self._service.denies_all(self._request, self._location, names)
@@ -83,11 +83,11 @@ class EnvelopeReader:
             yield wanted[first : first + size]
 
     async def _read(
-        self, answer: Answer, wanted: Sequence[Wanted]
+        self, response: Response, wanted: Sequence[_RequestedName]
     ) -> Iterator[tuple[str, StoredEnvelope | KekdError]]:
         names = [entry.name for entry in wanted]
         found = await self._service.get_many(self._request, self._location, names)
-        answer.store = found.store
+        response.store = found.store
         log_causes(found.results)
         return zip((entry.sent for entry in wanted), found.results, strict=True)
 
