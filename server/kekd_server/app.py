@@ -13,8 +13,8 @@ from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit_log import AuditLog
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
+from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.policy_reloader import PolicyReloader
-from kekd_server.access.rate_limits import CallLimits
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.exposed_files import exposures
 from kekd_server.config.settings import Settings

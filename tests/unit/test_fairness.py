@@ -10,7 +10,7 @@ import pytest
 
 from kekd_common.policy import Rule
 from kekd_schema import Envelope
-from kekd_server.access.rate_limits import CallLimits
+from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import KekdError, ShareTakenError, TooManyCallsError
 from kekd_server.model.index_name import IndexName

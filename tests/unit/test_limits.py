@@ -5,8 +5,8 @@ from unittest.mock import patch
 
 import pytest
 
-from kekd_server.access import rate_limits
-from kekd_server.access.rate_limits import CallLimits
+from kekd_server.access import call_limits
+from kekd_server.access.call_limits import CallLimits
 from kekd_server.model.errors import RateLimitedError, ShareTakenError, TooManyCallsError
 from kekd_server.observability.metrics import Metrics
 
@@ -22,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock() -> Iterator[Clock]:
     clock = Clock()
-    with patch.object(rate_limits, "time", clock):
+    with patch.object(call_limits, "time", clock):
         yield clock
 
 

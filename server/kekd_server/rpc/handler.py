@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from google.protobuf.message import DecodeError
 
-from kekd_server.access.rate_limits import CallLimits
+from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import deadline_in
 from kekd_server.model.errors import InvalidRequestError, KekdError, ShuttingDownError
