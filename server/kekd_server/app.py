@@ -173,7 +173,7 @@ def _open_audit(settings: Settings, metrics: Metrics) -> AuditLog | None:
         return AuditLog(settings.audit.path, metrics)
     except OSError as error:
         raise SettingsError(
-            [f"audit {settings.audit.file}: can't be written: {error.strerror}"]
+            [f"audit {settings.audit.file}: cannot be written: {error.strerror}"]
         ) from error
 
 

@@ -400,12 +400,12 @@ def test_drift_waits_once_for_an_aws_that_cannot_be_reached(
         asked.append(index)
         if envelope.provider == "none":
             return []
-        raise ProviderUnavailableError("AWS can't be reached.")
+        raise ProviderUnavailableError("AWS cannot be reached.")
 
     monkeypatch.setattr(Registry, "drift", unreachable)
     arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
     done = CliRunner().invoke(main, arguments)
-    told = "cannot be checked: AWS can't be reached."
+    told = "cannot be checked: AWS cannot be reached."
     assert done.output.splitlines() == [f"{index}: {told}" for index in "abc"]
     assert asked == ["a", "c", "d"]
     assert done.exit_code == 1

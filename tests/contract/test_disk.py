@@ -307,7 +307,7 @@ def test_start_succeeds_if_temporary_files_cannot_be_removed(
     (folder / "left").touch()
     monkeypatch.setattr(os, "unlink", Mock(side_effect=OSError(errno.EROFS, "Read-only")))
     assert opened(tmp_path).get(NAME).record == b"1"
-    assert f"{folder} can't be removed: Read-only" in caplog.text
+    assert f"{folder} cannot be removed: Read-only" in caplog.text
 
 
 def test_listing_of_single_names_does_not_read_the_folder(

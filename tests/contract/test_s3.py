@@ -58,7 +58,7 @@ def test_object_that_is_too_long_is_read_only_partly(bucket: Bucket) -> None:
     "location", [S3Location("bucket", region="no region!"), S3Location("bucket", endpoint="a b")]
 )
 def test_invalid_configuration_of_the_client_is_an_error(location: S3Location) -> None:
-    with pytest.raises(StoreMisconfiguredError, match="the store s3:bucket can't be used"):
+    with pytest.raises(StoreMisconfiguredError, match="the store s3:bucket cannot be used"):
         connect(location)
 
 

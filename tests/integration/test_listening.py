@@ -223,14 +223,14 @@ def test_taken_port_is_refused(start_daemon: StartDaemon, engine: EngineName) ->
     address = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", address)
     said = refused("--listen", address, engine=engine)
-    assert f"kekd: {address}: can't be bound: the port may be in use; use another one" in said
+    assert f"kekd: {address}: cannot be bound: the port may be in use; use another one" in said
 
 
 def test_host_name_with_one_taken_address_is_refused(engine: EngineName) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"localhost:{other.getsockname()[1]}"
         said = refused("--memory", "--listen", address, engine=engine)
-    assert f"kekd: {address}: can't be bound: the port may be in use; use another one" in said
+    assert f"kekd: {address}: cannot be bound: the port may be in use; use another one" in said
 
 
 def test_port_can_be_bound_again_immediately(start_daemon: StartDaemon) -> None:

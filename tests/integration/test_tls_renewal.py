@@ -116,7 +116,7 @@ def test_mismatched_pair_is_rejected_and_logged_once(tls_daemon: TlsDaemon, tmp_
     [
         ("empty", "not certificates in PEM, or not all of them"),
         ("cut off", "not PEM: a block has no end: the file is truncated"),
-        ("gone", "can't be read: No such file or directory"),
+        ("gone", "cannot be read: No such file or directory"),
         ("expired", " expired "),
         ("early", " is not valid before "),
     ],

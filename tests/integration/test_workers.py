@@ -149,7 +149,7 @@ def test_supervisor_without_descriptors_continues(workers: Workers) -> None:
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
     workers.kill(2)
-    eventually(lambda: workers.logged("worker 2 can't be started: Too many open files") > 0)
+    eventually(lambda: workers.logged("worker 2 cannot be started: Too many open files") > 0)
     with kekd.Client(workers.address) as client:
         client.wait(PATIENCE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))

@@ -85,7 +85,7 @@ def test_another_daemon_on_its_port_is_refused(
 ) -> None:
     said = refused(tmp_path, *flags, "--engine", engine, "--listen", workers.address)
     assert (
-        f"kekd: {workers.address}: can't be bound: the port may be in use; use another one\n"
+        f"kekd: {workers.address}: cannot be bound: the port may be in use; use another one\n"
         in said
     )
 
@@ -97,7 +97,7 @@ def test_workers_on_the_port_of_a_daemon_without_are_refused(
     address = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", address)
     said = refused(tmp_path, *SEVERAL, "--engine", engine, "--listen", address)
-    assert said == f"kekd: {address}: can't be bound: the port may be in use; use another one\n"
+    assert said == f"kekd: {address}: cannot be bound: the port may be in use; use another one\n"
 
 
 def test_port_stays_reserved_while_no_worker_runs(workers: Workers, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class Running(NamedTuple):
         eventually(lambda: self.scraped.total("kekd_store_up", store=self.store) == 1)
         kekctl("--address", self.client.address, "wait", "--for", "0")
         log = self.scraped.daemon.read_log()
-        assert log.count(f"ERROR {self.store} can't be written: ") == 1
+        assert log.count(f"ERROR {self.store} cannot be written: ") == 1
         assert log.count(f"{self.store} can be written again") == 1
         assert "doesn't answer" not in log
 

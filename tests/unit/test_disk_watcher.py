@@ -90,7 +90,7 @@ async def test_unreadable_file_is_one_change_without_an_etag(
         loop.symlink_to(loop)
         assert await subscription.next(5) == Change(ChangeKind.CREATED, ONE)
         assert await subscription.next(0.1) is WatchEvent.HEARTBEAT
-    assert f"{loop} changed, and can't be read" in caplog.text
+    assert f"{loop} changed, and cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("files", [1000, 1001, 1010, 1020, 1021])
@@ -119,4 +119,4 @@ def test_exhausted_limit_of_the_kernel_is_named(tmp_path: Path, error: int, text
         pytest.raises(StoreMisconfiguredError) as failed,
     ):
         _WatchedFolder(tmp_path)
-    assert str(failed.value).startswith(f"the folder {tmp_path} can't be watched: {text}")
+    assert str(failed.value).startswith(f"the folder {tmp_path} cannot be watched: {text}")

@@ -15,7 +15,7 @@ from tests.unit.failed_call import FailedCall
 
 STORE = kekd.StoreStatus("memory", is_default=True, healthy=True)
 LATE = kekd.DeadlineExceededError("too late")
-BROKEN = kekd.StoreMisconfiguredError("it can't be written")
+BROKEN = kekd.StoreMisconfiguredError("it cannot be written")
 
 
 def failure(reason: Reason) -> kekd.EnvelopeError:
@@ -101,7 +101,7 @@ def is_left(tried: Store) -> bool:
             1, unreachable(may_be_applied=True), False, True, id="a create whose answer was lost"
         ),
         pytest.param(2, LATE, False, False, id="a late get writes nothing"),
-        pytest.param(2, LATE, True, True, id="what was created and can't be deleted"),
+        pytest.param(2, LATE, True, True, id="what was created and cannot be deleted"),
         pytest.param(4, BROKEN, False, False, id="what is deleted"),
         pytest.param(12, BROKEN, True, True, id="a delete that failed"),
         pytest.param(0, BROKEN, False, False, id="nothing fails"),

@@ -187,4 +187,4 @@ def test_signature_with_sha_1_is_refused() -> None:
 
 
 def test_unreadable_certificate_is_refused() -> None:
-    assert "can't be read" in refusal(b"no certificate")
+    assert "cannot be read" in refusal(b"no certificate")

@@ -174,7 +174,7 @@ class AuditLog:
     def _report(self, error_message: str) -> None:
         """Logs the first failure, and the first success after it."""
         if error_message and not self._error_message:
-            _log.error("the audit log can't be written: %s", error_message)
+            _log.error("the audit log cannot be written: %s", error_message)
         if self._error_message and not error_message:
             _log.warning("the audit log is written again")
         self._error_message = error_message

@@ -61,7 +61,7 @@ def _read(pem: bytes) -> CertificateIdentity:
         _check_strength(certificate)
         name = _alternative_name(certificate) or _common_name(certificate)
     except _UNREADABLE as error:
-        raise UnauthenticatedError(f"the client certificate can't be read: {error}") from error
+        raise UnauthenticatedError(f"the client certificate cannot be read: {error}") from error
     if name:
         return CertificateIdentity(name, certificate.not_valid_after_utc)
     raise UnauthenticatedError(

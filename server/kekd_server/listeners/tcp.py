@@ -63,4 +63,4 @@ class TcpListener:
             raise self._address_in_use() from error
 
     def _address_in_use(self) -> ListenError:
-        return ListenError(f"{self}: can't be bound: the port may be in use; use another one")
+        return ListenError(f"{self}: cannot be bound: the port may be in use; use another one")

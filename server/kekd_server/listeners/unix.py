@@ -72,7 +72,7 @@ class UnixListener:
                 _remove_private(self.path)
         except (OSError, RuntimeError) as error:
             raise ListenError(
-                f"{self}: can't be bound: check whether its folder is writable"
+                f"{self}: cannot be bound: check whether its folder is writable"
             ) from error
 
     def _lock(self) -> int:
@@ -105,7 +105,7 @@ class UnixListener:
         if not os.path.lexists(self.path):
             return
         if not self.path.is_socket():
-            raise ListenError(f"{self}: can't be bound: the file is not a socket; remove it")
+            raise ListenError(f"{self}: cannot be bound: the file is not a socket; remove it")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(0)  # otherwise a full backlog would block without end
             try:

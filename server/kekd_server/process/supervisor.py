@@ -149,7 +149,7 @@ class _Worker:
                     self._serving = process
                     return f"ended with {await process.wait()}"
         except OSError as error:  # no memory or no descriptors for a process
-            problems = [f"worker {self._number} can't be started: {error.strerror}"]
+            problems = [f"worker {self._number} cannot be started: {error.strerror}"]
         if not self.started.done():
             self.started.set_result(problems)
         return f"doesn't serve: {'; '.join(problems)}"

@@ -53,7 +53,7 @@ def _serving(credentials: "TlsCredentials") -> Iterator[str]:
         try:
             port = server.add_secure_port(address, server_credentials)
         except RuntimeError as error:
-            raise HandshakeError("gRPC's TLS library can't use it") from error
+            raise HandshakeError("gRPC's TLS library cannot use it") from error
         server.start()
         yield address if address != _ANY_PORT else f"127.0.0.1:{port}"
     finally:

@@ -67,7 +67,7 @@ class Health:
         self._metrics = metrics
         self._reads = _CheckResults(stores, failure="doesn't answer", recovery="answers again")
         self._writes = _CheckResults(
-            stores, failure="can't be written", recovery="can be written again"
+            stores, failure="cannot be written", recovery="can be written again"
         )
 
     def stores(self) -> Sequence[StoreHealth]:

@@ -236,7 +236,7 @@ def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
             client.get_index_kms(None, "i")
         assert list(client.list_index_kms()) == []
     assert daemon.stop() == 0
-    assert daemon.read_log().count("the audit log can't be written") == 1
+    assert daemon.read_log().count("the audit log cannot be written") == 1
     assert "No space left" in daemon.read_log()
 
 
@@ -277,7 +277,7 @@ def test_refused_create_is_no_earlier_attempt_of_the_next(
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address) as client, ThreadPoolExecutor(1) as thread:
         refused = thread.submit(client.create_index_kms, None, "i", BLOB)
-        eventually(lambda: "the audit log can't be written" in daemon.read_log())
+        eventually(lambda: "the audit log cannot be written" in daemon.read_log())
         file.unlink()  # and the next line makes another
         client.push_index_kms(None, "i", BLOB)  # another's
         with pytest.raises(kekd.EnvelopeError):
@@ -301,8 +301,8 @@ def test_unread_pipe_blocks_writes_but_not_reads(start_daemon: StartDaemon, file
             assert list(client.list_index_kms()) == []
             with pytest.raises(kekd.AuditUnavailableError, match="audit"):
                 client.push_index_kms(None, "i", BLOB)
-        eventually(lambda: "the audit log can't be written" in daemon.read_log())
-        assert daemon.read_log().count("the audit log can't be written") == 1
+        eventually(lambda: "the audit log cannot be written" in daemon.read_log())
+        assert daemon.read_log().count("the audit log cannot be written") == 1
     os.close(reader)
 
 
@@ -352,7 +352,7 @@ def test_workers_share_a_file(start_daemon: StartDaemon, file: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--audit", "/nowhere/audit"], "audit /nowhere/audit: can't be written: No such file"),
+        (["--audit", "/nowhere/audit"], "audit /nowhere/audit: cannot be written: No such file"),
         (["--audit", ""], "audit.file"),
         (["--audit", "-", "--workers", "2"], "workers have no standard output"),
     ],
@@ -366,7 +366,7 @@ def test_unusable_output_is_reported_at_the_start(
 
 def test_closed_standard_output_is_reported_at_the_start(tmp_path: Path) -> None:
     kekd_of = f"{BIN}/kekd --listen unix:{tmp_path}/run/kekd.sock --memory --audit - >&-"
-    assert "audit -: can't be written: Bad file" in refusal("bash", "-c", kekd_of)
+    assert "audit -: cannot be written: Bad file" in refusal("bash", "-c", kekd_of)
 
 
 def test_entries_of_a_shutdown_are_written(start_daemon: StartDaemon, file: Path) -> None:

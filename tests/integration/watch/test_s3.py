@@ -84,7 +84,7 @@ def test_unreachable_bucket_is_a_resync(
 ) -> None:
     watch = open_watch(behind_proxy)
     proxy.tell(then=refuse)
-    while "can't poll for changes" not in behind_proxy.read_log():
+    while "cannot poll for changes" not in behind_proxy.read_log():
         time.sleep(0.05)
     proxy.tell()
     assert watch.next() == Told("resync")

@@ -332,7 +332,7 @@ def _remove_abandoned(temporary: Path) -> None:
         try:
             durable.remove_abandoned(folder)
         except OSError as error:
-            _log.warning("temporary files in %s can't be removed: %s", folder, error.strerror)
+            _log.warning("temporary files in %s cannot be removed: %s", folder, error.strerror)
 
 
 class _OsErrorTranslator:

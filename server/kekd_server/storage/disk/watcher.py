@@ -71,7 +71,7 @@ class DiskWatcher:
                         yield await run_in_thread(partial(self._changes, folder))
                     else:
                         yield []
-            _log.warning("%s disappeared or was replaced: can't watch for changes", self._path)
+            _log.warning("%s disappeared or was replaced: cannot watch for changes", self._path)
             folder = await self._wait_for_folder(run_in_thread)
             _log.warning("%s is back: watching for changes again", self._path)
             first = None
@@ -101,7 +101,7 @@ class DiskWatcher:
         except EnvelopeNotFoundError:
             return Change(ChangeKind.DELETED, name)
         except KekdError as error:
-            _log.warning("%s changed, and can't be read: %s", self._path / name.key, error)
+            _log.warning("%s changed, and cannot be read: %s", self._path / name.key, error)
             return Change(kind, name)
 
 
@@ -119,7 +119,7 @@ class _WatchedFolder:
             limit = _LIMITS.get(error.errno or 0)
             advice = f"; raise the limit of {limit}" if limit else ""
             raise StoreMisconfiguredError(
-                f"the folder {path} can't be watched: {error.strerror}{advice}"
+                f"the folder {path} cannot be watched: {error.strerror}{advice}"
             ) from error
         self._has_more = False
 

@@ -64,7 +64,7 @@ def connect(location: S3Location) -> "S3Client":
             config=config,
         )
     except (BotoCoreError, ValueError) as error:
-        raise StoreMisconfiguredError(f"the store {location} can't be used: {error}") from error
+        raise StoreMisconfiguredError(f"the store {location} cannot be used: {error}") from error
     return client
 
 

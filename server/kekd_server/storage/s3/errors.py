@@ -76,15 +76,15 @@ def _client_error(store: str, error: BotoCoreError) -> KekdError:
     match error:
         case CredentialSourceError():
             kind = StoreUnavailableError if error.may_pass else StoreMisconfiguredError
-            return kind(f"{store} can't be used: {error}; check {_CREDENTIALS}, {_RELOAD}")
+            return kind(f"{store} cannot be used: {error}; check {_CREDENTIALS}, {_RELOAD}")
         case SSLError():
             return StoreMisconfiguredError(
-                f"{store} can't be used: {sentence(error)}; if your own CA issued its"
+                f"{store} cannot be used: {sentence(error)}; if your own CA issued its"
                 " certificate, start kekd with AWS_CA_BUNDLE set to the file of that CA"
             )
     name, text = type(error).__name__, sentence(error)
     if isinstance(error, _CONFIGURATION_ERRORS):
         return StoreMisconfiguredError(
-            f"{store} can't be used ({name}): {text}; check its name and {_CREDENTIALS}, {_RELOAD}"
+            f"{store} cannot be used ({name}): {text}; check its name and {_CREDENTIALS}, {_RELOAD}"
         )
-    return StoreUnavailableError(f"{store} can't be reached ({name}): {text}; retry")
+    return StoreUnavailableError(f"{store} cannot be reached ({name}): {text}; retry")

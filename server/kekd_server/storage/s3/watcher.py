@@ -47,7 +47,7 @@ class S3Watcher:
                 changes, stamps = await run_in_thread(partial(self._compare, stamps))
             except KekdError as error:
                 _log.warning(
-                    "%s: can't poll for changes: %s; watchers get a resync when it works again",
+                    "%s: cannot poll for changes: %s; watchers get a resync when it works again",
                     self._store_name,
                     error,
                 )
