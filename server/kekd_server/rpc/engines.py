@@ -115,7 +115,7 @@ def _grpcio_server(options: grpcio_server.Options) -> grpc.aio.Server:
         return cast("grpc.aio.Server", grpcio_server.GrpcioServer(options))
     _log.warning(
         "unsupported version of grpcio: a call to a path that is not UTF-8 ends every connection,"
-        " and unread answers stay in memory; install the version that kekd requires"
+        " and unread responses stay in memory; install the version that kekd requires"
     )
     return grpc.aio.server(options=options)
 

@@ -21,7 +21,7 @@ from grpc.aio import AbortError, _server
 from kekd_server.observability.logs import LogThrottle
 
 UNREAD_TIMEOUT: Final = 10.0
-"""Seconds for a caller to read an answer."""
+"""Seconds for a caller to read a response."""
 
 REQUEST_TIMEOUT: Final = 10.0
 """Seconds for a caller to send a request, also a stream of requests."""
@@ -41,7 +41,7 @@ _METHODS: Final = (
     "add_registered_method_handlers",
 )
 _NO_REQUEST: Final = "a call whose caller did not send its request"
-_NO_READER: Final = "an answer that its caller did not read"
+_NO_READER: Final = "a response that its caller did not read"
 _SWEEPS: Final = 10
 """Sweeps per timeout."""
 
