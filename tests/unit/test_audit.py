@@ -57,7 +57,7 @@ async def log(file: Path, metrics: Metrics) -> AsyncIterator[Held]:
     log.close()
 
 
-async def test_posted_lines_leave_reserved_room_for_waiting_writes(
+async def test_enqueued_lines_leave_reserved_room_for_waiting_writes(
     monkeypatch: pytest.MonkeyPatch, file: Path, metrics: Metrics
 ) -> None:
     monkeypatch.setattr(audit_log, "_MAX_BUFFERED_CHARACTERS", 1000)

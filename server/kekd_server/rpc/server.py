@@ -43,7 +43,7 @@ _SERVICE: Final = envelope_pb2.DESCRIPTOR.services_by_name["EnvelopeService"]
 _STATUS: Final = daemon_pb2.DESCRIPTOR.services_by_name["DaemonService"]
 _CHECK_INTERVAL: Final = 1.0
 _WATCH_SHUTDOWN_TIMEOUT: Final = 1.0
-"""Seconds to notify watchers of the shutdown, whatever the grace. Most need a few milliseconds."""
+"""Seconds to notify subscribers of the shutdown, whatever the grace. Most need milliseconds."""
 
 _log = logging.getLogger(__name__)
 

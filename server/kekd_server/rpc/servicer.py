@@ -20,7 +20,7 @@ _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 
 _HEARTBEAT_INTERVAL: Final = 2.0
 _WRITE_TIMEOUT: Final = 10.0
-"""Seconds that a watcher has to read an event."""
+"""Seconds that a subscriber has to read an event."""
 
 
 class EnvelopeServicer:
