@@ -31,7 +31,7 @@ from tests.integration.fixtures.proxy import (
     s3_error,
     say_nothing,
 )
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.faults
 
@@ -76,11 +76,18 @@ def shared_faulty(
         yield faulty
 
 
+def is_healthy(client: kekd.Client, name: str) -> bool:
+    (store,) = (store for store in client.status().stores if store.name == name)
+    return store.healthy
+
+
 @pytest.fixture
 def faulty(shared_faulty: Faulty) -> Iterator[Faulty]:
     """Shared by the tests, and emptied before each."""
     yield shared_faulty
     shared_faulty.proxy.tell()
+    # After a failed write, the daemon probes the bucket, which tests would count.
+    eventually(lambda: is_healthy(shared_faulty.client, f"s3:{BUCKET}"))
     for store in (None, S3):
         for index in shared_faulty.client.list_index_kms(store):
             shared_faulty.client.delete_index_kms(store, index)
