@@ -20,7 +20,7 @@ from kekd_schema import decode
 from kekd_server.listeners.listener import parse
 from kekd_server.rpc.convert import make_get_response
 from kekd_server.storage.etag import etag_of
-from kekd_server.storage.store import StoredEnvelope
+from kekd_server.storage.stored_envelope import StoredEnvelope
 
 
 @contextmanager

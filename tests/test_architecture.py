@@ -20,7 +20,6 @@ PACKAGES = {
     "kekd_common": ROOT / "common" / "kekd_common",
     "kekd_proto": ROOT / "protos" / "kekd_proto",
     "kekd_schema": ROOT / "schema" / "kekd_schema",
-    "kekd_common.policy": ROOT / "server" / "kekd_common.policy",
     "kekd_server": ROOT / "server" / "kekd_server",
 }
 GENERATED = ("protos/kekd_proto/v1", "schema/kekd_schema/kms_blob_generated.py")
@@ -76,7 +75,9 @@ ALLOWED = {
         "kekd_server/storage",
         "kekd_server/stores.py",
     ],
-    "kekd_server.storage.store.Store": [
+    "kekd_server.storage.factory": ["kekd_server/stores.py"],
+    "kekd_server.storage.store": [
+        "kekd_server/access/audited_store.py",
         "kekd_server/access/authorizer.py",
         "kekd_server/access/batch_grant.py",
         "kekd_server/access/grant.py",

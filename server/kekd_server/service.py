@@ -20,12 +20,12 @@ from kekd_server.access.request_context import RequestContext
 from kekd_server.access.watch_grant import Watch, WatchGrant
 from kekd_server.model.envelope_validation import validate_envelope
 from kekd_server.model.errors import InvalidEnvelopeError, KekdError
-from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.model.index_name import IndexName
 from kekd_server.model.page_token import PageToken
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
-from kekd_server.storage.store import StoredEnvelope
+from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.write_attempt import WriteAttempt
 
 Result = TypeVar("Result", StoredEnvelope, WriteResult)
@@ -173,9 +173,8 @@ class EnvelopeService:
         token: str,
     ) -> Page:
         """Returns a page of the names that the caller may list and read."""
+        grant = self._authorizer.authorize_prefix(ListGrant, request, location, prefix)
         position = PageToken.parse(token, prefix) if token else PageToken.first(prefix)
-        wanted = NamePrefix(prefix)
-        grant = self._authorizer.authorize_prefix(ListGrant, request, location, wanted)
         # One more than requested, to see whether there is a next page.
         names = await grant.list_names(position, size + 1)
         if len(names) <= size:
@@ -187,8 +186,7 @@ class EnvelopeService:
         self, request: RequestContext, location: Location | None, prefix: str
     ) -> AsyncIterator[Watch]:
         """Watches the names that the caller may watch and read."""
-        wanted = NamePrefix(prefix)
-        grant = self._authorizer.authorize_prefix(WatchGrant, request, location, wanted)
+        grant = self._authorizer.authorize_prefix(WatchGrant, request, location, prefix)
         async with grant.watch() as watch:
             yield watch
 

@@ -76,6 +76,14 @@ class SpyStore(Store):
 
         return spy
 
+    async def get_many(self, names: Sequence[IndexName], **keywords: Any) -> Any:
+        assert names
+        return await super().get_many(names, **keywords)
+
+    async def put_many(self, pushes: Sequence[Push], **keywords: Any) -> Any:
+        assert pushes
+        return await super().put_many(pushes, **keywords)
+
     @asynccontextmanager
     async def watch(self, *arguments: Any, **keywords: Any) -> AsyncIterator[Subscription]:
         self._note("watch")
@@ -354,6 +362,16 @@ async def batch_reaches_the_store_with_its_allowed_entries_alone() -> None:
         ]
 
 
+async def denied_call_with_malformed_arguments_is_denied() -> None:
+    with daemon_of([]) as daemon:
+        service, request = daemon.service, daemon.request
+        listing = await _result_of(service.list(request, None, "", 10, "not a token"))
+        assert isinstance(listing, AccessDeniedError)
+        assert daemon.log.entries[-1]["reason"] == "ACCESS_DENIED"
+        surrogate = await _result_of(service.list(request, None, "\ud800", 10, ""))
+        assert isinstance(surrogate, AccessDeniedError)
+
+
 async def batch_that_is_denied_whole_has_one_line() -> None:
     names = [NAME, OTHER]
     with daemon_of([CASES["get"].rule(indexes="another")]) as daemon:
@@ -510,6 +528,7 @@ async def watch_of_nothing_ends_when_something_becomes_visible() -> None:
 
 SCENARIOS: Final[list[Callable[[], Awaitable[None]]]] = [
     batch_reaches_the_store_with_its_allowed_entries_alone,
+    denied_call_with_malformed_arguments_is_denied,
     batch_that_is_denied_whole_has_one_line,
     denials_beyond_a_rate_have_one_line,
     invalid_envelope_does_not_reach_the_store,

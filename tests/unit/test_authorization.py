@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from kekd_server.service import EnvelopeService
 from tests.unit.authorization import CASES, CHECKS, SCENARIOS, Check
 
 
@@ -16,3 +17,8 @@ async def test_call(check: Check, case: str) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_scenario(scenario: Callable[[], Awaitable[None]]) -> None:
     await scenario()
+
+
+def test_every_use_case_has_a_case() -> None:
+    methods = {name for name in vars(EnvelopeService) if not name.startswith("_")}
+    assert methods - {"denies_all"} == CASES.keys() - {"delete if match"}

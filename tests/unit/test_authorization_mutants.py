@@ -9,29 +9,24 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import pytest
 
-from kekd_server import service
-from kekd_server.access import (
-    access_policy,
-    auditor,
-    authorizer,
-    batch_grant,
-    decision,
-    grant,
-    prefix_grant,
-    watch_grant,
-)
+from kekd_server import access, service
+from kekd_server.access import access_policy, audited_store, auditor, authorizer, decision
 from tests.patience import PATIENCE
 from tests.unit.authorization import check_everything
 
-MODULES: Final = (
-    *(service, authorizer, access_policy, auditor, decision),
-    *(grant, batch_grant, prefix_grant, watch_grant),
-)
+GRANTS: Final = [
+    import_module(f"{access.__name__}.{module.name}")
+    for module in iter_modules(access.__path__)
+    if module.name.endswith("grant")
+]
+MODULES: Final = (service, authorizer, access_policy, audited_store, auditor, decision, *GRANTS)
 
 NEUTRAL: Final = {
     "_visibility_filter": "lambda index: True",

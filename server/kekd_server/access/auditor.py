@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from kekd_server.access.audit_log import AuditLog
 from kekd_server.access.audit_record import AuditRecord, format_lines
@@ -30,15 +30,18 @@ class Auditor:
         self._require_for_writes = on_failure != "allow"
         self._require_for_reads = on_failure == "deny"
 
-    def audit_read(self, records: Records) -> AbstractAsyncContextManager[None]:
-        """Runs a read, then records how it ended. Raises `AuditUnavailableError`."""
-        return _OutcomeRecorder(self, records, require_audit=self._require_for_reads)
+    def audit_read(self, records: Records, store: T) -> AbstractAsyncContextManager[T]:
+        """Passes the store to a read, then records how it ended.
+
+        Raises `AuditUnavailableError`.
+        """
+        return _OutcomeRecorder(self, records, store, require_audit=self._require_for_reads)
 
     @asynccontextmanager
     async def audit_watch(self, record: AuditRecord) -> AsyncIterator[None]:
         """Records the beginning and the end of a watch. Raises `AuditUnavailableError`."""
         await self._begin([record], require_audit=self._require_for_reads)
-        async with _OutcomeRecorder(self, [record], require_audit=False):
+        async with _OutcomeRecorder(self, [record], None, require_audit=False):
             yield
 
     async def record_write_start(self, records: Records) -> None:
@@ -47,7 +50,7 @@ class Auditor:
 
     async def run_write(self, records: Records, work: Callable[[], Awaitable[T]]) -> T:
         """Runs a write, then records how it ended."""
-        async with _OutcomeRecorder(self, records, require_audit=False):
+        async with _OutcomeRecorder(self, records, None, require_audit=False):
             return await work()
 
     def record_denied(self, decision: AccessDecision, error: KekdError) -> None:
@@ -115,19 +118,22 @@ def _merge_denials(records: Records) -> Records:
     return records
 
 
-class _OutcomeRecorder:
+class _OutcomeRecorder(Generic[T]):
     """Records how the operation in its body ended."""
 
     # A class, because a generator takes longer.
-    __slots__ = ("_auditor", "_records", "_require_audit")
+    __slots__ = ("_auditor", "_records", "_require_audit", "_store")
 
-    def __init__(self, auditor: Auditor, records: Records, *, require_audit: bool) -> None:
+    def __init__(
+        self, auditor: Auditor, records: Records, store: T, *, require_audit: bool
+    ) -> None:
         self._auditor = auditor
         self._records = records
+        self._store = store
         self._require_audit = require_audit
 
-    async def __aenter__(self) -> None:
-        pass
+    async def __aenter__(self) -> T:
+        return self._store
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None

@@ -12,7 +12,7 @@ from kekd_server.access.grant import Grant
 from kekd_server.access.prefix_grant import PrefixGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import AccessDeniedError, StoreNotConfiguredError
-from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import Location
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
@@ -66,10 +66,10 @@ class Authorizer:
         grant_type: type[P],
         request: RequestContext,
         location: Location | None,
-        prefix: NamePrefix,
+        prefix: str,
     ) -> P:
         store = self._select(request, grant_type.method, location, "")
-        decision = self._policy.decide_prefix(request, grant_type.method, store.name, prefix.value)
+        decision = self._policy.decide_prefix(request, grant_type.method, store.name, prefix)
         self._record_denial(decision)
         return grant_type(decision, store, prefix, self._auditor, self._policy)
 

@@ -5,15 +5,16 @@ from typing import ClassVar, TypeVar
 
 from kekd_common.policy import Method
 from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.audited_store import AuditedStore, StoreWriter
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.decision import AccessDecision
-from kekd_server.access.detached_write import run_detached
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
-from kekd_server.storage.store import Store, StoredEnvelope
+from kekd_server.storage.store import Store
+from kekd_server.storage.stored_envelope import StoredEnvelope
 
 T = TypeVar("T")
 Result = TypeVar("Result", StoredEnvelope, WriteResult)
@@ -33,9 +34,8 @@ class BatchGrant:
         auditor: Auditor,
     ) -> None:
         self._request = request
-        self._store = store
+        self._store = AuditedStore(store, auditor)
         self._names = names
-        self._auditor = auditor
         self._records = [AuditRecord(decision) for decision in decisions]
 
     @property
@@ -67,11 +67,12 @@ class BatchReadGrant(BatchGrant):
 
     async def get_many(self) -> list[StoredEnvelope | KekdError]:
         request = self._request
-        async with self._auditor.audit_read(self._records):
-            found = await self._store.get_many(
-                self._allowed(self._names),
-                owner=request.principal.identity,
-                deadline=request.deadline,
+        async with self._store.read(self._records) as store:
+            names = self._allowed(self._names)
+            if not names:
+                return self._merge_results([])
+            found = await store.get_many(
+                names, owner=request.principal.identity, deadline=request.deadline
             )
             return self._merge_results(found)
 
@@ -81,20 +82,21 @@ class BatchPushGrant(BatchGrant):
 
     async def push_many(self, pushes: Sequence[Push]) -> list[WriteResult | KekdError]:
         """Expects one push for each name of the batch."""
+        named = zip(self._names, pushes, strict=True)
+        allowed = self._allowed([push._replace(name=name) for name, push in named])
 
-        async def push_many() -> list[WriteResult | KekdError]:
-            named = zip(self._names, pushes, strict=True)
-            written = await self._store.put_many(
-                self._allowed([push._replace(name=name) for name, push in named]),
+        async def push_many(store: StoreWriter) -> list[WriteResult | KekdError]:
+            if not allowed:
+                return self._merge_results([])
+            written = await store.put_many(
+                allowed,
                 owner=self._request.principal.identity,
                 is_abandoned=lambda: self._request.is_abandoned,
             )
             self._record_previous_etags(written)
             return self._merge_results(written)
 
-        await self._auditor.record_write_start(self._records)
-        run = self._auditor.run_write(self._records, push_many)
-        return await run_detached(self._request, self._store.name, run)
+        return await self._store.write(self._request, self._records, push_many)
 
     def _record_previous_etags(self, written: Sequence[WriteResult | KekdError]) -> None:
         for record, result in zip(self._allowed(self._records), written, strict=True):

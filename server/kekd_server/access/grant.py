@@ -6,11 +6,12 @@ from typing import ClassVar, TypeVar
 from kekd_common.policy import Method
 from kekd_schema import Envelope
 from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.audited_store import AuditedStore, StoreWriter
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.decision import AccessDecision
-from kekd_server.access.detached_write import run_detached
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.store import Store, StoredEnvelope
+from kekd_server.storage.store import Store
+from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.write_attempt import WriteAttempt
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ class Grant:
 
     method: ClassVar[Method]
 
-    __slots__ = ("_auditor", "_name", "_record", "_request", "_store")
+    __slots__ = ("_name", "_record", "_request", "_store")
 
     def __init__(
         self, decision: AccessDecision, store: Store, name: IndexName, auditor: Auditor
@@ -31,16 +32,12 @@ class Grant:
         """Raises `AccessDeniedError` if the decision denies the call."""
         decision.require_allowed()
         self._request = decision.request
-        self._store = store
+        self._store = AuditedStore(store, auditor)
         self._name = name
-        self._auditor = auditor
         self._record = AuditRecord(decision)
 
-    async def _write(self, write: Callable[[], Awaitable[T]]) -> T:
-        records = [self._record]
-        await self._auditor.record_write_start(records)
-        run = self._auditor.run_write(records, write)
-        return await run_detached(self._request, self._store.name, run)
+    async def _write(self, write: Callable[[StoreWriter], Awaitable[T]]) -> T:
+        return await self._store.write(self._request, [self._record], write)
 
 
 class ReadGrant(Grant):
@@ -49,8 +46,8 @@ class ReadGrant(Grant):
 
     async def get(self) -> StoredEnvelope:
         request = self._request
-        async with self._auditor.audit_read((self._record,)):
-            stored = await self._store.get(
+        async with self._store.read((self._record,)) as store:
+            stored = await store.get(
                 self._name, owner=request.principal.identity, deadline=request.deadline
             )
             self._record.etag_after = stored.etag
@@ -64,9 +61,9 @@ class CreateGrant(Grant):
     async def create(self, envelope: Envelope, *, attempt: WriteAttempt | None) -> str:
         """Inserts an envelope; returns its etag."""
 
-        async def create() -> str:
+        async def create(store: StoreWriter) -> str:
             owner = self._request.principal.identity
-            etag = await self._store.create(self._name, envelope, owner=owner, attempt=attempt)
+            etag = await store.create(self._name, envelope, owner=owner, attempt=attempt)
             self._record.etag_after = etag
             return etag
 
@@ -82,9 +79,9 @@ class PushGrant(Grant):
     ) -> str:
         """Inserts or replaces an envelope; returns its etag."""
 
-        async def push() -> str:
+        async def push(store: StoreWriter) -> str:
             owner = self._request.principal.identity
-            written = await self._store.put(
+            written = await store.put(
                 self._name, envelope, if_etag=if_etag, owner=owner, attempt=attempt
             )
             self._record.etag_after, self._record.etag_before = written
@@ -97,11 +94,9 @@ class _BaseDeleteGrant(Grant):
     __slots__ = ()
 
     async def _delete(self, if_etag: str | None, attempt: WriteAttempt | None) -> bool:
-        async def delete() -> bool:
+        async def delete(store: StoreWriter) -> bool:
             owner = self._request.principal.identity
-            etag = await self._store.delete(
-                self._name, if_etag=if_etag, owner=owner, attempt=attempt
-            )
+            etag = await store.delete(self._name, if_etag=if_etag, owner=owner, attempt=attempt)
             self._record.etag_before = etag
             return etag is not None
 

@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 from kekd_common.policy import Method
 from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.audited_store import AuditedStore, StoreReader
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.decision import AccessDecision
 from kekd_server.model.index_name import IndexName, NamePrefix
@@ -28,16 +29,17 @@ class PrefixGrant:
         self,
         decision: AccessDecision,
         store: Store,
-        prefix: NamePrefix,
+        prefix: str,
         auditor: Auditor,
         policy: AccessPolicy,
     ) -> None:
-        """Raises `AccessDeniedError` if the decision denies the call."""
+        """Raises `AccessDeniedError` if the decision denies the call, and only then
+        `InvalidIndexNameError` for the prefix.
+        """
         decision.require_allowed()
         self._request = decision.request
-        self._store = store
-        self._prefix = prefix
-        self._auditor = auditor
+        self._store = AuditedStore(store, auditor)
+        self._prefix = NamePrefix(prefix)
         self._policy = policy
         self._record = AuditRecord(decision)
 
@@ -63,16 +65,18 @@ class ListGrant(PrefixGrant):
 
     async def list_names(self, position: PageToken, limit: int) -> list[IndexName]:
         """Returns at least `limit` visible names after `position`, if there are so many."""
-        async with self._auditor.audit_read([self._record]):
-            return await self._list_names(position, limit)
+        async with self._store.read([self._record]) as store:
+            return await self._list_names(store, position, limit)
 
-    async def _list_names(self, position: PageToken, limit: int) -> list[IndexName]:
+    async def _list_names(
+        self, store: StoreReader, position: PageToken, limit: int
+    ) -> list[IndexName]:
         request, ranges = self._request, self._visible_ranges()
         prefix, is_visible = self._prefix.value, self._visibility_filter()
         names: list[IndexName] = []
         after, batch_size = position.after, limit
         while ranges.prefixes and len(names) < limit:
-            found = await self._store.list(
+            found = await store.list(
                 ranges,
                 after,
                 batch_size,

@@ -17,10 +17,9 @@ class WatchGrant(PrefixGrant):
     async def watch(self) -> AsyncIterator["Watch"]:
         """Without anything to see, the watch sends heartbeats only, and doesn't poll the store."""
         is_idle = not self.can_see_anything()
-        async with (
-            self._auditor.audit_watch(self._record),
-            self._store.watch(self._prefix, self.is_visible, is_idle=is_idle) as subscription,
-        ):
+        async with self._store.watch(
+            self._record, self._prefix, self.is_visible, is_idle=is_idle
+        ) as subscription:
             yield Watch(subscription, self, is_idle=is_idle)
 
     def is_visible(self, index: str) -> bool:

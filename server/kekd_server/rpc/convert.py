@@ -12,7 +12,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.service import BatchPushResult
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.push import Push
-from kekd_server.storage.store import StoredEnvelope
+from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.write_attempt import WriteAttempt
 

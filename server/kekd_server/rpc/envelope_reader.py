@@ -12,7 +12,7 @@ from kekd_server.rpc import convert
 from kekd_server.rpc.errors import log_causes
 from kekd_server.service import EnvelopeService, Page
 from kekd_server.storage.location import Location
-from kekd_server.storage.store import StoredEnvelope
+from kekd_server.storage.stored_envelope import StoredEnvelope
 
 MAX_RESPONSE_BYTES: Final = 2**20
 """As much may wait to be read for each call. gRPC's clients accept four times as much."""

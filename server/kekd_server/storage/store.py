@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from math import ceil
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
 from kekd_server.model.deadline import Deadline, with_deadline
@@ -32,6 +32,7 @@ from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteRes
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
+from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
@@ -40,13 +41,6 @@ from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never
 
 T = TypeVar("T")
 W = TypeVar("W", WriteResult, WriteResult | None)
-
-
-class StoredEnvelope(NamedTuple):
-    envelope: Envelope
-    etag: str
-    store: str
-    """The name of the store."""
 
 
 class Store:

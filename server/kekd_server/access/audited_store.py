@@ -1,0 +1,114 @@
+"""A store that can be used inside an audit scope alone."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol, TypeVar
+
+from kekd_schema import Envelope
+from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.auditor import Auditor, Records
+from kekd_server.access.detached_write import run_detached
+from kekd_server.access.request_context import RequestContext
+from kekd_server.model.deadline import Deadline
+from kekd_server.model.errors import KekdError
+from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.storage.driver import NameRange, WriteResult
+from kekd_server.storage.push import Push
+from kekd_server.storage.store import Store
+from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.watch.subscription import Subscription
+from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_outcomes import IsAbandoned
+
+T = TypeVar("T")
+
+
+class StoreReader(Protocol):
+    """What a read can do with a `Store`."""
+
+    async def get(self, name: IndexName, *, owner: str, deadline: Deadline) -> StoredEnvelope: ...
+
+    async def get_many(
+        self, names: Sequence[IndexName], *, owner: str, deadline: Deadline
+    ) -> list[StoredEnvelope | KekdError]: ...
+
+    async def list(  # noqa: PLR0913
+        self,
+        names: NameRange,
+        after: IndexName | None,
+        limit: int,
+        *,
+        listing: str,
+        owner: str,
+        deadline: Deadline,
+    ) -> list[IndexName]: ...
+
+
+class StoreWriter(Protocol):
+    """What a write can do with a `Store`."""
+
+    async def create(
+        self, name: IndexName, envelope: Envelope, *, owner: str, attempt: WriteAttempt | None
+    ) -> str: ...
+
+    async def put(
+        self,
+        name: IndexName,
+        envelope: Envelope,
+        *,
+        if_etag: str | None,
+        owner: str,
+        attempt: WriteAttempt | None,
+    ) -> WriteResult: ...
+
+    async def put_many(
+        self, pushes: Sequence[Push], *, owner: str, is_abandoned: IsAbandoned
+    ) -> list[WriteResult | KekdError]: ...
+
+    async def delete(
+        self, name: IndexName, *, if_etag: str | None, owner: str, attempt: WriteAttempt | None
+    ) -> str | None: ...
+
+
+class AuditedStore:
+    """Passes the store to the body of an audit scope, and to nothing else. A read can't write."""
+
+    __slots__ = ("_auditor", "_store")
+
+    def __init__(self, store: Store, auditor: Auditor) -> None:
+        self._store = store
+        self._auditor = auditor
+
+    @property
+    def name(self) -> str:
+        return self._store.name
+
+    def read(self, records: Records) -> AbstractAsyncContextManager[StoreReader]:
+        """Records how the body ended. Raises `AuditUnavailableError`."""
+        return self._auditor.audit_read(records, self._store)
+
+    async def write(
+        self, request: RequestContext, records: Records, work: Callable[[StoreWriter], Awaitable[T]]
+    ) -> T:
+        """Records that the work is about to run, runs it even if the caller stops waiting, and
+        records how it ended. Raises `AuditUnavailableError`.
+        """
+        await self._auditor.record_write_start(records)
+        run = self._auditor.run_write(records, lambda: work(self._store))
+        return await run_detached(request, self.name, run)
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        record: AuditRecord,
+        prefix: NamePrefix,
+        is_visible: Callable[[str], bool],
+        *,
+        is_idle: bool,
+    ) -> AsyncIterator[Subscription]:
+        """Records the beginning and the end of a watch. Raises `AuditUnavailableError`."""
+        async with (
+            self._auditor.audit_watch(record),
+            self._store.watch(prefix, is_visible, is_idle=is_idle) as subscription,
+        ):
+            yield subscription
