@@ -42,6 +42,10 @@ def test_status_has_every_field(daemon: Daemon, engine: str) -> None:
     )
 
 
+def test_json_status_has_the_skew_of_the_clocks(start_daemon: StartDaemon) -> None:
+    assert status_of(start_daemon("--memory").address)["clock_skew_seconds"] == 0
+
+
 def break_policy(daemon: Daemon) -> None:
     daemon.configure({"policy": [{"name": "a", "identities": "*", "methods": "reed"}]})
 

@@ -26,7 +26,7 @@ def status(client: kekd.Client, output: str) -> None:
     skew = reported.clock_skew(sent_at, datetime.now(UTC))
     if output == "json":
         content = {"address": client.address, **dataclasses.asdict(reported)}
-        content["clock_lead_seconds"] = skew.total_seconds()
+        content["clock_skew_seconds"] = skew.total_seconds()
         say(*json.dumps(content, default=format_timestamp, indent=2).split("\n"))
         return
     for name, value in _rows(reported, skew):
