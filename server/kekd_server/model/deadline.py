@@ -16,8 +16,10 @@ _STORE_SHARE: Final = 0.95
 """The part of the remaining time that a store gets. The rest is for sending the error."""
 
 
-_READ_TIMEOUT: Final = "store timeout: no answer before the caller's deadline; check the store"
-_WRITE_TIMEOUT: Final = (
+_READ_TIMEOUT_MESSAGE: Final = (
+    "store timeout: no answer before the caller's deadline; check the store"
+)
+_WRITE_TIMEOUT_MESSAGE: Final = (
     "store timeout: no answer before the caller's deadline, and the write may have been applied;"
     " check the store"
 )
@@ -35,7 +37,7 @@ async def with_deadline(
         async with asyncio.timeout(_time_for_store(deadline)):
             return await work
     except TimeoutError:
-        error = StoreTimeoutError(_WRITE_TIMEOUT if writes else _READ_TIMEOUT)
+        error = StoreTimeoutError(_WRITE_TIMEOUT_MESSAGE if writes else _READ_TIMEOUT_MESSAGE)
         error.store = store
         raise error from None
 

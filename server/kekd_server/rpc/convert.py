@@ -230,11 +230,18 @@ def parse_attempt(
         raise InvalidRequestError(
             f"idempotency_key must have at most {MAX_IDEMPOTENCY_KEY_BYTES} bytes"
         )
-    first = deepcopy(message)
-    first.is_retry = False  # so that the content is the same in each attempt
-    content = first.SerializeToString(deterministic=True)
+    content = _as_first_attempt(message).SerializeToString(deterministic=True)
     parts = (request.principal.identity.encode(), type(message).__name__.encode(), content)
     return WriteAttempt.derive(parts, is_retry=is_retry)
+
+
+def _as_first_attempt(message: Write) -> Write:
+    """Returns the same content for each attempt."""
+    if not message.is_retry:
+        return message
+    first = deepcopy(message)
+    first.is_retry = False
+    return first
 
 
 def parse_page_size(request: pb.ListEnvelopesRequest) -> int:
