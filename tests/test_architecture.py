@@ -78,10 +78,6 @@ ALLOWED = {
     "kekd_server.storage.factory": ["kekd_server/stores.py"],
     "kekd_server.storage.store": [
         "kekd_server/access/audited_store.py",
-        "kekd_server/access/authorizer.py",
-        "kekd_server/access/batch_grant.py",
-        "kekd_server/access/grant.py",
-        "kekd_server/access/prefix_grant.py",
         "kekd_server/storage",
         "kekd_server/stores.py",
     ],

@@ -73,15 +73,12 @@ class StoreWriter(Protocol):
 class AuditedStore:
     """Passes the store to the body of an audit scope, and to nothing else. A read can't write."""
 
-    __slots__ = ("_auditor", "_store")
+    __slots__ = ("_auditor", "_store", "name")
 
     def __init__(self, store: Store, auditor: Auditor) -> None:
         self._store = store
         self._auditor = auditor
-
-    @property
-    def name(self) -> str:
-        return self._store.name
+        self.name = store.name
 
     def read(self, records: Records) -> AbstractAsyncContextManager[StoreReader]:
         """Records how the body ended. Raises `AuditUnavailableError`."""

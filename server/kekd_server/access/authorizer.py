@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 
 from kekd_common.policy import Method
 from kekd_server.access.access_policy import AccessPolicy
+from kekd_server.access.audited_store import AuditedStore
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.batch_grant import BatchGrant
 from kekd_server.access.decision import AccessDecision
@@ -15,7 +16,6 @@ from kekd_server.model.errors import AccessDeniedError, StoreNotConfiguredError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import Location
 from kekd_server.storage.registry import Stores
-from kekd_server.storage.store import Store
 
 _MAX_LOCATION_CHARACTERS: Final = 255
 
@@ -35,6 +35,7 @@ class Authorizer:
         self._stores = stores
         self._policy = policy
         self._auditor = auditor
+        self._audited = {store: AuditedStore(store, auditor) for store in stores}
 
     def authorize(
         self,
@@ -46,7 +47,7 @@ class Authorizer:
         store = self._select(request, grant_type.method, location, name.value)
         decision = self._policy.decide(request, grant_type.method, store.name, name.value)
         self._record_denial(decision)
-        return grant_type(decision, store, name, self._auditor)
+        return grant_type(decision, store, name)
 
     def authorize_many(
         self,
@@ -59,7 +60,7 @@ class Authorizer:
         store = self._select(request, grant_type.method, location, "")
         indexes = (name.value for name in names)
         decisions = self._policy.decide_many(request, grant_type.method, store.name, indexes)
-        return grant_type(request, decisions, store, names, self._auditor)
+        return grant_type(request, decisions, store, names)
 
     def authorize_prefix(
         self,
@@ -71,7 +72,7 @@ class Authorizer:
         store = self._select(request, grant_type.method, location, "")
         decision = self._policy.decide_prefix(request, grant_type.method, store.name, prefix)
         self._record_denial(decision)
-        return grant_type(decision, store, prefix, self._auditor, self._policy)
+        return grant_type(decision, store, prefix, self._policy)
 
     def denies_all(
         self,
@@ -90,7 +91,7 @@ class Authorizer:
 
     def _select(
         self, request: RequestContext, method: Method, location: Location | None, index: str
-    ) -> Store:
+    ) -> AuditedStore:
         """Unknown stores and stores that the caller has no access to raise the same
         `AccessDeniedError`, with the location that the request names, so callers can't enumerate
         stores.
@@ -111,7 +112,7 @@ class Authorizer:
             denial = _denial(request, method, location, index)
             self._auditor.record_denied(decision, denial)
             raise denial
-        return store
+        return self._audited[store]
 
     def _record_denial(self, decision: AccessDecision) -> None:
         """The grant raises the error."""

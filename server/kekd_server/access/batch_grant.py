@@ -6,14 +6,12 @@ from typing import ClassVar, TypeVar
 from kekd_common.policy import Method
 from kekd_server.access.audit_record import AuditRecord
 from kekd_server.access.audited_store import AuditedStore, StoreWriter
-from kekd_server.access.auditor import Auditor
 from kekd_server.access.decision import AccessDecision
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
-from kekd_server.storage.store import Store
 from kekd_server.storage.stored_envelope import StoredEnvelope
 
 T = TypeVar("T")
@@ -29,12 +27,11 @@ class BatchGrant:
         self,
         request: RequestContext,
         decisions: Sequence[AccessDecision],
-        store: Store,
+        store: AuditedStore,
         names: Sequence[IndexName],
-        auditor: Auditor,
     ) -> None:
         self._request = request
-        self._store = AuditedStore(store, auditor)
+        self._store = store
         self._names = names
         self._records = [AuditRecord(decision) for decision in decisions]
 

@@ -7,10 +7,8 @@ from kekd_common.policy import Method
 from kekd_schema import Envelope
 from kekd_server.access.audit_record import AuditRecord
 from kekd_server.access.audited_store import AuditedStore, StoreWriter
-from kekd_server.access.auditor import Auditor
 from kekd_server.access.decision import AccessDecision
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.store import Store
 from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -26,13 +24,11 @@ class Grant:
 
     __slots__ = ("_name", "_record", "_request", "_store")
 
-    def __init__(
-        self, decision: AccessDecision, store: Store, name: IndexName, auditor: Auditor
-    ) -> None:
+    def __init__(self, decision: AccessDecision, store: AuditedStore, name: IndexName) -> None:
         """Raises `AccessDeniedError` if the decision denies the call."""
         decision.require_allowed()
         self._request = decision.request
-        self._store = AuditedStore(store, auditor)
+        self._store = store
         self._name = name
         self._record = AuditRecord(decision)
 

@@ -7,12 +7,10 @@ from kekd_common.policy import Method
 from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit_record import AuditRecord
 from kekd_server.access.audited_store import AuditedStore, StoreReader
-from kekd_server.access.auditor import Auditor
 from kekd_server.access.decision import AccessDecision
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges, with_prefix
 from kekd_server.model.page_token import PageToken
-from kekd_server.storage.store import Store
 
 _SCAN_SIZE: Final = 1000
 """Names to read at once when the first read didn't find enough visible ones."""
@@ -28,9 +26,8 @@ class PrefixGrant:
     def __init__(
         self,
         decision: AccessDecision,
-        store: Store,
+        store: AuditedStore,
         prefix: str,
-        auditor: Auditor,
         policy: AccessPolicy,
     ) -> None:
         """Raises `AccessDeniedError` if the decision denies the call, and only then
@@ -38,7 +35,7 @@ class PrefixGrant:
         """
         decision.require_allowed()
         self._request = decision.request
-        self._store = AuditedStore(store, auditor)
+        self._store = store
         self._prefix = NamePrefix(prefix)
         self._policy = policy
         self._record = AuditRecord(decision)
