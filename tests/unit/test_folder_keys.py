@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.storage.disk import folder_keys
+from kekd_server.storage.disk import folder_keys, timestamps
 from kekd_server.storage.disk.folder_keys import FolderKeys
 
 EVERY = ("",)
@@ -22,7 +22,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Mock:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stamp counts as old, and every folder as one on a disk of this machine."""
-    monkeypatch.setattr(folder_keys, "_RACY_NS", -(10**18))
+    monkeypatch.setattr(timestamps, "_RACY_NS", -(10**18))
     monkeypatch.setattr(os, "major", lambda _: 8)
 
 

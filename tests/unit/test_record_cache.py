@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.storage.disk import record_cache
+from kekd_server.storage.disk import record_cache, timestamps
 from kekd_server.storage.disk.record_cache import RecordCache
 from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.etag import etag_of
@@ -61,7 +61,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that counts as old after a short wait, as a ctime can't be set."""
-    monkeypatch.setattr(record_cache, "_RACY_NS", 20_000_000)
+    monkeypatch.setattr(timestamps, "_RACY_NS", 20_000_000)
     path = tmp_path / "record"
     path.write_bytes(b"000001")
     time.sleep(0.03)

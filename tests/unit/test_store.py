@@ -49,7 +49,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 @pytest.fixture
 async def read_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # Recently changed files aren't cached.
-    monkeypatch.setattr("kekd_server.storage.disk.record_cache._RACY_NS", -LONG_AGO)
+    monkeypatch.setattr("kekd_server.storage.disk.timestamps._RACY_NS", -LONG_AGO)
     await store.get(READ_BEFORE)
 
 

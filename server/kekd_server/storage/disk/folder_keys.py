@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-_RACY_NS: Final = 2_000_000_000
-"""See record_cache.py: a folder that changed since may change again in the same tick."""
+from kekd_server.storage.disk.timestamps import is_settled
+
 _MAX_CACHED_KEYS: Final = 250_000
 """Of some 100 bytes each."""
 
@@ -40,8 +40,7 @@ class FolderKeys:
         cached = self._cached
         if cached is None or cached.stamp != stamp:
             keys = os.listdir(self._folder)  # noqa: PTH208  (making paths doubles the time)
-            is_settled = max(stat.st_ctime_ns, stat.st_mtime_ns) < now - _RACY_NS
-            if not (is_settled and os.major(stat.st_dev) and len(keys) <= _MAX_CACHED_KEYS):
+            if not (is_settled(stat, now) and len(keys) <= _MAX_CACHED_KEYS):
                 self._cached = None
                 return sorted(key for key in keys if key.startswith(prefixes))
             cached = self._cached = _CachedKeys(stamp, sorted(keys))

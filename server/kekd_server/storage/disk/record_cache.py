@@ -6,13 +6,12 @@ from typing import Final, NamedTuple
 
 from kekd_server.storage.disk.durable import close_quietly
 from kekd_server.storage.disk.page_cache import open_if_cached, read_if_cached
+from kekd_server.storage.disk.timestamps import is_settled
 from kekd_server.storage.driver import MAX_RECORD_BYTES, StoredRecord
 from kekd_server.storage.etag import etag_of
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """O_NONBLOCK, as opening a FIFO would block."""
-_RACY_NS: Final = 2_000_000_000
-"""The coarsest timestamps of any filesystem (FAT)."""
 _CHUNK_BYTES: Final = 16 * 1024
 """Nearly every record is shorter. Allocating a buffer for the longest takes several times as long
 as the read, because the kernel maps and unmaps it each time."""
@@ -103,11 +102,7 @@ class RecordCache:
         """`now` is a time before the read; the stamp is taken after it."""
         self.misses += 1
         stat = os.fstat(file)
-        if (
-            max(stat.st_ctime_ns, stat.st_mtime_ns) < now - _RACY_NS
-            and os.major(stat.st_dev)
-            and 0 < len(stored.record) <= _MAX_CACHED_BYTES
-        ):
+        if is_settled(stat, now) and 0 < len(stored.record) <= _MAX_CACHED_BYTES:
             if len(self._cached) >= _MAX_RECORDS:
                 self._cached.clear()  # in one step, as several threads may be here
             self._cached[path] = _CachedRecord(_stamp(stat), stored)
