@@ -52,7 +52,7 @@ def write(second: int, **fields: Any) -> list[dict[str, Any]]:
 
 
 def text(*entries: object) -> str:
-    return "".join(it if isinstance(it, str) else json.dumps(it) + "\n" for it in entries)
+    return "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in entries)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def seconds(output: str) -> list[int]:
 
 def test_damaged_archive_is_reported_by_tail(tmp_path: Path) -> None:
     file = tmp_path / "audit.log.gz"
-    file.write_bytes(gzip.compress(text(*(entry(it) for it in range(200))).encode())[:-200])
+    file.write_bytes(gzip.compress(text(*(entry(second) for second in range(200))).encode())[:-200])
     assert "damaged or truncated" in kekctl("audit", "tail", file, code=1).stderr
 
 
@@ -108,7 +108,9 @@ def test_tail_reads_the_file_of_the_daemons_variable_or_standard_input(log: Path
 
 def test_write_without_its_end_is_shown(log: Path) -> None:
     log.write_text(text(write(0)[0], *write(1)))
-    assert [": unfinished" in it for it in kekctl("audit", "tail", log).stdout.splitlines()] == [
+    assert [
+        ": unfinished" in line for line in kekctl("audit", "tail", log).stdout.splitlines()
+    ] == [
         False,
         True,
     ]

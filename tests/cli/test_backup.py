@@ -83,7 +83,7 @@ def counts(done: Done) -> dict[str, int]:
 
 
 def records(keystore: Path) -> dict[str, bytes]:
-    return {it.name: it.read_bytes() for it in (keystore / "_catalog/config").iterdir()}
+    return {file.name: file.read_bytes() for file in (keystore / "_catalog/config").iterdir()}
 
 
 # Round trips
@@ -156,7 +156,7 @@ def test_file_is_private(daemon: Daemon, tmp_path: Path) -> None:
 
 def test_no_wrapped_key_is_shown_elsewhere(daemon: Daemon, other: Daemon, backup: Path) -> None:
     done = [export(daemon, "--file", backup), restore(other, backup), restore(other, backup)]
-    said = "".join(it.stdout + it.stderr for it in done)
+    said = "".join(run.stdout + run.stderr for run in done)
     assert json.loads(backup.read_text().splitlines()[1])["blob"]["wrapped_kek"] not in said
     assert CANARY.decode() not in said
 
@@ -191,7 +191,7 @@ def test_failed_export_keeps_the_previous_one(daemon: Daemon, backup: Path, tmp_
     (tmp_path / "keystore").rename(tmp_path / "moved")
     export(daemon, "--file", backup, code=9)
     assert backup.read_bytes() == before
-    assert sorted(it.name for it in tmp_path.iterdir() if "backup" in it.name) == ["backup"]
+    assert sorted(path.name for path in tmp_path.iterdir() if "backup" in path.name) == ["backup"]
 
 
 @pytest.mark.parametrize(("path", "code"), [("/dev/null", 2), ("/nowhere/backup", 1)])
@@ -209,32 +209,32 @@ def changed(line: str, **fields: Any) -> str:
 Damage = Callable[[list[str]], list[str]]
 DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "empty": (lambda _: [], ["the last line is missing"]),
-    "cut off": (lambda it: it[:-1], ["the last line is missing"]),
-    "cut off in a line": (lambda it: [*it[:-2], it[-2][:40]], ["line 6: not an envelope"]),
+    "cut off": (lambda lines: lines[:-1], ["the last line is missing"]),
+    "cut off in a line": (lambda lines: [*lines[:-2], lines[-2][:40]], ["line 6: not an envelope"]),
     "something else": (lambda _: ['{"a": 1}', "x", "y"], ["line 1: not a backup"]),
     "a newer one": (
-        lambda it: [changed(it[0], version=2), *it[1:]],
+        lambda lines: [changed(lines[0], version=2), *lines[1:]],
         ["line 1: the backup is from a newer"],
     ),
     "one is missing": (
-        lambda it: it[:2] + it[3:],
+        lambda lines: lines[:2] + lines[3:],
         ["line 6: the last line counts 5 envelopes, but there are 4"],
     ),
     "one is twice": (
-        lambda it: [*it[:3], *it[2:]],
+        lambda lines: [*lines[:3], *lines[2:]],
         ["line 4: duplicate index 'b'", "line 8: the last line counts 5"],
     ),
     "moved": (
-        lambda it: [it[0], it[2], it[1], *it[3:]],
+        lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
         ["line 7: checksum mismatch: a line was changed or moved"],
     ),
-    "two files": (lambda it: it + it, ["line 8: line after the end", *["line"] * 6]),
+    "two files": (lambda lines: lines + lines, ["line 8: line after the end", *["line"] * 6]),
     "changed": (
-        lambda it: [it[0], changed(it[1], index_name="b2"), *it[2:]],
+        lambda lines: [lines[0], changed(lines[1], index_name="b2"), *lines[2:]],
         ["line 2: checksum mismatch: the line was", "line 7: checksum"],
     ),
     "many": (
-        lambda it: [it[0], "{", it[2], changed(it[3], etag="x"), "[]", *it[5:]],
+        lambda lines: [lines[0], "{", lines[2], changed(lines[3], etag="x"), "[]", *lines[5:]],
         ["line 2: not an", "line 4: checksum", "line 5: not an", "line 7: checksum"],
     ),
 }
@@ -244,7 +244,7 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
 def test_incomplete_file_is_refused_before_anything_is_stored(
     other: Daemon, backup: Path, damage: Damage, problems: list[str]
 ) -> None:
-    backup.write_text("".join(f"{it}\n" for it in damage(backup.read_text().splitlines())))
+    backup.write_text("".join(f"{line}\n" for line in damage(backup.read_text().splitlines())))
     refused = restore(other, backup, "--overwrite", code=2)
     told = refused.stderr.splitlines()
     assert len(told) == len(problems), told
@@ -345,7 +345,7 @@ def test_refused_envelope_does_not_stop_the_others(
     bad["sha256"] = hashlib.sha256(
         json.dumps(bad, sort_keys=True, separators=(",", ":")).encode()
     ).hexdigest()
-    text = "".join(f"{it}\n" for it in [header, lines[0], json.dumps(bad), *lines[2:]])
+    text = "".join(f"{line}\n" for line in [header, lines[0], json.dumps(bad), *lines[2:]])
     trailer = {"count": 5, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     backup.write_text(text + json.dumps(trailer))
     done = restore(other, backup, code=1)

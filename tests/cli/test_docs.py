@@ -140,7 +140,7 @@ def test_watch_on_the_protocol_page_begins_as_described(
     start_daemon("--memory", "--listen", f"127.0.0.1:{port}")
     (watch,) = (block for block in blocks(PROTOCOL, "sh") if "WatchEnvelopes" in block)
     said = shell(watch.replace(":7535", f":{port}"), environment).stdout
-    assert [it for it in ("started", "heartbeat", "DeadlineExceeded") if it in said] == [
+    assert [word for word in ("started", "heartbeat", "DeadlineExceeded") if word in said] == [
         "started",
         "heartbeat",
         "DeadlineExceeded",
@@ -201,7 +201,7 @@ def test_policy_on_the_access_page_is_valid(environment: dict[str, str], tmp_pat
     file = tmp_path / "kekd.yaml"
     file.write_text(listen + policy)
     settings = load({}, file).settings
-    assert [it.role for it in settings.listeners] == ["database", "operator"]
+    assert [listener.role for listener in settings.listeners] == ["database", "operator"]
     assert settings.policy
     (line,) = blocks(ACCESS, "sh")
     done = shell(line.replace("/etc/kekd/kekd.yaml", str(file)), environment)
@@ -261,8 +261,11 @@ def test_decision_has_a_date_a_status_and_a_row_of_the_index(decision: Path) -> 
 def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *(it for name in RUNTIME for it in extras[name])]
+    needed = [
+        *project["dependencies"],
+        *(dependency for name in RUNTIME for dependency in extras[name]),
+    ]
     page = (ROOT / "docs/decisions/0004-dependencies.md").read_text()
     given = set(", ".join(re.findall(r"^\| (.+?) \|", page, re.MULTILINE)).split(", "))
-    names = {re.split(r"[<>=\[]", it)[0] for it in needed}
+    names = {re.split(r"[<>=\[]", dependency)[0] for dependency in needed}
     assert names - given == set()

@@ -52,11 +52,13 @@ def doctor(
 
 
 def found(findings: list[dict[str, Any]], check: str) -> list[tuple[str, str]]:
-    return [(it["level"], it["text"]) for it in findings if it["check"] == check]
+    return [
+        (finding["level"], finding["text"]) for finding in findings if finding["check"] == check
+    ]
 
 
 def failures(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [it for it in findings if it["level"] == "failure"]
+    return [finding for finding in findings if finding["level"] == "failure"]
 
 
 def flags_of(bucket: Bucket, endpoint: str) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ def flags_of(bucket: Bucket, endpoint: str) -> tuple[str, ...]:
 
 
 def keys(bucket: Bucket) -> list[str]:
-    return [it["Key"] for it in bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]]
+    return [entry["Key"] for entry in bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]]
 
 
 def listed(daemon: Daemon) -> list[str]:
@@ -79,7 +81,7 @@ def test_daemon_that_shows_no_store_fails(
     slots = registry(tmp_path, {"prod": slot(aws, aws.new_key())})
     daemon = start_daemon("--memory", config={"policy": []})
     findings = doctor(daemon.address, "--slots", slots, code=1)
-    assert [it["check"] for it in failures(findings)] == ["stores"]
+    assert [failure["check"] for failure in failures(findings)] == ["stores"]
     assert [level for level, _ in found(findings, "slot prod")] == ["ok"]
 
 
@@ -87,15 +89,20 @@ def test_healthy_daemon_passes_all_checks(start_daemon: StartDaemon, tmp_path: P
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--memory")
     findings = doctor(daemon.address)
-    assert {it["level"] for it in findings} == {"ok"}
+    assert {finding["level"] for finding in findings} == {"ok"}
     for check in (f"store disk:{keystore}", "store memory"):
         assert found(findings, check) == [("ok", promise) for promise in PROMISES]
-    assert {it["check"] for it in findings} >= {"socket's folder", "socket", "daemon", "clock"}
+    assert {finding["check"] for finding in findings} >= {
+        "socket's folder",
+        "socket",
+        "daemon",
+        "clock",
+    }
     assert listed(daemon) == []
 
 
 def records_of(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [it for it in findings if it["check"].startswith("records of ")]
+    return [finding for finding in findings if finding["check"].startswith("records of ")]
 
 
 def test_corrupt_record_is_found_with_the_advice_to_restore_it(
@@ -158,7 +165,7 @@ def test_line_has_the_level_and_the_advice(daemon: Daemon) -> None:
 def test_only_the_given_store_is_checked(start_daemon: StartDaemon, tmp_path: Path) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "keystore"), "--memory")
     findings = doctor(daemon.address, "--store", "memory")
-    assert [it["check"] for it in findings if it["check"].startswith("store")] == [
+    assert [finding["check"] for finding in findings if finding["check"].startswith("store")] == [
         "store memory"
     ] * len(PROMISES)
     (failure,) = failures(doctor(daemon.address, "--store", "disk:/elsewhere", code=1))
@@ -187,7 +194,11 @@ def test_folder_writable_by_others_fails(daemon: Daemon, mode: int) -> None:
 def test_checks_continue_without_a_daemon(tmp_path: Path, aws: Aws) -> None:
     slots = registry(tmp_path, {"prod": slot(aws, aws.new_key())})
     findings = doctor(f"unix:{tmp_path}/nobody.sock", "--slots", slots, code=1)
-    assert [it["check"] for it in failures(findings)] == ["socket's folder", "socket", "daemon"]
+    assert [failure["check"] for failure in failures(findings)] == [
+        "socket's folder",
+        "socket",
+        "daemon",
+    ]
     assert found(findings, "slot prod")[0][0] == "ok"
 
 
@@ -259,8 +270,8 @@ def test_s3_without_conditional_writes_fails(
     forgetful = start_forgetful(bucket.endpoint, *forgotten)
     daemon = start_daemon(*flags_of(bucket, forgetful.endpoint), env=CREDENTIALS)
     found = failures(doctor(daemon.address, code=1))
-    assert [it["text"] for it in found] == broken
-    assert all("MinIO before RELEASE.2025-09-07" in it["advice"] for it in found)
+    assert [failure["text"] for failure in found] == broken
+    assert all("MinIO before RELEASE.2025-09-07" in failure["advice"] for failure in found)
     assert keys(bucket) == [MARK]
 
 
@@ -270,7 +281,7 @@ def test_unwritable_store_fails(start_daemon: StartDaemon, tmp_path: Path) -> No
     keystore.rename(tmp_path / "moved")
     findings = doctor(daemon.address, code=1)
     problem = f"failed: the folder {keystore} is missing: its volume may not be mounted; mount it"
-    texts = [it["text"] for it in failures(findings)]
+    texts = [failure["text"] for failure in failures(findings)]
     assert texts == [f"a create {problem}", f"reading {problem}"]
     assert len(found(findings, "store memory")) == len(PROMISES)
 
@@ -278,7 +289,7 @@ def test_unwritable_store_fails(start_daemon: StartDaemon, tmp_path: Path) -> No
 def test_last_failed_check_of_the_daemon_is_only_a_warning(client: kekd.Client) -> None:
     told = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="it was away")
     findings = store.check(client, told, lambda: False)
-    assert [it.level for it in findings] == ["warning", *["ok"] * len(PROMISES)]
+    assert [finding.level for finding in findings] == ["warning", *["ok"] * len(PROMISES)]
     assert findings[0].text == "unhealthy at the daemon's last check: it was away"
 
 
@@ -292,7 +303,7 @@ def test_possible_scratch_index_is_reported(
     arguments = ("--address", daemon.address, "--timeout", "2", "doctor", "-o", "json")
     findings = json_lines(kekctl(*arguments, code=1))
     assert failures(findings)[0]["text"].startswith("a create failed: ")
-    (warning,) = (it for it in findings if "may remain" in it["text"])
+    (warning,) = (finding for finding in findings if "may remain" in finding["text"])
     (name,) = re.findall(r"kekctl delete (kekd-doctor-\w+) --store s3:", warning["advice"])
     s3.answer.set()
     eventually(lambda: listed(daemon) == [name])
@@ -302,8 +313,8 @@ def test_no_scratch_index_is_reported_where_the_audit_refuses_all_writes(
     start_daemon: StartDaemon,
 ) -> None:
     findings = doctor(start_daemon("--memory", "--audit", "/dev/full").address, code=1)
-    assert any("audit log not writable" in it["text"] for it in failures(findings))
-    assert not any("may remain" in it["text"] for it in findings)
+    assert any("audit log not writable" in failure["text"] for failure in failures(findings))
+    assert not any("may remain" in finding["text"] for finding in findings)
 
 
 def test_stopped_daemon_gives_the_advice_of_every_command(start_daemon: StartDaemon) -> None:
@@ -467,7 +478,11 @@ def test_each_slot_is_tried(daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
         },
     )
     findings = doctor(daemon.address, "--slots", file, code=1)
-    levels = {it["check"]: it["level"] for it in findings if it["check"].startswith("slot")}
+    levels = {
+        finding["check"]: finding["level"]
+        for finding in findings
+        if finding["check"].startswith("slot")
+    }
     assert levels == {
         "slot kms": "ok",
         "slot bound": "ok",
@@ -482,4 +497,4 @@ def test_problems_of_the_registry_fail(daemon: Daemon, tmp_path: Path) -> None:
     file = registry(tmp_path, {"a": {"provider": "vault"}, "b": {"provider": "aws"}})
     problems = failures(doctor(daemon.address, "--slots", file, code=1))
     assert len(problems) > 1
-    assert {it["check"] for it in problems} == {"slots"}
+    assert {problem["check"] for problem in problems} == {"slots"}

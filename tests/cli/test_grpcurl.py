@@ -78,7 +78,7 @@ def test_list_names_every_service(grpcurl: Grpcurl) -> None:
 
 def test_list_names_every_method(grpcurl: Grpcurl) -> None:
     methods = pb.DESCRIPTOR.services_by_name["EnvelopeService"].methods
-    assert grpcurl("list", SERVICE).stdout.split() == sorted(it.full_name for it in methods)
+    assert grpcurl("list", SERVICE).stdout.split() == sorted(method.full_name for method in methods)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def reflection(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Refle
 
 def test_reflection_lists_every_service(reflection: Reflection) -> None:
     (answer,) = reflection.ask(Question(list_services=""))
-    assert sorted(it.name for it in answer.list_services_response.service) == SERVICES
+    assert sorted(service.name for service in answer.list_services_response.service) == SERVICES
 
 
 @pytest.mark.parametrize("symbol", [SERVICE, "kekd.v1.KMSBlob"])

@@ -46,7 +46,7 @@ def test_keystore_made_by_init_is_served(start_daemon: StartDaemon, keystore: Pa
 def test_init_takes_the_daemons_settings(tmp_path: Path) -> None:
     file = tmp_path / "kekd.yaml"
     file.write_text(f"disk: [{tmp_path}/one, {tmp_path}/two]\nmemory: true\n")
-    made = [f"disk:{tmp_path}/{it}: created a keystore" for it in ("one", "two")]
+    made = [f"disk:{tmp_path}/{folder}: created a keystore" for folder in ("one", "two")]
     assert init("--config", str(file)).splitlines() == made
     again = init(env={"KEKD_CONFIG": str(file), "KEKD_DISK": f"{tmp_path}/three"})
     assert again == f"disk:{tmp_path}/three: created a keystore\n"
@@ -70,7 +70,7 @@ def test_daemon_makes_no_keystore_unless_it_is_asked_to(
         f"kekd: no keystore in {keystore}: its volume may not be mounted; to create one, run"
         " 'kekd init' or start kekd with --create-stores\n"
     )
-    assert [it.name for it in keystore.rglob("*")] == (["lost+found"] if mount_point else [])
+    assert [path.name for path in keystore.rglob("*")] == (["lost+found"] if mount_point else [])
 
 
 @pytest.mark.parametrize("mark", ["_catalog/config", "_kekd"])

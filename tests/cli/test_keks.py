@@ -194,8 +194,10 @@ def test_repeated_rotate_all_leaves_rotated_envelopes_unchanged(
     kekctl("rotate", "--all", "--slot", "next", code=1)
     again = kekctl("rotate", "--all", "--slot", "next", "-o", "json", code=1).stdout
     outcomes = [json.loads(line) for line in again.splitlines()]
-    assert {it["outcome"] for it in outcomes if it["index_name"] != "torn"} == {"unchanged"}
-    assert [it["error"] for it in outcomes if it["outcome"] == "failed"]
+    assert {outcome["outcome"] for outcome in outcomes if outcome["index_name"] != "torn"} == {
+        "unchanged"
+    }
+    assert [outcome["error"] for outcome in outcomes if outcome["outcome"] == "failed"]
 
 
 def test_rotate_all_without_a_failure_reports_none(kekctl: Kekctl) -> None:
@@ -293,7 +295,7 @@ def test_key_that_is_disabled_or_pending_deletion_is_reported(
 ) -> None:
     for index, slot in (("a", "prod"), ("b", "next")):
         kekctl("provision", index, "--slot", slot)
-    key_of = {it: client.get_index_kms(None, it).key_arn.rpartition("/")[2] for it in "ab"}
+    key_of = {index: client.get_index_kms(None, index).key_arn.rpartition("/")[2] for index in "ab"}
     aws.kms.disable_key(KeyId=key_of["a"])
     aws.kms.schedule_key_deletion(KeyId=key_of["b"], PendingWindowInDays=7)
     disabled, deleted = map(json.loads, kekctl("drift", "-o", "json", code=1).stdout.splitlines())
@@ -449,7 +451,7 @@ def test_rotate_without_exactly_one_target_is_rejected(
         ("rotate", "--all", "--from-slot", ""),
         ("rotate", "--all", "--from-store", ""),
         ("rotate", "--prefix", ""),
-        *(("rotate", "--all", "--max-rate", it) for it in ("nan", "inf", "1e-320", "0", "-1")),
+        *(("rotate", "--all", "--max-rate", rate) for rate in ("nan", "inf", "1e-320", "0", "-1")),
     ],
     ids=lambda arguments: " ".join(arguments[-2:]),
 )

@@ -115,7 +115,9 @@ def print_config() -> PrintConfig:
     """Runs the command in this process, where that is fast."""
 
     def run(*flags: str, env: Mapping[str, str] | None = None) -> Result:
-        unset: dict[str, str | None] = {it: None for it in os.environ if it.startswith("KEKD_")}
+        unset: dict[str, str | None] = {
+            name: None for name in os.environ if name.startswith("KEKD_")
+        }
         return CliRunner().invoke(main, ["--print-config", *flags], env=unset | dict(env or {}))
 
     return run
@@ -194,7 +196,7 @@ def test_flag_overrides_variable_overrides_file_overrides_default(
         print_config(*config, *beside(name), *example.flags, env=env),
     )
     assert default != example.in_file
-    assert [(values(it)[name], origins(it)[name]) for it in results] == [
+    assert [(values(result)[name], origins(result)[name]) for result in results] == [
         (example.in_file, str(file)),
         (example.from_variable, variable),
         (example.from_flags, example.flags[0]),

@@ -110,7 +110,7 @@ def test_stores_are_named_as_in_the_log_with_the_default_first(
     disk = tmp_path / "keystore"
     daemon = start_daemon("--memory", "--disk", str(disk))
     told = status_of(daemon.address)
-    assert [(it["name"], it["is_default"]) for it in told["stores"]] == [
+    assert [(store["name"], store["is_default"]) for store in told["stores"]] == [
         (f"disk:{disk}", True),
         ("memory", False),
     ]

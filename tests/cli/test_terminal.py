@@ -70,7 +70,7 @@ def test_every_text_that_a_command_takes_is_read_as_utf8() -> None:
 
 
 def test_nothing_is_printed_past_say() -> None:
-    sources = {it.name: it.read_text() for it in Path(terminal.__file__).parent.glob("*.py")}
+    sources = {file.name: file.read_text() for file in Path(terminal.__file__).parent.glob("*.py")}
     assert [name for name, text in sources.items() if "click.echo(" in text] == ["terminal.py"]
 
 
@@ -131,7 +131,7 @@ DOCUMENT = json.dumps({"index_name": "i", "blob": {"provider": "none"}})
         (("doctor",), 1, None),
         (("doctor", "-o", "json"), 1, None),
     ],
-    ids=lambda it: " ".join(it) if isinstance(it, tuple) else None,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
 def test_hostile_daemon_steers_no_terminal(
     hostile: str, command: tuple[str, ...], code: int, lines: int | None

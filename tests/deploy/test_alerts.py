@@ -94,10 +94,10 @@ def check_firing(
     folder: Path, series: dict[str, str], *alerts: str, interval: str, at: str
 ) -> None:
     """That these fire then, and no others."""
-    expected = [{"labels": f'{{alertname="{it}"}}', "value": 1} for it in alerts]
+    expected = [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in alerts]
     day = {
         "interval": interval,
-        "input_series": [{"series": it, "values": values} for it, values in series.items()],
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
             {
                 "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',

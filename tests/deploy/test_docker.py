@@ -21,7 +21,7 @@ NOBODYS = "65532"
 def said(*command: str | Path) -> str:
     """By a command that has to succeed."""
     done = subprocess.run(
-        [str(it) for it in command],
+        [str(part) for part in command],
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -55,7 +55,7 @@ def test_compose_is_valid() -> None:
 
 def test_memory_and_processes_of_the_service_are_bounded() -> None:
     kekd = services()["kekd"]
-    bounds = [kekd[it] for it in ("mem_limit", "memswap_limit", "pids_limit")]
+    bounds = [kekd[limit] for limit in ("mem_limit", "memswap_limit", "pids_limit")]
     assert bounds == ["512m", "512m", 256]
 
 
@@ -87,7 +87,7 @@ def test_build_context_has_the_whole_package() -> None:
         "pyproject.toml",
         project["project"]["readme"],
         *project["project"]["license-files"],
-        *(it.split("/")[0] for it in packages),
+        *(package.split("/")[0] for package in packages),
     }
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert {line[1:] for line in ignored if line.startswith("!")} == needed

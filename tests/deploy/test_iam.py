@@ -71,7 +71,10 @@ def actions(statement: dict[str, Any]) -> list[str]:
 
 def allowed(*policies: Path) -> set[str]:
     return {
-        it for policy in policies for statement in statements(policy) for it in actions(statement)
+        action
+        for policy in policies
+        for statement in statements(policy)
+        for action in actions(statement)
     }
 
 
@@ -93,10 +96,10 @@ def test_each_action_exists_and_is_about_what_it_is_allowed_on(policy: Path) -> 
             service, _, name = action.partition(":")
             kinds = get_action_data(service, name)[service]
             formats = {kind["resource_arn_format"] for kind in kinds} - {"*"}
-            assert any(resource.same_resource_type(it) for it in formats), action
+            assert any(resource.same_resource_type(format_) for format_ in formats), action
 
 
 def test_keys_page_has_the_same_actions() -> None:
     page = (ROOT / "docs" / "keys.md").read_text()
     permissions = page.partition("## Permissions")[2].partition("\n## ")[0]
-    assert {it for it in asked("client/kekd") if f"`{it}`" not in permissions} == set()
+    assert {action for action in asked("client/kekd") if f"`{action}`" not in permissions} == set()

@@ -24,7 +24,7 @@ def built(folder: str) -> dict[str, Manifest]:
     command = [str(BIN / "kubectl"), "kustomize", str(KUBERNETES / folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    return {it["kind"]: it for it in yaml.safe_load_all(done.stdout)}
+    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout)}
 
 
 @pytest.fixture(scope="module", params=["base", "overlays/s3-irsa"])
@@ -67,14 +67,16 @@ def test_settings_are_valid(manifests: dict[str, Manifest], tmp_path: Path) -> N
     file.write_text(manifests["ConfigMap"]["data"]["kekd.yaml"])
     (listener,) = load({}, file).settings.listeners
     for container in containers(manifests):
-        (address,) = [it["value"] for it in container["env"] if it["name"] == "KEKD_ADDRESS"]
+        (address,) = [
+            variable["value"] for variable in container["env"] if variable["name"] == "KEKD_ADDRESS"
+        ]
         assert address == str(listener)
         folder = address.removeprefix("unix:").split("/kekd/")[0]
         assert folder in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
 def test_mounted_config_map_has_the_settings(manifests: dict[str, Manifest]) -> None:
-    (volume,) = [it for it in pod(manifests)["volumes"] if it["name"] == "kekd"]
+    (volume,) = [volume for volume in pod(manifests)["volumes"] if volume["name"] == "kekd"]
     assert volume["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
 
 
@@ -103,8 +105,12 @@ def test_each_probe_has_time_for_its_start_and_its_look(manifests: dict[str, Man
 
 
 def test_nothing_is_restarted_for_a_store_that_is_down(manifests: dict[str, Manifest]) -> None:
-    probes = {it: kekd(manifests)[it]["exec"]["command"] for it in kekd(manifests) if "Probe" in it}
-    assert {it for it, command in probes.items() if command[-2:] == ["--service", ""]} == {
+    probes = {
+        probe: kekd(manifests)[probe]["exec"]["command"]
+        for probe in kekd(manifests)
+        if "Probe" in probe
+    }
+    assert {probe for probe, command in probes.items() if command[-2:] == ["--service", ""]} == {
         "startupProbe",
         "livenessProbe",
     }
@@ -140,14 +146,14 @@ def test_network_policy_admits_only_clients_and_prometheus(
 ) -> None:
     policy = manifests["NetworkPolicy"]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    ports = {port["name"] for it in containers(manifests) for port in it["ports"]}
+    ports = {port["name"] for container in containers(manifests) for port in container["ports"]}
     assert {rule["ports"][0]["port"] for rule in policy["ingress"]} == ports
     assert all(rule["from"] and len(rule["ports"]) == 1 for rule in policy["ingress"])
 
 
 def test_with_s3_no_disk_is_left(irsa: dict[str, Manifest]) -> None:
     assert "volumeClaimTemplates" not in irsa["StatefulSet"]["spec"]
-    assert "keystore" not in {it["name"] for it in kekd(irsa)["volumeMounts"]}
+    assert "keystore" not in {mount["name"] for mount in kekd(irsa)["volumeMounts"]}
     settings = yaml.safe_load(irsa["ConfigMap"]["data"]["kekd.yaml"])
     assert "disk" not in settings
     assert settings["s3"]

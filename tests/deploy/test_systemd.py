@@ -37,7 +37,10 @@ def test_memory_and_tasks_of_the_unit_are_bounded() -> None:
 
 def test_example_settings_are_valid() -> None:
     settings = load({}, SYSTEMD / "kekd.yaml").settings
-    assert [str(it) for it in settings.listeners] == ["unix:/run/kekd/kekd.sock", "0.0.0.0:7535"]
+    assert [str(listener) for listener in settings.listeners] == [
+        "unix:/run/kekd/kekd.sock",
+        "0.0.0.0:7535",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,9 @@ def running(stopped: Machine) -> Machine:
 
 
 def shown(machine: Machine, *properties: str) -> list[str]:
-    said = machine.run("systemctl", "show", "--value", *(f"-p{it}" for it in properties), "kekd")
+    said = machine.run(
+        "systemctl", "show", "--value", *(f"-p{name}" for name in properties), "kekd"
+    )
     return said.splitlines()
 
 
@@ -115,7 +120,7 @@ def test_systemd_has_nothing_against_the_unit(installed: Machine) -> None:
 
 
 def test_settings_and_key_are_readable_by_the_daemon_only(installed: Machine) -> None:
-    paths = [f"/etc/kekd/{it}" for it in ("kekd.yaml", "tls/tls.key", "tls/tls.crt", "")]
+    paths = [f"/etc/kekd/{name}" for name in ("kekd.yaml", "tls/tls.key", "tls/tls.crt", "")]
     modes = installed.run("stat", "-c", "%a %U %G", *paths).splitlines()
     assert modes == [*["640 root kekd"] * 3, "750 root kekd"]
 

@@ -80,21 +80,21 @@ def both(
     if request.param == "disk":
         folder = str(tmp_path / "keystore")
         flags = ["--disk", folder]
-        configs = [it.StorageConfig.disk(folder) for it in (kekd, cyborgdb_core)]
+        configs = [api.StorageConfig.disk(folder) for api in (kekd, cyborgdb_core)]
     else:
         bucket: Bucket = request.getfixturevalue("bucket")
         prefix = PREFIXES[request.param]
         where = ("--s3-region", REGION, "--s3-endpoint", bucket.endpoint)
         flags = ["--s3", f"{bucket.name}/{prefix}", *where]
         configs = [
-            it.StorageConfig.s3(
+            api.StorageConfig.s3(
                 bucket.name,
                 region=REGION,
                 endpoint=bucket.endpoint,
                 prefix=prefix,
-                credentials=it.S3Credentials(*CREDENTIALS.values()),
+                credentials=api.S3Credentials(*CREDENTIALS.values()),
             )
-            for it in (kekd, cyborgdb_core)
+            for api in (kekd, cyborgdb_core)
         ]
     with kekd.Client(start_daemon(*flags).address) as client:
         yield Peer(client, configs[0]), Peer(cyborgdb_core, configs[1])

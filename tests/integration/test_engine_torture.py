@@ -247,7 +247,7 @@ async def test_many_streams_are_served(victim: Victim) -> None:
             )
             streams = [watch_health(channel) for _ in range(MAX_STREAMS)]
             answers = await asyncio.gather(*(stream.read() for stream in streams))
-            assert {it.status for it in answers} == {health_pb2.HealthCheckResponse.SERVING}
+            assert {answer.status for answer in answers} == {health_pb2.HealthCheckResponse.SERVING}
         await asyncio.to_thread(victim.answers)
 
 

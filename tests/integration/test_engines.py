@@ -46,7 +46,7 @@ def refused(*arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
-    [([], "grpcio"), *((["--engine", it], it) for it in ("grpcio", "native"))],
+    [([], "grpcio"), *((["--engine", engine], engine) for engine in ("grpcio", "native"))],
 )
 def test_daemon_uses_the_configured_engine(
     start_daemon: StartDaemon, flags: list[str], expected: EngineName

@@ -46,7 +46,7 @@ while True:
 
 @contextlib.contextmanager
 def flooding(port: int, call: bytes) -> Iterator[None]:
-    arguments = [str(port), *(it.hex() for it in (STREAM.to_bytes(4), OPENING, call))]
+    arguments = [str(port), *(frames.hex() for frames in (STREAM.to_bytes(4), OPENING, call))]
     with subprocess.Popen(
         [sys.executable, "-S", "-c", FLOOD, *arguments], stdout=subprocess.PIPE
     ) as flood:

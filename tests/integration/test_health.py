@@ -62,7 +62,7 @@ def test_list_omits_the_stores(start_daemon: StartDaemon) -> None:
         stub: Any = HealthStub(channel)
         answer = stub.List(messages.HealthListRequest(), timeout=PATIENCE)
     serving = health_pb2.HealthCheckResponse.SERVING
-    assert {it: said.status for it, said in answer.statuses.items()} == {
+    assert {service: said.status for service, said in answer.statuses.items()} == {
         ALIVE: serving,
         READY: serving,
         READS: serving,
@@ -114,7 +114,7 @@ def test_watch_of_an_impossible_name_is_invalid(start_daemon: StartDaemon) -> No
 
 
 def test_healthy_daemon_reports_every_store_as_serving(behind: Behind, health: Health) -> None:
-    assert all(health.serves(it) for it in (ALIVE, READY, behind.disk, behind.s3))
+    assert all(health.serves(service) for service in (ALIVE, READY, behind.disk, behind.s3))
     with pytest.raises(grpc.RpcError, match="NOT_FOUND"):
         health.serves("disk:/nobodys")
 
@@ -124,7 +124,7 @@ def test_hung_store_is_reported_alone(behind: Behind, health: Health) -> None:
     proxy.tell(then=say_nothing)
     proxy.cut()
     eventually(lambda: not health.serves(s3))
-    assert all(health.serves(it) for it in (ALIVE, READY, disk))
+    assert all(health.serves(service) for service in (ALIVE, READY, disk))
     assert scraped.total("kekd_store_up", store=s3) == 0
     assert scraped.total("kekd_store_up", store=disk) == 1
     with kekd.Client(scraped.daemon.address) as client:

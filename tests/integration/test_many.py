@@ -48,7 +48,7 @@ def keystore(
 
 
 def kinds(found: list[tuple[str, Any]]) -> list[tuple[str, type]]:
-    return [(name, type(it)) for name, it in found]
+    return [(name, type(result)) for name, result in found]
 
 
 def test_each_name_has_its_envelope_or_its_failure(keystore: Keystore) -> None:
@@ -61,9 +61,9 @@ def test_each_name_has_its_envelope_or_its_failure(keystore: Keystore) -> None:
         ("a", kekd.KMSBlob),
         ("c", kekd.KMSBlob),
     ]
-    for name, it in found:
-        assert it == BLOB if isinstance(it, kekd.KMSBlob) else it.index_name == name
-        assert it.store == keystore.name
+    for name, result in found:
+        assert result == BLOB if isinstance(result, kekd.KMSBlob) else result.index_name == name
+        assert result.store == keystore.name
     assert str(found[1][1]) == "No KMS blob exists for index 'missing'."
 
 
@@ -87,8 +87,8 @@ def test_scan_is_a_listing_with_the_envelopes(keystore: Keystore) -> None:
 def test_async_client_can_batch_and_scan(keystore: Keystore) -> None:
     async def both() -> tuple[list[Any], list[Any]]:
         async with kekd.AsyncClient(keystore.address) as client:
-            many = [it async for it in client.get_many_index_kms(None, ["a", "missing"])]
-            return many, [it async for it in client.scan_index_kms()]
+            many = [result async for result in client.get_many_index_kms(None, ["a", "missing"])]
+            return many, [result async for result in client.scan_index_kms()]
 
     many, scanned = asyncio.run(both())
     assert kinds(many) == [("a", kekd.KMSBlob), ("missing", kekd.EnvelopeNotFoundError)]
@@ -107,7 +107,7 @@ def test_more_names_than_fit_take_more_calls(client: kekd.Client, length: int) -
     client.create_index_kms(None, names[-1], BLOB)
     found = list(client.get_many_index_kms(None, names))
     assert [name for name, _ in found] == names
-    assert [isinstance(it, kekd.KMSBlob) for _, it in found] == [False] * 2499 + [True]
+    assert [isinstance(result, kekd.KMSBlob) for _, result in found] == [False] * 2499 + [True]
 
 
 def test_page_of_the_largest_envelopes_is_read(client: kekd.Client) -> None:
@@ -118,8 +118,8 @@ def test_page_of_the_largest_envelopes_is_read(client: kekd.Client) -> None:
     names = [f"{number:0239}" for number in range(1000)]
     for name in names:
         client.push_index_kms(None, name, large)
-    assert [it for _, it in client.scan_index_kms()] == [large] * 1000
-    assert [it for _, it in client.get_many_index_kms(None, names)] == [large] * 1000
+    assert [result for _, result in client.scan_index_kms()] == [large] * 1000
+    assert [result for _, result in client.get_many_index_kms(None, names)] == [large] * 1000
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_repeated_name_is_answered_once(client: kekd.Client, stub: Any) -> None:
     client.push_index_kms(None, "a", BLOB)
     names = [*["a"] * 500, "missing", *["a"] * 499]
     answer = stub.BatchGetEnvelopes(pb.BatchGetEnvelopesRequest(index_names=names))
-    assert [it.index_name for it in answer.envelopes] == ["a", "missing"]
+    assert [entry.index_name for entry in answer.envelopes] == ["a", "missing"]
     found = list(client.get_many_index_kms(None, names))
     assert [name for name, _ in found] == names
     first, second = found[0][1], found[1][1]
@@ -149,12 +149,12 @@ def test_batch_returns_as_many_envelopes_as_fit(client: kekd.Client, stub: Any) 
     for name in names:
         client.push_index_kms(None, name, LARGE)
     answer = stub.BatchGetEnvelopes(pb.BatchGetEnvelopesRequest(index_names=names))
-    assert [it.index_name for it in answer.envelopes] == names
-    full = [it.failure.reason == "RESPONSE_FULL" for it in answer.envelopes]
+    assert [entry.index_name for entry in answer.envelopes] == names
+    full = [entry.failure.reason == "RESPONSE_FULL" for entry in answer.envelopes]
     answered = full.count(False)
     assert full == [False] * answered + [True] * (200 - answered)
     assert MAX_RESPONSE_BYTES * 0.9 < answer.ByteSize() < MAX_RESPONSE_BYTES * 1.1
-    assert [it for _, it in client.get_many_index_kms(None, names)] == [LARGE] * 200
+    assert [result for _, result in client.get_many_index_kms(None, names)] == [LARGE] * 200
 
 
 @pytest.mark.parametrize("page_size", [0, 150])
@@ -169,7 +169,7 @@ def test_full_page_ends_when_it_has_no_room(client: kekd.Client, stub: Any, page
     while True:
         page = stub.ListEnvelopes(request)
         assert page.ByteSize() < MAX_RESPONSE_BYTES * 1.1
-        listed += [it.index_name for it in page.envelopes]
+        listed += [entry.index_name for entry in page.envelopes]
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token

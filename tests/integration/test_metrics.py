@@ -102,8 +102,8 @@ def test_concurrent_calls_count_for_their_own_stores(
             stub.ListEnvelopes.future(pb.ListEnvelopesRequest(config_location=stores[number % 2]))
             for number in range(200)
         ]
-        for it in under_way:
-            it.result(PATIENCE)
+        for call in under_way:
+            call.result(PATIENCE)
     assert calls(scraped, store="memory") == 100
     assert calls(scraped, store=f"disk:{tmp_path}/keystore") == 100
 

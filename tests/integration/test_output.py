@@ -21,7 +21,7 @@ BLOB = kekd.KMSBlob(provider="none")
 @pytest.mark.parametrize(("name", "tcp"), [("daemon", True), ("it's a folder", False)])
 def test_printed_commands_run_as_printed(start_daemon: StartDaemon, name: str, tcp: bool) -> None:
     addresses = [f"127.0.0.1:{free_port()}"] * tcp
-    daemon = start_daemon("--memory", *(f"--listen={it}" for it in addresses), name=name)
+    daemon = start_daemon("--memory", *(f"--listen={address}" for address in addresses), name=name)
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "my_index", BLOB)
     printed = daemon.read_log()

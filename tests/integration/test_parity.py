@@ -24,20 +24,26 @@ def documented(function: Any) -> list[inspect.Parameter]:
 
 
 def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return [it for it in inspect.signature(function).parameters.values() if it.name != "self"]
+    return [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name != "self"
+    ]
 
 
 def assert_extends(ours: list[inspect.Parameter], theirs: list[inspect.Parameter]) -> None:
     """Whatever calls theirs can call ours, and what we add stands in nobody's way."""
-    shape = [(it.name, it.kind, it.default) for it in ours]
-    assert shape[: len(theirs)] == [(it.name, it.kind, it.default) for it in theirs]
+    shape = [(parameter.name, parameter.kind, parameter.default) for parameter in ours]
+    assert shape[: len(theirs)] == [
+        (parameter.name, parameter.kind, parameter.default) for parameter in theirs
+    ]
     for _, kind, default in shape[len(theirs) :]:
         assert kind is inspect.Parameter.KEYWORD_ONLY
         assert default is not inspect.Parameter.empty
 
 
 def test_every_envelope_function_of_cyborgdb_is_compared() -> None:
-    assert {it for it in dir(cyborgdb_core) if it.endswith("_index_kms")} == set(FUNCTIONS)
+    assert {name for name in dir(cyborgdb_core) if name.endswith("_index_kms")} == set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("owner", [kekd, kekd.Client, kekd.AsyncClient])

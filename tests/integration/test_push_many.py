@@ -75,8 +75,8 @@ def test_pushes_of_one_index_keep_their_order(keystore: kekd.Client) -> None:
         )
     )
     last = keystore.get_index_kms(None, "x"), keystore.get_index_kms(None, "y")
-    assert [it.version for it in last] == [39, 40]
-    assert [it.etag for it in last] == [result for _, result in pushed[-2:]]
+    assert [envelope.version for envelope in last] == [39, 40]
+    assert [envelope.etag for envelope in last] == [result for _, result in pushed[-2:]]
 
 
 def test_damaged_record_is_replaced_by_a_push(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -153,11 +153,13 @@ def test_thousand_pushes_are_stored(push_batch: Any, client: kekd.Client) -> Non
     names = [f"{number:03}" for number in range(1000)]
     pushes = [pb.EnvelopePush(index_name=name, blob=MESSAGE) for name in names]
     answer = push_batch(request_of(*pushes))
-    assert [it.index_name for it in answer.envelopes] == names
+    assert [entry.index_name for entry in answer.envelopes] == names
     assert answer.store == "memory"
     assert {
-        name: it.etag for name, it in client.scan_index_kms() if isinstance(it, kekd.KMSBlob)
-    } == {it.index_name: it.etag for it in answer.envelopes}
+        name: envelope.etag
+        for name, envelope in client.scan_index_kms()
+        if isinstance(envelope, kekd.KMSBlob)
+    } == {entry.index_name: entry.etag for entry in answer.envelopes}
 
 
 BAD = [
@@ -172,15 +174,15 @@ BAD = [
 def test_invalid_entry_does_not_fail_the_others(push_batch: Any, client: kekd.Client) -> None:
     good = [pb.EnvelopePush(index_name=f"good-{number}", blob=MESSAGE) for number in range(6)]
     pushes = [
-        *(it for pair in zip(good, (bad for bad, _ in BAD), strict=False) for it in pair),
+        *(push for pair in zip(good, (bad for bad, _ in BAD), strict=False) for push in pair),
         good[-1],
     ]
     answer = push_batch(request_of(*pushes))
-    reasons = [it.failure.reason for it in answer.envelopes]
+    reasons = [entry.failure.reason for entry in answer.envelopes]
     assert reasons[::2] == [""] * 6
     assert reasons[1::2] == [reason for _, reason in BAD]
-    assert [it.index_name for it in answer.envelopes] == [it.index_name for it in pushes]
-    assert sorted(client.list_index_kms()) == [it.index_name for it in good]
+    assert [entry.index_name for entry in answer.envelopes] == [push.index_name for push in pushes]
+    assert sorted(client.list_index_kms()) == [push.index_name for push in good]
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD)
@@ -218,8 +220,8 @@ def test_more_than_fit_take_more_calls(client: kekd.Client, blob: kekd.KMSBlob, 
     pushed = list(client.push_many_index_kms(None, items))
     assert [name for name, _ in pushed] == [name for name, *_ in items]
     found = list(client.get_many_index_kms(None, [name for name, *_ in items]))
-    assert [(name, getattr(it, "etag", None)) for name, it in found] == pushed
-    assert {it for _, it in found if not isinstance(it, kekd.KMSBlob)} == set()
+    assert [(name, getattr(envelope, "etag", None)) for name, envelope in found] == pushed
+    assert {envelope for _, envelope in found if not isinstance(envelope, kekd.KMSBlob)} == set()
 
 
 def test_items_are_taken_as_answers_are_read(client: kekd.Client) -> None:
@@ -264,7 +266,7 @@ def test_async_client_pushes_a_batch(daemon: Daemon) -> None:
     async def pushed() -> list[Any]:
         async with kekd.AsyncClient(daemon.address) as client:
             items = [("a", OTHER, None), ("\ud800", OTHER, None), ("b", OTHER, NOT_AN_ETAG)]
-            return [it async for it in client.push_many_index_kms(None, items)]
+            return [result async for result in client.push_many_index_kms(None, items)]
 
     kinds = [type(result) for _, result in asyncio.run(pushed())]
     assert kinds == [str, kekd.InvalidIndexNameError, kekd.EtagMismatchError]

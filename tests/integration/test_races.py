@@ -118,7 +118,7 @@ def test_strict_create_has_exactly_one_winner(shared: Shared) -> None:
             won.append(name)
         return won
 
-    won = all_at_once(*(lambda it=it: create(it) for it in range(creators)))
+    won = all_at_once(*(lambda number=number: create(number) for number in range(creators)))
     assert sorted(name for names_won in won for name in names_won) == sorted(names)
     for creator, names_won in enumerate(won):
         record = record_of(blob_of(f"creator-{creator}", 1))

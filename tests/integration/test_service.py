@@ -31,7 +31,7 @@ def get(stub: Any, name: str = "i") -> pb.GetEnvelopeResponse:
 
 
 def names(stub: Any) -> list[str]:
-    return [it.index_name for it in stub.ListEnvelopes(pb.ListEnvelopesRequest()).envelopes]
+    return [entry.index_name for entry in stub.ListEnvelopes(pb.ListEnvelopesRequest()).envelopes]
 
 
 def test_get_answers_with_every_field_that_was_created(stub: Any) -> None:
@@ -94,7 +94,7 @@ def test_pages_of_any_size_join_to_the_whole_listing(stub: Any) -> None:
     while True:
         page = stub.ListEnvelopes(request)
         sizes.append(len(page.envelopes))
-        listed += [it.index_name for it in page.envelopes]
+        listed += [entry.index_name for entry in page.envelopes]
         request.page_token = page.next_page_token
         if not page.next_page_token:
             break

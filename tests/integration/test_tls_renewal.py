@@ -41,8 +41,8 @@ def load(daemon: TlsDaemon) -> Iterator[list[int]]:
             eventually(lambda: all(now > then for now, then in zip(made, before, strict=True)))
         finally:
             over = True
-        for it in calls:
-            it.result()
+        for future in calls:
+            future.result()
 
 
 def renewed(daemon: TlsDaemon, folder: Path) -> Pair:

@@ -118,8 +118,8 @@ def test_concurrent_calls_keep_their_own_traces(stub: Any, otlp: Receiver) -> No
         )
         for trace in traces
     ]
-    for it in under_way:
-        it.result(PATIENCE)
+    for call in under_way:
+        call.result(PATIENCE)
     eventually(lambda: len(otlp.spans) == 200)
     calls = {span.span_id: span.trace_id for span in otlp.spans if span.name == CREATE}
     works = {span.parent_span_id: span.trace_id for span in otlp.spans if span.name != CREATE}

@@ -137,7 +137,7 @@ async def test_finished_call_leaves_nothing_to_collect(deaf: Any) -> None:
             await echo(channel, b"read")
             await asyncio.wait([asyncio.ensure_future(fail(b"").code())])
     await until(lambda: served.ended == 100)
-    kept = Counter(type(it).__name__ for it in gc.get_objects())
+    kept = Counter(type(value).__name__ for value in gc.get_objects())
     assert kept["_Call"] + kept["_ServicerContext"] < 10
     assert kept["RPCState"] < 10
 

@@ -64,7 +64,7 @@ def test_concurrent_create_over_all_workers_has_one_winner(workers: Workers) -> 
         won = list(threads.map(create, range(creators), channels))
     assert refusals == {grpc.StatusCode.ALREADY_EXISTS}
     assert Counter(name for of_one in won for name in of_one) == Counter(names)
-    winner = {name: f"creator-{it}" for it, of_one in enumerate(won) for name in of_one}
+    winner = {name: f"creator-{creator}" for creator, of_one in enumerate(won) for name in of_one}
     with kekd.Client(workers.address) as client:
         assert {name: client.get_index_kms(None, name).kms_name for name in names} == winner
 
@@ -97,7 +97,9 @@ def test_killed_worker_is_replaced_without_a_failed_call(
         return created
 
     with ThreadPoolExecutor(16) as threads:
-        creators = [threads.submit(create, *it) for it in enumerate(addresses)]
+        creators = [
+            threads.submit(create, number, address) for number, address in enumerate(addresses)
+        ]
         try:
             for restarts, number in enumerate((1, 2, 1, 2), start=1):
                 # All that one had go to the other, and stay there.
@@ -105,7 +107,9 @@ def test_killed_worker_is_replaced_without_a_failed_call(
                 before = workers.pids
                 workers.kill(number)
                 workers.wait_for_restarts(restarts)
-                assert {it for it in before if workers.pids[it] != before[it]} == {number}
+                assert {worker for worker in before if workers.pids[worker] != before[worker]} == {
+                    number
+                }
                 time.sleep(0.5)
         finally:
             over.set()

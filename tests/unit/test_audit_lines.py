@@ -28,7 +28,7 @@ times = st.datetimes(timezones=st.none() | zones).map(datetime.isoformat) | st.t
 numbers = st.integers() | st.floats() | st.just(10**400)
 scalars = st.none() | st.booleans() | numbers | st.text(st.characters(codec=None)) | times
 values = scalars | st.lists(scalars, max_size=2)
-names = st.sampled_from([it.name for it in fields(Entry)] + ["newer"])
+names = st.sampled_from([field.name for field in fields(Entry)] + ["newer"])
 
 
 def shown(line: bytes) -> list[str]:
@@ -37,7 +37,7 @@ def shown(line: bytes) -> list[str]:
     except AuditError:
         return []
     EVERYTHING.matches(entry)
-    return [text for it in decisions([entry]) for text in (_line(it), _json(it))]
+    return [text for decision in decisions([entry]) for text in (_line(decision), _json(decision))]
 
 
 @given(st.dictionaries(names, values, max_size=3))

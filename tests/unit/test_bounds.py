@@ -137,7 +137,7 @@ def test_long_audit_fields_are_truncated_distinguishably(text: str) -> None:
     ]
     assert all(len(line) < 16_384 for line in cut)
     assert f"[{len(text)} characters, sha256 " in cut[0]
-    shown = [audit_record.truncate(it) for it in (text, text[:-1] + "y")]
+    shown = [audit_record.truncate(value) for value in (text, text[:-1] + "y")]
     assert shown[0] != shown[1]
     assert {len(text) for text in shown} == {audit_record.MAX_FIELD_CHARACTERS}
 

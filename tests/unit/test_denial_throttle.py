@@ -84,7 +84,7 @@ async def test_identities_are_bounded_and_none_of_their_denials_is_lost(clock: C
     for number in range(MAX_IDENTITIES):
         throttle.admit(denied(f"{number}"))
     assert len(throttle._identities) == MAX_IDENTITIES
-    assert [it["count"] for it in posted.entries] == [7]
+    assert [entry["count"] for entry in posted.entries] == [7]
 
 
 async def test_line_has_the_reason_of_the_denial(clock: Clock) -> None:

@@ -77,7 +77,7 @@ class Store:
 
 def is_left(tried: Store) -> bool:
     findings = store.check(cast("kekd.Client", tried), STORE, lambda: False)
-    return any("may remain" in it.text for it in findings)
+    return any("may remain" in finding.text for finding in findings)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ rules = st.lists(
 
 def policy_of(described: Sequence[dict[str, Any]]) -> list[Rule]:
     return [
-        Rule.model_validate({"name": f"{number}", "identities": "dns:a", **it})
-        for number, it in enumerate(described)
+        Rule.model_validate({"name": f"{number}", "identities": "dns:a", **rule})
+        for number, rule in enumerate(described)
     ]
 
 
@@ -77,7 +77,7 @@ def test_listing_equals_the_one_of_a_naive_filter(
         driver.create(IndexName(name), b"1")
     expected = [
         name
-        for name in sorted(names, key=lambda it: IndexName(it).key)
+        for name in sorted(names, key=lambda name: IndexName(name).key)
         if name.startswith(prefix)
         and evaluate(policy, "dns:a", "list", "memory", name)
         and evaluate(policy, "dns:a", "read", "memory", name)
@@ -101,7 +101,7 @@ def test_common_ranges_cover_what_both_sets_of_rules_cover(
 
     ranges = common_ranges(index_ranges(made(one)), index_ranges(made(other)))
     if all(any(rule.matches_index(name) for rule in made(globs)) for globs in (one, other)):
-        assert any(it.covers(IndexRange(name, is_exact=True)) for it in ranges)
+        assert any(range_.covers(IndexRange(name, is_exact=True)) for range_ in ranges)
 
 
 def store_of(driver: MemoryDriver) -> Store:
@@ -109,7 +109,9 @@ def store_of(driver: MemoryDriver) -> Store:
 
 
 def rules_of(**indexes_of: Any) -> list[Rule]:
-    described = [{"methods": [it], "indexes": indexes} for it, indexes in indexes_of.items()]
+    described = [
+        {"methods": [method], "indexes": indexes} for method, indexes in indexes_of.items()
+    ]
     return policy_of(described)
 
 

@@ -47,7 +47,7 @@ def test_throttled_engine_line_takes_no_room_in_the_queue() -> None:
     for _ in range(5):
         handler.handle(logging.LogRecord("grpc._cython", logging.ERROR, "", 0, said, None, None))
         handler.handle(logging.LogRecord("kekd", logging.ERROR, "", 0, said, None, None))
-    assert [it.name for it in lines.queue].count("grpc._cython") == 1
+    assert [record.name for record in lines.queue].count("grpc._cython") == 1
     assert lines.qsize() == 6
 
 
@@ -107,4 +107,4 @@ def test_engine_lines_with_the_same_template_are_throttled(
         name = "grpc._cython.cygrpc"
         return logs._is_due(logging.LogRecord(name, logging.ERROR, "", 0, *words, None))
 
-    assert [is_due(it) for it in ("one", "one", "another")] == [True, False, False]
+    assert [is_due(message) for message in ("one", "one", "another")] == [True, False, False]

@@ -21,7 +21,8 @@ def test_observability_page_has_every_metric_and_its_labels() -> None:
     }
     metrics: Any = Metrics().registry._collector_to_names
     assert documented == {
-        it._name + ("_total" if isinstance(it, Counter) else ""): it._labelnames for it in metrics
+        metric._name + ("_total" if isinstance(metric, Counter) else ""): metric._labelnames
+        for metric in metrics
     }
 
 

@@ -118,7 +118,7 @@ def test_policy_without_rules_is_a_policy(file: Path) -> None:
 def test_unknown_key_is_reported(file: Path, rule: dict[str, Any], problem: str) -> None:
     with pytest.raises(PolicyError) as told:
         read(written(file, rule))
-    assert any(it.startswith(f"{file}: {problem}") for it in told.value.problems)
+    assert any(text.startswith(f"{file}: {problem}") for text in told.value.problems)
 
 
 def test_all_problems_are_reported_together(file: Path) -> None:

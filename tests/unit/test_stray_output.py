@@ -42,6 +42,6 @@ def test_lines_are_logged_and_the_descriptor_is_given_back(
         assert os.fstat(destination) == before
         assert stray_output.destination() == destination
         os.write(2, b"stray\n")
-    assert [it.getMessage() for it in caplog.records] == ["stray"]
+    assert [record.getMessage() for record in caplog.records] == ["stray"]
     assert os.fstat(2) == before
     assert stray_output.destination() is None

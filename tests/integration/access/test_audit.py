@@ -47,14 +47,16 @@ def test_write_is_recorded_before_and_after(daemon: Daemon, file: Path) -> None:
         client.delete_index_kms(None, "i")
     eventually(lambda: len(recorded(file)) == 6)
     entries = recorded(file)
-    assert all(it.keys() == FIELDS for it in entries)
-    assert [it["event"] for it in entries] == ["begin", "end"] * 3
+    assert all(entry.keys() == FIELDS for entry in entries)
+    assert [entry["event"] for entry in entries] == ["begin", "end"] * 3
     for begin, end in zip(entries[::2], entries[1::2], strict=True):
         assert begin["request_id"] == end["request_id"]
         assert begin["code"] is begin["etag_after"] is None
         assert end["code"] == "OK"
         assert 0 < end["duration_ms"] < 10_000
-    assert [(it["method"], it["etag_before"], it["etag_after"]) for it in entries[1::2]] == [
+    assert [
+        (entry["method"], entry["etag_before"], entry["etag_after"]) for entry in entries[1::2]
+    ] == [
         ("create", None, created),
         ("push", created, pushed),
         ("delete", pushed, None),
@@ -106,18 +108,18 @@ def test_denied_calls_write_few_bounded_lines(start_daemon: StartDaemon, file: P
     with kekd.Client(daemon.address) as client:
         for _ in range(150):
             with pytest.raises(kekd.PermissionDeniedError):
-                list(client.get_many_index_kms(store, [f"{it}" for it in range(100)]))
+                list(client.get_many_index_kms(store, [f"{number}" for number in range(100)]))
     assert daemon.stop() == 0  # which writes what was only counted
     *single, rest = recorded(file)
     assert len(single) == 100
-    assert {it["event"] for it in single} == {"end"}
+    assert {entry["event"] for entry in single} == {"end"}
     assert (rest["event"], rest["count"], rest["reason"]) == ("denials", 50, "STORE_NOT_CONFIGURED")
     assert file.stat().st_size < 101 * 4096
 
 
 def test_denied_batch_has_one_line(start_daemon: StartDaemon, file: Path) -> None:
     daemon = start_daemon("--memory", "--audit", str(file), config={"policy": [READ_ONLY]})
-    names = [f"other-{it}" for it in range(1000)]
+    names = [f"other-{number}" for number in range(1000)]
     with kekd.Client(daemon.address) as client:
         list(client.get_many_index_kms(None, names))
         list(client.get_many_index_kms(None, [*names[1:], "mine"]))
@@ -125,8 +127,8 @@ def test_denied_batch_has_one_line(start_daemon: StartDaemon, file: Path) -> Non
     whole, *part = recorded(file)
     assert (whole["index"], whole["count"], whole["reason"]) == ("other-0", 1000, "ACCESS_DENIED")
     assert len(part) <= 99 + 1 + 1
-    assert [it["decision"] for it in part].count("allowed") == 1
-    assert sum(it.get("count", 1) for it in part) == 1000
+    assert [entry["decision"] for entry in part].count("allowed") == 1
+    assert sum(entry.get("count", 1) for entry in part) == 1000
     assert part[-1]["event"] == "denials"
 
 
@@ -134,11 +136,11 @@ def test_each_of_a_batch_has_its_entry(start_daemon: StartDaemon, file: Path) ->
     rules = [READ_ONLY, READ_ONLY | {"name": "writer", "methods": "push"}]
     daemon = start_daemon("--memory", "--audit", str(file), config={"policy": rules})
     with kekd.Client(daemon.address) as client:
-        list(client.push_many_index_kms(None, [(it, BLOB, None) for it in ("mine", "x")]))
+        list(client.push_many_index_kms(None, [(name, BLOB, None) for name in ("mine", "x")]))
         list(client.get_many_index_kms(None, ["x", "mine"]))
         list(client.scan_index_kms())
     eventually(lambda: len(ends(file)) == 6)
-    told = [(it["method"], it["index"], it["code"], it["rule"]) for it in ends(file)]
+    told = [(entry["method"], entry["index"], entry["code"], entry["rule"]) for entry in ends(file)]
     assert told == [
         ("push", "mine", "OK", "writer"),
         ("push", "x", "PERMISSION_DENIED", None),
@@ -157,7 +159,10 @@ def test_each_of_a_batch_is_recorded_with_its_etags(daemon: Daemon, file: Path) 
         pushed = dict(client.push_many_index_kms(None, pushes))
         list(client.get_many_index_kms(None, ["i", "never"]))
     eventually(lambda: len(ends(file)) == 6)
-    told = [(it["index"], it["code"], it["etag_before"], it["etag_after"]) for it in ends(file)]
+    told = [
+        (entry["index"], entry["code"], entry["etag_before"], entry["etag_after"])
+        for entry in ends(file)
+    ]
     assert told[1:] == [
         ("new", "OK", None, pushed["new"]),
         ("i", "OK", created, pushed["i"]),
@@ -172,7 +177,7 @@ def test_watch_is_recorded_when_it_begins_and_when_it_ends(daemon: Daemon, file:
         events = client.watch_index_kms(None, "p")
         next(events)
         eventually(lambda: recorded(file))
-        assert [(it["event"], it["index"]) for it in recorded(file)] == [("begin", "p*")]
+        assert [(entry["event"], entry["index"]) for entry in recorded(file)] == [("begin", "p*")]
         events.close()
         eventually(lambda: ends(file, code="CANCELLED"))
 
@@ -199,7 +204,7 @@ def test_names_cannot_forge_an_entry(daemon: Daemon, file: Path) -> None:
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, name, BLOB)
     eventually(lambda: len(recorded(file)) == 2)
-    assert [it["index"] for it in recorded(file)] == [name, name]
+    assert [entry["index"] for entry in recorded(file)] == [name, name]
 
 
 @pytest.mark.parametrize("hangup", [False, True])
@@ -214,7 +219,7 @@ def test_moved_file_is_replaced_by_a_new_one(
             daemon.process.send_signal(signal.SIGHUP)
         eventually(file.exists)  # without a call
         client.create_index_kms(None, "after", BLOB)
-    assert [it["index"] for it in recorded(moved)] == ["before", "before"]
+    assert [entry["index"] for entry in recorded(moved)] == ["before", "before"]
     eventually(lambda: file.exists() and len(recorded(file)) == 2)
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -336,7 +341,7 @@ def test_standard_output_has_entries_and_nothing_else(tmp_path: Path) -> None:
             client.wait(PATIENCE)
             client.create_index_kms(None, "i", BLOB)
         process.terminate()
-    assert [it["event"] for it in recorded(out)] == ["begin", "end"]
+    assert [entry["event"] for entry in recorded(out)] == ["begin", "end"]
 
 
 def test_workers_share_a_file(start_daemon: StartDaemon, file: Path) -> None:

@@ -54,7 +54,7 @@ def test_daemon_keeps_serving_and_its_audit_follows_the_clock(
     eventually(lambda: len(recorded(audit)) == 22)
     before, after = recorded(audit)[0]["time"], recorded(audit)[-1]["time"]
     assert (before < after) == step.startswith("+")
-    assert all(0 <= (it["duration_ms"] or 0) < 10_000 for it in recorded(audit))
+    assert all(0 <= (entry["duration_ms"] or 0) < 10_000 for entry in recorded(audit))
 
 
 def test_certificate_is_valid_by_the_current_clock(daemon: TlsDaemon, clock: Path) -> None:

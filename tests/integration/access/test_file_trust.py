@@ -71,7 +71,9 @@ def test_warnings_are_in_the_log_the_status_and_the_doctors_findings(
     with kekd.Client(daemon.daemon.address) as client:
         assert client.status().warnings == tuple(expected)
     findings = json_lines(kekctl("--address", daemon.daemon.address, "doctor", "-o", "json"))
-    assert [it["text"] for it in findings if it["check"] == "daemon's files"] == expected
+    assert [
+        finding["text"] for finding in findings if finding["check"] == "daemon's files"
+    ] == expected
     assert "warning" in kekctl("--address", daemon.daemon.address, "status").stdout
 
 

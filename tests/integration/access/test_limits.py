@@ -91,8 +91,8 @@ def test_rate_limited_call_gets_the_time_to_retry(
             with pytest.raises(grpc.RpcError) as failed:
                 get(pb.GetEnvelopeRequest(index_name="i"))
             ends.append(failed.value)
-        assert [it.code().name for it in ends] == ["NOT_FOUND"] * 5 + ["RESOURCE_EXHAUSTED"] * 3
-        [sent] = [it.value for it in ends[-1].trailing_metadata() if it.key == DETAILS]
+        assert [end.code().name for end in ends] == ["NOT_FOUND"] * 5 + ["RESOURCE_EXHAUSTED"] * 3
+        [sent] = [entry.value for entry in ends[-1].trailing_metadata() if entry.key == DETAILS]
         status = status_pb2.Status.FromString(sent)
         info, hint = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         status.details[0].Unpack(info)

@@ -76,7 +76,11 @@ def denied() -> Iterator[None]:
 def test_method_is_allowed_only_by_a_rule_that_has_it(
     daemon: Daemon, client: kekd.Client, method: str
 ) -> None:
-    others = [it for it in CALLS if it != method and {it, method} != {"delete", "delete-if-match"}]
+    others = [
+        other
+        for other in CALLS
+        if other != method and {other, method} != {"delete", "delete-if-match"}
+    ]
     reload(daemon, EVERYTHING | {"methods": others})
     with denied():
         CALLS[method](client)
@@ -141,7 +145,7 @@ def test_batch_reads_and_pushes_only_allowed_indexes(daemon: Daemon, client: kek
     other = kekd.KMSBlob(provider="none")
     pushes = [("mine-1", other, None), ("mine-2", other, None), ("other", other, None)]
     results = dict(client.push_many_index_kms(None, pushes))
-    assert [isinstance(it, kekd.PermissionDeniedError) for it in results.values()] == [
+    assert [isinstance(result, kekd.PermissionDeniedError) for result in results.values()] == [
         *(True, False, True)
     ]
     reload(daemon, EVERYTHING)
@@ -190,7 +194,9 @@ def test_unknown_store_is_denied_like_a_forbidden_one(
         *("--memory", "--disk", str(tmp_path / "link"), "--audit", str(audit)),
         config={"policy": [rule]},
     )
-    spelt = [f"{tmp_path}/{it}" for it in ("link", ".//link", "keystore", "nowhere", ".//nowhere")]
+    spelt = [
+        f"{tmp_path}/{path}" for path in ("link", ".//link", "keystore", "nowhere", ".//nowhere")
+    ]
     asked = [None, *map(kekd.StorageConfig.disk, spelt)]
     calls: list[Callable[[kekd.Client, Any], Any]] = [
         lambda client, store: client.get_index_kms(store, "i"),
@@ -208,9 +214,9 @@ def test_unknown_store_is_denied_like_a_forbidden_one(
                 told.add((error.value.reason, str(error.value)))
             assert len(told) == 1
     eventually(lambda: len(recorded(audit)) == len(asked) * len(calls))
-    assert {it["decision"] for it in recorded(audit)} == {"denied"}
-    assert {it["store"] for it in recorded(audit)} == {
-        f"disk:{it}" for it in (tmp_path / "link", tmp_path / "nowhere", spelt[-1])
+    assert {entry["decision"] for entry in recorded(audit)} == {"denied"}
+    assert {entry["store"] for entry in recorded(audit)} == {
+        f"disk:{path}" for path in (tmp_path / "link", tmp_path / "nowhere", spelt[-1])
     }
 
 
@@ -235,7 +241,7 @@ def test_restarted_worker_decides_like_the_others(
 
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for it in tasks for child in it.read_text().split()]
+    return [int(child) for file in tasks for child in file.read_text().split()]
 
 
 def test_policy_change_ends_a_forbidden_watch(daemon: Daemon, client: kekd.Client) -> None:
@@ -278,7 +284,7 @@ def test_status_lists_only_accessible_stores(start_daemon: StartDaemon, tmp_path
     flags = ("--memory", "--disk", str(tmp_path / "keystore"))
     daemon = start_daemon(*flags, config={"policy": [rule]})
     with kekd.Client(daemon.address) as client:
-        assert [it.name for it in client.status().stores] == ["memory"]
+        assert [store.name for store in client.status().stores] == ["memory"]
 
 
 @pytest.mark.parametrize(

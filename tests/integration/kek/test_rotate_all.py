@@ -53,7 +53,7 @@ def opened(registry: Registry, client: kekd.Client, index_names: Iterable[str]) 
 def stored(client: kekd.Client) -> dict[str, tuple[str, int]]:
     """Slot and version of every envelope there is."""
     envelopes = {name: client.get_index_kms(None, name) for name in client.list_index_kms()}
-    return {name: (it.kms_name, it.version) for name, it in envelopes.items()}
+    return {name: (envelope.kms_name, envelope.version) for name, envelope in envelopes.items()}
 
 
 def etags(client: kekd.Client) -> dict[str, str]:
@@ -343,7 +343,7 @@ def test_failed_batch_fails_its_indexes_only(registry: Registry, client: kekd.Cl
         rotations = outcomes(rotate_all(registry, "aws-kms", client=disturbed, jobs=2))
     failed = dict.fromkeys(disturbed.batches[1], kekd.UnavailableError)
     assert rotations == dict.fromkeys(names, "rotated") | failed
-    assert {name for name, it in stored(client).items() if it == ("aws", 1)} == set(failed)
+    assert {name for name, key in stored(client).items() if key == ("aws", 1)} == set(failed)
     again = outcomes(rotate_all(registry, "aws-kms", client=client))
     assert {name for name, outcome in again.items() if outcome == "rotated"} == set(failed)
 

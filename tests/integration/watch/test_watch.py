@@ -100,7 +100,7 @@ def test_many_watchers_all_get_a_change(
 def test_invalid_watch_request_is_refused(
     stub: Any, request_: pb.WatchEnvelopesRequest, code: str, reason: str
 ) -> None:
-    failed, info = failure_of(lambda it: next(stub.WatchEnvelopes(it)), request_)
+    failed, info = failure_of(lambda request: next(stub.WatchEnvelopes(request)), request_)
     assert (failed, info.reason) == (code, reason)
 
 
