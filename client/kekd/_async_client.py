@@ -16,11 +16,12 @@ from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import CacheManager
 from kekd._cache.watcher import AsyncCacheWatcher
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
-from kekd._operations import Operation, Page
+from kekd._operations import Page
 from kekd._status import DaemonStatus
 from kekd._transport import address as addresses
 from kekd._transport import fork, timeouts, watch
 from kekd._transport.channel import Connection, Connector
+from kekd._transport.operation import SERVICE, Operation
 from kekd._transport.retries import Retries
 from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd._transport.tls import Tls
@@ -189,7 +190,7 @@ class AsyncClient:
         self,
         timeout: float = timeouts.WAIT_TIMEOUT,  # noqa: ASYNC109
         *,
-        service: str = operations.SERVICE,
+        service: str = SERVICE,
     ) -> None:
         """See `Client.wait`."""
         for seconds, is_last in timeouts.retry_schedule(timeout, self._timeout):

@@ -5,8 +5,9 @@ from copy import copy
 from typing import Final
 
 from kekd._models import EnvelopeLike, Found, KMSBlob, Push, Pushed, StorageConfig
-from kekd._operations import SERVICE, Operation, new_idempotency_key, reject_surrogates
+from kekd._operations import new_idempotency_key, reject_surrogates
 from kekd._transport import convert
+from kekd._transport.operation import SERVICE, Operation
 from kekd.errors import EnvelopeError
 from kekd_common.limits import MAX_BATCH_ENTRIES
 from kekd_common.reasons import Reason

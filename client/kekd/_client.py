@@ -14,12 +14,13 @@ from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.watcher import ThreadCacheManager
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
-from kekd._operations import Operation, Page
+from kekd._operations import Page
 from kekd._status import DaemonStatus
 from kekd._transport import address as addresses
 from kekd._transport import timeouts, watch
 from kekd._transport.calls import PendingCall
 from kekd._transport.channel import Connection, Connector
+from kekd._transport.operation import SERVICE, Operation
 from kekd._transport.retries import Retries
 from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd._transport.tls import Tls
@@ -236,9 +237,7 @@ class Client:
         """Returns the status of the daemon, its stores and its certificates."""
         return self._call(operations.status(), timeout)
 
-    def wait(
-        self, timeout: float = timeouts.WAIT_TIMEOUT, *, service: str = operations.SERVICE
-    ) -> None:
+    def wait(self, timeout: float = timeouts.WAIT_TIMEOUT, *, service: str = SERVICE) -> None:
         """Waits until the daemon serves.
 
         `service` is a name of its health service. By default the daemon serves if at least one of

@@ -1,43 +1,24 @@
 """Builds the request of each method, and converts its response, for both kinds of client."""
 
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar
-
-from google.protobuf.message import Message
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, StorageConfig
 from kekd._status import DaemonStatus
 from kekd._transport import convert
+from kekd._transport.operation import SERVICE, Operation
 from kekd.errors import InvalidArgumentError, UnavailableError
 from kekd_common.reasons import Reason
 from kekd_proto.v1 import daemon_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
 
-Result = TypeVar("Result")
 Built = TypeVar("Built")
 Item = TypeVar("Item")
 Arguments = ParamSpec("Arguments")
 
-SERVICE: Final = "kekd.v1.EnvelopeService"
 STATUS_SERVICE: Final = "kekd.v1.DaemonService"
-
-
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[Result]):
-    """One call: its request, the type of its response, and how to convert that to the result."""
-
-    method: str
-    request: Message = field(repr=False)
-    response_type: type[Message]
-    decode_response: Callable[[Any], Result]
-    index_name: str = ""
-    """The index name in the request, if the call is about one index."""
-    writes: Sequence[str] = ()
-    """Indexes whose envelope the call may change, even if it fails."""
-
 
 Page: TypeAlias = Callable[[str], Operation[tuple[list[Item], str]]]
 """Takes the token of a page. Its call returns the page's items and the token of the next page."""

@@ -9,12 +9,12 @@ from typing import TextIO
 import click
 
 import kekd
-from kekd import _operations as operations
 from kekd._cli.backup import json_lines
 from kekd._cli.common import STOPPED, Seconds, main, output_option, prefix_option, store_option
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
 from kekd._transport import timeouts
+from kekd._transport.operation import SERVICE
 
 _file = click.option(
     "--file",
@@ -120,7 +120,7 @@ def delete(
 @click.option(
     "--service",
     metavar="NAME",
-    default=operations.SERVICE,
+    default=SERVICE,
     help="What must be healthy: a store such as disk:/var/lib/cyborgdb, or '' for the process alone"
     " (default: at least one store, which may be another than the default store).",
 )

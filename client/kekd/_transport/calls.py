@@ -4,8 +4,8 @@ from typing import Generic, TypeVar
 
 import grpc
 
-from kekd._operations import Operation
 from kekd._transport.channel import Connection
+from kekd._transport.operation import Operation
 from kekd._transport.status import CLIENT_CLOSED
 from kekd.errors import UnavailableError
 

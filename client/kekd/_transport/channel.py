@@ -9,9 +9,9 @@ import grpc
 import grpc.aio
 from grpc._cython import cygrpc
 
-from kekd._operations import SERVICE, Operation
 from kekd._transport import fork
 from kekd._transport.address import is_local
+from kekd._transport.operation import SERVICE, Operation
 from kekd._transport.tls import CredentialsLoader, Tls, TlsCredentials
 from kekd.errors import UnavailableError
 from kekd_common.address import grpc_target

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import grpc
 
-from kekd._operations import Operation
 from kekd._transport import status
 from kekd._transport.channel import Connector
+from kekd._transport.operation import Operation
 from kekd.errors import EnvelopeError
 from kekd_common.reasons import Reason
 

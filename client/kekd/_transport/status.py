@@ -6,7 +6,7 @@ from typing import Any, Final
 import grpc
 
 from kekd import errors
-from kekd._operations import Operation
+from kekd._transport.operation import Operation
 from kekd._transport.reachability import accepts_connections
 from kekd_common.reasons import DOMAIN
 

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeVar
 import grpc
 import grpc.aio
 
-from kekd._operations import Operation
 from kekd._transport.channel import Connection
+from kekd._transport.operation import Operation
 from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd.errors import UnavailableError
 from kekd_proto.v1 import envelope_pb2 as pb

@@ -13,8 +13,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 import kekd
-from kekd._operations import SERVICE
 from kekd._transport import timeouts
+from kekd._transport.operation import SERVICE
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, each_call
