@@ -10,9 +10,8 @@ from typing import Final, Generic, Protocol, TypeVar
 from kekd._cache.envelope_cache import EnvelopeCache
 from kekd._models import Change, Event, Found, KMSBlob, StorageConfig
 from kekd._transport.fork import reset_after_fork
+from kekd._transport.timeouts import require_timeout
 from kekd.errors import CorruptEnvelopeError, EnvelopeError, EnvelopeNotFoundError
-
-_MAX_SECONDS: Final = 10**9
 
 
 class Watcher(Protocol):
@@ -50,13 +49,8 @@ class CacheManager(Generic[WatcherT]):
     """The location that was read last, and its cache."""
 
     def __init__(self, max_staleness: float, start_watcher: StartWatcher[WatcherT]) -> None:
-        """Raises ValueError unless `max_staleness` is more than 0 and at most 10**9 seconds."""
-        if not 0 < max_staleness <= _MAX_SECONDS:  # in this order, because NaN compares false
-            raise ValueError(
-                f"invalid max_staleness {max_staleness}: use a number of seconds, more than 0 and"
-                f" at most {_MAX_SECONDS}"
-            )
-        self._max_staleness = max_staleness
+        """Raises ValueError unless `max_staleness` is a valid timeout."""
+        self._max_staleness = require_timeout(max_staleness, "max_staleness")
         self._start_watcher = start_watcher
         self._listeners: dict[StorageConfig | None, weakref.WeakSet[InvalidationListener]] = {}
         self._reset()

@@ -14,11 +14,11 @@ _LAST_ATTEMPT_TIMEOUT: Final = 1.0
 """Extra time after the end of a wait, in which a slow daemon can report why it doesn't serve."""
 
 
-def require_timeout(seconds: float) -> float:
+def require_timeout(seconds: float, name: str = "timeout") -> float:
     """Returns `seconds`. Raises ValueError unless it is more than 0 and at most `MAX_TIMEOUT`."""
     if not 0 < seconds <= MAX_TIMEOUT:  # in this order, because NaN compares false
         raise ValueError(
-            f"invalid timeout {seconds}: use a number of seconds, more than 0 and at most"
+            f"invalid {name} {seconds}: use a number of seconds, more than 0 and at most"
             f" {MAX_TIMEOUT}"
         )
     return seconds

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kekd._models import StorageConfig
 from kekd._transport.fork import reset_after_fork
+from kekd._transport.timeouts import MAX_TIMEOUT, require_timeout
 from kekd.errors import (
     AuditUnavailableError,
     DeadlineExceededError,
@@ -34,8 +35,6 @@ _RETRY_INTERVAL: Final = 1.0
 """Seconds between two attempts to refresh a KEK."""
 _MAX_THREADS: Final = 16
 """For the loads of an `AsyncKeyring`, and for the refreshes of any keyring."""
-
-_MAX_SECONDS: Final = 10**9
 
 _TRANSIENT_ERRORS: Final = (
     AuditUnavailableError,
@@ -74,11 +73,11 @@ class _Keyring:
     ) -> None:
         """Raises ValueError for an invalid number, and TypeError for an `AsyncClient`."""
         require_blocking(client)
-        if not (0 < ttl <= _MAX_SECONDS and 0 <= max_stale <= _MAX_SECONDS and max_entries >= 0):
+        require_timeout(ttl, "ttl")
+        if not (0 <= max_stale <= MAX_TIMEOUT and max_entries >= 0):
             raise ValueError(
-                f"invalid ttl={ttl}, max_stale={max_stale} or max_entries={max_entries}: ttl must"
-                f" be more than 0 and at most {_MAX_SECONDS} seconds, max_stale 0 to {_MAX_SECONDS}"
-                " seconds, and max_entries at least 0"
+                f"invalid max_stale={max_stale} or max_entries={max_entries}: use 0 to"
+                f" {MAX_TIMEOUT} seconds, and at least 0 entries"
             )
         self._registry = registry
         self._client = client

@@ -11,6 +11,7 @@ import tenacity
 
 from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
 from kekd._transport.fork import reset_after_fork
+from kekd._transport.timeouts import require_timeout
 from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek import errors
 from kekd.kek.blocking import require_blocking
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kekd._client import Client
 
 DEFAULT_TIMEOUT: Final = 10.0
-_MAX: Final = 10**9
 
 _RETRY_CONFLICTS: Final = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(EtagMismatchError),
@@ -62,10 +62,10 @@ class Registry:
         `max_rate` is the maximum number of requests per second, over all slots. `provider` creates
         the provider of a slot; the default creates those for AWS.
         """
-        if not (0 < timeout <= _MAX and (max_rate is None or 0 < max_rate <= _MAX)):
+        require_timeout(timeout)
+        if max_rate is not None and not max_rate > 0:  # in this form, because NaN compares false
             raise ValueError(
-                f"invalid timeout={timeout} or max_rate={max_rate}: each must be more than 0 and at"
-                f" most {_MAX}"
+                f"invalid max_rate {max_rate}: use a number of requests per second, more than 0"
             )
         self.slots = dict(slots)
         self._providers = Providers(provider, timeout, max_rate, self.slots)
