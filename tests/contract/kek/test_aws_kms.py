@@ -175,7 +175,7 @@ def test_key_of_another_region_raises(aws: Aws, provider: Provider) -> None:
 
 def test_slot_without_a_region_uses_that_of_the_arn(aws: Aws, provider: Provider) -> None:
     kms = AwsKms(replace(aws.slot("prod", "aws-kms", aws.new_key()), region=""), timeout=5)
-    assert kms._kms.meta.region_name == "us-east-1"
+    assert kms._client.meta.region_name == "us-east-1"
     assert kms.unwrap(kms.wrap(KEK, None), None) == KEK
 
 

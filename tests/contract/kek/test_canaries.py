@@ -131,9 +131,9 @@ def nobody_there(aws: Aws) -> None:
 
 def throttled(aws: Aws) -> None:
     kms = kms_of(aws)
-    with Stubber(kms._kms) as stub:
+    with Stubber(kms._client) as stub:
         stub.add_client_error("encrypt", "ThrottlingException", http_status_code=400)
-        AwsKms(kms.slot, timeout=0, client=kms._kms).wrap(KEK, MINE)
+        AwsKms(kms.slot, timeout=0, client=kms._client).wrap(KEK, MINE)
 
 
 @pytest.mark.parametrize(

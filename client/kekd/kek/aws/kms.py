@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from kekd.kek.aws import session
+from kekd.kek.aws.provider import AwsProvider
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import (
     AccessDeniedError,
@@ -22,8 +22,6 @@ from kekd.kek.provider import (
     require_kek_bytes,
     scrub,
 )
-from kekd.kek.rate_limiter import RateLimiter
-from kekd.kek.slot import Slot
 from kekd_common.limits import MAX_WRAPPED_KEK_BYTES
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ _SOURCE_OR_TARGET_ERRORS: Final = (
 )
 
 
-class AwsKms:
+class AwsKms(AwsProvider):
     """Calls kms.Encrypt and kms.Decrypt.
 
     Always passes a KeyId to Decrypt: without one, KMS uses any key of the account
@@ -47,30 +45,14 @@ class AwsKms:
     later point to another key, envelopes record the ARN that Encrypt returns, and Decrypt gets it.
     """
 
-    def __init__(
-        self,
-        slot: Slot,
-        *,
-        timeout: float,
-        rate_limiter: RateLimiter | None = None,
-        client: "KMSClient | None" = None,
-    ) -> None:
-        """`timeout` is the number of seconds in which a request may be retried.
-
-        Without `client`, creates one for the slot. Raises `KeyNotAllowedError`, and
-        `RegionMismatchError` if the key's ARN is in another region than the slot.
-        """
-        slot.check_key()
-        slot.check_region(slot.key_id)
-        self.slot = slot
-        self._request = session.Requests(slot, timeout, rate_limiter or RateLimiter(None))
-        self._kms: KMSClient = client or session.connect("kms", slot, timeout)
+    SERVICE = "kms"
+    _client: "KMSClient"
 
     def wrap(
         self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
     ) -> WrappedKek:
         response = self._request(
-            self._kms.encrypt,
+            self._client.encrypt,
             "KeyId",
             "CiphertextBlob",
             KeyId=self.slot.key_id,
@@ -119,7 +101,7 @@ class AwsKms:
         Raises nothing itself, so that no traceback refers to the response.
         """
         response = self._request(
-            self._kms.decrypt,
+            self._client.decrypt,
             "KeyId",
             "Plaintext",
             KeyId=key,
@@ -142,7 +124,7 @@ class AwsKms:
             return None
         try:
             response = self._request(
-                self._kms.re_encrypt,
+                self._client.re_encrypt,
                 "KeyId",
                 "SourceKeyId",
                 "CiphertextBlob",
@@ -160,7 +142,7 @@ class AwsKms:
         )
 
     def describe(self) -> KeyDescription:
-        response = self._request(self._kms.describe_key, "KeyMetadata", KeyId=self.slot.key_id)
+        response = self._request(self._client.describe_key, "KeyMetadata", KeyId=self.slot.key_id)
         key = response["KeyMetadata"]
         deletion_date = key.get("DeletionDate")
         return KeyDescription(
@@ -177,7 +159,7 @@ class AwsKms:
         while True:
             try:
                 response = self._request(
-                    self._kms.list_key_rotations, "Rotations", KeyId=key_arn, **marker
+                    self._client.list_key_rotations, "Rotations", KeyId=key_arn, **marker
                 )
             except KekError as error:
                 if error.code == "UnsupportedOperationException":  # the key can't be rotated

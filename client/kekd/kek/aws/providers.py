@@ -1,6 +1,6 @@
 """Creates AWS providers that share clients."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from kekd.kek.aws import session
@@ -8,6 +8,9 @@ from kekd.kek.aws.kms import AwsKms
 from kekd.kek.provider import Provider
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
+
+if TYPE_CHECKING:
+    from kekd.kek.aws.secrets import AwsSecrets
 
 
 class AwsProviders:
@@ -20,17 +23,12 @@ class AwsProviders:
         """A client lives as long as the providers that use it."""
 
     def __call__(self, slot: Slot) -> Provider:
-        if slot.provider == "aws-kms":
-            client = self._client("kms", slot)
-            return AwsKms(
-                slot, timeout=self._timeout, rate_limiter=self._rate_limiter, client=client
-            )
-        # Imported here because it needs cryptography, which is slow to import.
-        from kekd.kek.aws.secrets import AwsSecrets  # noqa: PLC0415
-
-        client = self._client("secretsmanager", slot)
-        return AwsSecrets(
-            slot, timeout=self._timeout, rate_limiter=self._rate_limiter, client=client
+        make = AwsKms if slot.provider == "aws-kms" else _aws_secrets()
+        return make(
+            slot,
+            timeout=self._timeout,
+            rate_limiter=self._rate_limiter,
+            client=self._client(make.SERVICE, slot),
         )
 
     def _client(self, service: str, slot: Slot) -> Any:
@@ -39,3 +37,10 @@ class AwsProviders:
         if found is None:
             found = self._clients[key] = session.connect(service, slot, self._timeout)
         return found
+
+
+def _aws_secrets() -> "type[AwsSecrets]":
+    # Imported here because it needs cryptography, which is slow to import.
+    from kekd.kek.aws.secrets import AwsSecrets  # noqa: PLC0415
+
+    return AwsSecrets

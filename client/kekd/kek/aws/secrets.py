@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kekd.kek.aws import session
+from kekd.kek.aws.provider import AwsProvider
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidSecretError, TamperedError
 from kekd.kek.provider import KEK_BYTES, KeyDescription, WrappedKek, require_kek_bytes
-from kekd.kek.rate_limiter import RateLimiter
-from kekd.kek.slot import Slot
 
 if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
@@ -24,7 +22,7 @@ _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 
 
-class AwsSecrets:
+class AwsSecrets(AwsProvider):
     """Reads the secret for each call, and doesn't cache it.
 
     A wrapped KEK is nonce (12 bytes) || ciphertext || tag (16 bytes), with the encryption context
@@ -32,26 +30,8 @@ class AwsSecrets:
     (`cyborgdb_service/kms/base.py`).
     """
 
-    def __init__(
-        self,
-        slot: Slot,
-        *,
-        timeout: float,
-        rate_limiter: RateLimiter | None = None,
-        client: "SecretsManagerClient | None" = None,
-    ) -> None:
-        """`timeout` is the number of seconds in which a request may be retried.
-
-        Without `client`, creates one for the slot. Raises `KeyNotAllowedError`, and
-        `RegionMismatchError` if the secret's ARN is in another region than the slot.
-        """
-        slot.check_key()
-        slot.check_region(slot.key_id)
-        self.slot = slot
-        self._request = session.Requests(slot, timeout, rate_limiter or RateLimiter(None))
-        self._secrets: SecretsManagerClient = client or session.connect(
-            "secretsmanager", slot, timeout
-        )
+    SERVICE = "secretsmanager"
+    _client: "SecretsManagerClient"
 
     def wrap(
         self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
@@ -74,7 +54,7 @@ class AwsSecrets:
             raise self._tampered() from None
 
     def describe(self) -> KeyDescription:
-        response = self._request(self._secrets.describe_secret, "ARN", SecretId=self.slot.key_id)
+        response = self._request(self._client.describe_secret, "ARN", SecretId=self.slot.key_id)
         deletion_date = response.get("DeletedDate")
         return KeyDescription(
             self.slot.require_allowed(response["ARN"]),
@@ -89,7 +69,7 @@ class AwsSecrets:
         Raises `SecretExistsError` if there is one, and leaves it unchanged.
         """
         response = self._request(
-            self._secrets.create_secret,
+            self._client.create_secret,
             "ARN",
             Name=self.slot.key_id,
             Description="Wraps the key-encryption keys of CyborgDB indexes: AES-256, 32 bytes",
@@ -114,7 +94,7 @@ class AwsSecrets:
 
         Raises nothing itself, so that no traceback refers to the response.
         """
-        response = self._request(self._secrets.get_secret_value, "ARN", SecretId=self.slot.key_id)
+        response = self._request(self._client.get_secret_value, "ARN", SecretId=self.slot.key_id)
         key = _key(response)
         return response["ARN"], AESGCM(key) if len(key) == SECRET_BYTES else None
 
