@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from kekd_common.command_output import require_output, system_errors
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.flags import settings_options
 from kekd_server.config.loader import load
@@ -24,7 +25,25 @@ from kekd_server.process.event_loop import loop_factory
 from kekd_server.process.hardening import disable_core_dumps
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(click.Command):
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            with system_errors():  # --help and --version write here
+                return super().make_context(*args, **kwargs)
+        except click.exceptions.Exit:
+            require_output("kekd")
+            raise
+
+
+class _Group(_Command, click.Group):
+    command_class = _Command
+
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @settings_options()
 @click.option(
     "--config",
@@ -50,7 +69,8 @@ def main(
     with _exit_on_problems():
         loaded = load(_drop_unset(flags), config)
         if print_config:
-            click.echo(loaded, nl=False)
+            require_output("kekd")
+            _print(str(loaded).rstrip())
             return
         with logs.configure(loaded.settings.log_format):
             disable_core_dumps()
@@ -74,6 +94,7 @@ def init(outer: tuple[Path | None, dict[str, Any]], /, config: Path | None, **fl
     mounted. Existing keystores stay unchanged. Without a store in the settings, this creates the
     user's default keystore.
     """
+    require_output("kekd")
     outer_config, outer_flags = outer
     with _exit_on_problems():
         settings = load(
@@ -82,7 +103,12 @@ def init(outer: tuple[Path | None, dict[str, Any]], /, config: Path | None, **fl
         # Imported here, because it is slow to import.
         from kekd_server.stores import create_keystores  # noqa: PLC0415
 
-        asyncio.run(create_keystores(settings, click.echo))
+        asyncio.run(create_keystores(settings, _print))
+
+
+def _print(text: str) -> None:
+    with system_errors():
+        click.echo(text)
 
 
 def _drop_unset(flags: Mapping[str, Any]) -> dict[str, Any]:

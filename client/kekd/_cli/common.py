@@ -1,14 +1,12 @@
 """Shared by all commands: the `kekctl` group, options, errors and exit codes."""
 
 import math
-import os
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from collections.abc import Sequence
+from typing import Any, Final
 
 import click
 
@@ -20,6 +18,7 @@ from kekd._transport import address as addresses
 from kekd._transport import timeouts, tls
 from kekd.kek import errors
 from kekd.kek.errors import KekError
+from kekd_common.command_output import require_output, system_errors
 
 EXIT_CODES: Final = (
     (kekd.EnvelopeNotFoundError, 3),
@@ -152,19 +151,18 @@ _PEM: Final = click.Path(exists=True, dir_okay=False)
 
 class _Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        if sys.stdout is None:
-            _end_without_output()
+        require_output("kekctl")
         open_streams()
         read_texts_as_utf8(self)
         return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _system_errors():  # --help and --version write here
+        with system_errors():  # --help and --version write here
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _system_errors():
+            with system_errors():
                 try:
                     return super().invoke(ctx)
                 finally:
@@ -173,29 +171,6 @@ class _Group(click.Group):
             for text in _messages(error):
                 say(f"kekctl: {text}", error=True)
             ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
-
-
-def _end_without_output() -> NoReturn:
-    """Fails a command whose output is closed, as by `>&-`: it can't deliver its result."""
-    if sys.stderr is not None:
-        sys.stderr.write(
-            "kekctl: cannot write output: standard output is closed; use a file or /dev/null\n"
-        )
-    sys.exit(FAILED)
-
-
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # the reader has stopped; click exits silently
-        raise
-    except OSError as error:
-        if not error.filename:  # standard output
-            # Buffered output would fail again when Python exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        subject = error.filename or "cannot write output"
-        raise click.ClickException(f"{subject}: {error.strerror}") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
