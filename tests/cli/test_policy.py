@@ -57,5 +57,5 @@ def test_problems_of_a_policy_are_reported(file: Path) -> None:
     file.write_text("policy: [{name: x}]")
     done = check(file, "--identity", "cn:x", "--method", "read")
     assert done.returncode == 2
-    assert "policy.0.identities: Field required" in done.stderr
-    assert "policy.0.methods: Field required" in done.stderr
+    assert "policy.0.identities: missing; add it" in done.stderr
+    assert "policy.0.methods: missing; add it" in done.stderr

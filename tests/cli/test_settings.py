@@ -1,5 +1,6 @@
 """The daemon's settings as `kekd --print-config` shows and refuses them."""
 
+import datetime as dt
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from kekd_common.validation_error import UNDESCRIBED
 from kekd_server.__main__ import main
 from kekd_server.config.settings import Settings
 from tests.fixtures.daemon import BIN, clean_environment
@@ -341,6 +343,36 @@ def test_unreadable_file_hides_no_other_problem(
     ] == [str(file), "listen.1 (from --listen)", "workers (from --workers)"]
 
 
+WRONG_VALUES: tuple[Any, ...] = (
+    *([], {}, [[1]], [{}], {"a": 1}, [{"a": 1}], [{1: 2}], "", "x y", "x" * 9000, True, None),
+    *(1.5, -1, 10**400, float("nan"), float("inf"), dt.date(2026, 1, 31)),
+    *({"file": 1}, {"file": "/a", "on_failure": 1}, {"file": "/a", "on_failure": "x"}),
+    *([{"address": value, "role": value, "engine": value}] for value in (1, "", "unix:/s")),
+    *([{"bucket": value, "prefix": value, "endpoint": value}] for value in (1, "", "abc")),
+    *(
+        [{"name": value, "identities": value, "methods": value, "indexes": [value]}]
+        for value in (1, "", "x", [], [1])
+    ),
+)
+PYDANTIC = re.compile(r"Input|Field|Value error|should|validation|class_name")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_value_of_a_wrong_type_is_described_in_own_words(
+    print_config: PrintConfig, file: Path, name: str
+) -> None:
+    found = []
+    for value in WRONG_VALUES:
+        file.write_text(yaml.safe_dump({name: value}))
+        result = print_config("--config", str(file))
+        found += problems(result) if result.exit_code else []
+    assert found
+    for problem in found:
+        assert re.fullmatch(r"([\w.]+ \(from .+?\)|/\S+): [^;]+; [^;]+", problem), problem
+        assert not PYDANTIC.search(problem.replace(str(file), "")), problem
+        assert UNDESCRIBED not in problem
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -349,8 +381,8 @@ def test_unreadable_file_hides_no_other_problem(
         ('workers: !!int ""', "cannot be read as YAML"),
         ("audit: !!timestamp foo", "cannot be read as YAML"),
         ("\udcff", "cannot be read as YAML"),
-        ("- memory", "must be a mapping of settings, such as 'memory: true'"),
-        ("memory", "must be a mapping of settings, such as 'memory: true'"),
+        ("- memory", "not a mapping; write settings such as 'memory: true'"),
+        ("memory", "not a mapping; write settings such as 'memory: true'"),
         ("kekd: {memory: true}", "kekd (from"),
         ("on: true", "True (from"),
         ("1: true", "1 (from"),
@@ -386,7 +418,7 @@ def test_address_outside_loopback_without_tls_is_rejected(
 ) -> None:
     (problem,) = problems(print_config("--listen", address))
     assert problem == (
-        f"listen.0 (from --listen): '{address}' is not a loopback address, and has no TLS: set"
+        f"listen.0 (from --listen): '{address}' is not a loopback address, and has no TLS; set"
         " --tls-cert, --tls-key and --tls-client-ca, or listen on a Unix socket or on 127.0.0.1"
     )
 
@@ -404,7 +436,7 @@ def test_loopback_address_without_tls_is_accepted(print_config: PrintConfig, add
 )
 def test_invalid_address_is_rejected(print_config: PrintConfig, address: str) -> None:
     (problem,) = problems(print_config("--listen", address))
-    assert f"invalid address '{address}': use unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
+    assert f"invalid address '{address}'; use unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
 
 
 @pytest.mark.parametrize("address", ["unix:", "unix://"])
@@ -419,7 +451,7 @@ def test_socket_path_of_108_bytes_is_rejected(print_config: PrintConfig, letter:
     longest = "unix:/" + letter * (106 // len(letter.encode()))
     assert values(print_config("--listen", longest))["listen"] == [longest]
     (problem,) = problems(print_config("--listen", f"{longest}{letter}"))
-    assert problem.endswith("is too long for a socket: the limit is 107 bytes")
+    assert problem.endswith("is too long for a socket; use at most 107 bytes")
 
 
 @pytest.mark.parametrize(
@@ -435,7 +467,9 @@ def test_socket_path_of_108_bytes_is_rejected(print_config: PrintConfig, letter:
 )
 def test_duplicate_value_is_rejected(print_config: PrintConfig, flags: list[str]) -> None:
     (problem,) = problems(print_config(*flags))
-    assert re.match(r"\w+ \(from --\w+\): given twice: ", problem)
+    assert re.fullmatch(
+        r"\w+ \(from --\w+\): '.+' is (given twice|the same folder as '.+'); remove one", problem
+    )
 
 
 @pytest.mark.parametrize(
@@ -443,10 +477,10 @@ def test_duplicate_value_is_rejected(print_config: PrintConfig, flags: list[str]
     [
         (
             "~nobody-of-that-name/x",
-            "'~nobody-of-that-name/x' has no absolute form: write the whole path",
+            "'~nobody-of-that-name/x' has no absolute form; write the whole path",
         ),
-        ("/k\udcff", r"'/k\udcff' has unprintable characters: use another path"),
-        ("/a\nb", r"'/a\nb' has unprintable characters: use another path"),
+        ("/k\udcff", r"'/k\udcff' has unprintable characters; use another path"),
+        ("/a\nb", r"'/a\nb' has unprintable characters; use another path"),
     ],
 )
 def test_invalid_path_is_rejected(print_config: PrintConfig, path: str, says: str) -> None:
@@ -458,7 +492,7 @@ def test_path_with_dots_after_a_link_is_rejected(print_config: PrintConfig, tmp_
     (tmp_path / "current").symlink_to("mnt/v2")
     path, real = f"{tmp_path}/current/../keystore", f"{tmp_path}/mnt/keystore"
     assert problems(print_config(f"--disk={path}")) == [
-        f"disk.0 (from --disk): '{path}' has '..' after a symbolic link: write {real}"
+        f"disk.0 (from --disk): '{path}' has '..' after a symbolic link; write {real}"
     ]
 
 
@@ -468,7 +502,7 @@ def test_duplicate_folder_through_a_link_is_rejected(
     (tmp_path / "link").symlink_to("real")
     (problem,) = problems(print_config(f"--disk={tmp_path}/real", f"--disk={tmp_path}/link"))
     assert problem == (
-        f"disk (from --disk): given twice: {tmp_path}/link is the same folder as {tmp_path}/real"
+        f"disk (from --disk): '{tmp_path}/link' is the same folder as '{tmp_path}/real'; remove one"
     )
 
 
@@ -492,21 +526,24 @@ def test_memory_store_with_workers_is_reported_with_other_problems(
     flags = ("--workers=2", "--memory", "--log-format=xml")
     memory, log_format = problems(print_config(*flags))
     assert memory == (
-        "memory (from --memory): the memory store requires workers=1: workers don't share memory"
+        "memory (from --memory): workers don't share memory; use workers=1 or another store"
     )
     assert log_format.startswith("log_format (from --log-format): ")
 
 
 def test_take_over_with_workers_is_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--workers=2", "--take-over"))
-    assert problem.startswith("take_over (from --take-over): requires workers=1: ")
+    assert problem == (
+        "take_over (from --take-over): workers start only when the addresses are free; use"
+        " workers=1"
+    )
 
 
 def test_take_over_without_a_socket_is_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--listen=[::1]:7", "--take-over"))
     assert problem == (
-        "take_over (from --take-over): requires a Unix socket, to find the other daemon: listen on"
-        " its unix:PATH"
+        "take_over (from --take-over): the other daemon is found by its Unix socket; listen on its"
+        " unix:PATH"
     )
     assert values(print_config("--listen=[::1]:7", "--listen=unix:/s", "--take-over"))
     assert values(print_config("--listen=[::1]:7", "--no-take-over"))
@@ -515,7 +552,7 @@ def test_take_over_without_a_socket_is_rejected(print_config: PrintConfig) -> No
 def test_workers_without_a_tcp_address_are_rejected(print_config: PrintConfig) -> None:
     (problem,) = problems(print_config("--workers=2", "--listen=unix:/s", "--listen=unix:/t"))
     assert problem == (
-        "workers (from --workers): only one process can serve a Unix socket: listen on HOST:PORT as"
+        "workers (from --workers): only one process can serve a Unix socket; listen on HOST:PORT as"
         " well"
     )
     assert values(print_config("--workers=2", "--listen=unix:/s", "--listen=[::1]:7"))

@@ -28,7 +28,7 @@ def test_address_outside_loopback_without_client_ca_is_rejected(print_config: Pr
     (problem,) = problems(print_config(OUTSIDE, *PAIR))
     assert problem == (
         "listen.0 (from --listen): '0.0.0.0:7535' is not a loopback address, and accepts"
-        " clients without a certificate: set --tls-client-ca to the CA of your clients"
+        " clients without a certificate; set --tls-client-ca to the CA of your clients"
     )
 
 
@@ -39,16 +39,16 @@ def test_loopback_address_without_client_ca_is_accepted(print_config: PrintConfi
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--tls-cert=/c"], "tls_key (from default): required by tls_cert: set both"),
-        (["--tls-key=/k"], "tls_key (from --tls-key): requires tls_cert: set both"),
+        (["--tls-cert=/c"], "tls_key (from default): required by tls_cert; set both"),
+        (["--tls-key=/k"], "tls_key (from --tls-key): requires tls_cert; set both"),
         (
             ["--tls-client-ca=/ca"],
-            "tls_client_ca (from --tls-client-ca): requires tls_cert and tls_key",
+            "tls_client_ca (from --tls-client-ca): requires tls_cert and tls_key; set them",
         ),
-        (["--tls-cert="], "tls_cert (from --tls-cert): the path is empty: write one"),
+        (["--tls-cert="], "tls_cert (from --tls-cert): empty path; write one"),
         (
             [*PAIR, "--listen=unix:/s"],
-            "listen (from --listen): TLS requires HOST:PORT: a Unix socket has no TLS",
+            "listen (from --listen): a Unix socket has no TLS; listen on HOST:PORT as well",
         ),
     ],
 )
@@ -79,7 +79,7 @@ def test_address_in_the_file_has_its_own_tls(print_config: PrintConfig, file: Pa
 def test_socket_with_tls_is_rejected(print_config: PrintConfig, file: Path) -> None:
     file.write_text("listen: [{address: 'unix:/s', tls_cert: /c, tls_key: /k}]")
     assert problems(print_config("--config", str(file))) == [
-        f"listen.0 (from {file}): 'unix:/s' is a Unix socket, which has no TLS"
+        f"listen.0 (from {file}): 'unix:/s' is a Unix socket, which has no TLS; remove its tls keys"
     ]
 
 

@@ -162,6 +162,6 @@ def test_settings_that_cannot_be_used_fail_the_start(stopped: Machine) -> None:
     stopped.write("/etc/kekd/kekd.yaml", "lisen: []\n")
     try:
         stopped.run("systemctl", "start", "kekd", code=1)
-        eventually(lambda: "there is no such setting" in stopped.run("journalctl", "--unit=kekd"))
+        eventually(lambda: "unknown key" in stopped.run("journalctl", "--unit=kekd"))
     finally:
         stopped.copy(SYSTEMD / "kekd.yaml", "/etc/kekd/kekd.yaml")

@@ -112,7 +112,7 @@ def test_policy_without_rules_is_a_policy(file: Path) -> None:
         (RULE | {"identities": []}, "policy.0.identities"),
         (RULE | {"identities": [""]}, "policy.0.identities.0"),
         (RULE | {"indexes": [7]}, "policy.0.indexes.0"),
-        ({"identities": ["cn:a"], "methods": ["read"]}, "policy.0.name: Field required"),
+        ({"identities": ["cn:a"], "methods": ["read"]}, "policy.0.name: missing; add it"),
     ],
 )
 def test_unknown_key_is_reported(file: Path, rule: dict[str, Any], problem: str) -> None:
@@ -135,7 +135,7 @@ def test_two_rules_of_one_name_are_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("policy:\n  # - {name: x}\n", "it has no rules"),
+        ("policy:\n  # - {name: x}\n", "no rules"),
         ("policy: []\npolicy: []\n", "duplicate key 'policy'"),
         ("policy: [{name: a, name: b}]", "duplicate key 'name'"),
         ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "day is out of range"),

@@ -42,7 +42,7 @@ def places(**values: Any) -> list[validation.Place]:
         ({"tls_cert": Path("/c"), "tls_key": Path("/k"), "listen": [SOCKET]}, ("listen",)),
         ({"workers": 2, "listen": [SOCKET]}, ("workers",)),
         ({"workers": 2, "memory": True}, ("memory",)),
-        ({"workers": 2, "audit": AuditSettings(file="-")}, ("audit",)),
+        ({"workers": 2, "audit": AuditSettings.model_validate({"file": "-"})}, ("audit",)),
         ({"engine": "native", "keepalive": 1.0}, ("keepalive",)),
         ({"listen": [NATIVE], "max_connection_age": 1.0}, ("max_connection_age",)),
         ({"take_over": True, "workers": 2}, ("take_over",)),

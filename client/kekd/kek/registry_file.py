@@ -30,6 +30,7 @@ from pydantic import (
 
 from kekd.kek.errors import RegistryError
 from kekd.kek.slot import ProviderName, Slot, region_of
+from kekd_common.validation_error import describe
 from kekd_common.yaml_loader import StrictYamlError, YamlError, load
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
@@ -153,7 +154,7 @@ def _problems(error: ValidationError, entry: Any) -> Iterator[str]:
         return
     for problem in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"])
-        text = problem["msg"].removeprefix("Value error, ")
+        text = describe(problem)
         if problem["type"] == "extra_forbidden":
             text = f"unknown key: use {', '.join(_Entry.model_fields)}"
         yield f"{key}: {text}" if key else text

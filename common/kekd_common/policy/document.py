@@ -22,9 +22,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     if loaded is None:  # nothing but comments
         return {}
     if not isinstance(loaded, dict):
-        raise DocumentError(f"{path}: must be a mapping of settings, such as 'memory: true'")
+        raise DocumentError(f"{path}: not a mapping; write settings such as 'memory: true'")
     if loaded.get("policy", ()) is None:
-        raise DocumentError(
-            f"{path}: policy: it has no rules: add rules, or write [] to deny every call"
-        )
+        raise DocumentError(f"{path}: policy: no rules; add rules, or write [] to deny every call")
     return {str(name): value for name, value in loaded.items()}

@@ -16,6 +16,7 @@ from pydantic import (
 
 from kekd_common.methods import Method
 from kekd_common.policy.document import DocumentError, load_yaml
+from kekd_common.validation_error import describe
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -39,7 +40,7 @@ def _as_list(value: object) -> object:
 def _reject_destroy(method: object) -> object:
     if method == "destroy":
         raise ValueError(
-            "'destroy' is reserved: write 'delete' to allow every delete, or 'delete-if-match' to"
+            "'destroy' is reserved; write 'delete' to allow every delete, or 'delete-if-match' to"
             " allow only deletes that name an etag"
         )
     return method
@@ -47,7 +48,7 @@ def _reject_destroy(method: object) -> object:
 
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Globs = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1)]
-RuleMethod = Annotated[Method | Literal["*"], BeforeValidator(_reject_destroy)]
+RuleMethod = Annotated[Literal[Method, "*"], BeforeValidator(_reject_destroy)]
 RuleMethods = Annotated[tuple[RuleMethod, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
@@ -84,7 +85,7 @@ class Rule(BaseModel):
 def _distinct(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
     names = [rule.name for rule in rules]
     if duplicates := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two rules are named '{duplicates[0]}'")
+        raise ValueError(f"two rules are named '{duplicates[0]}'; rename one")
     return rules
 
 
@@ -139,6 +140,4 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
 
 
 def _problem(error: "ErrorDetails") -> str:
-    text = error["msg"].removeprefix("Value error, ")
-    text = text.replace("Extra inputs are not permitted", "unknown key")
-    return f"{'.'.join(str(part) for part in error['loc'])}: {text}"
+    return f"{'.'.join(str(part) for part in error['loc'])}: {describe(error)}"

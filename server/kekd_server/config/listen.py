@@ -29,9 +29,11 @@ class ListenSettings(TlsSettings):
     def _check_tls(self) -> Self:
         files = self.tls_cert, self.tls_key, self.tls_client_ca
         if self.is_socket and any(files):
-            raise ValueError(f"'{self.address}' is a Unix socket, which has no TLS")
+            raise ValueError(
+                f"'{self.address}' is a Unix socket, which has no TLS; remove its tls keys"
+            )
         for setting, problem in missing_files(*files):
-            raise ValueError(f"{setting}: {problem}")
+            raise ValueError(f"{setting} {problem}")
         return self
 
     @model_serializer(mode="wrap")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from kekd_common.policy import DocumentError, load_yaml
+from kekd_common.validation_error import describe
 from kekd_server.config import validation
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.flag import flag_name, variable_name
@@ -100,7 +101,7 @@ def _validated(
     if not is_complete:
         valid = {name: value for name, value in valid.items() if name in values}
     problems = [
-        *((error["loc"], error["msg"]) for error in errors),
+        *((_place(error), describe(error)) for error in errors),
         *validation.check(valid | {"addresses": addresses}),
     ]
     return settings, sorted(problems, key=_position)
@@ -125,6 +126,13 @@ def _valid_addresses(listen: object) -> dict[int, ListenSettings]:
     return valid
 
 
+def _place(error: "ErrorDetails") -> validation.Place:
+    """Returns where the error is. An address may be written without its key."""
+    place = error["loc"]
+    is_address = place[0] == "listen" and place[2:] == ("address",) and error["type"] != "missing"
+    return place[:2] if is_address else place
+
+
 def _position(problem: tuple[validation.Place, str]) -> tuple[int, int]:
     """Orders problems like the settings, and in a list by index."""
     place, names = problem[0], list(Settings.model_fields)
@@ -135,10 +143,7 @@ def _position(problem: tuple[validation.Place, str]) -> tuple[int, int]:
 
 
 def _text(origins: Mapping[str, str], place: validation.Place, problem: str) -> str:
-    problem = problem.removeprefix("Value error, ").replace(
-        "Extra inputs are not permitted", "there is no such setting"
-    )
     if not place:
         return problem
-    name, *rest = (str(part) for part in place if part != "address")
+    name, *rest = map(str, place)
     return f"{'.'.join([name, *rest])} (from {origins.get(name, 'default')}): {problem}"

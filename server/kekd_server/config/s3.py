@@ -1,11 +1,22 @@
 """The settings of one S3 store."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from kekd_server.config.types import Endpoint, Expanded
 from kekd_server.storage.location import AddressingStyle, clean_prefix
+
+_BUCKET_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{3,255}")
+
+
+def _bucket_name(name: str) -> str:
+    if not _BUCKET_NAME.fullmatch(name):
+        raise ValueError(
+            "not the name of a bucket; use 3 to 255 letters, digits, dots, dashes and underscores"
+        )
+    return name
 
 
 class S3Settings(BaseModel):
@@ -13,7 +24,7 @@ class S3Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bucket: str = Field(pattern=r"^[a-zA-Z0-9._-]{3,255}$")
+    bucket: Annotated[str, AfterValidator(_bucket_name)]
     prefix: Annotated[Expanded, AfterValidator(clean_prefix)] = ""
     region: Expanded | None = None
     endpoint: Endpoint | None = None

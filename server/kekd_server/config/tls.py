@@ -41,8 +41,8 @@ def missing_files(
 ) -> Iterator[tuple[str, str]]:
     """Yields each incomplete setting with its problem."""
     if cert and not key:
-        yield "tls_key", "required by tls_cert: set both"
+        yield "tls_key", "required by tls_cert; set both"
     if key and not cert:
-        yield "tls_key", "requires tls_cert: set both"
+        yield "tls_key", "requires tls_cert; set both"
     if client_ca and not cert:
-        yield "tls_client_ca", "requires tls_cert and tls_key"
+        yield "tls_client_ca", "requires tls_cert and tls_key; set them"

@@ -1,13 +1,16 @@
 """Types of single settings."""
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from kekd_common.address import require_expanded
 from kekd_server.listeners.listener import parse
+
+_URL: Final = re.compile("https?://[^/?#]+(/[^?#]*)?")
 
 
 def split(value: object) -> object:
@@ -18,7 +21,7 @@ def split(value: object) -> object:
 def _require_distinct(values: list[Any]) -> list[Any]:
     names = [str(value) for value in values]
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"given twice: {repeated[0]}")
+        raise ValueError(f"'{repeated[0]}' is given twice; remove one")
     return values
 
 
@@ -28,13 +31,19 @@ def _address(value: str) -> str:
 
 def _port(value: str) -> str:
     if value.startswith("unix:"):
-        raise ValueError(f"'{value}' has no port: write HOST:PORT or [IPV6]:PORT")
+        raise ValueError(f"'{value}' has no port; write HOST:PORT or [IPV6]:PORT")
     return _address(value)
+
+
+def _url(value: str) -> str:
+    if not _URL.fullmatch(value):
+        raise ValueError("not the URL of a server; write http://HOST[:PORT] or https://HOST[:PORT]")
+    return value
 
 
 def _require_path(value: object) -> object:
     if value == "" or "\0" in str(value):
-        raise ValueError("the path is empty: write one")
+        raise ValueError("empty path; write one")
     require_expanded(str(value))
     return value
 
@@ -43,13 +52,13 @@ def _absolute(path: Path) -> Path:
     try:
         full = path.expanduser().absolute()
     except (RuntimeError, FileNotFoundError) as error:  # no such user, or no working directory
-        raise ValueError(f"'{path}' has no absolute form: write the whole path") from error
+        raise ValueError(f"'{path}' has no absolute form; write the whole path") from error
     # Normalized as text, like the paths in requests.
     plain = Path(os.path.normpath(full))
     if not str(plain).isprintable():
-        raise ValueError(f"{str(plain)!r} has unprintable characters: use another path")
+        raise ValueError(f"{str(plain)!r} has unprintable characters; use another path")
     if os.path.realpath(plain) != (real := os.path.realpath(full)):
-        raise ValueError(f"'{path}' has '..' after a symbolic link: write {real}")
+        raise ValueError(f"'{path}' has '..' after a symbolic link; write {real}")
     return plain
 
 
@@ -57,7 +66,7 @@ def _require_distinct_folders(folders: list[Path]) -> list[Path]:
     seen: dict[str, Path] = {}
     for path in folders:
         if (other := seen.setdefault(os.path.realpath(path), path)) != path:
-            raise ValueError(f"given twice: {path} is the same folder as {other}")
+            raise ValueError(f"'{path}' is the same folder as '{other}'; remove one")
     return folders
 
 
@@ -66,6 +75,6 @@ Several = Annotated[list[Value], BeforeValidator(split), AfterValidator(_require
 Address = Annotated[str, AfterValidator(_address)]
 Expanded = Annotated[str, AfterValidator(require_expanded)]
 Port = Annotated[str, AfterValidator(_port)]
-Endpoint = Annotated[str, Field(pattern="^https?://[^/?#]+(/[^?#]*)?$")]
+Endpoint = Annotated[str, AfterValidator(_url)]
 FilePath = Annotated[Path, BeforeValidator(_require_path), AfterValidator(_absolute)]
 Folders = Annotated[Several[FilePath], AfterValidator(_require_distinct_folders)]

@@ -29,23 +29,23 @@ def tls_is_complete(
 
 def tls_has_an_address(tls_cert: Path | None, listen: list[ListenSettings]) -> Problems:
     if tls_cert and _are_sockets(listen):
-        yield ("listen",), "TLS requires HOST:PORT: a Unix socket has no TLS"
+        yield ("listen",), "a Unix socket has no TLS; listen on HOST:PORT as well"
 
 
 def workers_have_an_address(workers: int, listen: list[ListenSettings]) -> Problems:
     if workers > 1 and _are_sockets(listen):
-        problem = "only one process can serve a Unix socket: listen on HOST:PORT as well"
+        problem = "only one process can serve a Unix socket; listen on HOST:PORT as well"
         yield ("workers",), problem
 
 
 def workers_share_stores(workers: int, memory: bool) -> Problems:  # noqa: FBT001  (a setting)
     if workers > 1 and memory:
-        yield ("memory",), "the memory store requires workers=1: workers don't share memory"
+        yield ("memory",), "workers don't share memory; use workers=1 or another store"
 
 
 def workers_audit_to_a_file(workers: int, audit: AuditSettings | None) -> Problems:
     if workers > 1 and audit and not audit.path:
-        yield ("audit",), "workers have no standard output: write the audit log to a file"
+        yield ("audit",), "workers have no standard output; write the audit log to a file"
 
 
 def engine_limits_connections(
@@ -55,7 +55,7 @@ def engine_limits_connections(
     keepalive: float | None,
 ) -> Problems:
     if any((address.engine or engine) == "native" for address in listen):
-        problem = "not supported by engine native: use engine auto"
+        problem = "not supported by engine native; use engine auto"
         if max_connection_age:
             yield ("max_connection_age",), problem
         if keepalive:
@@ -64,12 +64,12 @@ def engine_limits_connections(
 
 def take_over_is_by_one_process(take_over: bool, workers: int) -> Problems:  # noqa: FBT001
     if take_over and workers > 1:
-        yield ("take_over",), "requires workers=1: workers start only when the addresses are free"
+        yield ("take_over",), "workers start only when the addresses are free; use workers=1"
 
 
 def take_over_has_a_socket(take_over: bool, listen: list[ListenSettings]) -> Problems:  # noqa: FBT001
     if take_over and not any(address.is_socket for address in listen):
-        problem = "requires a Unix socket, to find the other daemon: listen on its unix:PATH"
+        problem = "the other daemon is found by its Unix socket; listen on its unix:PATH"
         yield ("take_over",), problem
 
 

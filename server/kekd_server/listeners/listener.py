@@ -43,7 +43,7 @@ def parse(
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(
-            f"invalid address '{address}': use unix:PATH, HOST:PORT or [IPV6]:PORT, with a port"
+            f"invalid address '{address}'; use unix:PATH, HOST:PORT or [IPV6]:PORT, with a port"
             " from 1 to 65535"
         )
     host = host.removeprefix("[").removesuffix("]")
@@ -56,12 +56,12 @@ def insecurity_reason(listener: Listener) -> str | None:
         return None
     if listener.tls is None:
         return (
-            f"'{listener}' is not a loopback address, and has no TLS: set --tls-cert, --tls-key and"
+            f"'{listener}' is not a loopback address, and has no TLS; set --tls-cert, --tls-key and"
             " --tls-client-ca, or listen on a Unix socket or on 127.0.0.1"
         )
     if listener.tls.client_ca is None:
         return (
-            f"'{listener}' is not a loopback address, and accepts clients without a certificate:"
+            f"'{listener}' is not a loopback address, and accepts clients without a certificate;"
             " set --tls-client-ca to the CA of your clients"
         )
     return None

@@ -126,7 +126,7 @@ def parse_unix(address: str, engine: EngineName, role: str) -> UnixListener:
     longest = max(path, _private_folder(path) / _UNNAMED, key=_bytes)
     if _bytes(longest) > _MAX_SOCKET_PATH:
         raise ValueError(
-            f"'{address}' is too long for a socket: the limit is {_MAX_SOCKET_PATH} bytes"
+            f"'{address}' is too long for a socket; use at most {_MAX_SOCKET_PATH} bytes"
         )
     return UnixListener(path, engine, role)
 

@@ -294,7 +294,7 @@ def test_status_lists_only_accessible_stores(start_daemon: StartDaemon, tmp_path
         ("policy: [{name: x, identities: y, methods: raed}]", "policy.0.methods.0"),
         ("polcy: []", "the policy is missing"),
         ("policy: [{name: 2026-02-30, identities: x, methods: read}]", "cannot be read as YAML"),
-        ("policy:", "it has no rules"),
+        ("policy:", "no rules"),
         ("", "the policy is missing"),
     ],
 )

@@ -204,8 +204,8 @@ def test_empty_registry_is_valid(slots_of: SlotsOf) -> None:
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        ("key_id: k", "provider: Field required"),
-        ("provider: aws", "key_id: Field required"),
+        ("key_id: k", "provider: missing; add it"),
+        ("provider: aws", "key_id: missing; add it"),
         ("provider: aws\nkey_id: ''", "key_id: "),
         ("provider: aws\nkey_id:", "key_id: "),
         ("provider: gcp\nkey_id: k", "provider: "),
@@ -217,7 +217,7 @@ def test_empty_registry_is_valid(slots_of: SlotsOf) -> None:
         (f"{GOOD}region: 1", "region: "),
         (f"{GOOD}region: {{a: b}}", "region: "),
         (f"{GOOD}regoin: us-east-1", "regoin: unknown key"),
-        (f"{GOOD}1: us-east-1", "1: Keys should be strings"),
+        (f"{GOOD}1: us-east-1", "1: not a text; write it in quotes"),
         (f"{GOOD}external_id: id", "external_id requires role_arn"),
         (f"{GOOD}role_arn: ''\nexternal_id: id", "external_id requires role_arn"),
         (f"{GOOD}role_arn: {ROLE}\nexternal_id: 12", "external_id: "),
