@@ -244,6 +244,15 @@ def test_printed_config_is_a_file_with_the_same_settings(
     assert set(origins(again).values()) == {str(file)}
 
 
+def test_printed_config_has_every_setting(print_config: PrintConfig, file: Path) -> None:
+    file.write_text("memory: true\nmax_rate: null\naudit: /log")
+    printed = print_config("--config", str(file)).stdout
+    assert re.findall(r"^(?:# )?(\w+):", printed, re.MULTILINE) == list(Settings.model_fields)
+    assert "# default\n# tls_cert: null\n" in printed
+    assert f"# {file}\n# max_rate: null\n" in printed
+    assert f"# {file}\naudit: /log\n" in printed
+
+
 def test_file_with_several_buckets_is_accepted(print_config: PrintConfig, file: Path) -> None:
     file.write_text(
         """

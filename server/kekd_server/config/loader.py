@@ -32,12 +32,14 @@ class Loaded(NamedTuple):
     """The origin of each setting: `--listen`, `KEKD_LISTEN`, a file, or `default`."""
 
     def __str__(self) -> str:
-        """Returns a valid YAML file for `--config`."""
+        """Returns a valid YAML file for `--config`. A setting without a value is a comment."""
         from kekd_common.yaml_loader import dump  # noqa: PLC0415  (rarely needed)
 
         values = self.settings.model_dump(mode="json", exclude_none=True)
         return "".join(
-            f"# {self.origins[name]}\n{dump({name: value})}" for name, value in values.items()
+            f"# {self.origins[name]}\n"
+            + (dump({name: values[name]}) if name in values else f"# {name}: null\n")
+            for name in Settings.model_fields
         )
 
 
