@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-settings.register_profile("kekd", deadline=None)  # a busy machine is no reason to fail
+settings.register_profile("kekd", deadline=None)  # a busy machine must not fail a test
 settings.load_profile("kekd")
 
 pytest_plugins = [

@@ -246,9 +246,9 @@ def test_incomplete_file_is_refused_before_anything_is_stored(
 ) -> None:
     backup.write_text("".join(f"{line}\n" for line in damage(backup.read_text().splitlines())))
     refused = restore(other, backup, "--overwrite", code=2)
-    told = refused.stderr.splitlines()
-    assert len(told) == len(problems), told
-    for line, problem in zip(told, problems, strict=True):
+    reported = refused.stderr.splitlines()
+    assert len(reported) == len(problems), reported
+    for line, problem in zip(reported, problems, strict=True):
         assert line.startswith(f"kekctl: {problem}")
     assert refused.stdout == ""
     with kekd.Client(other.address) as client:

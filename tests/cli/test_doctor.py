@@ -287,10 +287,10 @@ def test_unwritable_store_fails(start_daemon: StartDaemon, tmp_path: Path) -> No
 
 
 def test_last_failed_check_of_the_daemon_is_only_a_warning(client: kekd.Client) -> None:
-    told = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="it was away")
-    findings = store.check(client, told, lambda: False)
+    unhealthy = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="away")
+    findings = store.check(client, unhealthy, lambda: False)
     assert [finding.level for finding in findings] == ["warning", *["ok"] * len(PROMISES)]
-    assert findings[0].text == "unhealthy at the daemon's last check: it was away"
+    assert findings[0].text == "unhealthy at the daemon's last check: away"
 
 
 def test_possible_scratch_index_is_reported(

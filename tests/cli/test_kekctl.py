@@ -619,6 +619,6 @@ def test_watch_prints_json_lines(daemon: Daemon, client: kekd.Client) -> None:
         assert process.stdout
         assert json.loads(process.stdout.readline()) == {"kind": "resync"}
         etag = client.create_index_kms(MEMORY, "json", kekd.KMSBlob(provider="none"))
-        told = json.loads(process.stdout.readline())
+        event = json.loads(process.stdout.readline())
         process.kill()
-    assert told == {"index_name": "json", "kind": "created", "etag": etag}
+    assert event == {"index_name": "json", "kind": "created", "etag": etag}

@@ -281,9 +281,9 @@ def test_key_with_new_material_is_drift_until_it_wraps_again(
     client.push_index_kms(None, "i", dataclasses.replace(old, created_at=old.created_at - 3600))
     assert kekctl("drift").stdout == ""
     aws.kms.rotate_key_on_demand(KeyId=old.key_arn.rpartition("/")[2])
-    told = kekctl("drift", code=1).stdout
-    assert told.startswith("i: was wrapped on 20")
-    assert "was rotated on 20" in told
+    drift = kekctl("drift", code=1).stdout
+    assert drift.startswith("i: was wrapped on 20")
+    assert "was rotated on 20" in drift
     assert kekctl("rotate", "--all", "--older-than", "2h").stdout.startswith("unchanged i\n")
     assert kekctl("rotate", "--all", "--older-than", "30m").stdout.startswith("rotated i\n")
     assert kekctl("drift").stdout == ""
@@ -407,8 +407,8 @@ def test_drift_waits_once_for_an_aws_that_cannot_be_reached(
     monkeypatch.setattr(Registry, "drift", unreachable)
     arguments = ["--address", daemon.address, "drift", "--registry", str(registry_file)]
     done = CliRunner().invoke(main, arguments)
-    told = "cannot be checked: AWS cannot be reached."
-    assert done.output.splitlines() == [f"{index}: {told}" for index in "abc"]
+    problem = "cannot be checked: AWS cannot be reached."
+    assert done.output.splitlines() == [f"{index}: {problem}" for index in "abc"]
     assert asked == ["a", "c", "d"]
     assert done.exit_code == 1
 

@@ -315,8 +315,8 @@ def test_several_problems_are_reported_together_with_their_origins(
 ) -> None:
     file.write_text("memory: perhaps\ns3: [ab, {bucket: abc, regoin: x}]\nlisten: 7535\nunknown: 1")
     env = {"KEKD_LISTEN": "10.0.0.7:0,nonsense", "KEKD_LOG_FORMAT": "xml"}
-    told = problems(print_config("--config", str(file), "--shutdown-grace=-1", env=env))
-    assert [problem.partition(": ")[0] for problem in told] == [
+    reported = problems(print_config("--config", str(file), "--shutdown-grace=-1", env=env))
+    assert [problem.partition(": ")[0] for problem in reported] == [
         "listen.0 (from KEKD_LISTEN)",
         "listen.1 (from KEKD_LISTEN)",
         f"memory (from {file})",
@@ -401,9 +401,9 @@ def test_invalid_file_is_reported_with_its_name(
     print_config: PrintConfig, file: Path, content: str, says: str
 ) -> None:
     file.write_text(content, errors="surrogateescape")
-    told = "\n".join(problems(print_config("--config", str(file))))
-    assert says in told
-    assert str(file) in told
+    reported = "\n".join(problems(print_config("--config", str(file))))
+    assert says in reported
+    assert str(file) in reported
 
 
 def test_missing_file_is_reported_with_its_name(print_config: PrintConfig, file: Path) -> None:

@@ -59,8 +59,8 @@ def test_incomplete_tls_settings_are_rejected(
 
 
 def test_incomplete_tls_is_reported_with_other_problems(print_config: PrintConfig) -> None:
-    told = problems(print_config("--tls-cert=/c", "--listen=nowhere", "--workers=0"))
-    assert [problem.partition(" ")[0] for problem in told] == ["tls_key", "listen.0", "workers"]
+    reported = problems(print_config("--tls-cert=/c", "--listen=nowhere", "--workers=0"))
+    assert [problem.partition(" ")[0] for problem in reported] == ["tls_key", "listen.0", "workers"]
 
 
 def test_address_in_the_file_has_its_own_tls(print_config: PrintConfig, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a daemon tells of itself: by the clients, by kekctl, and on each of its listeners."""
+"""The status of a daemon, from both clients, from kekctl, and on each listener."""
 
 import json
 import subprocess
@@ -68,9 +68,9 @@ def test_refused_policy_and_failing_audit_are_reported(
         eventually(lambda: client.status().audit_error != "")
         if methods:
             assert "No space left" in client.status().audit_error
-    told = kekctl("--address", daemon.address, "status").stdout
-    assert "policy      changed policy rejected, previous one in use: " in told
-    assert "audit       audit log not writable: " in told
+    printed = kekctl("--address", daemon.address, "status").stdout
+    assert "policy      changed policy rejected, previous one in use: " in printed
+    assert "audit       audit log not writable: " in printed
     found_wrong = kekctl("--address", daemon.address, "doctor", code=1).stdout
     assert "failure  policy: changed policy rejected" in found_wrong
     assert "failure  audit: audit log not writable" in found_wrong
@@ -78,11 +78,11 @@ def test_refused_policy_and_failing_audit_are_reported(
 
 async def test_async_client_gets_the_same_status(daemon: Daemon) -> None:
     with kekd.Client(daemon.address) as client:
-        told = client.status()
+        first = client.status()
     async with kekd.AsyncClient(daemon.address) as other:
-        again = await other.status()
-    assert (again.started_at, again.stores) == (told.started_at, told.stores)
-    assert again.now > told.now
+        second = await other.status()
+    assert (second.started_at, second.stores) == (first.started_at, first.stores)
+    assert second.now > first.now
 
 
 def test_each_listener_reports_its_own_engine(start_daemon: StartDaemon, tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_stores_are_named_as_in_the_log_with_the_default_first(
 ) -> None:
     disk = tmp_path / "keystore"
     daemon = start_daemon("--memory", "--disk", str(disk))
-    told = status_of(daemon.address)
-    assert [(store["name"], store["is_default"]) for store in told["stores"]] == [
+    status = status_of(daemon.address)
+    assert [(store["name"], store["is_default"]) for store in status["stores"]] == [
         (f"disk:{disk}", True),
         ("memory", False),
     ]

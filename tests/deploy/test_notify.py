@@ -1,4 +1,4 @@
-"""What systemd is told: READY when calls are answered, RELOADING around a reload, STOPPING."""
+"""Messages to systemd: READY when kekd serves, RELOADING around a reload, STOPPING."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""Stored records that are damaged: told as such, and listed, repaired and deleted all the same."""
+"""Damaged records are reported, and can still be listed, repaired and deleted."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -190,7 +190,7 @@ def test_daemon_serves_again_after_it_ran_out_of_descriptors(victim: Victim) -> 
 
 
 async def test_daemon_survives_cancelled_calls(victim: Victim) -> None:
-    victim.proxy.tell(then=say_nothing)
+    victim.proxy.set_faults(then=say_nothing)
     wanted = pb.GetEnvelopeRequest(index_name="i")
     wanted.config_location.s3.bucket = victim.bucket
     async with grpc.aio.insecure_channel(f"127.0.0.1:{victim.port}") as channel:
@@ -206,7 +206,7 @@ async def test_daemon_survives_cancelled_calls(victim: Victim) -> None:
     # The server keeps the deadline too, and its reset may come just before ours: gRPC's client
     # calls that "cancelled" (src/core/lib/transport/status_conversion.cc).
     assert set(codes[1::2]) <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-    victim.proxy.tell()
+    victim.proxy.set_faults()
     victim.proxy.cut()
     store = kekd.StorageConfig.s3(victim.bucket)
     with kekd.Client(victim.daemon.address) as client:

@@ -20,7 +20,7 @@ GETS = 20
 """Of a bystander. Without the limit on streams, grpcio answers none of them in time."""
 
 STREAM = 0x7FEEDDCC
-"""Stands for the number of a call's stream."""
+"""Placeholder for the stream id of a call."""
 GET = call_frames(STREAM, b"/kekd.v1.EnvelopeService/GetEnvelope", b"\x12\x04kept")
 GET_AND_RESET = GET + frame(RST_STREAM, STREAM, CANCEL)
 """The pattern of CVE-2023-44487."""

@@ -121,7 +121,7 @@ def test_healthy_daemon_reports_every_store_as_serving(behind: Behind, health: H
 
 def test_hung_store_is_reported_alone(behind: Behind, health: Health) -> None:
     scraped, proxy, s3, disk = behind
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     proxy.cut()
     eventually(lambda: not health.serves(s3))
     assert all(health.serves(service) for service in (ALIVE, READY, disk))
@@ -129,7 +129,7 @@ def test_hung_store_is_reported_alone(behind: Behind, health: Health) -> None:
     assert scraped.total("kekd_store_up", store=disk) == 1
     with kekd.Client(scraped.daemon.address) as client:
         client.push_index_kms(None, "i", BLOB)
-    proxy.tell()
+    proxy.set_faults()
     proxy.cut()
     eventually(lambda: health.serves(s3))
     assert scraped.total("kekd_store_up", store=s3) == 1

@@ -205,10 +205,10 @@ def test_retried_s3_requests_are_counted(
     store = {"store": f"s3:{bucket.name}"}
     assert scraped.total("kekd_store_retries_total", **store) == 0
     with kekd.Client(scraped.daemon.address) as client:
-        proxy.tell(s3_error(503, "SlowDown"))  # which botocore repeats
+        proxy.set_faults(s3_error(503, "SlowDown"))  # which botocore repeats
         client.push_index_kms(None, "i", BLOB)
         assert scraped.total("kekd_store_retries_total", **store) == 1
-        proxy.tell(s3_error(409, "ConditionalRequestConflict"))  # which kekd does
+        proxy.set_faults(s3_error(409, "ConditionalRequestConflict"))  # which kekd does
         client.push_index_kms(None, "i", BLOB)
         assert scraped.total("kekd_store_retries_total", **store) == 2
 
@@ -226,7 +226,7 @@ def test_cache_hits_and_misses_are_counted(
     assert looked_up("hit") == 0
 
     def is_known() -> bool:
-        """As soon as it is some seconds old."""
+        """Becomes true when the record is some seconds old."""
         client.get_index_kms(None, "i")
         return looked_up("hit") > 0
 

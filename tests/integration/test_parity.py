@@ -16,7 +16,7 @@ FUNCTIONS: Final = ("create_index_kms", "push_index_kms", "get_index_kms", "dele
 
 
 def documented(function: Any) -> list[inspect.Parameter]:
-    """The parameters of one of cyborgdb_core's functions, which only its docstring tells."""
+    """Reads the parameters of a cyborgdb_core function from its docstring: it has no signature."""
     line = function.__doc__.partition("\n")[0]
     scope: dict[str, Any] = {}
     exec(f"from __future__ import annotations\ndef {line}: ...", scope)
@@ -32,7 +32,7 @@ def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def assert_extends(ours: list[inspect.Parameter], theirs: list[inspect.Parameter]) -> None:
-    """Whatever calls theirs can call ours, and what we add stands in nobody's way."""
+    """Asserts that ours accepts every call of theirs: additions are optional keywords."""
     shape = [(parameter.name, parameter.kind, parameter.default) for parameter in ours]
     assert shape[: len(theirs)] == [
         (parameter.name, parameter.kind, parameter.default) for parameter in theirs

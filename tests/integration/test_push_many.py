@@ -16,7 +16,7 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import Bucket
-from tests.integration.fixtures.watch import OpenWatch, Told
+from tests.integration.fixtures.watch import OpenWatch, WatchEvent
 from tests.integration.fixtures.wire import failure_of
 from tests.patience import PATIENCE
 
@@ -120,8 +120,8 @@ def test_watchers_get_every_push(
     (_, a), _, (_, b) = client.push_many_index_kms(None, items)
     client.push_index_kms(None, "last", BLOB)
     assert set(watch.until("last")[:-1]) == {
-        Told("pushed", "a", str(a)),
-        Told("pushed", "b", str(b)),
+        WatchEvent("pushed", "a", str(a)),
+        WatchEvent("pushed", "b", str(b)),
     }
 
 

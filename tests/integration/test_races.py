@@ -65,7 +65,7 @@ def shared(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Iterato
 
 
 def all_at_once(*works: Callable[[], Any]) -> list[Any]:
-    """Their results, each run in a thread of its own."""
+    """Runs each in a thread of its own, and returns the results."""
     with ThreadPoolExecutor(len(works)) as threads:
         futures: list[Future[Any]] = [threads.submit(work) for work in works]
     return [future.result() for future in futures]
@@ -73,7 +73,7 @@ def all_at_once(*works: Callable[[], Any]) -> list[Any]:
 
 @contextmanager
 def ending(over: threading.Event) -> Iterator[None]:
-    """Tells the other threads that the work inside is over, however it ended."""
+    """Sets `over` when the block ends, also by an exception."""
     try:
         yield
     finally:
@@ -81,7 +81,7 @@ def ending(over: threading.Event) -> Iterator[None]:
 
 
 def blob_of(writer: str, version: int) -> kekd.KMSBlob:
-    """One that can be told from a mixture of two: every value follows from the first and last."""
+    """Derives every value from the arguments, so that a mixture of two blobs is detectable."""
     digest = hashlib.sha256(f"{writer} {version}".encode()).digest()
     return kekd.KMSBlob(writer, "aws-kms", digest.hex(), "", digest * 30, version)
 

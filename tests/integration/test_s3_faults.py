@@ -85,7 +85,7 @@ def is_healthy(client: kekd.Client, name: str) -> bool:
 def faulty(shared_faulty: Faulty) -> Iterator[Faulty]:
     """Shared by the tests, and emptied before each."""
     yield shared_faulty
-    shared_faulty.proxy.tell()
+    shared_faulty.proxy.set_faults()
     # After a failed write, the daemon probes the bucket, which tests would count.
     eventually(lambda: is_healthy(shared_faulty.client, f"s3:{BUCKET}"))
     for store in (None, S3):
@@ -119,7 +119,7 @@ def test_missing_bucket_is_reported_with_the_name_of_the_store(
 def test_refused_credentials_are_reported_with_the_name_of_the_store(
     faulty: Faulty, call: Callable[..., Any]
 ) -> None:
-    faulty.proxy.tell(then=s3_error(403, "InvalidAccessKeyId"))
+    faulty.proxy.set_faults(then=s3_error(403, "InvalidAccessKeyId"))
     with pytest.raises(kekd.StoreMisconfiguredError, match="credentials") as caught:
         call(faulty.client, S3)
     assert caught.value.store == f"s3:{BUCKET}"
@@ -178,7 +178,7 @@ def test_endpoint_that_is_down_is_reported_in_time_with_the_name_of_the_store(
 def test_endpoint_that_always_answers_503_is_reported_in_time_with_the_name_of_the_store(
     own_faulty: Faulty, code: str
 ) -> None:
-    own_faulty.proxy.tell(then=s3_error(503, code))
+    own_faulty.proxy.set_faults(then=s3_error(503, code))
     with pytest.raises(kekd.UnavailableError, match=code) as caught:
         own_faulty.client.get_index_kms(S3, "i")
     assert caught.value.store == f"s3:{BUCKET}"
@@ -208,7 +208,7 @@ def once(faulty: Faulty) -> Iterator[Callable[[str], Any]]:
 def test_failing_endpoint_is_tried_a_few_times(
     faulty: Faulty, once: Callable[[str], Any], fault: Fault
 ) -> None:
-    faulty.proxy.tell(then=fault)
+    faulty.proxy.set_faults(then=fault)
     with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
         once("list")
     assert faulty.proxy.connections == ATTEMPTS
@@ -218,7 +218,7 @@ def test_failing_endpoint_is_tried_a_few_times(
 def test_request_that_s3_did_not_apply_is_repeated(
     faulty: Faulty, once: Callable[[str], Any], name: str, requests: int
 ) -> None:
-    faulty.proxy.tell(s3_error(503, "ServiceUnavailable"))
+    faulty.proxy.set_faults(s3_error(503, "ServiceUnavailable"))
     once(name)
     assert faulty.proxy.connections == requests + 1
 
@@ -227,14 +227,14 @@ def test_request_that_s3_did_not_apply_is_repeated(
 def test_write_that_conflicts_with_another_is_repeated(
     faulty: Faulty, once: Callable[[str], Any], name: str, before: list[Fault]
 ) -> None:
-    faulty.proxy.tell(*before, s3_error(409, "ConditionalRequestConflict"))
+    faulty.proxy.set_faults(*before, s3_error(409, "ConditionalRequestConflict"))
     once(name)
     assert faulty.proxy.connections == len(before) + 2
     assert faulty.client.get_index_kms(S3, "i") == OTHER
 
 
 def test_silent_endpoint_delays_only_its_own_callers(own_faulty: Faulty) -> None:
-    own_faulty.proxy.tell(then=say_nothing)
+    own_faulty.proxy.set_faults(then=say_nothing)
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(own_faulty.client.get_index_kms, S3, "i", timeout=10)
         for store in (None, MEMORY):
@@ -249,20 +249,20 @@ def test_silent_endpoint_delays_only_its_own_callers(own_faulty: Faulty) -> None
 def test_timeout_of_a_silent_endpoint_names_the_store(
     own_faulty: Faulty, call: Callable[[kekd.Client, kekd.StorageConfig | None], Any]
 ) -> None:
-    own_faulty.proxy.tell(then=say_nothing)
+    own_faulty.proxy.set_faults(then=say_nothing)
     with (
         kekd.Client(own_faulty.daemon.address, timeout=10) as client,
-        pytest.raises(kekd.DeadlineExceededError, match="store timeout") as told,
+        pytest.raises(kekd.DeadlineExceededError, match="store timeout") as caught,
     ):
         call(client, S3)
-    assert told.value.store == f"s3:{BUCKET}"
+    assert caught.value.store == f"s3:{BUCKET}"
 
 
 # S3 whose answer is lost
 
 
 def test_create_whose_answer_was_lost_succeeds(faulty: Faulty) -> None:
-    faulty.proxy.tell(lose_answer)
+    faulty.proxy.set_faults(lose_answer)
     etag = faulty.client.create_index_kms(S3, "i", BLOB)
     assert faulty.proxy.connections == 2  # the write, and a read that finds its id
     stored = faulty.client.get_index_kms(S3, "i")
@@ -271,14 +271,14 @@ def test_create_whose_answer_was_lost_succeeds(faulty: Faulty) -> None:
 
 def test_create_whose_refusal_was_lost_has_an_unknown_outcome(faulty: Faulty) -> None:
     faulty.client.create_index_kms(S3, "i", BLOB)
-    faulty.proxy.tell(lose_answer)
+    faulty.proxy.set_faults(lose_answer)
     with pytest.raises(kekd.OutcomeUnknownError):
         faulty.client.create_index_kms(S3, "i", BLOB)  # equal, but from another call
     assert faulty.client.get_index_kms(S3, "i") == BLOB
 
 
 def test_create_that_never_reached_s3_has_an_unknown_outcome(faulty: Faulty) -> None:
-    faulty.proxy.tell(refuse)
+    faulty.proxy.set_faults(refuse)
     with pytest.raises(kekd.OutcomeUnknownError):
         faulty.client.create_index_kms(S3, "i", BLOB)
     with pytest.raises(kekd.EnvelopeNotFoundError):
@@ -287,7 +287,7 @@ def test_create_that_never_reached_s3_has_an_unknown_outcome(faulty: Faulty) -> 
 
 def test_push_that_never_reached_s3_is_repeated(faulty: Faulty) -> None:
     faulty.client.create_index_kms(S3, "i", OTHER)
-    faulty.proxy.tell(relay, refuse)
+    faulty.proxy.set_faults(relay, refuse)
     faulty.client.push_index_kms(S3, "i", BLOB)
     assert faulty.client.get_index_kms(S3, "i") == BLOB
 
@@ -295,7 +295,7 @@ def test_push_that_never_reached_s3_is_repeated(faulty: Faulty) -> None:
 @pytest.mark.parametrize("condition", ["etag", "none"])
 def test_push_whose_answer_was_lost_succeeds(faulty: Faulty, condition: str) -> None:
     old = faulty.client.create_index_kms(S3, "i", OTHER)
-    faulty.proxy.tell(relay, lose_answer)
+    faulty.proxy.set_faults(relay, lose_answer)
     new = faulty.client.push_index_kms(S3, "i", BLOB, if_etag=old if condition == "etag" else None)
     stored = faulty.client.get_index_kms(S3, "i")
     assert (stored, stored.etag) == (BLOB, new)
@@ -307,11 +307,11 @@ def test_push_whose_answer_was_lost_does_not_undo_a_later_one(faulty: Faulty) ->
     third = kekd.KMSBlob(provider="none", version=3)
 
     def lose_and_replace(client: socket.socket, server: socket.socket) -> None:
-        faulty.proxy.tell()
+        faulty.proxy.set_faults()
         lose_answer(client, server)
         faulty.client.push_index_kms(S3, "i", third)
 
-    faulty.proxy.tell(relay, lose_and_replace)
+    faulty.proxy.set_faults(relay, lose_and_replace)
     with pytest.raises(kekd.OutcomeUnknownError):
         faulty.client.push_index_kms(S3, "i", BLOB)
     assert faulty.client.get_index_kms(S3, "i") == third
@@ -320,21 +320,21 @@ def test_push_whose_answer_was_lost_does_not_undo_a_later_one(faulty: Faulty) ->
 def test_conditional_push_after_a_rival_push_is_refused(faulty: Faulty) -> None:
     stale = faulty.client.create_index_kms(S3, "i", OTHER)
     faulty.client.push_index_kms(S3, "i", BLOB)
-    faulty.proxy.tell(lose_answer)
+    faulty.proxy.set_faults(lose_answer)
     with pytest.raises(kekd.EtagMismatchError):
         faulty.client.push_index_kms(S3, "i", BLOB, if_etag=stale)
 
 
 def test_create_is_decided_when_s3_is_readable_again(faulty: Faulty) -> None:
     unavailable = s3_error(503, "ServiceUnavailable")
-    faulty.proxy.tell(lose_answer, *[unavailable] * ATTEMPTS)
+    faulty.proxy.set_faults(lose_answer, *[unavailable] * ATTEMPTS)
     faulty.client.create_index_kms(S3, "i", BLOB, timeout=PATIENCE)
     assert faulty.client.get_index_kms(S3, "i") == BLOB
 
 
 def test_delete_whose_answer_was_lost_succeeds(faulty: Faulty) -> None:
     faulty.client.create_index_kms(S3, "i", BLOB)
-    faulty.proxy.tell(relay, lose_answer)
+    faulty.proxy.set_faults(relay, lose_answer)
     assert faulty.client.delete_index_kms(S3, "i")
     with pytest.raises(kekd.EnvelopeNotFoundError):
         faulty.client.get_index_kms(S3, "i")

@@ -1,4 +1,4 @@
-"""A daemon that is told to stop: what it finishes first, and when it waits no longer."""
+"""Shutdown: calls in flight finish within the grace period, and are cut after it."""
 
 import signal
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ SAID_OF_A_CUT_CALL = {
 
 
 class Busy:
-    """A daemon with a call in flight, and a stream that tells its health."""
+    """A daemon with a call in flight, and a watch of its health."""
 
     def __init__(self, daemon: Daemon, channel: grpc.Channel, slow_s3: SlowS3) -> None:
         self.daemon = daemon

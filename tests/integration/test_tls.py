@@ -1,4 +1,4 @@
-"""Who gets through a TLS listener, and what those are told who don't."""
+"""TLS listeners: the callers that they accept, and the errors of the others."""
 
 import ssl
 import warnings
@@ -19,9 +19,9 @@ HANDSHAKE = "it closed the connection: check that it uses TLS and that its clien
 
 def refused(address: str, tls: kekd.Tls | None) -> str:
     with kekd.Client(address, tls=tls, timeout=TIMEOUT) as client:
-        with pytest.raises(kekd.UnavailableError) as told:
+        with pytest.raises(kekd.UnavailableError) as caught:
             list(client.list_index_kms())
-        return str(told.value)
+        return str(caught.value)
 
 
 def test_client_with_a_valid_certificate_is_accepted(tls_daemon: TlsDaemon) -> None:

@@ -192,7 +192,7 @@ def test_replaced_client_ca_refuses_new_connections_of_its_old_clients(
             pytest.raises(kekd.UnavailableError),
         ):
             list(late.list_index_kms())
-        # As every TLS does: what was let in is in.
+        # A renewal doesn't affect open connections.
         assert list(connected.list_index_kms()) == []
 
 

@@ -203,7 +203,7 @@ def test_tracing_that_is_off_imports_nothing(
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "problem"),
     [
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER is 'zipkin'"),
         (
@@ -214,9 +214,9 @@ def test_tracing_that_is_off_imports_nothing(
     ids=["exporter", "protocol"],
 )
 def test_unsupported_exporter_is_logged(
-    start_daemon: StartDaemon, env: dict[str, str], told: str
+    start_daemon: StartDaemon, env: dict[str, str], problem: str
 ) -> None:
-    assert f"WARNING tracing is off: {told}" in start_daemon("--memory", env=env).read_log()
+    assert f"WARNING tracing is off: {problem}" in start_daemon("--memory", env=env).read_log()
 
 
 def test_missing_extra_is_logged(

@@ -1,4 +1,4 @@
-"""A daemon with workers that is told to stop: all of them drain, and none is left."""
+"""Shutdown of a daemon with workers: each worker drains, and no process is left."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ GET = pb.GetEnvelopeRequest(index_name="x")
 
 
 class Busy:
-    """A daemon with a call in flight on each of some connections, and as many that tell health."""
+    """A daemon with a call in flight and a watch of its health on each connection."""
 
     def __init__(self, workers: Workers, channels: list[grpc.Channel], slow_s3: SlowS3) -> None:
         self.workers = workers

@@ -1,4 +1,4 @@
-"""The audit's lines on their way to a file that takes them late, in part or not."""
+"""Audit lines, and a file whose writes are late, partial or failing."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 
 
 class Held(AuditLog):
-    """Writes nothing until told to go on."""
+    """Writes nothing until `go_on` is set."""
 
     def __init__(self, file: Path, metrics: Metrics) -> None:
         self.go_on = threading.Event()
@@ -31,10 +31,10 @@ def content(file: Path) -> str:
     return file.read_text()
 
 
-def move(file: Path, *, anew: bool) -> Path:
-    """As logrotate does, with "create" or without; where it is now."""
+def move(file: Path, *, create: bool) -> Path:
+    """Rotates like logrotate, with or without "create". Returns the new path."""
     moved = file.rename(file.with_name("audit.1"))
-    if anew:
+    if create:
         file.touch()
     return moved
 
@@ -90,11 +90,13 @@ async def test_lines_are_written_in_order(log: Held, file: Path) -> None:
     assert content(file) == "first\nsecond\nlast\n"
 
 
-@pytest.mark.parametrize("anew", [False, True])
-async def test_another_file_of_the_same_name_is_followed(log: Held, file: Path, anew: bool) -> None:
+@pytest.mark.parametrize("create", [False, True])
+async def test_another_file_of_the_same_name_is_followed(
+    log: Held, file: Path, create: bool
+) -> None:
     log.go_on.set()
     await log.write_and_wait(["before\n"])
-    moved = move(file, anew=anew)
+    moved = move(file, create=create)
     log.reopen()
     await log.write_and_wait(["after\n"])
     assert (content(moved), content(file)) == ("before\n", "after\n")

@@ -199,7 +199,7 @@ def test_errors_of_aws_and_the_network_are_raised_unchanged(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (PermissionError(13, "Permission denied", "/run/token"), "cannot read /run/token: Perm"),
         (UnauthorizedSSOTokenError(), "aws sso login"),
@@ -208,12 +208,12 @@ def test_errors_of_aws_and_the_network_are_raised_unchanged(
     ],
 )
 def test_failure_has_the_message_of_botocore(
-    source: Source, credentials: RenewableCredentials, error: Exception, told: str
+    source: Source, credentials: RenewableCredentials, error: Exception, message: str
 ) -> None:
     source.found = error
     with pytest.raises(CredentialSourceError) as caught:
         credentials.get_frozen_credentials()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.code == type(error).__name__
     assert "canary" not in repr(vars(caught.value))
     assert caught.value.__context__ is None

@@ -1,4 +1,4 @@
-"""Whether doctor leaves a scratch index behind, by what comes of its calls."""
+"""Whether doctor reports a leftover scratch index, by the outcomes of its calls."""
 
 from typing import Any, cast
 
@@ -23,14 +23,14 @@ def failure(reason: Reason) -> kekd.EnvelopeError:
 
 
 def unreachable(*, may_be_applied: bool) -> kekd.EnvelopeError:
-    """What a create ends with whose last attempt found no daemon."""
+    """Returns the error of a create whose last attempt found no daemon."""
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses")
     operation = operations.create(None, "i", kekd.KMSBlob(provider="none"))
     return to_exception(call, "unix:/x", operation, may_be_applied=may_be_applied)
 
 
 class Store:
-    """Keeps its one envelope, and fails as told: the call with the number given, and any delete."""
+    """Stores one envelope. Fails the call with the given number, and all deletes if `keeps`."""
 
     def __init__(self, *, fails: tuple[int, kekd.EnvelopeError], keeps: bool) -> None:
         self._fails = fails

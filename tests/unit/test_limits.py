@@ -51,10 +51,10 @@ def test_call_after_the_suggested_delay_succeeds(clock: Clock) -> None:
     kept = CallLimits(metrics=Metrics(), calls=1, rate=0.5, burst=1)
     kept.check_rate("a")
     clock.now += 0.5
-    with pytest.raises(RateLimitedError) as told:
+    with pytest.raises(RateLimitedError) as caught:
         kept.check_rate("a")
-    assert told.value.retry_seconds == pytest.approx(1.5)
-    clock.now += told.value.retry_seconds + 1e-6
+    assert caught.value.retry_seconds == pytest.approx(1.5)
+    clock.now += caught.value.retry_seconds + 1e-6
     kept.check_rate("a")
 
 

@@ -116,15 +116,15 @@ def test_policy_without_rules_is_a_policy(file: Path) -> None:
     ],
 )
 def test_unknown_key_is_reported(file: Path, rule: dict[str, Any], problem: str) -> None:
-    with pytest.raises(PolicyError) as told:
+    with pytest.raises(PolicyError) as caught:
         read(written(file, rule))
-    assert any(text.startswith(f"{file}: {problem}") for text in told.value.problems)
+    assert any(text.startswith(f"{file}: {problem}") for text in caught.value.problems)
 
 
 def test_all_problems_are_reported_together(file: Path) -> None:
-    with pytest.raises(PolicyError) as told:
+    with pytest.raises(PolicyError) as caught:
         read(written(file, RULE | {"x": 1}, RULE | {"methods": "y", "name": ""}))
-    assert len(told.value.problems) >= 3
+    assert len(caught.value.problems) >= 3
 
 
 def test_two_rules_of_one_name_are_refused(file: Path) -> None:

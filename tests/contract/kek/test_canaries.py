@@ -160,9 +160,9 @@ def test_errors_leak_no_key_bytes(
     with pytest.raises(KekError) as caught:
         fail(aws)
     error = caught.value
-    told = "".join(traceback.format_exception(error))
+    printed = "".join(traceback.format_exception(error))
     kept = "".join(f"{cause!r}{cause.args}{vars(cause)}" for cause in chain(error))
-    assert holds_no_canary(f"{told}{kept}{log.text}")
+    assert holds_no_canary(f"{printed}{kept}{log.text}")
 
 
 @pytest.mark.parametrize("size", [0, 1, 16, 31, 33, 64])

@@ -21,19 +21,19 @@ FILE = "kms: {registry: {prod: {provider: aws-kms, key_id: alias/prod}}}"
 
 
 def run(code: str, *hidden: str) -> str:
-    """What it prints, where those modules can't be imported."""
+    """Returns the output of the code. It can't import the hidden modules."""
     command = [sys.executable, "-c", HIDE.format(names=set(hidden)) + code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def told(act: str, *hidden: str) -> str:
+def run_and_catch(statement: str, *hidden: str) -> str:
     return run(
         "from kekd.kek import Registry, Slot\n"
         "from kekd.kek.errors import MissingDependencyError\n"
         "from kekd import KMSBlob\n"
-        f"try:\n    {act}\n"
+        f"try:\n    {statement}\n"
         "except MissingDependencyError as error:\n    print(error)\n",
         *hidden,
     )
@@ -47,8 +47,10 @@ def test_import_without_the_extra_succeeds() -> None:
 
 
 def test_provider_none_without_the_extra_succeeds() -> None:
-    act = "print(Registry({}).unwrap('i', KMSBlob(provider='none'), kek=bytes(32)) == bytes(32))"
-    assert told(act, *EXTRA) == "True\n"
+    statement = (
+        "print(Registry({}).unwrap('i', KMSBlob(provider='none'), kek=bytes(32)) == bytes(32))"
+    )
+    assert run_and_catch(statement, *EXTRA) == "True\n"
 
 
 @pytest.mark.parametrize("module", ["pydantic", "yaml"])
@@ -57,16 +59,18 @@ def test_registry_file_without_the_extra_names_the_missing_module(
 ) -> None:
     path = tmp_path / "cyborgdb.yaml"
     path.write_text(FILE)
-    said = told(f"Registry.from_yaml({str(path)!r})", module)
-    assert module in said
-    assert "kekd[aws]" in said
+    printed = run_and_catch(f"Registry.from_yaml({str(path)!r})", module)
+    assert module in printed
+    assert "kekd[aws]" in printed
 
 
 def test_registry_file_without_boto3_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cyborgdb.yaml"
     path.write_text(FILE)
-    said = told(f"print(*Registry.from_yaml({str(path)!r}).slots)", "boto3", "cryptography")
-    assert said == "prod\n"
+    printed = run_and_catch(
+        f"print(*Registry.from_yaml({str(path)!r}).slots)", "boto3", "cryptography"
+    )
+    assert printed == "prod\n"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,6 @@ def test_registry_file_without_boto3_is_read(tmp_path: Path) -> None:
 def test_provider_without_the_extra_names_the_missing_module(provider: str, module: str) -> None:
     slot = f"Registry({{'s': Slot('s', {provider!r}, 'k')}})"
     blob = f"KMSBlob('s', {provider!r}, 'k', '', bytes(60))"
-    said = told(f"{slot}.unwrap('i', {blob})", module)
-    assert module in said
-    assert "kekd[aws]" in said
+    printed = run_and_catch(f"{slot}.unwrap('i', {blob})", module)
+    assert module in printed
+    assert "kekd[aws]" in printed

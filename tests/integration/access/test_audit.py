@@ -140,8 +140,10 @@ def test_each_of_a_batch_has_its_entry(start_daemon: StartDaemon, file: Path) ->
         list(client.get_many_index_kms(None, ["x", "mine"]))
         list(client.scan_index_kms())
     eventually(lambda: len(ends(file)) == 6)
-    told = [(entry["method"], entry["index"], entry["code"], entry["rule"]) for entry in ends(file)]
-    assert told == [
+    outcomes = [
+        (entry["method"], entry["index"], entry["code"], entry["rule"]) for entry in ends(file)
+    ]
+    assert outcomes == [
         ("push", "mine", "OK", "writer"),
         ("push", "x", "PERMISSION_DENIED", None),
         ("read", "x", "PERMISSION_DENIED", None),
@@ -159,11 +161,11 @@ def test_each_of_a_batch_is_recorded_with_its_etags(daemon: Daemon, file: Path) 
         pushed = dict(client.push_many_index_kms(None, pushes))
         list(client.get_many_index_kms(None, ["i", "never"]))
     eventually(lambda: len(ends(file)) == 6)
-    told = [
+    outcomes = [
         (entry["index"], entry["code"], entry["etag_before"], entry["etag_after"])
         for entry in ends(file)
     ]
-    assert told[1:] == [
+    assert outcomes[1:] == [
         ("new", "OK", None, pushed["new"]),
         ("i", "OK", created, pushed["i"]),
         ("i-2", "FAILED_PRECONDITION", None, None),
@@ -277,7 +279,7 @@ def test_writes_go_on_when_there_is_space_again(start_daemon: StartDaemon, file:
 def test_refused_create_is_no_earlier_attempt_of_the_next(
     start_daemon: StartDaemon, file: Path
 ) -> None:
-    """Else two creators of equal envelopes would both be told that they won."""
+    """Otherwise, two creators of equal envelopes would both succeed."""
     file.symlink_to(FULL)
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address) as client, ThreadPoolExecutor(1) as thread:

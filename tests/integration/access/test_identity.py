@@ -1,4 +1,4 @@
-"""Whom a policy takes a caller for, by his certificate."""
+"""The identity that a certificate gives its caller."""
 
 import time
 from collections.abc import Iterator
@@ -44,10 +44,10 @@ def test_certificate_names_its_caller(
         assert known.get_index_kms(None, "i") == BLOB
     with (
         client_of(daemon, daemon.authority.issue(tmp_path / "other", "other.example")) as other,
-        pytest.raises(kekd.PermissionDeniedError, match=r"dns:other\.example cannot read") as told,
+        pytest.raises(kekd.PermissionDeniedError, match=r"dns:other\.example cannot") as caught,
     ):
         other.get_index_kms(None, "i")
-    assert told.value.reason == "ACCESS_DENIED"
+    assert caught.value.reason == "ACCESS_DENIED"
 
 
 def test_role_is_for_callers_without_a_certificate(
@@ -86,9 +86,9 @@ def test_certificate_expiry_ends_calls_and_watches(
         time.sleep(6)
         with pytest.raises(
             kekd.UnauthenticatedError, match=r"x\.example expired .*; renew"
-        ) as told:
+        ) as caught:
             client.get_index_kms(None, "i")
-    assert told.value.reason == "UNAUTHENTICATED"
+    assert caught.value.reason == "UNAUTHENTICATED"
 
 
 def test_watch_ends_when_the_certificate_expires(
@@ -110,9 +110,9 @@ def test_remote_calls_without_a_policy_are_denied(
     assert daemon.logged("every call is denied, because there is no policy")
     with (
         client_of(daemon, daemon.client) as client,
-        pytest.raises(kekd.PermissionDeniedError, match="no policy rule") as told,
+        pytest.raises(kekd.PermissionDeniedError, match="no policy rule") as caught,
     ):
         client.get_index_kms(None, "i")
-    assert told.value.reason == "ACCESS_DENIED"
+    assert caught.value.reason == "ACCESS_DENIED"
     with kekd.Client(daemon.daemon.address) as local:
         local.create_index_kms(None, "i", BLOB)

@@ -37,7 +37,7 @@ async def test_calls_beyond_the_limit_are_refused_at_once_and_health_answers(
     bucket = make_bucket(s3_endpoint)
     flags = ("--s3", bucket.name, "--s3-endpoint", f"http://{proxy.address}")
     daemon = start_daemon(*flags, "--memory", "--max-calls", "10", env=CREDENTIALS)
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     request = pb.GetEnvelopeRequest(index_name="i")
     async with grpc.aio.insecure_channel(daemon.address) as channel:
         get: Any = EnvelopeServiceStub(channel).GetEnvelope
@@ -53,7 +53,7 @@ async def test_calls_beyond_the_limit_are_refused_at_once_and_health_answers(
             call.cancel()
         ended = Counter([(await call.code()).name for call in calls])
     assert ended == {"RESOURCE_EXHAUSTED": 15, "CANCELLED": 10}
-    proxy.tell()
+    proxy.set_faults()
     proxy.cut()
 
 
@@ -117,9 +117,9 @@ def test_identity_takes_nothing_from_another(
         for client in (one, other):
             for _ in range(3):
                 client.push_index_kms(None, "i", BLOB)
-            with pytest.raises(kekd.ResourceExhaustedError) as told:
+            with pytest.raises(kekd.ResourceExhaustedError) as caught:
                 client.push_index_kms(None, "i", BLOB)
-            assert told.value.reason == "RATE_LIMITED"
+            assert caught.value.reason == "RATE_LIMITED"
 
 
 def test_old_connection_ends_without_a_failed_call(

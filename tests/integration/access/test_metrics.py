@@ -62,8 +62,8 @@ def test_damaged_records_are_counted_and_reported_alone_or_in_a_batch(
         list(client.scan_index_kms())
     eventually(lambda: scraped.total("kekd_corrupt_records_total") == 5)
     for name in ("one", "two", "three"):
-        told = f"stored envelope of index '{name}' is corrupt"
-        assert scraped.daemon.read_log().count(told) == 1
+        message = f"stored envelope of index '{name}' is corrupt"
+        assert scraped.daemon.read_log().count(message) == 1
 
 
 def test_lines_that_are_lost_are_counted(start_scraped: StartScraped) -> None:

@@ -66,9 +66,9 @@ def client(daemon: Daemon) -> Iterator[kekd.Client]:
 
 @contextlib.contextmanager
 def denied() -> Iterator[None]:
-    with pytest.raises(kekd.PermissionDeniedError) as told:
+    with pytest.raises(kekd.PermissionDeniedError) as caught:
         yield
-    assert told.value.reason == "ACCESS_DENIED"
+    assert caught.value.reason == "ACCESS_DENIED"
 
 
 @both_engines
@@ -106,12 +106,12 @@ def test_denied_call_changes_nothing(daemon: Daemon, client: kekd.Client) -> Non
 @both_engines
 def test_denied_get_does_not_reveal_existence(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER)
-    told = []
+    messages = []
     for name in ("other", "never"):
         with pytest.raises(kekd.PermissionDeniedError) as error:
             client.get_index_kms(None, name)
-        told.append(str(error.value).replace(name, "NAME"))
-    assert told[0] == told[1]
+        messages.append(str(error.value).replace(name, "NAME"))
+    assert messages[0] == messages[1]
     with pytest.raises(kekd.EnvelopeNotFoundError):
         client.get_index_kms(None, "mine-9")
 
@@ -206,13 +206,13 @@ def test_unknown_store_is_denied_like_a_forbidden_one(
     ]
     with kekd.Client(daemon.address) as client:
         for call in calls:
-            told = set()
+            errors = set()
             for store in asked:
                 with pytest.raises(kekd.PermissionDeniedError) as error:
                     call(client, store)
                 assert error.value.store == (str(store) if store else "")
-                told.add((error.value.reason, str(error.value)))
-            assert len(told) == 1
+                errors.add((error.value.reason, str(error.value)))
+            assert len(errors) == 1
     eventually(lambda: len(recorded(audit)) == len(asked) * len(calls))
     assert {entry["decision"] for entry in recorded(audit)} == {"denied"}
     assert {entry["store"] for entry in recorded(audit)} == {

@@ -46,7 +46,7 @@ def client(open_client: OpenClient, shared_daemon: Daemon) -> Iterator[kekd.Clie
 def proxy(shared_proxy: Proxy) -> Iterator[Proxy]:
     """It stands before the shared daemon."""
     yield shared_proxy
-    shared_proxy.tell()
+    shared_proxy.set_faults()
     shared_proxy.cut()
 
 

@@ -25,33 +25,35 @@ class Stream:
     def __init__(self, request: pb.WatchEnvelopesRequest) -> None:
         self.request = request
         self.over = threading.Event()
-        self._told: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
 
     def begin(self, heartbeat: float = HEARTBEAT) -> None:
-        self._told.put(Answer(started=pb.WatchStarted(store="memory", heartbeat_seconds=heartbeat)))
+        self._queue.put(
+            Answer(started=pb.WatchStarted(store="memory", heartbeat_seconds=heartbeat))
+        )
 
     def change(self, name: str, kind: pb.Change.Kind = pb.Change.KIND_PUSHED) -> None:
-        self._told.put(Answer(change=pb.Change(index_name=name, kind=kind, etag="told")))
+        self._queue.put(Answer(change=pb.Change(index_name=name, kind=kind, etag="new")))
 
     def resync(self) -> None:
-        self._told.put(Answer(resync=pb.Resync()))
+        self._queue.put(Answer(resync=pb.Resync()))
 
     def heartbeat(self) -> None:
-        self._told.put(Answer(heartbeat=pb.Heartbeat()))
+        self._queue.put(Answer(heartbeat=pb.Heartbeat()))
 
     def say_nothing_known(self) -> None:
-        self._told.put(Answer())
+        self._queue.put(Answer())
 
     def end(self) -> None:
-        self._told.put(None)
+        self._queue.put(None)
 
     def answers(self) -> Iterator[Answer]:
-        while (answer := self._told.get()) is not None:
+        while (answer := self._queue.get()) is not None:
             yield answer
 
 
 class Scripted:
-    """Keeps envelopes by name alone, and counts the calls. Its watches wait to be told."""
+    """Keeps envelopes by name alone, and records the calls. Its watches send what a test sends."""
 
     def __init__(self) -> None:
         self.version = 1
@@ -59,7 +61,7 @@ class Scripted:
         self.gets: list[str] = []
         self.failure: grpc.StatusCode | None = None
         """What each call but a watch fails with."""
-        self.words = "told to"
+        self.details = "scripted failure"
         self.writes: list[Any] = []
         """Their requests."""
         self.pages: list[str] = []
@@ -146,7 +148,7 @@ class Scripted:
 
     def _fail(self, context: Any) -> None:
         if self.failure:
-            context.abort(self.failure, self.words)
+            context.abort(self.failure, self.details)
 
     def _handler(self) -> grpc.GenericRpcHandler:
         handlers = {

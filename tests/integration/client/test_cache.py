@@ -31,7 +31,7 @@ def cached(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client]
 
 @pytest.fixture
 def watching(cached: kekd.Client, scripted: Scripted) -> kekd.Client:
-    """One whose watch has begun, and is told of the beginning with the first get."""
+    """A caching client. Its watch begins with the first get."""
     begin(cached, scripted)
     return cached
 
@@ -126,7 +126,7 @@ def test_get_after_an_event_of_the_callers_watch_is_at_least_as_fresh(
     read(watching, scripted)
     scripted.version = 2
     scripted.watch(1).change("i")
-    assert next(events) == kekd.Change("i", "pushed", "told")
+    assert next(events) == kekd.Change("i", "pushed", "new")
     assert version_of(watching) == 2
 
 
@@ -186,16 +186,16 @@ def test_failed_write_drops_the_cached_envelope(
     assert version_of(watching) == 2
 
 
-@pytest.mark.parametrize("told", ["change", "own write", "resync", "loss"])
+@pytest.mark.parametrize("cause", ["change", "own write", "resync", "loss"])
 def test_get_in_flight_does_not_cache_a_dropped_envelope(
-    watching: kekd.Client, scripted: Scripted, told: str
+    watching: kekd.Client, scripted: Scripted, cause: str
 ) -> None:
     stream = scripted.watch()
     scripted.open.clear()
     with ThreadPoolExecutor(1) as threads:
         old = threads.submit(version_of, watching)
         eventually(lambda: "i" in scripted.gets)
-        match told:
+        match cause:
             case "change":
                 stream.change("i")
             case "own write":
@@ -205,7 +205,7 @@ def test_get_in_flight_does_not_cache_a_dropped_envelope(
             case _:
                 stream.end()
                 scripted.watch(1).begin()
-        if told != "own write":
+        if cause != "own write":
             scripted.version = 2
             settle(watching, scripted)
         scripted.open.set()
@@ -214,7 +214,7 @@ def test_get_in_flight_does_not_cache_a_dropped_envelope(
 
 
 def settle(client: kekd.Client, scripted: Scripted) -> None:
-    """Returns when the client has heard what it was told."""
+    """Waits until the client has processed every event."""
     caches = cast("Any", client._caches)
     ((cache, _),) = caches._opened.values()
     eventually(lambda: not cache._tokens)
@@ -261,7 +261,7 @@ def test_silent_watch_serves_nothing_after_max_staleness(
         scripted.watch().heartbeat()
         heard = time.monotonic()
         read(client, scripted)
-        scripted.version = 2  # and nobody tells
+        scripted.version = 2  # without an event
         while time.monotonic() < heard + 3 * STALENESS:
             start = time.monotonic()
             if start > heard + STALENESS + 0.1:
@@ -349,18 +349,18 @@ def test_client_collected_in_its_watch_thread_ends_its_watch(
 
 
 def test_listener_without_a_watch_gets_own_writes(scripted: Scripted) -> None:
-    told: list[str] = []
+    invalidated: list[str] = []
 
     class Listener:
         def invalidate(self, index_name: str) -> None:
-            told.append(index_name)
+            invalidated.append(index_name)
 
     listener = Listener()
     with kekd.Client(scripted.address, cache=True) as client:
         assert client._caches
         client._caches.add_listener(None, listener)
         client.push_index_kms(None, "i", BLOB)
-    assert told == ["i"]
+    assert invalidated == ["i"]
 
 
 def test_invalid_location_with_cache_raises_type_error(scripted: Scripted) -> None:

@@ -18,7 +18,7 @@ from tests.patience import PATIENCE, eventually
 def lost(proxy: Proxy) -> threading.Event:
     """When set, the proxy has forgotten its first connection."""
     lost = threading.Event()
-    proxy.tell(swallow_after(lost))
+    proxy.set_faults(swallow_after(lost))
     return lost
 
 
@@ -62,7 +62,7 @@ def test_new_client_does_not_share_the_dead_connection_of_another(
 def test_slow_connection_succeeds_at_the_first_attempt(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
-    proxy.tell(then=delay(0.3))
+    proxy.set_faults(then=delay(0.3))
     distant.push_index_kms(None, index, BLOB)
     assert proxy.connections == 1
 

@@ -32,7 +32,7 @@ def test_with_statement_closes_the_connection(
         lose_answer(caller, server)
         ended.set()
 
-    proxy.tell(wait_for_end)
+    proxy.set_faults(wait_for_end)
     with open_client(proxy.address) as client:
         client.push_index_kms(None, index, BLOB)
     assert ended.wait(PATIENCE)
@@ -83,7 +83,7 @@ def test_close_during_calls_of_threads_raises_unavailable(
 def test_close_during_a_call_raises_unavailable(
     distant: kekd.Client, proxy: Proxy, index: str, name: str
 ) -> None:
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     with ThreadPoolExecutor() as threads:
         call = threads.submit(CALLS[name], distant, index)
         proxy.wait_for_connection()
@@ -115,7 +115,7 @@ async def test_close_during_calls_of_tasks_raises_unavailable(
 
 @pytest.mark.parametrize("closes", [False, True], ids=["open", "closed meanwhile"])
 async def test_cancelled_task_raises_cancelled(proxy: Proxy, index: str, closes: bool) -> None:
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     async with kekd.AsyncClient(proxy.address) as client:
         task = asyncio.create_task(client.get_index_kms(None, index))
         await asyncio.to_thread(proxy.wait_for_connection)
@@ -127,7 +127,7 @@ async def test_cancelled_task_raises_cancelled(proxy: Proxy, index: str, closes:
 
 
 async def test_asyncio_timeout_ends_a_call(proxy: Proxy, index: str) -> None:
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     async with kekd.AsyncClient(proxy.address) as client:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):

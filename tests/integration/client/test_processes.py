@@ -138,10 +138,10 @@ def forked(call):
         return os.waitpid(child, 0)[1]
     try:
         call()
-        told = "nothing"
+        message = ""
     except kekd.UnavailableError as error:
-        told = str(error)
-    os._exit("GRPC_ENABLE_FORK_SUPPORT=1" not in told)
+        message = str(error)
+    os._exit("GRPC_ENABLE_FORK_SUPPORT=1" not in message)
 
 def use_an_async_client():
     asyncio.run(kekd.AsyncClient(timeout=2).get_index_kms(None, "parent"))
@@ -188,7 +188,7 @@ def test_child_without_fork_support_raises_with_the_setting(
     ids=["Client", "AsyncClient"],
 )
 def test_ctrl_c_ends_a_blocking_call(proxy: Proxy, start_script: StartScript, script: str) -> None:
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     # A shell that starts the tests in the background has them, and so this, ignore it.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     caller = start_script(heed + script, proxy.address)

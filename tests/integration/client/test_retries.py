@@ -24,7 +24,7 @@ def test_refused_connection_is_retried(
     distant.push_index_kms(None, index, BLOB)
     if call is CALLS["create"]:
         distant.delete_index_kms(None, index)
-    proxy.tell(refuse)
+    proxy.set_faults(refuse)
     proxy.cut()
     assert call(distant, index)
     assert proxy.connections == 2
@@ -35,7 +35,7 @@ def test_lost_response_is_retried(
     distant: kekd.Client, proxy: Proxy, index: str, name: str
 ) -> None:
     distant.push_index_kms(None, index, BLOB)
-    proxy.tell(lose_answer)
+    proxy.set_faults(lose_answer)
     proxy.cut()
     assert CALLS[name](distant, index)
     assert proxy.connections == 2
@@ -45,7 +45,7 @@ def test_delete_after_a_lost_response_succeeds(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     distant.create_index_kms(None, index, BLOB)
-    proxy.tell(lose_answer)
+    proxy.set_faults(lose_answer)
     proxy.cut()
     distant.delete_index_kms(None, index)
     assert list(distant.list_index_kms(prefix=index)) == []
@@ -54,7 +54,7 @@ def test_delete_after_a_lost_response_succeeds(
 def test_create_after_a_lost_response_succeeds(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
-    proxy.tell(lose_answer)
+    proxy.set_faults(lose_answer)
     etag = distant.create_index_kms(None, index, BLOB)
     assert proxy.connections == 2
     assert distant.get_index_kms(None, index).etag == etag
@@ -64,7 +64,7 @@ def test_create_after_a_rival_raises_despite_a_lost_response(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     distant.create_index_kms(None, index, OTHER)
-    proxy.tell(lose_answer)
+    proxy.set_faults(lose_answer)
     proxy.cut()
     with pytest.raises(kekd.EnvelopeExistsError):
         distant.create_index_kms(None, index, BLOB)
@@ -76,7 +76,7 @@ def test_conditional_push_after_a_lost_response_succeeds(
     distant: kekd.Client, proxy: Proxy, index: str
 ) -> None:
     old = distant.create_index_kms(None, index, OTHER)
-    proxy.tell(lose_answer)
+    proxy.set_faults(lose_answer)
     proxy.cut()
     new = distant.push_index_kms(None, index, BLOB, if_etag=old)
     assert proxy.connections == 2
@@ -90,7 +90,7 @@ def test_batch_after_a_lost_response_fails_only_where_a_rival_won(
     mine, rivals = f"{index} mine", f"{index} rival's"
     old = {name: distant.create_index_kms(None, name, OTHER) for name in (mine, rivals)}
     distant.push_index_kms(None, rivals, kekd.KMSBlob(provider="none", version=2))
-    proxy.tell(lose_answer)
+    proxy.set_faults(lose_answer)
     proxy.cut()
     items = [(name, BLOB, etag) for name, etag in old.items()]
     (_, new), (_, refused) = distant.push_many_index_kms(None, items)
@@ -105,7 +105,7 @@ def test_conditional_push_after_a_rival_raises_despite_a_lost_response(
 ) -> None:
     stale = distant.create_index_kms(None, index, BLOB)
     distant.push_index_kms(None, index, OTHER)
-    proxy.tell(lose_answer)
+    proxy.set_faults(lose_answer)
     proxy.cut()
     with pytest.raises(kekd.EtagMismatchError):
         distant.push_index_kms(None, index, BLOB, if_etag=stale)
@@ -181,7 +181,7 @@ def test_write_that_no_daemon_has_begun_is_not_marked_as_retry(
     open_client: OpenClient, scripted: Scripted, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kekd._transport.retries._MAX_FIRST_ATTEMPTS", 10**6)
-    scripted.failure, scripted.words = grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down"
+    scripted.failure, scripted.details = grpc.StatusCode.UNAVAILABLE, "the daemon is shutting down"
     with open_client(scripted.address) as client, ThreadPoolExecutor() as threads:
         answer = threads.submit(client.create_index_kms, None, index, BLOB, timeout=PATIENCE)
         eventually(lambda: len(scripted.writes) > 2)

@@ -29,7 +29,7 @@ NEVER = 1e6
 def test_call_ends_at_its_timeout(
     open_client: OpenClient, proxy: Proxy, index: str, call: Callable[..., Any]
 ) -> None:
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     start = time.monotonic()
     with (
         open_client(proxy.address, timeout=NEVER) as client,
@@ -42,7 +42,7 @@ def test_call_ends_at_its_timeout(
 def test_client_timeout_applies_to_its_calls(
     open_client: OpenClient, proxy: Proxy, index: str
 ) -> None:
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     with (
         open_client(proxy.address, timeout=0.3) as client,
         pytest.raises(kekd.DeadlineExceededError),
@@ -51,7 +51,7 @@ def test_client_timeout_applies_to_its_calls(
 
 
 def test_timeout_includes_the_retries(open_client: OpenClient, proxy: Proxy, index: str) -> None:
-    proxy.tell(then=refuse)
+    proxy.set_faults(then=refuse)
     start = time.monotonic()
     with (
         open_client(proxy.address, timeout=NEVER) as client,
@@ -137,7 +137,7 @@ def test_wait_without_a_daemon_raises_at_its_timeout(
 
 @pytest.fixture
 def starting() -> Iterator[tuple[str, health.HealthServicer]]:
-    """A daemon that listens and doesn't serve yet: its address, and what to tell when it does."""
+    """Yields the address of a daemon that isn't serving yet, and its health service."""
     with ThreadPoolExecutor() as threads:
         server, servicer = grpc.server(threads), health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -208,7 +208,7 @@ def test_single_attempt_ends_at_the_timeout_of_a_call(
 
 
 def test_single_attempt_reaches_a_distant_daemon(distant: kekd.Client, proxy: Proxy) -> None:
-    proxy.tell(then=delay(0.06))
+    proxy.set_faults(then=delay(0.06))
     distant.wait(0)
 
 
@@ -220,7 +220,7 @@ def test_wait_for_a_distant_daemon_raises_its_last_response(
 ) -> None:
     monkeypatch.setattr(timeouts, "_LAST_ATTEMPT_TIMEOUT", PATIENCE)
     proxy = start_proxy(starting[0])
-    proxy.tell(then=delay(0.06))
+    proxy.set_faults(then=delay(0.06))
     with (
         open_client(proxy.address) as client,
         pytest.raises(kekd.UnavailableError, match="doesn't serve yet"),

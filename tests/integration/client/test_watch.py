@@ -43,10 +43,10 @@ def test_events_are_yielded_in_order(watcher: kekd.Client, scripted: Scripted) -
     stream.resync()
     stream.change("j", pb.Change.KIND_DELETED)
     assert [next(events) for _ in range(4)] == [
-        kekd.Change("i", "created", "told"),
-        kekd.Change("i", "pushed", "told"),
+        kekd.Change("i", "created", "new"),
+        kekd.Change("i", "pushed", "new"),
         kekd.Resync(),
-        kekd.Change("j", "deleted", "told"),
+        kekd.Change("j", "deleted", "new"),
     ]
 
 
@@ -54,7 +54,7 @@ def test_unknown_event_is_skipped(watcher: kekd.Client, scripted: Scripted) -> N
     events = begun(watcher, scripted)
     scripted.watch().say_nothing_known()
     scripted.watch().change("i", 77)  # type: ignore[arg-type]
-    assert next(events) == kekd.Change("i", "pushed", "told")
+    assert next(events) == kekd.Change("i", "pushed", "new")
 
 
 def test_location_and_prefix_are_sent(watcher: kekd.Client, scripted: Scripted) -> None:
@@ -84,14 +84,14 @@ def test_heartbeats_keep_the_watch(watcher: kekd.Client, scripted: Scripted) -> 
             scripted.watch().heartbeat()
         assert not event.done()
         scripted.watch().change("i")
-        assert event.result() == kekd.Change("i", "pushed", "told")
+        assert event.result() == kekd.Change("i", "pushed", "new")
 
 
 def test_slow_caller_does_not_count_as_silence(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     scripted.watch().change("i")
     time.sleep(2)
-    assert next(events) == kekd.Change("i", "pushed", "told")
+    assert next(events) == kekd.Change("i", "pushed", "new")
 
 
 def test_watch_that_never_starts_raises_at_its_timeout(

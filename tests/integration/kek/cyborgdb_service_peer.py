@@ -58,7 +58,7 @@ def delete(index_name: str) -> None:
 
 
 def sync(*index_names: str) -> dict[str, Any]:
-    """What it reports, and the KEKs that it made anew, old and new."""
+    """Returns what it reports, and the KEKs that it wrapped again, old and new."""
     report = indexes.sync_with_yaml(
         config_location=config, client_list_indexes=lambda: list(index_names)
     )

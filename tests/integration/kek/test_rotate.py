@@ -334,7 +334,7 @@ def test_rotate_from_a_forbidden_key_raises(
     registry: Registry, client: kekd.Client, slot: str
 ) -> None:
     registry.provision(slot, slot, client=client)
-    # As cyborgdb_core would write it, which tells nobody which key the alias stood for.
+    # As cyborgdb_core writes it: without the ARN of the key behind the alias.
     envelope = replace(client.get_index_kms(None, slot), key_arn="")
     etag = client.push_index_kms(None, slot, envelope)
     registry.slots[slot] = replace(registry.slots[slot], allowed_key_arns=("arn:none",))

@@ -253,7 +253,7 @@ Batch = list[tuple[str, kekd.KMSBlob, str | None]]
 
 
 class Disturbed(kekd.Client):
-    """A client whose batches are told to the test before they are sent."""
+    """A client that passes each batch to `disturb` before sending it."""
 
     def __init__(self, address: str, disturb: Callable[[Batch], Any]) -> None:
         super().__init__(address)
@@ -489,11 +489,11 @@ def test_killed_rotation_of_a_thousand_completes_when_repeated(
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as rotator:
         assert rotator.stdout
-        told = [line.split()[0] for line in islice(rotator.stdout, 500)]
+        reported = [line.split()[0] for line in islice(rotator.stdout, 500)]
         rotator.kill()
     killed = stored(client)
     assert set(killed) == set(names)
-    assert all(killed[name] == ("aws-kms", 2) for name in told)
+    assert all(killed[name] == ("aws-kms", 2) for name in reported)
     done = Counter(killed.values())["aws-kms", 2]
     assert Counter(killed.values()) == {("aws-kms", 2): done, ("aws", 1): 1000 - done}
     assert 500 <= done < 1000

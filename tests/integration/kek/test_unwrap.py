@@ -97,8 +97,8 @@ def test_unwrap_without_the_slot_names_the_one_to_restore(
         registry.unwrap("i", envelope)
     assert (missing.value.index_name, missing.value.slot) == ("i", slot)
     assert missing.value.key_id == key_id
-    for told in ("'i'", f"'{slot}'", f"'{key_id}'", "'us-east-1'"):
-        assert told in str(missing.value)
+    for detail in ("'i'", f"'{slot}'", f"'{key_id}'", "'us-east-1'"):
+        assert detail in str(missing.value)
 
 
 def test_unwrap_of_an_unknown_provider_raises(registry: Registry) -> None:

@@ -15,10 +15,10 @@ import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.integration.fixtures.watch import OpenWatch, Told, Watch
+from tests.integration.fixtures.watch import OpenWatch, Watch, WatchEvent
 
 MORE_THAN_THE_KERNEL_KEEPS = 20_000
-RESYNC = Told("resync")
+RESYNC = WatchEvent("resync")
 
 
 @pytest.fixture
@@ -53,32 +53,32 @@ def test_write_of_another_daemon_is_reported(
     other = start_daemon("--disk", str(keystore), name="other")
     with kekd.Client(other.address) as there:
         created = there.create_index_kms(None, "i", BLOB)
-        assert watch.next() == Told("created", "i", created)
+        assert watch.next() == WatchEvent("created", "i", created)
         pushed = there.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
-        assert watch.next() == Told("pushed", "i", pushed)
+        assert watch.next() == WatchEvent("pushed", "i", pushed)
         there.delete_index_kms(None, "i")
-        assert watch.next() == Told("deleted", "i")
+        assert watch.next() == WatchEvent("deleted", "i")
 
 
 def test_write_of_cyborgdb_is_reported(here: kekd.Client, keystore: Path, watch: Watch) -> None:
     config = cyborgdb_core.StorageConfig.disk(str(keystore))
     blob = cyborgdb_core.KMSBlob("prod", "aws-kms", "alias/prod", "", b"\1", 1, 7)
     cyborgdb_core.create_index_kms(config, "é", blob)
-    assert watch.next() == Told("pushed", "é", here.get_index_kms(None, "é").etag)
+    assert watch.next() == WatchEvent("pushed", "é", here.get_index_kms(None, "é").etag)
     cyborgdb_core.delete_index_kms(config, "é")
-    assert watch.next() == Told("deleted", "é")
+    assert watch.next() == WatchEvent("deleted", "é")
 
 
 def test_own_writes_are_reported_in_order(here: kekd.Client, records: Path, watch: Watch) -> None:
     etag = here.create_index_kms(None, "i", BLOB)
-    assert watch.next() == Told("created", "i", etag)
+    assert watch.next() == WatchEvent("created", "i", etag)
     for number in range(100):
         here.push_index_kms(None, "i", kekd.KMSBlob("", "none", version=number + 1))
     here.delete_index_kms(None, "i")
     (records / "last.kms.cat").touch()
     # Each may be reported twice, and of several quick ones perhaps only the last.
     *changes, _ = watch.until("last")
-    assert changes[-1] == Told("deleted", "i")
+    assert changes[-1] == WatchEvent("deleted", "i")
 
 
 def test_manual_change_is_reported(
@@ -88,9 +88,12 @@ def test_manual_change_is_reported(
     backup = shutil.copy(records / "a.kms.cat", tmp_path)
     watch = open_watch(disk)
     (records / "a.kms.cat").rename(records / "b.kms.cat")
-    assert {watch.next(), watch.next()} == {Told("deleted", "a"), Told("pushed", "b", etag)}
+    assert {watch.next(), watch.next()} == {
+        WatchEvent("deleted", "a"),
+        WatchEvent("pushed", "b", etag),
+    }
     (records / "b.kms.cat").unlink()
-    assert watch.next() == Told("deleted", "b")
+    assert watch.next() == WatchEvent("deleted", "b")
     shutil.copy(backup, records / "c.kms.cat")
     (records / "last.kms.cat").touch()
     assert watch.until("last")[-2][1:] == ("c", etag)
@@ -107,7 +110,7 @@ def test_write_in_place_is_reported(
     assert watch.next()[:2] == ("pushed", "i")
     with file.open("r+b", buffering=0) as kept_open:
         kept_open.write(record)
-        assert watch.next() == Told("pushed", "i", here.get_index_kms(None, "i").etag)
+        assert watch.next() == WatchEvent("pushed", "i", here.get_index_kms(None, "i").etag)
 
 
 def test_other_files_are_ignored(here: kekd.Client, records: Path, watch: Watch) -> None:
@@ -141,9 +144,9 @@ def test_replaced_folder_is_a_resync(
     shutil.copytree(keystore.with_name("old"), keystore)
     assert watch.next() == RESYNC
     (records / "i.kms.cat").unlink()
-    assert watch.next() == Told("deleted", "i")
+    assert watch.next() == WatchEvent("deleted", "i")
     etag = here.create_index_kms(None, "j", BLOB)
-    assert watch.next() == Told("created", "j", etag)
+    assert watch.next() == WatchEvent("created", "j", etag)
 
 
 def test_folder_that_stays_missing_ends_its_watches(keystore: Path, watch: Watch) -> None:

@@ -13,7 +13,7 @@ from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.s3 import CREDENTIALS, Bucket
 from tests.integration.fixtures.proxy import LOOKS, Proxy, StartProxy, refuse, say_nothing
-from tests.integration.fixtures.watch import OpenWatch, Told
+from tests.integration.fixtures.watch import OpenWatch, WatchEvent
 
 POLL = ("--s3-poll", "0.3")
 NEVER = ("--s3-poll", "3600")
@@ -31,7 +31,7 @@ def elsewhere(start_daemon: StartDaemon, bucket: Bucket) -> Iterator[kekd.Client
 def proxy(s3_endpoint: str, start_proxy: StartProxy) -> Iterator[Proxy]:
     proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
     yield proxy
-    proxy.tell()
+    proxy.set_faults()
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def test_own_writes_are_reported_immediately(
     watch = open_watch(daemon)
     with kekd.Client(daemon.address) as client:
         created = client.create_index_kms(None, "i", BLOB)
-        assert watch.next() == Told("created", "i", created)
+        assert watch.next() == WatchEvent("created", "i", created)
         pushed = client.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
-        assert watch.next() == Told("pushed", "i", pushed)
+        assert watch.next() == WatchEvent("pushed", "i", pushed)
         client.delete_index_kms(None, "i")
-        assert watch.next() == Told("deleted", "i")
+        assert watch.next() == WatchEvent("deleted", "i")
 
 
 def test_write_of_another_daemon_is_reported_at_a_poll(
@@ -61,11 +61,11 @@ def test_write_of_another_daemon_is_reported_at_a_poll(
     elsewhere.create_index_kms(None, "before", BLOB)
     watch = open_watch(start_daemon(*bucket.flags, *POLL, env=CREDENTIALS))
     created = elsewhere.create_index_kms(None, "i", BLOB)
-    assert watch.next() == Told("created", "i", created)
+    assert watch.next() == WatchEvent("created", "i", created)
     pushed = elsewhere.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
-    assert watch.next() == Told("pushed", "i", pushed)
+    assert watch.next() == WatchEvent("pushed", "i", pushed)
     elsewhere.delete_index_kms(None, "i")
-    assert watch.next() == Told("deleted", "i")
+    assert watch.next() == WatchEvent("deleted", "i")
 
 
 def test_envelope_that_changed_back_between_two_polls_is_reported(
@@ -76,18 +76,18 @@ def test_envelope_that_changed_back_between_two_polls_is_reported(
     elsewhere.push_index_kms(None, "i", kekd.KMSBlob("", "none"))
     time.sleep(1.1)  # S3's clock has a resolution of 1 s
     assert elsewhere.push_index_kms(None, "i", BLOB) == etag
-    assert watch.next() == Told("pushed", "i", etag)
+    assert watch.next() == WatchEvent("pushed", "i", etag)
 
 
 def test_unreachable_bucket_is_a_resync(
     behind_proxy: Daemon, bucket: Bucket, proxy: Proxy, open_watch: OpenWatch
 ) -> None:
     watch = open_watch(behind_proxy)
-    proxy.tell(then=refuse)
+    proxy.set_faults(then=refuse)
     while "cannot poll for changes" not in behind_proxy.read_log():
         time.sleep(0.05)
-    proxy.tell()
-    assert watch.next() == Told("resync")
+    proxy.set_faults()
+    assert watch.next() == WatchEvent("resync")
     bucket.s3.put_object(Bucket=bucket.name, Key="_catalog/config/i.kms.cat", Body=b"")
     assert watch.next()[:2] == ("created", "i")
 
@@ -96,7 +96,7 @@ def test_bucket_that_hangs_delays_no_other_store(
     behind_proxy: Daemon, proxy: Proxy, open_watch: OpenWatch
 ) -> None:
     stuck, memory = open_watch(behind_proxy), open_watch(behind_proxy, memory=pb.MemoryStorage())
-    proxy.tell(then=say_nothing)
+    proxy.set_faults(then=say_nothing)
     proxy.wait_for_connection()
     with kekd.Client(behind_proxy.address) as client:
         client.create_index_kms(kekd.StorageConfig.memory(), "i", BLOB)

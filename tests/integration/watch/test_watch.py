@@ -13,7 +13,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.rpc.engines import MAX_STREAMS
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
-from tests.integration.fixtures.watch import OpenWatch, Told
+from tests.integration.fixtures.watch import OpenWatch, WatchEvent
 from tests.integration.fixtures.wire import failure_of
 
 pytestmark = both_engines
@@ -29,11 +29,11 @@ def test_write_is_reported_with_its_kind_and_etag(
     client.create_index_kms(None, "before", BLOB)
     watch = open_watch(daemon)
     created = client.create_index_kms(None, "i", BLOB)
-    assert watch.next() == Told("created", "i", created)
+    assert watch.next() == WatchEvent("created", "i", created)
     pushed = client.push_index_kms(None, "i", kekd.KMSBlob("", "none"), if_etag=created)
-    assert watch.next() == Told("pushed", "i", pushed)
+    assert watch.next() == WatchEvent("pushed", "i", pushed)
     client.delete_index_kms(None, "i", if_etag=pushed)
-    assert watch.next() == Told("deleted", "i")
+    assert watch.next() == WatchEvent("deleted", "i")
 
 
 def test_call_that_changes_nothing_is_not_reported(

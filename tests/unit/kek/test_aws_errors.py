@@ -1,4 +1,4 @@
-"""How failures of AWS are told. AWS's codes come from botocore's Stubber, as moto doesn't know all.
+"""Errors of AWS. The codes come from botocore's Stubber, because moto doesn't have all of them.
 
 The codes are from botocore's models of the operations, which the last test holds, and from AWS's
 common errors (https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html).

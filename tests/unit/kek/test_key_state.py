@@ -111,14 +111,14 @@ def test_problem_of_the_slot_key_is_reported_despite_another_wrapping_key(keys: 
 
 
 @pytest.mark.parametrize(
-    ("created_at", "is_told"), [(NOW, False), (NOW - 100, False), (NOW - 101, True), (0, True)]
+    ("created_at", "is_reported"), [(NOW, False), (NOW - 100, False), (NOW - 101, True), (0, True)]
 )
 def test_wrap_before_the_rotation_of_its_key_is_a_problem(
-    keys: Keys, created_at: int, is_told: bool
+    keys: Keys, created_at: int, is_reported: bool
 ) -> None:
     keys.of(KEY).rotation = NOW - 100
     problems = keys.states.problems(envelope(created_at=created_at))
-    assert bool(problems) == is_told
+    assert bool(problems) == is_reported
     assert all("before its key" in problem and "--older-than" in problem for problem in problems)
 
 

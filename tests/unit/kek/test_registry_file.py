@@ -280,8 +280,8 @@ def test_all_problems_of_all_slots_are_listed(problems_of: ProblemsOf) -> None:
     assert sorted(problem.split(":")[0] for problem in problems) == (
         ["slot '" + name + "'" for name in "aaaabbbc"] + ["slot 4"]
     )
-    for told in ("provider", "KEKD_TEST_UNSET ", "regoin", "role_arn", "KEKD_TEST_UNSET_2"):
-        assert any(told in problem for problem in problems)
+    for name in ("provider", "KEKD_TEST_UNSET ", "regoin", "role_arn", "KEKD_TEST_UNSET_2"):
+        assert any(name in problem for problem in problems)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ TTL = 100.0
 
 
 class Clock:
-    """Stands still until it is told."""
+    """Stands still until a test sets `now`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

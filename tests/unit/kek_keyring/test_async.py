@@ -46,8 +46,8 @@ async def test_load_without_waiting_callers_is_cached(
 async def test_failure_without_waiting_callers_is_not_logged(
     backend: Backend, keyring: AsyncKeyring
 ) -> None:
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     backend.failure = UnavailableError("down")
     backend.hold()
     with pytest.raises(TimeoutError):
@@ -56,7 +56,7 @@ async def test_failure_without_waiting_callers_is_not_logged(
     with pytest.raises(UnavailableError):
         await keyring.kek("i")
     await asyncio.sleep(0.01)
-    assert not told
+    assert not unhandled
 
 
 async def test_500_concurrent_loads_complete(backend: Backend, keyring: AsyncKeyring) -> None:

@@ -17,8 +17,8 @@ CALLERS, FEW_CALLERS = 3000, 100
 FAILURES = [AccessDeniedError("no"), UnavailableError("down")]
 
 Ask = Callable[[Backend, int], list[bytes | BaseException]]
-"""What so many who ask for one cold KEK at once are told. All of them are waiting for the load
-before it is let go."""
+"""Asks for one cold KEK from many callers, and returns their results. The load is held until all
+callers wait for it."""
 
 
 def in_threads(backend: Backend, callers: int) -> list[bytes | BaseException]:
@@ -34,7 +34,7 @@ def in_threads(backend: Backend, callers: int) -> list[bytes | BaseException]:
     def call() -> None:
         try:
             answers.append(keyring.kek("i"))
-        except Exception as error:  # noqa: BLE001  (it is what the caller was told)
+        except Exception as error:  # noqa: BLE001  (the result of the caller)
             answers.append(error)
 
     keyring._join_load = counted  # type: ignore[method-assign]
