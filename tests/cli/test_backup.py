@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 import kekd
 from kekd._cli.backup.restore import restore as restored
 from kekd._cli.json_format import EnvelopeJSON
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
-from tests.fixtures.kekctl import Done, kekctl
+from tests.fixtures.kekctl import kekctl
 from tests.fixtures.s3 import CREDENTIALS, Bucket
 from tests.patience import PATIENCE, eventually
 
@@ -69,15 +70,15 @@ def test_export_without_a_visible_default_store_requires_a_store(
     assert '"store": "memory"' in export(daemon, "--store", "memory").stdout
 
 
-def export(daemon: Daemon, *arguments: object, code: int = 0) -> Done:
+def export(daemon: Daemon, *arguments: object, code: int = 0) -> Result:
     return kekctl("--address", daemon.address, "export", *arguments, code=code)
 
 
-def restore(daemon: Daemon, file: Path, *arguments: str, code: int = 0) -> Done:
+def restore(daemon: Daemon, file: Path, *arguments: str, code: int = 0) -> Result:
     return kekctl("--address", daemon.address, "import", file, *arguments, code=code)
 
 
-def counts(done: Done) -> dict[str, int]:
+def counts(done: Result) -> dict[str, int]:
     rows = (line.split() for line in done.stdout.splitlines() if ":" not in line)
     return {name: int(count) for name, count in rows}
 

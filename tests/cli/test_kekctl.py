@@ -8,18 +8,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 import kekd
 from kekd._cli import EXIT_CODES, main
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.kekctl import kekctl as run_kekctl
 from tests.fixtures.s3 import free_port
 from tests.patience import PATIENCE
 
-Kekctl = Callable[..., subprocess.CompletedProcess[str]]
+Kekctl = Callable[..., Result]
 
 CANARY = b"canary: a wrapped KEK that nobody may see"
 CANARY_BASE64 = base64.b64encode(CANARY).decode()
@@ -72,23 +75,8 @@ def client(daemon: Daemon) -> Iterator[kekd.Client]:
 
 @pytest.fixture(scope="module")
 def kekctl(daemon: Daemon) -> Kekctl:
-    """Runs kekctl and compares its exit code."""
-
-    def run(*arguments: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [BIN / "kekctl", *arguments],
-            input=stdin,
-            env=clean_environment() | {"KEKD_ADDRESS": daemon.address},
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done
-
-    return run
+    """Runs kekctl against this daemon, and compares its exit code."""
+    return partial(run_kekctl, env={"KEKD_ADDRESS": daemon.address})
 
 
 def test_get_shows_a_table_without_the_wrapped_kek(kekctl: Kekctl) -> None:

@@ -1,30 +1,14 @@
 """kekctl over TLS: by flags, by variables, and by halves of either."""
 
-import subprocess
-from collections.abc import Mapping
-
-from tests.fixtures.daemon import BIN, clean_environment
+from tests.fixtures.kekctl import kekctl
 from tests.fixtures.tls import TlsDaemon
-from tests.patience import PATIENCE
-
-
-def kekctl(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-    done = subprocess.run(
-        [BIN / "kekctl", *arguments],
-        env=clean_environment() | dict(env or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 def test_flags_enable_tls(tls_daemon: TlsDaemon) -> None:
     pair = tls_daemon.client
     flags = ("--ca", str(tls_daemon.authority.cert), "--cert", str(pair.cert), "--key")
     address = tls_daemon.address.replace("127.0.0.1", "localhost")
-    assert kekctl("--address", address, *flags, str(pair.key), "list") == (0, "")
+    assert kekctl("--address", address, *flags, pair.key, "list").output == ""
 
 
 def test_variables_enable_tls(tls_daemon: TlsDaemon) -> None:
@@ -34,17 +18,16 @@ def test_variables_enable_tls(tls_daemon: TlsDaemon) -> None:
         "KEKD_CERT": str(tls_daemon.client.cert),
         "KEKD_KEY": str(tls_daemon.client.key),
     }
-    assert kekctl("list", env=env) == (0, "")
-    code, said = kekctl("--server-name", "other.example", "list", env=env)
-    assert code == 6
-    assert "its certificate is for another name" in said
+    assert kekctl("list", env=env).output == ""
+    refused = kekctl("--server-name", "other.example", "list", env=env, code=6)
+    assert "its certificate is for another name" in refused.stderr
 
 
 def test_incomplete_tls_options_are_rejected(tls_daemon: TlsDaemon) -> None:
-    code, said = kekctl("--cert", str(tls_daemon.client.cert), "list")
-    assert (code, "ca is missing" in said) == (2, True)
-    ca = ("--ca", str(tls_daemon.authority.cert))
-    code, said = kekctl(*ca, "--key", str(tls_daemon.client.key), "list")
-    assert (code, "cert and key need each other" in said) == (2, True)
-    code, said = kekctl("--address", tls_daemon.daemon.address, *ca, "list")
-    assert (code, "cannot use TLS with the Unix socket" in said) == (2, True)
+    no_ca = kekctl("--cert", tls_daemon.client.cert, "list", code=2)
+    assert "ca is missing" in no_ca.stderr
+    ca = ("--ca", tls_daemon.authority.cert)
+    no_cert = kekctl(*ca, "--key", tls_daemon.client.key, "list", code=2)
+    assert "cert and key need each other" in no_cert.stderr
+    socket = kekctl("--address", tls_daemon.daemon.address, *ca, "list", code=2)
+    assert "cannot use TLS with the Unix socket" in socket.stderr
