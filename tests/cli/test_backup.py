@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 import kekd
+from kekd._cli.backup import json_lines
 from kekd._cli.backup.restore import restore as restored
 from kekd._cli.json_format import EnvelopeJSON
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
@@ -34,20 +35,43 @@ def envelope(number: int) -> kekd.KMSBlob:
     return blob
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Daemon]]:
+    """Two daemons, each with a disk store beside its socket."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("daemon", "other")]
+    daemons = [Daemon(folder, "--disk", str(folder / "keystore")) for folder in folders]
+    for daemon in daemons:
+        daemon.wait()
+    yield daemons[0], daemons[1]
+    for daemon in daemons:
+        daemon.kill()
+
+
 @pytest.fixture
-def daemon(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
-    return start_daemon("--disk", str(tmp_path / "keystore"))
+def daemon(started: tuple[Daemon, Daemon]) -> Iterator[Daemon]:
+    yield started[0]
+    empty(started[0])
+
+
+@pytest.fixture
+def other(started: tuple[Daemon, Daemon]) -> Iterator[Daemon]:
+    yield started[1]
+    empty(started[1])
+
+
+def records_folder(daemon: Daemon) -> Path:
+    return daemon.socket.parent / "keystore/_catalog/config"
+
+
+def empty(daemon: Daemon) -> None:
+    for record in records_folder(daemon).iterdir():
+        record.unlink()
 
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[kekd.Client]:
     with kekd.Client(daemon.address) as client:
         yield client
-
-
-@pytest.fixture
-def other(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
-    return start_daemon("--disk", str(tmp_path / "other"), name="other")
 
 
 @pytest.fixture
@@ -83,15 +107,20 @@ def counts(done: Result) -> dict[str, int]:
     return {name: int(count) for name, count in rows}
 
 
-def records(keystore: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in (keystore / "_catalog/config").iterdir()}
+def records(daemon: Daemon) -> dict[str, bytes]:
+    return {record.name: record.read_bytes() for record in records_folder(daemon).iterdir()}
 
 
 # Round trips
 
 
 def test_from_disk_to_s3_and_back_every_record_is_the_same_to_the_byte(
-    daemon: Daemon, backup: Path, start_daemon: StartDaemon, bucket: Bucket, tmp_path: Path
+    daemon: Daemon,
+    other: Daemon,
+    backup: Path,
+    start_daemon: StartDaemon,
+    bucket: Bucket,
+    tmp_path: Path,
 ) -> None:
     s3 = start_daemon(*bucket.flags, name="s3", env=CREDENTIALS)
     assert counts(restore(s3, backup)) == NOTHING | {"created": len(NAMES)}
@@ -99,21 +128,20 @@ def test_from_disk_to_s3_and_back_every_record_is_the_same_to_the_byte(
     for item in bucket.s3.list_objects_v2(Bucket=bucket.name, Prefix=envelopes)["Contents"]:
         body = bucket.s3.get_object(Bucket=bucket.name, Key=item["Key"])["Body"].read()
         stored[item["Key"].removeprefix(envelopes)] = body
-    assert stored == records(tmp_path / "keystore")
-    again = start_daemon("--disk", str(tmp_path / "again"), name="again")
+    assert stored == records(daemon)
     (tmp_path / "from_s3").write_text(export(s3).stdout)
-    restore(again, tmp_path / "from_s3")
-    assert records(tmp_path / "again") == stored
+    restore(other, tmp_path / "from_s3")
+    assert records(other) == stored
 
 
-def test_lines_are_as_documented(daemon: Daemon, backup: Path, tmp_path: Path) -> None:
+def test_lines_are_as_documented(daemon: Daemon, backup: Path) -> None:
     text = backup.read_text()
     header, *envelopes, trailer = (json.loads(line) for line in text.splitlines())
     assert header.pop("time")
     assert header == {
         "format": "kekd-backup",
         "version": 1,
-        "store": f"disk:{tmp_path}/keystore",
+        "store": f"disk:{daemon.socket.parent}/keystore",
         "prefix": "",
     }
     for line in envelopes:
@@ -179,7 +207,7 @@ def test_corrupt_record_is_reported_and_the_rest_exported(
 ) -> None:
     for name in ("a", "bad", "c"):
         client.create_index_kms(None, name, envelope(1))
-    (tmp_path / "keystore/_catalog/config/bad.kms.cat").write_bytes(CANARY)
+    (records_folder(daemon) / "bad.kms.cat").write_bytes(CANARY)
     file = tmp_path / "backup"
     done = export(daemon, "--file", file, code=1)
     (line,) = done.stderr.splitlines()
@@ -189,8 +217,10 @@ def test_corrupt_record_is_reported_and_the_rest_exported(
 
 def test_failed_export_keeps_the_previous_one(daemon: Daemon, backup: Path, tmp_path: Path) -> None:
     before = backup.read_bytes()
-    (tmp_path / "keystore").rename(tmp_path / "moved")
+    keystore, moved = daemon.socket.parent / "keystore", daemon.socket.parent / "moved"
+    keystore.rename(moved)
     export(daemon, "--file", backup, code=9)
+    moved.rename(keystore)
     assert backup.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir() if "backup" in path.name) == ["backup"]
 
@@ -243,17 +273,19 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
 
 @pytest.mark.parametrize(("damage", "problems"), DAMAGES.values(), ids=DAMAGES)
 def test_incomplete_file_is_refused_before_anything_is_stored(
-    other: Daemon, backup: Path, damage: Damage, problems: list[str]
+    tmp_path: Path, damage: Damage, problems: list[str]
 ) -> None:
-    backup.write_text("".join(f"{line}\n" for line in damage(backup.read_text().splitlines())))
-    refused = restore(other, backup, "--overwrite", code=2)
+    envelopes = (EnvelopeJSON(name, envelope(number)) for number, name in enumerate(NAMES))
+    whole = [line.rstrip("\n") for line in json_lines.lines("memory", "", envelopes)]
+    file = tmp_path / "backup"
+    file.write_text("".join(f"{line}\n" for line in damage(whole)))
+    # Without a daemon, a call would fail with another exit code.
+    refused = kekctl("--address", f"unix:{tmp_path}/nobody", "import", file, "--overwrite", code=2)
     reported = refused.stderr.splitlines()
     assert len(reported) == len(problems), reported
     for line, problem in zip(reported, problems, strict=True):
         assert line.startswith(f"kekctl: {problem}")
     assert refused.stdout == ""
-    with kekd.Client(other.address) as client:
-        assert list(client.list_index_kms()) == []
 
 
 # Restoring
@@ -271,9 +303,9 @@ def test_one_index_of_a_backup_is_restored(
 
 
 def test_corrupt_record_is_restored_from_a_backup(
-    daemon: Daemon, client: kekd.Client, backup: Path, tmp_path: Path
+    daemon: Daemon, client: kekd.Client, backup: Path
 ) -> None:
-    (tmp_path / "keystore/_catalog/config/b.kms.cat").write_bytes(CANARY)
+    (records_folder(daemon) / "b.kms.cat").write_bytes(CANARY)
     restore(daemon, backup, "--index", "b", "--overwrite")
     assert client.get_index_kms(None, "b") == envelope(1)
 
@@ -328,17 +360,15 @@ def test_dry_run_stores_nothing(daemon: Daemon, client: kekd.Client, backup: Pat
 
 
 def test_corrupt_record_is_replaced_only_with_overwrite(
-    daemon: Daemon, client: kekd.Client, backup: Path, tmp_path: Path
+    daemon: Daemon, client: kekd.Client, backup: Path
 ) -> None:
-    (tmp_path / "keystore/_catalog/config/b.kms.cat").write_bytes(b"damaged")
+    (records_folder(daemon) / "b.kms.cat").write_bytes(b"damaged")
     assert counts(restore(daemon, backup, code=1))["refused"] == 1
     assert counts(restore(daemon, backup, "--overwrite"))["overwritten"] == 1
     assert client.get_index_kms(None, "b") == envelope(1)
 
 
-def test_refused_envelope_does_not_stop_the_others(
-    other: Daemon, backup: Path, tmp_path: Path
-) -> None:
+def test_refused_envelope_does_not_stop_the_others(other: Daemon, backup: Path) -> None:
     header, *lines, _ = backup.read_text().splitlines()
     bad = json.loads(lines[1])
     del bad["sha256"]
@@ -365,24 +395,25 @@ def large_backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
 
 
 def test_import_after_a_kill_restores_the_rest(
-    other: Daemon, large_backup: Path, tmp_path: Path
+    daemon: Daemon, other: Daemon, large_backup: Path
 ) -> None:
     command = [str(BIN / "kekctl"), "--address", other.address, "import", str(large_backup)]
-    stored = tmp_path / "other/_catalog/config"
+    stored = records_folder(other)
     with subprocess.Popen(command, env=clean_environment()) as process:
-        eventually(lambda: stored.is_dir() and len(list(stored.iterdir())) > 50)
+        eventually(lambda: len(list(stored.iterdir())) > 50)
         process.send_signal(signal.SIGKILL)
     before = len(list(stored.iterdir()))
     assert 50 < before < 1000
     done = counts(restore(other, large_backup))
     assert done["created"] + done["unchanged"] == 1000
     assert done["unchanged"] >= before
-    assert records(tmp_path / "other") == records(tmp_path / "keystore")
+    assert records(other) == records(daemon)
 
 
 def test_import_reports_its_progress_when_the_daemon_is_lost(
-    other: Daemon, large_backup: Path
+    start_daemon: StartDaemon, large_backup: Path, tmp_path: Path
 ) -> None:
+    other = start_daemon("--disk", str(tmp_path / "keystore"))
     command = ["--address", other.address, "--timeout", "1", "import", str(large_backup)]
     with subprocess.Popen(
         [str(BIN / "kekctl"), *command],
