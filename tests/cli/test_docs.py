@@ -1,17 +1,18 @@
 """What the documents show is what happens: their sessions, programs, flags and files are run."""
 
+import fcntl
 import re
 import subprocess
+import tempfile
 import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 import kekd
-from kekd._cli import EXIT_CODES, main
+from kekd._cli import EXIT_CODES
 from kekd_common.policy import METHODS
 from kekd_server.config.flag import flag_name, variable_name
 from kekd_server.config.flags import FLAGS, default_of
@@ -67,7 +68,15 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def default_daemon(environment: dict[str, str]) -> Iterator[None]:
+def default_port() -> Iterator[None]:
+    """Gives the daemon's default port to one test at a time, of all test processes."""
+    with (Path(tempfile.gettempdir()) / "kekd-tests-default-port").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def default_daemon(default_port: None, environment: dict[str, str]) -> Iterator[None]:
     daemon = subprocess.Popen(["kekd"], env=environment, stdout=subprocess.PIPE)
     try:
         assert shell("kekctl wait", environment).returncode == 0
@@ -215,21 +224,10 @@ def test_access_page_has_every_method() -> None:
     assert len(METHODS) == 7
 
 
-def commands_of(name: str, group: click.Group) -> Iterator[str]:
-    yield name
-    for word, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands_of(f"{name} {word}", command)
-        else:
-            yield f"{name} {word}"
-
-
 @pytest.fixture(scope="module")
 def helps() -> str:
-    commands = ["kekd", *commands_of("kekctl", main)]
-    return "".join(
-        shell(f"{BIN}/{command} --help", clean_environment()).stdout for command in commands
-    )
+    """The snapshot of every command's help, which a test compares with the commands."""
+    return (ROOT / "tests/texts/help.txt").read_text()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
