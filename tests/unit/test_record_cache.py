@@ -130,7 +130,7 @@ def overwrite_and_set_mtime_back(path: Path) -> None:
     os.utime(path, ns=(0, 0))
 
 
-def make_anew(path: Path) -> None:
+def recreate(path: Path) -> None:
     path.unlink()
     path.write_bytes(b"000002")
 
@@ -140,7 +140,7 @@ def replace_by_an_older_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [overwrite, overwrite_and_set_mtime_back, make_anew, replace_by_an_older_file]
+    "change", [overwrite, overwrite_and_set_mtime_back, recreate, replace_by_an_older_file]
 )
 def test_change_is_seen_immediately(path: Path, change: Callable[[Path], None]) -> None:
     path.with_name("other").write_bytes(b"000002")

@@ -14,7 +14,7 @@ _LISTENING: Final = (0, errno.EISCONN, errno.EAGAIN)
 def accepts_connections(address: str) -> bool:
     """Whether the kernel accepts a connection to a local address.
 
-    Doesn't wait. Returns False for another machine, because only its response could tell.
+    Doesn't wait. Returns False for another machine, because only a response would show it.
     """
     if address.startswith("unix:"):
         return _connects(socket.AF_UNIX, address.removeprefix("unix:"))

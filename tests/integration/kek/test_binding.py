@@ -121,9 +121,9 @@ def test_rotation_with_from_store_binds_a_moved_envelope(
             registry.rotate("i", into, client=client, config_location=memory, from_store=from_store)
     assert client.get_index_kms(memory, "i").etag == moved.etag
     registry.rotate("i", into, client=client, config_location=memory, from_store=envelope.store)
-    bound_anew = client.get_index_kms(memory, "i")
-    assert json.loads(bound_anew.binding) == {"index_name": "i", "store": "memory"}
-    assert registry.unwrap("i", bound_anew) == kek
+    rebound = client.get_index_kms(memory, "i")
+    assert json.loads(rebound.binding) == {"index_name": "i", "store": "memory"}
+    assert registry.unwrap("i", rebound) == kek
 
 
 @each_provider
