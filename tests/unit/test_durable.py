@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from kekd_server.model.folder import sync_folder
 from kekd_server.storage.disk import durable
 
 KILLED_BEFORE_THE_RENAME = """
 import os, sys
 from pathlib import Path
+from kekd_server.model.folder import sync_folder
 from kekd_server.storage.disk import durable
 
 os.rename = lambda *_: os._exit(1)
@@ -86,7 +88,7 @@ def test_error_of_a_folder_sync_is_not_hidden_by_its_close(tmp_path: Path, fail:
     fail("fsync", errno.EIO)
     fail("close", errno.EBADF)
     with pytest.raises(OSError, match="Input/output error"):
-        durable.sync_folder(tmp_path)
+        sync_folder(tmp_path)
 
 
 def test_error_during_clean_up_does_not_fail_a_successful_write(

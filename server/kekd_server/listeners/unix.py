@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 from kekd_common.address import grpc_target, socket_path
 from kekd_server.listeners.engine import AddPort, EngineName
 from kekd_server.listeners.errors import ListenError
+from kekd_server.model.folder import make_folder
 
 _SOCKET_MODE: Final = 0o660
 """Access for the daemon's user and group."""
@@ -79,7 +80,7 @@ class UnixListener:
         """Returns a lock. Without it, two daemons that start at the same time could each remove the
         other's socket as stale.
         """
-        _make_private_folder(self.path.parent)
+        make_folder(self.path.parent)
         self._check_folder()
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -146,12 +147,3 @@ def _remove_private(path: Path) -> None:
         (folder / _UNNAMED).unlink()
     with suppress(FileNotFoundError):
         folder.rmdir()
-
-
-def _make_private_folder(path: Path) -> None:
-    """Creates the folder and its parents, with access for the owner only."""
-    if path.is_dir():
-        return
-    _make_private_folder(path.parent)
-    with suppress(FileExistsError):  # another process may create it at the same time
-        path.mkdir(mode=0o700)

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
+from kekd_server.model.descriptor import close_quietly
 from kekd_server.model.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
@@ -30,6 +31,7 @@ from kekd_server.model.errors import (
     StoreTimeoutError,
     StoreUnavailableError,
 )
+from kekd_server.model.folder import sync_folder
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable, layout
 from kekd_server.storage.disk.folder_keys import FolderKeys
@@ -181,7 +183,7 @@ class DiskDriver:
             stored = None if earlier else self._read(name)
             if stored is None:
                 # An earlier delete may have failed or been killed before it was on disk.
-                durable.sync_folder(self._records)
+                sync_folder(self._records)
                 if earlier:
                     return earlier.previous_etag
                 write.record_no_change()
@@ -264,7 +266,7 @@ class DiskDriver:
         """
         earlier = write.find_previous_result(etag, self._stored_etag)
         if earlier:
-            durable.sync_folder(self._records)
+            sync_folder(self._records)
         return earlier
 
     @staticmethod
@@ -300,7 +302,7 @@ class DiskDriver:
             with IdempotentWrite(lock, name, attempt or WriteAttempt.single()) as write:
                 yield write
         finally:
-            durable.close_quietly(lock)
+            close_quietly(lock)
 
 
 class _Listing(NamedTuple):

@@ -27,6 +27,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
+from kekd_server.model.descriptor import close_quietly, opened
+from kekd_server.model.folder import sync_folder
+
 Commit = AbstractContextManager[object]
 """Entered around the one system call that makes a change visible."""
 
@@ -75,35 +78,12 @@ def remove(path: Path, commit: Commit = _PLAIN_COMMIT) -> None:
     sync_folder(path.parent)
 
 
-def make_folder(path: Path) -> None:
-    """Creates a folder and its parents where they are missing, with access for the owner only."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    # Another process may create it at the same time.
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-        sync_folder(path.parent)
-
-
-def sync_folder(path: Path, *, within: int | None = None) -> None:
-    """`within`: the descriptor of the folder that a relative path is resolved from."""
-    with _opened(path, os.O_RDONLY | os.O_DIRECTORY, within=within) as folder:
-        os.fsync(folder)
-
-
-def close_quietly(file: int) -> None:
-    """For a file that was only read or locked, so that the result of close(2) doesn't matter."""
-    with contextlib.suppress(OSError):
-        os.close(file)
-
-
 @contextlib.contextmanager
 def _temporary(content: bytes, folder: Path) -> Iterator[str]:
     """Yields a temporary file with the content, synced to disk."""
     path, lock = _create_locked(folder)
     try:
-        with _opened(path, os.O_WRONLY) as file:
+        with opened(path, os.O_WRONLY) as file:
             while content:  # a disk that is filling up takes only a part
                 content = content[os.write(file, content) :]
             os.fsync(file)
@@ -134,23 +114,9 @@ def _create_locked(folder: Path) -> tuple[str, int]:
 
 
 def _remove_if_abandoned(path: Path) -> None:
-    with _opened(path, os.O_RDWR) as file:
+    with opened(path, os.O_RDWR) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
-
-
-@contextlib.contextmanager
-def _opened(path: str | Path, flags: int, *, within: int | None = None) -> Iterator[int]:
-    """Raises errors of close(2), where a network filesystem may report a failed write. An earlier
-    error takes precedence.
-    """
-    file = os.open(path, flags | os.O_CLOEXEC, dir_fd=within)
-    try:
-        yield file
-    except BaseException:
-        close_quietly(file)
-        raise
-    os.close(file)
 
 
 def _unlink_quietly(path: str) -> None:

@@ -1,13 +1,13 @@
 """The folders of a keystore on disk, which distinguish it from an empty mount point."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from kekd_server.model.descriptor import opened
 from kekd_server.model.errors import NoKeystoreError
-from kekd_server.storage.disk import durable
+from kekd_server.model.folder import is_folder, make_folder
 
 RECORDS: Final = Path("_catalog", "config")
 TEMPORARY: Final = Path("_kekd", "tmp")
@@ -25,14 +25,14 @@ def open_keystore(root: Path, *, create: bool) -> bool:
     and `restore` creates the other folders later.
     """
     if create:
-        durable.make_folder(root)
+        make_folder(root)
     elif not root.exists():
         raise _no_keystore(root)
     with _opened(root) as folder:
-        is_new = not any(_is_folder(marker, folder) for marker in _MARKERS)
+        is_new = not any(is_folder(marker, within=folder) for marker in _MARKERS)
         if is_new and not create:
             raise _no_keystore(root)
-        _make_folder(RECORDS, folder)
+        make_folder(RECORDS, within=folder)
         try:
             _make_own_folders(folder)
         except OSError:
@@ -48,28 +48,15 @@ def restore(root: Path) -> None:
         _make_own_folders(folder)
 
 
-@contextmanager
-def _opened(root: Path) -> Iterator[int]:
+def _opened(root: Path) -> AbstractContextManager[int]:
     """Opens the folder once, so that every path relative to it stays on that volume, even if the
     volume is unmounted in the meantime.
     """
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield folder
-    finally:
-        durable.close_quietly(folder)
+    return opened(root, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _no_keystore(root: Path) -> NoKeystoreError:
     return NoKeystoreError(str(root), "its volume may not be mounted")
-
-
-def _is_folder(path: str | Path, folder: int) -> bool:
-    try:
-        os.close(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _is_readable(path: Path, folder: int) -> bool:
@@ -78,17 +65,4 @@ def _is_readable(path: Path, folder: int) -> bool:
 
 def _make_own_folders(folder: int) -> None:
     for path in (TEMPORARY, LOCKS):
-        _make_folder(path, folder)
-
-
-def _make_folder(path: Path, folder: int) -> None:
-    """Creates a folder and its parents."""
-    if path == Path() or _is_folder(path, folder):
-        return
-    _make_folder(path.parent, folder)
-    try:
-        os.mkdir(path, 0o700, dir_fd=folder)
-    except FileExistsError:
-        if not _is_folder(path, folder):  # otherwise another process created it
-            raise
-    durable.sync_folder(path.parent, within=folder)
+        make_folder(path, within=folder)

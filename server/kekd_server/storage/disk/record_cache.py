@@ -4,7 +4,7 @@ import os
 import time
 from typing import Final, NamedTuple
 
-from kekd_server.storage.disk.durable import close_quietly
+from kekd_server.model.descriptor import close_quietly
 from kekd_server.storage.disk.page_cache import open_if_cached, read_if_cached
 from kekd_server.storage.disk.timestamps import is_settled
 from kekd_server.storage.driver import MAX_RECORD_BYTES, StoredRecord
