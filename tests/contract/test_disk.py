@@ -24,7 +24,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.key_ranges import KeyRanges
-from kekd_server.storage.disk import driver as disk_driver
+from kekd_server.storage.disk import write_locks
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -205,7 +205,7 @@ def test_delete_that_another_daemon_started_is_synced(
 
 
 def test_wait_for_a_lock_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_driver, "_LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0.2)
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     (path,) = (tmp_path / "_kekd" / "locks").iterdir()
@@ -243,13 +243,13 @@ def names(count: int) -> list[IndexName]:
 
 def listed_by(driver: DiskDriver) -> list[str]:
     """Returns the listings whose keys are cached, oldest first."""
-    return [listing for listing, _ in driver._listings._values]
+    return [listing for listing, _ in driver._listings._cached._values]
 
 
 def bound_listings(driver: DiskDriver, most: int) -> None:
     """Limits the cache to that many listings of ten keys."""
     driver.list(ALL, None, 3, listing="0")
-    driver._listings._max_bytes = round(driver._listings.size * (most + 0.5))
+    driver._listings._cached._max_bytes = round(driver._listings._cached.size * (most + 0.5))
 
 
 @pytest.fixture
@@ -320,10 +320,10 @@ def test_listing_of_single_names_does_not_read_the_folder(
 
 def test_listing_caches_only_keys_in_its_ranges(ten: DiskDriver) -> None:
     ten.list(KeyRanges.of([IndexRange("0")]), None, 1, listing="l")
-    (kept,) = ten._listings._values.values()
+    (kept,) = ten._listings._cached._values.values()
     assert len(kept.keys) == 10
     ten.list(KeyRanges.of([IndexRange("07")]), None, 1, listing="m")
-    assert [len(listing.keys) for listing in ten._listings._values.values()] == [10, 1]
+    assert [len(listing.keys) for listing in ten._listings._cached._values.values()] == [10, 1]
 
 
 OTHERS_AT_WORK = """

@@ -1,0 +1,73 @@
+"""The keys of running listings, cached from page to page."""
+
+import os
+import threading
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk.folder_keys import FolderKeys
+from kekd_server.storage.driver import NameRange
+from kekd_server.storage.sorted_keys import names_in_order
+
+_KEY_OVERHEAD_BYTES: Final = 60
+"""What a cached key takes besides its text."""
+_MAX_LISTING_BYTES: Final = 192 * 2**20
+"""Enough for two million envelopes in all."""
+
+
+class _Listing(NamedTuple):
+    keys: Sequence[str]
+    size: int
+
+
+class Listings:
+    """Finds the keys of a range once per listing, caches them, and takes pages from them.
+
+    That reads the folder if it has changed since the last time, which takes some 0.5 s for a
+    million envelopes; a range of single names needs no such read. The keys are cached until the
+    last page, or until other listings take their place. Then, and at another daemon, they are read
+    again.
+    """
+
+    def __init__(self, records: Path) -> None:
+        self._records = records
+        self._folder_keys = FolderKeys(records)
+        self._cached = BoundedCache[tuple[str, tuple[str, ...]], _Listing](
+            max_bytes=_MAX_LISTING_BYTES
+        )
+        self._lock = threading.Lock()
+
+    def page(
+        self, listing: str, names: NameRange, after: IndexName | None, limit: int
+    ) -> list[IndexName]:
+        """Raises OSError."""
+        keys = self._keys(listing, names)
+        page = list(islice(names_in_order(keys, names, after), limit))
+        if len(page) < limit:
+            with self._lock:
+                self._cached.drop((listing, names.prefixes))
+        return page
+
+    def close(self) -> None:
+        self._cached = BoundedCache(max_bytes=0)
+
+    def _keys(self, listing: str, names: NameRange) -> Sequence[str]:
+        cached = self._cached.get((listing, names.prefixes))
+        if cached is None:
+            keys = self._read_keys(names)
+            texts = (listing, *names.prefixes, *keys)
+            size = entry_bytes() + sum(map(len, texts)) + _KEY_OVERHEAD_BYTES * len(texts)
+            cached = _Listing(keys, size)
+        with self._lock:
+            self._cached.put((listing, names.prefixes), cached, size=cached.size)  # as the newest
+        return cached.keys
+
+    def _read_keys(self, names: NameRange) -> Sequence[str]:
+        if names.is_exact:
+            os.stat(self._records)  # a missing folder is an error, and not an empty listing
+            return [key for key in names.prefixes if os.path.lexists(f"{self._records}/{key}")]
+        return self._folder_keys.starting_with(names.prefixes)

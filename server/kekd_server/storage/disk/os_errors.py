@@ -1,0 +1,56 @@
+"""Translates errors of system calls on a keystore folder."""
+
+import errno
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from kekd_server.model.errors import StoreMisconfiguredError, StoreUnavailableError
+from kekd_server.storage.disk import layout
+
+_TRANSIENT_ERRORS: Final = {
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EINTR,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+"""Errors that may be gone at the next try. Any other needs the operator."""
+
+
+class OsErrorTranslator:
+    """Translates an OSError into an error of the store. A class, as a generator takes longer than
+    the rest of a get.
+    """
+
+    def __init__(self, root: Path, records: Path) -> None:
+        self._root = root
+        self._records = records
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, FileNotFoundError) and self._records.is_dir():
+            try:
+                layout.restore(self._root)
+            except OSError as failure:
+                error = failure  # for example, the disk is full
+            else:
+                raise StoreUnavailableError(
+                    f"the folder {self._root / '_kekd'} was missing: kekd created it again; retry"
+                ) from error
+        if isinstance(error, FileNotFoundError):
+            raise StoreMisconfiguredError(
+                f"the folder {self._root} is missing: its volume may not be mounted; mount it"
+            ) from error
+        if isinstance(error, OSError):
+            is_transient = error.errno in _TRANSIENT_ERRORS
+            kind = StoreUnavailableError if is_transient else StoreMisconfiguredError
+            raise kind(f"the store at {self._root} failed: {error.strerror}") from error
