@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kekd._transport import status
 from kekd_common.reasons import Reason
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,23 @@ def test_runbook_quotes_each_finding_of_the_doctor() -> None:
     texts = list(doctor_texts())
     assert len(texts) > 20
     assert [text for text in texts if text not in section] == []
+
+
+def test_runbook_has_an_entry_for_each_error_of_the_client() -> None:
+    section = RUNBOOK.partition("\n## Errors without a reason\n")[2].partition("\n## ")[0]
+    texts = [status._UNRESPONSIVE, status._CHECK_DAEMON, status._CHECK_NETWORK]
+    for text in [*texts, *(advice for _, advice in status._TLS_ADVICE)]:
+        assert re.split("[:;]", text)[0] in section
+
+
+def test_index_has_a_link_to_each_entry() -> None:
+    links = re.findall(
+        r"\[([^]]+)\]\(#", RUNBOOK.partition("\n## Index\n")[2].partition("\n## ")[0]
+    )
+    checks = entries("kekctl doctor").keys() - {"Stores without conditional writes"}
+    groups = [[*entries("Alerts")], [*entries("Reasons")], [*checks]]
+    titles = [title for group in groups for title in sorted(group, key=str.lower)]
+    assert links == [*titles, "Errors without a reason"]
 
 
 @pytest.mark.parametrize("section", ["Reasons", "Alerts"])
