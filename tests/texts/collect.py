@@ -16,8 +16,10 @@ from kekd_server.__main__ import main as kekd
 
 FOLDER: Final = Path(__file__).parent
 ROOT: Final = FOLDER.parents[1]
-SOURCES: Final = ("common/kekd_common", "client/kekd", "server/kekd_server")
-_MIN_WORDS: Final = 3
+SOURCES: Final = ("common/kekd_common", "schema/kekd_schema", "client/kekd", "server/kekd_server")
+_MIN_WORDS: Final = 2
+_PRINTING: Final = ("echo", "error", "fail", "failure", "info", "ok", "say", "warning")
+"""Functions that show a single word, too. So do exceptions."""
 _WORD: Final = re.compile(r"[A-Za-z]{2}")
 _WIDTH: Final = 100
 
@@ -44,27 +46,27 @@ def _commands(
 
 
 def _messages() -> str:
-    """Returns the strings of three words or more in each module, except docstrings and help."""
+    """Returns the strings in each module that look like messages, except docstrings and help."""
     paths = [path for source in SOURCES for path in sorted((ROOT / source).rglob("*.py"))]
     modules = {path.relative_to(ROOT): _messages_in(path.read_text()) for path in paths}
     return "\n".join(f"# {path}\n{text}" for path, text in modules.items() if text)
 
 
 def _messages_in(source: str) -> str:
-    finder = _StringFinder()
+    finder = _MessageFinder()
     finder.visit(ast.parse(source))
-    return "".join(f"{text}\n" for text in finder.texts if _is_message(text))
+    return "".join(f"{text}\n" for text in finder.texts)
 
 
-def _is_message(text: str) -> bool:
-    return sum(bool(_WORD.search(word)) for word in text.split()) >= _MIN_WORDS
+class _MessageFinder(ast.NodeVisitor):
+    """Finds messages in source order. Expressions in f-strings are shown as `{expression}`.
 
-
-class _StringFinder(ast.NodeVisitor):
-    """Finds strings in source order. Expressions in f-strings are shown as `{expression}`."""
+    A string is a message if it has two words, or one that an exception or a function shows.
+    """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self._shown: list[ast.expr] = []
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):  # a docstring
@@ -74,15 +76,47 @@ class _StringFinder(ast.NodeVisitor):
         if node.arg != "help":
             self.generic_visit(node)
 
+    def visit_Raise(self, node: ast.Raise) -> None:
+        if isinstance(node.exc, ast.Call):
+            self._shown += node.exc.args
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = ast.unparse(node.func).rpartition(".")[2]
+        if name in _PRINTING:
+            self._shown += node.args
+        if name != "cast":  # whose first argument is a type
+            self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        if node in self._shown:
+            self._shown += [node.body, node.orelse]
+        self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> None:
+        """Skips the annotation."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if ast.unparse(node.annotation).startswith("Annotated["):  # a setting, with its texts
+            self.visit(node.annotation)
+        if node.value:
+            self.visit(node.value)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        node.returns = None
+        self.generic_visit(node)
+
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        self._add("".join(map(_format_part, node.values)))
+        self._add(node, "".join(map(_format_part, node.values)))
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str):
-            self._add(node.value)
+            self._add(node, node.value)
 
-    def _add(self, text: str) -> None:
-        self.texts.append(text.replace("\n", "\\n"))
+    def _add(self, node: ast.expr, text: str) -> None:
+        words = sum(bool(_WORD.search(word)) for word in text.split())
+        if words >= _MIN_WORDS or (words and node in self._shown):
+            self.texts.append(text.replace("\n", "\\n"))
 
 
 def _format_part(part: ast.expr) -> str:
