@@ -3,7 +3,9 @@
 import secrets
 from collections.abc import Callable
 from functools import wraps
-from typing import Final, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
 
 from kekd._models import EnvelopeLike, Event, Found, KMSBlob, StorageConfig
 from kekd._status import DaemonStatus
@@ -14,6 +16,7 @@ from kekd_common.reasons import Reason
 from kekd_proto.v1 import daemon_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
 
+Result = TypeVar("Result")
 Built = TypeVar("Built")
 Item = TypeVar("Item")
 Arguments = ParamSpec("Arguments")
@@ -49,14 +52,7 @@ def create(
     )
     convert.set_name(request, index_name=index_name)
     convert.set_blob(request.blob, blob)
-    return Operation(
-        f"/{SERVICE}/CreateEnvelope",
-        request,
-        pb.CreateEnvelopeResponse,
-        convert.etag,
-        index_name=request.index_name,
-        writes=(request.index_name,),
-    )
+    return _write("CreateEnvelope", request, pb.CreateEnvelopeResponse, convert.etag)
 
 
 @reject_surrogates
@@ -72,14 +68,7 @@ def push(
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
     convert.set_blob(request.blob, blob)
-    return Operation(
-        f"/{SERVICE}/PushEnvelope",
-        request,
-        pb.PushEnvelopeResponse,
-        convert.etag,
-        index_name=request.index_name,
-        writes=(request.index_name,),
-    )
+    return _write("PushEnvelope", request, pb.PushEnvelopeResponse, convert.etag)
 
 
 @reject_surrogates
@@ -104,13 +93,8 @@ def delete(
     )
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
-    return Operation(
-        f"/{SERVICE}/DeleteEnvelope",
-        request,
-        pb.DeleteEnvelopeResponse,
-        lambda response: response.existed,
-        index_name=request.index_name,
-        writes=(request.index_name,),
+    return _write(
+        "DeleteEnvelope", request, pb.DeleteEnvelopeResponse, lambda response: response.existed
     )
 
 
@@ -155,6 +139,22 @@ def watch(config_location: StorageConfig | None, prefix: str = "") -> Operation[
 
 def new_idempotency_key() -> str:
     return secrets.token_hex(16)
+
+
+def _write(
+    method: str,
+    request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest | pb.DeleteEnvelopeRequest,
+    response_type: type[Message],
+    decode_response: Callable[[Any], Result],
+) -> Operation[Result]:
+    return Operation(
+        f"/{SERVICE}/{method}",
+        request,
+        response_type,
+        decode_response,
+        index_name=request.index_name,
+        writes=(request.index_name,),
+    )
 
 
 def _page_request(

@@ -6,6 +6,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -146,7 +147,8 @@ output_option = click.option(
 )
 
 
-_PEM: Final = click.Path(exists=True, dir_okay=False)
+_variable_option: Final = partial(click.option, show_envvar=True)
+_pem_option: Final = partial(_variable_option, type=click.Path(exists=True, dir_okay=False))
 
 
 class _Group(click.Group):
@@ -174,38 +176,22 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
-@click.option(
+@_variable_option(
     "--address",
     envvar=addresses.ADDRESS_VARIABLE,
-    show_envvar=True,
     metavar="ADDRESS",
     help="Daemon address: unix:PATH or HOST:PORT (default: this user's socket).",
 )
-@click.option(
+@_pem_option(
     "--ca",
-    type=_PEM,
     envvar=tls.CA_VARIABLE,
-    show_envvar=True,
     help="CA certificates (PEM) that verify the daemon. Enables TLS.",
 )
-@click.option(
-    "--cert",
-    type=_PEM,
-    envvar=tls.CERT_VARIABLE,
-    show_envvar=True,
-    help="Client certificate (PEM).",
-)
-@click.option(
-    "--key",
-    type=_PEM,
-    envvar=tls.KEY_VARIABLE,
-    show_envvar=True,
-    help="Private key of the client certificate (PEM).",
-)
-@click.option(
+@_pem_option("--cert", envvar=tls.CERT_VARIABLE, help="Client certificate (PEM).")
+@_pem_option("--key", envvar=tls.KEY_VARIABLE, help="Private key of the client certificate (PEM).")
+@_variable_option(
     "--server-name",
     envvar=tls.SERVER_NAME_VARIABLE,
-    show_envvar=True,
     metavar="NAME",
     help="Name expected in the daemon's certificate (default: the address's host).",
 )
