@@ -48,8 +48,8 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 _KEEPALIVE_INTERVAL: Final = 10.0
-"""Seconds without data from the daemon before the client pings it. kekd allows a ping every 5 s,
-also on connections without a call."""
+"""Seconds without data from the daemon before the client pings it, also on connections without a
+call. kekd allows a ping every second."""
 _KEEPALIVE_TIMEOUT: Final = 5.0
 """Seconds in which the daemon must acknowledge a ping, or its kernel any data. After that the
 connection counts as dead, and the next attempt of a call opens another."""
