@@ -56,7 +56,7 @@ def test_docstring_lists_every_daemon_class() -> None:
 
 
 def test_documented_reasons_match_the_code() -> None:
-    row = re.compile(r"^\| `([A-Z_]+)` \| `([A-Z_]+)` \| `(\w+)` \|", re.MULTILINE)
+    row = re.compile(r"^\| \[`([A-Z_]+)`\]\(.+\) \| `([A-Z_]+)` \| `(\w+)` \|", re.MULTILINE)
     assert row.findall(PROTOCOL.read_text()) == [
         (reason.value, STATUS[reason], client_errors.BY_REASON[reason].__name__)
         for reason in Reason
