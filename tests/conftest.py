@@ -1,4 +1,4 @@
-"""The fixtures that several folders use; each module has those of one subject."""
+"""The fixtures that several folders use, one subject in each module."""
 
 from hypothesis import settings
 

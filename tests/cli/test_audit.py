@@ -1,4 +1,4 @@
-"""kekctl audit reads what the daemon writes down: rotated, compressed, damaged or hostile."""
+"""kekctl audit reads audit files, also rotated, compressed, damaged or hostile ones."""
 
 import gzip
 import json
@@ -45,7 +45,7 @@ def entry(second: int = 0, **fields: Any) -> dict[str, Any]:
 
 
 def write(second: int, **fields: Any) -> list[dict[str, Any]]:
-    """The two lines of a write."""
+    """Returns the two entries of a write."""
     begun = entry(second, method="push", event="begin", **fields)
     begun["code"], begun["duration_ms"] = "", None
     return [begun, entry(second, method="push", **fields)]
@@ -61,7 +61,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def seconds(output: str) -> list[int]:
-    """Which entries are shown."""
+    """Returns the numbers of the entries in the output."""
     return [int(line.partition("index-")[2].partition(":")[0]) for line in output.splitlines()]
 
 
@@ -170,7 +170,7 @@ def test_unreadable_file_does_not_stop_the_others(log: Path, tmp_path: Path) -> 
     assert "No such file" in kekctl("audit", "tail", tmp_path / "none", code=1).stderr
 
 
-# What isn't an entry, and what is hostile
+# Invalid and hostile lines
 
 
 BAD_LINES = [
@@ -229,10 +229,10 @@ Next = Callable[[], dict[str, Any]]
 
 @contextmanager
 def following(log: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], Next]]:
-    """A tail that follows, as JSON, and its next line."""
-    # So that Ctrl-C counts even where the tests themselves don't heed it.
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    script = f"{heed}; from kekd._cli import main; main()"
+    """Yields a following tail with JSON output, and a function that returns its next line."""
+    # A shell makes the tests ignore SIGINT if it starts them in the background.
+    reset = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{reset}; from kekd._cli import main; main()"
     arguments = ("audit", "tail", str(log), "--follow", "--output", "json", *flags)
     with subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -280,11 +280,11 @@ def test_new_file_is_followed_after_the_old_one_is_moved(log: Path) -> None:
         assert next_line() == entry(0)
         for number in range(1, 9, 3):
             log.rename(old)
-            append(old, entry(number))  # the daemon hasn't noticed yet
+            append(old, entry(number))  # the daemon hasn't reopened its file
             assert next_line() == entry(number)
             append(log, entry(number + 1))
             assert next_line() == entry(number + 1)
-            append(old, entry(number + 2))  # another worker hasn't
+            append(old, entry(number + 2))  # a worker that hasn't reopened its file
             assert next_line() == entry(number + 2)
 
 

@@ -1,4 +1,4 @@
-"""kekctl export and import: a backup is whole or refused, and restoring loses nothing."""
+"""kekctl export and import: an incomplete backup is refused, and an import overwrites nothing."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def envelope(number: int) -> kekd.KMSBlob:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Daemon]]:
-    """Two daemons, each with a disk store beside its socket."""
+    """Yields two daemons, each with a disk store beside its socket."""
     folders = [tmp_path_factory.mktemp(name) for name in ("daemon", "other")]
     daemons = [Daemon(folder, "--disk", str(folder / "keystore")) for folder in folders]
     for daemon in daemons:
@@ -76,7 +76,7 @@ def client(daemon: Daemon) -> Iterator[kekd.Client]:
 
 @pytest.fixture
 def backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
-    """Of a few envelopes."""
+    """A backup of five envelopes."""
     for number, name in enumerate(NAMES):
         client.create_index_kms(None, name, envelope(number))
     file = tmp_path / "backup"
@@ -230,7 +230,7 @@ def test_unwritable_file_is_reported(daemon: Daemon, path: str, code: int) -> No
     assert path in export(daemon, "--file", path, code=code).stderr
 
 
-# Refusing what isn't whole
+# Incomplete backups
 
 
 def changed(line: str, **fields: Any) -> str:
@@ -386,7 +386,7 @@ def test_refused_envelope_does_not_stop_the_others(other: Daemon, backup: Path) 
 
 @pytest.fixture
 def large_backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
-    """Of 1,000 envelopes."""
+    """A backup of 1,000 envelopes."""
     pushes = ((f"{number:04}", envelope(number), None) for number in range(1000))
     assert all(isinstance(etag, str) for _, etag in client.push_many_index_kms(None, pushes))
     file = tmp_path / "backup"
@@ -453,7 +453,7 @@ def test_import_reports_its_progress_at_ctrl_c(other: Daemon, large_backup: Path
 
 
 class Outdated(kekd.Client):
-    """Sees what was there before somebody else wrote."""
+    """A client that reads a store before another client writes to it."""
 
     before: kekd.KMSBlob | None = None
 

@@ -1,4 +1,4 @@
-"""What the documents show is what happens: their sessions, programs, flags and files are run."""
+"""Runs the sessions, programs, flags and files of the documents."""
 
 import fcntl
 import re
@@ -40,7 +40,7 @@ DAEMON_LINES = [
 
 
 def blocks(document: str, language: str) -> list[str]:
-    """The code blocks in a language, also those of a list's items."""
+    """Returns the code blocks in a language, also those in list items."""
     fenced = rf"^( *)```{language}\n(.*?)^\1```$"
     found = re.findall(fenced, document, re.MULTILINE | re.DOTALL)
     return [textwrap.dedent(content) for _, content in found]
@@ -59,7 +59,7 @@ def shell(command: str, environment: dict[str, str]) -> subprocess.CompletedProc
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A user who has never run kekd, with the commands at hand."""
+    """The environment of a user who has never run kekd, with the commands in PATH."""
     environment = clean_environment() | {"HOME": str(tmp_path)}
     environment["PATH"] = f"{BIN}:{environment['PATH']}"
     environment.pop("XDG_RUNTIME_DIR", None)
@@ -69,7 +69,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def default_port() -> Iterator[None]:
-    """Gives the daemon's default port to one test at a time, of all test processes."""
+    """Reserves the daemon's default port, which all test processes share."""
     with (Path(tempfile.gettempdir()) / "kekd-tests-default-port").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -200,7 +200,7 @@ def test_links_lead_to_a_file_and_a_heading(document: Path) -> None:
 
 
 def anchors(document: str) -> set[str]:
-    """The anchors that GitHub gives to the headings."""
+    """Returns the anchors that GitHub makes of the headings."""
     headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

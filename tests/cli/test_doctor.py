@@ -1,4 +1,4 @@
-"""kekctl doctor finds what is wrong, says what to do, and leaves nothing behind."""
+"""kekctl doctor finds problems, gives advice, and leaves no envelopes behind."""
 
 import dataclasses
 import re
@@ -41,7 +41,7 @@ PROMISES = [
     "a push with the etag of a deleted envelope is refused",
 ]
 MARK = "_kekd/keystore"
-"""Of a keystore on S3, also while it has no envelopes."""
+"""The only key of an empty keystore on S3."""
 
 
 def doctor(
@@ -62,7 +62,7 @@ def failures(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def flags_of(bucket: Bucket, endpoint: str) -> tuple[str, ...]:
-    """For a kekd that is to reach the bucket through what is at the endpoint."""
+    """Returns the flags of a daemon that reaches the bucket through the endpoint."""
     return dataclasses.replace(bucket, endpoint=endpoint).flags
 
 
@@ -299,7 +299,7 @@ def test_possible_scratch_index_is_reported(
     s3 = start_forgetful(bucket.endpoint)
     daemon = start_daemon(*flags_of(bucket, s3.endpoint), env=CREDENTIALS)
     s3.answer.clear()
-    s3.asked.clear()  # the daemon has marked its keystore
+    s3.asked.clear()  # set when the daemon marked its keystore
     arguments = ("--address", daemon.address, "--timeout", "2", "doctor", "-o", "json")
     findings = json_lines(kekctl(*arguments, code=1))
     assert failures(findings)[0]["text"].startswith("a create failed: ")
@@ -330,7 +330,7 @@ def test_ctrl_c_waits_for_the_call_and_cleans_up(
     s3 = start_forgetful(bucket.endpoint)
     daemon = start_daemon(*flags_of(bucket, s3.endpoint), env=CREDENTIALS)
     s3.answer.clear()
-    s3.asked.clear()  # the daemon has marked its keystore
+    s3.asked.clear()  # set when the daemon marked its keystore
     command = [str(BIN / "kekctl"), "--address", daemon.address, "doctor"]
     with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE) as process:
         assert s3.asked.wait(PATIENCE)
@@ -349,7 +349,7 @@ def test_ctrl_c_waits_for_the_call_and_cleans_up(
 
 
 class Elsewhere(DaemonServiceServicer):
-    """A daemon whose clock is another, and that has nothing else."""
+    """A daemon that has only a status, with a skewed clock."""
 
     def __init__(self, lead: timedelta, *certificates: pb.CertificateStatus) -> None:
         self.lead = lead
@@ -378,11 +378,11 @@ def serving(daemon: Elsewhere) -> Iterator[str]:
 )
 def test_skewed_clock_is_reported(lead: int, level: str) -> None:
     with serving(Elsewhere(timedelta(seconds=lead))) as called:
-        findings = doctor(called, code=1)  # as it shows no stores
+        findings = doctor(called, code=1)  # because it has no stores
     ((found_level, text),) = found(findings, "clock")
     (seconds,) = re.findall(r"([\d.]+) s", text)
     assert found_level == level
-    assert float(seconds) == pytest.approx(abs(lead), abs=1)  # less what the call took
+    assert float(seconds) == pytest.approx(abs(lead), abs=1)  # minus the time of the call
     assert ("ahead" in text, "behind" in text) == (level != "ok" and lead > 0, lead < 0)
 
 
@@ -431,7 +431,7 @@ def test_own_certificate_with_an_unsupported_key_fails(
 ) -> None:
     finding = certificate.check_own(authority.issue_for(key, tmp_path / "own").cert)
     assert (f"unsupported key: {kind}" in finding.text) == bool(kind)
-    assert finding.level == ("failure" if kind else "warning")  # it ends in a day
+    assert finding.level == ("failure" if kind else "warning")  # it expires in a day
 
 
 def test_certificate_that_is_not_valid_yet_fails(authority: Authority, tmp_path: Path) -> None:

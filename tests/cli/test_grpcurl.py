@@ -1,4 +1,4 @@
-"""What operators do with grpcurl, over TCP and over the Unix socket, and with reflection."""
+"""grpcurl over TCP and the Unix socket, with reflection."""
 
 import json
 import subprocess
@@ -179,7 +179,7 @@ def test_health_check_of_another_service_is_not_found(grpcurl: Grpcurl) -> None:
 
 
 class Reflection:
-    """Asks in the name of either version. Both have the same messages, field by field."""
+    """Calls one version of reflection. Both versions have the same messages."""
 
     def __init__(self, channel: grpc.Channel, version: str) -> None:
         self.package = f"grpc.reflection.{version}"

@@ -1,4 +1,4 @@
-"""Keystores are made by `kekd init` or where the settings say so, and never in their place."""
+"""`kekd init` and the settings create keystores. A missing keystore is never replaced."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ STRICT = {"KEKD_CREATE_STORES": "false"}
 
 
 def init(*flags: str, env: dict[str, str] | None = None, code: int = 0) -> str:
-    """What it prints."""
+    """Returns the output."""
     done = subprocess.run(
         [BIN / "kekd", "init", *flags],
         env=clean_environment() | (env or {}),

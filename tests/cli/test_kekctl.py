@@ -1,4 +1,4 @@
-"""kekctl as its users meet it: a command, what it prints and its exit code."""
+"""kekctl commands, their output and their exit codes."""
 
 import base64
 import json
@@ -56,7 +56,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, port: int, disk: Path) -> Iterator[Daemon]:
-    """One for all. Its default store is a disk with a good envelope and a corrupt one."""
+    """A shared daemon. Its default store is a disk with a valid envelope and a corrupt one."""
     listeners = ("--listen", f"127.0.0.1:{port}", "--listen", f"[::1]:{port}")
     daemon = Daemon(tmp_path_factory.mktemp("kekctl"), *listeners, "--disk", str(disk), "--memory")
     daemon.wait()
@@ -103,7 +103,7 @@ def test_get_shows_the_white_space_at_the_end_of_a_value(
     client.push_index_kms(None, "white\n", kekd.KMSBlob("space ", provider="none"))
     lines = kekctl("get", "white\n").stdout.splitlines()
     assert lines[:2] == [r"index       white\n", "kms_name    space "]
-    assert "key_id" in lines  # without a value it is a name alone
+    assert "key_id" in lines  # has no value
 
 
 @pytest.mark.parametrize("created_at", [-(2**63), -1, 2**63 - 1])
@@ -278,7 +278,7 @@ def test_daemon_that_is_stopped_accepts_and_does_not_answer(
     )
 
 
-# Runs a command for which permissions of files count even if it is root's: see capabilities(7).
+# Runs a command to which file modes apply even as root: see capabilities(7).
 WITHOUT_OVERRIDE = """
 import ctypes, os, sys
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
@@ -308,7 +308,7 @@ def test_socket_without_permission_is_denied(start_daemon: StartDaemon) -> None:
     )
 
 
-# A user who has no home folder: neither a variable nor an entry in passwd names one.
+# A user without a home folder, in HOME and in passwd.
 NO_HOME = """
 import os, pwd, sys
 
@@ -485,7 +485,7 @@ def test_closed_pipe_ends_a_list_quietly(start_daemon: StartDaemon, tmp_path: Pa
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "0", kekd.KMSBlob(provider="none"))
     records = tmp_path / "keystore/_catalog/config"
-    for number in range(3000):  # several pages, and several times what a pipe holds
+    for number in range(3000):  # several pages, and more than a pipe holds
         (records / f"{number:0200}.kms.cat").hardlink_to(records / "0.kms.cat")
     listing = f"{BIN / 'kekctl'} --address {daemon.address} list | head -1"
     done = subprocess.run(listing, shell=True, capture_output=True, check=True, timeout=PATIENCE)
@@ -556,7 +556,7 @@ def test_full_output_is_reported(daemon: Daemon, command: str) -> None:
 
 @pytest.fixture
 def watch(daemon: Daemon) -> Iterator[subprocess.Popen[str]]:
-    """A `kekctl watch` that has begun."""
+    """A running `kekctl watch`."""
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     script = f"{heed}; from kekd._cli import main; main()"
     arguments = ["--address", daemon.address, "watch", "--store", "memory", "--prefix", "w"]

@@ -1,4 +1,4 @@
-"""kekctl over TLS: by flags, by variables, and by halves of either."""
+"""kekctl over TLS: complete and incomplete flags and variables."""
 
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.tls import TlsDaemon

@@ -1,4 +1,4 @@
-"""kekctl's commands about keys, and the lines that the documents show of them."""
+"""kekctl's commands for KEKs, and the examples of them in the documents."""
 
 import base64
 import dataclasses
@@ -55,7 +55,7 @@ def section(document: str, heading: str) -> str:
 
 
 def as_script(document: str) -> str:
-    """The lines and programs of a document, as somebody pastes them into one shell."""
+    """Returns the commands and programs of a document as one shell script."""
     found = re.findall(r"^```(sh|python)\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
     return "".join(
         block if language == "sh" else f"python - <<'END_OF_PROGRAM'\n{block}END_OF_PROGRAM\n"
@@ -80,7 +80,7 @@ def key_of_another_account(endpoint: str, role_arn: str, region: str) -> str:
 
 @pytest.fixture
 def slots(aws: Aws) -> dict[str, Any]:
-    """Those of docs/keys.md, with keys that exist."""
+    """The slots of docs/keys.md, with existing keys."""
     slots: dict[str, Any] = {}
     for block in blocks(KEYS, "yaml"):
         slots |= yaml.safe_load(block)["kms"]["registry"]
@@ -111,7 +111,7 @@ def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
-    """The module's one, without envelopes."""
+    """The daemon of the module, without envelopes."""
     yield shared_daemon
     with kekd.Client(shared_daemon.address) as client:
         for index in list(client.list_index_kms()):
@@ -170,7 +170,7 @@ def test_unwrap_without_check_is_refused(kekctl: Kekctl) -> None:
 
 @pytest.fixture
 def many(kekctl: Kekctl, client: kekd.Client, registry: Registry) -> list[str]:
-    """Ten indexes of slot prod, one of which doesn't open."""
+    """Ten indexes of slot prod. One of them can't be unwrapped."""
     _, envelope = registry.provision("0", "prod", client=client)
     for number in range(1, 9):
         client.push_index_kms(None, str(number), envelope)
@@ -350,7 +350,7 @@ def test_older_than_is_not_for_one_index(kekctl: Kekctl) -> None:
 def unjudged(
     registry_file: Path, slots: dict[str, Any], client: kekd.Client, registry: Registry
 ) -> None:
-    """One of a slot that has gone, one of a slot whose alias has, and one that has only drifted."""
+    """Three indexes: one without its slot, one without its alias, and one with drift only."""
     lost = slots["prod"] | {"key_id": "alias/that-has-gone"}
     registry_file.write_text(yaml.safe_dump({"kms": {"registry": slots | {"lost": lost}}}))
     _, envelope = registry.provision("fine", "prod", client=client)
@@ -534,11 +534,11 @@ def accepts(port: int) -> bool:
 
 @pytest.fixture
 def moto_port(trial: list[str], tmp_path: Path) -> Iterator[int]:
-    """Of a server that the first block of the page's section started."""
+    """The port of the server that the first block of the section starts."""
     port = free_port()
     server = subprocess.Popen(
         ["bash", "-euc", trial[0].replace("5000", str(port))],
-        # What it installs is installed.
+        # Its packages are already installed.
         env=clean_environment() | {"PATH": f"{BIN}:{os.environ['PATH']}", "PIP_NO_INDEX": "1"},
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
@@ -625,7 +625,7 @@ def test_keys_page_has_every_permission() -> None:
 
 
 def installed_with(extra: str) -> set[str]:
-    """Names of the packages that an extra brings, by those that it is made of too."""
+    """Returns the packages of an extra, including those of the extras in it."""
     found: set[str] = set()
     for requirement in EXTRAS[extra]:
         if nested := re.fullmatch(r"kekd\[(.+)\]", requirement):

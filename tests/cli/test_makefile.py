@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def old_python(tmp_path: Path) -> Path:
-    """It answers questions about its version as an old one does, and is used for nothing else."""
+    """An interpreter that reports an old version."""
     python = tmp_path / "python3"
     python.write_text('#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; *) echo used ;; esac\n')
     python.chmod(0o755)

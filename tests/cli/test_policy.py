@@ -1,4 +1,4 @@
-"""kekctl policy: what a daemon would decide, and by which rule."""
+"""kekctl policy shows a daemon's decisions and the rules behind them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The daemon's settings as `kekd --print-config` shows and refuses them."""
+"""The daemon's settings, as `kekd --print-config` prints or rejects them."""
 
 import datetime as dt
 import json
@@ -23,7 +23,7 @@ PrintConfig = Callable[..., Result]
 
 
 class Example(NamedTuple):
-    """A setting, given in each way, and what it then is."""
+    """A setting from each source, and its resulting values."""
 
     in_file: Any
     variable: str
@@ -100,7 +100,7 @@ FILE_ONLY = {"policy"}
 
 
 def beside(name: str) -> list[str]:
-    """Flags that a setting can't be without."""
+    """Returns the flags that a setting requires."""
     if not name.startswith("tls_"):
         return []
     pair = {"tls_cert": "--tls-cert=/c", "tls_key": "--tls-key=/k"}
@@ -114,7 +114,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def print_config() -> PrintConfig:
-    """Runs the command in this process, where that is fast."""
+    """Runs the command in this process, which is faster than starting one."""
 
     def run(*flags: str, env: Mapping[str, str] | None = None) -> Result:
         unset: dict[str, str | None] = {
@@ -344,7 +344,7 @@ def test_unreadable_file_hides_no_other_problem(
 ) -> None:
     if content:
         file.write_text(content)
-    # What --listen and --tls-cert lack may be in the file.
+    # The file may have what --listen and --tls-cert require.
     flags = ("--listen=0.0.0.0:1", "--listen=foo", "--tls-cert=/c", "--workers=0")
     assert [
         problem.partition(": ")[0]

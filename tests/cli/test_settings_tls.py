@@ -1,4 +1,4 @@
-"""The settings of TLS: what belongs together, and what may be reached from elsewhere."""
+"""The TLS settings: required combinations, and addresses that require TLS."""
 
 from pathlib import Path
 

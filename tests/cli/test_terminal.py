@@ -1,4 +1,4 @@
-"""What kekctl reads and prints is UTF-8 in any locale, and steers no terminal."""
+"""kekctl reads and prints UTF-8 in any locale, and never prints control characters."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.patience import PATIENCE
 
 HOSTILE = "red \x1b[31m, bell \x07,\nforged line \u202ebackwards"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-"""A locale that isn't UTF-8, and that every machine has."""
+"""A locale other than UTF-8 that every machine has."""
 
 
 def in_ascii(daemon: Daemon, *arguments: str | bytes) -> subprocess.CompletedProcess[bytes]:
@@ -77,14 +77,14 @@ def test_nothing_is_printed_past_say() -> None:
 def answer_with(method: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
     return grpc.unary_unary_rpc_method_handler(
         method,
-        request_deserializer=lambda request: request,  # it is answered whatever it is
+        request_deserializer=lambda request: request,  # the request doesn't matter
         response_serializer=lambda answer: answer.SerializeToString(),
     )
 
 
 @pytest.fixture
 def hostile() -> Iterator[str]:
-    """The address of a daemon that answers with what steers terminals."""
+    """The address of a daemon whose answers contain terminal control sequences."""
 
     def write(*_: Any) -> envelope_pb2.PushEnvelopeResponse:
         return envelope_pb2.PushEnvelopeResponse(etag=HOSTILE)
@@ -149,7 +149,7 @@ def test_call_beyond_loopback_without_tls_is_warned_of_in_one_line(
 ) -> None:
     port = free_port()
     start_daemon("--memory", "--listen", f"127.0.0.1:{port}")
-    # It isn't a loopback address, and leads to this machine all the same.
+    # Not a loopback address, but it reaches this machine.
     done = kekctl("--address", f"0.0.0.0:{port}", "list")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"kekctl: warning: calling 0.0.0.0:{port} without TLS: anyone on")

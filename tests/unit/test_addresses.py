@@ -1,4 +1,4 @@
-"""Addresses and paths that users write, in the client and in the daemon."""
+"""Addresses and paths from users, in the client and the daemon."""
 
 import re
 from collections.abc import Callable

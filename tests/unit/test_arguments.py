@@ -1,4 +1,4 @@
-"""Which arguments a request can be built of, and how the others are refused."""
+"""Valid arguments make a request, and invalid ones raise an error."""
 
 import math
 import pickle
@@ -51,7 +51,7 @@ each_conditional_write = pytest.mark.parametrize("build", [push, delete])
 
 @pytest.fixture
 def reference(tmp_path: Path) -> cyborgdb_core.StorageConfig:
-    """An empty keystore of cyborgdb_core's own."""
+    """An empty keystore of cyborgdb_core."""
     return cyborgdb_core.StorageConfig.disk(str(tmp_path))
 
 

@@ -67,7 +67,9 @@ async def test_enqueued_lines_leave_reserved_room_for_waiting_writes(
     log = Held(file, metrics)
     log.enqueue(["a" * 600])
     with pytest.raises(AuditUnavailableError):
-        await log.write_and_wait(["b" * 300])  # late, as nothing is written, and yet taken
+        await log.write_and_wait(
+            ["b" * 300]
+        )  # fails late, because nothing is written, but stays in the queue
     log.enqueue(["lost"])
     with pytest.raises(AuditUnavailableError):
         await log.write_and_wait(["lost" * 26])
@@ -76,7 +78,7 @@ async def test_enqueued_lines_leave_reserved_room_for_waiting_writes(
     for patience in ("_WRITE_TIMEOUT", "_BLOCKED_WRITE_TIMEOUT"):
         monkeypatch.setattr(audit_log, patience, 10)
     await log.write_and_wait(["c" * 100])
-    await log.write_and_wait(["d" * 1000])  # all of the room is there again
+    await log.write_and_wait(["d" * 1000])  # the whole buffer is free again
     log.close()
     assert content(file) == "a" * 600 + "b" * 300 + "c" * 100 + "d" * 1000
 
@@ -113,7 +115,7 @@ async def test_partial_line_is_terminated_before_the_next(
     outcomes: list[int | None],
     text: str,
 ) -> None:
-    """`outcomes` are how many bytes the disk takes; None is that it's full."""
+    """`outcomes` are the bytes that the disk accepts; None is a full disk."""
     write, failing = os.write, None in outcomes
 
     def written(output: int, data: bytes) -> int:
@@ -139,7 +141,7 @@ async def test_written_bytes_and_free_space_are_measured(
     log: Held, file: Path, metrics: Metrics
 ) -> None:
     log.go_on.set()
-    log.reopen()  # which has it look at its file
+    log.reopen()  # checks the file
     await log.write_and_wait(["line\n"] * 3)
     value = metrics.registry.get_sample_value
     assert value("kekd_audit_bytes_total") == 15

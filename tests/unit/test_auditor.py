@@ -1,4 +1,4 @@
-"""What is recorded of an operation, and whether it runs while the audit log can't be written."""
+"""The audit lines of an operation, and its outcome while the audit log isn't writable."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence

@@ -1,4 +1,4 @@
-"""Credentials that come late, end early, or can't be had for a while."""
+"""AWS credentials that are late, expire early, or are unavailable for a while."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Source:
-    """What is found, or fails, when it is looked for."""
+    """A source of credentials, which returns or raises `found`."""
 
     def __init__(self) -> None:
         self.found: Credentials | Exception | None = None
@@ -43,7 +43,7 @@ class Source:
 
 
 class Failing(Credentials):
-    """Credentials that are to be renewed and can't be."""
+    """Expired credentials that can't be renewed."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("old", "secret")
@@ -100,7 +100,7 @@ def test_credentials_that_were_not_there_are_found_later(
 ) -> None:
     assert key_of(credentials) is None
     source.found = Credentials("a", "s")
-    assert key_of(credentials) is None  # it isn't looked for at each request
+    assert key_of(credentials) is None  # the source isn't asked at each request
     clock.now += INTERVAL
     assert key_of(credentials) == "a"
     assert source.searches == 2
@@ -143,7 +143,7 @@ def test_renewing_finds_others_and_not_too_often(
     clock.now += INTERVAL
     assert credentials.renew(1)
     assert key_of(credentials) == "new"
-    assert credentials.renew(1)  # another thread had the old ones too
+    assert credentials.renew(1)  # another thread with the old credentials
     assert source.searches == 2
 
 

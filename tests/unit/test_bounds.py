@@ -67,7 +67,7 @@ async def test_stores_that_are_not_configured_leave_nothing_behind(rules: list[R
 
     tracemalloc.start()
     try:
-        for number in range(50):  # objects that are made once
+        for number in range(50):  # allocates the objects that are made once
             await call(number)
         before = kept()
         for number in range(50, 550):

@@ -1,4 +1,4 @@
-"""How much a caller without rights can write into the audit, with a clock that the test sets."""
+"""The audit lines that a caller without rights can cause. The test sets the clock."""
 
 import asyncio
 import json

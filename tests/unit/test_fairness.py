@@ -144,7 +144,7 @@ async def test_work_of_a_caller_that_is_gone_counts_against_limits_until_it_ends
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    owner.lease.release()  # as its call does at its end
+    owner.lease.release()  # at the end of its call
     with pytest.raises(TooManyCallsError):
         caller("other", limits)
     daemon.driver.go_on.set()

@@ -1,4 +1,4 @@
-"""An unchanged folder isn't read again; a changed one always is."""
+"""An unchanged folder isn't read again, and a changed one always is."""
 
 import os
 from pathlib import Path

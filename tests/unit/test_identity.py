@@ -1,4 +1,4 @@
-"""The one name that is taken from a certificate."""
+"""The identity in a certificate."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""How many calls an identity may make, with a clock that the test sets."""
+"""The limits on calls of an identity. The test sets the clock."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -27,7 +27,7 @@ def clock() -> Iterator[Clock]:
 
 
 def passed(kept: CallLimits, identity: str = "a", tries: int = 100) -> int:
-    """How many calls get through at once."""
+    """Returns how many calls are allowed at once."""
     for number in range(tries):
         try:
             kept.check_rate(identity)

@@ -1,4 +1,4 @@
-"""Who may do what: the function that decides, and what it refuses to evaluate by."""
+"""The evaluation of policy rules, and the policies that are rejected."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ RULES = [
     ("identity", "method", "store", "index", "decided"),
     [
         ("spiffe://prod/ns/x/sa/db", "read", "memory", "i", "service"),
-        ("spiffe://prod/ns/x/y/sa/db", "read", "memory", "i", "service"),  # * is any slash too
+        ("spiffe://prod/ns/x/y/sa/db", "read", "memory", "i", "service"),  # * matches slashes too
         ("spiffe://prod/ns/x/sa/db", "watch", "memory", None, "service"),
         ("spiffe://prod/ns/x/sa/db", "push", "memory", "i", None),
         ("spiffe://prod/ns/x/sa/db2", "read", "memory", "i", None),
@@ -39,7 +39,7 @@ RULES = [
         ("dns:a.example", "read", "disk:/a", "b-1", None),
         ("dns:a.example", "read", "disk:/b", "a-1", None),
         ("dns:a.example", "list", "disk:/a", None, "tenant a"),
-        ("dns:a.example", "list", "disk:/a", "b-1", "any of a"),  # each that lets is enough
+        ("dns:a.example", "list", "disk:/a", "b-1", "any of a"),  # one rule that allows is enough
         ("dns:b.example", "list", "disk:/b", None, "any of a"),
         ("dns:a.example", "read", None, "a-1", "tenant a"),
         ("dns:bb.example", "list", "disk:/b", None, None),

@@ -1,4 +1,4 @@
-"""The cache beside other writers, which never notify it."""
+"""The record cache, with other writers that don't notify it."""
 
 import errno
 import os

@@ -7,7 +7,7 @@ from kekd.kek.errors import KekError
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and all that it was raised from or while handling, shown or not."""
+    """Returns the error and all its causes and contexts, also suppressed ones."""
     left: list[BaseException | None] = [error]
     seen: set[int] = set()
     while left:
@@ -19,7 +19,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def held_by(error: KekError) -> str:
-    """All of it as text: messages, attributes, and the variables of frames but the tests' own."""
+    """Returns their messages, attributes and variables of frames, except of the tests' frames."""
     texts: list[str] = []
     for this in chain(error):
         texts += [str(this), repr(this), repr(vars(this))]

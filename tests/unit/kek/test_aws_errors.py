@@ -1,7 +1,7 @@
 """Errors of AWS. The codes come from botocore's Stubber, because moto doesn't have all of them.
 
-The codes are from botocore's models of the operations, which the last test holds, and from AWS's
-common errors (https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html).
+The codes are from botocore's models of the operations, which the last test checks, and from the
+common errors of AWS (https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html).
 """
 
 import socket
@@ -101,7 +101,7 @@ def nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(kms: "KMSClient", code: str, message: str = "", status: int = BAD_REQUEST) -> KekError:
-    """What comes of it, with no time to try again."""
+    """Returns the error of a call that has no time for retries."""
     with Stubber(kms) as stub:
         stub.add_client_error("decrypt", code, message, status)
         with pytest.raises(KekError) as caught:
@@ -224,7 +224,7 @@ def test_permanent_error_is_not_retried(kms: "KMSClient", code: str) -> None:
 
 @pytest.fixture
 def silence() -> Iterator[str]:
-    """The address of somebody who listens and says nothing."""
+    """The address of a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 

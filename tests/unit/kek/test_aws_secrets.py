@@ -167,7 +167,7 @@ def test_base64_secret_is_decoded(aws: Aws, provider: Provider) -> None:
     "value",
     [
         {"SecretBinary": SECRET[:31]},
-        {"SecretBinary": SECRET[:16]},  # an AES key, but not AES-256's
+        {"SecretBinary": SECRET[:16]},  # an AES key, but not one of AES-256
         {"SecretBinary": SECRET + b"\0"},
         {"SecretBinary": base64.b64encode(SECRET)},
         {"SecretString": base64.b64encode(SECRET[:31]).decode()},
@@ -260,7 +260,7 @@ def test_create_of_an_existing_secret_raises_and_changes_nothing(
 
 
 class TestCyborgDBService:
-    """What one wraps, the other opens."""
+    """The service and the provider unwrap each other's KEKs."""
 
     @pytest.fixture
     def peer(self, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> AWSSecretsProvider:

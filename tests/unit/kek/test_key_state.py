@@ -18,7 +18,7 @@ OTHER = "arn:aws:kms:us-east-1:123456789012:key/b"
 
 
 class FakeKms:
-    """Answers or fails as a test says."""
+    """A KMS whose answers or failure a test sets."""
 
     def __init__(self, key_id: str) -> None:
         self.description: KeyDescription | KekError = KeyDescription(key_id, enabled=True)

@@ -14,7 +14,7 @@ ARN = "arn:aws:kms:us-east-1:111122223333:key/k"
 
 
 def passed(pace: RateLimiter, threads: int, each: int) -> list[float]:
-    """When each call returned, in seconds since the first could."""
+    """Returns the time when each call returned, in seconds since the start."""
     times: list[float] = []
     start = threading.Barrier(threads)
 
@@ -34,13 +34,13 @@ def passed(pace: RateLimiter, threads: int, each: int) -> list[float]:
 @pytest.mark.parametrize("threads", [1, 8])
 def test_threads_share_one_rate(threads: int) -> None:
     times = passed(RateLimiter(100), threads, each=40 // threads)
-    # The nth can't pass before its turn, however late the others were.
+    # The nth call can't pass before its turn, even if others are late.
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(times))
     assert len(times) == 40
 
 
 class Slow(float):
-    """Takes a while to be added, in which other threads come."""
+    """A number whose addition lets other threads run."""
 
     def __radd__(self, other: float) -> float:
         time.sleep(0.002)
@@ -99,7 +99,7 @@ def test_waiting_for_the_rate_limit_does_not_use_up_the_timeout(
     kms = boto3.client("kms", region_name="us-east-1")
     pace = RateLimiter(5)
     provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, rate_limiter=pace, client=kms)
-    for _ in range(5):  # others have a second's worth of turns
+    for _ in range(5):  # other threads reserve turns for a second
         pace._next_turn += pace._interval
     with Stubber(kms) as stub:
         stub.add_client_error("describe_key", "ThrottlingException", http_status_code=400)

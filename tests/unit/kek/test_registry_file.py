@@ -15,7 +15,7 @@ from tests.unit.kek.chains import chain
 KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ROLE = "arn:aws:iam::222233334444:role/kekd"
 SHARED = ("provider", "key_id", "region", "role_arn", "external_id", "role_session_name")
-"""What CyborgDB Service reads of a slot; it refuses any other key."""
+"""The keys of a slot that CyborgDB Service reads. It rejects all others."""
 
 FOR_BOTH = f"""
 service:
@@ -65,7 +65,7 @@ def slots_of(write: Write) -> SlotsOf:
 
 @pytest.fixture
 def problems_of(write: Write) -> ProblemsOf:
-    """Without the path, which stands before each."""
+    """Returns the problems without the path before each."""
 
     def problems_of(text: str) -> tuple[str, ...]:
         path = write(text)
@@ -80,7 +80,7 @@ def problems_of(write: Write) -> ProblemsOf:
 
 
 def registry(**slots: str) -> str:
-    """A file with these slots, each as the lines of its mapping."""
+    """Returns a registry file with these slots, each given as the lines of its mapping."""
     text = "kms:\n  registry:\n"
     for name, lines in slots.items():
         text += f"    {name}:\n" + "".join(

@@ -18,7 +18,7 @@ def backend() -> Iterator[Backend]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The keyring's own; the threads that wait for something keep the real one."""
+    """The clock of the keyring. Waiting threads use the real one."""
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(key_cache, "time", clock)
@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture(params=[Keyring, BlockingAsyncKeyring], ids=["Keyring", "AsyncKeyring"])
 def open_keyring(request: pytest.FixtureRequest, backend: Backend) -> Iterator[OpenKeyring]:
-    """Makes a keyring of either kind; what a test shows of it holds for both."""
+    """Makes keyrings. Each test runs with both kinds."""
     with ExitStack() as stack:
 
         def open_keyring(**options: Any) -> Keyring:

@@ -27,18 +27,18 @@ class Clock:
 
 
 class Backend:
-    """What a keyring asks: the daemon for an envelope, and then the KMS to open it."""
+    """The daemon that a keyring gets envelopes from, and the KMS that unwraps them."""
 
     _caches: CacheManager[Watcher] | None = None
 
     def __init__(self) -> None:
         self.loads: list[str] = []
-        """The indexes that were asked for, in turn."""
+        """The indexes of the loads, in order."""
         self.keks: list[bytearray] = []
-        """That were answered with: they are the keyring's own, and its to overwrite."""
+        """The KEKs that were returned. The keyring owns and overwrites them."""
         self.failure: KekError | EnvelopeError | None = None
         self.interrupt = False
-        """Whether the next load meets Ctrl-C."""
+        """Whether Ctrl-C interrupts the next load."""
         self.provider = "aws-kms"
         self.registry = Registry({"prod": Slot("prod", "aws-kms", "key")}, provider=lambda _: self)
         self._open = threading.Event()
@@ -49,7 +49,7 @@ class Backend:
         return cast("Client", self)
 
     def hold(self) -> None:
-        """Keeps what is loaded from now on waiting for its answer."""
+        """Blocks all later loads until `let_go`."""
         self._open = threading.Event()
 
     def let_go(self) -> None:
@@ -108,7 +108,7 @@ class BlockingAsyncKeyring:
 
 
 OpenKeyring = Callable[..., Keyring]
-"""A keyring of either kind before the backend, with the options given."""
+"""Returns a keyring of either kind on the backend, with the given options."""
 
 
 def kek_of(index_name: str) -> bytes:

@@ -68,7 +68,7 @@ def test_slow_refresh_is_started_once(backend: Backend, clock: Clock, keyring: K
     keyring.kek("i")
     backend.hold()
     for _ in range(4):
-        clock.now += TTL * 0.24  # past 0.75 from the fourth on
+        clock.now += TTL * 0.24  # above 0.75 in the fourth round
         keyring.kek("i")
     for _ in range(3):
         clock.now += 1.2
@@ -112,7 +112,7 @@ def test_keks_loaded_together_are_refreshed_at_different_times(
     assert renewed[:2] == [0, 0]
     assert renewed[-1] == len(names)
     parts = [after - before for before, after in pairwise(renewed)]
-    # Of 500 that are spread evenly over four parts, so few in one are beyond seven sigma.
+    # 500 evenly distributed values: so few in one of four parts are beyond seven sigma.
     assert min(parts[1:]) > 50
 
 

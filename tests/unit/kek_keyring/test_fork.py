@@ -125,7 +125,7 @@ forked(use)
 
 
 def run(script: str) -> None:
-    """In a process of its own, as pytest's has threads that no fork likes."""
+    """Runs in another process, because pytest's has threads, which a fork doesn't copy."""
     process = subprocess.run(
         [sys.executable, "-c", PROLOGUE + script],
         cwd=ROOT,

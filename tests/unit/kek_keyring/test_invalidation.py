@@ -26,7 +26,7 @@ HAMMER_SECONDS = 2.0
 
 @pytest.fixture
 def restless() -> Iterator[None]:
-    """Threads take turns a thousand times as often as Python lets them otherwise."""
+    """Makes threads switch a thousand times as often as by default."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(before / 1000)
     yield
@@ -128,7 +128,7 @@ def test_failure_of_an_invalidated_load_changes_nothing(
         keyring.kek("i")
         backend.failure = failure
         held.set()
-        # The newer load says more than a daemon that is down, and less than a refusal.
+        # The newer load overrides an outage, but not a refusal.
         if isinstance(failure, AccessDeniedError):
             with pytest.raises(AccessDeniedError):
                 before.result()

@@ -206,7 +206,7 @@ def test_refused_refresh_drops_the_kek(
     lenient.kek("i")
     backend.failure = refusal("no")
     clock.now += TTL * 0.96
-    with suppress(refusal):  # the renewal may be over before this is answered
+    with suppress(refusal):  # the refresh may end before this call
         assert lenient.kek("i") == kek_of("i")
     eventually(lambda: is_scrubbed(backend.keks[0]))
     with pytest.raises(refusal):

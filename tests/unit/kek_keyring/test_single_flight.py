@@ -52,7 +52,7 @@ def in_tasks(backend: Backend, callers: int) -> list[bytes | BaseException]:
     async def ask() -> list[bytes | BaseException]:
         keyring = AsyncKeyring(backend.registry, backend.client)
         tasks = [asyncio.create_task(keyring.kek("i")) for _ in range(callers)]
-        await asyncio.sleep(0)  # by which each of them waits
+        await asyncio.sleep(0)  # until each task waits
         backend.let_go()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
