@@ -1,4 +1,4 @@
-"""What isn't a good request: it gets an answer or a closed connection, and changes nothing."""
+"""Malformed requests get an error or a closed connection, and change nothing."""
 
 import contextlib
 import random
@@ -64,7 +64,7 @@ def running(
 
 @pytest.fixture
 def daemon(running: Daemon, keystore: Path) -> Iterator[Daemon]:
-    """Serves before and after the test, and keeps what it kept and no more."""
+    """A daemon that serves before and after the test, with unchanged envelopes."""
     stored = kekd.KMSBlob("prod", "aws", "secret", wrapped_kek=CANARY)
     with kekd.Client(running.address) as client:
         client.push_index_kms(None, "kept", stored)
@@ -114,7 +114,7 @@ def connect(request: pytest.FixtureRequest, daemon: Daemon, port: int) -> Connec
 )
 def test_garbage_ends_its_own_connection_only(connect: Connect, garbage: bytes) -> None:
     with connect() as connection:
-        with contextlib.suppress(OSError):  # the daemon may have seen enough before all is sent
+        with contextlib.suppress(OSError):  # the daemon may close the connection earlier
             connection.sendall(garbage)
             connection.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionError):
@@ -136,7 +136,7 @@ def test_endless_header_takes_no_memory(connect: Connect, daemon: Daemon) -> Non
         connection.sendall(OPENING + frame(HEADERS, 1, FIELD))
         for _ in range(200):
             connection.sendall(frame(CONTINUATION, 1, FIELD * 120) * 64)
-    assert resident_megabytes(daemon) < before + 150  # of the 200 that were sent
+    assert resident_megabytes(daemon) < before + 150  # 200 were sent
 
 
 def resident_megabytes(daemon: Daemon) -> int:
@@ -151,7 +151,7 @@ def channel(daemon: Daemon) -> Iterator[grpc.Channel]:
 
 
 def status_of(channel: grpc.Channel, method: str, request: bytes) -> tuple[grpc.StatusCode, str]:
-    """What a call with these bytes as its request ends with."""
+    """Returns the status of a call with these bytes as its request."""
     with pytest.raises(grpc.RpcError) as failed:
         channel.unary_unary(method, bytes, bytes)(request, timeout=PATIENCE)
     return failed.value.code(), failed.value.details() or ""
@@ -202,8 +202,8 @@ def test_request_of_64_kib_is_read(channel: grpc.Channel) -> None:
 @pytest.mark.parametrize(
     ("size", "natives_code"),
     [
-        pytest.param(2**15, grpc.StatusCode.UNKNOWN, id="32 KiB"),  # of HTTP's own 431
-        pytest.param(2**18, grpc.StatusCode.UNAVAILABLE, id="256 KiB"),  # with the connection
+        pytest.param(2**15, grpc.StatusCode.UNKNOWN, id="32 KiB"),  # from HTTP status 431
+        pytest.param(2**18, grpc.StatusCode.UNAVAILABLE, id="256 KiB"),  # the connection ends
     ],
 )
 def test_metadata_over_16_kib_is_refused(

@@ -1,4 +1,4 @@
-"""Silent connections take no descriptors from stores, and don't last."""
+"""Idle connections take no descriptors from stores, and are closed."""
 
 import asyncio
 import resource

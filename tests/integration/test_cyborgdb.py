@@ -21,12 +21,12 @@ NAME_MAX: Final = 255
 LONGEST: Final = "x" * (NAME_MAX - len(SUFFIX))
 """The longest name that kekd stores."""
 
-# cyborgdb_core writes beside the record, into NAME.kms.cat.PID.N.tmp, N counting its writes. The
-# more digits these have the shorter the name must be; this is how little they can take.
+# cyborgdb_core writes to NAME.kms.cat.PID.N.tmp beside the record. N counts its writes. The more
+# digits these have, the shorter NAME must be. This is the least that they can take.
 TOO_LONG_FOR_CYBORGDB: Final = "x" * (NAME_MAX - len(f"{SUFFIX}.1.0.tmp") + 1)
 
 LONGEST_FOR_BOTH: Final = "x" * (NAME_MAX - len(f"{SUFFIX}.4194304.999999.tmp"))
-"""What is left for the name with the highest PID of Linux and a million writes."""
+"""The longest name with the highest PID of Linux and a million writes."""
 
 NAMES: Final = (
     "my_index",
@@ -50,7 +50,7 @@ PREFIXES: Final = {"bucket": "", "prefix": "tenants/é", "prefix with odd slashe
 
 @dataclass(frozen=True)
 class Peer:
-    """One of the two on their common keystore; most tests are about either."""
+    """kekd or cyborgdb_core on a common keystore."""
 
     functions: Any
     """The module cyborgdb_core, or a client of kekd, which has the same functions."""
@@ -76,7 +76,7 @@ Both = tuple[Peer, Peer]
 def both(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path
 ) -> Iterator[Both]:
-    """The two on a keystore, each with its own StorageConfig made from the same arguments."""
+    """Both on a keystore, each with its own StorageConfig of the same arguments."""
     if request.param == "disk":
         folder = str(tmp_path / "keystore")
         flags = ["--disk", folder]
@@ -105,7 +105,7 @@ def keystores(*names: str) -> pytest.MarkDecorator:
 
 
 def envelope(name: str, created_at: int = 1_700_000_000) -> Any:
-    """One that no other name has."""
+    """Returns an envelope that depends on the name."""
     arn = f"arn:aws:kms:eu-central-1:111122223333:{name}"
     kek = name.encode() + b"\0\xff"
     return cyborgdb_core.KMSBlob("prod", "aws-kms", arn, "eu-central-1", kek, 1, created_at)
@@ -151,7 +151,7 @@ def test_each_sees_what_the_other_deleted(both: Both) -> None:
 def test_under_odd_slashes_kekd_deletes_what_cyborgdb_itself_can_not(both: Both) -> None:
     ours, theirs = both
     theirs.create("my_index", envelope("my_index"))
-    # It asks S3 to delete the key with the slashes as they were given, not the one it wrote.
+    # It deletes the key with the slashes of the prefix, which isn't the key that it wrote.
     theirs.delete("my_index")
     theirs.get("my_index")
     ours.delete("my_index")

@@ -1,4 +1,4 @@
-"""What is recorded of every decision, and what happens when it can't be."""
+"""The audit lines of decisions, and the outcome of calls while the log isn't writable."""
 
 import os
 import signal
@@ -109,7 +109,7 @@ def test_denied_calls_write_few_bounded_lines(start_daemon: StartDaemon, file: P
         for _ in range(150):
             with pytest.raises(kekd.PermissionDeniedError):
                 list(client.get_many_index_kms(store, [f"{number}" for number in range(100)]))
-    assert daemon.stop() == 0  # which writes what was only counted
+    assert daemon.stop() == 0  # writes the pending counts
     *single, rest = recorded(file)
     assert len(single) == 100
     assert {entry["event"] for entry in single} == {"end"}
@@ -219,7 +219,7 @@ def test_moved_file_is_replaced_by_a_new_one(
         moved = file.rename(tmp_path / "audit.1")
         if hangup:
             daemon.process.send_signal(signal.SIGHUP)
-        eventually(file.exists)  # without a call
+        eventually(file.exists)  # without a call in between
         client.create_index_kms(None, "after", BLOB)
     assert [entry["index"] for entry in recorded(moved)] == ["before", "before"]
     eventually(lambda: file.exists() and len(recorded(file)) == 2)
@@ -227,7 +227,7 @@ def test_moved_file_is_replaced_by_a_new_one(
 
 
 FULL = "/dev/full"
-"""Has never space left (full(4))."""
+"""A device that is always full: see full(4)."""
 
 
 @both_engines
@@ -285,8 +285,8 @@ def test_refused_create_is_no_earlier_attempt_of_the_next(
     with kekd.Client(daemon.address) as client, ThreadPoolExecutor(1) as thread:
         refused = thread.submit(client.create_index_kms, None, "i", BLOB)
         eventually(lambda: "the audit log cannot be written" in daemon.read_log())
-        file.unlink()  # and the next line makes another
-        client.push_index_kms(None, "i", BLOB)  # another's
+        file.unlink()  # the next line creates another
+        client.push_index_kms(None, "i", BLOB)  # another caller's write
         with pytest.raises(kekd.EnvelopeError):
             refused.result()
 
@@ -300,9 +300,7 @@ def test_unread_pipe_blocks_writes_but_not_reads(start_daemon: StartDaemon, file
             list(client.list_index_kms())
         with pytest.raises(kekd.AuditUnavailableError, match="audit"):
             client.push_index_kms(None, "i", BLOB)
-        with pytest.raises(
-            kekd.AuditUnavailableError, match="audit"
-        ):  # and not that nobody answers
+        with pytest.raises(kekd.AuditUnavailableError, match="audit"):
             client.push_index_kms(None, "i", BLOB)
         for _ in range(3):
             assert list(client.list_index_kms()) == []

@@ -12,7 +12,7 @@ from tests.fixtures.tls import StartTlsDaemon, TlsDaemon
 from tests.integration.fixtures.audit import recorded
 from tests.patience import PATIENCE, eventually
 
-# Debian's; the daemon takes its clock from there.
+# From Debian's package faketime. The daemon's clock comes from it.
 LIBRARY = f"usr/lib/{platform.machine()}-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -30,12 +30,12 @@ def audit(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def daemon(start_tls_daemon: StartTlsDaemon, clock: Path, audit: Path) -> TlsDaemon:
-    """Its clock is as far from the machine's as the file says."""
+    """A daemon whose clock differs from the machine's as the file specifies."""
     environment = {
         "LD_PRELOAD": str(unpacked("libfaketime", LIBRARY)),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as when somebody sets a clock
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # like a clock that is set
     }
     flags = ("--memory", "--audit", str(audit), "--max-rate", "1000", "--max-burst", "1000")
     return start_tls_daemon(*flags, env=environment)

@@ -1,4 +1,4 @@
-"""Files and folders that other users could change, as a daemon and its tools report them."""
+"""A daemon and its tools report files and folders that other users could change."""
 
 from pathlib import Path
 

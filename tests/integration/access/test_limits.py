@@ -1,4 +1,4 @@
-"""What is refused because it's too much, and what is answered all the same."""
+"""Limits on calls: the calls that are rejected, and those that still succeed."""
 
 import asyncio
 import contextlib
@@ -136,13 +136,13 @@ def test_old_connection_ends_without_a_failed_call(
     assert states.count(grpc.ChannelConnectivity.READY) >= 3
 
 
-@pytest.mark.slow  # gRPC waits 20 s for an answer, however little is asked for
+@pytest.mark.slow  # gRPC waits 20 s for the answer to a ping
 def test_connections_of_machines_that_are_gone_end(start_daemon: StartDaemon) -> None:
     port = free_port()
     start_daemon("--memory", "--listen", f"127.0.0.1:{port}", "--keepalive", "1")
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as dead:
         dead.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
-        while dead.recv(4096):  # pings, which it never answers
+        while dead.recv(4096):  # reads pings and never answers them
             pass
 
 

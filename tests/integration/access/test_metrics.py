@@ -1,4 +1,4 @@
-"""That decisions, the audit, limits and the policy are counted."""
+"""The metrics of decisions, audit, limits and policy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A policy at work: who sees and does what, on the wire."""
+"""Access control on the wire: what callers can see and do under a policy."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[[kekd.Client], Any]] = {
 
 
 def reload(daemon: Daemon, *rules: Rule) -> None:
-    """Returns when the daemon decides by these."""
+    """Waits until the daemon decides by these rules."""
     before = daemon.read_log().count("now in use: a policy")
     daemon.configure({"policy": list(rules)})
     eventually(lambda: daemon.read_log().count("now in use: a policy") > before)
@@ -50,7 +50,7 @@ def reload(daemon: Daemon, *rules: Rule) -> None:
 
 @pytest.fixture
 def daemon(start_daemon: StartDaemon) -> Daemon:
-    """One with "mine-1", "mine-2" and "other", which lets everything happen."""
+    """A daemon with "mine-1", "mine-2" and "other" that allows everything."""
     daemon = start_daemon("--memory", config={"policy": [EVERYTHING]})
     with kekd.Client(daemon.address) as client:
         for name in ("mine-1", "mine-2", "other"):

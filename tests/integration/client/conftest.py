@@ -18,13 +18,13 @@ __all__ = ["name_server"]
 
 @pytest.fixture(params=[kekd.Client, BlockingAsyncClient], ids=["Client", "AsyncClient"])
 def open_client(request: pytest.FixtureRequest) -> OpenClient:
-    """Makes a client of either kind; what a test shows of it holds for both."""
+    """Makes clients. Each test runs with both kinds."""
     return cast("OpenClient", request.param)
 
 
 @pytest.fixture(scope="package")
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory, engine: EngineName) -> Iterator[Daemon]:
-    """One with a memory store that all tests here share; each has an index of its own."""
+    """A daemon with a memory store. All tests here share it; each has its own index."""
     daemon = Daemon(tmp_path_factory.mktemp("daemon"), "--memory", engine=engine)
     daemon.wait()
     yield daemon
@@ -44,7 +44,7 @@ def client(open_client: OpenClient, shared_daemon: Daemon) -> Iterator[kekd.Clie
 
 @pytest.fixture
 def proxy(shared_proxy: Proxy) -> Iterator[Proxy]:
-    """It stands before the shared daemon."""
+    """A proxy in front of the shared daemon."""
     yield shared_proxy
     shared_proxy.set_faults()
     shared_proxy.cut()

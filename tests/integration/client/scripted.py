@@ -20,7 +20,7 @@ Answer = pb.WatchEnvelopesResponse
 
 
 class Stream:
-    """One watch, from the daemon's side."""
+    """The daemon's side of a watch."""
 
     def __init__(self, request: pb.WatchEnvelopesRequest) -> None:
         self.request = request
@@ -57,19 +57,19 @@ class Scripted:
 
     def __init__(self) -> None:
         self.version = 1
-        """Of every envelope that is read."""
+        """The version of every envelope that is read."""
         self.gets: list[str] = []
         self.failure: grpc.StatusCode | None = None
-        """What each call but a watch fails with."""
+        """The status of all calls except watches."""
         self.details = "scripted failure"
         self.writes: list[Any] = []
-        """Their requests."""
+        """The requests of all writes."""
         self.pages: list[str] = []
-        """The tokens that were listed by; each page has one name."""
+        """The page tokens of all listings. Each page has one name."""
         self.pages_ended: list[str] = []
         self.watches: list[Stream] = []
         self.open = threading.Event()
-        """Whether reads are answered, with what they met when they came."""
+        """Whether reads are answered. A read returns the version of when it arrived."""
         self.open.set()
         self._server = grpc.server(ThreadPoolExecutor(16))
         self._server.add_generic_rpc_handlers((self._handler(),))
@@ -78,7 +78,7 @@ class Scripted:
         self._server.start()
 
     def watch(self, number: int = 0) -> Stream:
-        """The one that a client began, counted from 0."""
+        """Waits for a watch, counted from 0."""
         eventually(lambda: len(self.watches) > number)
         return self.watches[number]
 

@@ -43,7 +43,7 @@ def test_client_without_an_address_uses_the_variable(
 
 @pytest.fixture
 def fresh_functions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The module functions as in a new process."""
+    """The module functions without a client, as in a new process."""
     monkeypatch.setattr(_api, "_shared", None)
     yield
     _api._client().close()

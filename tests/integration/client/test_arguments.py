@@ -14,7 +14,7 @@ from tests.integration.client.calls import BLOB, each_call
 
 @pytest.fixture
 def reference(tmp_path: Path) -> cyborgdb_core.StorageConfig:
-    """An empty keystore of cyborgdb_core's own."""
+    """An empty keystore of cyborgdb_core."""
     return cyborgdb_core.StorageConfig.disk(str(tmp_path))
 
 

@@ -37,21 +37,21 @@ def watching(cached: kekd.Client, scripted: Scripted) -> kekd.Client:
 
 
 def begin(client: kekd.Client, scripted: Scripted, watch: int = 0, heartbeat: float = 100) -> None:
-    """Begins a watch. Returns when gets are served from memory: of index `probe`."""
+    """Begins a watch, and waits until gets of index `probe` are served from memory."""
     version_of(client, "probe")
     scripted.watch(watch).begin(heartbeat)
     eventually(lambda: is_served(client, scripted, "probe"))
 
 
 def is_served(client: kekd.Client, scripted: Scripted, name: str = "i") -> bool:
-    """Whether a get is answered from memory."""
+    """Whether a get is served from memory."""
     before = len(scripted.gets)
     version_of(client, name)
     return len(scripted.gets) == before
 
 
 def read(client: kekd.Client, scripted: Scripted, name: str = "i") -> int:
-    """Reads until it is served from memory; what was served."""
+    """Reads until the envelope is served from memory, and returns its version."""
     eventually(lambda: is_served(client, scripted, name))
     return version_of(client, name)
 
@@ -328,7 +328,7 @@ async def test_collected_async_client_ends_its_watch(scripted: Scripted) -> None
 def test_client_collected_in_its_watch_thread_ends_its_watch(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the collector may run as well as anywhere: then nothing of gRPC may be waited for."""
+    """The garbage collector can run in any thread. In this one, closing must not wait for gRPC."""
     client = kekd.Client(scripted.address, cache=True)
     begin(client, scripted)
     held, forgotten = [client], threading.Event()
@@ -376,7 +376,7 @@ def test_get_without_a_free_thread_makes_a_call(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
-        version_of(kekd.Client(scripted.address))  # gRPC has the threads that it needs
+        version_of(kekd.Client(scripted.address))  # starts the threads of gRPC
         start = threading.Thread.start
 
         def refuse(thread: threading.Thread) -> None:
@@ -406,7 +406,7 @@ def test_name_in_bytes_hits_the_same_entry(watching: kekd.Client, scripted: Scri
 
 
 class Loads(Registry):
-    """A registry that counts what it opens."""
+    """A registry that counts the KEKs that it unwraps."""
 
     def __init__(self) -> None:
         super().__init__({})

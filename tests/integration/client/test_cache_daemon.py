@@ -13,7 +13,7 @@ from tests.integration.client.scripted import version_of
 from tests.patience import PATIENCE, eventually
 
 LATENCY = 2.0
-"""Seconds; of a stream on a machine that is as busy as one that runs tests."""
+"""Seconds that an event can take on a machine that runs other tests."""
 STALENESS = 1.5
 
 
@@ -152,7 +152,7 @@ for version in range(2, 30):
 
 
 def run(script: str, daemon: Daemon) -> None:
-    """In a process of its own, as pytest's has threads that no fork likes, and is to end."""
+    """Runs in another process, because pytest's has threads, which a fork doesn't copy."""
     process = subprocess.run(
         [sys.executable, "-c", script],
         env=clean_environment() | {"KEKD_ADDRESS": daemon.address},

@@ -16,7 +16,7 @@ from tests.patience import PATIENCE, eventually
 
 @pytest.fixture
 def lost(proxy: Proxy) -> threading.Event:
-    """When set, the proxy has forgotten its first connection."""
+    """Set it to make the proxy drop the bytes of its first connection."""
     lost = threading.Event()
     proxy.set_faults(swallow_after(lost))
     return lost

@@ -21,7 +21,7 @@ def client(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client]
 
 @pytest.fixture
 def names(client: kekd.Client, scripted: Scripted) -> Iterator[Generator[str, None, None]]:
-    """A listing of which the first page is being read, and the second is there."""
+    """A listing whose first page is being read, and whose second has arrived."""
     names: Any = client.list_index_kms()
     assert scripted.pages == []
     assert next(names) == "name 1"

@@ -17,7 +17,7 @@ StartScript = Callable[[str, str], subprocess.Popen[str]]
 
 @pytest.fixture
 def start_script() -> Iterator[StartScript]:
-    """A caller's program; in a process of its own, as pytest's has threads that no fork likes."""
+    """Starts a program in a process without pytest's threads, which forks don't copy."""
     with ExitStack() as stack:
 
         def start(script: str, address: str) -> subprocess.Popen[str]:
@@ -189,7 +189,7 @@ def test_child_without_fork_support_raises_with_the_setting(
 )
 def test_ctrl_c_ends_a_blocking_call(proxy: Proxy, start_script: StartScript, script: str) -> None:
     proxy.set_faults(then=say_nothing)
-    # A shell that starts the tests in the background has them, and so this, ignore it.
+    # A shell makes the tests ignore SIGINT if it starts them in the background.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     caller = start_script(heed + script, proxy.address)
     proxy.wait_for_connection()

@@ -128,7 +128,7 @@ def test_restart_of_the_daemon_fails_no_call(
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries follow one another at once."""
+    """Removes the delays between retries."""
     monkeypatch.setattr("kekd._transport.retries._MAX_BACKOFF", 0.001)
 
 

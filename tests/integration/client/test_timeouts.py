@@ -22,7 +22,7 @@ from tests.integration.fixtures.proxy import Proxy, StartProxy, delay, refuse, s
 from tests.patience import PATIENCE
 
 NEVER = 1e6
-"""A timeout of a client that no test waits for."""
+"""A timeout that never passes in a test."""
 
 
 @each_call
@@ -158,7 +158,7 @@ def test_wait_for_liveness_returns_before_the_daemon_serves(
 
 
 class LateHealth(health.HealthServicer):
-    """Answers no look before it is allowed to."""
+    """Delays the answers to health checks until a test releases them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class LateHealth(health.HealthServicer):
 
 @pytest.fixture
 def late() -> Iterator[tuple[str, LateHealth]]:
-    """A daemon that serves, and its health."""
+    """Yields the address of a serving daemon, and its late health service."""
     with ThreadPoolExecutor() as threads:
         server, servicer = grpc.server(threads), LateHealth()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -21,12 +21,12 @@ def port(daemon: TlsDaemon) -> int:
 
 
 def accepted(daemon: TlsDaemon) -> set[str]:
-    """The connections that the daemon has."""
+    """The connections of the daemon."""
     return connections_to(port(daemon)) & sockets(daemon.daemon.process.pid)
 
 
 def changed_ca(daemon: TlsDaemon, folder: Path) -> Pair:
-    """From now on the daemon lets in those of another CA only; a pair of that one."""
+    """Changes the daemon's client CA, and returns a certificate of the new one."""
     other = Authority(folder)
     other.cert.replace(daemon.client_ca)
     time.sleep(2)  # until the daemon has looked
@@ -44,7 +44,7 @@ def test_renewed_certificate_is_used_by_the_next_call(
         eventually(
             lambda: client.get_index_kms(None, "x") == BLOB and accepted(tls_daemon) != before
         )
-        # The connection from before was closed when nobody used it any more.
+        # The old connection was closed once it was unused.
         eventually(lambda: len(accepted(tls_daemon)) == 1 and not accepted(tls_daemon) & before)
 
 
@@ -132,14 +132,14 @@ def test_cache_watches_with_renewed_certificates(
         client.create_index_kms(None, "x", BLOB)
         assert client.get_index_kms(None, "x") == BLOB
         daemon.client.replace(changed_ca(daemon, tmp_path / "other"))
-        # Whatever the old files were good for ends with the workers.
+        # The connections with the old files end with the workers.
         for pid in workers_of(daemon):
             os.kill(pid, 9)
         eventually(lambda: daemon.logged("serves again") == 2)
         changed = kekd.KMSBlob(provider="none", version=2)
         eventually(lambda: bool(other.push_index_kms(None, "x", changed)))
         eventually(lambda: client.get_index_kms(None, "x") == changed)
-        # And it is from memory again.
+        # Gets are served from memory again.
         assert client._caches
         eventually(
             lambda: (

@@ -25,7 +25,7 @@ def watcher(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client
 def begun(
     client: kekd.Client, scripted: Scripted
 ) -> Generator[kekd.Change | kekd.Resync, None, None]:
-    """A watch of which the first event was read."""
+    """A watch whose first event was read."""
     events = client.watch_index_kms()
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(next, events)

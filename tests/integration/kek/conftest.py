@@ -36,7 +36,7 @@ def shared_daemon(tmp_path_factory: pytest.TempPathFactory, keystore: Path) -> I
 
 @pytest.fixture
 def client(shared_daemon: Daemon, memory: kekd.StorageConfig) -> Iterator[kekd.Client]:
-    """Of the shared daemon, whose stores are empty."""
+    """A client of the shared daemon, whose stores are empty."""
     with kekd.Client(shared_daemon.address) as client:
         for store in (None, memory):
             for index_name in list(client.list_index_kms(store)):
@@ -46,7 +46,7 @@ def client(shared_daemon: Daemon, memory: kekd.StorageConfig) -> Iterator[kekd.C
 
 @pytest.fixture(scope="package")
 def slots(aws_endpoint: str) -> dict[str, Slot]:
-    """For each provider one of its name, another with another key, and one that binds."""
+    """For each provider: a slot with its name, one with another key, and one with binding."""
     where: dict[str, Any] = {"endpoint_url": aws_endpoint, "region_name": REGION}
     key_id, secret = CREDENTIALS.values()
     where |= {"aws_access_key_id": key_id, "aws_secret_access_key": secret}
@@ -63,5 +63,5 @@ def slots(aws_endpoint: str) -> dict[str, Slot]:
 
 @pytest.fixture
 def registry(slots: dict[str, Slot], aws_credentials: dict[str, str]) -> Registry:
-    """Of these slots; a test may change which."""
+    """A registry of these slots. A test may change them."""
     return Registry(slots)

@@ -1,8 +1,8 @@
-"""CyborgDB Service's layer for the KEKs of indexes, on a kekd daemon in the place of cyborgdb_core.
+"""The KEK layer of CyborgDB Service, on a kekd daemon instead of cyborgdb_core.
 
 Reads a JSON list of a function and its arguments from each line of stdin, and answers with a JSON
-object. KEKs are in hex. A process of its own, as the service reads its settings when it is imported
-and its registry once.
+object. KEKs are in hex. It is a separate process, because the service reads its settings on import
+and its registry only once.
 
 python -m tests.integration.kek.cyborgdb_service_peer KEYSTORE
 """
@@ -18,10 +18,10 @@ import cyborgdb_core
 
 import kekd
 
-indexes: Any = import_module("cyborgdb_service.indexes")  # it has no types
+indexes: Any = import_module("cyborgdb_service.indexes")  # untyped
 config = kekd.StorageConfig.disk(sys.argv[1])
 
-# All that the service asks cyborgdb_core about envelopes; the rest of it is as it was released.
+# Everything that the service calls in cyborgdb_core for envelopes. The rest is unchanged.
 indexes._core_create_index_kms = kekd.create_index_kms
 indexes._core_push_index_kms = kekd.push_index_kms
 indexes._core_get_index_kms = kekd.get_index_kms
@@ -31,8 +31,9 @@ rekeyed: list[list[str]] = []
 
 
 def rotate_index_kek(_: kekd.StorageConfig, index_name: str, old: bytes, new: bytes) -> None:
-    """In the place of cyborgdb_core's, which wraps the data key of a real index under a new KEK;
-    there are none here, only envelopes.
+    """Replaces cyborgdb_core's function, which wraps the data key of a real index under a new KEK.
+
+    There are no indexes here, only envelopes.
     """
     rekeyed.append([index_name, old.hex(), new.hex()])
 

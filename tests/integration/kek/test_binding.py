@@ -15,7 +15,7 @@ from tests.vectors.make_records import values
 
 
 def provisioned(registry: Registry, client: kekd.Client, slot: str) -> tuple[bytes, kekd.KMSBlob]:
-    """The KEK and the stored envelope of index `i`."""
+    """Provisions index `i`. Returns its KEK and its stored envelope."""
     kek, _ = registry.provision("i", slot, client=client)
     return bytes(kek), client.get_index_kms(None, "i")
 
@@ -26,7 +26,7 @@ def copied(
     index_name: str,
     store: kekd.StorageConfig | None = None,
 ) -> kekd.KMSBlob:
-    """What is read where somebody who can write to a store put it."""
+    """Stores the envelope under another index or in another store, and reads it there."""
     client.push_index_kms(store, index_name, envelope)
     return client.get_index_kms(store, index_name)
 
@@ -155,7 +155,7 @@ def test_envelope_rewritten_by_cyborgdb_is_unbound(
     theirs = cyborgdb_core.StorageConfig.disk(str(keystore))
     cyborgdb_core.push_index_kms(theirs, "i", cyborgdb_core.get_index_kms(theirs, "i"))
     rewritten = client.get_index_kms(None, "i")
-    # It drops the fields that it doesn't know.
+    # cyborgdb_core drops unknown fields.
     assert rewritten == replace(envelope, key_arn="", binding="")
     if not envelope.binding:
         assert registry.unwrap("i", rewritten) == kek

@@ -23,16 +23,16 @@ OWN = bytes(range(32))
 
 
 class RefusedError(Exception):
-    """What the service raised."""
+    """An error that the service raised."""
 
     def __init__(self, kinds: list[str], text: str) -> None:
         super().__init__(text)
         self.kinds = kinds
-        """Names of the exception's class and of those that it is derived from."""
+        """The names of the exception's class and its bases."""
 
 
 class Service:
-    """A process of the service; see `cyborgdb_service_peer`."""
+    """A process of the service: see `cyborgdb_service_peer`."""
 
     def __init__(self, keystore: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -58,7 +58,7 @@ class Service:
 
 @pytest.fixture
 def path(slots: dict[str, Slot], tmp_path: Path) -> Path:
-    """The registry file of both."""
+    """The registry file that both use."""
     return registry_file.write(tmp_path / "cyborgdb.yaml", slots.values())
 
 
@@ -97,7 +97,7 @@ def registry(aws: Aws, path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 LACKING = {"aws": [], "aws-kms": ["key_arn"]}
-"""What an envelope of the service doesn't say, as its slot has an alias."""
+"""The fields that envelopes of the service lack, because its slots have aliases."""
 
 
 def drifted(registry: Registry, envelope: kekd.KMSBlob) -> list[str]:

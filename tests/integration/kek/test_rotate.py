@@ -165,11 +165,11 @@ def test_rotate_between_accounts_unwraps_and_wraps(registry: Registry, client: k
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == kek
 
 
-# Somebody else at the same time
+# Concurrent changes
 
 
 class Disturbed(kekd.Client):
-    """A client that is overtaken by somebody else just before it pushes."""
+    """A client before whose pushes another client makes a change."""
 
     def __init__(self, address: str, *disturbances: Callable[[], Any]) -> None:
         super().__init__(address)
@@ -246,11 +246,11 @@ def test_concurrent_rotations_lose_no_version(
     assert registry.unwrap("i", last) == kek
 
 
-# What fails stores nothing
+# Failures store nothing
 
 
 class Lying:
-    """Wraps another KEK than it is given, and else does as it should."""
+    """A provider that wraps another KEK than the given one."""
 
     def __init__(self, slot: Slot) -> None:
         self._honest = AwsSecrets(slot, timeout=5)

@@ -29,7 +29,7 @@ Outcomes = dict[str, str | type[Exception]]
 def provision(
     registry: Registry, client: kekd.Client, slot: str, index_names: Iterable[str]
 ) -> dict[str, bytes]:
-    """Their KEKs."""
+    """Provisions the indexes, and returns their KEKs."""
 
     def provision_one(index_name: str) -> tuple[str, bytes]:
         return index_name, bytes(registry.provision(index_name, slot, client=client)[0])
@@ -39,7 +39,7 @@ def provision(
 
 
 def opened(registry: Registry, client: kekd.Client, index_names: Iterable[str]) -> dict[str, bytes]:
-    """The KEKs that their envelopes open to."""
+    """Unwraps their envelopes, and returns the KEKs."""
 
     def open_one(index_name: str) -> tuple[str, bytes]:
         return index_name, bytes(
@@ -51,7 +51,7 @@ def opened(registry: Registry, client: kekd.Client, index_names: Iterable[str]) 
 
 
 def stored(client: kekd.Client) -> dict[str, tuple[str, int]]:
-    """Slot and version of every envelope there is."""
+    """Returns the slot and version of every envelope."""
     envelopes = {name: client.get_index_kms(None, name) for name in client.list_index_kms()}
     return {name: (envelope.kms_name, envelope.version) for name, envelope in envelopes.items()}
 
@@ -61,7 +61,7 @@ def etags(client: kekd.Client) -> dict[str, str]:
 
 
 def outcomes(rotations: Iterable[Rotation | Failure]) -> Outcomes:
-    """The outcome of each index, which must occur once."""
+    """Returns the outcome of each index. Each must occur once."""
     found: Outcomes = {}
     for result in rotations:
         assert result.index_name not in found
@@ -123,7 +123,7 @@ def test_rotate_all_with_older_than_rotates_old_envelopes(
     for name, created_at in (("old", int(time.time()) - 91 * day), ("unknown", 0)):
         envelope = client.get_index_kms(None, name)
         client.push_index_kms(None, name, replace(envelope, created_at=created_at))
-    for expected in ("rotated", "unchanged"):  # begun again, it leaves what is done
+    for expected in ("rotated", "unchanged"):  # a second run leaves rotated envelopes unchanged
         outcomes = rotate_all(registry, client=client, older_than=90.0 * day)
         found = {
             rotation.index_name: getattr(rotation, "outcome", rotation) for rotation in outcomes
@@ -305,7 +305,7 @@ def test_rotate_all_never_overwrites_a_newer_envelope(
             match name:
                 case "04":  # another KEK
                     client.push_index_kms(None, name, other)
-                case "05":  # by who rotates likewise
+                case "05":  # by another rotation to the same slot
                     registry.rotate(name, "aws-kms", client=client)
                 case "06":
                     client.delete_index_kms(None, name)
@@ -392,7 +392,7 @@ def test_ctrl_c_does_not_wait_for_running_rotations(
 
 
 class Deleting(kekd.Client):
-    """A client that is overtaken, once it has listed them, by who deletes an index."""
+    """A client after whose listing another client deletes an index."""
 
     def scan_index_kms(
         self, *arguments: Any, **more: Any
@@ -443,7 +443,7 @@ def test_rotate_all_respects_the_rate_limit(
 
 
 class Counting(kekd.Client):
-    """A client that counts the names that were asked of its listing."""
+    """A client that counts the names that were read from its listing."""
 
     listed = 0
 

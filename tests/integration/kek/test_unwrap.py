@@ -129,7 +129,7 @@ def test_unwrap_of_a_kms_wrap_with_a_flipped_bit_raises(
 ) -> None:
     _, envelope = registry.provision("i", "aws-kms", client=client)
     record = envelope.wrapped_kek
-    # The first bytes of moto's ciphertexts name the key.
+    # The first bytes of a ciphertext of moto name the key.
     for byte in range(36, len(record)):
         with pytest.raises(TamperedError):
             registry.unwrap("i", replace(envelope, wrapped_kek=flipped(record, byte)))
@@ -153,7 +153,7 @@ def test_unwrap_of_a_wrap_by_another_key_raises(
     _, envelope = registry.provision("i", slot, client=client)
     _, other = registry.provision("other", f"other-{slot}", client=client)
     envelope.wrapped_kek = other.wrapped_kek
-    # Moto's word for KMS's IncorrectKeyException, which is a WrongKeyError, is access denied.
+    # Where KMS answers IncorrectKeyException (WrongKeyError), moto answers AccessDeniedException.
     with pytest.raises((TamperedError, WrongKeyError, AccessDeniedError)):
         registry.unwrap("i", envelope)
 
