@@ -91,7 +91,7 @@ class RenewableCredentials:
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials | None:
         """Returns None without credentials. Raises `CredentialSourceError`, or the error of STS."""
-        generation = self._next_generation()
+        generation = self.generation
         try:
             return self._freeze()
         except ClientError as error:
@@ -152,12 +152,13 @@ class RenewableCredentials:
         self._failure = failure
         self._next_search = time.monotonic() + RENEWAL_INTERVAL
 
-    def _next_generation(self) -> int:
-        """Returns the generation of the next result: before the first search, that search's."""
+    @property
+    def generation(self) -> int:
+        """The generation of the next result: before the first search, that search's."""
         return max(self._generation, 1)
 
     def _note(self, request: Any, **_: object) -> None:
-        request.context[_GENERATION] = self._next_generation()
+        request.context[_GENERATION] = self.generation
 
     def _needs_retry(
         self, response: tuple[Any, dict[str, Any]] | None, request_dict: dict[str, Any], **_: object

@@ -3,7 +3,8 @@ import pytest
 from kekd_server.model.errors import OutcomeUnknownError, StoreMisconfiguredError
 from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3.driver import S3Driver, connect
+from kekd_server.storage.s3.client import connect
+from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import (
     ALL,
     NAME,

@@ -17,8 +17,8 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3.driver import S3Driver, connect
-from kekd_server.storage.s3.keystore import S3Keystore
+from kekd_server.storage.s3.client import connect
+from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
 from tests.fixtures.s3 import REGION, make_bucket
@@ -36,7 +36,7 @@ def make_driver(picky_s3: PickyS3, s3_endpoint: str) -> Callable[[], S3Driver]:
     """Makes drivers for a new bucket behind the picky server."""
     bucket = make_bucket(s3_endpoint)
     location = S3Location(bucket.name, "", REGION, picky_s3.endpoint)
-    S3Keystore(location).mark(bucket.s3)
+    bucket.s3.put_object(Bucket=bucket.name, Key="_kekd/keystore")
 
     def make() -> S3Driver:
         return S3Driver(connect(location), location)
@@ -83,7 +83,7 @@ def test_credentials_in_a_file_are_read_again(
     driver = make_driver()
     driver.check()
     picky_s3.accepted = "second"
-    with pytest.raises(StoreMisconfiguredError, match="answered ExpiredToken; renew"):
+    with pytest.raises(StoreMisconfiguredError, match="answered ExpiredToken .*; renew"):
         driver.check()
     assert picky_s3.refused == 2  # the second try used the current file
     write_credentials(tmp_path, "second")

@@ -48,6 +48,9 @@ class FakeWatcher:
         self.polls: asyncio.Queue[Changes | Exception] = asyncio.Queue()
         self.running = 0
 
+    def note_write(self, name: IndexName) -> None:
+        """Does nothing."""
+
     async def poll(
         self,
         run_in_thread: RunInThread,  # noqa: ARG002

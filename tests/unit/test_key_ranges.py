@@ -151,6 +151,9 @@ class Watcher:
     def __init__(self) -> None:
         self.was_polled = False
 
+    def note_write(self, name: IndexName) -> None:
+        """Does nothing."""
+
     async def poll(self, _: Any) -> Any:
         self.was_polled = True
         yield []

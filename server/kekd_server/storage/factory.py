@@ -60,17 +60,24 @@ def _s3_store(
     location: S3Location, poll: float, metrics: StoreMetrics, instrument: Instrument
 ) -> Store:
     # Imported here, because most daemons have no S3 store and boto3 is slow to import.
-    from kekd_server.storage.s3.driver import MAX_CONNECTIONS, S3Driver, connect  # noqa: PLC0415
+    from kekd_server.storage.s3.change_log import S3ChangeLog  # noqa: PLC0415
+    from kekd_server.storage.s3.client import MAX_CONNECTIONS, connect  # noqa: PLC0415
+    from kekd_server.storage.s3.driver import S3Driver  # noqa: PLC0415
+    from kekd_server.storage.s3.log_reader import S3LogReader  # noqa: PLC0415
+    from kekd_server.storage.s3.log_writer import S3LogWriter  # noqa: PLC0415
     from kekd_server.storage.s3.watcher import S3Watcher  # noqa: PLC0415
 
-    client = connect(location)
-    driver = S3Driver(client, location, on_retry=metrics.count_retry)
+    client = connect(location, on_retry=metrics.count_retry)
+    change_log = S3ChangeLog(client, location)
+    log_writer = S3LogWriter(change_log, str(location))
+    log_reader = S3LogReader(change_log, log_writer.has_written)
+    driver = S3Driver(client, location, log_writer)
     return Store(
         # Clients may name the region, also if it comes from AWS's own chain.
-        replace(location, region=client.meta.region_name),
+        replace(location, region=client.endpoint.region),
         instrument(driver),
         threads=MAX_CONNECTIONS,
         gets_per_task=1,
         write_concurrency=MAX_CONNECTIONS // 2,  # leaves connections for other calls
-        watcher=S3Watcher(driver, str(location), poll),
+        watcher=S3Watcher(driver, log_reader, str(location), poll),
     )

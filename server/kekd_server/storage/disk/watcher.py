@@ -60,6 +60,9 @@ class DiskWatcher:
         self._path = driver.records
         self._driver = driver
 
+    def note_write(self, name: IndexName) -> None:
+        """Does nothing: inotify reports this daemon's writes too."""
+
     async def poll(self, run_in_thread: RunInThread) -> AsyncGenerator[Changes, None]:
         folder = await run_in_thread(partial(_WatchedFolder, self._path))
         first: Changes = []

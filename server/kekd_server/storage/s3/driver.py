@@ -6,80 +6,42 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from email.utils import parsedate_to_datetime
+from typing import Final, NamedTuple, TypeVar
 
-import botocore.session
-from botocore.config import Config
-from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError, ClientError
-
-from kekd_common.aws_credentials import make_client
 from kekd_server.model.errors import (
     EnvelopeNotFoundError,
     NoKeystoreError,
+    OutcomeUnknownError,
     StoreMisconfiguredError,
     StoreUnavailableError,
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import MAX_RECORD_BYTES, NameRange, StoredRecord, WriteResult
-from kekd_server.storage.location import AddressingStyle, S3Location
-from kekd_server.storage.s3.errors import is_missing, translate_errors
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.errors import RequestError, S3Error, translate_errors
 from kekd_server.storage.s3.keystore import S3Keystore
-from kekd_server.storage.s3.object import S3Object, is_transient, retrier, unquote
+from kekd_server.storage.s3.listing import ListedObject
+from kekd_server.storage.s3.log_writer import S3LogWriter
+from kekd_server.storage.s3.object import S3Object
 from kekd_server.storage.s3.write import S3Write
 from kekd_server.storage.write_attempt import WriteAttempt
 
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+T = TypeVar("T")
 
-MAX_CONNECTIONS: Final = 32
-
-
-def connect(location: S3Location) -> "S3Client":
-    """Returns a client whose calls end within half a minute, whatever the endpoint does.
-
-    Credentials come from AWS's default chain. They are looked up again if there were none, or if S3
-    answers that they have expired. botocore retries nothing else; `S3Object` does. Raises
-    `StoreMisconfiguredError` if the region, the profile or the endpoint is invalid.
-    """
-    config = Config(
-        connect_timeout=2,
-        read_timeout=5,
-        # botocore would blindly repeat a write whose answer was lost.
-        retries={"total_max_attempts": 1},
-        max_pool_connections=MAX_CONNECTIONS,
-        # Since 2025, botocore adds checksums by default, which other servers may not support.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": _addressing_style(location)},
-    )
-    try:
-        client: S3Client = make_client(
-            botocore.session.Session(),
-            lambda: _find_credentials(location.region),
-            "s3",
-            region_name=location.region,
-            endpoint_url=location.endpoint,
-            config=config,
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise StoreMisconfiguredError(f"the store {location} cannot be used: {error}") from error
-    return client
+_SECONDS: Final = "%Y-%m-%dT%H:%M:%S"
+_SECONDS_LENGTH: Final = len("2000-01-01T00:00:00")
 
 
-def _addressing_style(location: S3Location) -> AddressingStyle:
-    # botocore would put the bucket into the host name, which few servers besides AWS's support.
-    is_auto = location.addressing_style == "auto"
-    return "path" if is_auto and location.endpoint else location.addressing_style
+class KeyVersion(NamedTuple):
+    """Which version of an object there is."""
 
-
-def _find_credentials(region: str | None) -> Credentials | None:
-    """Uses a new session, as a session caches what it reads."""
-    session = botocore.session.Session()
-    if region:
-        session.set_config_variable("region", region)  # for the STS endpoint that assumes a role
-    return session.get_credentials()
+    key: str
+    """Relative to the folder of the envelopes."""
+    etag: str
+    modified: str
+    """UTC, in ISO 8601, to the second: responses to a get have no fractions."""
 
 
 class S3Driver:
@@ -96,16 +58,13 @@ class S3Driver:
 
     def __init__(
         self,
-        client: "S3Client",
+        client: S3Client,
         location: S3Location,
-        *,
-        on_retry: Callable[[], None] = lambda: None,
+        log_writer: S3LogWriter | None = None,
     ) -> None:
-        """`on_retry` is called before each request that repeats another."""
-        self._on_retry = on_retry
-        self._read_retries = retrier(is_transient, on_retry)
+        """With a `log_writer`, other daemons soon notice what the driver writes."""
         self._s3 = client
-        self._bucket = location.bucket
+        self._log_writer = log_writer
         self._folder = "/".join(filter(None, (location.prefix, "_catalog/config/")))
         self._keystore = S3Keystore(location)
         self._may_create = False
@@ -115,7 +74,7 @@ class S3Driver:
     def open(self, *, create: bool = False) -> bool:
         self._may_create, self._may_be_missing = create, True
         try:
-            with self._translate_errors():
+            with self.translate_errors():
                 return self._find_keystore()
         except NoKeystoreError:
             raise
@@ -125,33 +84,32 @@ class S3Driver:
 
     def check(self) -> None:
         """Gets the object that marks a keystore."""
-        with self._translate_errors():
+        with self.translate_errors():
             self._find_keystore()
 
     def check_writes(self) -> None:
         """Never fails: only a write shows whether writes succeed."""
 
     def probe(self) -> None:
-        with self._translate_errors():
+        with self.translate_errors():
             self._keystore.mark(self._s3)
 
     def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:  # noqa: ARG002
-        with self._translate_errors():
+        with self.translate_errors():
             try:
-                return self._read_retries(self._get, name)
-            except ClientError as error:
-                if is_missing(error):
+                stored = self._s3.get(self._key(name), MAX_RECORD_BYTES)
+            except S3Error as error:
+                if error.is_missing:
                     self._require_keystore()
                     raise EnvelopeNotFoundError(name.value) from None
                 raise
+            return StoredRecord(stored.content, stored.etag)
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:  # noqa: ARG002
         return None
 
     def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
-        with self._translate_errors():
-            self._require_keystore()
-            return self._write(name, attempt).create(record)
+        return self._write(name, attempt, lambda write: write.create(record))
 
     def put(
         self,
@@ -161,16 +119,12 @@ class S3Driver:
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
-        with self._translate_errors():
-            self._require_keystore()
-            return self._write(name, attempt).put(record, if_etag)
+        return self._write(name, attempt, lambda write: write.put(record, if_etag))
 
     def delete(
         self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
     ) -> str | None:
-        with self._translate_errors():
-            self._require_keystore()
-            return self._write(name, attempt).delete(if_etag)
+        return self._write(name, attempt, lambda write: write.delete(if_etag))
 
     def list(
         self,
@@ -181,45 +135,48 @@ class S3Driver:
         listing: str,  # noqa: ARG002
     ) -> list[IndexName]:
         """Lists no more keys than it returns. S3 sorts keys as the contract does."""
-        with self._translate_errors():
+        with self.translate_errors():
             self._require_keystore()
-            return list(self._read_retries(self._list_once, names, after, limit))
+            return list(self._list(names, after, limit))
 
-    def _list_once(
-        self, names: NameRange, after: IndexName | None, limit: int
-    ) -> Sequence[IndexName]:
+    def _list(self, names: NameRange, after: IndexName | None, limit: int) -> Sequence[IndexName]:
         found: list[IndexName] = []
         for prefix in names.prefixes:
             if after and prefix < after.key and not after.key.startswith(prefix):
                 continue  # all its keys come before
-            for keys in self._pages(prefix, after, limit - len(found)):
+            pages = self._s3.list(
+                self._folder + prefix,
+                start_after=self._key(after) if after else "",
+                page_size=limit - len(found),
+            )
+            for page in pages:
+                keys = (listed.key.removeprefix(self._folder) for listed in page)
                 found += filter(None, map(names.name_of, keys))
                 if len(found) >= limit:
                     return found[:limit]
         return found
 
-    def _pages(self, prefix: str, after: IndexName | None, size: int) -> Iterator[Sequence[str]]:
-        pages = self._s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket,
-            Prefix=self._folder + prefix,
-            PaginationConfig={"PageSize": size},
-            StartAfter=self._key(after) if after else "",
-        )
-        for page in pages:
-            yield [item["Key"].removeprefix(self._folder) for item in page.get("Contents", [])]
+    def list_versions(self) -> Iterator[Sequence[KeyVersion]]:
+        """Yields the objects in the folder, a page at a time."""
+        with self.translate_errors():
+            for page in self._s3.list(self._folder):
+                yield [self._version_of(listed) for listed in page]
 
-    def list_versions(self) -> Iterator[tuple[str, str, datetime]]:
-        """Yields the key, etag and modification time of every object in the folder."""
-        with self._translate_errors():
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._folder
-            )
-            for page in pages:
-                for item in page.get("Contents", []):
-                    key = item["Key"].removeprefix(self._folder)
-                    yield key, unquote(item["ETag"]), item["LastModified"]
+    def find_version(self, name: IndexName) -> KeyVersion | None:
+        """Returns what `list_versions` would yield for one name."""
+        with self.translate_errors():
+            try:
+                stored = self._s3.get(self._key(name), MAX_RECORD_BYTES)
+            except S3Error as error:
+                if error.is_missing:
+                    return None
+                raise
+        modified = parsedate_to_datetime(stored.modified).strftime(_SECONDS)
+        return KeyVersion(name.key, stored.etag, modified)
 
     def close(self) -> None:
+        if self._log_writer:
+            self._log_writer.close()
         self._s3.close()
 
     def _require_keystore(self) -> None:
@@ -232,7 +189,7 @@ class S3Driver:
         `NoKeystoreError` if there is none.
         """
         is_new = False
-        if not self._read_retries(self._keystore.is_marked, self._s3):
+        if not self._keystore.is_marked(self._s3):
             is_new = not self._has_envelopes()
             if is_new and not self._may_create:
                 self._may_be_missing = True
@@ -247,25 +204,38 @@ class S3Driver:
         """
         try:
             self._keystore.mark(self._s3)
-        except ClientError:
+        except RequestError:
             if is_new:
                 raise
 
     def _has_envelopes(self) -> bool:
-        answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._folder, MaxKeys=1)
-        return "Contents" in answer
+        return any(next(self._s3.list(self._folder, page_size=1)))
 
-    def _get(self, name: IndexName) -> StoredRecord:
-        answer = self._s3.get_object(Bucket=self._bucket, Key=self._key(name))
-        with answer["Body"] as body:
-            return StoredRecord(body.read(MAX_RECORD_BYTES), unquote(answer["ETag"]))
+    def _version_of(self, listed: ListedObject) -> KeyVersion:
+        key = listed.key.removeprefix(self._folder)
+        return KeyVersion(key, listed.etag.strip('"'), listed.modified[:_SECONDS_LENGTH])
 
     def _key(self, name: IndexName) -> str:
         return self._folder + name.key
 
-    def _write(self, name: IndexName, attempt: WriteAttempt | None) -> S3Write:
-        target = S3Object(self._s3, self._bucket, self._key(name), self._on_retry)
-        return S3Write(target, name, attempt or WriteAttempt.single())
+    def _write(
+        self, name: IndexName, attempt: WriteAttempt | None, write: Callable[[S3Write], T]
+    ) -> T:
+        with self.translate_errors():
+            self._require_keystore()
+            target = S3Object(self._s3, self._key(name))
+            try:
+                result = write(S3Write(target, name, attempt or WriteAttempt.single()))
+            except (OutcomeUnknownError, RequestError):
+                self._log(name)
+                raise
+        self._log(name)
+        return result
 
-    def _translate_errors(self) -> AbstractContextManager[None]:
-        return translate_errors(f"the store s3://{self._bucket} ({self._s3.meta.endpoint_url})")
+    def _log(self, name: IndexName) -> None:
+        """Logs a write that was applied, or may have been."""
+        if self._log_writer:
+            self._log_writer.append(name.key)
+
+    def translate_errors(self) -> AbstractContextManager[None]:
+        return translate_errors(f"the store {self._s3.endpoint}")

@@ -1,4 +1,4 @@
-"""Translates the errors of S3 and of its client into errors of a store."""
+"""The errors of one request to S3, and what they mean for the store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,30 +8,92 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     NoCredentialsError,
-    ParamValidationError,
     PartialCredentialsError,
-    SSLError,
 )
 
 from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, sentence
 from kekd_server.model.errors import KekdError, StoreMisconfiguredError, StoreUnavailableError
 
-CONFLICT: Final = 409
-SERVER_ERROR: Final = 500
-_TRANSIENT_CODES: Final = {
+_SERVER_ERROR: Final = 500
+_PRECONDITION_FAILED: Final = 412
+_CONFLICT: Final = 409
+_TOO_MANY_REQUESTS: Final = 429
+_TEMPORARY_REDIRECTS: Final = {302, 303, 307}
+_THROTTLED: Final = {
     "RequestLimitExceeded",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
+    "ServiceUnavailable",
     "SlowDown",
     "Throttling",
     "ThrottlingException",
     "TooManyRequests",
 }
-"""Transient errors with a status below 500."""
-_CONFIGURATION_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, ParamValidationError)
+"""S3 rejects these requests before it applies them."""
+_TRANSIENT_CODES: Final = _THROTTLED | {"RequestTimeout", "RequestTimeTooSkewed"}
+"""Transient errors, also with a status below 500."""
 
 _CREDENTIALS: Final = "the daemon's AWS credentials (environment, profile or instance role)"
 _RELOAD: Final = "which kekd reloads without a restart"
+
+
+class RequestError(Exception):
+    """A request to S3 failed."""
+
+    is_transient = True
+    """Whether the same request may succeed at the next try."""
+    may_be_applied = True
+    """Whether a write may have been applied, or may be later."""
+
+
+class ConnectError(RequestError):
+    """There is no connection, so the request was not sent."""
+
+    may_be_applied = False
+
+    def __init__(self, cause: str, *, is_tls: bool = False) -> None:
+        super().__init__(cause)
+        self.is_tls = is_tls
+
+
+class ResponseLostError(RequestError):
+    """The request may have arrived, and no whole response came back."""
+
+
+class ForeignResponseError(RequestError):
+    """Something else than S3 responded: a proxy, or a server at a wrong address."""
+
+
+class RedirectError(RequestError):
+    """S3 is elsewhere. kekd doesn't follow it: a redirect without S3's headers isn't from S3."""
+
+    may_be_applied = False
+
+    def __init__(self, status: int, target: str, region: str) -> None:
+        super().__init__(f"HTTP {status}" + (f" to {target}" if target else " without a target"))
+        self.is_transient = status in _TEMPORARY_REDIRECTS
+        self.region = region
+        """The region of the bucket, if S3 named it."""
+
+
+class S3Error(RequestError):
+    """S3 reported an error."""
+
+    def __init__(self, status: int, code: str, message: str, region: str) -> None:
+        super().__init__(f"{code} (HTTP {status}): {message}" if message else code)
+        self.code = code
+        self.region = region
+        """The region that S3 expects, if it named one."""
+        self.is_missing = code == "NoSuchKey"
+        """Whether there is no such object. A missing bucket is another error."""
+        self.is_refusal = status in (_PRECONDITION_FAILED, _CONFLICT)
+        """Whether the condition didn't hold, or another conditional write was in progress."""
+        is_throttled = status == _TOO_MANY_REQUESTS or code in _THROTTLED
+        self.is_transient = (
+            is_throttled
+            or status == _CONFLICT
+            or status >= _SERVER_ERROR
+            or code in _TRANSIENT_CODES
+        )
+        self.may_be_applied = status >= _SERVER_ERROR and not is_throttled
 
 
 @contextmanager
@@ -39,52 +101,75 @@ def translate_errors(store: str) -> Iterator[None]:
     """Raises errors as errors of the store, which the texts call `store`."""
     try:
         yield
+    except S3Error as error:
+        raise _s3_error(store, error) from error
+    except RequestError as error:
+        raise _request_error(store, error) from error
     except ClientError as error:
-        raise _answer_error(store, error) from error
+        code = error.response["Error"].get("Code", "")
+        raise StoreMisconfiguredError(
+            f"{store} cannot be used: AWS answered {code} to the request for credentials; check"
+            f" {_CREDENTIALS}, {_RELOAD}"
+        ) from error
     except BotoCoreError as error:
-        raise _client_error(store, error) from error
+        raise _credentials_error(store, error) from error
 
 
-def code_of(error: ClientError) -> str:
-    return error.response["Error"].get("Code", "")
-
-
-def is_missing(error: ClientError) -> bool:
-    """Whether the object doesn't exist."""
-    return code_of(error) == "NoSuchKey"
-
-
-def status_of(error: ClientError) -> int:
-    return error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-
-
-def _answer_error(store: str, error: ClientError) -> KekdError:
-    code, status = code_of(error), status_of(error)
-    if status >= SERVER_ERROR or code in _TRANSIENT_CODES or status == CONFLICT:
-        return StoreUnavailableError(f"{store} failed: S3 answered {code}; retry")
-    if code in STALE_CODES:
-        return StoreMisconfiguredError(
-            f"{store} failed: S3 answered {code}; renew {_CREDENTIALS}, {_RELOAD}"
+def _s3_error(store: str, error: S3Error) -> KekdError:
+    if error.region:
+        return _wrong_region(store, error.region)
+    if error.is_transient:
+        return StoreUnavailableError(f"{store} failed: S3 answered {error}; retry")
+    if error.code in STALE_CODES:
+        advice = f"renew {_CREDENTIALS}, {_RELOAD}"
+    else:
+        advice = (
+            "check that the bucket exists and that the daemon's credentials may read, write and"
+            " list it"
         )
+    return StoreMisconfiguredError(f"{store} failed: S3 answered {error}; {advice}")
+
+
+def _request_error(store: str, error: RequestError) -> KekdError:
+    match error:
+        case ConnectError(is_tls=True):
+            return StoreMisconfiguredError(
+                f"{store} cannot be used: {error}; if your own CA issued its certificate, start"
+                " kekd with AWS_CA_BUNDLE set to the file of that CA"
+            )
+        case ConnectError():
+            return StoreUnavailableError(f"{store} cannot be reached: {error}; retry")
+        case RedirectError():
+            return _redirect_error(store, error)
+        case ForeignResponseError():
+            return StoreUnavailableError(
+                f"{store} failed: the response is not one of S3: {error}; retry, and check the"
+                " endpoint and any proxy in front of it"
+            )
+        case _:
+            return StoreUnavailableError(f"{store} sent no whole response: {error}; retry")
+
+
+def _redirect_error(store: str, error: RedirectError) -> KekdError:
+    if error.region:
+        return _wrong_region(store, error.region)
+    text = f"{store} failed: it answered {error}, and kekd follows no redirects"
+    if error.is_transient:
+        return StoreUnavailableError(f"{text}; retry, and check the endpoint")
+    return StoreMisconfiguredError(f"{text}; set the endpoint (--s3-endpoint) to the right server")
+
+
+def _wrong_region(store: str, region: str) -> KekdError:
     return StoreMisconfiguredError(
-        f"{store} failed: S3 answered {code}; check that the bucket exists and that the daemon's"
-        " credentials may read, write and list it"
+        f"{store} is in region {region}, and the daemon uses another; set --s3-region {region}"
     )
 
 
-def _client_error(store: str, error: BotoCoreError) -> KekdError:
-    match error:
-        case CredentialSourceError():
-            kind = StoreUnavailableError if error.may_pass else StoreMisconfiguredError
-            return kind(f"{store} cannot be used: {error}; check {_CREDENTIALS}, {_RELOAD}")
-        case SSLError():
-            return StoreMisconfiguredError(
-                f"{store} cannot be used: {sentence(error)}; if your own CA issued its"
-                " certificate, start kekd with AWS_CA_BUNDLE set to the file of that CA"
-            )
-    name, text = type(error).__name__, sentence(error)
-    if isinstance(error, _CONFIGURATION_ERRORS):
-        return StoreMisconfiguredError(
-            f"{store} cannot be used ({name}): {text}; check its name and {_CREDENTIALS}, {_RELOAD}"
-        )
-    return StoreUnavailableError(f"{store} cannot be reached ({name}): {text}; retry")
+def _credentials_error(store: str, error: BotoCoreError) -> KekdError:
+    may_pass = (
+        error.may_pass
+        if isinstance(error, CredentialSourceError)
+        else not isinstance(error, (NoCredentialsError, PartialCredentialsError))
+    )
+    kind = StoreUnavailableError if may_pass else StoreMisconfiguredError
+    return kind(f"{store} cannot be used: {sentence(error)}; check {_CREDENTIALS}, {_RELOAD}")

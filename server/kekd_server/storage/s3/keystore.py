@@ -3,39 +3,35 @@
 [PREFIX/]_kekd/keystore    created with the keystore; exists also while it has no envelopes
 """
 
-from typing import TYPE_CHECKING, Final
-
-from botocore.exceptions import ClientError
+from typing import Final
 
 from kekd_server.model.errors import NoKeystoreError
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3.errors import is_missing
-
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
+from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.errors import S3Error
 
 _CONTENT: Final = b"There is a kekd keystore under this prefix, also while it has no envelopes.\n"
 
 
 class S3Keystore:
-    """Its methods raise the errors of botocore."""
+    """Its methods raise `RequestError`, and the errors of botocore for credentials."""
 
     def __init__(self, location: S3Location) -> None:
         self._location = location
         self._key = "/".join(filter(None, (location.prefix, "_kekd/keystore")))
 
-    def is_marked(self, s3: "S3Client") -> bool:
+    def is_marked(self, s3: S3Client) -> bool:
         try:
-            with s3.get_object(Bucket=self._location.bucket, Key=self._key)["Body"]:
-                return True
-        except ClientError as error:
+            s3.get(self._key, len(_CONTENT) + 1)
+        except S3Error as error:
             # Only if the object is missing. A missing bucket is an error.
-            if is_missing(error):
+            if error.is_missing:
                 return False
             raise
+        return True
 
-    def mark(self, s3: "S3Client") -> None:
-        s3.put_object(Bucket=self._location.bucket, Key=self._key, Body=_CONTENT)
+    def mark(self, s3: S3Client) -> None:
+        s3.put(self._key, _CONTENT, {})
 
     def not_found(self) -> NoKeystoreError:
         where = "/".join(filter(None, (self._location.bucket, self._location.prefix)))

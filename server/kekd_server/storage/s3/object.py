@@ -1,42 +1,15 @@
-"""Requests to one S3 object. A request is repeated only if S3 certainly didn't apply it."""
+"""Requests to one S3 object, each conditional on the version that was read."""
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
-
-import tenacity
-from botocore.exceptions import (
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    HTTPClientError,
-    ProxyConnectionError,
-    SSLError,
-)
+from typing import Final, NamedTuple, Self
 
 from kekd_server.storage.driver import MAX_RECORD_BYTES
-from kekd_server.storage.s3.errors import CONFLICT, SERVER_ERROR, is_missing, status_of
+from kekd_server.storage.s3.client import WRITE_ID, S3Client, StoredObject
+from kekd_server.storage.s3.errors import RequestError, S3Error
 
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
-
-T = TypeVar("T")
-
-_WRITE_ID: Final = "kekd-write"
-"""The object metadata that names the write which stored the object."""
-_UNSENT_ERRORS: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
-_PRECONDITION_FAILED: Final = 412
-_TOO_MANY_REQUESTS: Final = 429
-_SERVICE_UNAVAILABLE: Final = 503
-_NOT_APPLIED: Final = {CONFLICT, _TOO_MANY_REQUESTS, _SERVICE_UNAVAILABLE}
-"""S3 didn't apply the request, and may apply it if it is repeated."""
 _CLOCK_RESOLUTION: Final = 2.0
 """Seconds by which an age may be wrong, as S3's times are whole seconds."""
-_MAX_ATTEMPTS: Final = 2
-"""Few, as clients retry too: they learn within their default timeout that S3 is down."""
-_MAX_CONFLICTS: Final = 5
-"""Attempts after a 409, which S3 answers when two conditional writes of one key cross."""
 
 
 class PreconditionFailedError(Exception):
@@ -44,7 +17,7 @@ class PreconditionFailedError(Exception):
 
 
 class AmbiguousResponseError(Exception):
-    """S3 may have applied the request or not. Its cause is what botocore raised."""
+    """S3 may have applied the request or not. Its cause is the error of the request."""
 
 
 class ObjectVersion(NamedTuple):
@@ -53,9 +26,13 @@ class ObjectVersion(NamedTuple):
     etag: str
     write_id: str
     """The id of the write that stored it; empty if another program did."""
-    modified: datetime
+    modified: str
     age: float
     """Seconds since it was stored, by S3's clock; 0 if S3 doesn't report it."""
+
+    @classmethod
+    def of(cls, stored: StoredObject) -> Self:
+        return cls(stored.etag, stored.write_id, stored.modified, _age_of(stored))
 
     def is_older_than(self, seconds: float) -> bool:
         return self.age > seconds + _CLOCK_RESOLUTION
@@ -66,106 +43,52 @@ class ObjectVersion(NamedTuple):
 
 
 class S3Object:
-    """Reads, stores and deletes one object. Its etags have no quotes."""
+    """Its methods raise `RequestError`, and the errors of botocore for credentials."""
 
-    def __init__(
-        self, client: "S3Client", bucket: str, key: str, on_retry: Callable[[], None]
-    ) -> None:
-        self._s3 = client
-        self._where: Any = {"Bucket": bucket, "Key": key}
-        self._read_retries = retrier(is_transient, on_retry)
-        self._write_retries = retrier(_was_not_applied, on_retry)
+    def __init__(self, client: S3Client, key: str) -> None:
+        self._client = client
+        self._key = key
 
     def read(self) -> ObjectVersion | None:
-        """Returns the current version; None if there is none. Raises the errors of botocore."""
+        """Returns the current version; None if there is none."""
         try:
-            return self._read_retries(self._read)
-        except ClientError as error:
-            if is_missing(error):
+            return ObjectVersion.of(self._client.get(self._key, MAX_RECORD_BYTES))
+        except S3Error as error:
+            if error.is_missing:
                 return None
             raise
 
     def put(self, record: bytes, write_id: str, if_etag: str | None) -> str:
         """Replaces the version with that etag, or stores the first one if it is None. Returns the
-        new etag.
+        new etag. Raises `PreconditionFailedError` and `AmbiguousResponseError`.
         """
-        condition = {"IfMatch": f'"{if_etag}"'} if if_etag else {"IfNoneMatch": "*"}
-        metadata = {_WRITE_ID: write_id}
-        answer = self._write(self._s3.put_object, Body=record, Metadata=metadata, **condition)
-        return unquote(answer["ETag"])
+        condition = {"if-match": f'"{if_etag}"'} if if_etag else {"if-none-match": "*"}
+        try:
+            return self._client.put(self._key, record, {WRITE_ID: write_id, **condition})
+        except RequestError as error:
+            raise _write_error(error) from error
 
     def delete(self, if_etag: str) -> None:
-        """Removes the version with that etag."""
-        self._write(self._s3.delete_object, IfMatch=f'"{if_etag}"')
-
-    def _read(self) -> ObjectVersion:
-        answer = self._s3.get_object(**self._where)
-        with answer["Body"] as body:
-            body.read(MAX_RECORD_BYTES)  # so that the connection can be reused
-        return ObjectVersion(
-            unquote(answer["ETag"]),
-            answer["Metadata"].get(_WRITE_ID, ""),
-            answer["LastModified"],
-            _age_of(answer),
-        )
-
-    def _write(self, request: Callable[..., T], **arguments: Any) -> T:
-        """Raises `PreconditionFailedError`, `AmbiguousResponseError`, and other errors of
-        botocore.
+        """Removes the version with that etag. Raises `PreconditionFailedError` and
+        `AmbiguousResponseError`.
         """
         try:
-            return self._write_retries(request, **self._where, **arguments)
-        except ClientError as error:
-            if status_of(error) == _PRECONDITION_FAILED or is_missing(error):
-                raise PreconditionFailedError from error
-            if status_of(error) >= SERVER_ERROR and not _was_not_applied(error):
-                raise AmbiguousResponseError from error
-            raise
-        except (HTTPClientError, SSLError) as error:
-            raise AmbiguousResponseError from error
+            self._client.delete(self._key, {"if-match": f'"{if_etag}"'})
+        except RequestError as error:
+            raise _write_error(error) from error
 
 
-def retrier(
-    is_retryable: Callable[[BaseException], bool], on_retry: Callable[[], None]
-) -> tenacity.Retrying:
-    """Repeats a call after retryable errors, a few times, with jitter."""
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(is_retryable),
-        wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
-        stop=_is_exhausted,
-        before_sleep=lambda _: on_retry(),
-        reraise=True,
-    )
+def _write_error(error: RequestError) -> Exception:
+    if isinstance(error, S3Error) and (error.is_refusal or error.is_missing):
+        return PreconditionFailedError()
+    return AmbiguousResponseError() if error.may_be_applied else error
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether a read may succeed at the next try."""
-    if isinstance(error, ClientError):
-        return status_of(error) >= SERVER_ERROR or _was_not_applied(error)
-    return isinstance(error, (HTTPClientError, *_UNSENT_ERRORS))
-
-
-def unquote(etag: str) -> str:
-    """Removes the quotes that HTTP puts around etags: ours are used in shells and JSON."""
-    return etag.strip('"')
-
-
-def _was_not_applied(error: BaseException) -> bool:
-    """Whether S3 certainly didn't apply a write, and may apply it at the next try."""
-    return isinstance(error, _UNSENT_ERRORS) or (
-        isinstance(error, ClientError) and status_of(error) in _NOT_APPLIED
-    )
-
-
-def _is_exhausted(state: tenacity.RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    is_conflict = isinstance(error, ClientError) and status_of(error) == CONFLICT
-    return state.attempt_number >= (_MAX_CONFLICTS if is_conflict else _MAX_ATTEMPTS)
-
-
-def _age_of(answer: Any) -> float:
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    if not date:
+def _age_of(stored: StoredObject) -> float:
+    if not stored.date:
         return 0.0
-    age: timedelta = parsedate_to_datetime(date) - answer["LastModified"]
+    try:
+        age: timedelta = parsedate_to_datetime(stored.date) - parsedate_to_datetime(stored.modified)
+    except ValueError:
+        return 0.0
     return age.total_seconds()

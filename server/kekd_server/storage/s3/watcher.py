@@ -1,80 +1,155 @@
-"""Notices changes to a bucket by listing it at an interval."""
+"""Notices changes to a bucket, from the change log and from listings."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.driver import KeyVersion, S3Driver
+from kekd_server.storage.s3.log_reader import S3LogReader
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import Changes, RunInThread
 
+LOG_INTERVAL: Final = 1.0
+_INTERVAL_WITHOUT_LOG: Final = 30.0
+_MAX_LOOKS: Final = 1000
+"""For more keys, a listing is cheaper."""
+_LOOK_THREADS: Final = 8
 _CHANGES_PER_YIELD: Final = 1000
 _LISTING_TIMEOUT: Final = 300.0
 """Enough for some millions of envelopes."""
+_PAUSE_FACTOR: Final = 9
+"""Seconds that a listing pauses for each second of processor time that it takes, so that it slows
+other calls by a tenth at most."""
+
+Stamps = dict[str, int]
+"""By key, a hash that differs after every write. A million take some 200 MB."""
+_OWN_WRITE: Final = 0
 
 _log = logging.getLogger(__name__)
 
 
-class _Comparison(NamedTuple):
-    changes: Sequence[Change]
-    stamps: dict[str, int]
-    """By key, a hash that differs after every write. A million take some 200 MB."""
-
-
 class S3Watcher:
-    """Lists the keystore at an interval, and compares each listing with the previous one.
+    """Looks each second at the keys that other daemons logged. At a longer interval, lists the
+    keystore and compares it with what it knew, because other programs log nothing.
 
     A listing takes one request per 1,000 envelopes. Several changes to one envelope between two
-    listings are one change. A new envelope counts as created, even if it was pushed.
+    looks are one change. A new envelope counts as created, even if it was pushed.
     """
 
-    def __init__(self, driver: S3Driver, store_name: str, poll_interval: float) -> None:
+    def __init__(
+        self, driver: S3Driver, log_reader: S3LogReader, store_name: str, list_interval: float
+    ) -> None:
         self._driver = driver
+        self._log_reader = log_reader
         self._store_name = store_name
-        self._poll_interval = poll_interval
-        self.timeout = poll_interval + _LISTING_TIMEOUT
+        self._list_interval = list_interval
+        self._log_interval = min(LOG_INTERVAL, list_interval)
+        self._next_listing = 0.0
+        self._stamps: Stamps = {}
+        self._own_writes: set[str] = set()
+        self.timeout = list_interval + _LISTING_TIMEOUT
+
+    def note_write(self, name: IndexName) -> None:
+        """Adds what this daemon wrote to what the next listing is compared with. Otherwise, it
+        would not show that another program deleted a new envelope.
+        """
+        self._own_writes.add(name.key)
 
     async def poll(self, run_in_thread: RunInThread) -> AsyncGenerator[Changes, None]:
-        stamps = (await run_in_thread(partial(self._compare, {}))).stamps
+        await run_in_thread(self._start)
         yield []
         while True:
-            await asyncio.sleep(self._poll_interval)
+            await asyncio.sleep(self._log_interval)
             try:
-                changes, stamps = await run_in_thread(partial(self._compare, stamps))
+                changes = await run_in_thread(partial(self._find_changes, self._take_own_writes()))
             except KekdError as error:
                 _log.warning(
                     "%s: cannot poll for changes: %s; watchers get a resync when it works again",
                     self._store_name,
                     error,
                 )
-                stamps = (await self._wait_for_listing(run_in_thread)).stamps
+                await self._wait_for_start(run_in_thread)
                 _log.warning("%s: polls for changes again", self._store_name)
                 yield None
                 continue
             for start in range(0, len(changes) or 1, _CHANGES_PER_YIELD):
                 yield changes[start : start + _CHANGES_PER_YIELD]
 
-    async def _wait_for_listing(self, run_in_thread: RunInThread) -> _Comparison:
+    async def _wait_for_start(self, run_in_thread: RunInThread) -> None:
         while True:
-            await asyncio.sleep(self._poll_interval)
+            await asyncio.sleep(self._log_interval)
             try:
-                return await run_in_thread(partial(self._compare, {}))
+                return await run_in_thread(self._start)
             except KekdError:
                 continue
 
-    def _compare(self, previous: dict[str, int]) -> _Comparison:
-        """Lists the keystore. Empties `previous`."""
-        changes, stamps = [], {}
-        for key, etag, modified in self._driver.list_versions():
-            stamps[key] = hash((etag, modified))
-            stamp = previous.pop(key, None)
-            if stamp != stamps[key] and (name := IndexName.from_key(key)):
-                kind = ChangeKind.PUSHED if stamp else ChangeKind.CREATED
-                changes.append(Change(kind, name, etag))
+    def _start(self) -> None:
+        """Finds the end of the log first, so that no entry is missed."""
+        with self._driver.translate_errors():
+            self._log_reader.start()
+        self._stamps = {}
+        self._compare()
+
+    def _take_own_writes(self) -> Collection[str]:
+        taken, self._own_writes = self._own_writes, set()
+        return taken
+
+    def _find_changes(self, own_writes: Collection[str]) -> list[Change]:
+        for key in own_writes:
+            self._stamps.setdefault(key, _OWN_WRITE)
+        if time.monotonic() >= self._next_listing:
+            return self._compare()
+        with self._driver.translate_errors():
+            keys = self._log_reader.read()
+        if keys is None or len(keys) > _MAX_LOOKS:
+            return self._compare()
+        return self._look_at(keys)
+
+    def _compare(self) -> list[Change]:
+        """Lists the keystore, and compares it with the stamps."""
+        interval = self._list_interval
+        if not self._log_reader.is_on:
+            interval = min(interval, _INTERVAL_WITHOUT_LOG)
+        self._next_listing = time.monotonic() + interval
+        previous, self._stamps = self._stamps, {}
+        changes = [
+            change
+            for version in self._list_versions()
+            if (change := self._update(version, previous.pop(version.key, None)))
+        ]
         deleted = filter(None, map(IndexName.from_key, previous))
         changes += (Change(ChangeKind.DELETED, name) for name in deleted)
-        return _Comparison(changes, stamps)
+        return changes
+
+    def _list_versions(self) -> Iterator[KeyVersion]:
+        started = time.thread_time()
+        for page in self._driver.list_versions():
+            yield from page
+            time.sleep(_PAUSE_FACTOR * (time.thread_time() - started))
+            started = time.thread_time()
+
+    def _look_at(self, keys: Collection[str]) -> list[Change]:
+        names = list(filter(None, map(IndexName.from_key, keys)))
+        with ThreadPoolExecutor(_LOOK_THREADS) as threads:
+            versions = list(threads.map(self._driver.find_version, names))
+        changes: list[Change | None] = []
+        for name, version in zip(names, versions, strict=True):
+            previous = self._stamps.pop(name.key, None)
+            if version:
+                changes.append(self._update(version, previous))
+            elif previous is not None:
+                changes.append(Change(ChangeKind.DELETED, name))
+        return list(filter(None, changes))
+
+    def _update(self, version: KeyVersion, previous: int | None) -> Change | None:
+        stamp = self._stamps[version.key] = hash((version.etag, version.modified))
+        if stamp == previous or not (name := IndexName.from_key(version.key)):
+            return None
+        kind = ChangeKind.CREATED if previous is None else ChangeKind.PUSHED
+        return Change(kind, name, version.etag)

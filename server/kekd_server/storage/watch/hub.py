@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from kekd_server.model.errors import KekdError, StoreUnavailableError
-from kekd_server.model.index_name import NamePrefix
+from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.watch.event import Change
 from kekd_server.storage.watch.subscription import Subscription
 
@@ -35,6 +35,9 @@ class ChangeWatcher(Protocol):
 
     timeout: float
     """Seconds without a poll after which the watcher counts as stuck."""
+
+    def note_write(self, name: IndexName) -> None:
+        """Called after each write of this daemon, on the event loop."""
 
     def poll(self, run_in_thread: RunInThread) -> AsyncGenerator[Changes, None]:
         """Yields the changes that each poll found, including this daemon's own.
@@ -103,7 +106,12 @@ class ChangeHub:
         return bool(self._subscriptions)
 
     def publish(self, change: Change) -> None:
-        """Sends a change to every subscription."""
+        """Sends a change that this daemon made to every subscription."""
+        if self._watcher:
+            self._watcher.note_write(change.name)
+        self._send(change)
+
+    def _send(self, change: Change) -> None:
         for subscription in self._subscriptions:
             subscription.notify(change)
 
@@ -166,7 +174,7 @@ class ChangeHub:
                 subscription.resync()
             return
         for change in changes:
-            self.publish(change)
+            self._send(change)
 
     async def _wait_for_slow_readers(self) -> None:
         """A poll can find many changes at once. Gives the subscribers time to read them, within

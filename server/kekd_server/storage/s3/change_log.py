@@ -1,0 +1,118 @@
+"""A numbered log of the writes to a bucket, so that daemons learn of each other's in a second.
+
+[PREFIX/]_kekd/log/<20 digits>    the keys that one daemon wrote within a fifth of a second
+
+An entry is a hint to look at some keys. A lost, wrong or repeated entry changes how soon a watcher
+notices a write, and nothing else: the listings of `S3Watcher` notice every write. So no write waits
+for the log.
+"""
+
+import json
+import logging
+from collections.abc import Collection
+from typing import Final
+
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.errors import S3Error
+
+MAX_KEYS: Final = 1000
+"""In one entry."""
+RETAINED: Final = 1000
+"""Entries that are kept. A reader that is further behind lists the keystore."""
+_MAX_BYTES: Final = 1 << 20
+_KEYS: Final = "keys"
+
+_log = logging.getLogger(__name__)
+
+
+class S3ChangeLog:
+    """The entries. Methods raise `RequestError`, and the errors of botocore for credentials.
+
+    Once S3 denies access to an entry, the log is off: nothing is written, and nothing is found.
+    """
+
+    def __init__(self, client: S3Client, location: S3Location) -> None:
+        self._client = client
+        self._folder = "/".join(filter(None, (location.prefix, "_kekd/log/")))
+        self._name = str(location)
+        self.is_on = True
+
+    def find_first(self, *, after: int) -> int | None:
+        """Returns the first number after another one that has an entry."""
+        start = self._key(after) if after else ""
+        for page in self._client.list(self._folder, start_after=start, page_size=1):
+            for listed in page:
+                return self._number(listed.key)
+        return None
+
+    def find_last(self, *, after: int = 0) -> int:
+        """Returns the last number that has an entry, or `after`. Removes old entries that daemons
+        left behind.
+        """
+        start = self._key(after) if after else ""
+        numbers = [
+            number
+            for page in self._client.list(self._folder, start_after=start)
+            for listed in page
+            if (number := self._number(listed.key))
+        ]
+        for number in numbers[:-RETAINED]:
+            self._client.delete(self._key(number), {})
+        return numbers[-1] if numbers else after
+
+    def read(self, number: int) -> Collection[str] | None:
+        """Returns the keys of an entry; None if there is none. An invalid entry has no keys."""
+        try:
+            content = self._client.get(self._key(number), _MAX_BYTES).content
+        except S3Error as error:
+            if error.is_missing or self._is_off_after(error):
+                return None
+            raise
+        return _parse(content)
+
+    def write(self, number: int, keys: Collection[str]) -> bool:
+        """Writes an entry and removes the one that is too old now. Returns false if the number is
+        taken.
+        """
+        content = json.dumps({_KEYS: list(keys)}).encode()
+        try:
+            self._client.put(self._key(number), content, {"if-none-match": "*"})
+            if number > RETAINED:
+                self._client.delete(self._key(number - RETAINED), {})
+        except S3Error as error:
+            if error.is_refusal:
+                return False
+            if not self._is_off_after(error):
+                raise
+        return True
+
+    def _is_off_after(self, error: S3Error) -> bool:
+        if error.code != "AccessDenied":
+            return False
+        if self.is_on:
+            self.is_on = False
+            _log.warning(
+                "%s: the change log is off: S3 answered %s; allow the daemon to get, put and delete"
+                " objects under %s and restart it. Until then, watchers notice the writes of other"
+                " daemons later",
+                self._name,
+                error,
+                self._folder,
+            )
+        return True
+
+    def _key(self, number: int) -> str:
+        return f"{self._folder}{number:020}"
+
+    def _number(self, key: str) -> int | None:
+        digits = key.removeprefix(self._folder)
+        return int(digits) if digits.isdecimal() else None
+
+
+def _parse(content: bytes) -> Collection[str]:
+    try:
+        keys = json.loads(content)[_KEYS]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else ()

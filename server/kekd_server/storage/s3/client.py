@@ -1,0 +1,285 @@
+"""Requests to one S3 bucket: signed, and their responses checked."""
+
+import base64
+import hashlib
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeVar
+
+import botocore.session
+from botocore.credentials import Credentials
+from botocore.exceptions import NoCredentialsError
+
+from kekd_common.aws_credentials import STALE_CODES, RenewableCredentials
+from kekd_common.printable import printable
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3.connection_pool import ConnectionPool, Response
+from kekd_server.storage.s3.endpoint import Endpoint, resolve
+from kekd_server.storage.s3.errors import (
+    ForeignResponseError,
+    RedirectError,
+    RequestError,
+    ResponseLostError,
+    S3Error,
+)
+from kekd_server.storage.s3.listing import ListedObject, ListPage, parse_error, parse_listing
+from kekd_server.storage.s3.signature import Query, Signer, UnsignedRequest, encode, encode_query
+
+T = TypeVar("T")
+
+MAX_CONNECTIONS: Final = 32
+"""Connections that are kept for further requests."""
+WRITE_ID: Final = "x-amz-meta-kekd-write"
+"""The object metadata that names the write which stored the object."""
+MAX_PAGE_SIZE: Final = 1000
+_MAX_LISTING_BYTES: Final = 8 << 20
+"""Enough for 1,000 keys of 1,024 bytes, URL-encoded."""
+_MAX_RETRY_DELAY: Final = 0.1
+_MAX_MESSAGE: Final = 300
+_FOREIGN_TYPES: Final = ("text/html", "application/json")
+"""What consoles and captive portals send. Records have another type, or none."""
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+_CHECKSUMS: Final[Mapping[str, Callable[[bytes], str]]] = {
+    "crc32": lambda body: _base64(zlib.crc32(body).to_bytes(4)),
+    "sha1": lambda body: _base64(hashlib.sha1(body, usedforsecurity=False).digest()),
+    "sha256": lambda body: _base64(hashlib.sha256(body).digest()),
+}
+
+
+class StoredObject(NamedTuple):
+    content: bytes
+    etag: str
+    """Without quotes."""
+    write_id: str
+    """The id of the write that stored it; empty if another program did."""
+    modified: str
+    """The Last-Modified header."""
+    date: str
+    """The Date header: the time of the server when it answered. Empty if it sent none."""
+
+
+class S3Client:
+    """Its methods raise `RequestError`, and the errors of botocore if the credentials fail.
+
+    Reads are repeated once after a transient error, and writes only if S3 certainly didn't apply
+    them.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: RenewableCredentials,
+        *,
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_retry` is called before each request that repeats another."""
+        self.endpoint = endpoint
+        self._credentials = credentials
+        self._signer = Signer(endpoint.region)
+        self._pool = ConnectionPool(endpoint, MAX_CONNECTIONS)
+        self._on_retry = on_retry
+
+    def get(self, key: str, max_bytes: int) -> StoredObject:
+        """Reads at most `max_bytes` of an object. Raises `S3Error` if there is none."""
+        return self._repeat(partial(self._get, key, max_bytes), _is_transient)
+
+    def put(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
+        """Stores an object and returns its etag."""
+        return self._repeat(partial(self._put, key, content, headers), _is_unapplied)
+
+    def delete(self, key: str, headers: Mapping[str, str]) -> None:
+        self._repeat(partial(self._delete, key, headers), _is_unapplied)
+
+    def list(
+        self, prefix: str, *, start_after: str = "", page_size: int = MAX_PAGE_SIZE
+    ) -> Iterator[Sequence[ListedObject]]:
+        """Yields pages of the objects with that prefix, sorted by key. The first page may be
+        empty.
+        """
+        query = (
+            ("encoding-type", "url"),
+            ("list-type", "2"),
+            ("max-keys", str(min(page_size, MAX_PAGE_SIZE))),
+            ("prefix", prefix),
+            ("start-after", start_after),
+        )
+        token = ""
+        while True:
+            more = (("continuation-token", token),) if token else ()
+            page = self._repeat(partial(self._list, (*more, *query)), _is_transient)
+            yield page.objects
+            if not (token := page.next_token):
+                return
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _get(self, key: str, max_bytes: int) -> StoredObject:
+        request = self._request("GET", key, headers={"x-amz-checksum-mode": "ENABLED"})
+        response = self._send(request, max_bytes)
+        headers = response.headers
+        etag, modified = headers.get("etag"), headers.get("last-modified")
+        if not etag or not modified or headers.get_content_type() in _FOREIGN_TYPES:
+            raise ForeignResponseError(_describe(response))
+        is_too_long = len(response.body) == max_bytes
+        if not response.is_whole and not is_too_long:
+            raise ResponseLostError("it did not announce the length of the body")
+        if response.is_whole and not _matches_checksums(response):
+            raise ResponseLostError("the body does not match its checksum")
+        write_id = headers.get(WRITE_ID, "")
+        return StoredObject(
+            response.body, _unquote(etag), write_id, modified, headers.get("date", "")
+        )
+
+    def _put(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
+        headers = {**headers, "x-amz-checksum-crc32": _CHECKSUMS["crc32"](content)}
+        response = self._send(self._request("PUT", key, headers=headers, body=content))
+        if response.status != HTTPStatus.OK or not (etag := response.headers.get("etag")):
+            raise ForeignResponseError(_describe(response))
+        return _unquote(etag)
+
+    def _delete(self, key: str, headers: Mapping[str, str]) -> None:
+        response = self._send(self._request("DELETE", key, headers=headers))
+        if response.body:
+            raise ForeignResponseError(_describe(response))
+
+    def _list(self, query: Query) -> ListPage:
+        response = self._send(self._request("GET", None, query=query), _MAX_LISTING_BYTES)
+        try:
+            return parse_listing(response.body, self.endpoint.bucket)
+        except ValueError as error:
+            raise ForeignResponseError(f"{_describe(response)}: {error}") from error
+
+    def _request(
+        self,
+        method: str,
+        key: str | None,
+        *,
+        query: Query = (),
+        headers: Mapping[str, str] = MappingProxyType({}),
+        body: bytes = b"",
+    ) -> UnsignedRequest:
+        """Without a key, it is a request to the bucket."""
+        path = self.endpoint.path
+        path = (path or "/") if key is None else f"{path}/{encode(key, safe='/')}"
+        return UnsignedRequest(
+            method, path, query, {**headers, "host": self.endpoint.authority}, body
+        )
+
+    def _send(self, request: UnsignedRequest, max_bytes: int = 1) -> Response:
+        """Returns a response of success. Sends the request again if AWS rejects the credentials
+        and there are newer ones.
+        """
+        generation = self._credentials.generation
+        try:
+            return self._exchange(request, max_bytes)
+        except S3Error as error:
+            if error.code not in STALE_CODES or not self._credentials.renew(generation):
+                raise
+        return self._exchange(request, max_bytes)
+
+    def _exchange(self, request: UnsignedRequest, max_bytes: int) -> Response:
+        credentials = self._credentials.get_frozen_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        headers = self._signer.sign(request, credentials, time.time())
+        query = f"?{encode_query(request.query)}" if request.query else ""
+        response = self._pool.exchange(
+            request.method, request.path + query, headers, request.body, max_bytes=max_bytes
+        )
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise self._error_of(response)
+        return response
+
+    def _error_of(self, response: Response) -> RequestError:
+        region = response.headers.get("x-amz-bucket-region", "")
+        if response.status < HTTPStatus.BAD_REQUEST:
+            target = printable(response.headers.get("location", ""))
+            return RedirectError(response.status, target, self._other_region(region))
+        try:
+            error = parse_error(response.body)
+        except ValueError:
+            if response.status == HTTPStatus.PRECONDITION_FAILED:
+                return S3Error(response.status, "PreconditionFailed", "", "")
+            return ForeignResponseError(_describe(response))
+        return S3Error(
+            response.status,
+            printable(error.code),
+            printable(error.message)[:_MAX_MESSAGE].rstrip("."),
+            self._other_region(error.region or region),
+        )
+
+    def _other_region(self, region: str) -> str:
+        return "" if region == self.endpoint.region else printable(region)
+
+    def _repeat(self, call: Callable[[], T], is_repeatable: Callable[[RequestError], bool]) -> T:
+        """Clients repeat calls too, so once is enough."""
+        try:
+            return call()
+        except RequestError as error:
+            if not is_repeatable(error):
+                raise
+        self._on_retry()
+        time.sleep(random.uniform(0, _MAX_RETRY_DELAY))  # noqa: S311
+        return call()
+
+
+def _is_transient(error: RequestError) -> bool:
+    return error.is_transient
+
+
+def _is_unapplied(error: RequestError) -> bool:
+    """Whether S3 certainly didn't apply a write, and may apply it at the next try."""
+    is_refusal = isinstance(error, S3Error) and error.is_refusal
+    return error.is_transient and not error.may_be_applied and not is_refusal
+
+
+def _matches_checksums(response: Response) -> bool:
+    """Checks those that Python can compute. CRC-32C and CRC-64 are left to TCP and TLS."""
+    for algorithm, compute in _CHECKSUMS.items():
+        announced = response.headers.get(f"x-amz-checksum-{algorithm}")
+        # Those of multipart uploads end with the number of parts, and cover no bytes.
+        if announced and "-" not in announced and announced != compute(response.body):
+            return False
+    return True
+
+
+def _unquote(etag: str) -> str:
+    """Removes the quotes that HTTP puts around etags: ours are used in shells and JSON."""
+    return etag.strip('"')
+
+
+def _describe(response: Response) -> str:
+    """Says what arrived, without its content, which may be a record."""
+    kind = response.headers.get_content_type() if "content-type" in response.headers else "no type"
+    text = f"HTTP {response.status} {response.reason}, {kind}, {len(response.body)} bytes"
+    server = response.headers.get("server")
+    return printable(f"{text}, server {server}" if server else text)[:_MAX_MESSAGE]
+
+
+def connect(location: S3Location, *, on_retry: Callable[[], None] = lambda: None) -> S3Client:
+    """Returns a client with credentials from AWS's default chain. They are looked up again if there
+    were none, or if S3 answers that they have expired.
+
+    Raises `StoreMisconfiguredError` if the bucket, region, profile, endpoint or CA is invalid.
+    """
+    endpoint = resolve(location)
+    credentials = RenewableCredentials(lambda: _find_credentials(endpoint.region))
+    return S3Client(endpoint, credentials, on_retry=on_retry)
+
+
+def _find_credentials(region: str) -> Credentials | None:
+    """Uses a new session, as a session caches what it reads."""
+    session = botocore.session.Session()
+    session.set_config_variable("region", region)  # for the STS endpoint that assumes a role
+    return session.get_credentials()

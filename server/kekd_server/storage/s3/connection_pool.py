@@ -1,0 +1,171 @@
+"""HTTP/1.1 connections to one S3 endpoint that are kept for further requests."""
+
+import base64
+import select
+import ssl
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from email.message import Message
+from http import HTTPStatus
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+)
+from typing import Final, NamedTuple
+
+from kekd_server.storage.s3.endpoint import Endpoint, Proxy
+from kekd_server.storage.s3.errors import ConnectError, ResponseLostError
+
+_CONNECT_TIMEOUT: Final = 2.0
+_READ_TIMEOUT: Final = 5.0
+"""Seconds without a byte."""
+_BODY_TIMEOUT: Final = 15.0
+"""Seconds for the body, however slowly it arrives."""
+_MAX_ERROR_BYTES: Final = 1 << 16
+_CHUNK_BYTES: Final = 1 << 16
+
+
+class Response(NamedTuple):
+    status: int
+    reason: str
+    headers: Message
+    body: bytes
+    is_whole: bool
+    """Whether it has exactly the body that the server announced."""
+
+
+class ConnectionPool:
+    """Keeps up to `size` connections until it is closed or dropped. Repeats no request."""
+
+    def __init__(self, endpoint: Endpoint, size: int) -> None:
+        self._endpoint = endpoint
+        self._idle: deque[HTTPConnection] = deque()
+        self._size = size
+        self.close = weakref.finalize(self, _close_all, self._idle)
+
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        max_bytes: int,
+    ) -> Response:
+        """Sends a request and reads at most `max_bytes` of the body of a success.
+
+        Raises `ConnectError` if the request was not sent, and `ResponseLostError` if it may have
+        been and no whole response arrived.
+        """
+        connection = self._find_idle() or self._connect()
+        try:
+            connection.request(method, self._absolute(target), body or None, dict(headers))
+            with connection.getresponse() as received:
+                is_error = received.status >= HTTPStatus.MULTIPLE_CHOICES
+                response = _read(received, _MAX_ERROR_BYTES if is_error else max_bytes)
+                is_reusable = not received.will_close and response.is_whole
+        except (OSError, HTTPException) as error:
+            connection.close()
+            raise ResponseLostError(_describe(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        if is_reusable and len(self._idle) < self._size:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return response
+
+    def _find_idle(self) -> HTTPConnection | None:
+        """Returns the connection used last. The server may have closed those used earlier."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if _is_open(connection):
+                return connection
+            connection.close()
+        return None
+
+    def _connect(self) -> HTTPConnection:
+        connection = self._new_connection()
+        try:
+            connection.connect()
+        except ssl.SSLError as error:
+            raise ConnectError(_describe(error), is_tls=True) from error
+        except (OSError, HTTPException) as error:
+            raise ConnectError(_describe(error)) from error
+        connection.sock.settimeout(_READ_TIMEOUT)
+        return connection
+
+    def _new_connection(self) -> HTTPConnection:
+        host, port, tls, proxy = (
+            self._endpoint.host,
+            self._endpoint.port,
+            self._endpoint.tls,
+            self._endpoint.proxy,
+        )
+        if tls is None:
+            at = (proxy.host, proxy.port) if proxy else (host, port)
+            return HTTPConnection(*at, timeout=_CONNECT_TIMEOUT)
+        if proxy is None:
+            return HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT, context=tls)
+        connection = HTTPSConnection(proxy.host, proxy.port, timeout=_CONNECT_TIMEOUT, context=tls)
+        connection.set_tunnel(host, port, _authorization(proxy))
+        return connection
+
+    def _absolute(self, target: str) -> str:
+        """A proxy for plain HTTP needs the whole URL."""
+        is_proxied = self._endpoint.proxy and not self._endpoint.tls
+        return self._endpoint.url + target if is_proxied else target
+
+
+def _read(received: HTTPResponse, max_bytes: int) -> Response:
+    """Raises `IncompleteRead` if the connection ends before the announced length."""
+    deadline = time.monotonic() + _BODY_TIMEOUT
+    chunks: list[bytes] = []
+    missing = max_bytes
+    while missing and (chunk := received.read1(min(missing, _CHUNK_BYTES))):
+        chunks.append(chunk)
+        missing -= len(chunk)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the body took more than {_BODY_TIMEOUT:g} s")
+    body = b"".join(chunks)
+    if received.length and missing:
+        raise IncompleteRead(body, received.length)
+    is_announced = received.chunked or received.length is not None
+    is_whole = is_announced and not received.length and missing > 0
+    return Response(received.status, received.reason, received.headers, body, is_whole)
+
+
+def _close_all(connections: deque[HTTPConnection]) -> None:
+    while connections:
+        connections.pop().close()
+
+
+def _is_open(connection: HTTPConnection) -> bool:
+    """Whether the server hasn't closed an idle connection. Anything to read means that it has."""
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return not poll.poll(0)
+
+
+def _authorization(proxy: Proxy) -> dict[str, str]:
+    if not proxy.user:
+        return {}
+    token = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
+    return {"Proxy-Authorization": f"Basic {token}"}
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, IncompleteRead):
+        return f"it sent {len(error.partial)} bytes of the body and {error.expected} are missing"
+    if isinstance(error, TimeoutError) and not error.args:
+        return "timed out"
+    return " ".join(str(error).split()) or type(error).__name__

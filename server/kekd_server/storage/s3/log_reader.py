@@ -1,0 +1,51 @@
+"""Reads what other daemons wrote from the change log."""
+
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from kekd_server.storage.s3.change_log import S3ChangeLog
+
+_GAP_CHECK_INTERVAL: Final = 30.0
+"""Seconds. A gap is rare: the reader was stuck while others wrote a thousand entries."""
+
+
+class S3LogReader:
+    """Asks for the entry after the last one that it read. Raises the errors of `S3ChangeLog`."""
+
+    def __init__(self, change_log: S3ChangeLog, is_own: Callable[[int], bool]) -> None:
+        """`is_own`: whether this daemon wrote an entry, which the reader skips."""
+        self._change_log = change_log
+        self._is_own = is_own
+        self._last = 0
+        self._next_gap_check = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        return self._change_log.is_on
+
+    def start(self) -> None:
+        """Makes `read` return the keys that are logged from now on."""
+        self._last = self._change_log.find_last()
+        self._next_gap_check = time.monotonic() + _GAP_CHECK_INTERVAL
+
+    def read(self) -> set[str] | None:
+        """Returns the keys that were logged since the last call. Returns None if entries are
+        missing, so that only a listing shows what changed.
+        """
+        keys: set[str] = set()
+        while (entry := self._read_next()) is not None:
+            self._last += 1
+            keys.update(entry)
+        if time.monotonic() < self._next_gap_check:
+            return keys
+        self._next_gap_check = time.monotonic() + _GAP_CHECK_INTERVAL
+        following = self._change_log.find_first(after=self._last)
+        if following in (None, self._last + 1):
+            return keys
+        self.start()
+        return None
+
+    def _read_next(self) -> Collection[str] | None:
+        number = self._last + 1
+        return () if self._is_own(number) else self._change_log.read(number)
