@@ -224,12 +224,12 @@ def test_request_that_s3_did_not_apply_is_repeated(
 
 
 @pytest.mark.parametrize(("name", "before"), [("create", []), ("push", [relay])])
-def test_write_that_conflicts_with_another_is_repeated(
+def test_write_that_conflicts_with_another_is_repeated_after_a_read(
     faulty: Faulty, once: Callable[[str], Any], name: str, before: list[Fault]
 ) -> None:
     faulty.proxy.set_faults(*before, s3_error(409, "ConditionalRequestConflict"))
     once(name)
-    assert faulty.proxy.connections == len(before) + 2
+    assert faulty.proxy.connections == len(before) + 3
     assert faulty.client.get_index_kms(S3, "i") == OTHER
 
 

@@ -119,7 +119,7 @@ def _first_request(session: botocore.session.Session, location: S3Location) -> A
 
 def _signed_region(request: AWSPreparedRequest) -> str:
     """Reads it from the credential scope: ID/date/region/service/aws4_request."""
-    authorization = bytes(request.headers["Authorization"]).decode()
+    authorization = cast("bytes", request.headers["Authorization"]).decode()
     return authorization.partition("Credential=")[2].split("/")[2]
 
 

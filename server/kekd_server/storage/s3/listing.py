@@ -11,7 +11,7 @@ _ROOT: Final = "ListBucketResult"
 class ListedObject(NamedTuple):
     key: str
     etag: str
-    """In quotes, as it is listed."""
+    """In quotes."""
     modified: str
     """ISO 8601; unchanged text, because only differences matter."""
 

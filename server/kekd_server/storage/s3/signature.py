@@ -21,7 +21,7 @@ Query = Sequence[tuple[str, str]]
 class UnsignedRequest(NamedTuple):
     method: str
     path: str
-    """Encoded, as it is sent."""
+    """Encoded."""
     query: Query
     headers: Mapping[str, str]
     """Lower-case names, with the host."""
