@@ -67,7 +67,9 @@ def flags_of(bucket: Bucket, endpoint: str) -> tuple[str, ...]:
 
 
 def keys(bucket: Bucket) -> list[str]:
-    return [entry["Key"] for entry in bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]]
+    """Returns the keys besides those of the change log, which the daemon writes later."""
+    entries = bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]
+    return [entry["Key"] for entry in entries if "_kekd/log/" not in entry["Key"]]
 
 
 def listed(daemon: Daemon) -> list[str]:

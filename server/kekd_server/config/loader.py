@@ -131,7 +131,9 @@ def _valid_addresses(listen: object) -> dict[int, ListenSettings]:
 def _place(error: "ErrorDetails") -> validation.Place:
     """Returns where the error is. An address may be written without its key."""
     place = error["loc"]
-    is_address = place[0] == "listen" and place[2:] == ("address",) and error["type"] != "missing"
+    is_address = (
+        place[:1] == ("listen",) and place[2:] == ("address",) and error["type"] != "missing"
+    )
     return place[:2] if is_address else place
 
 
