@@ -15,7 +15,7 @@ from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import CacheManager
 from kekd._cache.watcher import AsyncCacheWatcher
-from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
+from kekd._models import EnvelopeLike, Event, GetResult, KMSBlob, Push, PushResult, StorageConfig
 from kekd._operations import Page
 from kekd._status import DaemonStatus
 from kekd._transport import address as addresses
@@ -134,7 +134,7 @@ class AsyncClient:
         index_names: Iterable[str],
         *,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> AsyncIterator[Found]:
+    ) -> AsyncIterator[GetResult]:
         """See `Client.get_many_index_kms`."""
         for batch in batches.get_batches(config_location, index_names):
             while operation := batch.next_operation():
@@ -148,7 +148,7 @@ class AsyncClient:
         items: Iterable[Push],
         *,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> AsyncIterator[Pushed]:
+    ) -> AsyncIterator[PushResult]:
         """See `Client.push_many_index_kms`."""
         for batch in batches.push_batches(config_location, items):
             for pushed in [batch] if isinstance(batch, tuple) else await self._call(batch, timeout):
@@ -160,7 +160,7 @@ class AsyncClient:
         prefix: str = "",
         *,
         timeout: float | None = None,  # noqa: ASYNC109
-    ) -> AsyncIterator[Found]:
+    ) -> AsyncIterator[GetResult]:
         """See `Client.scan_index_kms`."""
         page = partial(operations.full_page, config_location, prefix)
         async for found in self._pages(page, timeout):
@@ -242,7 +242,7 @@ class AsyncClient:
         for item in items:
             yield item
 
-    def _observe(self, found: Found) -> Found:
+    def _observe(self, found: GetResult) -> GetResult:
         """See `Client._observe`."""
         return self._caches.observe(found) if self._caches else found
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from typing import Final
 
-from kekd._models import EnvelopeLike, Found, KMSBlob, Push, Pushed, StorageConfig
+from kekd._models import EnvelopeLike, GetResult, KMSBlob, Push, PushResult, StorageConfig
 from kekd._operations import new_idempotency_key, reject_surrogates
 from kekd._transport import convert
 from kekd._transport.operation import SERVICE, Operation
@@ -27,7 +27,7 @@ class BatchGet:
         self.names: list[str] = []
         self._found: dict[str, KMSBlob | EnvelopeError] = {}
 
-    def next_operation(self) -> Operation[list[Found]] | None:
+    def next_operation(self) -> Operation[list[GetResult]] | None:
         """Returns the call for the names without a result, or None if all have one."""
         names = [name for name in dict.fromkeys(self.names) if name not in self._found]
         if not names:
@@ -36,12 +36,12 @@ class BatchGet:
         method = f"/{SERVICE}/BatchGetEnvelopes"
         return Operation(method, request, pb.BatchGetEnvelopesResponse, convert.found)
 
-    def add_results(self, results: list[Found]) -> None:
+    def add_results(self, results: list[GetResult]) -> None:
         found = dict(results)
         fitting = {name: result for name, result in found.items() if not _had_no_room(result)}
         self._found |= fitting or found
 
-    def results(self) -> Iterator[Found]:
+    def results(self) -> Iterator[GetResult]:
         """Yields results in the order of the names. A repeated name gets a copy of its envelope."""
         seen: set[str] = set()
         for name in self.names:
@@ -76,7 +76,7 @@ def get_batches(
 
 def push_batches(
     config_location: StorageConfig | None, pushes: Iterable[Push]
-) -> Iterator[Operation[list[Pushed]] | Pushed]:
+) -> Iterator[Operation[list[PushResult]] | PushResult]:
     """Yields the calls that push all items, and a result for each item that can't be sent.
 
     They come in the order of the items, which are read lazily.
@@ -115,7 +115,7 @@ def _push(index_name: str, blob: EnvelopeLike, if_etag: str | None) -> pb.Envelo
 
 def _batch_push(
     location: pb.StorageConfig | None, batch: Sequence[pb.EnvelopePush]
-) -> Operation[list[Pushed]]:
+) -> Operation[list[PushResult]]:
     return Operation(
         f"/{SERVICE}/BatchPushEnvelopes",
         pb.BatchPushEnvelopesRequest(

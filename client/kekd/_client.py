@@ -13,7 +13,7 @@ from kekd import _batches as batches
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.watcher import ThreadCacheManager
-from kekd._models import EnvelopeLike, Event, Found, KMSBlob, Push, Pushed, StorageConfig
+from kekd._models import EnvelopeLike, Event, GetResult, KMSBlob, Push, PushResult, StorageConfig
 from kekd._operations import Page
 from kekd._status import DaemonStatus
 from kekd._transport import address as addresses
@@ -169,7 +169,7 @@ class Client:
         index_names: Iterable[str],
         *,
         timeout: float | None = None,
-    ) -> Iterator[Found]:
+    ) -> Iterator[GetResult]:
         """Yields each name with its envelope, or with the exception of `get_index_kms` for it.
 
         Calls the daemon once for up to 1000 names. The timeout applies to each call.
@@ -185,7 +185,7 @@ class Client:
         items: Iterable[Push],
         *,
         timeout: float | None = None,
-    ) -> Iterator[Pushed]:
+    ) -> Iterator[PushResult]:
         """Pushes many envelopes, each given as index name, envelope, and `if_etag` or None.
 
         Yields each name, in order, with its new etag, or with the exception of `push_index_kms` for
@@ -205,7 +205,7 @@ class Client:
         prefix: str = "",
         *,
         timeout: float | None = None,
-    ) -> Iterator[Found]:
+    ) -> Iterator[GetResult]:
         """Yields names as `list_index_kms` does, each with its envelope or why it can't be read."""
         page = partial(operations.full_page, config_location, prefix)
         return self._observe(self._pages(page, timeout))
@@ -291,7 +291,7 @@ class Client:
                 prefetch.cancel()
         yield from items
 
-    def _observe(self, found: Iterable[Found]) -> Iterator[Found]:
+    def _observe(self, found: Iterable[GetResult]) -> Iterator[GetResult]:
         """Ensures that the cache doesn't return an older envelope than the caller gets here."""
         return map(self._caches.observe, found) if self._caches else iter(found)
 

@@ -161,13 +161,13 @@ class EnvelopeLike(Protocol):
     created_at: int
 
 
-Found: TypeAlias = tuple[str, KMSBlob | EnvelopeError]
+GetResult: TypeAlias = tuple[str, KMSBlob | EnvelopeError]
 """An index name, and its envelope or the exception of a get."""
 
 Push: TypeAlias = tuple[str, EnvelopeLike, str | None]
 """An index name, its new envelope, and the etag of the one to replace, or None for any."""
 
-Pushed: TypeAlias = tuple[str, str | EnvelopeError]
+PushResult: TypeAlias = tuple[str, str | EnvelopeError]
 """An index name, and the etag of its new envelope or the exception of a push."""
 
 Event: TypeAlias = Change | Resync

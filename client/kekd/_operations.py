@@ -7,7 +7,7 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from kekd._models import EnvelopeLike, Event, Found, KMSBlob, StorageConfig
+from kekd._models import EnvelopeLike, Event, GetResult, KMSBlob, StorageConfig
 from kekd._status import DaemonStatus
 from kekd._transport import convert
 from kekd._transport.operation import SERVICE, Operation
@@ -116,7 +116,7 @@ def page(
 @reject_surrogates
 def full_page(
     config_location: StorageConfig | None, prefix: str, token: str
-) -> Operation[tuple[list[Found], str]]:
+) -> Operation[tuple[list[GetResult], str]]:
     request = _page_request(config_location, prefix, token)
     request.view = pb.ENVELOPE_VIEW_FULL
     return Operation(

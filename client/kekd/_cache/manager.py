@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 from kekd._cache.envelope_cache import EnvelopeCache
-from kekd._models import Change, Event, Found, KMSBlob, StorageConfig
+from kekd._models import Change, Event, GetResult, KMSBlob, StorageConfig
 from kekd._transport.fork import reset_after_fork
 from kekd._transport.timeouts import require_timeout
 from kekd.errors import CorruptEnvelopeError, EnvelopeError, EnvelopeNotFoundError
@@ -89,7 +89,7 @@ class CacheManager(Generic[WatcherT]):
                 self.observe((index_name, error))
                 raise
 
-    def observe(self, found: Found) -> Found:
+    def observe(self, found: GetResult) -> GetResult:
         """Drops the entries that differ from a result, and returns the result.
 
         Checks every cache because two locations can name the same store.

@@ -6,7 +6,16 @@ Errors name what a message can't hold as the caller knows it.
 from datetime import UTC
 from typing import Any, Final, Literal
 
-from kekd._models import Change, EnvelopeLike, Event, Found, KMSBlob, Pushed, Resync, StorageConfig
+from kekd._models import (
+    Change,
+    EnvelopeLike,
+    Event,
+    GetResult,
+    KMSBlob,
+    PushResult,
+    Resync,
+    StorageConfig,
+)
 from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
 from kekd.errors import BY_REASON, EnvelopeError, InvalidEnvelopeError, InvalidIndexNameError
 from kekd_common.reasons import Reason
@@ -118,7 +127,7 @@ def blob(response: pb.GetEnvelopeResponse) -> KMSBlob:
     return _read(response.blob, response.etag, response.store)
 
 
-def found(response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse) -> list[Found]:
+def found(response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse) -> list[GetResult]:
     return [
         (listed.index_name, _failure(listed, response.store))
         if listed.HasField("failure")
@@ -127,7 +136,7 @@ def found(response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse) -> 
     ]
 
 
-def pushed(response: pb.BatchPushEnvelopesResponse) -> list[Pushed]:
+def pushed(response: pb.BatchPushEnvelopesResponse) -> list[PushResult]:
     return [
         (
             pushed.index_name,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
-from kekd._models import Found, StorageConfig
+from kekd._models import GetResult, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,
     EnvelopeError,
@@ -50,7 +50,7 @@ def sample(names: Iterable[str], count: int) -> list[str]:
     return chosen
 
 
-def _findings(check: str, store: str, records: Iterable[Found]) -> Iterator[Finding]:
+def _findings(check: str, store: str, records: Iterable[GetResult]) -> Iterator[Finding]:
     good = corrupt = unreadable = 0
     for name, found in records:
         if isinstance(found, EnvelopeNotFoundError):
