@@ -34,7 +34,7 @@ class BatchGet:
             return None
         request = pb.BatchGetEnvelopesRequest(config_location=self._location, index_names=names)
         method = f"/{SERVICE}/BatchGetEnvelopes"
-        return Operation(method, request, pb.BatchGetEnvelopesResponse, convert.found)
+        return Operation(method, request, pb.BatchGetEnvelopesResponse, convert.parse_get_results)
 
     def add_results(self, results: list[GetResult]) -> None:
         found = dict(results)
@@ -59,7 +59,7 @@ def _had_no_room(result: KMSBlob | EnvelopeError) -> bool:
 def get_batches(
     config_location: StorageConfig | None, index_names: Iterable[str]
 ) -> list[BatchGet]:
-    location = convert.location(config_location)
+    location = convert.make_location(config_location)
     batches: list[BatchGet] = []
     room = 0
     for name in index_names:
@@ -81,7 +81,7 @@ def push_batches(
 
     They come in the order of the items, which are read lazily.
     """
-    location = convert.location(config_location)
+    location = convert.make_location(config_location)
     batch: list[pb.EnvelopePush] = []
     room = 0
     for push in pushes:
@@ -122,6 +122,6 @@ def _batch_push(
             config_location=location, pushes=batch, idempotency_key=new_idempotency_key()
         ),
         pb.BatchPushEnvelopesResponse,
-        convert.pushed,
+        convert.parse_push_results,
         writes=[push.index_name for push in batch],
     )

@@ -48,11 +48,12 @@ def create(
     config_location: StorageConfig | None, index_name: str, blob: EnvelopeLike
 ) -> Operation[str]:
     request = pb.CreateEnvelopeRequest(
-        config_location=convert.location(config_location), idempotency_key=new_idempotency_key()
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
     )
     convert.set_name(request, index_name=index_name)
     convert.set_blob(request.blob, blob)
-    return _write("CreateEnvelope", request, pb.CreateEnvelopeResponse, convert.etag)
+    return _write("CreateEnvelope", request, pb.CreateEnvelopeResponse, convert.parse_etag)
 
 
 @reject_surrogates
@@ -63,23 +64,24 @@ def push(
     if_etag: str | None,
 ) -> Operation[str]:
     request = pb.PushEnvelopeRequest(
-        config_location=convert.location(config_location), idempotency_key=new_idempotency_key()
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
     )
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
     convert.set_blob(request.blob, blob)
-    return _write("PushEnvelope", request, pb.PushEnvelopeResponse, convert.etag)
+    return _write("PushEnvelope", request, pb.PushEnvelopeResponse, convert.parse_etag)
 
 
 @reject_surrogates
 def get(config_location: StorageConfig | None, index_name: str) -> Operation[KMSBlob]:
-    request = pb.GetEnvelopeRequest(config_location=convert.location(config_location))
+    request = pb.GetEnvelopeRequest(config_location=convert.make_location(config_location))
     convert.set_name(request, index_name=index_name)
     return Operation(
         f"/{SERVICE}/GetEnvelope",
         request,
         pb.GetEnvelopeResponse,
-        convert.blob,
+        convert.parse_get,
         index_name=request.index_name,
     )
 
@@ -89,7 +91,8 @@ def delete(
     config_location: StorageConfig | None, index_name: str, if_etag: str | None
 ) -> Operation[bool]:
     request = pb.DeleteEnvelopeRequest(
-        config_location=convert.location(config_location), idempotency_key=new_idempotency_key()
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
     )
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
@@ -123,17 +126,17 @@ def full_page(
         f"/{SERVICE}/ListEnvelopes",
         request,
         pb.ListEnvelopesResponse,
-        lambda response: (convert.found(response), response.next_page_token),
+        lambda response: (convert.parse_get_results(response), response.next_page_token),
     )
 
 
 @reject_surrogates
 def watch(config_location: StorageConfig | None, prefix: str = "") -> Operation[Event | None]:
     """Its results are events, and None for a heartbeat."""
-    request = pb.WatchEnvelopesRequest(config_location=convert.location(config_location))
+    request = pb.WatchEnvelopesRequest(config_location=convert.make_location(config_location))
     convert.set_name(request, prefix=prefix)
     return Operation(
-        f"/{SERVICE}/WatchEnvelopes", request, pb.WatchEnvelopesResponse, convert.event
+        f"/{SERVICE}/WatchEnvelopes", request, pb.WatchEnvelopesResponse, convert.parse_event
     )
 
 
@@ -161,7 +164,7 @@ def _page_request(
     config_location: StorageConfig | None, prefix: str, token: str
 ) -> pb.ListEnvelopesRequest:
     request = pb.ListEnvelopesRequest(
-        config_location=convert.location(config_location), page_token=token
+        config_location=convert.make_location(config_location), page_token=token
     )
     convert.set_name(request, prefix=prefix)
     return request
@@ -193,5 +196,5 @@ def status() -> Operation[DaemonStatus]:
         f"/{STATUS_SERVICE}/GetStatus",
         daemon_pb2.GetStatusRequest(),
         daemon_pb2.GetStatusResponse,
-        convert.status,
+        convert.parse_status,
     )

@@ -54,7 +54,7 @@ def test_daemon_copies_every_field() -> None:
 
 def test_client_copies_every_field() -> None:
     message = filled()
-    blob = convert.blob_of(message)
+    blob = convert.parse_blob(message)
     assert all(getattr(blob, name) == getattr(message, name) for name in FIELDS)
     copied = pb.KMSBlob()
     convert.set_blob(copied, blob)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from google.protobuf import json_format
 
 from kekd._models import KMSBlob
-from kekd._transport.convert import FIELDS, blob_of
+from kekd._transport.convert import FIELDS, parse_blob
 from kekd_proto.v1 import envelope_pb2 as pb
 
 _KEYS: Final = ("index_name", "blob", "etag")
@@ -91,4 +91,4 @@ def _parse_blob(content: dict[str, Any]) -> KMSBlob:
             raise EnvelopeJSONError(f"blob: {name}: invalid value") from None
     if not message.HasField("version"):
         message.version = 1
-    return blob_of(message)
+    return parse_blob(message)

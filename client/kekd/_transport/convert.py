@@ -30,7 +30,7 @@ _KINDS: Final[dict[int, Literal["created", "pushed", "deleted"]]] = {
 FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
 
 
-def location(config: StorageConfig | None) -> pb.StorageConfig | None:
+def make_location(config: StorageConfig | None) -> pb.StorageConfig | None:
     if config is None:
         return None
     if not isinstance(config, StorageConfig):
@@ -119,34 +119,36 @@ def _bytes_of(value: Any) -> Any:
     return view.tobytes() if view.format == "B" else bytes(view.tolist())
 
 
-def etag(response: pb.CreateEnvelopeResponse | pb.PushEnvelopeResponse) -> str:
+def parse_etag(response: pb.CreateEnvelopeResponse | pb.PushEnvelopeResponse) -> str:
     return response.etag
 
 
-def blob(response: pb.GetEnvelopeResponse) -> KMSBlob:
-    return _read(response.blob, response.etag, response.store)
+def parse_get(response: pb.GetEnvelopeResponse) -> KMSBlob:
+    return _parse_envelope(response.blob, response.etag, response.store)
 
 
-def found(response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse) -> list[GetResult]:
+def parse_get_results(
+    response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse,
+) -> list[GetResult]:
     return [
-        (listed.index_name, _failure(listed, response.store))
+        (listed.index_name, _parse_failure(listed, response.store))
         if listed.HasField("failure")
-        else (listed.index_name, _read(listed.blob, listed.etag, response.store))
+        else (listed.index_name, _parse_envelope(listed.blob, listed.etag, response.store))
         for listed in response.envelopes
     ]
 
 
-def pushed(response: pb.BatchPushEnvelopesResponse) -> list[PushResult]:
+def parse_push_results(response: pb.BatchPushEnvelopesResponse) -> list[PushResult]:
     return [
         (
             pushed.index_name,
-            _failure(pushed, response.store) if pushed.HasField("failure") else pushed.etag,
+            _parse_failure(pushed, response.store) if pushed.HasField("failure") else pushed.etag,
         )
         for pushed in response.envelopes
     ]
 
 
-def event(response: pb.WatchEnvelopesResponse) -> Event | None:
+def parse_event(response: pb.WatchEnvelopesResponse) -> Event | None:
     match response.WhichOneof("event"):
         case "started" | "resync":
             return Resync()
@@ -157,7 +159,7 @@ def event(response: pb.WatchEnvelopesResponse) -> Event | None:
             return None
 
 
-def status(response: daemon_pb2.GetStatusResponse) -> DaemonStatus:
+def parse_status(response: daemon_pb2.GetStatusResponse) -> DaemonStatus:
     return DaemonStatus(
         version=response.version,
         started_at=response.started_at.ToDatetime(UTC),
@@ -180,17 +182,17 @@ def status(response: daemon_pb2.GetStatusResponse) -> DaemonStatus:
     )
 
 
-def blob_of(message: pb.KMSBlob) -> KMSBlob:
+def parse_blob(message: pb.KMSBlob) -> KMSBlob:
     return KMSBlob(**{name: getattr(message, name) for name in FIELDS})
 
 
-def _read(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
-    blob = blob_of(message)
+def _parse_envelope(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
+    blob = parse_blob(message)
     blob.etag, blob.store = etag, store
     return blob
 
 
-def _failure(entry: pb.ListedEnvelope | pb.PushedEnvelope, store: str) -> EnvelopeError:
+def _parse_failure(entry: pb.ListedEnvelope | pb.PushedEnvelope, store: str) -> EnvelopeError:
     failure = entry.failure
     return BY_REASON.get(failure.reason, EnvelopeError)(
         failure.message, reason=failure.reason, index_name=entry.index_name, store=store
