@@ -52,11 +52,3 @@ class DaemonStatus:
         the daemon's time lies between the two.
         """
         return max(self.now - received_at, timedelta()) + min(self.now - sent_at, timedelta())
-
-
-def describe_skew(skew: timedelta) -> str:
-    """Describes the daemon's clock for a human, such as `7.0 s ahead of this machine`."""
-    if not skew:
-        return "in sync with this machine"
-    seconds = skew.total_seconds()
-    return f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"

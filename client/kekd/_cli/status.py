@@ -10,7 +10,7 @@ import click
 import kekd
 from kekd._cli.common import main, output_option
 from kekd._cli.terminal import say
-from kekd._status import describe_skew
+from kekd._cli.times import describe_skew, format_timestamp
 
 
 @main.command()
@@ -31,10 +31,6 @@ def status(client: kekd.Client, output: str) -> None:
         return
     for name, value in _rows(reported, skew):
         say(f"{name:<12}{value}")
-
-
-def format_timestamp(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")
 
 
 def _rows(reported: kekd.DaemonStatus, skew: timedelta) -> Iterator[tuple[str, str]]:

@@ -16,8 +16,8 @@ from kekd._cli.audit import log_files
 from kekd._cli.audit.log_files import Line
 from kekd._cli.audit.record import AuditError, Entry, Query, decisions
 from kekd._cli.common import FAILED, STOPPED, main, output_option
-from kekd._cli.status import format_timestamp
 from kekd._cli.terminal import say
+from kekd._cli.times import format_timestamp
 from kekd_common.printable import printable
 
 _POLL_INTERVAL: Final = 0.2
