@@ -167,7 +167,7 @@ class _BulkRotation:
             **self.options,
         )
 
-    def _store(self, ready: "dict[str, _PendingWrite]") -> Iterator[Rotation | Failure]:
+    def _store(self, ready: dict[str, _PendingWrite]) -> Iterator[Rotation | Failure]:
         try:
             for name, result in self.client.push_many_index_kms(
                 self.config_location, list(ready.values())

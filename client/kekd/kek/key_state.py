@@ -69,7 +69,7 @@ class KeyStates:
         if envelope.provider == "none":
             return []
         own = self._state_of(slot_for_wrapping_key(self._registry.slots, envelope))
-        found = [own.problem and f"its key {own.problem}", _age(envelope, own)]
+        found = [own.problem and f"its key {own.problem}", _outdated(envelope, own)]
         target = self._state_of(self._registry.slot(slot or envelope.kms_name))
         if target.arn != own.arn:
             found.append(target.problem and f"its slot's key {target.problem}")
@@ -77,17 +77,17 @@ class KeyStates:
 
     def _state_of(self, key: Slot) -> KeyState:
         if key not in self._states:
-            self._states[key] = self._ask(key)
+            self._states[key] = self._check(key)
         return self._states[key]
 
-    def _ask(self, key: Slot) -> KeyState:
+    def _check(self, key: Slot) -> KeyState:
         provider = self._registry.provider(key)
         try:
             description = provider.describe()
         except (KeyNotFoundError, SecretNotFoundError):
             return KeyState(key.key_id, f"{key.key_id} doesn't exist any more")
         except AccessDeniedError:
-            self._skip(_NO_DESCRIPTION[key.provider], key.key_id)
+            self._add_unchecked(_NO_DESCRIPTION[key.provider], key.key_id)
             return KeyState(key.key_id)
         rotated_at = None
         if isinstance(provider, RotatedKey):
@@ -96,10 +96,10 @@ class KeyStates:
             except UNREACHABLE_ERRORS:
                 raise
             except KekError:  # including keys of other accounts, for which AWS refuses it
-                self._skip(_NO_ROTATIONS, description.arn)
+                self._add_unchecked(_NO_ROTATIONS, description.arn)
         return KeyState(description.arn, _problem(description), rotated_at)
 
-    def _skip(self, text: str, key: str) -> None:
+    def _add_unchecked(self, text: str, key: str) -> None:
         self._unchecked.setdefault(text, set()).add(key)
 
 
@@ -113,7 +113,8 @@ def _problem(key: KeyDescription) -> str:
     return ""
 
 
-def _age(envelope: "EnvelopeLike", key: KeyState) -> str:
+def _outdated(envelope: "EnvelopeLike", key: KeyState) -> str:
+    """Returns the problem of a KEK that an older material of its key wrapped, or empty."""
     if key.rotated_at is None or envelope.created_at >= key.rotated_at:
         return ""
     wrapped = f"on {_date(envelope.created_at)}" if envelope.created_at else "at an unknown time"

@@ -32,11 +32,11 @@ class _Time(click.ParamType[datetime]):
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         try:
-            time = datetime.fromisoformat(value)
+            parsed = datetime.fromisoformat(value)
         except ValueError:
             message = f"{value!r} is not a time: write 2026-01-31 or 2026-01-31T12:00:00Z"
             self.fail(message, param, ctx)
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 @main.group()
@@ -177,8 +177,8 @@ def _line(entry: Entry) -> str:
     duration = f" {entry.duration_ms:g} ms" if entry.duration_ms is not None else ""
     rule = f" by {_quote(entry.rule)}" if entry.rule else ""
     call = " ".join(map(_quote, words))
-    time = format_timestamp(entry.time)
-    return printable(f"{time} {_quote(entry.decision)}{rule}: {call}: {outcome}{duration}")
+    timestamp = format_timestamp(entry.time)
+    return printable(f"{timestamp} {_quote(entry.decision)}{rule}: {call}: {outcome}{duration}")
 
 
 def _describe_outcome(entry: Entry) -> str:

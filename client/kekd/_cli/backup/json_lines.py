@@ -138,14 +138,10 @@ def _parse_line(line: bytes) -> object:
 
 
 def _check_header(content: object) -> None:
-    match content:
-        case {"format": "kekd-backup", "version": 1}:
-            return
-        case {"format": "kekd-backup"}:
-            raise EnvelopeJSONError(
-                "the backup is from a newer kekctl: upgrade kekctl to import it"
-            )
-    raise EnvelopeJSONError("not a backup by 'kekctl export'")
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise EnvelopeJSONError("not a backup by 'kekctl export'")
+    if content.get("version") != _VERSION:
+        raise EnvelopeJSONError("the backup is from a newer kekctl: upgrade kekctl to import it")
 
 
 def _verify_envelope(content: object) -> EnvelopeJSON:

@@ -111,7 +111,7 @@ class _Restorer:
             return RestoreResult(name, "failed", str(error))
         return RestoreResult(name, "created")
 
-    def _push_all(self, pushes: "Sequence[Push]") -> Iterator[RestoreResult]:
+    def _push_all(self, pushes: Sequence[Push]) -> Iterator[RestoreResult]:
         for name, result in self._client.push_many_index_kms(self._location, pushes):
             if isinstance(result, EnvelopeError):
                 yield RestoreResult(name, "failed", str(result))

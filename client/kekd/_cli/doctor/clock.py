@@ -6,7 +6,7 @@ from typing import Final
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
 from kekd._cli.times import describe_skew
 
-_MAX_SYNCHRONISED_SKEW: Final = timedelta(seconds=5)
+_MAX_SYNCHRONIZED_SKEW: Final = timedelta(seconds=5)
 """Synchronized clocks are much closer."""
 _MAX_AWS_SKEW: Final = timedelta(minutes=5)
 """AWS rejects most requests that are older
@@ -18,7 +18,7 @@ def check(skew: timedelta) -> Finding:
     advice = "synchronize both with NTP: AWS rejects requests if the clock is off by 5 minutes"
     if abs(skew) > _MAX_AWS_SKEW:
         return failure("clock", text, advice)
-    if abs(skew) > _MAX_SYNCHRONISED_SKEW:
+    if abs(skew) > _MAX_SYNCHRONIZED_SKEW:
         return warning("clock", text, advice)
     seconds = max(abs(skew).total_seconds(), 0.1)
     return ok("clock", f"within {seconds:.1f} s of this machine's")

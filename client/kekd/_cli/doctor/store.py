@@ -34,7 +34,7 @@ _CONDITIONS: Final = (
     " RELEASE.2025-09-07 don't honour them. Until then, run one daemon and one rotator"
 )
 _NOT_APPLIED: Final = Reason.SHUTTING_DOWN
-"""Reasons of a daemon that is unavailable and hasn't applied the write."""
+"""The reason of a daemon that is unavailable and hasn't applied the write."""
 _SIMULTANEOUS_PUSHES: Final = 8
 _RACES: Final = 3
 """In one race, only one push may succeed by chance."""
