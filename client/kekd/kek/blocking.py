@@ -1,4 +1,4 @@
-"""The client of a keyring."""
+"""Requires a blocking client."""
 
 from inspect import iscoroutinefunction
 from typing import Protocol

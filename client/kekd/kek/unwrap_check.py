@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from kekd._models import KMSBlob, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError
+from kekd.kek.blocking import require_blocking
 from kekd.kek.bulk_rotation import DEFAULT_JOBS
 from kekd.kek.errors import KekError
 from kekd.kek.provider import scrub
@@ -45,6 +46,7 @@ def check_unwrap_all(
 
     Raises `kekd.EnvelopeError` if the indexes can't be listed.
     """
+    require_blocking(client)
 
     def check(index_name: str, envelope: KMSBlob) -> UnwrapCheck | Failure | None:
         try:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import kekd
-from kekd.kek import AsyncKeyring, Keyring, Registry, Slot, rotate_all
+from kekd.kek import AsyncKeyring, Keyring, Registry, Slot, check_unwrap_all, rotate_all
 
 
 def registry() -> Registry:
@@ -22,6 +22,7 @@ USES: dict[str, Callable[[Any], Any]] = {
     "provision": lambda client: registry().provision("i", "prod", client=client),
     "rotate": lambda client: registry().rotate("i", client=client),
     "rotate_all": lambda client: list(rotate_all(registry(), client=client)),
+    "check_unwrap_all": lambda client: list(check_unwrap_all(registry(), client=client)),
 }
 
 
