@@ -23,6 +23,7 @@ from kekd_server.storage.watch.hub import ChangeHub, Changes, RunInThread
 from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 from tests.patience import PATIENCE
+from tests.unit.waiting import reached
 
 ALL = NamePrefix("")
 ONE, OTHER = IndexName("i"), IndexName("j")
@@ -47,6 +48,8 @@ class FakeWatcher:
         self.timeout = timeout
         self.polls: asyncio.Queue[Changes | Exception] = asyncio.Queue()
         self.running = 0
+        self.is_idle = False
+        """Whether the hub has taken all polls and waits for the next."""
 
     def note_write(self, name: IndexName) -> None:
         """Does nothing."""
@@ -58,6 +61,7 @@ class FakeWatcher:
         self.running += 1
         try:
             while True:
+                self.is_idle = self.polls.empty()
                 poll = await self.polls.get()
                 if isinstance(poll, Exception):
                     raise poll
@@ -67,9 +71,10 @@ class FakeWatcher:
 
     async def report(self, *polls: Changes | Exception) -> None:
         """Returns when the hub has taken them."""
+        self.is_idle = False
         for poll in polls:
-            await self.polls.put(poll)
-        await asyncio.sleep(SOON)
+            self.polls.put_nowait(poll)
+        await reached(lambda: self.is_idle or not self.running)
 
 
 @pytest.fixture
@@ -119,7 +124,7 @@ async def test_subscription_that_fell_behind_raises_and_keeps_nothing() -> None:
 async def test_closed_store_ends_all_subscriptions(changes: ChangeHub) -> None:
     async with changes.subscribe(ALL) as one, changes.subscribe(ALL) as other:
         changes.end()
-        assert (await one.next(60), await other.next(60)) == (None, None)
+        assert (await one.next(PATIENCE), await other.next(PATIENCE)) == (None, None)
 
 
 async def test_change_watcher_runs_only_while_there_are_subscriptions(
@@ -137,10 +142,10 @@ async def test_change_watcher_runs_only_while_there_are_subscriptions(
 async def test_subscribe_waits_until_the_change_watcher_has_started() -> None:
     watcher = FakeWatcher()
     entered = asyncio.ensure_future(ChangeHub(watcher, "fake").subscribe(ALL).__aenter__())
-    await asyncio.sleep(SOON)
+    await reached(lambda: watcher.is_idle)
     assert not entered.done()
     await watcher.report([])
-    assert entered.done()
+    await reached(entered.done)
 
 
 @pytest.mark.parametrize("error", [StoreMisconfiguredError("gone"), RuntimeError("unknown")])
@@ -223,7 +228,7 @@ async def test_many_changes_at_once_drop_no_active_reader(
             names = [IndexName(f"{number}") for number in range(start, start + batch)]
             watcher.polls.put_nowait([pushed(name, "") for name in names])
         for _ in range(3 * MAX_PENDING):
-            assert isinstance(await reader.next(5), Change)
+            assert isinstance(await reader.next(PATIENCE), Change)
             await asyncio.sleep(0)
 
 
@@ -246,7 +251,7 @@ async def test_write_is_published_even_if_its_caller_is_gone() -> None:
             write.cancel()
             await asyncio.wait([write])
             go_on.set()
-            event = await subscription.next(5)
+            event = await subscription.next(PATIENCE)
     assert isinstance(event, Change)
     assert event.name == ONE
 
