@@ -66,15 +66,17 @@ class Harness:
 class DriverContract:
     """The base of a class with a `harness` fixture."""
 
-    @pytest.mark.parametrize("name", NAMES)
-    def test_create_stores_the_exact_bytes_under_the_key(self, harness: Harness, name: str) -> None:
-        harness.driver.create(IndexName(name), b"record")
-        assert harness.read(IndexName(name).key) == b"record"
+    def test_create_stores_the_exact_bytes_under_the_key(self, harness: Harness) -> None:
+        for name in map(IndexName, NAMES):
+            record = b"\0\xff of " + name.value.encode()
+            harness.driver.create(name, record)
+            assert harness.read(name.key) == record
 
-    @pytest.mark.parametrize("name", NAMES)
-    def test_get_returns_the_exact_bytes(self, harness: Harness, name: str) -> None:
-        harness.write(IndexName(name).key, b"\0\xff record")
-        assert harness.driver.get(IndexName(name)).record == b"\0\xff record"
+    def test_get_returns_the_exact_bytes(self, harness: Harness) -> None:
+        for name in map(IndexName, NAMES):
+            record = b"\0\xff of " + name.value.encode()
+            harness.write(name.key, record)
+            assert harness.driver.get(name).record == record
 
     def test_probe_leaves_no_record(self, harness: Harness) -> None:
         harness.driver.check_writes()
