@@ -101,21 +101,9 @@ def registry_file(slots: dict[str, Any], tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
-def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("kekd"), "--memory")
-    daemon.wait()
-    yield daemon
-    daemon.kill()
-
-
 @pytest.fixture
-def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
-    """The daemon of the module, without envelopes."""
-    yield shared_daemon
-    with kekd.Client(shared_daemon.address) as client:
-        for index in list(client.list_index_kms()):
-            client.delete_index_kms(None, index)
+def daemon(memory_daemon: Daemon) -> Daemon:
+    return memory_daemon
 
 
 @pytest.fixture

@@ -26,6 +26,11 @@ MESSAGE = pb.KMSBlob(provider="none")
 NOT_AN_ETAG = "not the etag of anything"
 
 
+@pytest.fixture
+def daemon(memory_daemon: Daemon) -> Daemon:
+    return memory_daemon
+
+
 @pytest.fixture(params=["memory", "disk", "s3"])
 def keystore(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path
@@ -33,7 +38,7 @@ def keystore(
     """Before an empty store of each kind."""
     match request.param:
         case "memory":
-            daemon = start_daemon("--memory")
+            daemon = request.getfixturevalue("memory_daemon")
         case "disk":
             daemon = start_daemon("--disk", str(tmp_path / "keystore"))
         case _:

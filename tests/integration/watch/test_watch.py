@@ -15,8 +15,14 @@ from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.integration.fixtures.watch import OpenWatch, WatchEvent
 from tests.integration.fixtures.wire import failure_of
+from tests.patience import eventually
 
 pytestmark = both_engines
+
+
+@pytest.fixture
+def daemon(memory_daemon: Daemon) -> Daemon:
+    return memory_daemon
 
 
 def test_watch_begins_with_started(daemon: Daemon, open_watch: OpenWatch) -> None:
@@ -62,8 +68,8 @@ def test_only_names_with_the_prefix_are_reported(
 
 
 def test_watch_without_changes_sends_heartbeats(daemon: Daemon, open_watch: OpenWatch) -> None:
-    watch = open_watch(daemon)
     start = time.monotonic()
+    watch = open_watch(daemon)
     assert [watch.next_event() for _ in range(2)] == ["heartbeat"] * 2
     assert time.monotonic() - start > 3
 
@@ -147,9 +153,5 @@ def test_cancelled_watches_leave_nothing_behind(
         for watch in watches:
             assert notifiers() == 1
             watch.call.cancel()
-        for _ in range(100):
-            if not notifiers():
-                break
-            time.sleep(0.05)
-        assert notifiers() == 0
+        eventually(lambda: notifiers() == 0)
     assert "Traceback" not in daemon.read_log()
