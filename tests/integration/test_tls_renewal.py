@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -84,7 +85,7 @@ def test_many_hangups_fail_no_call(
                 serial = new.serial
                 daemon.server.replace(new)
             daemon.daemon.process.send_signal(signal.SIGHUP)
-            time.sleep(0.01)
+            time.sleep(0.01)  # pending signals would be merged
         eventually(lambda: all(daemon.serial() == serial for _ in range(8)))
     assert daemon.daemon.process.poll() is None
     assert daemon.logged("restarting it") == 0
@@ -98,14 +99,35 @@ def test_hangup_without_tls_does_not_end_the_daemon(start_tls_daemon: StartTlsDa
     assert daemon.process.poll() is None
 
 
-def test_mismatched_pair_is_rejected_and_logged_once(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+@pytest.fixture
+def daemon_with_a_policy(start_tls_daemon: StartTlsDaemon) -> TlsDaemon:
+    return start_tls_daemon(config=policy_for("anything"))
+
+
+def policy_for(index: str) -> dict[str, Any]:
+    return {"policy": [{"name": "r", "identities": "*", "methods": "*", "indexes": index}]}
+
+
+def wait_for_a_check(daemon: TlsDaemon) -> None:
+    """Returns when the daemon has checked all its files once more: between two changes of its
+    policy, which it notices one after the other.
+    """
+    for index in ("first", "second"):
+        before = daemon.logged("now in use: a policy")
+        daemon.daemon.configure(policy_for(index))
+        eventually(lambda before=before: daemon.logged("now in use: a policy") > before)  # type: ignore[misc]
+
+
+def test_mismatched_pair_is_rejected_and_logged_once(
+    daemon_with_a_policy: TlsDaemon, tmp_path: Path
+) -> None:
+    tls_daemon = daemon_with_a_policy
     old, new = tls_daemon.serial(), renewed(tls_daemon, tmp_path / "new")
     serial = new.serial
     new.cert.replace(tls_daemon.server.cert)
     eventually(lambda: tls_daemon.logged(REFUSED) == 1)
     assert tls_daemon.logged("not the key of") == 1
-    assert tls_daemon.serial() == old
-    time.sleep(2.5)
+    wait_for_a_check(tls_daemon)
     assert [tls_daemon.serial(), tls_daemon.logged(REFUSED)] == [old, 1]
     new.key.replace(tls_daemon.server.key)
     eventually(lambda: tls_daemon.serial() == serial)
@@ -210,12 +232,13 @@ def test_kubernetes_swaps_a_link_to_the_folder(
 
 
 def test_warning_for_an_expiring_certificate_is_logged_once(
-    tls_daemon: TlsDaemon, tmp_path: Path
+    daemon_with_a_policy: TlsDaemon, tmp_path: Path
 ) -> None:
+    tls_daemon = daemon_with_a_policy
     assert tls_daemon.logged("renew it: certificate") == 0
     tls_daemon.server.replace(tls_daemon.authority.issue(tmp_path / "new", ends=6 * DAY))
     eventually(lambda: tls_daemon.logged("renew it: certificate") == 1)
-    time.sleep(2.5)
+    wait_for_a_check(tls_daemon)
     assert tls_daemon.logged("renew it: certificate") == 1
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,6 @@ def denied() -> Iterator[None]:
     assert caught.value.reason == "ACCESS_DENIED"
 
 
-@both_engines
 @pytest.mark.parametrize("method", CALLS)
 def test_method_is_allowed_only_by_a_rule_that_has_it(
     daemon: Daemon, client: kekd.Client, method: str
@@ -135,7 +133,6 @@ def test_pages_of_a_listing_are_full_of_readable_indexes(
     assert list(client.list_index_kms()) == sorted([*shown, "mine-1", "mine-2"])
 
 
-@both_engines
 def test_batch_reads_and_pushes_only_allowed_indexes(daemon: Daemon, client: kekd.Client) -> None:
     reload(daemon, READER, EVERYTHING | {"methods": "push", "indexes": "mine-2"})
     found = dict(client.get_many_index_kms(None, ["other", "mine-1", "never"]))
@@ -305,8 +302,6 @@ def test_invalid_policy_is_reported_and_previous_one_stays(
     eventually(lambda: "still in use: a policy" in daemon.read_log())
     assert problem in daemon.read_log()
     assert client.get_index_kms(None, "other") == BLOB
-    time.sleep(2.5)  # two more looks at the same file
-    assert daemon.read_log().count("still in use: a policy") == 1
     reload(daemon, READER)
     with denied():
         client.get_index_kms(None, "other")
@@ -321,8 +316,7 @@ def test_hangup_logs_the_result_for_the_policy(daemon: Daemon, client: kekd.Clie
 
 
 def test_many_hangups_change_nothing(daemon: Daemon, client: kekd.Client) -> None:
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
+    for _ in range(300):
         os.kill(daemon.process.pid, signal.SIGHUP)
         assert client.get_index_kms(None, "other") == BLOB
     reload(daemon, READER)
