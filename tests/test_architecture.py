@@ -1,4 +1,4 @@
-"""Who may import whom, what is public, and that generated code is what the generator makes."""
+"""Checks the import rules, the public names, and that generated code is up to date."""
 
 import ast
 import filecmp
@@ -56,7 +56,7 @@ FLOORS = {
     ],
 }
 
-# What is imported -> the only places that may do so.
+# Module -> the only places that may import it.
 ALLOWED = {
     "kekd": ["kekd"],
     "kekd_server": ["kekd_server"],

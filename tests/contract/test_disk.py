@@ -83,7 +83,7 @@ def test_threads_write_in_separate_folders(tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_not_created_again(tmp_path: Path) -> None:
-    """As while its volume isn't mounted: a write there would not be in the keystore."""
+    """Its volume may be unmounted. A write would then miss the keystore."""
     driver = opened(tmp_path / "keystore")
     (tmp_path / "keystore").rename(tmp_path / "elsewhere")
     with ThreadPoolExecutor(1) as thread:
@@ -126,7 +126,7 @@ def test_check_creates_nothing_in_a_mount_point_whose_volume_disappears(
 
 @pytest.mark.parametrize("gone", ["_kekd", "_kekd/tmp", "_kekd/locks"])
 def test_missing_folders_of_kekd_are_created_again(tmp_path: Path, gone: str) -> None:
-    """As after a copy has replaced the keystore."""
+    """A copy may have replaced the keystore."""
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     shutil.rmtree(tmp_path / gone)
@@ -300,7 +300,7 @@ def test_start_removes_temporary_files_of_a_killed_daemon(tmp_path: Path) -> Non
 def test_start_succeeds_if_temporary_files_cannot_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on a read-only disk."""
+    """The disk may be read-only."""
     driver = opened(tmp_path)
     driver.put(NAME, b"1", if_etag=None)
     (folder,) = (tmp_path / "_kekd" / "tmp").iterdir()

@@ -1,4 +1,4 @@
-"""Prometheus itself takes the rules, and each alert fires on a bad day and on no other."""
+"""Prometheus accepts the rules, and each alert fires on a bad day only."""
 
 import subprocess
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.fixtures.debian import unpacked
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yaml"
 RUNBOOK = ALERTS.parents[2] / "docs" / "runbook.md"
 
-# As promtool writes a series: its value at each minute, and so an hour of them.
+# promtool's notation for a series: a value for each minute of an hour.
 OPERATIONS_OF_MEMORY = 'kekd_store_operations_total{store="memory",'
 GOOD_DAY = {
     'up{job="kekd"}': "1x60",
@@ -75,7 +75,7 @@ BAD_DAYS = {
     "KekdStoreRetries": {'kekd_store_retries_total{store="memory"}': "0+120x60"},
     "KekdWatchesDropped": {'kekd_watches_dropped_total{store="memory"}': "0+1x60"},
 }
-# Every six hours, over a quarter of a year.
+# Every six hours for three months.
 UNROTATED = {
     'kekd_calls_total{method="GetEnvelope",store="memory",code="OK"}': "0+3600x366",
     'kekd_calls_total{method="PushEnvelope",store="memory",code="OK"}': "12x366",
@@ -93,7 +93,7 @@ def promtool(*arguments: str | Path) -> None:
 def check_firing(
     folder: Path, series: dict[str, str], *alerts: str, interval: str, at: str
 ) -> None:
-    """That these fire then, and no others."""
+    """Checks that exactly these alerts fire at this time."""
     expected = [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in alerts]
     day = {
         "interval": interval,

@@ -1,4 +1,4 @@
-"""The Dockerfile and compose.yaml, as far as no engine is needed; deploy/docker/check has one."""
+"""The Dockerfile and compose.yaml, without an engine. deploy/docker/check uses one."""
 
 import json
 import re
@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 COMPOSE = ROOT / "deploy" / "docker" / "compose.yaml"
 NOBODYS = "65532"
-"""The number of a user that no machine has."""
+"""The id of a user that no machine has."""
 
 
 def said(*command: str | Path) -> str:
-    """By a command that has to succeed."""
+    """Runs a command that must succeed, and returns its output."""
     done = subprocess.run(
         [str(part) for part in command],
         env=clean_environment(),
@@ -33,7 +33,7 @@ def said(*command: str | Path) -> str:
 
 
 def instruction(name: str) -> list[str]:
-    """Of the image itself, as the list of a command."""
+    """Returns an instruction of the final image that has a command as a list."""
     final = DOCKERFILE.read_text().rpartition("\nFROM ")[2].replace("\\\n", "")
     (arguments,) = re.findall(rf"^{name}\b.*?(\[.*\])$", final, re.MULTILINE)
     found: list[str] = json.loads(arguments)

@@ -1,4 +1,4 @@
-"""The IAM policies allow what the code asks of AWS, and nothing else."""
+"""The IAM policies allow exactly the actions that the code uses."""
 
 import ast
 import json
@@ -16,18 +16,18 @@ ROOT = Path(__file__).parents[2]
 POLICIES = sorted((ROOT / "deploy" / "iam").glob("*.json"))
 DAEMONS = "s3-daemon.json"
 SERVICES = ("kms", "s3", "secretsmanager", "sts")
-# Where an operation isn't allowed by an action of its own name.
+# Operations whose action has another name.
 ACTIONS = {
     "kms:ReEncrypt": {"kms:ReEncryptFrom", "kms:ReEncryptTo"},
     "s3:HeadObject": {"s3:GetObject"},
     "s3:ListObjectsV2": {"s3:ListBucket"},
 }
-# Where botocore has a class that asks.
+# Classes of botocore that call an operation.
 ASKING_CLASSES = {"AssumeRoleCredentialFetcher": "sts:AssumeRole"}
 
 
 def operations() -> dict[str, set[str]]:
-    """Of all services, by the name of the method that asks: create_secret."""
+    """Returns the operations of all services, by their method's name, such as create_secret."""
     found: dict[str, set[str]] = {}
     session = botocore.session.get_session()
     for service in SERVICES:
@@ -37,7 +37,7 @@ def operations() -> dict[str, set[str]]:
 
 
 def words(package: Path) -> Iterator[str]:
-    """Each attribute, name and literal text in its code: whatever could name a method."""
+    """Returns each attribute, name and string in the code: everything that could name a method."""
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
@@ -46,8 +46,10 @@ def words(package: Path) -> Iterator[str]:
 
 
 def asked(package: str) -> set[str]:
-    """The actions that a package's code needs. A word too many would name an action that no policy
-    has, so that one is missed only if its name is put together as the code runs.
+    """Returns the actions that a package's code needs.
+
+    A superfluous action fails a test, because no policy has it. Only an action whose name is
+    composed at run time is missed.
     """
     methods = operations()
     found: set[str] = set()

@@ -1,4 +1,4 @@
-"""What kustomize makes of the manifests: valid by Kubernetes' schemas, and as safe as they say."""
+"""The manifests that kustomize builds are valid by Kubernetes' schemas, and restricted."""
 
 import subprocess
 from pathlib import Path
@@ -13,14 +13,14 @@ from tests.fixtures.daemon import BIN, Daemon, clean_environment
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OLDEST = "1.34"
-"""That the validator knows; sidecars came with 1.29."""
+"""The oldest version that the validator supports. Sidecars came with 1.29."""
 KEKCTL = "/opt/kekd/bin/kekctl"
 
 Manifest = dict[str, Any]
 
 
 def built(folder: str) -> dict[str, Manifest]:
-    """By their kinds, of which each is there once."""
+    """Returns the manifests by their kinds. Each kind occurs once."""
     command = [str(BIN / "kubectl"), "kustomize", str(KUBERNETES / folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -117,7 +117,7 @@ def test_nothing_is_restarted_for_a_store_that_is_down(manifests: dict[str, Mani
 
 
 def test_pod_is_restricted(manifests: dict[str, Manifest]) -> None:
-    """As https://kubernetes.io/docs/concepts/security/pod-security-standards/ says."""
+    """Follows https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
     whole = pod(manifests)["securityContext"]
     assert whole["runAsNonRoot"]
     assert whole["seccompProfile"] == {"type": "RuntimeDefault"}

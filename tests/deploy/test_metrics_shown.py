@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for metrics that the daemon has, and leave none out."""
+"""The dashboard and the alerts use only metrics that the daemon has, and all of them."""
 
 import json
 import re
@@ -13,9 +13,9 @@ import yaml
 from kekd_server.observability.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-# Grafana's, at any values.
+# Variables of Grafana, with any values.
 VARIABLES = {"$__rate_interval": "5m", "$instance": "a"}
-# Prometheus's own, and those of every scrape.
+# Labels of Prometheus itself and of every scrape.
 OWN_LABELS = {"instance", "job", "le"}
 
 
@@ -39,7 +39,7 @@ def alarming() -> list[str]:
 
 
 def selectors(query: str) -> Iterator[tuple[str, set[str]]]:
-    """Each metric of ours in a query, with the labels that are asked of it."""
+    """Returns each metric of kekd in a query, with the labels that the query uses."""
     for name, matchers in re.findall(r"\b(kekd_\w+)(?:\{(.*?)\})?", query):
         yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
 

@@ -26,7 +26,7 @@ def workers(request: pytest.FixtureRequest) -> int:
 
 @contextmanager
 def started(folder: Path, manager: Manager, workers: int, port: int) -> Iterator[Daemon]:
-    """Not waited for: READY has to say when it serves."""
+    """Starts a daemon without waiting, because READY must show when it serves."""
     daemon = Daemon(
         folder,
         *("--workers", str(workers), "--listen", f"127.0.0.1:{port}"),
@@ -40,7 +40,7 @@ def started(folder: Path, manager: Manager, workers: int, port: int) -> Iterator
 
 
 def answers(address: str) -> bool:
-    """Whether one call, which isn't tried again, is answered."""
+    """Whether a single call without retries is answered."""
     with grpc.insecure_channel(address, [*OWN_CONNECTION]) as channel:
         EnvelopeServiceStub(channel).ListEnvelopes(pb.ListEnvelopesRequest(), timeout=PATIENCE)
     return True

@@ -1,4 +1,4 @@
-"""The unit and what goes with it: judged by systemd's own tools, and run by systemd."""
+"""The unit and its files, checked by systemd's tools and run by systemd."""
 
 import subprocess
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def installed(
     machine: Machine, authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Machine:
-    """By the commands of deploy/README.md; kekd itself is there already."""
+    """Installs by the commands of deploy/README.md. kekd is already there."""
     machine.run("ln", "-s", "/opt/src/deploy", "/root/deploy")
     issued = authority.issue(tmp_path_factory.mktemp("issued"))
     machine.copy(issued.cert, "/root/tls.crt")
@@ -67,7 +67,7 @@ def installed(
 
 @pytest.fixture
 def stopped(installed: Machine) -> Iterator[Machine]:
-    """As if it had never been started: systemd counts starts, and refuses the sixth in 10 s."""
+    """Stops the unit and resets its count of starts: systemd rejects the sixth in 10 s."""
     yield installed
     installed.run("systemctl", "stop", "kekd")
     installed.run("systemctl", "reset-failed")

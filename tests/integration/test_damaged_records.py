@@ -59,7 +59,7 @@ def shared_served(
 
 @pytest.fixture
 def served(shared_served: Served) -> Iterator[Served]:
-    """Shared by the tests, and empty at the start of each."""
+    """A daemon that the tests share. Its stores are empty at the start of each."""
     yield shared_served
     for store in (None, kekd.StorageConfig.s3(shared_served.bucket.name)):
         for index in shared_served.client.list_index_kms(store):
@@ -154,7 +154,7 @@ def test_dangling_link_is_a_damaged_record(served: Served) -> None:
 
 @pytest.fixture
 def folder_in_place(served: Served) -> Iterator[Path]:
-    """Somebody made a folder, with something in it, where the envelope of "i" would be."""
+    """Creates a folder with a file at the path of the envelope of "i"."""
     folder = served.folder / "i.kms.cat"
     folder.mkdir()
     (folder / "something").touch()

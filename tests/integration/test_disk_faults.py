@@ -1,5 +1,6 @@
-"""Disks that are full, read-only or gone: the store is named, nothing is lost or torn, and the
-daemon goes on.
+"""Disks that are full, read-only or missing.
+
+Errors name the store, no envelope is lost or torn, and the daemon keeps serving.
 """
 
 import ctypes
@@ -27,15 +28,17 @@ pytestmark = pytest.mark.faults
 MEMORY = kekd.StorageConfig.memory()
 PAGE = 4096
 LARGE = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
-"""More than a page, so that a disk with one free page takes a part of it."""
+"""Larger than a page, so that a disk with one free page stores only a part."""
 ROTATED = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\2" * 6000, 8)
 
 PR_SET_SECUREBITS, SECBIT_NOROOT = 28, 1
 
 
 class Disk:
-    """One of its own for a daemon's store, where we may mount it. Where we mayn't, the daemon's
-    process is kept from writing, which its system calls see the same way.
+    """A disk for a daemon's store.
+
+    If the tests can't mount one, the daemon's process is prevented from writing instead. Its
+    system calls fail in the same way.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +89,7 @@ def limit_files(daemon: Daemon, size: int) -> None:
 def no_powers_of_root() -> Iterator[None]:
     """Processes that start now may write only what file modes allow, even as root."""
     set_process: Callable[[int, int], int] = ctypes.CDLL(None).prctl
-    set_process(PR_SET_SECUREBITS, SECBIT_NOROOT)  # fails for other users, who don't need it
+    set_process(PR_SET_SECUREBITS, SECBIT_NOROOT)  # fails for other users, which don't need it
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""What either engine outlives: callers that are hostile, slow, many or gone, and a long load.
+"""Both engines survive hostile, slow, many and vanished callers, and a long load.
 
-TORTURE_SECONDS=300 pytest -k load --log-cli-level=INFO makes the load last, and shows its figures.
+TORTURE_SECONDS=300 pytest -k load --log-cli-level=INFO prolongs the load and shows its figures.
 """
 
 import asyncio
@@ -42,16 +42,16 @@ pytestmark = [both_engines, pytest.mark.torture]
 
 LOAD_SECONDS = float(os.environ.get("TORTURE_SECONDS", "10"))
 MOST_GROWTH = 96
-"""Megabytes that a torture may leave behind, which are the allocator's; grpcio's has many."""
+"""Megabytes that the allocator may keep after a test. grpcio's allocator keeps many."""
 MOST_KEPT = 32
-"""Connections to the bucket that the driver's threads, one each, may keep for their next calls."""
+"""Connections to the bucket that the driver's threads may keep, one each."""
 METHOD = "/kekd.v1.EnvelopeService/{}".format
 
 _log = logging.getLogger(__name__)
 
 
 class Victim(NamedTuple):
-    """A daemon with a disk, which has "kept", and a bucket that is behind a proxy."""
+    """A daemon with an index "kept" on a disk, and a bucket behind a proxy."""
 
     daemon: Daemon
     port: int
@@ -100,7 +100,7 @@ def running(
 
 @pytest.fixture
 def victim(running: Victim) -> Iterator[Victim]:
-    """After the test it answers as before, and has given back what it took."""
+    """Checks after the test that the daemon answers as before and has released its resources."""
     with kekd.Client(running.daemon.address) as client:
         client.push_index_kms(None, "kept", BLOB)
     descriptors, megabytes = running.descriptors + MOST_KEPT, running.megabytes()
@@ -112,7 +112,7 @@ def victim(running: Victim) -> Iterator[Victim]:
 
 
 def break_off(connection: socket.socket) -> None:
-    """As a machine that crashed: with a reset."""
+    """Resets the connection, like a crashed machine."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -141,7 +141,7 @@ def test_invalid_path_affects_only_its_own_caller(victim: Victim) -> None:
                 with victim.connect(address) as connection:
                     connection.sendall(OPENING + call_frames(1, b"/\xff", b""))
                     assert connection.recv(1)
-                    # Not kekd's client, which would try again.
+                    # Without kekd's client, which would retry.
                     assert get(pb.GetEnvelopeRequest(index_name="kept"), timeout=PATIENCE)
             assert watch.is_active()
     assert "_server_main_loop" not in victim.daemon.read_log()
@@ -183,7 +183,7 @@ def test_daemon_serves_again_after_it_ran_out_of_descriptors(victim: Victim) -> 
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (victim.descriptors + 10, before[1]))
     connections = [victim.connect() for _ in range(50)]
-    time.sleep(1)  # in which it fails to accept
+    time.sleep(1)  # while accepting fails
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     for connection in connections:
         connection.close()
@@ -201,10 +201,10 @@ async def test_daemon_survives_cancelled_calls(victim: Victim) -> None:
         for call in calls[::2]:
             call.cancel()
         codes = await asyncio.gather(*waiting)
-    # Not as lists, as telling how two such differ takes pytest minutes.
+    # Compared outside the assert: pytest takes minutes to show the difference of such lists.
     assert Counter(codes[::2]) == {grpc.StatusCode.CANCELLED: 500}
-    # The server keeps the deadline too, and its reset may come just before ours: gRPC's client
-    # calls that "cancelled" (src/core/lib/transport/status_conversion.cc).
+    # The server has the same deadline, and its reset can arrive before the client's timeout.
+    # gRPC reports that as "cancelled" (src/core/lib/transport/status_conversion.cc).
     assert set(codes[1::2]) <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
     victim.proxy.set_faults()
     victim.proxy.cut()
@@ -223,7 +223,8 @@ def test_message_over_the_limit_takes_no_memory(
     if engine == "native":
         unlimited = "pygrpc-native reads and unpacks a message before it looks at its length"
         request.applymarker(pytest.mark.xfail(raises=AssertionError, reason=unlimited))
-    Path(f"/proc/{victim.daemon.process.pid}/clear_refs").write_text("5")  # the peak, see proc(5)
+    # Resets the peak: see proc(5).
+    Path(f"/proc/{victim.daemon.process.pid}/clear_refs").write_text("5")
     before = victim.megabytes()
     with grpc.insecure_channel(victim.daemon.address, compression=compression) as channel:
         push = channel.unary_unary(METHOD("PushEnvelope"), bytes, bytes)
@@ -240,7 +241,7 @@ def watch_health(channel: grpc.Channel | grpc.aio.Channel) -> Any:
 
 async def test_many_streams_are_served(victim: Victim) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(7):  # which is nearly what one identity may watch
+        for _ in range(7):  # nearly the limit of watches of an identity
             options = [("grpc.use_local_subchannel_pool", 1)]
             channel = await stack.enter_async_context(
                 grpc.aio.insecure_channel(victim.daemon.address, options)
@@ -280,7 +281,7 @@ def test_long_load_leaves_nothing_behind(
 
 
 Load = Callable[[Victim, float, Path], int]
-"""Calls for so many seconds, and says how many were answered."""
+"""Makes calls for a number of seconds, and returns how many were answered."""
 
 
 def h2load(victim: Victim, seconds: float, folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Which engine a listener gets, and what is said when it can't have it."""
+"""The engine of each listener, and the errors for impossible ones."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ ENGINE_BY_CODE: dict[grpc.StatusCode, EngineName] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "grpcio",
     grpc.StatusCode.UNKNOWN: "native",
 }
-"""What either ends a call with that has too much metadata."""
+"""The status of a call with too much metadata, which differs between the engines."""
 
 WITHOUT_NATIVE = """
 import sys
@@ -40,7 +40,7 @@ def engine_at(address: str) -> EngineName:
 
 
 def refused(*arguments: str) -> str:
-    """What is said of arguments that no daemon starts with."""
+    """Returns the error for arguments with which the daemon doesn't start."""
     return refusal(sys.executable, *arguments)
 
 

@@ -1,4 +1,4 @@
-"""A connection that begins calls without end leaves the others their share."""
+"""A connection that floods the daemon with calls doesn't starve the others."""
 
 import contextlib
 import subprocess
@@ -17,7 +17,7 @@ from tests.patience import PATIENCE
 pytestmark = pytest.mark.torture
 
 GETS = 20
-"""Of a bystander. Without the limit on streams, grpcio answers none of them in time."""
+"""Gets of another caller. Without the limit on streams, grpcio answers none of them in time."""
 
 STREAM = 0x7FEEDDCC
 """Placeholder for the stream id of a call."""
@@ -38,10 +38,11 @@ while True:
         threading.Thread(target=discard, args=[connection], daemon=True).start()
         for first in itertools.count(1, 200):
             numbers = range(first, first + 200, 2)
-            connection.sendall(b"".join(call.replace(stream, it.to_bytes(4)) for it in numbers))
+            calls = (call.replace(stream, number.to_bytes(4)) for number in numbers)
+            connection.sendall(b"".join(calls))
             print(flush=True)
 """
-"""A process, as a thread would wait for the bystander's lock. One connection at a time."""
+"""A process, because a thread would compete for the GIL. It opens one connection at a time."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A daemon whose standard error is a pipe that nobody reads, and which has a lot to say."""
+"""A daemon with a long log whose standard error is a pipe that nobody reads."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ DAMAGED = 200
 
 @pytest.fixture
 def unread(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Over a keystore with a good envelope, and damaged ones, each of which it says a lot of."""
+    """A daemon whose standard error nobody reads."""
     keystore = tmp_path / "keystore"
     command = [
         *(str(BIN / "kekd"), "--listen", f"unix:{tmp_path}/kekd.sock"),

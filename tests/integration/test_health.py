@@ -1,4 +1,4 @@
-"""What the health service says of the process, of the daemon and of each store, and when."""
+"""The health service reports the process, the daemon and each store."""
 
 import contextlib
 import signal
@@ -30,7 +30,7 @@ ALIVE = ""
 
 
 class Behind(NamedTuple):
-    """A daemon whose bucket is behind a proxy; it also has a disk."""
+    """A daemon with a disk, and a bucket behind a proxy."""
 
     scraped: Scraped
     proxy: Proxy
@@ -57,7 +57,7 @@ def health(behind: Behind) -> Iterator[Health]:
 
 
 def test_list_omits_the_stores(start_daemon: StartDaemon) -> None:
-    messages: Any = health_pb2  # the stubs don't have those of List
+    messages: Any = health_pb2  # the stubs lack the messages of List
     with grpc.insecure_channel(start_daemon("--memory").address) as channel:
         stub: Any = HealthStub(channel)
         answer = stub.List(messages.HealthListRequest(), timeout=PATIENCE)
@@ -158,7 +158,7 @@ def test_one_store_that_answers_is_enough_and_none_is_too_few(
 def test_draining_daemon_is_alive_but_not_ready(start_daemon: StartDaemon, slow_s3: SlowS3) -> None:
     daemon = start_daemon(*slow_s3.flags, "--shutdown-grace", "60", env=CREDENTIALS)
     with grpc.insecure_channel(daemon.address, [("grpc.enable_retries", 0)]) as channel:
-        # Keeps it from ending at once.
+        # Keeps the daemon from ending immediately.
         get = EnvelopeServiceStub(channel).GetEnvelope
         call = get.future(pb.GetEnvelopeRequest(index_name="i"))
         assert slow_s3.asked.wait(PATIENCE)

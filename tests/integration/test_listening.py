@@ -1,4 +1,4 @@
-"""Sockets, ports and folders: who may use them, and who gets them when two want them."""
+"""Sockets, ports and folders: their permissions, and conflicts between two daemons."""
 
 import json
 import os
@@ -35,7 +35,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
             pass
 print(json.dumps(list(seen)))
 """
-"""A process of its own, as a thread would slow down what it watches."""
+"""A process of its own, because a thread would slow down the code that it watches."""
 
 
 def mode(path: Path) -> int:
@@ -43,13 +43,13 @@ def mode(path: Path) -> int:
 
 
 def refused(*flags: str, engine: EngineName = "auto") -> str:
-    """What a daemon says that must not start."""
+    """Returns the error of a daemon that must not start."""
     return refusal(BIN / "kekd", "--memory", "--engine", engine, *flags)
 
 
 @pytest.fixture
 def no_umask() -> Iterator[None]:
-    """Daemons that are started meanwhile must not rely on the user's umask."""
+    """Sets the umask to 0, so that daemons can't rely on it."""
     umask = os.umask(0)
     yield
     os.umask(umask)
@@ -183,7 +183,7 @@ def test_socket_that_another_daemon_is_creating_is_refused(tmp_path: Path) -> No
 
 def test_concurrent_starts_have_one_winner(tmp_path: Path, engine: EngineName) -> None:
     with ThreadPoolExecutor() as threads:
-        for _ in range(2):  # the second time over the socket of one that was killed
+        for _ in range(2):  # the second one replaces the socket of a killed daemon
             rivals = [Daemon(tmp_path / "daemon", "--memory", engine=engine) for _ in range(2)]
             try:
                 ends = [threads.submit(rival.process.wait) for rival in rivals]

@@ -1,4 +1,4 @@
-"""Many envelopes in one call: by their names, or a page of a listing."""
+"""Many envelopes in one call: by name, or in a page of a listing."""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ BLOB = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1\2\3", 7, 
 
 
 class Keystore(NamedTuple):
-    """A daemon before a store where "a" and "c" are good and "b" is damaged."""
+    """A store in which "a" and "c" are valid and "b" is damaged."""
 
     client: kekd.Client
     address: str
@@ -124,7 +124,7 @@ def test_page_of_the_largest_envelopes_is_read(client: kekd.Client) -> None:
 
 @pytest.fixture
 def stub(client: kekd.Client) -> Iterator[Any]:
-    """With gRPC's own limit on what it receives, which is 4 MiB."""
+    """A stub with gRPC's default limit on received messages, 4 MiB."""
     with grpc.insecure_channel(client.address) as channel:
         yield EnvelopeServiceStub(channel)
 

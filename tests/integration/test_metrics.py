@@ -1,4 +1,4 @@
-"""What Prometheus scrapes, and that it moves as the daemon does."""
+"""The metrics that Prometheus scrapes."""
 
 import tempfile
 import urllib.error
@@ -38,7 +38,7 @@ def calls(scraped: Scraped, **labels: str) -> float:
 
 @pytest.fixture
 def scraped(start_scraped: StartScraped, tmp_path: Path) -> Scraped:
-    """A daemon whose stores are a disk, the default, and a memory."""
+    """A daemon with a disk store, its default, and a memory store."""
     return start_scraped("--disk", str(tmp_path / "keystore"), "--memory")
 
 
@@ -314,11 +314,11 @@ def scraped_workers(start_workers: StartWorkers) -> Iterator[tuple[Workers, Scra
     port = free_port()
     workers = start_workers("--metrics", f"127.0.0.1:{port}")
     yield workers, Scraped(workers.daemon, port)
-    workers.daemon.stop()  # a kill would leave its folder
+    workers.daemon.stop()  # a killed daemon would leave its folder
 
 
 def call_all(workers: Workers, each: int) -> None:
-    """Over some connections to every worker."""
+    """Makes calls over several connections, some of them to each worker."""
     with workers.channels(16) as channels:
         for channel in channels:
             stub: Any = EnvelopeServiceStub(channel)
@@ -341,11 +341,11 @@ def test_killed_worker_keeps_its_counters_and_loses_its_gauges(
 ) -> None:
     workers, scraped = scraped_workers
     call_all(workers, each=3)
-    watch = open_watch(workers.daemon)  # over the socket, which the first has
+    watch = open_watch(workers.daemon)  # over the socket, which the first worker serves
     eventually(lambda: scraped.total("kekd_watchers") == 1)
     keystore = tmp_path / "keystore"
     keystore.rename(tmp_path / "away")
-    keystore.write_text("no folder")  # so that it can't be replaced yet
+    keystore.write_text("no folder")  # so that the worker can't be replaced yet
     workers.kill(1)
     watch.failure()
     eventually(lambda: scraped.total("kekd_watchers") == 0)

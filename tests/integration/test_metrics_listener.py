@@ -1,4 +1,4 @@
-"""Who connects to the metrics' address takes a bounded part of the daemon."""
+"""Connections to the metrics address take bounded resources of the daemon."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,7 +27,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> TcpListener:
 
 @pytest.fixture
 def silent(listener: TcpListener) -> Iterator[list[socket]]:
-    """Three times as many connections as there may be, which say nothing."""
+    """Idle connections, three times the limit."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(create_connection((listener.host, listener.port), timeout=PATIENCE))

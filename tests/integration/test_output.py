@@ -1,4 +1,4 @@
-"""What the daemon says of itself, to a person and to a log collector."""
+"""The log for people and for log collectors."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def test_ctrl_c_during_startup_is_silent_and_hangup_is_ignored(
     command = [str(BIN / "kekd"), "--config", str(config)]
     with (
         subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment()) as process,
-        config.open("w"),  # once it reads there
+        config.open("w"),  # opens when the daemon reads it
     ):
         process.send_signal(signal.SIGHUP)
         with pytest.raises(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Our API against cyborgdb_core's own: the signatures, and the messages that callers match on."""
+"""kekd's API has the signatures and error messages of cyborgdb_core."""
 
 import inspect
 import itertools
@@ -72,7 +72,7 @@ NAMES: Final = ("my_index", "it's", "a/b", "日本語")
 
 @pytest.fixture
 def sides(client: kekd.Client, tmp_path: Path) -> Sides:
-    """Both that have the four functions, each with the config_location to give them."""
+    """Both implementations of the four functions, with their config_location."""
     return [(client, None), (cyborgdb_core, cyborgdb_core.StorageConfig.disk(str(tmp_path)))]
 
 

@@ -1,4 +1,4 @@
-"""Clients may look for dead connections by pings."""
+"""Clients can detect dead connections by pings."""
 
 import asyncio
 
@@ -9,11 +9,11 @@ from tests.integration.fixtures.wire import GOAWAY, OPENING, PING, frame, read_f
 
 ACK = 1
 PERMITTED_STRIKES = 2
-"""Of gRPC: pings that may come too early."""
+"""The number of early pings that gRPC permits."""
 
 
 async def answer(reader: asyncio.StreamReader) -> int:
-    """PING or GOAWAY, past all else."""
+    """Reads up to the answer of a ping or GOAWAY, and returns the frame's type."""
     while (got := await read_frame(reader)).kind != GOAWAY:
         if got.kind == PING and got.flags == ACK:
             break
@@ -24,7 +24,7 @@ async def answer(reader: asyncio.StreamReader) -> int:
 async def test_client_can_ping_without_calls(daemon: Daemon) -> None:
     reader, writer = await asyncio.open_unix_connection(daemon.socket)
     writer.write(OPENING)
-    # The first is no strike, and gRPC answers the one that is too many before it hangs up.
+    # The first ping is no strike, and gRPC answers the last before it ends the connection.
     for number in range(PERMITTED_STRIKES + 3):
         await asyncio.sleep(1.1 if number else 0)
         writer.write(frame(PING, 0, bytes(8)))
@@ -32,7 +32,7 @@ async def test_client_can_ping_without_calls(daemon: Daemon) -> None:
     writer.close()
 
 
-@pytest.mark.engines("grpcio")  # native answers any number, in threads of its own
+@pytest.mark.engines("grpcio")  # native answers any number of pings
 async def test_pings_without_end_cost_the_client_its_connection(daemon: Daemon) -> None:
     reader, writer = await asyncio.open_unix_connection(daemon.socket)
     writer.write(OPENING + frame(PING, 0, bytes(8)) * 100)

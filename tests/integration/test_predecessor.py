@@ -1,4 +1,4 @@
-"""The end of the daemon that serves an address already."""
+"""Ending the daemon that already serves an address."""
 
 import asyncio
 import signal
@@ -32,7 +32,7 @@ def listener(tmp_path: Path) -> UnixListener:
 
 @pytest.fixture
 def deaf(listener: UnixListener) -> Iterator[subprocess.Popen[str]]:
-    """A process that listens and doesn't end of SIGTERM."""
+    """A process that listens and ignores SIGTERM."""
     command = [sys.executable, "-c", SERVE, str(listener.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -1,4 +1,4 @@
-"""Many envelopes are stored in one call, each as a push of its own would."""
+"""Pushes of many envelopes in one call have the same results as single pushes."""
 
 import asyncio
 import threading
@@ -35,7 +35,7 @@ def daemon(memory_daemon: Daemon) -> Daemon:
 def keystore(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path
 ) -> Iterator[kekd.Client]:
-    """Before an empty store of each kind."""
+    """A client of an empty store of each kind."""
     match request.param:
         case "memory":
             daemon = request.getfixturevalue("memory_daemon")

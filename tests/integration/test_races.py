@@ -1,4 +1,4 @@
-"""Many callers at once, over two daemons on one store: nobody's work is lost, doubled or torn."""
+"""Concurrent callers of two daemons on one store: no write is lost, duplicated or torn."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.torture
 
 
 class Shared(NamedTuple):
-    """Two daemons on one store, and raw access to that."""
+    """Two daemons on one store, and raw access to the store."""
 
     clients: list[kekd.Client]
     stubs: list[Any]
@@ -126,7 +126,7 @@ def test_strict_create_has_exactly_one_winner(shared: Shared) -> None:
 
 
 def rotate(client: kekd.Client, writer: str, times: int) -> None:
-    """As somebody does who must not undo another's rotation."""
+    """Rotates like a program that must not undo another rotation."""
     done = 0
     while done < times:
         try:
@@ -177,7 +177,7 @@ def test_no_interference_tears_a_record(shared: Shared, interference: str) -> No
 
 
 def pages(stubs: list[Any], size: int) -> Iterator[str]:
-    """A whole listing, its pages from the stubs in turn."""
+    """Yields the pages of a listing, each from the next stub."""
     request = pb.ListEnvelopesRequest(page_size=size)
     while True:
         answer = stubs[0].ListEnvelopes(request)
@@ -221,7 +221,7 @@ def test_listing_continued_at_another_daemon_misses_nothing(shared: Shared) -> N
     client = shared.clients[0]
     for name in ("a", "c", "d"):
         client.create_index_kms(None, name, blob_of("start", 1))
-    next(pages(shared.stubs[1:], 1))  # a listing that somebody began there and didn't end
+    next(pages(shared.stubs[1:], 1))  # an unfinished listing there
     client.create_index_kms(None, "b", blob_of("start", 1))
     assert list(pages(shared.stubs, 1)) == ["a", "b", "c", "d"]
 

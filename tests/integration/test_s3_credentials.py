@@ -30,7 +30,7 @@ def test_renewed_credentials_are_taken_up_without_a_restart(
             try:
                 assert client.get_index_kms(None, "i") == BLOB
                 refusals.append("none")
-            except kekd.StoreMisconfiguredError as error:  # until it may look for others
+            except kekd.StoreMisconfiguredError as error:  # until the daemon renews its credentials
                 refusals.append(str(error))
         assert refusals.pop() == "none"
         assert all(

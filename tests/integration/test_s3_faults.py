@@ -1,5 +1,6 @@
-"""S3 that refuses, is down, slow, silent or loses an answer: the store is named, nothing else
-suffers, and no answer is a wrong one.
+"""S3 that rejects requests, is down, slow or silent, or loses an answer.
+
+Errors name the store, other stores work, and every answer is correct.
 """
 
 import socket

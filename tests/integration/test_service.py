@@ -1,4 +1,4 @@
-"""The five calls on the wire: what they answer, and how they refuse."""
+"""The five basic calls on the wire: their answers and errors."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ pytestmark = both_engines
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 SAID_OF_A_CUT_CALL = {
     "grpcio": "Cancelling all calls",
-    # It ends the connection, of which gRPC makes one or the other in the caller.
+    # The connection ends, which the caller's gRPC reports as either.
     "native": "gRPC server is shutting down|Stream removed",
 }
 
@@ -40,7 +40,7 @@ class Busy:
         assert slow_s3.asked.wait(PATIENCE)
 
     def signal(self, number: signal.Signals) -> None:
-        """Returns when the daemon has begun to shut down."""
+        """Sends the signal, and waits until the daemon begins to shut down."""
         self.process.send_signal(number)
         assert next(self._health).status == health_pb2.HealthCheckResponse.NOT_SERVING
         self._health.cancel()
@@ -52,7 +52,7 @@ def busy(
 ) -> Iterator[Busy]:
     grace = ("--shutdown-grace", str(request.param))
     daemon = start_daemon(*slow_s3.flags, *grace, env=CREDENTIALS)
-    # Without gRPC's own retries, as they would hide how the call ended.
+    # Without gRPC's retries, which would hide how the call ended.
     with grpc.insecure_channel(daemon.address, [("grpc.enable_retries", 0)]) as channel:
         yield Busy(daemon, channel, slow_s3)
 
@@ -124,6 +124,6 @@ def test_health_watch_does_not_delay_the_stop(start_daemon: StartDaemon) -> None
     with grpc.insecure_channel(daemon.address) as channel:
         health = watch_health(channel)
         daemon.process.send_signal(signal.SIGTERM)
-        # At once, as the end of the connection may overtake what wasn't asked for yet.
+        # At once: the end of the connection can overtake an answer that isn't requested yet.
         assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert daemon.process.wait(timeout=PATIENCE) == 0

@@ -29,7 +29,7 @@ AS_PROCESS_1 = ["unshare", *(["--map-root-user"] if os.geteuid() else []), "--pi
 
 
 def child(process: subprocess.Popen[str]) -> int:
-    """What runs as process 1 below unshare."""
+    """The pid of the program that runs as process 1 under unshare."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return int(children[0])
 
@@ -63,7 +63,7 @@ def test_signal_during_startup_ends_process_1(
     command = [*AS_PROCESS_1, str(BIN / "kekd"), "--workers", workers, "--config", str(config)]
     with subprocess.Popen(command, text=True, env=clean_environment()) as process:
         try:
-            with config.open("w"):  # once kekd reads there
+            with config.open("w"):  # opens when kekd reads it
                 os.kill(child(process), number)
                 assert process.wait(PATIENCE) == 128 + number
         finally:

@@ -1,4 +1,4 @@
-"""What a start doesn't wait for."""
+"""Imports that would delay the start."""
 
 import subprocess
 import sys

@@ -1,5 +1,6 @@
-"""Stores that are down when the daemon starts, or go away while it runs: it serves what it can,
-says which, and has them back by itself.
+"""Stores that are down at the start, or fail later.
+
+The daemon serves the others, reports the failed ones, and recovers by itself.
 """
 
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def test_disk_that_is_down_at_the_start_is_served_once_it_is_back(
 def test_disk_that_was_down_at_the_start_is_not_created_later(
     start_scraped: StartScraped, broken_disk: BrokenDisk
 ) -> None:
-    """As its volume may still not be mounted."""
+    """Its volume may still not be mounted."""
     broken_disk.fails()
     stores = ("--disk", str(broken_disk.keystore), "--memory")
     scraped = start_scraped(*stores, env=broken_disk.env)

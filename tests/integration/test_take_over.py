@@ -1,4 +1,4 @@
-"""A daemon that takes the place of another."""
+"""A daemon that replaces another without failed calls."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ from tests.patience import PATIENCE, eventually
 
 @contextmanager
 def reading(address: str) -> Iterator[list[kekd.EnvelopeError]]:
-    """Gets all the while; what failed."""
+    """Gets continuously during the block, and yields the errors."""
     failed: list[kekd.EnvelopeError] = []
     over = threading.Event()
 

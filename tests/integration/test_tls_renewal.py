@@ -1,4 +1,4 @@
-"""Certificates are replaced while they are in use: whole or not at all, and no call fails of it."""
+"""Certificates are replaced while in use: both files or none, and without failing a call."""
 
 import signal
 import time
@@ -21,7 +21,7 @@ REFUSED = "still in use: certificate"
 
 @contextmanager
 def load(daemon: TlsDaemon) -> Iterator[list[int]]:
-    """Calls from a few clients, none of which may fail; how many each has made."""
+    """Makes calls from a few clients, without a failure. Yields the number of each one's calls."""
     made = [0] * THREADS
     over = False
 

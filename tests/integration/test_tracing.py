@@ -1,4 +1,4 @@
-"""Traces: a span of each call, in its caller's trace, and below it what its store did."""
+"""Traces: each call has a span in its caller's trace, and below it one of its store."""
 
 import socket
 import sys

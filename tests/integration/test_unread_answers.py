@@ -1,4 +1,4 @@
-"""An answer counts as a call until it is read, and isn't kept for a caller that doesn't read it."""
+"""An unread answer counts as a call in flight, and isn't kept for a caller that never reads."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ ECHO, FAIL = b"/test.Service/Echo", b"/test.Service/Fail"
 
 
 class Served:
-    """A server in this process whose calls are counted until they are over."""
+    """A server in this process that counts its calls in flight."""
 
     def __init__(self, socket: Path, unread_timeout: float) -> None:
         self.socket = socket
@@ -51,7 +51,7 @@ class Served:
 async def deaf(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[tuple[Served, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A server, and a connection to it that has no room for answers."""
+    """A server, and a connection to it without room for answers."""
     served = Served(tmp_path / "socket", getattr(request, "param", 60.0))
     await served.server.start()
     reader, writer = await asyncio.open_unix_connection(served.socket)
@@ -94,7 +94,7 @@ async def test_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
         await echo(channel, b"read")
         await until(lambda: served.ended == 1)
         assert served.answered == 2
-    writer.write(b"\0\0\4\x08\0\0\0\0\1" + (20_000).to_bytes(4))  # a WINDOW_UPDATE of its stream
+    writer.write(b"\0\0\4\x08\0\0\0\0\1" + (20_000).to_bytes(4))  # a WINDOW_UPDATE of the stream
     await until(lambda: served.ended == 2)
 
 

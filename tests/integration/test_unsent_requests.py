@@ -1,4 +1,4 @@
-"""A call whose request doesn't arrive lasts for 10 s at most, and few are open at once."""
+"""A call whose request doesn't arrive ends after 10 s, and few can be open at once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -27,13 +27,13 @@ GET = b"/kekd.v1.EnvelopeService/GetEnvelope"
 REFLECTION = b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 ECHO, TALK = b"/test.Service/Echo", b"/test.Service/Talk"
 STREAMS = 100
-"""Of a connection, which may have no more."""
+"""The limit of streams of a connection."""
 A_PART = frame(DATA, 1, b"\0\0\0\xff\xff" + bytes(600))
-"""Of the message of call 1, which has 64 KiB."""
+"""A part of the message of call 1, which has 64 KiB."""
 
 
 class Hanging:
-    """A connection that begins calls and sends no request for them."""
+    """A connection that begins calls and sends no requests."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer

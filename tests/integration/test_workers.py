@@ -1,4 +1,4 @@
-"""Several processes that serve as one daemon: who gets which connection, and what if one ends."""
+"""A daemon with workers: the distribution of connections, and the end of a worker."""
 
 import os
 import resource
@@ -83,7 +83,7 @@ def test_write_of_one_worker_is_read_by_the_others_immediately(workers: Workers)
 def test_killed_worker_is_replaced_without_a_failed_call(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As if each client were a process of its own.
+    # Each client gets its own connection, like a separate process.
     monkeypatch.setattr(channel, "_OPTIONS", (*channel._OPTIONS, OWN_CONNECTION[0]))
     over = threading.Event()
     addresses = [workers.address] * 12 + [workers.daemon.address] * 4
@@ -102,7 +102,7 @@ def test_killed_worker_is_replaced_without_a_failed_call(
         ]
         try:
             for restarts, number in enumerate((1, 2, 1, 2), start=1):
-                # All that one had go to the other, and stay there.
+                # Its connections move to the other worker, and stay there.
                 workers.wait_for_connections(number)
                 before = workers.pids
                 workers.kill(number)

@@ -1,4 +1,4 @@
-"""Who gets the port of a daemon with workers, and the socket: nobody else, and the first worker."""
+"""The port of a daemon with workers is reserved, and its socket belongs to the first worker."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ in_use = pytest.raises(OSError, match="in use")
 
 
 def refused(folder: Path, *flags: str) -> str:
-    """What a daemon says that must not start."""
+    """Returns the error of a daemon that must not start."""
     return refusal(BIN / "kekd", "--disk", folder / "keystore", *flags)
 
 
@@ -153,7 +153,7 @@ def test_another_daemon_gets_no_socket_whose_worker_is_away(
 def test_port_can_be_bound_again_immediately(start_workers: StartWorkers, tmp_path: Path) -> None:
     workers = start_workers()
     with workers.channels(32):
-        assert workers.daemon.stop() == 0  # the daemon ends the connections, which is what lingers
+        assert workers.daemon.stop() == 0  # closes the connections, which linger on its side
     with port_reservation.reserve_port("127.0.0.1", workers.port):
         pass
 

@@ -39,7 +39,7 @@ class Busy:
         eventually(lambda: slow_s3.requests == len(channels))
 
     def signal(self, number: signal.Signals) -> None:
-        """Returns when every worker has begun to shut down."""
+        """Sends the signal, and waits until every worker begins to shut down."""
         self.process.send_signal(number)
         for health in self._health:
             assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -75,7 +75,7 @@ def test_calls_in_flight_finish_in_all_workers(busy: Busy, number: signal.Signal
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
 def test_worker_that_gets_two_signals_drains(busy: Busy, number: signal.Signals) -> None:
-    for pid in busy.pids:  # as systemd and Ctrl-C do
+    for pid in busy.pids:  # like systemd and Ctrl-C
         os.kill(pid, number)
     busy.signal(number)
     time.sleep(0.2)
@@ -125,7 +125,7 @@ def test_stop_during_a_restart_delay_is_immediate(start_workers: StartWorkers) -
     for restart in range(1, 5):
         workers.kill(2)
         workers.wait_for_restarts(restart)
-    workers.kill(2)  # to be started in 1.6 s
+    workers.kill(2)  # restarts after 1.6 s
     eventually(lambda: workers.logged("restarting it in 1.6 s") == 1)
     assert workers.daemon.stop() == 0
     assert workers.logged("worker 2 serves again") == 4
@@ -133,7 +133,7 @@ def test_stop_during_a_restart_delay_is_immediate(start_workers: StartWorkers) -
 
 @pytest.fixture
 def half_started(tmp_path: Path) -> Iterator[tuple[Daemon, int]]:
-    """A daemon with a worker that hangs before it serves, and that worker."""
+    """A daemon with a worker that hangs before it serves, and the pid of that worker."""
     listen = ("--listen", f"127.0.0.1:{free_port()}", "--disk", str(tmp_path / "keystore"))
     daemon = Daemon(tmp_path / "daemon", "--workers", "2", "--shutdown-grace", "0", *listen)
     pid = daemon.process.pid

@@ -13,7 +13,7 @@ HOUR: Final = 60 * MINUTE
 
 
 class Relay(ThreadingHTTPServer):
-    """Passes requests on. What it hands out of STS ends when `lifetime` says."""
+    """Relays requests. Credentials from STS expire after `lifetime`."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -23,15 +23,15 @@ class Relay(ThreadingHTTPServer):
         self.target = urllib.parse.urlsplit(target).netloc
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self.lifetime = HOUR
-        """Of the credentials to come, in seconds."""
+        """The lifetime of new credentials, in seconds."""
         self.refusal = b""
-        """What STS is to answer with, in the place of credentials."""
+        """The answer of STS instead of credentials."""
         self.roles: list[dict[str, str]] = []
         """The arguments of each sts.AssumeRole."""
         self.requests: list[str] = []
         """The access key that signed each request to another service."""
         self.accepted = ""
-        """The only access key that isn't refused as one that has expired; empty for any."""
+        """The only access key that isn't rejected as expired. Empty accepts all."""
         self.refused = 0
         self.lock = threading.Lock()
 
@@ -85,4 +85,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""

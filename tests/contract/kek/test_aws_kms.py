@@ -97,7 +97,7 @@ def test_unwrap_after_the_alias_was_retargeted_uses_the_recorded_key(
     wrapped = kms.wrap(KEK, None)
     aws.kms.update_alias(AliasName=alias, TargetKeyId=aws.new_key())
     assert kms.unwrap(wrapped, None) == KEK
-    with pytest.raises(AccessDeniedError):  # moto's word for another key's ciphertext
+    with pytest.raises(AccessDeniedError):  # moto's answer for another key's ciphertext
         kms.unwrap(replace(wrapped, key_arn=""), None)
 
 
@@ -239,7 +239,7 @@ def test_unwrap_of_an_impossible_length_makes_no_request(
 
 
 def test_unwrap_with_any_flipped_bit_raises(aws: Aws, provider: Provider) -> None:
-    """Moto's ciphertext begins with the key's id, so that flipping there names another key."""
+    """Moto's ciphertext begins with the key's id, so a flipped bit there names another key."""
     kms = provider(aws.slot("prod", "aws-kms", aws.new_key()))
     wrapped = kms.wrap(KEK, None)
     for place in range(len(wrapped.wrapped_kek)):
@@ -259,7 +259,7 @@ def test_describe_returns_the_state_of_the_key(aws: Aws, provider: Provider) -> 
 
 
 class TestRewrap:
-    """From one KMS key to another, without the plaintext leaving KMS."""
+    """Rewraps from one KMS key to another, without the plaintext leaving KMS."""
 
     def test_rewrap_between_kms_keys_makes_one_request(self, aws: Aws, provider: Provider) -> None:
         source = provider(aws.slot("old", "aws-kms", aws.new_key()))
@@ -352,7 +352,7 @@ class TestRewrap:
 
 
 class TestRotations:
-    """Of the key's material, by KMS."""
+    """Rotations of a key's material by KMS."""
 
     def test_last_rotation_of_an_unrotated_key_is_none(self, aws: Aws, provider: Provider) -> None:
         key_arn = aws.new_key()

@@ -41,7 +41,7 @@ def holds_no_canary(text: str, *more: bytes) -> bool:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Of every logger there is, at INFO; at DEBUG botocore logs the requests themselves."""
+    """The logs of all loggers, at INFO: at DEBUG, botocore logs the requests."""
     with caplog.at_level(logging.INFO):
         yield caplog
 

@@ -109,7 +109,7 @@ def test_keyring_survives_an_outage_of_the_credential_service(
     backend.get_index_kms = lambda *_: envelope  # type: ignore[method-assign]
     keyring = Keyring(registry, backend.client, ttl=0.001, max_stale=3600)
     assert keyring.kek("i") == KEK
-    registry._providers.reset()  # as if what it has had come to its end
+    registry._providers.reset()  # as if its credentials had expired
     credential_endpoint.is_down = True
     with pytest.raises(CredentialsUnavailableError, match="container-role"):
         registry.unwrap("i", envelope)

@@ -37,7 +37,7 @@ def relay(aws: Aws) -> Iterator[Relay]:
 
 @pytest.fixture
 def theirs(aws: Aws) -> Aws:
-    """The account that the role is in."""
+    """The account of the role."""
     sts: Any = boto3.client("sts", endpoint_url=aws.endpoint, region_name=REGION)
     its = sts.assume_role(RoleArn=ROLE, RoleSessionName="owner")["Credentials"]
     session = boto3.Session(its["AccessKeyId"], its["SecretAccessKey"], its["SessionToken"], REGION)
@@ -121,7 +121,7 @@ def test_role_is_assumed_on_the_first_request(relay: Relay, kms: AwsKms) -> None
 
 
 def in_threads(number: int, kms: AwsKms, wrapped: WrappedKek) -> None:
-    """Opens it in all of them at once."""
+    """Unwraps it in several threads at once."""
     start = threading.Barrier(number)
 
     def open_it() -> bytearray:
@@ -195,7 +195,7 @@ def test_expired_own_credentials_raise(relay: Relay, kms: AwsKms, code: str) -> 
 
 
 def test_new_but_expired_role_credentials_raise(relay: Relay, kms: AwsKms) -> None:
-    """As where this machine's clock is far ahead."""
+    """As if this machine's clock were far ahead."""
     relay.lifetime = -MINUTE
     with pytest.raises(KekError):
         kms.wrap(KEK, None)

@@ -45,20 +45,20 @@ def slot(url: str, **more: Any) -> Slot:
 
 
 def kms(url: str, **more: Any) -> AwsKms:
-    """It makes one attempt, which has the time that it takes."""
-    its = slot(url, **more)
-    return AwsKms(its, timeout=0, client=session.connect("kms", its, 5))
+    """A provider that makes one attempt, with enough time."""
+    prod = slot(url, **more)
+    return AwsKms(prod, timeout=0, client=session.connect("kms", prod, 5))
 
 
 def secrets(url: str, **more: Any) -> AwsSecrets:
-    """Likewise."""
-    its = Slot("prod", "aws", "key", "us-east-1", endpoint_url=url, **more)
-    return AwsSecrets(its, timeout=0, client=session.connect("secretsmanager", its, 5))
+    """The same for Secrets Manager."""
+    prod = Slot("prod", "aws", "key", "us-east-1", endpoint_url=url, **more)
+    return AwsSecrets(prod, timeout=0, client=session.connect("secretsmanager", prod, 5))
 
 
 @contextmanager
 def answering(content: bytes, length: int) -> Iterator[str]:
-    """Where everything is answered so; what the header says of the length may be a lie."""
+    """A server that gives this answer to every request, with a Content-Length that may be wrong."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -89,7 +89,7 @@ def test_envelope_of_another_provider_makes_no_request(relay: Relay) -> None:
 
 
 def test_envelope_of_another_provider_with_an_allowed_key_unwraps(aws: Aws) -> None:
-    """So that a slot can be moved from one provider to the other."""
+    """Allows moving a slot from one provider to the other."""
     secret = aws.new_secret()
     made_by = Registry({"prod": aws.slot("prod", "aws", secret)})
     wrapped = made_by._providers.for_slot(made_by.slots["prod"]).wrap(bytes(32), None)
@@ -176,7 +176,7 @@ def test_forged_key_ids_share_a_client_and_are_evicted(
 def test_each_slot_without_a_region_keeps_its_client(
     relay: Relay, aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As their envelopes name the region, which the slots don't."""
+    """Their envelopes name the region."""
     made: list[str] = []
     connect = session.connect
 

@@ -19,8 +19,9 @@ CHILDREN = 4
 
 
 class KeepAlive(BaseHTTPRequestHandler):
-    """A KMS that opens whatever it is sent to itself, and keeps its connections, as AWS does and
-    moto doesn't.
+    """A KMS that decrypts everything to its own ciphertext, and keeps its connections open.
+
+    AWS keeps them too, but moto doesn't.
     """
 
     protocol_version = "HTTP/1.1"

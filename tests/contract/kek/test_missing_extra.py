@@ -40,7 +40,7 @@ def run_and_catch(statement: str, *hidden: str) -> str:
 
 
 def test_import_without_the_extra_succeeds() -> None:
-    # Where it is installed, it isn't imported either: boto3 takes long.
+    # An installed extra isn't imported either, because importing boto3 takes long.
     assert run("import kekd.kek, kekd.kek.errors; print('ok')", *EXTRA) == "ok\n"
     loaded = run(f"import kekd.kek; print({EXTRA} & sys.modules.keys())")
     assert loaded == "set()\n"

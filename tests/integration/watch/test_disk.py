@@ -76,7 +76,7 @@ def test_own_writes_are_reported_in_order(here: kekd.Client, records: Path, watc
         here.push_index_kms(None, "i", kekd.KMSBlob("", "none", version=number + 1))
     here.delete_index_kms(None, "i")
     (records / "last.kms.cat").touch()
-    # Each may be reported twice, and of several quick ones perhaps only the last.
+    # Each change may be reported twice, and quick changes may be merged into the last one.
     *changes, _ = watch.until("last")
     assert changes[-1] == WatchEvent("deleted", "i")
 

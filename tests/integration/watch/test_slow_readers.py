@@ -1,6 +1,6 @@
-"""One who watches and doesn't read: what it takes is bounded, and it is cut off.
+"""Watches that nobody reads take bounded memory, and are ended.
 
-WATCH_CHANGES=200000 pytest makes that many changes.
+WATCH_CHANGES=200000 pytest makes this number of changes.
 """
 
 import logging
@@ -30,9 +30,9 @@ CHANGES = int(os.environ.get("WATCH_CHANGES", "2000"))
 STUCK = 40
 """More than asyncio's default threads, as pygrpc-native needs one for each."""
 UNREAD_SECONDS = 10.0
-"""After which the daemon ends a watch that nobody reads."""
+"""The time after which the daemon ends an unread watch."""
 MOST_GROWTH = 32
-"""Megabytes."""
+"""In megabytes."""
 SMALL_WINDOW = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.enable_retries", 0),
@@ -65,7 +65,7 @@ def megabytes(daemon: Daemon) -> int:
 
 
 def name(number: int) -> str:
-    """Names repeat, but not within the number that can be pending, where they would be merged."""
+    """Returns a name. Names repeat only after more changes than can be pending and merged."""
     return f"{number % (MAX_PENDING + 2000):0>200}"
 
 
