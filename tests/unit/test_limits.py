@@ -81,7 +81,7 @@ def test_idle_identities_are_forgotten(clock: Clock) -> None:
     for number in range(20_000):
         clock.now += 0.001
         kept.check_rate(f"{number}")
-    assert len(kept._due._values) <= 10_001
+    assert len(kept._full_at._values) <= 10_001
 
 
 def test_as_many_calls_as_allowed_run_at_once() -> None:

@@ -8,6 +8,7 @@ from kekd_server.access.lease import Lease
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import RateLimitedError, ShareTakenError, TooManyCallsError
 from kekd_server.model.fair_share import FairShare
+from kekd_server.model.token_bucket import TokenBucket
 from kekd_server.observability.logs import LogThrottle
 from kekd_server.observability.metrics import Metrics
 
@@ -20,7 +21,7 @@ _SHARE_FACTOR: Final = 3
 _ENTRIES_PER_CALL: Final = 10
 _MIN_ENTRIES: Final = 4000
 """Enough for three of the largest batches of one identity, and one of another."""
-_MAX_DUE_BYTES: Final = 4 * 2**20
+_MAX_FULL_AT_BYTES: Final = 4 * 2**20
 """About 8,000 identities. The one that is dropped has been idle for the longest time."""
 
 _log = logging.getLogger(__name__)
@@ -41,9 +42,8 @@ class CallLimits:
         # Export 0 first: Prometheus computes a rate from two values.
         for reason in (_CALLS, _RATE, _SHARE):
             self._shed.labels(reason)
-        self._interval = 1 / rate if rate else 0.0
-        self._ahead = (burst - 1) * self._interval
-        self._due = BoundedCache[str, float](max_bytes=_MAX_DUE_BYTES)
+        self._bucket = TokenBucket(1 / rate, burst) if rate else None
+        self._full_at = BoundedCache[str, float](max_bytes=_MAX_FULL_AT_BYTES)
         self._throttle = LogThrottle()
 
     def check_calls(self, running: int) -> None:
@@ -73,26 +73,18 @@ class CallLimits:
         raise ShareTakenError(share.capacity, what)
 
     def check_rate(self, identity: str) -> None:
-        """Raises `RateLimitedError`. A token bucket, stored as the time when it is full again: the
-        generic cell rate algorithm (ITU-T I.371, annex A).
-        """
-        if not self._interval:
+        """Raises `RateLimitedError`."""
+        if not self._bucket:
             return
-        now = time.monotonic()
-        due = max(self._due.get(identity, now), now)
-        early = due - now - self._ahead
-        if early > self._interval / 2:  # not 0, because of rounding
+        if wait := self._bucket.wait(self._full_at.get(identity, 0.0), time.monotonic()):
             self._shed.labels(_RATE).inc()
             if self._throttle.is_due(identity):  # a caller in a loop would fill the log
                 _log.warning("%s exceeds max_rate", identity)
-            raise RateLimitedError(early)
-        self._due.put(identity, due + self._interval, size=entry_bytes(identity))
+            raise RateLimitedError(wait)
+        self._charge(identity, 1)
 
     def _charge(self, identity: str, calls: int) -> None:
-        """Charges for the further entries of a batch.
-
-        Beyond the rate, the identity's next calls are refused.
-        """
-        if self._interval and calls > 0:
-            due = max(self._due.get(identity) or 0.0, time.monotonic())
-            self._due.put(identity, due + calls * self._interval, size=entry_bytes(identity))
+        """Beyond the rate, the identity's next calls are refused."""
+        if self._bucket and calls > 0:
+            full_at = self._bucket.take(self._full_at.get(identity, 0.0), time.monotonic(), calls)
+            self._full_at.put(identity, full_at, size=entry_bytes(identity))

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from kekd_server.access.audit_record import AuditRecord, format_lines
+from kekd_server.model.token_bucket import TokenBucket
 
 BURST: Final = 100
 """Lines that one identity gets at once, after a pause."""
 LINE_INTERVAL: Final = 10.0
 """Seconds from one line to the next, on average."""
+_LINES: Final = TokenBucket(LINE_INTERVAL, BURST)
 SUMMARY_INTERVAL: Final = 60.0
 """Seconds until one line reports the number of denials without lines of their own."""
 MAX_IDENTITIES: Final = 4096
@@ -21,7 +23,7 @@ Enqueue = Callable[[Sequence[str]], None]
 
 @dataclass(slots=True)
 class _Denials:
-    due: float = 0.0
+    full_at: float = 0.0
     """When the identity gets a whole burst again."""
     omitted: int = 0
     last_omitted: AuditRecord | None = None
@@ -43,9 +45,8 @@ class DenialThrottle:
         identity = record.decision.request.principal.identity
         denials = self._identities.get(identity) or self._add(identity)
         now = time.monotonic()
-        due = max(denials.due, now)
-        if due - now <= (BURST - 1) * LINE_INTERVAL:
-            denials.due = due + LINE_INTERVAL
+        if not _LINES.wait(denials.full_at, now):
+            denials.full_at = _LINES.take(denials.full_at, now)
             return True
         if denials.last_omitted is None:
             asyncio.get_running_loop().call_later(SUMMARY_INTERVAL, self._summarize, identity)
