@@ -4,7 +4,7 @@ against copies in which one call is missing.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, get_args
 
 from kekd_common.policy import METHODS, Method, Rule
@@ -12,7 +12,7 @@ from kekd_schema import Envelope, encode
 from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.auditor import OnFailure
 from kekd_server.access.denial_throttle import BURST
-from kekd_server.access.request_context import RequestContext
+from kekd_server.access.lease import NO_LEASE
 from kekd_server.model.errors import (
     AccessDeniedError,
     AuditUnavailableError,
@@ -107,9 +107,11 @@ class Daemon:
     is_failing: bool = False
     has_full_log: bool = False
     has_log: bool = True
-    request: RequestContext = field(default_factory=lambda: request_of(ME))
+    lease: Any = NO_LEASE
 
     def __post_init__(self) -> None:
+        self.selected: list[str] = []
+        self.request = request_of(ME, lease=self.lease, on_store_selected=self.selected.append)
         self.log = AuditLog(is_full=self.has_full_log)
         self.store = SpyStore(self.log, is_failing=self.is_failing)
         self.service, self.policy, self.auditor = access_to(
@@ -279,7 +281,7 @@ async def unknown_store_that_the_rules_name_is_reported(case: Case) -> None:
 async def allowed_call_is_audited_around_the_store(case: Case) -> None:
     with daemon_of([case.rule()]) as daemon:
         assert not isinstance(await daemon.outcome(case), Exception)
-        assert daemon.request.store == "memory"
+        assert daemon.selected == ["memory"]
         assert daemon.events == ["begin", "end"][not case.has_begin :]
         assert {audited for _, audited in daemon.store.touched} == {int(case.has_begin)}
         for entry in daemon.log.entries:
@@ -425,7 +427,7 @@ async def batch_counts_its_entries_against_the_limits() -> None:
         release = hold
 
     lease = Lease()
-    with daemon_of(None, request=request_of(ME, lease=lease)) as daemon:
+    with daemon_of(None, lease=lease) as daemon:
         await daemon.service.get_many(daemon.request, None, [NAME, OTHER])
         assert lease.entries == 2
         await daemon.service.push_many(daemon.request, None, [Push(NAME, ENVELOPE, None)])

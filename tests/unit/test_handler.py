@@ -5,7 +5,6 @@ import gc
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +17,7 @@ from kekd_server.model.deadline import Deadline
 from kekd_server.observability.metrics import Metrics
 from kekd_server.rpc.handler import wrap
 from kekd_server.rpc.in_flight import InFlightCalls
+from kekd_server.rpc.instrumentation import ObservedCall
 
 
 class Call:
@@ -44,10 +44,8 @@ async def test_call_knows_its_deadline_and_is_freed_when_it_ends() -> None:
     async def method(_message: object, _context: object, request: RequestContext) -> Deadline:
         return request.deadline
 
-    def instrument(_: object) -> AbstractContextManager[Any]:
-        return nullcontext(SimpleNamespace())
-
-    limits = CallLimits(calls=1, rate=None, burst=1, metrics=Metrics())
+    metrics = Metrics()
+    limits = CallLimits(calls=1, rate=None, burst=1, metrics=metrics)
     principal = Principal("a", is_local=True)
     authenticator: Any = SimpleNamespace(authenticate=lambda _: principal)
     handler = wrap(
@@ -55,7 +53,7 @@ async def test_call_knows_its_deadline_and_is_freed_when_it_ends() -> None:
         in_flight=InFlightCalls(),
         authenticator=authenticator,
         limits=limits,
-        instrument=instrument,
+        instrument=lambda _: ObservedCall(metrics.calls.method("GetEnvelope")),
     )
     call: Any = Call()
     before = time.monotonic()

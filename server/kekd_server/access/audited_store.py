@@ -85,14 +85,22 @@ class AuditedStore:
         return self._auditor.audit_read(records, self._store)
 
     async def write(
-        self, request: RequestContext, records: Records, work: Callable[[StoreWriter], Awaitable[T]]
+        self,
+        request: RequestContext,
+        records: Records,
+        work: Callable[[StoreWriter, IsAbandoned], Awaitable[T]],
     ) -> T:
         """Records that the work is about to run, runs it even if the caller stops waiting, and
         records how it ended. Raises `AuditUnavailableError`.
         """
         await self._auditor.record_write_start(records)
-        run = self._auditor.run_write(records, lambda: work(self._store))
-        return await run_detached(request, self.name, run)
+        return await run_detached(
+            request,
+            self.name,
+            lambda is_abandoned: self._auditor.run_write(
+                records, lambda: work(self._store, is_abandoned)
+            ),
+        )
 
     @asynccontextmanager
     async def watch(

@@ -106,7 +106,7 @@ class Authorizer:
             if self._policy.can_access_unconfigured(request.principal, named):
                 raise
             raise _denial(request, method, location, index) from None
-        request.store = store.name
+        request.on_store_selected(store.name)
         if not self._policy.can_access_store(request.principal, store.name):
             decision = self._policy.denied_decision(request, method, store.name, index)
             denial = _denial(request, method, location, index)

@@ -13,6 +13,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.write_outcomes import IsAbandoned
 
 T = TypeVar("T")
 Result = TypeVar("Result", StoredEnvelope, WriteResult)
@@ -82,13 +83,15 @@ class BatchPushGrant(BatchGrant):
         named = zip(self._names, pushes, strict=True)
         allowed = self._allowed([push._replace(name=name) for name, push in named])
 
-        async def push_many(store: StoreWriter) -> list[WriteResult | KekdError]:
+        async def push_many(
+            store: StoreWriter, is_abandoned: IsAbandoned
+        ) -> list[WriteResult | KekdError]:
             if not allowed:
                 return self._merge_results([])
             written = await store.put_many(
                 allowed,
                 owner=self._request.principal.identity,
-                is_abandoned=lambda: self._request.is_abandoned,
+                is_abandoned=is_abandoned,
             )
             self._record_previous_etags(written)
             return self._merge_results(written)

@@ -33,7 +33,9 @@ class Grant:
         self._record = AuditRecord(decision)
 
     async def _write(self, write: Callable[[StoreWriter], Awaitable[T]]) -> T:
-        return await self._store.write(self._request, [self._record], write)
+        return await self._store.write(
+            self._request, [self._record], lambda store, _is_abandoned: write(store)
+        )
 
 
 class ReadGrant(Grant):

@@ -52,11 +52,12 @@ def wrap(  # noqa: PLR0913
                     raise ShuttingDownError  # noqa: TRY301
                 limits.check_calls(in_flight.running)
                 principal = authenticator.authenticate(context)
-                request = observed.request = RequestContext(
+                request = RequestContext(
                     principal,
                     peer=context.peer(),
                     deadline=deadline_in(context.time_remaining()),
                     lease=limits.begin(principal.identity, is_watch=is_watch),
+                    on_store_selected=observed.set_store,
                 )
                 limits.check_rate(principal.identity)
                 if isinstance(message, DecodeError):

@@ -9,7 +9,6 @@ from typing import Self, TypeAlias
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
-from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import status_of
 from kekd_server.observability.call_metrics import MethodMetrics
 from kekd_server.observability.metrics import Metrics
@@ -19,18 +18,17 @@ from kekd_server.rpc.errors import Context
 
 class ObservedCall:
     # A class, because a generator takes longer.
-    __slots__ = ("_began", "_metrics", "code", "request")
+    __slots__ = ("_began", "_metrics", "code", "store")
 
     def __init__(self, metrics: MethodMetrics) -> None:
-        self.request: RequestContext | None = None
-        """Set once the caller is authenticated."""
+        self.store = ""
+        """Its name, once the call has selected it."""
         self.code = "OK"
         """In gRPC's spelling."""
         self._metrics = metrics
 
-    @property
-    def store(self) -> str:
-        return self.request.store if self.request else ""
+    def set_store(self, name: str) -> None:
+        self.store = name
 
     def __enter__(self) -> Self:
         self._began = perf_counter()
