@@ -32,14 +32,12 @@ Result = TypeVar("Result", StoredEnvelope, WriteResult)
 
 
 class BatchGetResult(NamedTuple):
-    store: str
-    """Its name."""
+    store_name: str
     results: list[StoredEnvelope | KekdError]
 
 
 class BatchPushResult(NamedTuple):
-    store: str
-    """Its name."""
+    store_name: str
     results: list[WriteResult | KekdError]
 
 
@@ -116,7 +114,7 @@ class EnvelopeService:
         names = [push.name for push in valid]
         grant = self._authorizer.authorize_many(BatchPushGrant, request, location, names)
         results = await grant.push_many(valid)
-        return BatchPushResult(grant.store, _fill_in_errors(validated, results))
+        return BatchPushResult(grant.store_name, _fill_in_errors(validated, results))
 
     async def get(
         self, request: RequestContext, location: Location | None, name: IndexName
@@ -135,7 +133,7 @@ class EnvelopeService:
         request.lease.add_entries(len(names))
         valid = _valid_names(names)
         grant = self._authorizer.authorize_many(BatchReadGrant, request, location, valid)
-        return BatchGetResult(grant.store, _fill_in_errors(names, await grant.get_many()))
+        return BatchGetResult(grant.store_name, _fill_in_errors(names, await grant.get_many()))
 
     def denies_all(
         self,

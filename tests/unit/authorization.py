@@ -473,7 +473,7 @@ async def watch_shows_what_may_be_watched_and_read_at_that_moment() -> None:
     rule = CASES["watch"].rule(indexes="i")
     with daemon_of([rule]) as daemon:
         async with daemon.service.watch(daemon.request, None, "") as watch:
-            assert watch.store == "memory"
+            assert watch.store_name == "memory"
             _publish(daemon, OTHER, NAME)
             event = await watch.next(60)
             assert isinstance(event, Change)

@@ -32,14 +32,10 @@ class BatchGrant:
         names: Sequence[IndexName],
     ) -> None:
         self._request = request
+        self.store_name = store.name
         self._store = store
         self._names = names
         self._records = [AuditRecord(decision) for decision in decisions]
-
-    @property
-    def store(self) -> str:
-        """Its name."""
-        return self._store.name
 
     def _allowed(self, entries: Sequence[T]) -> list[T]:
         """Returns the entries of the allowed indexes."""

@@ -40,11 +40,6 @@ class PrefixGrant:
         self._policy = policy
         self._record = AuditRecord(decision)
 
-    @property
-    def store(self) -> str:
-        """Its name."""
-        return self._store.name
-
     def _visibility_filter(self) -> Callable[[str], bool]:
         """Returns a predicate: is this index visible to the caller?"""
         principal, store = self._request.principal, self._store.name

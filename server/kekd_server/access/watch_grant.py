@@ -20,7 +20,7 @@ class WatchGrant(PrefixGrant):
         async with self._store.watch(
             self._record, self._prefix, self.is_visible, is_idle=is_idle
         ) as subscription:
-            yield Watch(subscription, self, is_idle=is_idle)
+            yield Watch(subscription, self, store_name=self._store.name, is_idle=is_idle)
 
     def is_visible(self, index: str) -> bool:
         return self._visibility_filter()(index)
@@ -39,16 +39,14 @@ class WatchGrant(PrefixGrant):
 class Watch:
     """The changes that the caller can see, by the policy at that moment."""
 
-    def __init__(self, subscription: Subscription, grant: WatchGrant, *, is_idle: bool) -> None:
+    def __init__(
+        self, subscription: Subscription, grant: WatchGrant, *, store_name: str, is_idle: bool
+    ) -> None:
         """`is_idle`: the caller could see nothing when the watch began."""
+        self.store_name = store_name
         self._subscription = subscription
         self._grant = grant
         self._is_idle = is_idle
-
-    @property
-    def store(self) -> str:
-        """Its name."""
-        return self._grant.store
 
     async def next(self, heartbeat: float) -> Change | WatchEvent | None:
         """Returns the next event after at most `heartbeat` seconds, or None when the daemon stops.

@@ -150,7 +150,7 @@ def fill_entry(listed: pb.ListedEnvelope, result: StoredEnvelope | KekdError) ->
 def make_batch_push_response(
     request: pb.BatchPushEnvelopesRequest, pushed: BatchPushResult
 ) -> pb.BatchPushEnvelopesResponse:
-    response = pb.BatchPushEnvelopesResponse(store=pushed.store)
+    response = pb.BatchPushEnvelopesResponse(store=pushed.store_name)
     for sent, result in zip(request.pushes, pushed.results, strict=True):
         entry = response.envelopes.add(index_name=sent.index_name)
         if isinstance(result, KekdError):

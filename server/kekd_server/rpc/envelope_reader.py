@@ -87,7 +87,7 @@ class EnvelopeReader:
     ) -> Iterator[tuple[str, StoredEnvelope | KekdError]]:
         names = [entry.name for entry in wanted]
         found = await self._service.get_many(self._request, self._location, names)
-        response.store = found.store
+        response.store = found.store_name
         log_causes(found.results)
         return zip((entry.sent for entry in wanted), found.results, strict=True)
 

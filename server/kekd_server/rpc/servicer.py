@@ -110,7 +110,7 @@ class EnvelopeServicer:
         async with self._service.watch(
             request, convert.parse_location(message), message.prefix
         ) as watch:
-            await _send(context, convert.make_watch_started(watch.store, _HEARTBEAT_INTERVAL))
+            await _send(context, convert.make_watch_started(watch.store_name, _HEARTBEAT_INTERVAL))
             while (event := await watch.next(_HEARTBEAT_INTERVAL)) is not None:
                 await _send(context, convert.make_event(event))
         raise ShuttingDownError
