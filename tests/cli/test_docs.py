@@ -1,12 +1,11 @@
 """Runs the sessions, programs, flags and files of the documents."""
 
-import fcntl
 import re
 import subprocess
-import tempfile
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from kekd_server.config.flag import flag_name, variable_name
 from kekd_server.config.flags import FLAGS, default_of
 from kekd_server.config.loader import load
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.network import private_network
 from tests.fixtures.s3 import free_port
 from tests.patience import PATIENCE
 
@@ -46,9 +46,11 @@ def blocks(document: str, language: str) -> list[str]:
     return [textwrap.dedent(content) for _, content in found]
 
 
-def shell(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def shell(
+    command: str, environment: dict[str, str], *, within: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-c", command],
+        [*within, "bash", "-c", command],
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
@@ -67,40 +69,38 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return environment
 
 
-@pytest.fixture
-def default_port() -> Iterator[None]:
-    """Reserves the daemon's default port, which all test processes share."""
-    with (Path(tempfile.gettempdir()) / "kekd-tests-default-port").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+Shell = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def default_daemon(default_port: None, environment: dict[str, str]) -> Iterator[None]:
-    daemon = subprocess.Popen(["kekd"], env=environment, stdout=subprocess.PIPE)
-    try:
-        assert shell("kekctl wait", environment).returncode == 0
-        yield
-    finally:
-        daemon.terminate()
-        daemon.communicate(timeout=PATIENCE)
+def default_shell(environment: dict[str, str]) -> Iterator[Shell]:
+    """Runs commands beside a daemon without settings, in a network where its port is free."""
+    with private_network() as network:
+        run = partial(shell, environment=environment, within=network)
+        daemon = subprocess.Popen([*network, "kekd"], env=environment, stdout=subprocess.PIPE)
+        try:
+            assert run("kekctl wait").returncode == 0
+            yield run
+        finally:
+            daemon.terminate()
+            daemon.communicate(timeout=PATIENCE)
 
 
 def test_session_in_the_readme_runs_as_printed(
-    default_daemon: None, environment: dict[str, str]
+    default_shell: Shell, environment: dict[str, str]
 ) -> None:
     (session,) = blocks(README, "console")
     home = environment["HOME"]
     for step in session.split("$ ")[1:]:
         command, _, expected = step.partition("\n")
-        assert shell(command, environment).stdout.replace(home, "/home/you") == expected
+        assert default_shell(command).stdout.replace(home, "/home/you") == expected
 
 
 def test_readmes_first_program_prints_an_envelope(
-    default_daemon: None, environment: dict[str, str]
+    default_shell: Shell,
 ) -> None:
     program, _ = blocks(README, "python")
-    done = shell(f"python - <<'END'\n{program}END", environment)
+    done = default_shell(f"python - <<'END'\n{program}END")
     assert done.returncode == 0, done.stdout
     assert "provider='none'" in done.stdout
 
@@ -129,16 +129,14 @@ def test_grpcurl_line_in_the_readme_runs(daemon: Daemon, environment: dict[str, 
 
 
 @pytest.mark.parametrize("page", [BACKUP, RUNBOOK], ids=["backup", "runbook"])
-def test_operators_commands_succeed(
-    default_daemon: None, environment: dict[str, str], tmp_path: Path, page: str
-) -> None:
+def test_operators_commands_succeed(default_shell: Shell, tmp_path: Path, page: str) -> None:
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     assert lines
     create = """kekctl create -f - <<< '{"index_name": "my_index", "blob": {"provider": "none"}}'"""
-    assert shell(create, environment).returncode == 0
+    assert default_shell(create).returncode == 0
     for line in lines:
         if "my-bucket" not in line:
-            done = shell(f"cd {tmp_path} && {line}", environment)
+            done = default_shell(f"cd {tmp_path} && {line}")
             assert done.returncode == 0, done.stdout
 
 
