@@ -24,7 +24,7 @@ check: $(VENV)/dev ## Run the linters and the type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	cd protos && ../$(BIN)/buf lint
+	$(BIN)/buf lint protos
 
 fast: $(VENV)/dev ## Run the unit tests, which need no daemon, socket or process
 	$(PYTEST) -m "not external and not ($(SLOW))" tests/unit tests/test_architecture.py
