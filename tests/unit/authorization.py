@@ -4,7 +4,7 @@ against copies in which one call is missing.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, get_args
 
 from kekd_common.policy import METHODS, Method, Rule
@@ -12,7 +12,7 @@ from kekd_schema import Envelope, encode
 from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.auditor import OnFailure
 from kekd_server.access.denial_throttle import BURST
-from kekd_server.access.lease import NO_LEASE
+from kekd_server.access.lease import Lease
 from kekd_server.model.errors import (
     AccessDeniedError,
     AuditUnavailableError,
@@ -33,7 +33,7 @@ from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.subscription import Subscription
-from tests.fixtures.access import MemoryAuditLog, access_to, request_of
+from tests.fixtures.access import MemoryAuditLog, NoLease, access_to, request_of
 
 ME: Final = "dns:me"
 NAME, OTHER, NEW = IndexName("i"), IndexName("other"), IndexName("new")
@@ -107,7 +107,7 @@ class Daemon:
     is_failing: bool = False
     has_full_log: bool = False
     has_log: bool = True
-    lease: Any = NO_LEASE
+    lease: Lease = field(default_factory=NoLease)
 
     def __post_init__(self) -> None:
         self.selected: list[str] = []
@@ -415,18 +415,13 @@ async def decisions_are_counted_in_the_metrics() -> None:
 
 
 async def batch_counts_its_entries_against_the_limits() -> None:
-    class Lease:
+    class CountingLease(NoLease):
         entries = 0
 
         def add_entries(self, count: int) -> None:
             self.entries += count
 
-        def hold(self) -> None:
-            pass
-
-        release = hold
-
-    lease = Lease()
+    lease = CountingLease()
     with daemon_of(None, lease=lease) as daemon:
         await daemon.service.get_many(daemon.request, None, [NAME, OTHER])
         assert lease.entries == 2

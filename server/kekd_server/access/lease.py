@@ -1,7 +1,6 @@
 """The part of the daemon's limits that one call uses, until all work for it has ended."""
 
 from collections.abc import Callable
-from typing import Final
 
 from kekd_server.model.fair_share import FairShare
 
@@ -41,19 +40,3 @@ class Lease:
         self._share.give_back(self._identity)
         for share, count in self._entries:
             share.give_back(self._identity, count)
-
-
-class NoLease:
-    """The lease of a call without limits."""
-
-    def add_entries(self, count: int) -> None:
-        pass
-
-    def hold(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
-
-NO_LEASE: Final = NoLease()

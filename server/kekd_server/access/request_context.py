@@ -5,17 +5,13 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from kekd_server.access.lease import NO_LEASE, Lease, NoLease
+from kekd_server.access.lease import Lease
 from kekd_server.access.principal import Principal
 from kekd_server.model.deadline import Deadline
 
 _PROCESS: Final = secrets.token_hex(4)
 _NUMBERS: Final = count()
 """Random bytes for each request would take longer than the rest of its audit."""
-
-
-def _ignore(_store: str) -> None:
-    pass
 
 
 class RequestContext:
@@ -33,9 +29,9 @@ class RequestContext:
         principal: Principal,
         *,
         peer: str,
-        deadline: Deadline = None,
-        lease: Lease | NoLease = NO_LEASE,
-        on_store_selected: Callable[[str], None] = _ignore,
+        deadline: Deadline,
+        lease: Lease,
+        on_store_selected: Callable[[str], None],
     ) -> None:
         """`peer`: the caller's address, in gRPC's notation. `on_store_selected`: gets the name of
         the store that the call uses.
