@@ -68,7 +68,7 @@ class AccessPolicy:
     ) -> bool:
         """Predicts whether one of these calls will be allowed. Doesn't count as a decision."""
         rules = self._rules.rules_for(principal, method, store)
-        return bool(rules) and any(first_match(rules, index) for index in indexes)
+        return any(first_match(rules, index) for index in indexes)
 
     def visibility_filter(
         self, principal: Principal, method: Method, store: str

@@ -40,7 +40,10 @@ class EnvelopeReader:
     async def batch(self, names: dict[str, IndexName | KekdError]) -> pb.BatchGetEnvelopesResponse:
         wanted = [_RequestedName(sent, name) for sent, name in names.items()]
         response = pb.BatchGetEnvelopesResponse()
-        for omitted in wanted[await self._fill_response(response, wanted) :]:
+        # At once if the batch is denied as a whole, so that the audit log gets one line.
+        is_denied = self._service.denies_all(self._request, self._location, names.values())
+        read_size = len(wanted) if is_denied else _READ_SIZE
+        for omitted in wanted[await self._fill_response(response, wanted, read_size) :]:
             entry = response.envelopes.add(index_name=omitted.sent)
             convert.fill_entry(entry, ResponseFullError())
         return response
@@ -49,7 +52,7 @@ class EnvelopeReader:
         """Omits the envelopes that were deleted since they were listed."""
         wanted = [_RequestedName(name.value, name) for name in page.names]
         response = pb.ListEnvelopesResponse(next_page_token=page.next_token)
-        read = await self._fill_response(response, wanted)
+        read = await self._fill_response(response, wanted, _READ_SIZE)
         if read < len(wanted):
             token = page.next_token or message.page_token
             response.next_page_token = PageToken.ending_at(
@@ -57,11 +60,15 @@ class EnvelopeReader:
             )
         return response
 
-    async def _fill_response(self, response: Response, wanted: Sequence[_RequestedName]) -> int:
-        """Returns how many fit: all, or at least the first."""
+    async def _fill_response(
+        self, response: Response, wanted: Sequence[_RequestedName], read_size: int
+    ) -> int:
+        """Returns how many fit: all, or at least the first. Reads also if no names are wanted,
+        which finds the store's name.
+        """
         room, count = MAX_RESPONSE_BYTES, 0
-        for chunk in self._chunks(wanted):
-            for sent, result in await self._read(response, chunk):
+        for first in range(0, max(1, len(wanted)), read_size):
+            for sent, result in await self._read(response, wanted[first : first + read_size]):
                 if not (isinstance(response, pb.ListEnvelopesResponse) and _is_gone(result)):
                     entry = response.envelopes.add(index_name=sent)
                     convert.fill_entry(entry, result)
@@ -71,16 +78,6 @@ class EnvelopeReader:
                         return count
                 count += 1
         return count
-
-    def _chunks(self, wanted: Sequence[_RequestedName]) -> Iterator[Sequence[_RequestedName]]:
-        """Yields at least one chunk: reading it finds the store's name. A batch that is denied as a
-        whole is one chunk, so that the audit log gets one line.
-        """
-        names = (entry.name for entry in wanted)
-        is_denied = self._service.denies_all(self._request, self._location, names)
-        size = len(wanted) if is_denied and wanted else _READ_SIZE
-        for first in range(0, max(1, len(wanted)), size):
-            yield wanted[first : first + size]
 
     async def _read(
         self, response: Response, wanted: Sequence[_RequestedName]
