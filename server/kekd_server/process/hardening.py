@@ -19,11 +19,6 @@ def disable_core_dumps() -> None:
     program such as systemd-coredump (core(5)).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if os.uname().sysname == "Linux":
-        _set_undumpable()
-
-
-def _set_undumpable() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
         _log.warning("cannot disable core dumps: %s", os.strerror(ctypes.get_errno()))

@@ -4,7 +4,6 @@ gRPC uses BoringSSL, which accepts fewer keys than OpenSSL. So only a handshake 
 whether clients can connect.
 """
 
-import os
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,6 @@ _TIMEOUT: Final = 30.0
 """A handshake takes some milliseconds; a machine under load may take longer."""
 _STOP_TIMEOUT: Final = 1.0
 """Not none at all: the client would log that the server went away."""
-_ANY_PORT: Final = "127.0.0.1:0"
 _NO_METHOD: Final = "/kekd.v1.Handshake/Try"
 _NAME_REFUSED: Final = "Hostname Verification Check failed"
 """What gRPC's client says once a handshake is done, of a certificate that names no host."""
@@ -48,14 +46,15 @@ def _serving(credentials: "TlsCredentials") -> Iterator[str]:
         lambda: None,  # type: ignore[arg-type, return-value]  # the stubs don't know of None
         require_client_authentication=False,
     )
-    address = _address()
+    # An abstract socket needs neither a file nor a port.
+    address = f"unix-abstract:kekd-{secrets.token_hex(16)}"
     try:
         try:
-            port = server.add_secure_port(address, server_credentials)
+            server.add_secure_port(address, server_credentials)
         except RuntimeError as error:
             raise HandshakeError("gRPC's TLS library cannot use it") from error
         server.start()
-        yield address if address != _ANY_PORT else f"127.0.0.1:{port}"
+        yield address
     finally:
         server.stop(_STOP_TIMEOUT).wait()
 
@@ -67,13 +66,6 @@ def _channel(address: str, credentials: "TlsCredentials") -> grpc.Channel:
         grpc.ssl_channel_credentials(credentials.cert),
         [("grpc.ssl_target_name_override", credentials.host or "kekd")],
     )
-
-
-def _address() -> str:
-    """Uses an abstract socket on Linux, which needs neither a file nor a port."""
-    if os.uname().sysname == "Linux":
-        return f"unix-abstract:kekd-{secrets.token_hex(16)}"
-    return _ANY_PORT
 
 
 def _check(error: grpc.RpcError) -> None:
