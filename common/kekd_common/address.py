@@ -55,13 +55,15 @@ def socket_path(address: str) -> Path:
     if "," in path or not path.isprintable():
         raise ValueError(
             f"invalid path {path!r}: gRPC cannot connect to a path with a comma or control"
-            " character"
+            " character; use another path"
         )
     require_expanded(address)
     try:
         return Path(path).expanduser().absolute()
     except (RuntimeError, FileNotFoundError):  # no such user, or no current folder
-        raise ValueError(f"cannot resolve '{address}': write an absolute path") from None
+        raise ValueError(
+            f"cannot resolve '{address}': it has no absolute form; write an absolute path"
+        ) from None
 
 
 def default_socket() -> Path:

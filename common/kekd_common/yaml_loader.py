@@ -59,7 +59,7 @@ class _StrictLoader(yaml.SafeLoader):
         if node is not None:
             sizes: dict[yaml.Node, int] = {}
             if self._check(node, sizes) > len(sizes) + MAX_ALIASED_VALUES:
-                raise _forbidden("its aliases expand to too many values: write them out", node)
+                raise _forbidden("its aliases expand to too many values; write them out", node)
         return node
 
     def _check(self, node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:

@@ -108,7 +108,7 @@ def test_unusable_tls_files_are_all_reported_at_startup(
         """
     )
     said = refused("--config", str(config))
-    assert f"{two.key}: not the key of {one.cert}: use a certificate and a key that were" in said
+    assert f"{two.key}: not the key of {one.cert}; use a certificate and a key that were" in said
     assert f"{tmp_path}/none: cannot be read: No such file or directory" in said
     assert f"{three.cert}: no TLS handshake succeeds with this certificate and its Ed25519" in said
     assert "the port may be in use" not in said

@@ -148,7 +148,7 @@ def test_socket_of_a_running_daemon_is_refused(
 ) -> None:
     client.create_index_kms(None, "x", BLOB)
     said = refused("--listen", daemon.address, engine=engine)
-    assert said.startswith(f"kekd: {daemon.address}: another daemon is listening there: stop it")
+    assert said.startswith(f"kekd: {daemon.address}: another daemon is listening there; stop it")
     with kekd.Client(daemon.address) as another:
         assert another.get_index_kms(None, "x") == BLOB
 

@@ -235,11 +235,11 @@ def test_warning_for_an_expiring_certificate_is_logged_once(
     daemon_with_a_policy: TlsDaemon, tmp_path: Path
 ) -> None:
     tls_daemon = daemon_with_a_policy
-    assert tls_daemon.logged("renew it: certificate") == 0
+    assert tls_daemon.logged("; renew it") == 0
     tls_daemon.server.replace(tls_daemon.authority.issue(tmp_path / "new", ends=6 * DAY))
-    eventually(lambda: tls_daemon.logged("renew it: certificate") == 1)
+    eventually(lambda: tls_daemon.logged("; renew it") == 1)
     wait_for_a_check(tls_daemon)
-    assert tls_daemon.logged("renew it: certificate") == 1
+    assert tls_daemon.logged("; renew it") == 1
 
 
 def test_no_key_is_in_the_log(tls_daemon: TlsDaemon, tmp_path: Path) -> None:

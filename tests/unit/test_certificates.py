@@ -148,14 +148,14 @@ def test_weak_or_unsuitable_certificate_is_refused(
     tmp_path: Path, authority: Authority, ec_key: ec.EllipticCurvePrivateKey
 ) -> None:
     weak = rsa.generate_private_key(65537, 1024)
-    with pytest.raises(TlsError, match=r"tls\.crt: its key is RSA-1024: use at least RSA-2048"):
+    with pytest.raises(TlsError, match=r"tls\.crt: its key is RSA-1024; use at least RSA-2048"):
         read(written(tmp_path, issued(weak, LOCALHOST), encoded(weak)))
     client_ca = tmp_path / "ca.crt"
     client_ca.write_bytes(authority.cert.read_bytes() + issued(weak, cn="ca"))
     with pytest.raises(TlsError, match=r"ca\.crt: certificate [0-9a-f]+: its key is RSA-1024"):
         read(authority.issue(tmp_path / "good"), client_ca)
     for_clients = issued(ec_key, LOCALHOST, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
-    with pytest.raises(TlsError, match=r"tls\.crt: not a server certificate: .*serverAuth"):
+    with pytest.raises(TlsError, match=r"tls\.crt: not a server certificate; .*serverAuth"):
         read(written(tmp_path, for_clients, encoded(ec_key)))
 
 

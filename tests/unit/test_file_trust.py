@@ -34,13 +34,13 @@ class Look:
     def file(self, mode: int, uid: int = UID, *, is_secret: bool = False) -> list[tuple[bool, str]]:
         self._stat(stat.S_IFREG | mode, uid)
         found = file_exposures(self.path, UID, is_secret=is_secret)
-        return [(exposure.is_refused, exposure.problem.partition(":")[0]) for exposure in found]
+        return [(exposure.is_refused, exposure.problem.partition(";")[0]) for exposure in found]
 
     def folder(self, mode: int, uid: int = UID) -> list[str]:
         self._stat(stat.S_IFDIR | mode, uid)
         found = list(folder_exposures(self.path, UID))
         assert not any(exposure.is_refused for exposure in found)
-        return [exposure.problem.partition(":")[0] for exposure in found]
+        return [exposure.problem.partition(";")[0] for exposure in found]
 
 
 @pytest.mark.parametrize(
@@ -85,5 +85,5 @@ def test_world_writable_certificates_are_refused(
     TlsCredentials.read(files)
     path = getattr(files, which)
     path.chmod(0o606)
-    with pytest.raises(TlsError, match=f"{path}: anyone can write to it: chmod o-w {path}"):
+    with pytest.raises(TlsError, match=f"{path}: anyone can write to it; run chmod o-w {path}"):
         TlsCredentials.read(files)

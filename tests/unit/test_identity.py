@@ -166,7 +166,7 @@ def test_spiffe_certificate_that_can_sign_others_is_refused(extension: Any) -> N
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
-        (rsa.generate_private_key(65537, 1024), "its key is RSA-1024: use at least RSA-2048"),
+        (rsa.generate_private_key(65537, 1024), "its key is RSA-1024; use at least RSA-2048"),
         (ec.generate_private_key(ec.SECP224R1()), "its key is on the curve secp224r1"),
     ],
 )
@@ -183,7 +183,7 @@ def test_key_that_is_long_enough_is_accepted() -> None:
 
 
 def test_signature_with_sha_1_is_refused() -> None:
-    assert "it is signed with SHA1: issue it with SHA-256" in refusal(SIGNED_WITH_SHA1)
+    assert "it is signed with SHA1; issue it with SHA-256" in refusal(SIGNED_WITH_SHA1)
 
 
 def test_unreadable_certificate_is_refused() -> None:

@@ -120,7 +120,7 @@ class Certificates(ReloadingFile[TlsCredentials]):
         remaining = self.current.not_after - datetime.now(UTC)
         if self._warned is not self.current and remaining < _WARNING_PERIOD:
             self._warned = self.current
-            _log.warning("%s: renew it: %s", self._tls_files.cert, self.current)
+            _log.warning("%s: %s; renew it", self._tls_files.cert, self.current)
 
     def _read(self) -> TlsCredentials:
         credentials = TlsCredentials.read(self._tls_files)
@@ -138,7 +138,7 @@ class Certificates(ReloadingFile[TlsCredentials]):
         except HandshakeError as error:
             return (
                 f"{self._tls_files.cert}: no TLS handshake succeeds with this certificate and its"
-                f" {credentials.key_type} key ({error}): {_KEY_ADVICE}"
+                f" {credentials.key_type} key ({error}); {_KEY_ADVICE}"
             )
         return ""
 
@@ -166,7 +166,9 @@ def _certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read_pem(path, pem.CERTIFICATE))
     except ValueError as error:
-        raise TlsError(f"{path}: not certificates in PEM, or not all of them") from error
+        raise TlsError(
+            f"{path}: not certificates in PEM, or not all of them; replace it"
+        ) from error
 
 
 def _key(files: TlsFiles, certificate: x509.Certificate) -> PrivateKeyTypes:
@@ -174,10 +176,12 @@ def _key(files: TlsFiles, certificate: x509.Certificate) -> PrivateKeyTypes:
         key = load_pem_private_key(_read_pem(files.key, pem.PRIVATE_KEY), password=None)
         is_match = key.public_key() == certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise TlsError(f"{files.key}: not a private key in PEM without a passphrase") from error
+        raise TlsError(
+            f"{files.key}: not a private key in PEM without a passphrase; convert it"
+        ) from error
     if not is_match:
         raise TlsError(
-            f"{files.key}: not the key of {files.cert}: use a certificate and a key that were"
+            f"{files.key}: not the key of {files.cert}; use a certificate and a key that were"
             " issued together"
         )
     return key
@@ -209,7 +213,7 @@ def _misuse(leaf: x509.Certificate) -> str | None:
     except x509.ExtensionNotFound:
         return None
     if _SERVER_USAGES.isdisjoint(usage):
-        return "not a server certificate: issue it with the extended key usage serverAuth"
+        return "not a server certificate; issue it with the extended key usage serverAuth"
     return None
 
 
@@ -239,7 +243,7 @@ def _validity_error(certificate: x509.Certificate) -> str | None:
     now, serial = datetime.now(UTC), f"{certificate.serial_number:x}"
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if end < now:
-        return f"certificate {serial} expired {end.isoformat()}"
+        return f"certificate {serial} expired {end.isoformat()}; renew it"
     if start > now:
-        return f"certificate {serial} is not valid before {start.isoformat()}"
+        return f"certificate {serial} is not valid before {start.isoformat()}; check the clock"
     return None

@@ -73,7 +73,7 @@ class UnixListener:
                 _remove_private(self.path)
         except (OSError, RuntimeError) as error:
             raise ListenError(
-                f"{self}: cannot be bound: check whether its folder is writable"
+                f"{self}: cannot be bound: its folder may not be writable; check its permissions"
             ) from error
 
     def _lock(self) -> int:
@@ -118,7 +118,7 @@ class UnixListener:
 
     def _address_in_use(self) -> ListenError:
         return ListenError(
-            f"{self}: another daemon is listening there: stop it, or use another address"
+            f"{self}: another daemon is listening there; stop it, or use another address"
         )
 
 

@@ -39,11 +39,11 @@ def file_exposures(path: Path, uid: int, *, is_secret: bool = False) -> Iterator
     if found is None or not stat.S_ISREG(found.st_mode):
         return
     if found.st_mode & stat.S_IWOTH:
-        yield Exposure(path, f"anyone can write to it: chmod o-w {path}", is_refused=True)
+        yield Exposure(path, f"anyone can write to it; run chmod o-w {path}", is_refused=True)
     if found.st_mode & stat.S_IWGRP:
-        yield Exposure(path, f"its group can write to it: chmod g-w {path}")
+        yield Exposure(path, f"its group can write to it; run chmod g-w {path}")
     if is_secret and found.st_mode & stat.S_IROTH:
-        yield Exposure(path, f"anyone can read this key: chmod o-r {path}")
+        yield Exposure(path, f"anyone can read this key; run chmod o-r {path}")
     yield from _ownership(path, found, uid)
 
 
@@ -55,14 +55,14 @@ def folder_exposures(path: Path, uid: int) -> Iterator[Exposure]:
     if found is None:
         return
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
-        yield Exposure(path, f"anyone can replace files in this folder: chmod o-w {path}")
+        yield Exposure(path, f"anyone can replace files in this folder; run chmod o-w {path}")
     yield from _ownership(path, found, uid)
 
 
 def _ownership(path: Path, found: os.stat_result, uid: int) -> Iterator[Exposure]:
     if found.st_uid not in {_ROOT, uid}:
         yield Exposure(
-            path, f"it belongs to user {found.st_uid}, who can change it: chown it to root or {uid}"
+            path, f"it belongs to user {found.st_uid}, who can change it; chown it to root or {uid}"
         )
 
 

@@ -37,6 +37,6 @@ class Stores:
             if store.location.matches(asked):
                 return store
         raise StoreNotConfiguredError(
-            f"config_location {asked!s:.200} matches none of the daemon's stores: omit it to use"
+            f"config_location {asked!s:.200} matches none of the daemon's stores; omit it to use"
             " the default store, or configure the daemon with this store"
         )

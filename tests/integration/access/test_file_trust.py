@@ -24,7 +24,7 @@ def test_world_writable_configuration_is_refused(tmp_path: Path, workers: str) -
     config.write_text(yaml.safe_dump({"disk": [str(tmp_path / "keystore")], "policy": []}))
     config.chmod(0o646)
     said = refusal(BIN / "kekd", "--config", config, "--workers", workers, *listen(tmp_path))
-    assert f"kekd: {config}: anyone can write to it: chmod o-w {config}\n" in said
+    assert f"kekd: {config}: anyone can write to it; run chmod o-w {config}\n" in said
 
 
 def test_world_writable_audit_is_refused(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_world_writable_audit_is_refused(tmp_path: Path) -> None:
     audit.touch()
     audit.chmod(0o666)
     said = refusal(BIN / "kekd", "--memory", "--audit", audit, *listen(tmp_path))
-    assert f"kekd: {audit}: anyone can write to it: chmod o-w {audit}\n" in said
+    assert f"kekd: {audit}: anyone can write to it; run chmod o-w {audit}\n" in said
 
 
 def test_world_writable_policy_is_not_applied(start_daemon: StartDaemon) -> None:
@@ -64,7 +64,7 @@ def test_warnings_are_in_the_log_the_status_and_the_doctors_findings(
     (shared / "own").mkdir(mode=0o700)
     address = ("--listen", f"unix:{shared}/own/kekd.sock")
     daemon = start_tls_daemon("--disk", str(keystore), *address)
-    replaced = "anyone can replace files in this folder: chmod o-w"
+    replaced = "anyone can replace files in this folder; run chmod o-w"
     expected = [f"{folder}: {replaced} {folder}" for folder in (shared, keystore)]
     for warning in expected:
         assert daemon.logged(f"WARNING {warning}") == 1
