@@ -16,7 +16,7 @@ import grpc
 from bench import load
 from bench.process import Server, free_port, python, running
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.listeners.descriptors import MAX_CONNECTIONS
+from kekd_server.listeners.descriptor_limit import MAX_CONNECTIONS
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener, parse
 from kekd_server.rpc.engines import ConnectionLimits, make_server

@@ -16,7 +16,7 @@ from kekd_server.config.errors import SettingsError
 from kekd_server.config.flags import settings_options
 from kekd_server.config.loader import load
 from kekd_server.config.settings import Settings
-from kekd_server.listeners.descriptors import raise_descriptor_limit
+from kekd_server.listeners.descriptor_limit import raise_descriptor_limit
 from kekd_server.listeners.errors import ListenError
 from kekd_server.observability import logs
 from kekd_server.process import supervisor

@@ -16,7 +16,7 @@ from typing import Final
 from kekd_server import app
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.settings import Settings
-from kekd_server.listeners.descriptors import raise_descriptor_limit
+from kekd_server.listeners.descriptor_limit import raise_descriptor_limit
 from kekd_server.listeners.errors import ListenError
 from kekd_server.observability import logs
 from kekd_server.process.event_loop import loop_factory

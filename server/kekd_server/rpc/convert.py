@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from functools import lru_cache
+from typing import Final
 
 from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IDEMPOTENCY_KEY_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
@@ -34,7 +35,7 @@ Addressed = (
     | pb.WatchEnvelopesRequest
 )
 
-_KINDS = {
+_KINDS: Final = {
     ChangeKind.CREATED: pb.Change.KIND_CREATED,
     ChangeKind.PUSHED: pb.Change.KIND_PUSHED,
     ChangeKind.DELETED: pb.Change.KIND_DELETED,
@@ -47,19 +48,19 @@ def parse_location(request: Addressed) -> Location | None:
     """
     if not request.HasField("config_location"):
         return None
-    named = _location(request.config_location)
-    named.check_lengths()
-    return named
+    location = _location(request.config_location)
+    location.check_lengths()
+    return location
 
 
-def _location(asked: pb.StorageConfig) -> Location:
-    match asked.WhichOneof("location"):
+def _location(requested: pb.StorageConfig) -> Location:
+    match requested.WhichOneof("location"):
         case "memory":
             return MemoryLocation()
         case "disk":
-            return DiskLocation(asked.disk.path)
+            return DiskLocation(requested.disk.path)
         case "s3":
-            s3 = asked.s3
+            s3 = requested.s3
             return S3Location(
                 bucket=s3.bucket,
                 prefix=s3.prefix,

@@ -39,7 +39,7 @@ class HealthService:
         self._health = health
         self._status = status
         self._limits = limits
-        self._draining = False
+        self._is_draining = False
         self._background_task: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()
         """Set at the next change, and then replaced."""
@@ -53,7 +53,7 @@ class HealthService:
 
     async def drain(self) -> None:
         """Reports NOT_SERVING for everything except the process."""
-        self._draining = True
+        self._is_draining = True
         if self._background_task:
             self._background_task.cancel()
         await self._report()
@@ -74,7 +74,7 @@ class HealthService:
         return None
 
     def _serving(self, is_good: bool) -> int:  # noqa: FBT001
-        is_serving = is_good and not self._draining
+        is_serving = is_good and not self._is_draining
         return int(Response.SERVING if is_serving else Response.NOT_SERVING)
 
     async def _report(self) -> None:

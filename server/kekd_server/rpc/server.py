@@ -15,7 +15,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
 from kekd_server.access.call_limits import CallLimits
 from kekd_server.daemon_status import DaemonStatus
-from kekd_server.listeners.descriptors import connections_per_listener
+from kekd_server.listeners.descriptor_limit import connections_per_listener
 from kekd_server.listeners.engine import AddPort
 from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.listener import Listener

@@ -27,8 +27,8 @@ class MemoryLocation:
     def check_lengths(self) -> None:
         """There is nothing to check."""
 
-    def matches(self, asked: "Location") -> bool:
-        return isinstance(asked, MemoryLocation)
+    def matches(self, requested: "Location") -> bool:
+        return isinstance(requested, MemoryLocation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class DiskLocation:
         """Raises `InvalidRequestError` if the path is too long to exist."""
         _check_length("disk.path", self.path, MAX_PATH_BYTES)
 
-    def matches(self, asked: "Location") -> bool:
+    def matches(self, requested: "Location") -> bool:
         """Compares only text: a path from a request never reaches the filesystem."""
-        return isinstance(asked, DiskLocation) and os.path.normpath(asked.path) in (
+        return isinstance(requested, DiskLocation) and os.path.normpath(requested.path) in (
             os.path.normpath(self.path),
             self.alias,
         )
@@ -75,12 +75,12 @@ class S3Location:
         _check_length("s3.region", self.region or "", MAX_REGION_BYTES)
         _check_length("s3.endpoint", self.endpoint or "", MAX_ENDPOINT_BYTES)
 
-    def matches(self, asked: "Location") -> bool:
+    def matches(self, requested: "Location") -> bool:
         return (
-            isinstance(asked, S3Location)
-            and (asked.bucket, asked.prefix) == (self.bucket, self.prefix)
-            and asked.region in (None, self.region)
-            and asked.endpoint in (None, self.endpoint)
+            isinstance(requested, S3Location)
+            and (requested.bucket, requested.prefix) == (self.bucket, self.prefix)
+            and requested.region in (None, self.region)
+            and requested.endpoint in (None, self.endpoint)
         )
 
 

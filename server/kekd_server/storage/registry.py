@@ -20,9 +20,9 @@ class Stores:
         """Yields the default store first."""
         return iter(self._stores)
 
-    def select(self, asked: Location | None) -> Store:
+    def select(self, requested: Location | None) -> Store:
         """Raises `StoreNotConfiguredError` if no store matches."""
-        return self._stores[0] if asked is None else self._find(asked)
+        return self._stores[0] if requested is None else self._find(requested)
 
     def end_watches(self) -> None:
         for store in self._stores:
@@ -32,11 +32,11 @@ class Stores:
         for store in self._stores:
             store.close()
 
-    def _find(self, asked: Location) -> Store:
+    def _find(self, requested: Location) -> Store:
         for store in self._stores:
-            if store.location.matches(asked):
+            if store.location.matches(requested):
                 return store
         raise StoreNotConfiguredError(
-            f"config_location {asked!s:.200} matches none of the daemon's stores; omit it to use"
-            " the default store, or configure the daemon with this store"
+            f"config_location {requested!s:.200} matches none of the daemon's stores; omit it to"
+            " use the default store, or configure the daemon with this store"
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kekd_server.listeners.descriptors import (
+from kekd_server.listeners.descriptor_limit import (
     MAX_CONNECTIONS,
     connections_per_listener,
     raise_descriptor_limit,
