@@ -114,7 +114,7 @@ def records(daemon: Daemon) -> dict[str, bytes]:
 # Round trips
 
 
-def test_from_disk_to_s3_and_back_every_record_is_the_same_to_the_byte(
+def test_record_moved_to_s3_and_back_is_identical(
     daemon: Daemon,
     other: Daemon,
     backup: Path,

@@ -105,7 +105,7 @@ def test_readmes_first_program_prints_an_envelope(
     assert "provider='none'" in done.stdout
 
 
-def test_readmes_figures_are_measured() -> None:
+def test_figures_of_the_readme_are_in_the_benchmark_tables() -> None:
     reasons = README.partition("Why use it:")[2].partition("\n\n[bench/")[0]
     figures = re.findall(r"\d[\d.,]*(?= (?:ms|ns|requests))", reasons)
     assert len(figures) == 5

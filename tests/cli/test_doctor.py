@@ -126,7 +126,7 @@ def test_corrupt_record_is_found_with_the_advice_to_restore_it(
     assert total["text"] == "1 corrupt, 0 unreadable, 2 intact"
 
 
-def test_only_as_many_records_are_read_as_asked_for(
+def test_read_is_limited_to_the_requested_records(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     daemon = start_daemon("--disk", str(tmp_path / "keystore"))
@@ -140,7 +140,7 @@ def test_only_as_many_records_are_read_as_asked_for(
     assert records_of(doctor(daemon.address, "--records", "0")) == []
 
 
-def test_sample_can_have_any_name() -> None:
+def test_sample_contains_any_name() -> None:
     names = [str(number) for number in range(20)]
     seen = {name for _ in range(500) for name in records.sample(names, 3)}
     assert seen == set(names)

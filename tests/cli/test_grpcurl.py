@@ -97,7 +97,7 @@ def test_list_names_every_method(grpcurl: Grpcurl) -> None:
         ),
     ],
 )
-def test_describe_shows(grpcurl: Grpcurl, symbol: str, shown: str) -> None:
+def test_describe_shows_the_symbol(grpcurl: Grpcurl, symbol: str, shown: str) -> None:
     assert shown in grpcurl("describe", symbol).stdout
 
 

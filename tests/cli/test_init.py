@@ -52,7 +52,7 @@ def test_init_takes_the_daemons_settings(tmp_path: Path) -> None:
     assert again == f"disk:{tmp_path}/three: created a keystore\n"
 
 
-def test_init_makes_what_it_can_and_reports_the_rest(tmp_path: Path) -> None:
+def test_init_creates_possible_keystores_and_reports_the_others(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     flags = ("--disk", f"{tmp_path}/file", "--disk", f"{tmp_path}/keystore")
     assert init(*flags, code=2).startswith(f"kekd: the store at {tmp_path}/file failed: ")

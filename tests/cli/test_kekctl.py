@@ -246,7 +246,7 @@ def test_missing_daemon_is_unavailable(kekctl: Kekctl, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("create",), ("push", "--if-etag", "etag")])
-def test_write_without_a_daemon_says_what_a_get_says(
+def test_write_without_a_daemon_has_the_error_of_a_get(
     kekctl: Kekctl, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     address = f"unix:{tmp_path}/nobody"
@@ -449,7 +449,7 @@ def test_closed_or_full_stream_causes_no_traceback(daemon: Daemon, command: str,
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_no_command_succeeds_whose_output_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_with_closed_output_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     for command in main.commands:
         with pytest.raises(SystemExit) as ended:

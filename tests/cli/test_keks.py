@@ -262,7 +262,7 @@ def test_unwrap_all_checks_every_envelope_and_shows_no_key(
         assert key.hex() not in shown
 
 
-def test_opening_those_with_a_prefix_is_done_when_all_open(kekctl: Kekctl, many: list[str]) -> None:
+def test_unwrap_with_a_prefix_checks_only_its_indexes(kekctl: Kekctl, many: list[str]) -> None:
     shown = kekctl("unwrap", "--prefix", "1", "--check", "-o", "json").stdout
     assert [json.loads(line) for line in shown.splitlines()] == [
         {"index_name": "1", "outcome": "unwraps"}
@@ -377,7 +377,7 @@ def test_drift_continues_after_a_damaged_record(
     assert second.startswith("b: provider is 'aws'")
 
 
-def test_drift_waits_once_for_an_aws_that_cannot_be_reached(
+def test_drift_waits_once_for_unreachable_aws(
     kekctl: Kekctl, client: kekd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index, slot in (("a", "prod"), ("b", "prod"), ("c", "next"), ("d", "")):
@@ -450,7 +450,7 @@ def test_ambiguous_value_is_refused(
 
 
 @pytest.mark.parametrize("rate", ["0.001", "1e6"])
-def test_any_sensible_rate_is_taken(kekctl: Kekctl, rate: str) -> None:
+def test_valid_rate_is_accepted(kekctl: Kekctl, rate: str) -> None:
     kekctl("rotate", "--all", "--max-rate", rate)
 
 

@@ -367,7 +367,7 @@ PYDANTIC = re.compile(r"Input|Field|Value error|should|validation|class_name")
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_value_of_a_wrong_type_is_described_in_own_words(
+def test_value_of_a_wrong_type_is_described_without_pydantics_terms(
     print_config: PrintConfig, file: Path, name: str
 ) -> None:
     found = []

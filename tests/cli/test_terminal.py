@@ -62,14 +62,14 @@ def commands(command: click.Command) -> Iterator[click.Command]:
         yield from commands(each)
 
 
-def test_every_text_that_a_command_takes_is_read_as_utf8() -> None:
+def test_texts_of_every_command_are_read_as_utf8() -> None:
     read_texts_as_utf8(main)
     params = [param for command in commands(main) for param in command.params]
     assert not [param.name for param in params if param.type is click.STRING]
     assert sum(isinstance(param.type, Text) for param in params) > 10
 
 
-def test_nothing_is_printed_past_say() -> None:
+def test_output_is_printed_only_by_say() -> None:
     sources = {file.name: file.read_text() for file in Path(terminal.__file__).parent.glob("*.py")}
     assert [name for name, text in sources.items() if "click.echo(" in text] == ["terminal.py"]
 

@@ -153,7 +153,7 @@ class DriverContract:
         assert harness.read(NAME.key) is None
         assert harness.driver.delete(NAME, if_etag=None) is None
 
-    def test_delete_with_its_etag_removes(self, harness: Harness) -> None:
+    def test_delete_with_the_current_etag_removes_the_record(self, harness: Harness) -> None:
         etag = harness.driver.create(NAME, b"1")
         assert harness.driver.delete(NAME, if_etag=etag)
         assert harness.read(NAME.key) is None

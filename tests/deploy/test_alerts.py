@@ -121,7 +121,7 @@ def rules() -> list[dict[str, Any]]:
     return found
 
 
-def test_prometheus_takes_the_rules() -> None:
+def test_rules_are_accepted_by_prometheus() -> None:
     promtool("check", "rules", ALERTS)
 
 

@@ -45,7 +45,7 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_hadolint_has_nothing_against_the_dockerfile() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     assert said(BIN / "hadolint", DOCKERFILE) == ""
 
 

@@ -90,7 +90,7 @@ def test_key_users_are_allowed_their_actions() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
-def test_each_action_exists_and_is_about_what_it_is_allowed_on(policy: Path) -> None:
+def test_action_exists_for_the_resource_of_its_statement(policy: Path) -> None:
     for statement in statements(policy):
         assert statement["Effect"] == "Allow"
         resource = ARN(statement["Resource"])

@@ -95,7 +95,7 @@ def test_each_probe_succeeds_while_kekd_serves_and_fails_without_it(
     assert [code(daemon.address), code(f"unix:{tmp_path}/none")] == [0, 6]
 
 
-def test_each_probe_has_time_for_its_start_and_its_look(manifests: dict[str, Manifest]) -> None:
+def test_probe_has_time_for_its_start_and_its_check(manifests: dict[str, Manifest]) -> None:
     start = 0.3 / 0.1  # seconds of a core, at a limit of 100m
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         found = kekd(manifests)[probe]
@@ -134,7 +134,7 @@ def test_pod_is_restricted(manifests: dict[str, Manifest]) -> None:
     assert set[str]().union(*kinds) <= {"configMap", "emptyDir"}
 
 
-def test_everything_is_about_the_same_pods(manifests: dict[str, Manifest]) -> None:
+def test_manifests_select_the_same_pods(manifests: dict[str, Manifest]) -> None:
     labels = manifests["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
     assert manifests["StatefulSet"]["spec"]["selector"]["matchLabels"] == labels
     assert manifests["Service"]["spec"]["selector"] == labels
@@ -151,7 +151,7 @@ def test_network_policy_admits_only_clients_and_prometheus(
     assert all(rule["from"] and len(rule["ports"]) == 1 for rule in policy["ingress"])
 
 
-def test_with_s3_no_disk_is_left(irsa: dict[str, Manifest]) -> None:
+def test_manifests_with_s3_have_no_disk(irsa: dict[str, Manifest]) -> None:
     assert "volumeClaimTemplates" not in irsa["StatefulSet"]["spec"]
     assert "keystore" not in {mount["name"] for mount in kekd(irsa)["volumeMounts"]}
     settings = yaml.safe_load(irsa["ConfigMap"]["data"]["kekd.yaml"])
@@ -159,7 +159,7 @@ def test_with_s3_no_disk_is_left(irsa: dict[str, Manifest]) -> None:
     assert settings["s3"]
 
 
-def test_with_s3_the_pod_has_the_role_of_its_service_account(irsa: dict[str, Manifest]) -> None:
+def test_pod_with_s3_has_the_role_of_its_service_account(irsa: dict[str, Manifest]) -> None:
     account = irsa["ServiceAccount"]["metadata"]
     assert pod(irsa)["serviceAccountName"] == account["name"]
     assert account["annotations"]["eks.amazonaws.com/role-arn"].startswith("arn:aws:iam::")

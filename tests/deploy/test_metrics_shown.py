@@ -50,7 +50,7 @@ def grouped(query: str) -> set[str]:
 
 
 @pytest.mark.parametrize("query", [*shown(), *alarming()])
-def test_each_query_is_of_metrics_and_labels_that_there_are(query: str) -> None:
+def test_query_uses_existing_metrics_and_labels(query: str) -> None:
     promql_parser.parse(query)
     known = Metrics().registry._names_to_collectors
     labels = set(OWN_LABELS)
@@ -68,7 +68,7 @@ def test_each_metric_is_shown() -> None:
     assert ours == {known[name] for name in asked}
 
 
-def test_no_two_panels_are_in_one_place() -> None:
+def test_panels_do_not_overlap() -> None:
     taken = [
         (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
         for panel in panels()

@@ -86,7 +86,7 @@ def shown(machine: Machine, *properties: str) -> list[str]:
     return said.splitlines()
 
 
-def test_ten_commands_are_enough(installed: Machine) -> None:
+def test_installation_takes_ten_commands(installed: Machine) -> None:
     assert len(BLOCK.splitlines()) == 10
     assert installed.run("stat", "-c", "%a", "/var/backups/kekd.jsonl") == "600\n"
     dashboard = installed.run("cat", "/var/lib/grafana/dashboards/kekd.json")
@@ -115,7 +115,7 @@ def test_metrics_are_served_on_loopback(running: Machine) -> None:
     assert "kekd_build_info{" in said
 
 
-def test_systemd_has_nothing_against_the_unit(installed: Machine) -> None:
+def test_unit_passes_systemd_analyze(installed: Machine) -> None:
     assert installed.run("systemd-analyze", "verify", "--man=no", "kekd.service") == ""
 
 

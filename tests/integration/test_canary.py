@@ -89,8 +89,6 @@ def test_failure_logs_no_key(start_daemon: StartDaemon, tmp_path: Path, log_form
         '{"index_name": "i", "wrapped_kek": "wrapped-kek-canary',
     ],
 )
-def test_kekctl_does_not_repeat_what_it_could_not_read(
-    memory_daemon: Daemon, document: str
-) -> None:
+def test_invalid_input_is_not_repeated_in_errors(memory_daemon: Daemon, document: str) -> None:
     done = kekctl("--address", memory_daemon.address, "push", "-f", "-", stdin=document, code=2)
     assert holds_no_canary(done.output)

@@ -115,7 +115,7 @@ def finds_none() -> Any:
     return pytest.raises(ValueError, match="No KMS blob exists")
 
 
-def test_each_reads_what_the_other_created(both: Both) -> None:
+def test_envelope_of_either_is_read_by_the_other(both: Both) -> None:
     for one, other in permutations(both):
         for name in NAMES:
             one.create(name, envelope(name))
@@ -124,7 +124,9 @@ def test_each_reads_what_the_other_created(both: Both) -> None:
             both[0].delete(name)
 
 
-def test_each_pushes_over_what_the_other_wrote_but_creates_nothing_over_it(both: Both) -> None:
+def test_envelope_of_either_is_replaced_by_a_push_and_not_by_a_create_of_the_other(
+    both: Both,
+) -> None:
     for one, other in permutations(both):
         for name in NAMES:
             first, second = envelope(name), envelope(name, created_at=-1)
@@ -137,7 +139,7 @@ def test_each_pushes_over_what_the_other_wrote_but_creates_nothing_over_it(both:
 
 
 @keystores("disk", "bucket", "prefix")
-def test_each_sees_what_the_other_deleted(both: Both) -> None:
+def test_delete_of_either_is_seen_by_the_other(both: Both) -> None:
     for one, other in permutations(both):
         for name in NAMES:
             one.create(name, envelope(name))
@@ -148,7 +150,9 @@ def test_each_sees_what_the_other_deleted(both: Both) -> None:
 
 
 @keystores("prefix with odd slashes")
-def test_under_odd_slashes_kekd_deletes_what_cyborgdb_itself_can_not(both: Both) -> None:
+def test_delete_under_a_prefix_with_extra_slashes_removes_the_record_of_cyborgdb(
+    both: Both,
+) -> None:
     ours, theirs = both
     theirs.create("my_index", envelope("my_index"))
     # It deletes the key with the slashes of the prefix, which isn't the key that it wrote.

@@ -138,7 +138,7 @@ def test_hung_store_is_reported_alone(behind: Behind, health: Health) -> None:
     assert log.count(f"{s3} doesn't answer") == log.count(f"{s3} answers again") == 1
 
 
-def test_one_store_that_answers_is_enough_and_none_is_too_few(
+def test_daemon_serves_with_one_store_and_not_with_none(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
     folders = [tmp_path / name for name in ("one", "two")]
@@ -173,7 +173,7 @@ def test_draining_daemon_is_alive_but_not_ready(start_daemon: StartDaemon, slow_
             next(alive)
 
 
-def test_kekctl_waits_for_what_it_is_asked_to(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_wait_checks_the_given_service(start_daemon: StartDaemon, tmp_path: Path) -> None:
     folder = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(folder))
     wait = (BIN / "kekctl", "--address", daemon.address, "wait", "--for", "0", "--service")

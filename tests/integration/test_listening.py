@@ -242,7 +242,7 @@ def test_port_can_be_bound_again_immediately(start_daemon: StartDaemon) -> None:
             daemon.stop()
 
 
-def test_all_listeners_serve_the_same(start_daemon: StartDaemon, tmp_path: Path) -> None:
+def test_listeners_serve_the_same_store(start_daemon: StartDaemon, tmp_path: Path) -> None:
     addresses = [f"127.0.0.1:{free_port()}", f"[::1]:{free_port()}", f"unix:{tmp_path}/other"]
     daemon = start_daemon("--memory", *(f"--listen={address}" for address in addresses))
     with kekd.Client(daemon.address) as client:

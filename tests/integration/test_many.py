@@ -102,7 +102,7 @@ def client(start_daemon: StartDaemon) -> Iterator[kekd.Client]:
 
 
 @pytest.mark.parametrize("length", [5, 240])
-def test_more_names_than_fit_take_more_calls(client: kekd.Client, length: int) -> None:
+def test_names_beyond_one_request_take_more_calls(client: kekd.Client, length: int) -> None:
     names = [f"{number:0{length}}" for number in range(2500)]
     client.create_index_kms(None, names[-1], BLOB)
     found = list(client.get_many_index_kms(None, names))
@@ -176,7 +176,7 @@ def test_full_page_ends_when_it_has_no_room(client: kekd.Client, stub: Any, page
     assert listed == names
 
 
-def test_no_names_are_no_call(client: kekd.Client) -> None:
+def test_get_of_no_names_makes_no_call(client: kekd.Client) -> None:
     assert list(client.get_many_index_kms(None, [])) == []
 
 

@@ -80,20 +80,20 @@ def says(message: str) -> Any:
     return pytest.raises(ValueError, match=rf"\A{re.escape(message)}\Z")
 
 
-def test_both_say_in_the_same_words_that_an_envelope_exists(sides: Sides) -> None:
+def test_existing_envelope_has_the_same_error_in_both(sides: Sides) -> None:
     for (functions, config), name in itertools.product(sides, NAMES):
         functions.create_index_kms(config, name, BLOB)
         with says(f"KMS blob already exists for index '{name}'."):
             functions.create_index_kms(config, name, BLOB)
 
 
-def test_both_say_in_the_same_words_that_an_envelope_is_missing(sides: Sides) -> None:
+def test_missing_envelope_has_the_same_error_in_both(sides: Sides) -> None:
     for (functions, config), name in itertools.product(sides, NAMES):
         with says(f"No KMS blob exists for index '{name}'."):
             functions.get_index_kms(config, name)
 
 
-def test_both_say_in_the_same_words_that_a_name_is_empty(sides: Sides) -> None:
+def test_empty_name_has_the_same_error_in_both(sides: Sides) -> None:
     for functions, config in sides:
         with says("index_name cannot be empty."):
             functions.create_index_kms(config, "", BLOB)

@@ -33,7 +33,7 @@ async def test_client_can_ping_without_calls(daemon: Daemon) -> None:
 
 
 @pytest.mark.engines("grpcio")  # native answers any number of pings
-async def test_pings_without_end_cost_the_client_its_connection(daemon: Daemon) -> None:
+async def test_flood_of_pings_ends_the_connection(daemon: Daemon) -> None:
     reader, writer = await asyncio.open_unix_connection(daemon.socket)
     writer.write(OPENING + frame(PING, 0, bytes(8)) * 100)
     while await answer(reader) != GOAWAY:

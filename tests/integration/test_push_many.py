@@ -48,7 +48,7 @@ def keystore(
         yield client
 
 
-def test_each_has_its_etag_or_its_failure_in_order(keystore: kekd.Client) -> None:
+def test_batch_push_returns_etags_and_failures_in_order(keystore: kekd.Client) -> None:
     old = keystore.create_index_kms(None, "a", OTHER)
     keystore.create_index_kms(None, "b", OTHER)
     pushed = list(
@@ -220,7 +220,9 @@ def test_unknown_store_fails_the_batch(push_batch: Any) -> None:
 
 @both_engines
 @pytest.mark.parametrize(("blob", "count"), [(OTHER, 2500), (LARGE, 50)])
-def test_more_than_fit_take_more_calls(client: kekd.Client, blob: kekd.KMSBlob, count: int) -> None:
+def test_pushes_beyond_one_request_take_more_calls(
+    client: kekd.Client, blob: kekd.KMSBlob, count: int
+) -> None:
     items = [(f"{number}", blob, None) for number in range(count)]
     pushed = list(client.push_many_index_kms(None, items))
     assert [name for name, _ in pushed] == [name for name, *_ in items]
@@ -243,7 +245,7 @@ def test_items_are_taken_as_answers_are_read(client: kekd.Client) -> None:
     assert taken == 1001
 
 
-def test_no_items_are_no_call() -> None:
+def test_push_of_no_items_makes_no_call() -> None:
     with kekd.Client("unix:/nobody/listens") as client:
         assert list(client.push_many_index_kms(None, [])) == []
 

@@ -138,7 +138,7 @@ def rotate(client: kekd.Client, writer: str, times: int) -> None:
         done += 1
 
 
-def test_two_rotators_lose_nothing_of_each_other(shared: Shared) -> None:
+def test_concurrent_rotators_lose_no_change(shared: Shared) -> None:
     one, other = shared.clients
     times = 100
     one.create_index_kms(None, "i", blob_of("start", 1))
@@ -190,9 +190,7 @@ def pages(stubs: list[Any], size: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("daemons", [1, 2])
-def test_listing_has_lasting_indexes_exactly_once_while_others_come_and_go(
-    shared: Shared, daemons: int
-) -> None:
+def test_listing_during_changes_has_each_lasting_index_once(shared: Shared, daemons: int) -> None:
     one, other = shared.clients
     lasting = [f"{number:02}-lasting" for number in range(40)]
     passing = [f"{number:02}-passing" for number in range(40)]

@@ -162,7 +162,7 @@ def test_request_can_name_the_region_from_the_aws_chain(
 # S3 that is down, slow or flaky
 
 
-def test_endpoint_that_is_down_is_reported_in_time_with_the_name_of_the_store(
+def test_endpoint_that_is_down_is_reported_with_the_store(
     start_daemon: StartDaemon,
 ) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
@@ -176,7 +176,7 @@ def test_endpoint_that_is_down_is_reported_in_time_with_the_name_of_the_store(
 
 
 @pytest.mark.parametrize("code", ["ServiceUnavailable", "SlowDown"])
-def test_endpoint_that_always_answers_503_is_reported_in_time_with_the_name_of_the_store(
+def test_endpoint_that_always_answers_503_is_reported_with_the_store(
     own_faulty: Faulty, code: str
 ) -> None:
     own_faulty.proxy.set_faults(then=s3_error(503, code))

@@ -70,7 +70,7 @@ def test_push_with_a_stale_etag_changes_nothing(stub: Any) -> None:
     assert get(stub).blob == BLOB
 
 
-def test_delete_says_whether_there_was_something(stub: Any) -> None:
+def test_delete_prints_whether_an_envelope_existed(stub: Any) -> None:
     stub.PushEnvelope(pb.PushEnvelopeRequest(index_name="i", blob=BLOB))
     assert stub.DeleteEnvelope(pb.DeleteEnvelopeRequest(index_name="i")).existed
     assert not stub.DeleteEnvelope(pb.DeleteEnvelopeRequest(index_name="i")).existed

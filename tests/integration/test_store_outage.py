@@ -31,7 +31,7 @@ def flags(endpoint: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_s3_that_comes_after_the_daemon_is_served_without_a_restart(
+def test_s3_that_starts_after_the_daemon_is_served_without_a_restart(
     start_daemon: StartDaemon, start_workers: StartWorkers, workers: int
 ) -> None:
     port = free_port()

@@ -98,7 +98,7 @@ def test_daemon_of_another_name_is_refused(tls_daemon: TlsDaemon, tmp_path: Path
         assert list(client.list_index_kms()) == []
 
 
-def test_without_a_client_ca_no_certificate_is_asked_for(
+def test_listener_without_a_client_ca_requests_no_certificate(
     start_tls_daemon: StartTlsDaemon,
 ) -> None:
     daemon = start_tls_daemon("--memory", mutual=False)
@@ -107,7 +107,7 @@ def test_without_a_client_ca_no_certificate_is_asked_for(
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-def test_tls_is_1_2_at_least(tls_daemon: TlsDaemon) -> None:
+def test_tls_1_1_is_refused(tls_daemon: TlsDaemon) -> None:
     with tls_daemon.connected(tls_daemon.client, ssl.TLSVersion.TLSv1_2) as connection:
         assert connection.version() == "TLSv1.2"
     with tls_daemon.connected(tls_daemon.client) as connection:

@@ -168,7 +168,9 @@ def test_unusable_file_is_rejected(
     eventually(lambda: tls_daemon.serial() == serial)
 
 
-def test_glued_certificates_are_really_in_use(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
+def test_glued_certificates_are_served_after_a_renewal(
+    tls_daemon: TlsDaemon, tmp_path: Path
+) -> None:
     new = renewed(tls_daemon, tmp_path / "new")
     serial = new.serial
     new.cert.write_bytes(new.cert.read_bytes().rstrip() + tls_daemon.authority.cert.read_bytes())

@@ -98,7 +98,7 @@ async def test_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
     await until(lambda: served.ended == 2)
 
 
-async def test_call_lasts_until_its_caller_is_gone(deaf: Any) -> None:
+async def test_call_lasts_until_its_caller_disconnects(deaf: Any) -> None:
     served, _, writer = deaf
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     await until(lambda: served.answered == 1)
@@ -106,7 +106,7 @@ async def test_call_lasts_until_its_caller_is_gone(deaf: Any) -> None:
     await until(lambda: served.ended == 1)
 
 
-async def test_failure_needs_no_room(deaf: Any) -> None:
+async def test_failed_call_ends_without_room_for_its_answer(deaf: Any) -> None:
     served, _, writer = deaf
     writer.write(call_frames(1, FAIL, b""))
     await until(lambda: served.ended == 1)

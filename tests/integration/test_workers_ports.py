@@ -122,7 +122,7 @@ def test_every_taken_address_is_reported(workers: Workers, tmp_path: Path) -> No
 
 
 @both_engines
-def test_localhost_is_served_by_all(start_workers: StartWorkers) -> None:
+def test_localhost_is_served_by_all_workers(start_workers: StartWorkers) -> None:
     address = f"localhost:{free_port()}"
     start_workers("--listen", address)
     with kekd.Client(address) as client:

@@ -148,7 +148,7 @@ async def test_written_bytes_and_free_space_are_measured(
     assert (value("kekd_audit_free_bytes", {"file": str(file)}) or 0) > 0
 
 
-async def test_log_knows_why_it_cannot_be_written(tmp_path: Path, metrics: Metrics) -> None:
+async def test_unwritable_log_has_the_error_of_the_system(tmp_path: Path, metrics: Metrics) -> None:
     file = tmp_path / "full"
     file.symlink_to("/dev/full")
     log = AuditLog(file, metrics)

@@ -31,7 +31,7 @@ def memory_store(driver: MemoryDriver | None = None) -> Store:
 
 
 @pytest.mark.parametrize(("if_etag", "code"), [(None, "OK"), ("stale", "FAILED_PRECONDITION")])
-async def test_write_whose_caller_is_gone_is_recorded_as_it_ends(
+async def test_write_of_a_disconnected_caller_is_recorded_with_its_outcome(
     if_etag: str | None, code: str
 ) -> None:
     driver, log = HeldDriver(), MemoryAuditLog()
@@ -70,7 +70,7 @@ async def test_denied_write_is_not_begun() -> None:
     assert [(entry["event"], entry["decision"]) for entry in log.entries] == [("end", "denied")]
 
 
-def test_visible_indexes_are_those_that_can_be_swept_and_read() -> None:
+def test_visible_indexes_are_those_with_the_method_and_read() -> None:
     def rule(method: Method, *indexes: str) -> Rule:
         return Rule(name=method, identities=("*",), methods=(method,), indexes=indexes)
 
@@ -107,7 +107,7 @@ async def watch(access: Access) -> None:
     ("on_failure", "reads", "writes"),
     [(None, True, False), ("deny", False, False), ("allow", True, True)],
 )
-async def test_calls_that_run_while_the_audit_log_cannot_be_written(
+async def test_on_failure_decides_which_calls_run_without_the_audit_log(
     on_failure: OnFailure | None, reads: bool, writes: bool
 ) -> None:
     store = memory_store()

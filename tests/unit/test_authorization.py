@@ -10,12 +10,12 @@ from tests.unit.authorization import CASES, CHECKS, SCENARIOS, Check
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_call(check: Check, case: str) -> None:
+async def test_use_case_is_authorized_and_audited(check: Check, case: str) -> None:
     await check(CASES[case])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-async def test_scenario(scenario: Callable[[], Awaitable[None]]) -> None:
+async def test_scenario_is_authorized_and_audited(scenario: Callable[[], Awaitable[None]]) -> None:
     await scenario()
 
 

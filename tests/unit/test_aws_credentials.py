@@ -158,7 +158,7 @@ def test_renewal_that_finds_nothing_keeps_the_credentials(
     assert key_of(credentials) == "old"
 
 
-def test_threads_that_are_refused_together_look_once(
+def test_threads_refused_together_renew_once(
     source: Source, clock: Clock, credentials: RenewableCredentials
 ) -> None:
     source.found = Credentials("old", "s")
@@ -176,7 +176,7 @@ def test_threads_that_are_refused_together_look_once(
     assert source.searches == 2
 
 
-def test_role_that_is_refused_for_stale_credentials_is_asked_for_once_more(
+def test_role_refused_for_stale_credentials_is_requested_again(
     source: Source, clock: Clock, credentials: RenewableCredentials
 ) -> None:
     source.found = Failing(refused())

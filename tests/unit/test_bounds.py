@@ -100,7 +100,7 @@ def test_location_that_cannot_exist_is_refused(location: pb.StorageConfig, field
         convert.parse_location(pb.GetEnvelopeRequest(config_location=location))
 
 
-def test_location_as_long_as_can_be_is_taken() -> None:
+def test_longest_location_is_accepted() -> None:
     longest = pb.S3Storage(
         bucket="b" * 255, prefix="p" * 1024, region="r" * 255, endpoint="e" * 1024
     )

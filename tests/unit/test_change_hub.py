@@ -232,7 +232,7 @@ async def test_many_changes_at_once_drop_no_active_reader(
             await asyncio.sleep(0)
 
 
-async def test_write_is_published_even_if_its_caller_is_gone() -> None:
+async def test_write_of_a_disconnected_caller_is_published() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     class SlowDriver(MemoryDriver):

@@ -94,7 +94,7 @@ async def test_unreadable_file_is_one_change_without_an_etag(
 
 
 @pytest.mark.parametrize("files", [1000, 1001, 1010, 1020, 1021])
-async def test_events_that_are_read_together_are_all_taken(tmp_path: Path, files: int) -> None:
+async def test_events_read_together_are_all_handled(tmp_path: Path, files: int) -> None:
     with closing(_WatchedFolder(tmp_path)) as folder:
         for number in range(files):
             (tmp_path / f"{number}.kms.cat").symlink_to("nowhere")

@@ -120,7 +120,7 @@ async def test_call_of_the_same_identity_waits_for_a_turn_of_each_batch_and_not_
     assert len(daemon.driver.begun) < BATCHES * ENTRIES / 5
 
 
-async def test_batch_whose_caller_is_gone_starts_no_more_entries(
+async def test_batch_of_a_disconnected_caller_starts_no_more_entries(
     daemon: Daemon,
 ) -> None:
     call = daemon.push_many(caller("hog"))
@@ -134,7 +134,7 @@ async def test_batch_whose_caller_is_gone_starts_no_more_entries(
     assert daemon.audit.codes['"OK"'] == len(daemon.driver.begun) <= 4 * 8
 
 
-async def test_work_of_a_caller_that_is_gone_counts_against_limits_until_it_ends(
+async def test_work_of_a_disconnected_caller_counts_against_limits_until_it_ends(
     daemon: Daemon,
 ) -> None:
     limits = CallLimits(calls=1, rate=None, burst=1, metrics=Metrics())

@@ -53,7 +53,7 @@ def test_key_of_a_prefix_is_a_prefix_of_the_key(prefix: str, rest: str) -> None:
         "a/b.kms.cat",
     ],
 )
-def test_text_that_kekd_never_writes_is_no_key(key: str) -> None:
+def test_key_that_kekd_never_writes_has_no_name(key: str) -> None:
     assert IndexName.from_key(key) is None
 
 

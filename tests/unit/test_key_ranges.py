@@ -69,7 +69,7 @@ async def listed(service: EnvelopeService, prefix: str, size: int) -> list[str]:
 
 @settings(max_examples=150, deadline=None)
 @given(rules, st.sets(text.filter(bool), max_size=20), text, st.integers(1, 4))
-def test_listing_equals_the_one_of_a_naive_filter(
+def test_listing_equals_a_naive_filter(
     described: Sequence[dict[str, Any]], names: set[str], prefix: str, size: int
 ) -> None:
     policy, driver = policy_of(described), Recorded()

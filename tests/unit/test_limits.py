@@ -58,7 +58,7 @@ def test_call_after_the_suggested_delay_succeeds(clock: Clock) -> None:
     kept.check_rate("a")
 
 
-def test_one_identity_takes_nothing_from_another(clock: Clock) -> None:
+def test_identities_have_separate_rate_limits(clock: Clock) -> None:
     kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=5)
     assert passed(kept, "a") == passed(kept, "b") == 5
 
@@ -72,7 +72,7 @@ def test_refused_call_costs_nothing(clock: Clock) -> None:
     assert passed(kept) == 1
 
 
-def test_without_a_rate_all_get_through(clock: Clock) -> None:
+def test_calls_without_a_rate_limit_are_all_allowed(clock: Clock) -> None:
     assert passed(CallLimits(metrics=Metrics(), calls=1, rate=None, burst=1)) == 100
 
 

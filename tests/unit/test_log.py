@@ -91,7 +91,7 @@ def test_repeated_line_is_due_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> 
     assert not throttle.is_due("one")
 
 
-def test_throttle_that_is_full_forgets() -> None:
+def test_full_throttle_forgets_messages() -> None:
     throttle = LogThrottle()
     assert all(throttle.is_due(number) for number in range(25_000))
     assert len(throttle._logged_at) <= 10_000

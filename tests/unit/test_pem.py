@@ -27,18 +27,18 @@ SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_spelling_becomes_the_one_that_grpc_reads(spelling: str) -> None:
+def test_pem_is_normalized_for_grpc(spelling: str) -> None:
     assert pem.normalized(SPELLINGS[spelling](BLOCK), pem.CERTIFICATE) == BLOCK
 
 
-def test_glued_blocks_are_parted_in_their_order() -> None:
+def test_glued_blocks_are_separated_in_order() -> None:
     text = BLOCK.rstrip() + KEY.rstrip() + BLOCK
     assert pem.normalized(text, pem.CERTIFICATE) == BLOCK + BLOCK
     assert pem.normalized(text, pem.PRIVATE_KEY) == KEY
 
 
 @pytest.mark.parametrize("text", [b"", b"no PEM", b"-----END CERTIFICATE-----", KEY])
-def test_file_without_such_a_block_is_empty(text: bytes) -> None:
+def test_file_without_a_certificate_block_is_empty(text: bytes) -> None:
     assert pem.normalized(text, pem.CERTIFICATE) == b""
 
 

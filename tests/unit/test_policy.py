@@ -83,7 +83,7 @@ def written(file: Path, *rules: dict[str, Any]) -> Path:
 RULE = {"name": "r", "identities": "cn:a", "methods": ["read"]}
 
 
-def test_one_glob_needs_no_list(file: Path) -> None:
+def test_single_glob_is_accepted_without_a_list(file: Path) -> None:
     read_back = read(written(file, RULE))
     assert read_back == (Rule(name="r", identities=("cn:a",), methods=("read",)),)
 

@@ -78,7 +78,7 @@ async def test_full_scan_leaves_the_cache_unchanged(
         await store.get(NEVER_READ)
 
 
-async def test_watch_that_fails_counts_as_dropped_and_one_that_ends_does_not(store: Store) -> None:
+async def test_failed_watch_counts_as_dropped_and_an_ended_one_does_not(store: Store) -> None:
     for failure in (WatchFellBehindError, None):
         with suppress(WatchFellBehindError):
             async with store.watch(NamePrefix("")):

@@ -34,7 +34,7 @@ def test_every_line_is_json_while_the_log_is() -> None:
     assert max(map(len, said)) <= 4096
 
 
-def test_lines_are_logged_and_the_descriptor_is_given_back(
+def test_stray_lines_are_logged_and_the_descriptor_is_restored(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = os.fstat(2)

@@ -35,7 +35,7 @@ def test_aliases_are_read() -> None:
     assert load(text) == {"a": a, "b": a, "c": {"x": 1, "y": 3}, "d": a | {"z": 4}}
 
 
-def test_merged_mapping_that_comes_later_holds_no_key_twice() -> None:
+def test_overridden_key_of_a_merged_mapping_is_no_duplicate() -> None:
     text = "base: &base {k: 1}\nx: {y: {z: &a {<<: *base, k: 2}}}\nb: {<<: *a}\n"
     assert load(text)["x"] == {"y": {"z": {"k": 2}}}
 

@@ -34,11 +34,11 @@ def test_value_that_the_reference_accepts_is_accepted(value: Any) -> None:
     assert sent(value) == reference.wrapped_kek == b"ab"
 
 
-def test_bytearray_is_taken() -> None:
+def test_bytearray_is_accepted() -> None:
     assert sent(bytearray(b"ab")) == b"ab"
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=range(len(REFUSED)))
-def test_anything_else_is_refused_by_its_name(value: Any) -> None:
+def test_value_of_another_type_is_refused(value: Any) -> None:
     with pytest.raises(kekd.InvalidEnvelopeError, match="wrapped_kek has the wrong type"):
         sent(value)

@@ -63,7 +63,7 @@ async def test_attempt_joins_the_running_one() -> None:
     assert runs == 1
 
 
-async def test_write_is_abandoned_once_all_its_callers_are_gone() -> None:
+async def test_write_without_remaining_callers_is_abandoned() -> None:
     outcomes, may_end = WriteOutcomes(), asyncio.Event()
     gone = [True, False]
 

@@ -132,7 +132,7 @@ def test_denied_batch_has_one_line(start_daemon: StartDaemon, file: Path) -> Non
     assert part[-1]["event"] == "denials"
 
 
-def test_each_of_a_batch_has_its_entry(start_daemon: StartDaemon, file: Path) -> None:
+def test_batch_has_an_audit_entry_for_each_index(start_daemon: StartDaemon, file: Path) -> None:
     rules = [READ_ONLY, READ_ONLY | {"name": "writer", "methods": "push"}]
     daemon = start_daemon("--memory", "--audit", str(file), config={"policy": rules})
     with kekd.Client(daemon.address) as client:
@@ -153,7 +153,7 @@ def test_each_of_a_batch_has_its_entry(start_daemon: StartDaemon, file: Path) ->
     ]
 
 
-def test_each_of_a_batch_is_recorded_with_its_etags(daemon: Daemon, file: Path) -> None:
+def test_batch_is_recorded_with_the_etags_of_each_index(daemon: Daemon, file: Path) -> None:
     other = kekd.KMSBlob(provider="none")
     pushes = [("new", other, None), ("i", other, None), ("i-2", other, "stale")]
     with kekd.Client(daemon.address) as client:
@@ -231,9 +231,7 @@ FULL = "/dev/full"
 
 
 @both_engines
-def test_with_a_full_disk_nothing_is_written_and_reads_go_on(
-    start_daemon: StartDaemon, file: Path
-) -> None:
+def test_full_audit_disk_fails_writes_and_not_reads(start_daemon: StartDaemon, file: Path) -> None:
     file.symlink_to(FULL)
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address, timeout=PATIENCE) as client:
@@ -264,7 +262,7 @@ def test_on_failure_overrides_reads_and_writes(
                     call(client, None)
 
 
-def test_writes_go_on_when_there_is_space_again(start_daemon: StartDaemon, file: Path) -> None:
+def test_writes_succeed_once_there_is_space_again(start_daemon: StartDaemon, file: Path) -> None:
     file.symlink_to(FULL)
     daemon = start_daemon("--memory", "--audit", str(file))
     with kekd.Client(daemon.address, timeout=PATIENCE) as client:

@@ -107,7 +107,7 @@ def test_rate_limited_call_gets_the_time_to_retry(
         assert failed_get().code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_identity_takes_nothing_from_another(
+def test_identity_at_its_rate_limit_does_not_limit_another(
     start_tls_daemon: StartTlsDaemon,
 ) -> None:
     daemon = start_tls_daemon("--memory", "--max-rate", "0.01", "--max-burst", "3")
@@ -140,7 +140,7 @@ def test_old_connection_ends_without_a_failed_call(
 
 
 @pytest.mark.slow  # gRPC waits 20 s for the answer to a ping
-def test_connections_of_machines_that_are_gone_end(start_daemon: StartDaemon) -> None:
+def test_connections_of_vanished_machines_are_closed(start_daemon: StartDaemon) -> None:
     port = free_port()
     start_daemon("--memory", "--listen", f"127.0.0.1:{port}", "--keepalive", "1")
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as dead:

@@ -33,7 +33,7 @@ def test_decisions_and_lines_of_the_audit_are_counted(
     assert scraped.total("kekd_audit_failures_total") == 0
 
 
-def test_watch_that_a_new_policy_forbids_is_denied_and_not_cut(
+def test_watch_forbidden_by_a_new_policy_counts_as_denied_and_not_dropped(
     start_scraped: StartScraped,
 ) -> None:
     watcher = READER | {"methods": ["read", "watch"]}
@@ -88,7 +88,7 @@ def test_calls_that_are_refused_early_are_counted(start_scraped: StartScraped) -
     assert scraped.total("kekd_calls_total", code="RESOURCE_EXHAUSTED", store="") == 3
 
 
-def test_policies_that_were_not_taken_are_counted(start_scraped: StartScraped) -> None:
+def test_rejected_policies_are_counted(start_scraped: StartScraped) -> None:
     scraped = start_scraped("--memory", config={"policy": [READER]})
     scraped.daemon.config.write_text("policy: [")
     eventually(lambda: scraped.total("kekd_reload_failures_total", what="policy") == 1)

@@ -23,7 +23,7 @@ def test_call_after_close_opens_another_connection(client: kekd.Client, index: s
     assert client.get_index_kms(None, index) == BLOB
 
 
-def test_with_statement_closes_the_connection(
+def test_end_of_a_with_statement_closes_the_connection(
     open_client: OpenClient, proxy: Proxy, index: str
 ) -> None:
     ended = threading.Event()

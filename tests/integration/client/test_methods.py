@@ -59,7 +59,7 @@ def test_get_without_an_envelope_raises(client: kekd.Client, index: str) -> None
     assert str(caught.value) == f"No KMS blob exists for index '{index}'."
 
 
-def test_delete_returns_whether_there_was_an_envelope(client: kekd.Client, index: str) -> None:
+def test_delete_returns_whether_an_envelope_existed(client: kekd.Client, index: str) -> None:
     client.create_index_kms(None, index, BLOB)
     assert client.delete_index_kms(None, index)
     assert not client.delete_index_kms(None, index)

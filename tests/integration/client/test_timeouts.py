@@ -105,7 +105,7 @@ def test_wait_with_timeout_0_makes_one_attempt(
     assert time.monotonic() - start < PATIENCE
 
 
-def test_wait_for_an_unknown_service_says_where_names_are_listed(client: kekd.Client) -> None:
+def test_wait_for_an_unknown_service_names_the_list_of_stores(client: kekd.Client) -> None:
     with pytest.raises(kekd.EnvelopeNotFoundError, match="its log lists its stores"):
         client.wait(service="disk:/typo")
 

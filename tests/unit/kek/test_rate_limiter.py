@@ -84,7 +84,9 @@ def test_pause_does_not_accumulate_turns(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("rate", [None, 0])
-def test_no_rate_means_no_wait(monkeypatch: pytest.MonkeyPatch, rate: float | None) -> None:
+def test_calls_without_a_rate_do_not_wait(
+    monkeypatch: pytest.MonkeyPatch, rate: float | None
+) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     pace = RateLimiter(rate)

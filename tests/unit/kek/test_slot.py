@@ -71,7 +71,7 @@ def test_session_name_is_derived_from_the_slot(name: str, written: str, session_
 @pytest.mark.parametrize(
     "field", ["region", "role_arn", "external_id", "role_session_name", "endpoint_url"]
 )
-def test_field_of_the_access_changes_it(field: str) -> None:
+def test_other_field_changes_the_access(field: str) -> None:
     slot = replace(SLOT, role_arn="arn:aws:iam::222233334444:role/kekd")
     assert replace(slot, **{field: "other"}).access != slot.access  # type: ignore[arg-type]
 
