@@ -452,7 +452,7 @@ def test_import_reports_its_progress_at_ctrl_c(other: Daemon, large_backup: Path
 # Races
 
 
-class Outdated(kekd.Client):
+class OutdatedClient(kekd.Client):
     """A client that reads a store before another client writes to it."""
 
     before: kekd.KMSBlob | None = None
@@ -473,7 +473,7 @@ def test_rivals_create_is_never_replaced(
     daemon: Daemon, client: kekd.Client, overwrite: bool
 ) -> None:
     client.create_index_kms(None, "i", envelope(1))
-    with Outdated(daemon.address) as outdated:
+    with OutdatedClient(daemon.address) as outdated:
         documents = [EnvelopeJSON("i", envelope(2))]
         (done,) = restored(outdated, None, documents, overwrite=overwrite, dry_run=False)
     assert done.outcome == "refused"
@@ -482,7 +482,7 @@ def test_rivals_create_is_never_replaced(
 
 def test_rivals_push_is_not_replaced(daemon: Daemon, client: kekd.Client) -> None:
     client.create_index_kms(None, "i", envelope(1))
-    with Outdated(daemon.address) as outdated:
+    with OutdatedClient(daemon.address) as outdated:
         outdated.before = client.get_index_kms(None, "i")
         client.push_index_kms(None, "i", envelope(3))
         documents = [EnvelopeJSON("i", envelope(2))]

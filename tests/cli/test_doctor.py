@@ -350,7 +350,7 @@ def test_ctrl_c_waits_for_the_call_and_cleans_up(
 # Clocks and certificates
 
 
-class Elsewhere(DaemonServiceServicer):
+class SkewedDaemon(DaemonServiceServicer):
     """A daemon that has only a status, with a skewed clock."""
 
     def __init__(self, lead: timedelta, *certificates: pb.CertificateStatus) -> None:
@@ -365,7 +365,7 @@ class Elsewhere(DaemonServiceServicer):
 
 
 @contextmanager
-def serving(daemon: Elsewhere) -> Iterator[str]:
+def serving(daemon: SkewedDaemon) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(1))
     add_DaemonServiceServicer_to_server(daemon, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -379,7 +379,7 @@ def serving(daemon: Elsewhere) -> Iterator[str]:
     [(2, "ok"), (-8, "warning"), (10, "warning"), (400, "failure"), (-400, "failure")],
 )
 def test_skewed_clock_is_reported(lead: int, level: str) -> None:
-    with serving(Elsewhere(timedelta(seconds=lead))) as called:
+    with serving(SkewedDaemon(timedelta(seconds=lead))) as called:
         findings = doctor(called, code=1)  # because it has no stores
     ((found_level, text),) = found(findings, "clock")
     (seconds,) = re.findall(r"([\d.]+) s", text)
@@ -398,7 +398,7 @@ def test_certificate_near_its_expiry_is_reported(days: int, level: str) -> None:
 
 def test_certificate_of_the_daemon_is_checked() -> None:
     ends = pb.CertificateStatus(file="/etc/tls.crt", expires_at=datetime.now(UTC) + 3 * DAY)
-    with serving(Elsewhere(timedelta(), ends)) as called:
+    with serving(SkewedDaemon(timedelta(), ends)) as called:
         ((level, text),) = found(doctor(called, code=1), "certificate")
     assert (level, text) == ("warning", "/etc/tls.crt expires in 2 days")
 

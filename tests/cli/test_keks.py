@@ -335,7 +335,7 @@ def test_older_than_is_not_for_one_index(kekctl: Kekctl) -> None:
 
 
 @pytest.fixture
-def unjudged(
+def uncheckable(
     registry_file: Path, slots: dict[str, Any], client: kekd.Client, registry: Registry
 ) -> None:
     """Three indexes: one without its slot, one without its alias, and one with drift only."""
@@ -347,7 +347,7 @@ def unjudged(
         client.push_index_kms(None, index, envelope)
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("uncheckable")
 def test_drift_continues_after_an_uncheckable_envelope(kekctl: Kekctl) -> None:
     gone, lost, drifted = kekctl("drift", code=1).stdout.splitlines()
     assert gone.startswith("a: cannot be checked: slot not found")
@@ -357,7 +357,7 @@ def test_drift_continues_after_an_uncheckable_envelope(kekctl: Kekctl) -> None:
     kekctl("drift", "--prefix", "b", "--exit-code", code=1)
 
 
-@pytest.mark.usefixtures("unjudged")
+@pytest.mark.usefixtures("uncheckable")
 def test_drift_as_json_has_the_uncheckable_envelopes(kekctl: Kekctl) -> None:
     shown = kekctl("drift", "-o", "json", code=1).stdout
     gone, lost, drifted = map(json.loads, shown.splitlines())

@@ -326,7 +326,7 @@ def test_listing_caches_only_keys_in_its_ranges(ten: DiskDriver) -> None:
     assert [len(listing.keys) for listing in ten._listings._cached._values.values()] == [10, 1]
 
 
-OTHERS_AT_WORK = """
+WRITING_PROCESS = """
 import sys
 from pathlib import Path
 from kekd_server.model.index_name import IndexName
@@ -344,10 +344,10 @@ while True:
 
 
 @pytest.fixture
-def others_at_work(tmp_path: Path) -> Iterator[Path]:
+def writing_process(tmp_path: Path) -> Iterator[Path]:
     """A keystore to which another process writes continuously and without an error."""
     with subprocess.Popen(
-        [sys.executable, "-c", OTHERS_AT_WORK, tmp_path], stdout=subprocess.PIPE
+        [sys.executable, "-c", WRITING_PROCESS, tmp_path], stdout=subprocess.PIPE
     ) as others:
         assert others.stdout
         others.stdout.readline()
@@ -356,9 +356,9 @@ def others_at_work(tmp_path: Path) -> Iterator[Path]:
         others.kill()
 
 
-def test_start_keeps_temporary_files_in_use(others_at_work: Path) -> None:
+def test_start_keeps_temporary_files_in_use(writing_process: Path) -> None:
     for _ in range(300):
-        opened(others_at_work)
+        opened(writing_process)
 
 
 def test_attempt_applied_by_another_daemon_returns_its_result(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ NOBODYS = "65532"
 """The id of a user that no machine has."""
 
 
-def said(*command: str | Path) -> str:
+def run(*command: str | Path) -> str:
     """Runs a command that must succeed, and returns its output."""
     done = subprocess.run(
         [str(part) for part in command],
@@ -46,11 +46,11 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_dockerfile_passes_hadolint() -> None:
-    assert said(BIN / "hadolint", DOCKERFILE) == ""
+    assert run(BIN / "hadolint", DOCKERFILE) == ""
 
 
 def test_compose_is_valid() -> None:
-    said(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+    run(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
 
 
 def test_memory_and_processes_of_the_service_are_bounded() -> None:
@@ -68,7 +68,7 @@ def test_image_has_only_the_copied_files() -> None:
 
 def test_image_starts_with_valid_settings() -> None:
     assert instruction("ENTRYPOINT") == ["/opt/kekd/bin/kekd"]
-    shown = said(BIN / "kekd", *instruction("CMD"), "--print-config")
+    shown = run(BIN / "kekd", *instruction("CMD"), "--print-config")
     volumes = instruction("VOLUME")
     assert yaml.safe_load(shown)["disk"] == [volumes[0]]
     assert yaml.safe_load(shown)["listen"] == [f"unix:{volumes[1]}/kekd.sock"]
@@ -77,7 +77,7 @@ def test_image_starts_with_valid_settings() -> None:
 def test_health_check_succeeds_while_kekd_serves(daemon: Daemon) -> None:
     program, *arguments = instruction("HEALTHCHECK")
     assert program == "/opt/kekd/bin/kekctl"
-    said(BIN / "kekctl", "--address", daemon.address, *arguments)
+    run(BIN / "kekctl", "--address", daemon.address, *arguments)
 
 
 def test_build_context_has_the_whole_package() -> None:

@@ -49,21 +49,21 @@ def answers(address: str) -> bool:
 def test_manager_is_notified_of_each_state(tmp_path: Path, manager: Manager, workers: int) -> None:
     port = free_port()
     with started(tmp_path / "daemon", manager, workers, port) as daemon:
-        assert manager.hear() == {"READY": "1", "STATUS": "serving"}
+        assert manager.receive() == {"READY": "1", "STATUS": "serving"}
         assert answers(f"127.0.0.1:{port}")
         assert answers(daemon.address)
 
         before = time.monotonic_ns() // 1000
         daemon.process.send_signal(signal.SIGHUP)
-        reloading = manager.hear()
+        reloading = manager.receive()
         assert reloading.pop("RELOADING") == "1"
         assert before <= int(reloading.pop("MONOTONIC_USEC")) <= time.monotonic_ns() // 1000
         assert reloading == {"STATUS": "reloading"}
-        assert manager.hear() == {"READY": "1", "STATUS": "serving"}
+        assert manager.receive() == {"READY": "1", "STATUS": "serving"}
 
         assert daemon.stop() == 0
-        assert manager.hear() == {"STOPPING": "1", "STATUS": "draining"}
-        assert manager.heard_nothing()
+        assert manager.receive() == {"STOPPING": "1", "STATUS": "draining"}
+        assert manager.has_no_message()
 
 
 def test_daemon_that_cannot_serve_is_never_ready(
@@ -73,7 +73,7 @@ def test_daemon_that_cannot_serve_is_never_ready(
     with monkeypatch.context() as environment:
         environment.setenv("NOTIFY_SOCKET", manager.env["NOTIFY_SOCKET"])
         refusal(BIN / "kekd", "--listen", f"unix:{tmp_path}/s", "--disk", tmp_path / "file")
-    assert manager.heard_nothing()
+    assert manager.has_no_message()
 
 
 def test_missing_manager_is_logged(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Keystore(NamedTuple):
     read: Callable[[str], bytes]
 
 
-class Served(NamedTuple):
+class Stores(NamedTuple):
     """A daemon with a disk and a bucket, and raw access to them."""
 
     daemon: Daemon
@@ -44,7 +44,7 @@ class Served(NamedTuple):
 @pytest.fixture(scope="module")
 def shared_served(
     s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory, engine: EngineName
-) -> Iterator[Served]:
+) -> Iterator[Stores]:
     bucket = make_bucket(s3_endpoint)
     folder = tmp_path_factory.mktemp("damaged")
     root = folder / "keystore"
@@ -52,13 +52,13 @@ def shared_served(
     try:
         daemon.wait()
         with kekd.Client(daemon.address) as client:
-            yield Served(daemon, client, root, root / "_catalog" / "config", bucket)
+            yield Stores(daemon, client, root, root / "_catalog" / "config", bucket)
     finally:
         daemon.kill()
 
 
 @pytest.fixture
-def served(shared_served: Served) -> Iterator[Served]:
+def served(shared_served: Stores) -> Iterator[Stores]:
     """A daemon that the tests share. Its stores are empty at the start of each."""
     yield shared_served
     for store in (None, kekd.StorageConfig.s3(shared_served.bucket.name)):
@@ -67,7 +67,7 @@ def served(shared_served: Served) -> Iterator[Served]:
 
 
 @pytest.fixture(params=["disk", "s3"])
-def keystore(served: Served, request: pytest.FixtureRequest) -> Keystore:
+def keystore(served: Stores, request: pytest.FixtureRequest) -> Keystore:
     folder, bucket, key = served.folder, served.bucket.name, "_catalog/config/{}.kms.cat".format
     s3 = served.bucket.s3
     if request.param == "disk":
@@ -100,7 +100,7 @@ each_damage = pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
 
 @each_damage
 def test_damaged_record_is_reported_with_store_and_index(
-    served: Served, keystore: Keystore, damaged: bytes
+    served: Stores, keystore: Keystore, damaged: bytes
 ) -> None:
     keystore.write("i", damaged)
     with pytest.raises(kekd.CorruptEnvelopeError) as caught:
@@ -112,7 +112,7 @@ def test_damaged_record_is_reported_with_store_and_index(
 
 @each_damage
 def test_damaged_record_can_be_listed_repaired_and_deleted(
-    served: Served, keystore: Keystore, damaged: bytes
+    served: Stores, keystore: Keystore, damaged: bytes
 ) -> None:
     client, store = served.client, keystore.config
     client.create_index_kms(store, "sound", BLOB)
@@ -128,7 +128,7 @@ def test_damaged_record_can_be_listed_repaired_and_deleted(
     assert list(client.list_index_kms(store)) == ["sound"]
 
 
-def test_damaged_record_is_data_loss_on_the_wire(served: Served) -> None:
+def test_damaged_record_is_data_loss_on_the_wire(served: Stores) -> None:
     (served.folder / "i.kms.cat").write_bytes(b"")
     with grpc.insecure_channel(served.daemon.address) as channel:
         get: Any = EnvelopeServiceStub(channel).GetEnvelope
@@ -137,7 +137,7 @@ def test_damaged_record_is_data_loss_on_the_wire(served: Served) -> None:
     assert info.metadata == {"index_name": "i", "store": f"disk:{served.root}"}
 
 
-def test_dangling_link_is_a_damaged_record(served: Served) -> None:
+def test_dangling_link_is_a_damaged_record(served: Stores) -> None:
     client, record = served.client, served.folder / "i.kms.cat"
     record.symlink_to("nowhere")
     with pytest.raises(kekd.CorruptEnvelopeError):
@@ -153,7 +153,7 @@ def test_dangling_link_is_a_damaged_record(served: Served) -> None:
 
 
 @pytest.fixture
-def folder_in_place(served: Served) -> Iterator[Path]:
+def folder_in_place(served: Stores) -> Iterator[Path]:
     """Creates a folder with a file at the path of the envelope of "i"."""
     folder = served.folder / "i.kms.cat"
     folder.mkdir()
@@ -162,7 +162,7 @@ def folder_in_place(served: Served) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_folder_in_place_of_a_record_is_corrupt(served: Served, folder_in_place: Path) -> None:
+def test_folder_in_place_of_a_record_is_corrupt(served: Stores, folder_in_place: Path) -> None:
     with pytest.raises(kekd.CorruptEnvelopeError) as caught:
         served.client.get_index_kms(None, "i")
     assert caught.value.index_name == "i"
@@ -170,7 +170,7 @@ def test_folder_in_place_of_a_record_is_corrupt(served: Served, folder_in_place:
 
 @pytest.mark.parametrize("name", ["create", "push", "delete"])
 def test_folder_in_place_of_a_record_is_not_removed(
-    served: Served, folder_in_place: Path, name: str
+    served: Stores, folder_in_place: Path, name: str
 ) -> None:
     with pytest.raises((kekd.EnvelopeExistsError, kekd.StoreMisconfiguredError)) as caught:
         CALLS[name](served.client, None)

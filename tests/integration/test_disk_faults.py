@@ -96,7 +96,7 @@ def no_powers_of_root() -> Iterator[None]:
         set_process(PR_SET_SECUREBITS, 0)
 
 
-class OnDisk(NamedTuple):
+class DiskDaemon(NamedTuple):
     daemon: Daemon
     client: kekd.Client
     disk: Disk
@@ -111,7 +111,7 @@ class OnDisk(NamedTuple):
 
 
 @pytest.fixture
-def on_disk(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[OnDisk]:
+def on_disk(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[DiskDaemon]:
     """A daemon with the index "kept" on a disk with free room, and a memory store."""
     disk = Disk(tmp_path / "disk")
     flags = ("--disk", str(disk.path), "--memory")
@@ -119,7 +119,7 @@ def on_disk(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[OnDisk]:
         daemon = start_daemon(*flags)
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "kept", LARGE)
-        yield OnDisk(daemon, client, disk, f"disk:{disk.path}")
+        yield DiskDaemon(daemon, client, disk, f"disk:{disk.path}")
     daemon.kill()
     disk.close()
 
@@ -142,7 +142,9 @@ each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 
 
 @each_write
-def test_full_disk_loses_and_tears_no_record(on_disk: OnDisk, write: Callable[..., Any]) -> None:
+def test_full_disk_loses_and_tears_no_record(
+    on_disk: DiskDaemon, write: Callable[..., Any]
+) -> None:
     daemon, client, disk, _ = on_disk
     disk.fill(daemon)
     before = disk.files()
@@ -153,14 +155,14 @@ def test_full_disk_loses_and_tears_no_record(on_disk: OnDisk, write: Callable[..
     assert list(client.list_index_kms()) == ["kept"]
 
 
-def test_full_disk_does_not_affect_other_stores(on_disk: OnDisk) -> None:
+def test_full_disk_does_not_affect_other_stores(on_disk: DiskDaemon) -> None:
     on_disk.disk.fill(on_disk.daemon)
     on_disk.refuses(WRITES["create"])
     on_disk.client.create_index_kms(MEMORY, "new", LARGE)
     assert on_disk.client.get_index_kms(MEMORY, "new") == LARGE
 
 
-def test_full_disk_is_writable_again_after_a_delete(on_disk: OnDisk) -> None:
+def test_full_disk_is_writable_again_after_a_delete(on_disk: DiskDaemon) -> None:
     daemon, client, disk, _ = on_disk
     disk.fill(daemon)
     on_disk.refuses(WRITES["create"])
@@ -170,7 +172,7 @@ def test_full_disk_is_writable_again_after_a_delete(on_disk: OnDisk) -> None:
     assert client.get_index_kms(None, "new") == LARGE
 
 
-def test_full_disk_is_a_failed_precondition_on_the_wire(on_disk: OnDisk) -> None:
+def test_full_disk_is_a_failed_precondition_on_the_wire(on_disk: DiskDaemon) -> None:
     on_disk.disk.fill(on_disk.daemon)
     blob = pb.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=b"\1" * 6000, version=1)
     with grpc.insecure_channel(on_disk.daemon.address) as channel:
@@ -181,7 +183,7 @@ def test_full_disk_is_a_failed_precondition_on_the_wire(on_disk: OnDisk) -> None
 
 
 @pytest.fixture
-def read_only(on_disk: OnDisk) -> Iterator[OnDisk]:
+def read_only(on_disk: DiskDaemon) -> Iterator[DiskDaemon]:
     on_disk.disk.set_writable(False)
     yield on_disk
     on_disk.disk.set_writable(True)
@@ -194,7 +196,7 @@ WRITES_AND_DELETE = WRITES | {
 
 @pytest.mark.parametrize("write", WRITES_AND_DELETE.values(), ids=WRITES_AND_DELETE)
 def test_read_only_disk_serves_reads_and_refuses_writes(
-    read_only: OnDisk, write: Callable[..., Any]
+    read_only: DiskDaemon, write: Callable[..., Any]
 ) -> None:
     _, client, disk, _ = read_only
     before = disk.files()
@@ -205,20 +207,22 @@ def test_read_only_disk_serves_reads_and_refuses_writes(
     assert list(client.list_index_kms()) == ["kept"]
 
 
-def test_read_only_disk_does_not_affect_other_stores(read_only: OnDisk) -> None:
+def test_read_only_disk_does_not_affect_other_stores(read_only: DiskDaemon) -> None:
     read_only.refuses(WRITES["create"])
     read_only.client.create_index_kms(MEMORY, "new", LARGE)
     assert read_only.client.get_index_kms(MEMORY, "new") == LARGE
 
 
-def test_disk_that_becomes_writable_again_accepts_writes(read_only: OnDisk) -> None:
+def test_disk_that_becomes_writable_again_accepts_writes(read_only: DiskDaemon) -> None:
     read_only.refuses(WRITES["create"])
     read_only.disk.set_writable(True)
     read_only.client.create_index_kms(None, "new", LARGE)
     assert read_only.client.get_index_kms(None, "new") == LARGE
 
 
-def test_folder_that_cannot_be_created_fails_the_start(tmp_path: Path, read_only: OnDisk) -> None:
+def test_folder_that_cannot_be_created_fails_the_start(
+    tmp_path: Path, read_only: DiskDaemon
+) -> None:
     folder = read_only.disk.path / "new"
     with nullcontext() if read_only.disk.mounted else no_powers_of_root():
         daemon = Daemon(tmp_path / "second", "--disk", str(folder))
@@ -226,24 +230,24 @@ def test_folder_that_cannot_be_created_fails_the_start(tmp_path: Path, read_only
     assert f"the store at {folder} failed: " in daemon.read_log()
 
 
-class Vanishing(NamedTuple):
+class VanishingFolder(NamedTuple):
     client: kekd.Client
     folder: Path
     hidden: Path
 
 
 @pytest.fixture
-def vanishing(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[Vanishing]:
+def vanishing(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[VanishingFolder]:
     folder = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(folder), "--memory")
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "kept", BLOB)
-        yield Vanishing(client, folder, tmp_path / "hidden")
+        yield VanishingFolder(client, folder, tmp_path / "hidden")
 
 
 @pytest.mark.parametrize("mount_point", [False, True], ids=["nothing left", "empty mount point"])
 def test_missing_folder_is_an_error_and_not_an_empty_keystore(
-    vanishing: Vanishing, mount_point: bool
+    vanishing: VanishingFolder, mount_point: bool
 ) -> None:
     client, folder, hidden = vanishing
     folder.rename(hidden)
@@ -259,7 +263,7 @@ def test_missing_folder_is_an_error_and_not_an_empty_keystore(
     client.push_index_kms(MEMORY, "i", BLOB)
 
 
-def test_folder_that_comes_back_is_served_again(vanishing: Vanishing) -> None:
+def test_folder_that_comes_back_is_served_again(vanishing: VanishingFolder) -> None:
     client, folder, hidden = vanishing
     folder.rename(hidden)
     with pytest.raises(kekd.StoreMisconfiguredError):

@@ -34,7 +34,7 @@ from kekd_server.rpc.engines import MAX_STREAMS
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import CREDENTIALS, free_port, make_bucket
-from tests.integration.fixtures.proxy import LOOKS, Proxy, StartProxy, say_nothing
+from tests.integration.fixtures.proxy import PROBE_PATH, Proxy, StartProxy, say_nothing
 from tests.integration.fixtures.wire import OPENING, PREFACE, call_frames
 from tests.patience import PATIENCE, eventually
 
@@ -85,7 +85,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
     engine: EngineName,
 ) -> Iterator[Victim]:
-    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
     port = free_port()
     bucket = replace(make_bucket(s3_endpoint), endpoint=f"http://{proxy.address}")
     folder = tmp_path_factory.mktemp("victim")
@@ -201,7 +201,7 @@ async def test_daemon_survives_cancelled_calls(victim: Victim) -> None:
         for call in calls[::2]:
             call.cancel()
         codes = await asyncio.gather(*waiting)
-    # Compared outside the assert: pytest takes minutes to show the difference of such lists.
+    # Counted: pytest takes minutes to show the difference of lists of this length.
     assert Counter(codes[::2]) == {grpc.StatusCode.CANCELLED: 500}
     # The server has the same deadline, and its reset can arrive before the client's timeout.
     # gRPC reports that as "cancelled" (src/core/lib/transport/status_conversion.cc).

@@ -40,7 +40,7 @@ def client(unread: "subprocess.Popen[bytes]", tmp_path: Path) -> Iterator[kekd.C
         yield client
 
 
-def complain(client: kekd.Client) -> None:
+def log_much(client: kekd.Client) -> None:
     for number in range(DAMAGED):
         with pytest.raises(kekd.CorruptEnvelopeError):
             client.get_index_kms(None, f"bad-{number}")
@@ -49,7 +49,7 @@ def complain(client: kekd.Client) -> None:
 def test_daemon_with_a_full_log_pipe_serves_and_stops(
     unread: "subprocess.Popen[bytes]", client: kekd.Client
 ) -> None:
-    complain(client)
+    log_much(client)
     assert client.get_index_kms(None, "good", timeout=PATIENCE).provider == "none"
     unread.send_signal(signal.SIGTERM)
     assert unread.wait(timeout=PATIENCE) == 0

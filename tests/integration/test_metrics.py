@@ -24,7 +24,7 @@ from tests.fixtures.metrics import Scraped, StartScraped
 from tests.fixtures.s3 import CREDENTIALS, Bucket, free_port
 from tests.fixtures.tls import DAY, StartTlsDaemon
 from tests.fixtures.workers import StartWorkers, Workers
-from tests.integration.fixtures.proxy import LOOKS, StartProxy, s3_error
+from tests.integration.fixtures.proxy import PROBE_PATH, StartProxy, s3_error
 from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.integration.fixtures.watch import OpenWatch
 from tests.patience import PATIENCE, eventually
@@ -140,7 +140,7 @@ def test_call_to_a_hung_store_counts_as_deadline_exceeded(
 ) -> None:
     scraped = start_scraped(*slow_s3.flags, env=CREDENTIALS)
 
-    def is_given_up_by_the_daemon(client: kekd.Client) -> bool:
+    def times_out_at_the_daemon(client: kekd.Client) -> bool:
         try:
             client.get_index_kms(None, "i", timeout=3)
         except kekd.DeadlineExceededError as error:
@@ -148,7 +148,7 @@ def test_call_to_a_hung_store_counts_as_deadline_exceeded(
         return False
 
     with kekd.Client(scraped.daemon.address) as client:
-        eventually(lambda: is_given_up_by_the_daemon(client))
+        eventually(lambda: times_out_at_the_daemon(client))
     assert calls(scraped, method="GetEnvelope", code="DEADLINE_EXCEEDED") >= 1
 
 
@@ -199,7 +199,7 @@ def test_store_operations_are_counted_and_timed(
 def test_retried_s3_requests_are_counted(
     start_scraped: StartScraped, start_proxy: StartProxy, bucket: Bucket
 ) -> None:
-    proxy = start_proxy(bucket.endpoint.removeprefix("http://"), spared=LOOKS)
+    proxy = start_proxy(bucket.endpoint.removeprefix("http://"), spared=PROBE_PATH)
     flags = replace(bucket, endpoint=f"http://{proxy.address}").flags
     scraped = start_scraped(*flags, env=CREDENTIALS)
     store = {"store": f"s3:{bucket.name}"}

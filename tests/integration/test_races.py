@@ -198,7 +198,7 @@ def test_listing_during_changes_has_each_lasting_index_once(shared: Shared, daem
         one.create_index_kms(None, name, blob_of("start", 1))
     over = threading.Event()
 
-    def come_and_go() -> None:
+    def create_and_delete() -> None:
         while not over.is_set():
             for name in passing:
                 other.create_index_kms(None, name, blob_of("passing", 1))
@@ -212,7 +212,7 @@ def test_listing_during_changes_has_each_lasting_index_once(shared: Shared, daem
                 assert [name for name in listed if name in lasting] == lasting
                 assert len(listed) == len(set(listed))
 
-    all_at_once(come_and_go, list_them)
+    all_at_once(create_and_delete, list_them)
 
 
 def test_listing_continued_at_another_daemon_misses_nothing(shared: Shared) -> None:

@@ -22,7 +22,7 @@ from tests.fixtures.calls import BLOB, each_call
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
 from tests.integration.fixtures.proxy import (
-    LOOKS,
+    PROBE_PATH,
     Fault,
     Proxy,
     StartProxy,
@@ -72,7 +72,7 @@ def shared_faulty(
     tmp_path_factory: pytest.TempPathFactory,
     engine: EngineName,
 ) -> Iterator[Faulty]:
-    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
     with running(tmp_path_factory.mktemp("faulty"), s3_endpoint, proxy, engine) as faulty:
         yield faulty
 
@@ -99,7 +99,7 @@ def own_faulty(
     s3_endpoint: str, start_proxy: StartProxy, tmp_path: Path, engine: EngineName
 ) -> Iterator[Faulty]:
     """For a test that leaves running calls to S3 behind."""
-    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=LOOKS)
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
     with running(tmp_path, s3_endpoint, proxy, engine) as own:
         yield own
 

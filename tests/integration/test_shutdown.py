@@ -26,7 +26,7 @@ SAID_OF_A_CUT_CALL = {
 }
 
 
-class Busy:
+class BusyDaemon:
     """A daemon with a call in flight, and a watch of its health."""
 
     def __init__(self, daemon: Daemon, channel: grpc.Channel, slow_s3: SlowS3) -> None:
@@ -49,17 +49,17 @@ class Busy:
 @pytest.fixture
 def busy(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, slow_s3: SlowS3
-) -> Iterator[Busy]:
+) -> Iterator[BusyDaemon]:
     grace = ("--shutdown-grace", str(request.param))
     daemon = start_daemon(*slow_s3.flags, *grace, env=CREDENTIALS)
     # Without gRPC's retries, which would hide how the call ended.
     with grpc.insecure_channel(daemon.address, [("grpc.enable_retries", 0)]) as channel:
-        yield Busy(daemon, channel, slow_s3)
+        yield BusyDaemon(daemon, channel, slow_s3)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_call_in_flight_finishes(busy: Busy, number: signal.Signals) -> None:
+def test_call_in_flight_finishes(busy: BusyDaemon, number: signal.Signals) -> None:
     busy.signal(number)
     assert not busy.call.done()
     busy.slow_s3.answer.set()
@@ -69,7 +69,7 @@ def test_call_in_flight_finishes(busy: Busy, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_new_call_during_shutdown_is_refused(busy: Busy) -> None:
+def test_new_call_during_shutdown_is_refused(busy: BusyDaemon) -> None:
     busy.signal(signal.SIGTERM)
     with (
         grpc.insecure_channel(busy.daemon.address) as channel,
@@ -80,7 +80,7 @@ def test_new_call_during_shutdown_is_refused(busy: Busy) -> None:
 
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
-def test_call_that_outlasts_the_grace_is_cancelled(busy: Busy, engine: EngineName) -> None:
+def test_call_that_outlasts_the_grace_is_cancelled(busy: BusyDaemon, engine: EngineName) -> None:
     busy.signal(signal.SIGTERM)
     with pytest.raises(grpc.RpcError, match=SAID_OF_A_CUT_CALL[engine]) as cut:
         busy.call.result(timeout=PATIENCE)
@@ -91,7 +91,7 @@ def test_call_that_outlasts_the_grace_is_cancelled(busy: Busy, engine: EngineNam
 
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
-def test_cancelled_call_logs_no_error(busy: Busy) -> None:
+def test_cancelled_call_logs_no_error(busy: BusyDaemon) -> None:
     busy.signal(signal.SIGTERM)
     assert busy.call.exception(timeout=PATIENCE)
     busy.slow_s3.answer.set()
@@ -101,7 +101,9 @@ def test_cancelled_call_logs_no_error(busy: Busy) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_second_signal_ends_the_daemon_immediately(busy: Busy, number: signal.Signals) -> None:
+def test_second_signal_ends_the_daemon_immediately(
+    busy: BusyDaemon, number: signal.Signals
+) -> None:
     busy.signal(number)
     busy.process.send_signal(number)
     assert busy.process.wait(timeout=PATIENCE) == -number

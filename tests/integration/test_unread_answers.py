@@ -17,7 +17,7 @@ from tests.integration.fixtures.wire import DEAF_OPENING, RST_STREAM, call_frame
 ECHO, FAIL = b"/test.Service/Echo", b"/test.Service/Fail"
 
 
-class Served:
+class CountingServer:
     """A server in this process that counts its calls in flight."""
 
     def __init__(self, socket: Path, unread_timeout: float) -> None:
@@ -48,11 +48,11 @@ class Served:
 
 
 @pytest.fixture
-async def deaf(
+async def deaf_connection(
     tmp_path: Path, request: pytest.FixtureRequest
-) -> AsyncIterator[tuple[Served, asyncio.StreamReader, asyncio.StreamWriter]]:
+) -> AsyncIterator[tuple[CountingServer, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A server, and a connection to it without room for answers."""
-    served = Served(tmp_path / "socket", getattr(request, "param", 60.0))
+    served = CountingServer(tmp_path / "socket", getattr(request, "param", 60.0))
     await served.server.start()
     reader, writer = await asyncio.open_unix_connection(served.socket)
     writer.write(DEAF_OPENING)
@@ -76,9 +76,9 @@ async def echo(channel: grpc.aio.Channel, message: bytes) -> bytes:
     return answer
 
 
-@pytest.mark.parametrize("deaf", [0.2], indirect=True)
-async def test_unread_answer_is_terminated(deaf: Any) -> None:
-    served, reader, writer = deaf
+@pytest.mark.parametrize("deaf_connection", [0.2], indirect=True)
+async def test_unread_answer_is_terminated(deaf_connection: Any) -> None:
+    served, reader, writer = deaf_connection
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     while (frame := await read_frame(reader)).kind != RST_STREAM:
         pass
@@ -86,8 +86,8 @@ async def test_unread_answer_is_terminated(deaf: Any) -> None:
     await until(lambda: served.ended == 1)
 
 
-async def test_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
-    served, _, writer = deaf
+async def test_call_lasts_until_its_answer_was_read(deaf_connection: Any) -> None:
+    served, _, writer = deaf_connection
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     await until(lambda: served.answered == 1)
     async with grpc.aio.insecure_channel(f"unix:{served.socket}") as channel:
@@ -98,22 +98,22 @@ async def test_call_lasts_until_its_answer_was_read(deaf: Any) -> None:
     await until(lambda: served.ended == 2)
 
 
-async def test_call_lasts_until_its_caller_disconnects(deaf: Any) -> None:
-    served, _, writer = deaf
+async def test_call_lasts_until_its_caller_disconnects(deaf_connection: Any) -> None:
+    served, _, writer = deaf_connection
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     await until(lambda: served.answered == 1)
     writer.close()
     await until(lambda: served.ended == 1)
 
 
-async def test_failed_call_ends_without_room_for_its_answer(deaf: Any) -> None:
-    served, _, writer = deaf
+async def test_failed_call_ends_without_room_for_its_answer(deaf_connection: Any) -> None:
+    served, _, writer = deaf_connection
     writer.write(call_frames(1, FAIL, b""))
     await until(lambda: served.ended == 1)
 
 
-async def test_stop_ends_unread_answers(deaf: Any) -> None:
-    served, _, writer = deaf
+async def test_stop_ends_unread_answers(deaf_connection: Any) -> None:
+    served, _, writer = deaf_connection
     writer.write(call_frames(1, ECHO, bytes(10_000)))
     await until(lambda: served.answered == 1)
     await served.server.stop(0.1)
@@ -129,8 +129,8 @@ def no_collections() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collections")
-async def test_finished_call_leaves_nothing_to_collect(deaf: Any) -> None:
-    served, _, _ = deaf
+async def test_finished_call_leaves_nothing_to_collect(deaf_connection: Any) -> None:
+    served, _, _ = deaf_connection
     async with grpc.aio.insecure_channel(f"unix:{served.socket}") as channel:
         fail: Any = channel.unary_unary(FAIL.decode())
         for _ in range(50):
@@ -142,8 +142,8 @@ async def test_finished_call_leaves_nothing_to_collect(deaf: Any) -> None:
     assert kept["RPCState"] < 10
 
 
-async def test_path_that_is_no_text_is_unimplemented(deaf: Any) -> None:
-    served, reader, writer = deaf
+async def test_path_that_is_no_text_is_unimplemented(deaf_connection: Any) -> None:
+    served, reader, writer = deaf_connection
     writer.write(call_frames(1, b"/\xff", b""))
     while b"Method not found!" not in (await read_frame(reader)).payload:
         pass

@@ -32,7 +32,7 @@ A_PART = frame(DATA, 1, b"\0\0\0\xff\xff" + bytes(600))
 """A part of the message of call 1, which has 64 KiB."""
 
 
-class Hanging:
+class HangingConnection:
     """A connection that begins calls and sends no requests."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,14 +57,16 @@ class Hanging:
         self._writer.close()
 
 
-async def until_ended(connections: list[Hanging], count: int) -> None:
+async def until_ended(connections: list[HangingConnection], count: int) -> None:
     while sum(one.ended for one in connections) < count:  # noqa: ASYNC110  (of a peer)
         await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
-async def hanging(socket: Path, count: int = 1) -> AsyncIterator[list[Hanging]]:
-    connections = [Hanging(*await asyncio.open_unix_connection(socket)) for _ in range(count)]
+async def hanging(socket: Path, count: int = 1) -> AsyncIterator[list[HangingConnection]]:
+    connections = [
+        HangingConnection(*await asyncio.open_unix_connection(socket)) for _ in range(count)
+    ]
     yield connections
     for one in connections:
         one.close()

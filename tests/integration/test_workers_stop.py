@@ -24,7 +24,7 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT]
 GET = pb.GetEnvelopeRequest(index_name="x")
 
 
-class Busy:
+class BusyWorkers:
     """A daemon with a call in flight and a watch of its health on each connection."""
 
     def __init__(self, workers: Workers, channels: list[grpc.Channel], slow_s3: SlowS3) -> None:
@@ -52,16 +52,16 @@ class Busy:
 @pytest.fixture
 def busy(
     request: pytest.FixtureRequest, start_workers: StartWorkers, slow_s3: SlowS3
-) -> Iterator[Busy]:
+) -> Iterator[BusyWorkers]:
     workers = start_workers(*slow_s3.flags, "--shutdown-grace", str(request.param), env=CREDENTIALS)
     with workers.channels(12) as channels:
-        yield Busy(workers, channels, slow_s3)
+        yield BusyWorkers(workers, channels, slow_s3)
 
 
 @both_engines
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_calls_in_flight_finish_in_all_workers(busy: Busy, number: signal.Signals) -> None:
+def test_calls_in_flight_finish_in_all_workers(busy: BusyWorkers, number: signal.Signals) -> None:
     busy.signal(number)
     assert not any(call.done() for call in busy.calls)
     busy.slow_s3.answer.set()
@@ -74,7 +74,7 @@ def test_calls_in_flight_finish_in_all_workers(busy: Busy, number: signal.Signal
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_worker_that_gets_two_signals_drains(busy: Busy, number: signal.Signals) -> None:
+def test_worker_that_gets_two_signals_drains(busy: BusyWorkers, number: signal.Signals) -> None:
     for pid in busy.pids:  # like systemd and Ctrl-C
         os.kill(pid, number)
     busy.signal(number)
@@ -85,7 +85,7 @@ def test_worker_that_gets_two_signals_drains(busy: Busy, number: signal.Signals)
 
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
-def test_calls_that_outlast_the_grace_are_cancelled(busy: Busy) -> None:
+def test_calls_that_outlast_the_grace_are_cancelled(busy: BusyWorkers) -> None:
     busy.signal(signal.SIGTERM)
     ends = {call.exception(timeout=PATIENCE).code() for call in busy.calls}
     assert ends == {grpc.StatusCode.UNAVAILABLE}
@@ -96,7 +96,9 @@ def test_calls_that_outlast_the_grace_are_cancelled(busy: Busy) -> None:
 @both_engines
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_second_signal_ends_all_workers_immediately(busy: Busy, number: signal.Signals) -> None:
+def test_second_signal_ends_all_workers_immediately(
+    busy: BusyWorkers, number: signal.Signals
+) -> None:
     busy.signal(number)
     busy.process.send_signal(number)
     assert busy.process.wait(timeout=PATIENCE) == -number
@@ -105,14 +107,14 @@ def test_second_signal_ends_all_workers_immediately(busy: Busy, number: signal.S
 
 
 @pytest.mark.parametrize("busy", [3600], indirect=True)
-def test_killed_supervisor_ends_its_workers_immediately(busy: Busy) -> None:
+def test_killed_supervisor_ends_its_workers_immediately(busy: BusyWorkers) -> None:
     busy.workers.daemon.kill()
     assert all(call.exception(timeout=PATIENCE) for call in busy.calls)
     eventually(busy.is_gone)
 
 
 @pytest.mark.parametrize("busy", [0], indirect=True)
-def test_worker_that_does_not_end_is_killed(busy: Busy) -> None:
+def test_worker_that_does_not_end_is_killed(busy: BusyWorkers) -> None:
     os.kill(busy.pids[1], signal.SIGSTOP)
     busy.process.send_signal(signal.SIGTERM)
     assert busy.process.wait(timeout=PATIENCE) == 0

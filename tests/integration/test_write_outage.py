@@ -74,7 +74,7 @@ class Faulty:
         self.how.unlink()
 
 
-class Running(NamedTuple):
+class FaultyDaemon(NamedTuple):
     scraped: Scraped
     faulty: Faulty
     health: Health
@@ -95,7 +95,7 @@ class Running(NamedTuple):
         kekctl("--address", self.client.address, "wait", "--for", "0", "--service", READS)
         assert self.client.get_index_kms(None, "kept") == BLOB
 
-    def is_well_again(self) -> None:
+    def wait_for_recovery(self) -> None:
         eventually(lambda: self.health.serves(self.store) and self.health.serves(READY))
         assert self.client.status().stores[0].healthy
         eventually(lambda: self.scraped.total("kekd_store_up", store=self.store) == 1)
@@ -107,13 +107,13 @@ class Running(NamedTuple):
 
 
 @pytest.fixture
-def running(start_scraped: StartScraped, tmp_path: Path) -> Iterator[Running]:
+def running(start_scraped: StartScraped, tmp_path: Path) -> Iterator[FaultyDaemon]:
     faulty = Faulty(tmp_path / "faulty")
     keystore = tmp_path / "keystore"
     scraped = start_scraped("--disk", str(keystore), env=faulty.env)
     with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
         client.create_index_kms(None, "kept", BLOB)
-        yield Running(scraped, faulty, health, client, f"disk:{keystore}")
+        yield FaultyDaemon(scraped, faulty, health, client, f"disk:{keystore}")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def running(start_scraped: StartScraped, tmp_path: Path) -> Iterator[Running]:
     ids=["EDQUOT", "EIO"],
 )
 def test_writes_that_fail_are_reported_until_one_succeeds(
-    running: Running, code: int, outcome: str
+    running: FaultyDaemon, code: int, outcome: str
 ) -> None:
     running.faulty.fails(code)
     with pytest.raises(kekd.EnvelopeError):
@@ -132,16 +132,16 @@ def test_writes_that_fail_are_reported_until_one_succeeds(
     failed = {"operation": "put", "outcome": outcome, "store": running.store}
     assert running.scraped.total("kekd_store_operations_total", **failed) > 0
     running.faulty.works()
-    running.is_well_again()
+    running.wait_for_recovery()
 
 
-def test_writes_that_hang_are_reported_until_they_end(running: Running) -> None:
+def test_writes_that_hang_are_reported_until_they_end(running: FaultyDaemon) -> None:
     running.faulty.hangs()
     with pytest.raises(kekd.EnvelopeError):
         running.client.push_index_kms(None, "kept", BLOB, timeout=1)
     running.is_reported("no answer in 4 s")
     running.faulty.works()
-    running.is_well_again()
+    running.wait_for_recovery()
 
 
 @pytest.fixture
@@ -153,22 +153,22 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.fixture
-def on_disk(disk: Disk, start_scraped: StartScraped, tmp_path: Path) -> Iterator[Running]:
+def on_disk(disk: Disk, start_scraped: StartScraped, tmp_path: Path) -> Iterator[FaultyDaemon]:
     with nullcontext() if disk.mounted else no_powers_of_root():
         scraped = start_scraped("--disk", str(disk.path))
     with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
         client.create_index_kms(None, "kept", BLOB)
         faulty = Faulty(tmp_path / "unused")
-        yield Running(scraped, faulty, health, client, f"disk:{disk.path}")
+        yield FaultyDaemon(scraped, faulty, health, client, f"disk:{disk.path}")
     scraped.daemon.kill()
 
 
-def test_read_only_disk_is_reported_before_any_write(on_disk: Running, disk: Disk) -> None:
+def test_read_only_disk_is_reported_before_any_write(on_disk: FaultyDaemon, disk: Disk) -> None:
     disk.set_writable(False)
     why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
     on_disk.is_reported(f"the store at {disk.path} failed: {why}")
     disk.set_writable(True)
-    on_disk.is_well_again()
+    on_disk.wait_for_recovery()
 
 
 def test_keystore_of_cyborgdb_on_a_read_only_disk_becomes_writable_later(
@@ -181,15 +181,17 @@ def test_keystore_of_cyborgdb_on_a_read_only_disk_becomes_writable_later(
         scraped = start_scraped("--disk", str(disk.path), service=READS)
     why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
     with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
-        running = Running(scraped, Faulty(tmp_path / "unused"), health, client, f"disk:{disk.path}")
+        running = FaultyDaemon(
+            scraped, Faulty(tmp_path / "unused"), health, client, f"disk:{disk.path}"
+        )
         running.is_reported(f"the store at {disk.path} failed: {why}")
         disk.set_writable(True)
-        running.is_well_again()
+        running.wait_for_recovery()
         client.push_index_kms(None, "new", BLOB)
     scraped.daemon.kill()
 
 
-def test_full_disk_is_reported_until_it_has_room(on_disk: Running, disk: Disk) -> None:
+def test_full_disk_is_reported_until_it_has_room(on_disk: FaultyDaemon, disk: Disk) -> None:
     disk.fill(on_disk.scraped.daemon)
     large = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
     with pytest.raises(kekd.StoreMisconfiguredError):
@@ -198,4 +200,4 @@ def test_full_disk_is_reported_until_it_has_room(on_disk: Running, disk: Disk) -
     on_disk.is_reported(f"the store at {disk.path} failed: {why}")
     (disk.path / "ballast").unlink(missing_ok=True)
     disk.has_room(on_disk.scraped.daemon)
-    on_disk.is_well_again()
+    on_disk.wait_for_recovery()

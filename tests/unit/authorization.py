@@ -271,7 +271,7 @@ async def unknown_store_is_denied_like_one_without_access(case: Case) -> None:
         _expect_denial(daemon, case, store=str(NOWHERE), **fields)
 
 
-async def unknown_store_that_the_rules_name_is_reported(case: Case) -> None:
+async def unknown_store_named_by_the_rules_is_reported(case: Case) -> None:
     with daemon_of([case.rule()], location=NOWHERE) as daemon:
         assert isinstance(await daemon.outcome(case), StoreNotConfiguredError)
         fields = {"index": case.named_index, "reason": "STORE_NOT_CONFIGURED"}
@@ -311,7 +311,7 @@ async def failure_of_the_store_is_audited(case: Case) -> None:
         assert expected.items() <= entry.items(), entry
 
 
-async def call_whose_audit_is_required_fails_without_it(case: Case) -> None:
+async def call_with_required_audit_fails_without_it(case: Case) -> None:
     settings: tuple[OnFailure | None, ...] = (None, *get_args(OnFailure))
     for on_failure in settings:
         is_required = on_failure != "allow" if case.is_write else on_failure == "deny"
@@ -329,11 +329,11 @@ CHECKS: Final[list[Check]] = [
     denied_call_never_reaches_the_store,
     caller_without_access_learns_nothing_of_the_store,
     unknown_store_is_denied_like_one_without_access,
-    unknown_store_that_the_rules_name_is_reported,
+    unknown_store_named_by_the_rules_is_reported,
     allowed_call_is_audited_around_the_store,
     allowed_call_works_without_an_audit_log,
     failure_of_the_store_is_audited,
-    call_whose_audit_is_required_fails_without_it,
+    call_with_required_audit_fails_without_it,
 ]
 
 
@@ -374,7 +374,7 @@ async def denied_call_with_malformed_arguments_is_denied() -> None:
         assert isinstance(surrogate, AccessDeniedError)
 
 
-async def batch_that_is_denied_whole_has_one_line() -> None:
+async def fully_denied_batch_has_one_line() -> None:
     names = [NAME, OTHER]
     with daemon_of([CASES["get"].rule(indexes="another")]) as daemon:
         assert daemon.service.denies_all(daemon.request, None, names)
@@ -429,7 +429,7 @@ async def batch_counts_its_entries_against_the_limits() -> None:
         assert lease.entries == 3
 
 
-async def listing_shows_what_may_be_listed_and_read() -> None:
+async def listing_shows_the_listable_and_readable_indexes() -> None:
     rules = [
         CASES["list"].rule(name="list", methods="list", indexes=["*"]),
         CASES["list"].rule(name="read", methods="read", indexes=["?"]),
@@ -464,7 +464,7 @@ def _publish(daemon: Daemon, *names: IndexName) -> None:
         daemon.store._changes.publish(Change(ChangeKind.PUSHED, name, "etag"))
 
 
-async def watch_shows_what_may_be_watched_and_read_at_that_moment() -> None:
+async def watch_shows_the_currently_visible_indexes() -> None:
     rule = CASES["watch"].rule(indexes="i")
     with daemon_of([rule]) as daemon:
         async with daemon.service.watch(daemon.request, None, "") as watch:
@@ -478,7 +478,7 @@ async def watch_shows_what_may_be_watched_and_read_at_that_moment() -> None:
             assert await watch.next(BEAT) is WatchEvent.HEARTBEAT
 
 
-async def watch_ends_when_it_is_no_longer_allowed() -> None:
+async def watch_ends_when_the_policy_forbids_it() -> None:
     case = CASES["watch"]
     with daemon_of([case.rule()]) as daemon:
         try:
@@ -509,7 +509,7 @@ def _expire() -> None:
     raise UnauthenticatedError("expired")
 
 
-async def watch_of_nothing_ends_when_something_becomes_visible() -> None:
+async def empty_watch_ends_when_an_index_becomes_visible() -> None:
     case = CASES["watch"]
     with daemon_of([case.rule(indexes="another")]) as daemon:
         async with daemon.service.watch(daemon.request, None, "i") as watch:
@@ -526,18 +526,18 @@ async def watch_of_nothing_ends_when_something_becomes_visible() -> None:
 SCENARIOS: Final[list[Callable[[], Awaitable[None]]]] = [
     batch_reaches_the_store_with_its_allowed_entries_alone,
     denied_call_with_malformed_arguments_is_denied,
-    batch_that_is_denied_whole_has_one_line,
+    fully_denied_batch_has_one_line,
     denials_beyond_a_rate_have_one_line,
     invalid_envelope_does_not_reach_the_store,
     decisions_are_counted_in_the_metrics,
     batch_counts_its_entries_against_the_limits,
-    listing_shows_what_may_be_listed_and_read,
+    listing_shows_the_listable_and_readable_indexes,
     pages_of_a_listing_are_full_of_visible_names,
     listing_of_nothing_visible_does_not_reach_the_store,
-    watch_shows_what_may_be_watched_and_read_at_that_moment,
-    watch_ends_when_it_is_no_longer_allowed,
+    watch_shows_the_currently_visible_indexes,
+    watch_ends_when_the_policy_forbids_it,
     watch_ends_when_the_identity_expires,
-    watch_of_nothing_ends_when_something_becomes_visible,
+    empty_watch_ends_when_an_index_becomes_visible,
 ]
 
 

@@ -15,7 +15,7 @@ from kekd_server.observability.metrics import Metrics
 from tests.patience import PATIENCE
 
 
-class Held(AuditLog):
+class HeldAuditLog(AuditLog):
     """Writes nothing until `go_on` is set."""
 
     def __init__(self, file: Path, metrics: Metrics) -> None:
@@ -50,8 +50,8 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def log(file: Path, metrics: Metrics) -> AsyncIterator[Held]:
-    log = Held(file, metrics)
+async def log(file: Path, metrics: Metrics) -> AsyncIterator[HeldAuditLog]:
+    log = HeldAuditLog(file, metrics)
     yield log
     log.go_on.set()
     log.close()
@@ -64,7 +64,7 @@ async def test_enqueued_lines_leave_reserved_room_for_waiting_writes(
     monkeypatch.setattr(audit_log, "_RESERVED", 400)
     monkeypatch.setattr(audit_log, "_WRITE_TIMEOUT", 0.05)
     monkeypatch.setattr(audit_log, "_BLOCKED_WRITE_TIMEOUT", 0.05)
-    log = Held(file, metrics)
+    log = HeldAuditLog(file, metrics)
     log.enqueue(["a" * 600])
     with pytest.raises(AuditUnavailableError):
         await log.write_and_wait(
@@ -83,7 +83,7 @@ async def test_enqueued_lines_leave_reserved_room_for_waiting_writes(
     assert content(file) == "a" * 600 + "b" * 300 + "c" * 100 + "d" * 1000
 
 
-async def test_lines_are_written_in_order(log: Held, file: Path) -> None:
+async def test_lines_are_written_in_order(log: HeldAuditLog, file: Path) -> None:
     log.go_on.set()
     log.enqueue(["first\n"])
     await log.write_and_wait(["second\n"])
@@ -94,7 +94,7 @@ async def test_lines_are_written_in_order(log: Held, file: Path) -> None:
 
 @pytest.mark.parametrize("create", [False, True])
 async def test_another_file_of_the_same_name_is_followed(
-    log: Held, file: Path, create: bool
+    log: HeldAuditLog, file: Path, create: bool
 ) -> None:
     log.go_on.set()
     await log.write_and_wait(["before\n"])
@@ -110,7 +110,7 @@ async def test_another_file_of_the_same_name_is_followed(
 )
 async def test_partial_line_is_terminated_before_the_next(
     monkeypatch: pytest.MonkeyPatch,
-    log: Held,
+    log: HeldAuditLog,
     file: Path,
     outcomes: list[int | None],
     text: str,
@@ -138,7 +138,7 @@ async def test_partial_line_is_terminated_before_the_next(
 
 
 async def test_written_bytes_and_free_space_are_measured(
-    log: Held, file: Path, metrics: Metrics
+    log: HeldAuditLog, file: Path, metrics: Metrics
 ) -> None:
     log.go_on.set()
     log.reopen()  # checks the file

@@ -42,7 +42,7 @@ class Source:
         return self.found
 
 
-class Failing(Credentials):
+class FailingCredentials(Credentials):
     """Expired credentials that can't be renewed."""
 
     def __init__(self, error: Exception) -> None:
@@ -125,7 +125,9 @@ def test_source_that_fails_is_asked_again_later(
 def test_credentials_that_cannot_be_renewed_are_looked_for_again(
     source: Source, clock: Clock, credentials: RenewableCredentials
 ) -> None:
-    source.found = Failing(CredentialRetrievalError(provider="container-role", error_msg="down"))
+    source.found = FailingCredentials(
+        CredentialRetrievalError(provider="container-role", error_msg="down")
+    )
     with pytest.raises(CredentialSourceError, match="container-role: down"):
         credentials.get_frozen_credentials()
     clock.now += INTERVAL
@@ -179,7 +181,7 @@ def test_threads_refused_together_renew_once(
 def test_role_refused_for_stale_credentials_is_requested_again(
     source: Source, clock: Clock, credentials: RenewableCredentials
 ) -> None:
-    source.found = Failing(refused())
+    source.found = FailingCredentials(refused())
     with pytest.raises(ClientError):
         credentials.get_frozen_credentials()
     source.found = Credentials("new", "s")
@@ -193,7 +195,7 @@ def test_role_refused_for_stale_credentials_is_requested_again(
 def test_errors_of_aws_and_the_network_are_raised_unchanged(
     source: Source, credentials: RenewableCredentials, error: Exception
 ) -> None:
-    source.found = Failing(error)
+    source.found = FailingCredentials(error)
     with pytest.raises(type(error)):
         credentials.get_frozen_credentials()
 

@@ -25,7 +25,7 @@ from tests.patience import PATIENCE
 from tests.unit.test_limits import Clock
 
 
-class Posted:
+class PostedLines:
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
 
@@ -49,7 +49,7 @@ def clock() -> Any:
 
 
 async def test_burst_has_lines_and_the_rest_one_with_its_count(clock: Clock) -> None:
-    posted = Posted()
+    posted = PostedLines()
     throttle = DenialThrottle(posted)
     due = [throttle.admit(denied(index=f"{number}")) for number in range(BURST + 50)]
     assert due == [True] * BURST + [False] * 50
@@ -77,7 +77,7 @@ async def test_rest_is_written_without_another_denial(
 
 
 async def test_identities_are_bounded_and_none_of_their_denials_is_lost(clock: Clock) -> None:
-    posted = Posted()
+    posted = PostedLines()
     throttle = DenialThrottle(posted)
     for _ in range(BURST + 7):
         throttle.admit(denied())

@@ -27,7 +27,7 @@ class Gate:
         for _ in range(count):
             assert self._entered.acquire(timeout=PATIENCE)
 
-    def nobody_else_entered(self) -> bool:
+    def no_other_entered(self) -> bool:
         return not self._entered.acquire(blocking=False)
 
     def open(self) -> None:
@@ -64,7 +64,7 @@ def test_owner_whose_calls_all_hang_leaves_threads_for_others(gate: Gate) -> Non
     assert [done(executor.submit(f"other {number}", lambda: 1)) for number in range(100)] == [
         1
     ] * 100
-    assert gate.nobody_else_entered()
+    assert gate.no_other_entered()
     assert waiting_in(executor) == 988
 
 
@@ -106,7 +106,7 @@ def test_call_that_is_cancelled_before_it_starts_is_removed(gate: Gate) -> None:
     assert waiting_in(executor) == 0
     gate.open()
     assert done(executor.submit("a", lambda: 1)) == 1
-    assert gate.nobody_else_entered()
+    assert gate.no_other_entered()
 
 
 def test_shutdown_cancels_waiting_calls(gate: Gate) -> None:

@@ -33,7 +33,7 @@ def caller(identity: str, limits: CallLimits | None = None) -> RequestContext:
     return request_of(identity, lease=limits.begin(identity, is_watch=False))
 
 
-class Brief(MemoryAuditLog):
+class CodeLog(MemoryAuditLog):
     """Keeps only the code of each audit record."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Daemon:
     def __init__(self) -> None:
         self.driver = HeldDriver()
         self.store = Store(MemoryLocation(), self.driver, threads=16, write_concurrency=4)
-        self.audit = Brief()
+        self.audit = CodeLog()
         self.service = access_to(self.store, rules=[ANY], log=self.audit).service
         self._calls: list[asyncio.Task[Any]] = []
 

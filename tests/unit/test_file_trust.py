@@ -15,11 +15,11 @@ UID, OTHER, ROOT = 1000, 1001, 0
 
 
 @pytest.fixture
-def look(monkeypatch: pytest.MonkeyPatch) -> "Look":
-    return Look(monkeypatch)
+def finder(monkeypatch: pytest.MonkeyPatch) -> "Finder":
+    return Finder(monkeypatch)
 
 
-class Look:
+class Finder:
     """Finds the exposures of a file or folder with a mode and an owner."""
 
     path = Path("/etc/kekd/it")
@@ -46,22 +46,22 @@ class Look:
 @pytest.mark.parametrize(
     ("mode", "uid"), [(0o600, UID), (0o644, UID), (0o640, ROOT), (0o444, ROOT)]
 )
-def test_file_writable_by_its_owner_alone_is_trusted(look: Look, mode: int, uid: int) -> None:
-    assert look.file(mode, uid) == []
+def test_file_writable_by_its_owner_alone_is_trusted(finder: Finder, mode: int, uid: int) -> None:
+    assert finder.file(mode, uid) == []
 
 
-def test_world_writable_file_is_refused(look: Look) -> None:
-    assert look.file(0o602) == [(True, "anyone can write to it")]
+def test_world_writable_file_is_refused(finder: Finder) -> None:
+    assert finder.file(0o602) == [(True, "anyone can write to it")]
 
 
-def test_file_of_another_user_or_writable_by_its_group_is_a_warning(look: Look) -> None:
-    assert look.file(0o660) == [(False, "its group can write to it")]
-    assert look.file(0o600, OTHER) == [(False, f"it belongs to user {OTHER}, who can change it")]
+def test_file_of_another_user_or_writable_by_its_group_is_a_warning(finder: Finder) -> None:
+    assert finder.file(0o660) == [(False, "its group can write to it")]
+    assert finder.file(0o600, OTHER) == [(False, f"it belongs to user {OTHER}, who can change it")]
 
 
-def test_world_readable_key_is_a_warning(look: Look) -> None:
-    assert look.file(0o640, is_secret=True) == []
-    assert look.file(0o644, is_secret=True) == [(False, "anyone can read this key")]
+def test_world_readable_key_is_a_warning(finder: Finder) -> None:
+    assert finder.file(0o640, is_secret=True) == []
+    assert finder.file(0o644, is_secret=True) == [(False, "anyone can read this key")]
 
 
 @pytest.mark.parametrize("path", [Path("/dev/null"), Path("/nowhere/at/all")])
@@ -69,11 +69,11 @@ def test_device_and_missing_file_are_not_judged(path: Path) -> None:
     assert list(file_exposures(path, UID)) == []
 
 
-def test_folder_is_trusted_if_no_other_user_can_replace_its_files(look: Look) -> None:
+def test_folder_is_trusted_if_no_other_user_can_replace_its_files(finder: Finder) -> None:
     for mode, uid in ((0o700, UID), (0o755, ROOT), (0o2775, ROOT), (0o1777, ROOT)):
-        assert look.folder(mode, uid) == []
-    assert look.folder(0o777) == ["anyone can replace files in this folder"]
-    assert look.folder(0o755, OTHER) == [f"it belongs to user {OTHER}, who can change it"]
+        assert finder.folder(mode, uid) == []
+    assert finder.folder(0o777) == ["anyone can replace files in this folder"]
+    assert finder.folder(0o755, OTHER) == [f"it belongs to user {OTHER}, who can change it"]
 
 
 @pytest.mark.parametrize("which", ["cert", "key", "client_ca"])

@@ -41,7 +41,7 @@ def policy_of(described: Sequence[dict[str, Any]]) -> list[Rule]:
     ]
 
 
-class Recorded(MemoryDriver):
+class RecordingDriver(MemoryDriver):
     """Records the listings and the keys that they read."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ async def listed(service: EnvelopeService, prefix: str, size: int) -> list[str]:
 def test_listing_equals_a_naive_filter(
     described: Sequence[dict[str, Any]], names: set[str], prefix: str, size: int
 ) -> None:
-    policy, driver = policy_of(described), Recorded()
+    policy, driver = policy_of(described), RecordingDriver()
     for name in names:
         driver.create(IndexName(name), b"1")
     expected = [
@@ -126,7 +126,7 @@ def rules_of(**indexes_of: Any) -> list[Rule]:
 async def test_listing_that_no_rule_can_match_does_not_reach_the_store(
     indexes_of: dict[str, str], prefix: str
 ) -> None:
-    driver = Recorded()
+    driver = RecordingDriver()
     driver.create(IndexName("other-1"), b"1")
     service, *_ = access_to(store_of(driver), rules=rules_of(**indexes_of))
     assert await listed(service, prefix, 10) == []
@@ -134,7 +134,7 @@ async def test_listing_that_no_rule_can_match_does_not_reach_the_store(
 
 
 async def test_listing_reads_no_names_that_the_rules_cannot_match() -> None:
-    driver = Recorded()
+    driver = RecordingDriver()
     for name in ("a-1", "a-2", "b-1", "c"):
         driver.create(IndexName(name), b"1")
     rules = rules_of(list=["a-*", "c"], read=["a-1*", "b-*", "c"])

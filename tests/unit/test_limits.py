@@ -26,7 +26,7 @@ def clock() -> Iterator[Clock]:
         yield clock
 
 
-def passed(kept: CallLimits, identity: str = "a", tries: int = 100) -> int:
+def allowed_calls(kept: CallLimits, identity: str = "a", tries: int = 100) -> int:
     """Returns how many calls are allowed at once."""
     for number in range(tries):
         try:
@@ -38,13 +38,13 @@ def passed(kept: CallLimits, identity: str = "a", tries: int = 100) -> int:
 
 def test_burst_is_accepted_and_then_the_rate(clock: Clock) -> None:
     kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=5)
-    assert passed(kept) == 5
+    assert allowed_calls(kept) == 5
     clock.now += 0.1001
-    assert passed(kept) == 1
+    assert allowed_calls(kept) == 1
     clock.now += 0.3001
-    assert passed(kept) == 3
+    assert allowed_calls(kept) == 3
     clock.now += 1000
-    assert passed(kept) == 5
+    assert allowed_calls(kept) == 5
 
 
 def test_call_after_the_suggested_delay_succeeds(clock: Clock) -> None:
@@ -60,20 +60,20 @@ def test_call_after_the_suggested_delay_succeeds(clock: Clock) -> None:
 
 def test_identities_have_separate_rate_limits(clock: Clock) -> None:
     kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=5)
-    assert passed(kept, "a") == passed(kept, "b") == 5
+    assert allowed_calls(kept, "a") == allowed_calls(kept, "b") == 5
 
 
 def test_refused_call_costs_nothing(clock: Clock) -> None:
     kept = CallLimits(metrics=Metrics(), calls=1, rate=10, burst=1)
-    assert passed(kept) == 1
+    assert allowed_calls(kept) == 1
     for _ in range(100):
-        assert passed(kept) == 0
+        assert allowed_calls(kept) == 0
     clock.now += 0.1001
-    assert passed(kept) == 1
+    assert allowed_calls(kept) == 1
 
 
 def test_calls_without_a_rate_limit_are_all_allowed(clock: Clock) -> None:
-    assert passed(CallLimits(metrics=Metrics(), calls=1, rate=None, burst=1)) == 100
+    assert allowed_calls(CallLimits(metrics=Metrics(), calls=1, rate=None, burst=1)) == 100
 
 
 def test_idle_identities_are_forgotten(clock: Clock) -> None:
@@ -98,12 +98,12 @@ def test_batch_entries_are_charged_to_later_calls(clock: Clock) -> None:
     kept = CallLimits(metrics=Metrics(), calls=1000, rate=10, burst=5)
     kept.check_rate("a")
     kept.begin("a", is_watch=False).add_entries(100)
-    assert passed(kept) == 0
-    assert passed(kept, "b") == 5
+    assert allowed_calls(kept) == 0
+    assert allowed_calls(kept, "b") == 5
     clock.now += 9.4
-    assert passed(kept) == 0
+    assert allowed_calls(kept) == 0
     clock.now += 0.2001
-    assert passed(kept) == 1
+    assert allowed_calls(kept) == 1
 
 
 def test_one_identity_leaves_room_for_the_watches_and_calls_of_others() -> None:

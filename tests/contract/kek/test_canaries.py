@@ -124,7 +124,7 @@ def other_plaintext(aws: Aws) -> None:
     kms.unwrap(WrappedKek(answer["CiphertextBlob"]), None)
 
 
-def nobody_there(aws: Aws) -> None:
+def no_server(aws: Aws) -> None:
     slot = Slot("prod", "aws-kms", "k", "us-east-1", endpoint_url="http://127.0.0.1:1")
     AwsKms(slot, timeout=0).wrap(KEK, MINE)
 
@@ -150,7 +150,7 @@ def throttled(aws: Aws) -> None:
         no_such_key,
         refused_argument,
         other_plaintext,
-        nobody_there,
+        no_server,
         throttled,
     ],
 )

@@ -36,11 +36,16 @@ def relay(aws: Aws) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def theirs(aws: Aws) -> Aws:
+def role_account(aws: Aws) -> Aws:
     """The account of the role."""
     sts: Any = boto3.client("sts", endpoint_url=aws.endpoint, region_name=REGION)
-    its = sts.assume_role(RoleArn=ROLE, RoleSessionName="owner")["Credentials"]
-    session = boto3.Session(its["AccessKeyId"], its["SecretAccessKey"], its["SessionToken"], REGION)
+    credentials = sts.assume_role(RoleArn=ROLE, RoleSessionName="owner")["Credentials"]
+    session = boto3.Session(
+        credentials["AccessKeyId"],
+        credentials["SecretAccessKey"],
+        credentials["SessionToken"],
+        REGION,
+    )
     return Aws(
         aws.endpoint,
         session.client("kms", endpoint_url=aws.endpoint),
@@ -49,8 +54,8 @@ def theirs(aws: Aws) -> Aws:
 
 
 @pytest.fixture
-def key_arn(theirs: Aws) -> str:
-    return theirs.new_key()
+def key_arn(role_account: Aws) -> str:
+    return role_account.new_key()
 
 
 def slot(relay: Relay, key_id: str, **more: Any) -> Slot:
@@ -76,9 +81,9 @@ def test_only_the_role_can_use_the_key(aws: Aws, kms: AwsKms, key_arn: str) -> N
         AwsKms(aws.slot("prod", "aws-kms", key_arn), timeout=5, client=aws.kms).wrap(KEK, None)
 
 
-def test_only_the_role_can_read_the_secret(aws: Aws, theirs: Aws, relay: Relay) -> None:
-    name = f"theirs-{theirs.new_secret()}"
-    theirs.secrets.create_secret(Name=name, SecretBinary=bytes(32))
+def test_only_the_role_can_read_the_secret(aws: Aws, role_account: Aws, relay: Relay) -> None:
+    name = f"other-{role_account.new_secret()}"
+    role_account.secrets.create_secret(Name=name, SecretBinary=bytes(32))
     secrets = AwsSecrets(slot(relay, name), timeout=5)
     assert secrets.unwrap(secrets.wrap(KEK, None), None) == KEK
     with pytest.raises(SecretNotFoundError):
@@ -124,19 +129,19 @@ def in_threads(number: int, kms: AwsKms, wrapped: WrappedKek) -> None:
     """Unwraps it in several threads at once."""
     start = threading.Barrier(number)
 
-    def open_it() -> bytearray:
+    def unwrap() -> bytearray:
         start.wait()
         return kms.unwrap(wrapped, None)
 
     with ThreadPoolExecutor(number) as threads:
-        results = [threads.submit(open_it) for _ in range(number)]
+        results = [threads.submit(unwrap) for _ in range(number)]
         assert [result.result() for result in results] == [KEK] * number
 
 
 def test_concurrent_first_requests_assume_the_role_once(
-    relay: Relay, kms: AwsKms, theirs: Aws, key_arn: str
+    relay: Relay, kms: AwsKms, role_account: Aws, key_arn: str
 ) -> None:
-    sealed = theirs.kms.encrypt(KeyId=key_arn, Plaintext=KEK)["CiphertextBlob"]
+    sealed = role_account.kms.encrypt(KeyId=key_arn, Plaintext=KEK)["CiphertextBlob"]
     in_threads(20, kms, WrappedKek(sealed))
     assert len(relay.roles) == 1
     assert len(relay.requests) == 20

@@ -41,7 +41,7 @@ class Stream:
     def heartbeat(self) -> None:
         self._queue.put(Answer(heartbeat=pb.Heartbeat()))
 
-    def say_nothing_known(self) -> None:
+    def send_unknown_event(self) -> None:
         self._queue.put(Answer())
 
     def end(self) -> None:

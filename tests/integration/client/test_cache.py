@@ -405,7 +405,7 @@ def test_name_in_bytes_hits_the_same_entry(watching: kekd.Client, scripted: Scri
     assert version_of(watching) == 2
 
 
-class Loads(Registry):
+class CountingRegistry(Registry):
     """A registry that counts the KEKs that it unwraps."""
 
     def __init__(self) -> None:
@@ -419,7 +419,7 @@ class Loads(Registry):
 
 def test_keyring_drops_the_kek_of_a_changed_envelope(scripted: Scripted) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
-        registry = Loads()
+        registry = CountingRegistry()
         keyring = Keyring(registry, client)
         keyring.kek("i")
         keyring.kek("j")
@@ -439,7 +439,7 @@ def test_keyring_drops_the_kek_of_a_changed_envelope(scripted: Scripted) -> None
 @pytest.mark.parametrize("gap", ["resync", "loss"])
 def test_keyring_keeps_keks_over_a_gap(scripted: Scripted, gap: str) -> None:
     with kekd.Client(scripted.address, cache=True) as client:
-        registry = Loads()
+        registry = CountingRegistry()
         keyring = Keyring(registry, client)
         keyring.kek("i")
         begin(client, scripted)

@@ -52,7 +52,7 @@ def test_events_are_yielded_in_order(watcher: kekd.Client, scripted: Scripted) -
 
 def test_unknown_event_is_skipped(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
-    scripted.watch().say_nothing_known()
+    scripted.watch().send_unknown_event()
     scripted.watch().change("i", 77)  # type: ignore[arg-type]
     assert next(events) == kekd.Change("i", "pushed", "new")
 

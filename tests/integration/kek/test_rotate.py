@@ -168,7 +168,7 @@ def test_rotate_between_accounts_unwraps_and_wraps(registry: Registry, client: k
 # Concurrent changes
 
 
-class Disturbed(kekd.Client):
+class OvertakenClient(kekd.Client):
     """A client before whose pushes another client makes a change."""
 
     def __init__(self, address: str, *disturbances: Callable[[], Any]) -> None:
@@ -191,7 +191,7 @@ def test_rotate_after_a_conflict_rotates_the_newer_envelope(
     def rotate() -> None:
         others.append(registry.rotate("i", "other-aws", client=client).envelope)
 
-    with Disturbed(client.address, rotate, rotate) as disturbed:
+    with OvertakenClient(client.address, rotate, rotate) as disturbed:
         rotation = registry.rotate("i", into, client=disturbed)
     assert [other.version for other in others] == [2, 3]
     assert rotation.envelope.version == 4
@@ -204,7 +204,9 @@ def test_rotate_after_a_conflict_keeps_the_newer_kek(
 ) -> None:
     registry.provision("i", "aws", client=client)
     other_kek, other = registry.provision("other", "other-aws", client=client)
-    with Disturbed(client.address, lambda: client.push_index_kms(None, "i", other)) as disturbed:
+    with OvertakenClient(
+        client.address, lambda: client.push_index_kms(None, "i", other)
+    ) as disturbed:
         registry.rotate("i", "aws-kms", client=disturbed)
     assert registry.unwrap("i", client.get_index_kms(None, "i")) == other_kek
 
@@ -214,7 +216,7 @@ def test_rotate_of_a_deleted_index_does_not_restore_it(
 ) -> None:
     registry.provision("i", "aws", client=client)
     with (
-        Disturbed(client.address, lambda: client.delete_index_kms(None, "i")) as disturbed,
+        OvertakenClient(client.address, lambda: client.delete_index_kms(None, "i")) as disturbed,
         pytest.raises(kekd.EnvelopeNotFoundError),
     ):
         registry.rotate("i", "aws-kms", client=disturbed)
@@ -249,31 +251,31 @@ def test_concurrent_rotations_lose_no_version(
 # Failures store nothing
 
 
-class Lying:
+class WrongWrapProvider:
     """A provider that wraps another KEK than the given one."""
 
     def __init__(self, slot: Slot) -> None:
-        self._honest = AwsSecrets(slot, timeout=5)
+        self._provider = AwsSecrets(slot, timeout=5)
 
     def wrap(
         self, kek: bytes | bytearray, encryption_context: EncryptionContext | None
     ) -> WrappedKek:
-        return self._honest.wrap(os.urandom(len(kek)), encryption_context)
+        return self._provider.wrap(os.urandom(len(kek)), encryption_context)
 
     def unwrap(
         self, wrapped: WrappedKek, encryption_context: EncryptionContext | None
     ) -> bytearray:
-        return self._honest.unwrap(wrapped, encryption_context)
+        return self._provider.unwrap(wrapped, encryption_context)
 
     def describe(self) -> KeyDescription:
-        return self._honest.describe()
+        return self._provider.describe()
 
 
 def test_rotate_with_a_wrong_wrap_stores_nothing(registry: Registry, client: kekd.Client) -> None:
     _, old = registry.provision("i", "aws", client=client)
 
     def provider(slot: Slot) -> Provider:
-        return Lying(slot) if slot.key_id != old.key_id else AwsSecrets(slot, timeout=5)
+        return WrongWrapProvider(slot) if slot.key_id != old.key_id else AwsSecrets(slot, timeout=5)
 
     lying = Registry(registry.slots, provider=provider)
     for dry_run in (True, False):

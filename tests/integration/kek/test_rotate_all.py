@@ -38,16 +38,18 @@ def provision(
         return dict(threads.map(provision_one, index_names))
 
 
-def opened(registry: Registry, client: kekd.Client, index_names: Iterable[str]) -> dict[str, bytes]:
+def unwrap_all(
+    registry: Registry, client: kekd.Client, index_names: Iterable[str]
+) -> dict[str, bytes]:
     """Unwraps their envelopes, and returns the KEKs."""
 
-    def open_one(index_name: str) -> tuple[str, bytes]:
+    def unwrap_one(index_name: str) -> tuple[str, bytes]:
         return index_name, bytes(
             registry.unwrap(index_name, client.get_index_kms(None, index_name))
         )
 
     with ThreadPoolExecutor(16) as threads:
-        return dict(threads.map(open_one, index_names))
+        return dict(threads.map(unwrap_one, index_names))
 
 
 def stored(client: kekd.Client) -> dict[str, tuple[str, int]]:
@@ -82,7 +84,7 @@ def test_rotate_all_rotates_each_index_once(
         rotations = rotate_all(registry, into, client=client)
         assert outcomes(rotations) == dict.fromkeys(names, outcome)
         assert stored(client) == dict.fromkeys(names, (into, 2))
-    assert opened(registry, client, names) == keks
+    assert unwrap_all(registry, client, names) == keks
 
 
 def test_rotate_all_skips_current_envelopes_without_calling_aws(
@@ -112,7 +114,7 @@ def test_rotate_all_with_force_rotates_current_envelopes(
         ("a", "rotated"),
         ("b", "rotated"),
     }
-    assert opened(registry, client, keks) == keks
+    assert unwrap_all(registry, client, keks) == keks
 
 
 def test_rotate_all_with_older_than_rotates_old_envelopes(
@@ -129,7 +131,7 @@ def test_rotate_all_with_older_than_rotates_old_envelopes(
             rotation.index_name: getattr(rotation, "outcome", rotation) for rotation in outcomes
         }
         assert found == {"new": "unchanged", "old": expected, "unknown": expected}
-    assert opened(registry, client, keks) == keks
+    assert unwrap_all(registry, client, keks) == keks
 
 
 def test_rotate_all_without_a_slot_rotates_drifted_envelopes(
@@ -167,7 +169,7 @@ def test_rotate_all_reports_failures_and_continues(registry: Registry, client: k
     after = etags(client)
     assert {name for name in names if after[name] == before[name]} == set(failed)
     rotated = [name for name in names if name not in failed]
-    assert opened(registry, client, rotated) == {name: keks[name] for name in rotated}
+    assert unwrap_all(registry, client, rotated) == {name: keks[name] for name in rotated}
 
 
 def test_provider_none_is_unchanged(registry: Registry, client: kekd.Client) -> None:
@@ -252,7 +254,7 @@ def test_jobs_limits_concurrency(registry: Registry, client: kekd.Client, jobs: 
 Batch = list[tuple[str, kekd.KMSBlob, str | None]]
 
 
-class Disturbed(kekd.Client):
+class DisturbedClient(kekd.Client):
     """A client that passes each batch to `disturb` before sending it."""
 
     def __init__(self, address: str, disturb: Callable[[Batch], Any]) -> None:
@@ -274,12 +276,12 @@ def test_envelopes_ready_during_a_push_are_pushed_together(
 ) -> None:
     names = [f"{number:02}" for number in range(24)]
     keks = provision(registry, client, "aws", names)
-    with Disturbed(client.address, lambda _: time.sleep(0.5)) as disturbed:
+    with DisturbedClient(client.address, lambda _: time.sleep(0.5)) as disturbed:
         rotations = rotate_all(registry, "aws-kms", client=disturbed, jobs=4)
         assert outcomes(rotations) == dict.fromkeys(names, "rotated")
     assert sorted(name for batch in disturbed.batches for name in batch) == names
     assert max(map(len, disturbed.batches)) in {5, 6, 7, 8}
-    assert opened(registry, client, names) == keks
+    assert unwrap_all(registry, client, names) == keks
 
 
 def test_one_job_with_fast_pushes_pushes_one_by_one(
@@ -287,7 +289,7 @@ def test_one_job_with_fast_pushes_pushes_one_by_one(
 ) -> None:
     provision(registry, client, "aws-kms", ["a", "b", "c"])
     slow = observed(registry.slots, lambda _: time.sleep(0.3), only="ReEncrypt")
-    with Disturbed(client.address, lambda _: None) as disturbed:
+    with DisturbedClient(client.address, lambda _: None) as disturbed:
         list(rotate_all(slow, "other-aws-kms", client=disturbed, jobs=1))
     assert disturbed.batches == [["a"], ["b"], ["c"]]
 
@@ -310,13 +312,13 @@ def test_rotate_all_never_overwrites_a_newer_envelope(
                 case "06":
                     client.delete_index_kms(None, name)
 
-    with Disturbed(client.address, overtake) as disturbed:
+    with DisturbedClient(client.address, overtake) as disturbed:
         rotations = outcomes(rotate_all(registry, "aws-kms", client=disturbed))
     left = [name for name in (*names, "other") if name != "06"]
     assert rotations == dict.fromkeys(left, "rotated") | {"05": "unchanged"}
     assert stored(client) == dict.fromkeys(left, ("aws-kms", 2))
     del keks["06"]
-    assert opened(registry, client, left) == keks
+    assert unwrap_all(registry, client, left) == keks
 
 
 def test_refused_push_of_an_envelope_does_not_fail_the_others(
@@ -339,7 +341,7 @@ def test_failed_batch_fails_its_indexes_only(registry: Registry, client: kekd.Cl
         if len(disturbed.batches) == 2:
             raise kekd.UnavailableError("gone")
 
-    with Disturbed(client.address, fail) as disturbed:
+    with DisturbedClient(client.address, fail) as disturbed:
         rotations = outcomes(rotate_all(registry, "aws-kms", client=disturbed, jobs=2))
     failed = dict.fromkeys(disturbed.batches[1], kekd.UnavailableError)
     assert rotations == dict.fromkeys(names, "rotated") | failed
@@ -380,7 +382,7 @@ def test_ctrl_c_does_not_wait_for_running_rotations(
 
     go_on = threading.Event()
     hanging = observed(registry.slots, hang, only="ReEncrypt")
-    with Disturbed(client.address, interrupt) as disturbed:
+    with DisturbedClient(client.address, interrupt) as disturbed:
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             list(rotate_all(hanging, "other-aws-kms", client=disturbed, jobs=2))
@@ -388,10 +390,10 @@ def test_ctrl_c_does_not_wait_for_running_rotations(
         go_on.set()
     outcomes(rotate_all(registry, "other-aws-kms", client=client))
     assert stored(client) == dict.fromkeys(names, ("other-aws-kms", 2))
-    assert opened(registry, client, names) == keks
+    assert unwrap_all(registry, client, names) == keks
 
 
-class Deleting(kekd.Client):
+class DeletingClient(kekd.Client):
     """A client after whose listing another client deletes an index."""
 
     def scan_index_kms(
@@ -404,7 +406,7 @@ class Deleting(kekd.Client):
 
 def test_deleted_index_has_no_outcome(registry: Registry, client: kekd.Client) -> None:
     provision(registry, client, "aws", ["a", "b", "c"])
-    with Deleting(client.address) as deleting:
+    with DeletingClient(client.address) as deleting:
         rotations = rotate_all(registry, "aws-kms", client=deleting)
         assert outcomes(rotations) == {"a": "rotated", "c": "rotated"}
     assert stored(client) == dict.fromkeys(("a", "c"), ("aws-kms", 2))
@@ -426,7 +428,7 @@ def test_concurrent_rotate_all_rotates_each_index_once(
     for name in names:
         assert sorted(str(outcome[name]) for outcome in both) == ["rotated", "unchanged"]
     assert stored(client) == dict.fromkeys(names, ("aws-kms", 2))
-    assert opened(registry, client, names) == keks
+    assert unwrap_all(registry, client, names) == keks
 
 
 @pytest.mark.parametrize(("slot", "requests", "rate"), [("aws-kms", 1, 10), ("aws", 3, 30)])
@@ -442,7 +444,7 @@ def test_rotate_all_respects_the_rate_limit(
     assert time.monotonic() - start >= (requests * len(names) - 1) / rate
 
 
-class Counting(kekd.Client):
+class CountingClient(kekd.Client):
     """A client that counts the names that were read from its listing."""
 
     listed = 0
@@ -457,7 +459,7 @@ def test_closed_generator_stops_the_rotation(registry: Registry, client: kekd.Cl
     names = [f"{number:03}" for number in range(100)]
     keks = provision(registry, client, "aws", names)
     jobs, seen = 2, 5
-    with Counting(client.address) as counting:
+    with CountingClient(client.address) as counting:
         rotations = rotate_all(registry, "aws-kms", client=counting, jobs=jobs)
         assert len(list(islice(rotations, seen))) == seen
         del rotations
@@ -468,7 +470,7 @@ def test_closed_generator_stops_the_rotation(registry: Registry, client: kekd.Cl
     assert Counter(stored(client).values()) == {("aws-kms", 2): done, ("aws", 1): 100 - done}
     again = outcomes(rotate_all(registry, "aws-kms", client=client))
     assert Counter(again.values()) == {"rotated": 100 - done, "unchanged": done}
-    assert opened(registry, client, names) == keks
+    assert unwrap_all(registry, client, names) == keks
 
 
 def test_failed_listing_raises(registry: Registry, client: kekd.Client) -> None:
@@ -503,4 +505,4 @@ def test_killed_rotation_of_a_thousand_completes_when_repeated(
     assert len(lines) == 1000
     assert Counter(again.values()) == {"rotated": 1000 - done, "unchanged": done}
     assert stored(client) == dict.fromkeys(names, ("aws-kms", 2))
-    assert opened(registry, client, names) == keks
+    assert unwrap_all(registry, client, names) == keks

@@ -13,7 +13,7 @@ from kekd.kek.rate_limiter import RateLimiter
 ARN = "arn:aws:kms:us-east-1:111122223333:key/k"
 
 
-def passed(pace: RateLimiter, threads: int, each: int) -> list[float]:
+def pass_times(pace: RateLimiter, threads: int, each: int) -> list[float]:
     """Returns the time when each call returned, in seconds since the start."""
     times: list[float] = []
     start = threading.Barrier(threads)
@@ -33,13 +33,13 @@ def passed(pace: RateLimiter, threads: int, each: int) -> list[float]:
 
 @pytest.mark.parametrize("threads", [1, 8])
 def test_threads_share_one_rate(threads: int) -> None:
-    times = passed(RateLimiter(100), threads, each=40 // threads)
+    times = pass_times(RateLimiter(100), threads, each=40 // threads)
     # The nth call can't pass before its turn, even if others are late.
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(times))
     assert len(times) == 40
 
 
-class Slow(float):
+class SlowNumber(float):
     """A number whose addition lets other threads run."""
 
     def __radd__(self, other: float) -> float:
@@ -49,8 +49,8 @@ class Slow(float):
 
 def test_each_turn_goes_to_one_thread() -> None:
     pace = RateLimiter(100)
-    pace._interval = Slow(0.01)
-    assert all(when >= n / 100 - 0.001 for n, when in enumerate(passed(pace, 8, each=2)))
+    pace._interval = SlowNumber(0.01)
+    assert all(when >= n / 100 - 0.001 for n, when in enumerate(pass_times(pace, 8, each=2)))
 
 
 def test_first_caller_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from tests.unit.kek_keyring.fakes import TTL, Backend, BlockingAsyncKeyring, Clo
 def backend() -> Iterator[Backend]:
     backend = Backend()
     yield backend
-    backend.let_go()
+    backend.release()
 
 
 @pytest.fixture

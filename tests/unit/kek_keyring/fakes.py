@@ -49,10 +49,10 @@ class Backend:
         return cast("Client", self)
 
     def hold(self) -> None:
-        """Blocks all later loads until `let_go`."""
+        """Blocks all later loads until `release`."""
         self._open = threading.Event()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._open.set()
 
     def get_index_kms(self, _: StorageConfig | None, index_name: str) -> KMSBlob:

@@ -24,7 +24,7 @@ async def test_cancelled_caller_leaves_the_load_to_the_others(
     for task in tasks[:5]:  # the one that began the load is among them
         task.cancel()
     await asyncio.sleep(0)
-    backend.let_go()
+    backend.release()
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(answer) for answer in answers[:5]] == [asyncio.CancelledError] * 5
     assert answers[5:] == [kek_of("i")] * 5
@@ -38,7 +38,7 @@ async def test_load_without_waiting_callers_is_cached(
     backend.hold()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(keyring.kek("i"), 0.01)
-    backend.let_go()
+    backend.release()
     assert await keyring.kek("i") == kek_of("i")
     assert len(backend.loads) == 1
 
@@ -52,7 +52,7 @@ async def test_failure_without_waiting_callers_is_not_logged(
     backend.hold()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(keyring.kek("i"), 0.01)
-    backend.let_go()
+    backend.release()
     with pytest.raises(UnavailableError):
         await keyring.kek("i")
     await asyncio.sleep(0.01)
@@ -64,7 +64,7 @@ async def test_500_concurrent_loads_complete(backend: Backend, keyring: AsyncKey
     backend.hold()
     tasks = [asyncio.create_task(keyring.kek(name)) for name in names for _ in range(3)]
     await asyncio.to_thread(eventually, lambda: len(backend.loads) > 0)
-    backend.let_go()
+    backend.release()
     answers = await asyncio.gather(*tasks)
     assert answers == [kek_of(name) for name in names for _ in range(3)]
     assert sorted(backend.loads) == sorted(names)
@@ -77,7 +77,7 @@ async def test_load_does_not_block_the_event_loop(backend: Backend, keyring: Asy
     for _ in range(10):
         await asyncio.sleep(0.001)
     assert not any(task.done() for task in tasks)
-    backend.let_go()
+    backend.release()
     await asyncio.gather(*tasks)
 
 

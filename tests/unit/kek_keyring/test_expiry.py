@@ -46,7 +46,7 @@ def test_requested_kek_is_refreshed_in_the_background(
     for _ in range(100):
         assert keyring.kek("i") == kek_of("i")
     eventually(lambda: len(backend.loads) == 2)
-    backend.let_go()
+    backend.release()
     eventually(lambda: is_idle(keyring))
     clock.now += TTL * 0.74
     assert keyring.kek("i") == kek_of("i")
@@ -74,7 +74,7 @@ def test_slow_refresh_is_started_once(backend: Backend, clock: Clock, keyring: K
         clock.now += 1.2
         keyring.kek("i")
     eventually(lambda: len(backend.loads) == 2)
-    backend.let_go()
+    backend.release()
     eventually(lambda: is_idle(keyring))
     assert len(backend.loads) == 2
 
@@ -91,7 +91,7 @@ def test_caller_after_the_ttl_waits_for_the_running_refresh(
     late.start()
     late.join(0.05)
     assert late.is_alive()
-    backend.let_go()
+    backend.release()
     late.join()
     assert len(backend.loads) == 2
 

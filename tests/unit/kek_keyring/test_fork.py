@@ -85,12 +85,12 @@ eventually(lambda: len(backend.loads) == 2)
 
 def use():
     backend.hold()
-    backend.let_go()
+    backend.release()
     clock.now += 10
     assert keyring.kek("i") == kek_of("i")
 
 forked(use)
-backend.let_go()
+backend.release()
 """
 
 SWEEPING = """

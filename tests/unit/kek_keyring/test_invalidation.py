@@ -71,7 +71,7 @@ def test_load_invalidated_while_running_is_returned_but_not_cached(
             keyring.invalidate_all()
         else:
             keyring.invalidate("i")
-        backend.let_go()
+        backend.release()
         assert waiter.result() == kek_of("i")
     assert not keyring._cache._entries
     assert is_scrubbed(backend.keks[0])
@@ -88,7 +88,7 @@ def test_caller_after_an_invalidation_does_not_join_the_earlier_load(
         eventually(lambda: len(backend.loads) == 1)
         keyring.invalidate("i")
         held, backend._open = backend._open, threading.Event()
-        backend.let_go()
+        backend.release()
         assert threads.submit(keyring.kek, "i").result() == kek_of("i")
         assert not before.done()
         held.set()
@@ -109,7 +109,7 @@ def test_refresh_invalidated_while_running_is_not_cached(
     keyring.kek("i")
     eventually(lambda: len(backend.loads) == 2)
     keyring.invalidate("i")
-    backend.let_go()
+    backend.release()
     eventually(lambda: len(backend.keks) == 2 and is_scrubbed(backend.keks[1]))
     assert not keyring._cache._entries
 
@@ -124,7 +124,7 @@ def test_failure_of_an_invalidated_load_changes_nothing(
         eventually(lambda: len(backend.loads) == 1)
         keyring.invalidate("i")
         held, backend._open = backend._open, threading.Event()
-        backend.let_go()
+        backend.release()
         keyring.kek("i")
         backend.failure = failure
         held.set()

@@ -148,7 +148,7 @@ def test_max_stale_without_an_outage_serves_nothing(
     late.start()
     late.join(0.05)
     assert late.is_alive(), "it waits for the load"
-    backend.let_go()
+    backend.release()
     late.join()
 
 
@@ -278,5 +278,5 @@ def test_concurrent_refreshes_are_limited(
     for name in names:
         assert keyring.kek(name) == kek_of(name)
     assert len(keyring._loads) == 16
-    backend.let_go()
+    backend.release()
     eventually(lambda: is_idle(keyring))

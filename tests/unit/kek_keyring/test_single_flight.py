@@ -42,7 +42,7 @@ def in_threads(backend: Backend, callers: int) -> list[bytes | BaseException]:
     for thread in threads:
         thread.start()
     eventually(lambda: len(joined) == callers)
-    backend.let_go()
+    backend.release()
     for thread in threads:
         thread.join()
     return answers
@@ -53,7 +53,7 @@ def in_tasks(backend: Backend, callers: int) -> list[bytes | BaseException]:
         keyring = AsyncKeyring(backend.registry, backend.client)
         tasks = [asyncio.create_task(keyring.kek("i")) for _ in range(callers)]
         await asyncio.sleep(0)  # until each task waits
-        backend.let_go()
+        backend.release()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     return asyncio.run(ask())
@@ -105,7 +105,7 @@ def test_caller_racing_with_a_completed_load_causes_no_other(
     keyring = Keyring(backend.registry, backend.client)
     look = keyring._cached
 
-    def look_and_be_overtaken(index_name: str) -> bytes | None:
+    def get_before_another_caller(index_name: str) -> bytes | None:
         found = look(index_name)
         monkeypatch.undo()
         other = threading.Thread(target=keyring.kek, args=(index_name,))
@@ -113,7 +113,7 @@ def test_caller_racing_with_a_completed_load_causes_no_other(
         other.join()
         return found
 
-    monkeypatch.setattr(keyring, "_cached", look_and_be_overtaken)
+    monkeypatch.setattr(keyring, "_cached", get_before_another_caller)
     assert keyring.kek("i") == kek_of("i")
     assert backend.loads == ["i"]
 
@@ -124,7 +124,7 @@ def test_load_of_an_index_does_not_block_another(backend: Backend, keyring: Keyr
     slow.start()
     eventually(lambda: backend.loads == ["slow"])
     held, backend._open = backend._open, threading.Event()
-    backend.let_go()
+    backend.release()
     assert keyring.kek("i") == kek_of("i")
     assert slow.is_alive()
     held.set()
