@@ -22,7 +22,7 @@ Create = Callable[[str], object]
 _ENGINES: tuple[EngineName, ...] = ("grpcio", "native")
 _CALLERS = (1, 16, 32)
 _MIN_SHARE = 0.7
-"""Of the rate of the bare system calls, with the last engine and the most callers."""
+"""The least share of the bare loop's rate, with the last engine and the most callers."""
 _CPU_HEADER = ("daemon's CPU a create, µs", "client's CPU a create, µs")
 _ROUNDS = 9
 _SECONDS = 1.0

@@ -28,7 +28,7 @@ class Backend:
     """A fake daemon and KMS in this process, which counts the KEKs it unwraps."""
 
     _caches = None
-    """As in a client without a cache."""
+    """The value in a client without a cache."""
 
     def __init__(self) -> None:
         self.unwrapped = 0

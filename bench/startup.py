@@ -20,7 +20,7 @@ _IMPORTS = (_KEKD, _FIRST_USE, _GRPC)
 _IMPORT_ROUNDS = 21
 _START_ROUNDS = 9
 _GETS = 10_000
-"""Of different names, which fills every cache."""
+"""Gets of different names, which fill every cache."""
 _MAX_IMPORT_RATIO = 1.3
 _MEBIBYTE = 1024 * 1024
 

@@ -237,7 +237,9 @@ def test_reflection_answers_many_questions_in_one_call(reflection: Reflection) -
     assert others == [first, first]
 
 
-def test_grpcurl_takes_what_kekctl_prints_less_its_etag(grpcurl: Grpcurl, daemon: Daemon) -> None:
+def test_json_of_kekctl_without_its_etag_is_accepted_by_grpcurl(
+    grpcurl: Grpcurl, daemon: Daemon
+) -> None:
     grpcurl(f"{SERVICE}/CreateEnvelope", data={"index_name": "i", "blob": BLOB})
     command = [str(BIN / "kekctl"), "--address", daemon.address, "get", "i", "--output", "json"]
     document = json.loads(subprocess.check_output(command))

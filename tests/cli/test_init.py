@@ -60,7 +60,7 @@ def test_init_creates_possible_keystores_and_reports_the_others(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("mount_point", [False, True], ids=["nothing", "empty mount point"])
-def test_daemon_makes_no_keystore_unless_it_is_asked_to(
+def test_daemon_without_create_stores_creates_no_keystore(
     tmp_path: Path, keystore: Path, mount_point: bool
 ) -> None:
     if mount_point:

@@ -623,7 +623,7 @@ def installed_with(extra: str) -> set[str]:
     return found
 
 
-def test_make_run_installs_what_the_commands_of_the_readme_need() -> None:
+def test_make_run_installs_the_extras_of_the_readme() -> None:
     needed = {
         "kekd": installed_with("server"),
         "kekctl": installed_with("aws"),

@@ -1,4 +1,4 @@
-"""A daemon with a long log whose standard error is a pipe that nobody reads."""
+"""A daemon serves and stops while its log fills a pipe that is never read."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ DAMAGED = 200
 
 @pytest.fixture
 def unread(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A daemon whose standard error nobody reads."""
+    """Yields a daemon whose standard error is never read."""
     keystore = tmp_path / "keystore"
     command = [
         *(str(BIN / "kekd"), "--listen", f"unix:{tmp_path}/kekd.sock"),

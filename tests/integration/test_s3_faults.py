@@ -98,7 +98,7 @@ def faulty(shared_faulty: Faulty) -> Iterator[Faulty]:
 def own_faulty(
     s3_endpoint: str, start_proxy: StartProxy, tmp_path: Path, engine: EngineName
 ) -> Iterator[Faulty]:
-    """For a test that leaves running calls to S3 behind."""
+    """A daemon of its own for a test that leaves calls to S3 running."""
     proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
     with running(tmp_path, s3_endpoint, proxy, engine) as own:
         yield own

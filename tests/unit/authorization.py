@@ -154,7 +154,7 @@ def daemon_of(rules: Sequence[Rule] | None, **options: Any) -> Iterator[Daemon]:
 class Case(NamedTuple):
     method: Method
     audited_index: str
-    """As the audit log has it."""
+    """The index in the audit log."""
     call: Callable[[Daemon], Awaitable[Any]]
     has_begin: bool = True
     is_batch: bool = False
@@ -165,7 +165,7 @@ class Case(NamedTuple):
 
     @property
     def named_index(self) -> str:
-        """As the audit log has it where the store is refused."""
+        """The index in the audit log if the store is refused."""
         return "" if self.is_batch or self.audited_index.endswith("*") else self.audited_index
 
     def rule(self, **fields: Any) -> Rule:

@@ -37,7 +37,7 @@ NEUTRAL: Final = {
     "is_visible": "True",
     "reauthorize": "self._record.decision",
 }
-"""What a call returns if it checks and records nothing."""
+"""Replacements for calls: the results of a call that checks and records nothing."""
 
 
 class Mutant(NamedTuple):
@@ -50,7 +50,7 @@ class Mutant(NamedTuple):
 
 
 class Mutator(ast.NodeTransformer):
-    """Applies the mutation of one number, and counts all that there are."""
+    """Applies the mutation with one number, and counts all mutations."""
 
     def __init__(self, chosen: int) -> None:
         self._chosen = chosen

@@ -109,7 +109,7 @@ def test_credentials_that_were_not_there_are_found_later(
 @pytest.mark.parametrize(
     "error", [CredentialRetrievalError(provider="p", error_msg="m"), OSError(2, "gone", "/file")]
 )
-def test_source_that_fails_is_asked_again_later(
+def test_failed_source_is_tried_again_later(
     source: Source, clock: Clock, credentials: RenewableCredentials, error: Exception
 ) -> None:
     source.found = error

@@ -47,7 +47,7 @@ def read(tmp_path: Path) -> Iterator[Read]:
 
 
 def due(envelope: Envelope) -> Any:
-    """What cyborgdb_core reads from an intact record: version is its schema version."""
+    """Returns what cyborgdb_core reads from an intact record: the values, or an error."""
     return values(envelope) if envelope.version == 1 else "KMS blob has unsupported schema version."
 
 

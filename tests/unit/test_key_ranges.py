@@ -93,7 +93,7 @@ def test_listing_equals_a_naive_filter(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(glob, max_size=4), st.lists(glob, max_size=4), text)
-def test_common_ranges_cover_what_both_sets_of_rules_cover(
+def test_common_ranges_cover_the_names_of_both_sets_of_rules(
     one: list[str], other: list[str], name: str
 ) -> None:
     def made(globs: list[str]) -> list[Rule]:

@@ -35,7 +35,7 @@ S3 = S3Location("bucket", "a/b", "eu-west-1", "http://127.0.0.1:9000")
         (S3, S3Location("other", "a/b"), False),
     ],
 )
-def test_location_matches_what_names_it(
+def test_location_matches_configurations_that_name_it(
     configured: Location, asked: Location, admitted: bool
 ) -> None:
     assert configured.matches(asked) is admitted

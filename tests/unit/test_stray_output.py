@@ -1,4 +1,4 @@
-"""What is written to standard error past the log."""
+"""Output to standard error that bypasses the log."""
 
 import json
 import logging

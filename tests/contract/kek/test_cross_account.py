@@ -200,7 +200,7 @@ def test_expired_own_credentials_raise(relay: Relay, kms: AwsKms, code: str) -> 
 
 
 def test_new_but_expired_role_credentials_raise(relay: Relay, kms: AwsKms) -> None:
-    """As if this machine's clock were far ahead."""
+    """The machine's clock may be far ahead."""
     relay.lifetime = -MINUTE
     with pytest.raises(KekError):
         kms.wrap(KEK, None)

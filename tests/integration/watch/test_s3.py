@@ -73,7 +73,7 @@ def test_write_of_another_daemon_is_reported_at_a_poll(
 def test_envelope_that_changed_back_between_two_polls_is_reported(
     start_daemon: StartDaemon, bucket: Bucket, elsewhere: kekd.Client, open_watch: OpenWatch
 ) -> None:
-    """By a program that doesn't write to the change log."""
+    """The write is by a program that doesn't write to the change log."""
     etag = elsewhere.create_index_kms(None, "i", BLOB)
     where: Any = {"Bucket": bucket.name, "Key": f"_catalog/config/{IndexName('i').key}"}
     record = bucket.s3.get_object(**where)["Body"].read()

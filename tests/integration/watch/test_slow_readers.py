@@ -1,4 +1,4 @@
-"""Watches that nobody reads take bounded memory, and are ended.
+"""Unread watches take bounded memory, and are ended.
 
 WATCH_CHANGES=200000 pytest makes this number of changes.
 """
