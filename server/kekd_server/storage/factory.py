@@ -77,7 +77,7 @@ def _s3_store(
         replace(location, region=client.endpoint.region),
         instrument(driver),
         threads=MAX_CONNECTIONS,
-        gets_per_task=1,
+        gets_per_thread=1,
         write_concurrency=MAX_CONNECTIONS // 2,  # leaves connections for other calls
         watcher=S3Watcher(driver, log_reader, str(location), poll),
     )

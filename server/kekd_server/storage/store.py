@@ -22,7 +22,6 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.batches import (
-    MAX_READS_PER_TASK,
     PushResult,
     read_many,
     write_many,
@@ -57,11 +56,11 @@ class Store:
         driver: Driver,
         *,
         threads: int,
-        gets_per_task: int = 1000,
+        gets_per_thread: int = 1000,
         write_concurrency: int = 1,
         watcher: ChangeWatcher | None = None,
     ) -> None:
-        """`gets_per_task`: how many reads of a batch take less time than a thread switch.
+        """`gets_per_thread`: how many reads of a batch are worth another thread.
         `write_concurrency`: how many threads the writes of a batch are divided among.
         `watcher`: reports the writes of other processes, if there can be any.
         """
@@ -72,7 +71,7 @@ class Store:
         # Separate threads, so that a busy store doesn't count as down: one for opening the store,
         # one for the check of reads, and one for the check of writes.
         self._check_threads = ThreadPoolExecutor(3, thread_name_prefix=f"{self.name} check")
-        self._gets_per_task = gets_per_task
+        self._gets_per_thread = gets_per_thread
         self._write_concurrency = write_concurrency
         self._error_context = _StoreErrorContext(self.name)
         self._changes = ChangeHub(watcher, self.name)
@@ -119,10 +118,9 @@ class Store:
         """Returns for each name what `get` returns or raises."""
         read = read_many(
             names,
-            self._get_each,
+            self._get_result,
             partial(self._run_in_executor, owner=owner),
-            reads_per_task=min(self._gets_per_task, MAX_READS_PER_TASK),
-            concurrency=min(ceil(len(names) / self._gets_per_task), self._threads.share),
+            concurrency=min(ceil(len(names) / self._gets_per_thread), self._threads.share),
         )
         return await with_deadline(read, deadline, self.name)
 
@@ -282,16 +280,12 @@ class Store:
             async with self._changes.subscribe(prefix, is_visible) as subscription:
                 yield subscription
 
-    def _get_each(self, names: Sequence[IndexName]) -> Sequence[StoredEnvelope | KekdError]:
-        results: list[StoredEnvelope | KekdError] = []
-        for name in names:
-            try:
-                with self._error_context:
-                    stored = self._driver.get(name, bypass_cache=True)
-                    results.append(self._decode(name, stored))
-            except KekdError as error:
-                results.append(error)
-        return results
+    def _get_result(self, name: IndexName) -> StoredEnvelope | KekdError:
+        try:
+            with self._error_context:
+                return self._decode(name, self._driver.get(name, bypass_cache=True))
+        except KekdError as error:
+            return error
 
     def _decode(self, name: IndexName, stored: StoredRecord) -> StoredEnvelope:
         try:
