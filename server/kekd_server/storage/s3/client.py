@@ -32,7 +32,7 @@ from kekd_server.storage.s3.signature import Query, Signer, UnsignedRequest, enc
 
 T = TypeVar("T")
 
-MAX_CONNECTIONS: Final = 32
+MAX_CONNECTIONS: Final = 64
 """Connections that are kept for further requests."""
 WRITE_ID: Final = "x-amz-meta-kekd-write"
 """The object metadata that names the write which stored the object."""
