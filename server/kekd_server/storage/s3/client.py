@@ -144,7 +144,8 @@ class S3Client:
     def _put(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
         headers = {**headers, "x-amz-checksum-crc32": _CHECKSUMS["crc32"](content)}
         response = self._send(self._request("PUT", key, headers=headers, body=content))
-        if response.status != HTTPStatus.OK or not (etag := response.headers.get("etag")):
+        etag = response.headers.get("etag")
+        if response.status != HTTPStatus.OK or not etag or response.body:
             raise ForeignResponseError(_describe(response))
         return _unquote(etag)
 

@@ -161,7 +161,7 @@ def _redirect_error(store: str, error: RedirectError) -> KekdError:
 
 def _wrong_region(store: str, region: str) -> KekdError:
     return StoreMisconfiguredError(
-        f"{store} is in region {region}, and the daemon uses another; set --s3-region {region}"
+        f"{store} is in region {region}, and the daemon uses another one; set --s3-region {region}"
     )
 
 
