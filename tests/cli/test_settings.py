@@ -166,7 +166,7 @@ def test_no_settings_give_the_defaults(print_config: PrintConfig) -> None:
         "memory": False,
         "s3": [],
         "s3_addressing_style": "auto",
-        "s3_poll": 30.0,
+        "s3_poll": 300.0,
         "max_calls": 1000,
         "max_burst": 100,
         "take_over": False,

@@ -67,7 +67,7 @@ def test_signatures_of_the_documentation_are_reproduced(
     request = UnsignedRequest(
         method, path, parse_qsl(query, keep_blank_values=True), HOST | dict(headers), body
     )
-    signed = Signer("us-east-1").sign(request, EXAMPLE, MAY_24_2013)
+    signed = Signer("us-east-1").sign_headers(request, EXAMPLE, MAY_24_2013)
     assert signed["authorization"].endswith(f"Signature={signature}")
     assert signed["x-amz-content-sha256"] == hashlib.sha256(body).hexdigest()
 
@@ -81,7 +81,7 @@ def test_signature_is_that_of_botocore(key: str, prefix: str, token: str, body: 
     path = f"/bucket/{encode(key, safe='/')}"
     request = UnsignedRequest("PUT", path, query, {"host": "s3.example:9000"}, body)
     credentials = ReadOnlyCredentials("id", "secret", token or None)
-    signed = Signer("eu-west-1").sign(request, credentials, MAY_24_2013)
+    signed = Signer("eu-west-1").sign_headers(request, credentials, MAY_24_2013)
     theirs = AWSRequest("PUT", f"https://s3.example:9000{path}?{encode_query(query)}", {}, body, {})
     theirs.context["payload_signing_enabled"] = True
     theirs.context["timestamp"] = signed["x-amz-date"]
@@ -96,6 +96,8 @@ def test_key_is_replaced_with_the_credentials_and_the_day() -> None:
     request = UnsignedRequest("GET", "/k", (), HOST, b"")
     other = EXAMPLE._replace(secret_key="other")
     cases = [(EXAMPLE, 0), (other, 0), (EXAMPLE, 86_400), (EXAMPLE, 0)]
-    signed = [signer.sign(request, by, MAY_24_2013 + later) for by, later in cases]
-    fresh = [Signer("us-east-1").sign(request, by, MAY_24_2013 + later) for by, later in cases]
+    signed = [signer.sign_headers(request, by, MAY_24_2013 + later) for by, later in cases]
+    fresh = [
+        Signer("us-east-1").sign_headers(request, by, MAY_24_2013 + later) for by, later in cases
+    ]
     assert signed == fresh

@@ -93,10 +93,11 @@ class Settings(TlsSettings):
         float,
         Field(gt=0, le=86400),
         Flag(
-            "Seconds between polls for the changes of other writers, while a client watches",
+            "Seconds between listings of a bucket, while a client watches. They notice what other"
+            " programs write. What other daemons write is noticed within 2 s",
             "SECONDS",
         ),
-    ] = 30.0
+    ] = 300.0
     policy: Policy | None = None
     """Without a policy, calls on local listeners are allowed and all others denied."""
     audit: Annotated[Audit | None, Flag("File for the audit log. - is standard output", "FILE")] = (

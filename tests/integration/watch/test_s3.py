@@ -118,3 +118,36 @@ def test_watch_of_a_missing_bucket_fails(
     with pytest.raises(Exception, match="NoSuchBucket") as refused:
         open_watch(daemon)
     assert "FAILED_PRECONDITION" in str(refused.value)
+
+
+def test_write_of_another_daemon_is_reported_without_a_listing(
+    start_daemon: StartDaemon, bucket: Bucket, elsewhere: kekd.Client, open_watch: OpenWatch
+) -> None:
+    watch = open_watch(start_daemon(*bucket.flags, *NEVER, env=CREDENTIALS))
+    created = elsewhere.create_index_kms(None, "i", BLOB)
+    assert watch.next() == WatchEvent("created", "i", created)
+    elsewhere.delete_index_kms(None, "i")
+    assert watch.next() == WatchEvent("deleted", "i")
+
+
+def test_write_that_was_not_logged_is_reported_at_a_listing(
+    start_daemon: StartDaemon, bucket: Bucket, elsewhere: kekd.Client, open_watch: OpenWatch
+) -> None:
+    """As after a kill between a write and its entry in the change log."""
+    elsewhere.create_index_kms(None, "i", BLOB)
+    watch = open_watch(start_daemon(*bucket.flags, *POLL, env=CREDENTIALS))
+    bucket.s3.delete_object(Bucket=bucket.name, Key=f"_catalog/config/{IndexName('i').key}")
+    assert watch.next() == WatchEvent("deleted", "i")
+
+
+def test_delete_by_another_program_of_what_was_created_since_the_last_listing_is_reported(
+    start_daemon: StartDaemon, bucket: Bucket, open_watch: OpenWatch
+) -> None:
+    daemon = start_daemon(*bucket.flags, "--s3-poll", "1", env=CREDENTIALS)
+    watch = open_watch(daemon)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", BLOB)
+    assert watch.next()[:2] == ("created", "i")
+    bucket.s3.delete_object(Bucket=bucket.name, Key=f"_catalog/config/{IndexName('i').key}")
+    while (event := watch.next())[:2] != ("deleted", "i"):
+        assert event[:2] == ("pushed", "i")  # a listing came between the create and the delete

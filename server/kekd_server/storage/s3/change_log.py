@@ -41,7 +41,7 @@ class S3ChangeLog:
     def find_first(self, *, after: int) -> int | None:
         """Returns the first number after another one that has an entry."""
         start = self._key(after) if after else ""
-        for page in self._client.list(self._folder, start_after=start, page_size=1):
+        for page in self._client.list_objects_v2(self._folder, start_after=start, page_size=1):
             for listed in page:
                 return self._number(listed.key)
         return None
@@ -51,20 +51,23 @@ class S3ChangeLog:
         left behind.
         """
         start = self._key(after) if after else ""
-        numbers = [
-            number
-            for page in self._client.list(self._folder, start_after=start)
-            for listed in page
-            if (number := self._number(listed.key))
-        ]
-        for number in numbers[:-RETAINED]:
-            self._client.delete(self._key(number), {})
+        pages = self._client.list_objects_v2(self._folder, start_after=start)
+        try:
+            numbers = [
+                number for page in pages for listed in page if (number := self._number(listed.key))
+            ]
+            for number in numbers[:-RETAINED]:
+                self._client.delete_object(self._key(number), {})
+        except S3Error as error:
+            if self._is_off_after(error):
+                return after
+            raise
         return numbers[-1] if numbers else after
 
     def read(self, number: int) -> Collection[str] | None:
         """Returns the keys of an entry; None if there is none. An invalid entry has no keys."""
         try:
-            content = self._client.get(self._key(number), _MAX_BYTES).content
+            content = self._client.get_object(self._key(number), _MAX_BYTES).content
         except S3Error as error:
             if error.is_missing or self._is_off_after(error):
                 return None
@@ -77,9 +80,9 @@ class S3ChangeLog:
         """
         content = json.dumps({_KEYS: list(keys)}).encode()
         try:
-            self._client.put(self._key(number), content, {"if-none-match": "*"})
+            self._client.put_object(self._key(number), content, {"if-none-match": "*"})
             if number > RETAINED:
-                self._client.delete(self._key(number - RETAINED), {})
+                self._client.delete_object(self._key(number - RETAINED), {})
         except S3Error as error:
             if error.is_refusal:
                 return False

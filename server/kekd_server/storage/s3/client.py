@@ -89,18 +89,18 @@ class S3Client:
         self._pool = ConnectionPool(endpoint, MAX_CONNECTIONS)
         self._on_retry = on_retry
 
-    def get(self, key: str, max_bytes: int) -> StoredObject:
+    def get_object(self, key: str, max_bytes: int) -> StoredObject:
         """Reads at most `max_bytes` of an object. Raises `S3Error` if there is none."""
-        return self._repeat(partial(self._get, key, max_bytes), _is_transient)
+        return self._repeat(partial(self._get_object, key, max_bytes), _is_transient)
 
-    def put(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
+    def put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
         """Stores an object and returns its etag."""
-        return self._repeat(partial(self._put, key, content, headers), _is_unapplied)
+        return self._repeat(partial(self._put_object, key, content, headers), _is_unapplied)
 
-    def delete(self, key: str, headers: Mapping[str, str]) -> None:
-        self._repeat(partial(self._delete, key, headers), _is_unapplied)
+    def delete_object(self, key: str, headers: Mapping[str, str]) -> None:
+        self._repeat(partial(self._delete_object, key, headers), _is_unapplied)
 
-    def list(
+    def list_objects_v2(
         self, prefix: str, *, start_after: str = "", page_size: int = MAX_PAGE_SIZE
     ) -> Iterator[Sequence[ListedObject]]:
         """Yields pages of the objects with that prefix, sorted by key. The first page may be
@@ -116,7 +116,7 @@ class S3Client:
         token = ""
         while True:
             more = (("continuation-token", token),) if token else ()
-            page = self._repeat(partial(self._list, (*more, *query)), _is_transient)
+            page = self._repeat(partial(self._list_objects_v2, (*more, *query)), _is_transient)
             yield page.objects
             if not (token := page.next_token):
                 return
@@ -124,7 +124,7 @@ class S3Client:
     def close(self) -> None:
         self._pool.close()
 
-    def _get(self, key: str, max_bytes: int) -> StoredObject:
+    def _get_object(self, key: str, max_bytes: int) -> StoredObject:
         request = self._request("GET", key, headers={"x-amz-checksum-mode": "ENABLED"})
         response = self._send(request, max_bytes)
         headers = response.headers
@@ -141,7 +141,7 @@ class S3Client:
             response.body, _unquote(etag), write_id, modified, headers.get("date", "")
         )
 
-    def _put(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
+    def _put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
         headers = {**headers, "x-amz-checksum-crc32": _CHECKSUMS["crc32"](content)}
         response = self._send(self._request("PUT", key, headers=headers, body=content))
         etag = response.headers.get("etag")
@@ -149,12 +149,12 @@ class S3Client:
             raise ForeignResponseError(_describe(response))
         return _unquote(etag)
 
-    def _delete(self, key: str, headers: Mapping[str, str]) -> None:
+    def _delete_object(self, key: str, headers: Mapping[str, str]) -> None:
         response = self._send(self._request("DELETE", key, headers=headers))
         if response.body:
             raise ForeignResponseError(_describe(response))
 
-    def _list(self, query: Query) -> ListPage:
+    def _list_objects_v2(self, query: Query) -> ListPage:
         response = self._send(self._request("GET", None, query=query), _MAX_LISTING_BYTES)
         try:
             return parse_listing(response.body, self.endpoint.bucket)
@@ -193,7 +193,7 @@ class S3Client:
         credentials = self._credentials.get_frozen_credentials()
         if credentials is None:
             raise NoCredentialsError
-        headers = self._signer.sign(request, credentials, time.time())
+        headers = self._signer.sign_headers(request, credentials, time.time())
         query = f"?{encode_query(request.query)}" if request.query else ""
         response = self._pool.exchange(
             request.method, request.path + query, headers, request.body, max_bytes=max_bytes

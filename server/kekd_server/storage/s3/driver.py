@@ -97,7 +97,7 @@ class S3Driver:
     def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:  # noqa: ARG002
         with self.translate_errors():
             try:
-                stored = self._s3.get(self._key(name), MAX_RECORD_BYTES)
+                stored = self._s3.get_object(self._key(name), MAX_RECORD_BYTES)
             except S3Error as error:
                 if error.is_missing:
                     self._require_keystore()
@@ -144,7 +144,7 @@ class S3Driver:
         for prefix in names.prefixes:
             if after and prefix < after.key and not after.key.startswith(prefix):
                 continue  # all its keys come before
-            pages = self._s3.list(
+            pages = self._s3.list_objects_v2(
                 self._folder + prefix,
                 start_after=self._key(after) if after else "",
                 page_size=limit - len(found),
@@ -159,14 +159,14 @@ class S3Driver:
     def list_versions(self) -> Iterator[Sequence[KeyVersion]]:
         """Yields the objects in the folder, a page at a time."""
         with self.translate_errors():
-            for page in self._s3.list(self._folder):
+            for page in self._s3.list_objects_v2(self._folder):
                 yield [self._version_of(listed) for listed in page]
 
     def find_version(self, name: IndexName) -> KeyVersion | None:
         """Returns what `list_versions` would yield for one name."""
         with self.translate_errors():
             try:
-                stored = self._s3.get(self._key(name), MAX_RECORD_BYTES)
+                stored = self._s3.get_object(self._key(name), MAX_RECORD_BYTES)
             except S3Error as error:
                 if error.is_missing:
                     return None
@@ -209,7 +209,7 @@ class S3Driver:
                 raise
 
     def _has_envelopes(self) -> bool:
-        return any(next(self._s3.list(self._folder, page_size=1)))
+        return any(next(self._s3.list_objects_v2(self._folder, page_size=1)))
 
     def _version_of(self, listed: ListedObject) -> KeyVersion:
         key = listed.key.removeprefix(self._folder)

@@ -22,7 +22,7 @@ class S3Keystore:
 
     def is_marked(self, s3: S3Client) -> bool:
         try:
-            s3.get(self._key, len(_CONTENT) + 1)
+            s3.get_object(self._key, len(_CONTENT) + 1)
         except S3Error as error:
             # Only if the object is missing. A missing bucket is an error.
             if error.is_missing:
@@ -31,7 +31,7 @@ class S3Keystore:
         return True
 
     def mark(self, s3: S3Client) -> None:
-        s3.put(self._key, _CONTENT, {})
+        s3.put_object(self._key, _CONTENT, {})
 
     def not_found(self) -> NoKeystoreError:
         where = "/".join(filter(None, (self._location.bucket, self._location.prefix)))

@@ -37,7 +37,7 @@ class S3LogReader:
         while (entry := self._read_next()) is not None:
             self._last += 1
             keys.update(entry)
-        if time.monotonic() < self._next_gap_check:
+        if not self.is_on or time.monotonic() < self._next_gap_check:
             return keys
         self._next_gap_check = time.monotonic() + _GAP_CHECK_INTERVAL
         following = self._change_log.find_first(after=self._last)

@@ -52,7 +52,7 @@ class S3Object:
     def read(self) -> ObjectVersion | None:
         """Returns the current version; None if there is none."""
         try:
-            return ObjectVersion.of(self._client.get(self._key, MAX_RECORD_BYTES))
+            return ObjectVersion.of(self._client.get_object(self._key, MAX_RECORD_BYTES))
         except S3Error as error:
             if error.is_missing:
                 return None
@@ -64,7 +64,7 @@ class S3Object:
         """
         condition = {"if-match": f'"{if_etag}"'} if if_etag else {"if-none-match": "*"}
         try:
-            return self._client.put(self._key, record, {WRITE_ID: write_id, **condition})
+            return self._client.put_object(self._key, record, {WRITE_ID: write_id, **condition})
         except RequestError as error:
             raise _write_error(error) from error
 
@@ -73,7 +73,7 @@ class S3Object:
         `AmbiguousResponseError`.
         """
         try:
-            self._client.delete(self._key, {"if-match": f'"{if_etag}"'})
+            self._client.delete_object(self._key, {"if-match": f'"{if_etag}"'})
         except RequestError as error:
             raise _write_error(error) from error
 

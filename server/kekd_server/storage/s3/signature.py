@@ -41,7 +41,7 @@ class Signer:
         self._region = region
         self._last_key = _SigningKey("", "", b"")
 
-    def sign(
+    def sign_headers(
         self, request: UnsignedRequest, credentials: ReadOnlyCredentials, now: float
     ) -> dict[str, str]:
         """Returns the request's headers with those of the signature. `now`: seconds since 1970."""

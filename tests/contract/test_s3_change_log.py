@@ -1,0 +1,219 @@
+"""The change log of a bucket reports the writes of every daemon, and never delays one."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3 import change_log
+from kekd_server.storage.s3.change_log import S3ChangeLog
+from kekd_server.storage.s3.client import S3Client, connect
+from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.log_reader import S3LogReader
+from kekd_server.storage.s3.log_writer import S3LogWriter
+from tests.contract.scripted_s3 import (
+    BUCKET,
+    MISSING,
+    PUT_DONE,
+    ScriptedS3,
+    error,
+    listing,
+    scripted_s3,
+)
+from tests.fixtures.s3 import REGION, Bucket
+from tests.patience import eventually
+
+__all__ = ["scripted_s3"]
+
+NAME, OTHER = IndexName("one"), IndexName("other")
+RECORD = b"record"
+
+
+def never(_: int) -> bool:
+    return False
+
+
+@pytest.fixture
+def location(bucket: Bucket) -> S3Location:
+    return S3Location(bucket.name, "some/prefix", REGION, bucket.endpoint)
+
+
+@pytest.fixture
+def client(location: S3Location) -> Iterator[S3Client]:
+    client = connect(location)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def log(client: S3Client, location: S3Location) -> S3ChangeLog:
+    return S3ChangeLog(client, location)
+
+
+@pytest.fixture
+def reader(log: S3ChangeLog) -> S3LogReader:
+    reader = S3LogReader(log, never)
+    reader.start()
+    return reader
+
+
+@pytest.fixture
+def make_writer(log: S3ChangeLog) -> Iterator[Callable[[], S3LogWriter]]:
+    writers: list[S3LogWriter] = []
+
+    def make() -> S3LogWriter:
+        writers.append(S3LogWriter(log, "s3:test"))
+        return writers[-1]
+
+    yield make
+    for writer in writers:
+        writer.close()
+
+
+def read_all(reader: S3LogReader, *keys: str) -> None:
+    """Waits until the reader has returned these keys."""
+    missing = set(keys)
+
+    def has_read() -> bool:
+        missing.difference_update(reader.read() or ())
+        return not missing
+
+    eventually(has_read)
+
+
+def test_each_write_of_a_driver_is_logged(
+    client: S3Client, location: S3Location, log: S3ChangeLog, reader: S3LogReader
+) -> None:
+    driver = S3Driver(client, location, S3LogWriter(log, "s3:test"))
+    driver.open(create=True)
+    etag = driver.create(NAME, RECORD)
+    read_all(reader, NAME.key)
+    driver.put(NAME, b"new", if_etag=etag)
+    read_all(reader, NAME.key)
+    driver.delete(NAME, if_etag=None)
+    read_all(reader, NAME.key)
+    driver.close()
+
+
+def test_writers_share_the_numbers(
+    make_writer: Callable[[], S3LogWriter], reader: S3LogReader, log: S3ChangeLog
+) -> None:
+    keys = [f"key{number}" for number in range(20)]
+    writers = [make_writer() for _ in range(4)]
+    for number, key in enumerate(keys):
+        writers[number % len(writers)].append(key)
+    read_all(reader, *keys)
+    entries = range(1, log.find_last() + 1)
+    assert sorted(key for number in entries for key in log.read(number) or ()) == sorted(keys)
+    for number in entries:
+        assert sum(writer.has_written(number) for writer in writers) == 1
+
+
+def test_own_entries_are_skipped(log: S3ChangeLog) -> None:
+    log.write(1, ["own"])
+    log.write(2, ["foreign"])
+    reader = S3LogReader(log, lambda number: number == 3)
+    reader.start()
+    log.write(3, ["own"])
+    log.write(4, ["foreign"])
+    assert reader.read() == {"foreign"}
+
+
+def test_pending_keys_are_written_at_close(
+    make_writer: Callable[[], S3LogWriter], reader: S3LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer()
+    writer.append("key")
+    writer.close()
+    assert reader.read() == {"key"}
+
+
+def test_old_entries_are_removed(log: S3ChangeLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_log, "RETAINED", 3)
+    for number in range(1, 6):
+        assert log.write(number, ["key"])
+    assert [number for number in range(1, 6) if log.read(number)] == [3, 4, 5]
+
+
+def test_entries_that_a_killed_daemon_left_are_removed(
+    log: S3ChangeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        log.write(number, ["key"])
+    monkeypatch.setattr(change_log, "RETAINED", 3)
+    assert log.find_last() == 5
+    assert [number for number in range(1, 6) if log.read(number)] == [3, 4, 5]
+
+
+def test_reader_that_fell_behind_asks_for_a_listing(
+    log: S3ChangeLog, reader: S3LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_log, "RETAINED", 3)
+    for number in range(1, 6):
+        log.write(number, [f"key{number}"])
+    monkeypatch.setattr(reader, "_next_gap_check", 0.0)
+    assert reader.read() is None
+    log.write(6, ["key6"])
+    assert reader.read() == {"key6"}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[]", b"{}", b'{"keys": 1}', b'{"keys": [1, null]}', b"null"]
+)
+def test_invalid_entry_is_skipped(
+    bucket: Bucket, log: S3ChangeLog, reader: S3LogReader, content: bytes
+) -> None:
+    key = f"some/prefix/_kekd/log/{1:020}"
+    bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=content)
+    log.write(2, ["key"])
+    assert reader.read() == {"key"}
+
+
+@pytest.fixture
+def scripted_log(scripted_s3: ScriptedS3, aws_credentials: dict[str, str]) -> S3ChangeLog:
+    location = S3Location(BUCKET, "", REGION, scripted_s3.endpoint)
+    return S3ChangeLog(connect(location), location)
+
+
+DENIED = error("403 Forbidden", "AccessDenied")
+
+
+def test_log_is_switched_off_with_one_warning_if_s3_denies_access(
+    scripted_s3: ScriptedS3, scripted_log: S3ChangeLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    scripted_s3.play(DENIED)
+    with caplog.at_level(logging.WARNING):
+        writer = S3LogWriter(scripted_log, "s3:scripted")
+        writer.append("key")
+        eventually(lambda: not scripted_log.is_on)
+        writer.append("key")
+        assert S3LogReader(scripted_log, never).read() == set()
+        writer.close()
+    (line,) = caplog.messages
+    assert "the change log is off: S3 answered AccessDenied" in line
+
+
+def test_failing_log_is_reported_once_and_written_later(
+    scripted_s3: ScriptedS3, scripted_log: S3ChangeLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    down = error("500 Internal Server Error", "InternalError")
+    scripted_s3.play(listing(), *[down] * 3, PUT_DONE)
+    writer = S3LogWriter(scripted_log, "s3:scripted")
+    writer.append("key")
+    eventually(lambda: writer.has_written(1))
+    writer.close()
+    (line,) = caplog.messages
+    assert "cannot write the change log" in line
+
+
+def test_taken_number_is_followed_by_the_next_free_one(
+    scripted_s3: ScriptedS3, scripted_log: S3ChangeLog
+) -> None:
+    taken = error("412 Precondition Failed", "PreconditionFailed")
+    scripted_s3.play(listing(), taken, listing(f"_kekd/log/{7:020}"), PUT_DONE, MISSING)
+    writer = S3LogWriter(scripted_log, "s3:scripted")
+    writer.append("key")
+    eventually(lambda: writer.has_written(8))
+    writer.close()
