@@ -37,7 +37,7 @@ def parse_listing(document: bytes, bucket: str) -> ListPage:
     def text(name: str) -> str:
         return root.findtext(namespace + name) or ""
 
-    if text("Name") != bucket:
+    if text("Name") not in (bucket, ""):  # some servers omit it
         raise ValueError("it lists another bucket")
     token = text("NextContinuationToken")
     if text("IsTruncated") not in (("true",) if token else ("false",)):
