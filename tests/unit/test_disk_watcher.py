@@ -19,9 +19,10 @@ from kekd_server.storage.disk.watcher import DiskWatcher, _WatchedFolder
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
-from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
+from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.write_attempt import WriteAttempt
 from tests.patience import PATIENCE
+from tests.unit.waiting import reached
 
 ONE, OTHER = IndexName("i"), IndexName("j")
 
@@ -32,6 +33,7 @@ class StuckDriver(DiskDriver):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.go_on = threading.Event()
+        self.waiting = 0
 
     def put(
         self,
@@ -41,6 +43,7 @@ class StuckDriver(DiskDriver):
         if_etag: str | None,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
+        self.waiting += 1
         self.go_on.wait(PATIENCE)
         return super().put(name, record, if_etag=if_etag, attempt=attempt)
 
@@ -66,9 +69,9 @@ async def test_calls_that_wait_for_a_lock_delay_no_change(
     async with store.watch(NamePrefix("")) as subscription:
         envelope = Envelope(provider="none")
         waiting = [asyncio.create_task(store.put(ONE, envelope, if_etag=None)) for _ in range(4)]
-        await asyncio.sleep(0.05)
+        await reached(lambda: driver.waiting == 2)  # all threads of the store
         (driver.records / OTHER.key).touch()
-        event = await subscription.next(5)
+        event = await subscription.next(PATIENCE)
         assert isinstance(event, Change)
         assert event.name == OTHER
         driver.go_on.set()
@@ -88,8 +91,11 @@ async def test_unreadable_file_is_one_change_without_an_etag(
     loop = driver.records / ONE.key
     async with store.watch(NamePrefix("")) as subscription:
         loop.symlink_to(loop)
-        assert await subscription.next(5) == Change(ChangeKind.CREATED, ONE)
-        assert await subscription.next(0.1) is WatchEvent.HEARTBEAT
+        assert await subscription.next(PATIENCE) == Change(ChangeKind.CREATED, ONE)
+        (driver.records / OTHER.key).touch()
+        event = await subscription.next(PATIENCE)
+        assert isinstance(event, Change)
+        assert event.name == OTHER
     assert f"{loop} changed, and cannot be read" in caplog.text
 
 

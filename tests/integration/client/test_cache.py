@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 import kekd
+from kekd._cache.envelope_cache import EnvelopeCache
 from kekd.kek import Keyring, Registry
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB
@@ -246,39 +247,55 @@ def test_watches_of_a_restarted_daemon_reconnect_with_jitter(
 ) -> None:
     came = []
     for number in range(5):
-        scripted.watch(number).end()
+        stream = scripted.watch(number)
         came.append(time.monotonic())
+        stream.end()
     pauses = [after - before for before, after in itertools.pairwise(came)]
     assert pauses[0] > 0.04
     assert pauses[3] > 0.35
 
 
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the caches."""
+    clock = Clock()
+    monkeypatch.setitem(EnvelopeCache.__init__.__kwdefaults__, "clock", clock)  # type: ignore[arg-type]
+    return clock
+
+
 def test_silent_watch_serves_nothing_after_max_staleness(
-    open_client: OpenClient, scripted: Scripted
+    open_client: OpenClient, scripted: Scripted, clock: Clock
 ) -> None:
     with open_client(scripted.address, cache=True, max_staleness=STALENESS) as client:
         begin(client, scripted)
-        scripted.watch().heartbeat()
-        heard = time.monotonic()
         read(client, scripted)
-        scripted.version = 2  # without an event
-        while time.monotonic() < heard + 3 * STALENESS:
-            start = time.monotonic()
-            if start > heard + STALENESS + 0.1:
-                assert version_of(client) == 2
-                assert not is_served(client, scripted)
-            time.sleep(0.01)
+        scripted.version = 2  # and no change is reported
+        clock.now += STALENESS
+        assert version_of(client) == 2
+        assert not is_served(client, scripted)
         scripted.watch().change("i")
         assert read(client, scripted) == 2
 
 
-def test_heartbeats_keep_entries_fresh(open_client: OpenClient, scripted: Scripted) -> None:
+def test_heartbeats_keep_entries_fresh(
+    open_client: OpenClient, scripted: Scripted, clock: Clock
+) -> None:
     with open_client(scripted.address, cache=True, max_staleness=STALENESS) as client:
         begin(client, scripted)
         read(client, scripted)
-        for _ in range(15):
+        for _ in range(5):
+            clock.now += STALENESS
+            assert client._caches
+            assert client._caches.get(None, "i") is None
             scripted.watch().heartbeat()
-            time.sleep(STALENESS / 5)
+            eventually(lambda: client._caches and client._caches.get(None, "i"))
             assert is_served(client, scripted)
 
 

@@ -153,12 +153,10 @@ def test_cache_of_an_async_client_restarts_in_another_loop(
 
     async def is_served_from_memory() -> bool:
         await client.push_index_kms(None, index, BLOB)
-        for _ in range(1000):
-            await client.get_index_kms(None, index)
-            if client._caches and client._caches.get(None, index):
-                return True
-            await asyncio.sleep(0.01)
-        return False
+        async with asyncio.timeout(PATIENCE):
+            while not (client._caches and client._caches.get(None, index)):
+                await client.get_index_kms(None, index)
+        return True
 
     for _ in range(2):
         assert asyncio.run(is_served_from_memory())

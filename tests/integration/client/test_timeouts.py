@@ -19,7 +19,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, CALLS, each_call
 from tests.integration.fixtures.proxy import Proxy, StartProxy, delay, refuse, say_nothing
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, eventually
 
 NEVER = 1e6
 """A timeout that never passes in a test."""
@@ -135,11 +135,19 @@ def test_wait_without_a_daemon_raises_at_its_timeout(
     assert 0.5 <= time.monotonic() - start < PATIENCE
 
 
+class CountingHealth(health.HealthServicer):
+    checks = 0
+
+    def Check(self, request: Any, context: Any) -> Any:
+        self.checks += 1
+        return super().Check(request, context)
+
+
 @pytest.fixture
-def starting() -> Iterator[tuple[str, health.HealthServicer]]:
+def starting() -> Iterator[tuple[str, CountingHealth]]:
     """Yields the address of a daemon that isn't serving yet, and its health service."""
     with ThreadPoolExecutor() as threads:
-        server, servicer = grpc.server(threads), health.HealthServicer()
+        server, servicer = grpc.server(threads), CountingHealth()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         servicer.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -149,7 +157,7 @@ def starting() -> Iterator[tuple[str, health.HealthServicer]]:
 
 
 def test_wait_for_liveness_returns_before_the_daemon_serves(
-    open_client: OpenClient, starting: tuple[str, health.HealthServicer]
+    open_client: OpenClient, starting: tuple[str, CountingHealth]
 ) -> None:
     with open_client(starting[0]) as client:
         client.wait(0, service="")
@@ -214,7 +222,7 @@ def test_single_attempt_reaches_a_distant_daemon(distant: kekd.Client, proxy: Pr
 
 def test_wait_for_a_distant_daemon_raises_its_last_response(
     open_client: OpenClient,
-    starting: tuple[str, health.HealthServicer],
+    starting: tuple[str, CountingHealth],
     start_proxy: StartProxy,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -229,14 +237,15 @@ def test_wait_for_a_distant_daemon_raises_its_last_response(
 
 
 def test_wait_for_a_listening_daemon_continues_until_it_serves(
-    open_client: OpenClient, starting: tuple[str, health.HealthServicer]
+    open_client: OpenClient, starting: tuple[str, CountingHealth]
 ) -> None:
     address, servicer = starting
     with open_client(address) as client, ThreadPoolExecutor() as threads:
         with pytest.raises(kekd.UnavailableError, match=f"{address} doesn't serve yet"):
             client.wait(0.3)
+        asked = servicer.checks
         waiting = threads.submit(client.wait)
-        time.sleep(0.2)
+        eventually(lambda: servicer.checks > asked + 1)
         assert not waiting.done()
         servicer.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         waiting.result(timeout=PATIENCE)

@@ -3,15 +3,15 @@
 import asyncio
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 import kekd
+from kekd._transport import tls
 from tests.fixtures.tls import DAY, Authority, Pair, StartTlsDaemon, TlsDaemon
 from tests.fixtures.workers import connections_to, sockets
-from tests.patience import eventually
+from tests.patience import PATIENCE, eventually
 
 BLOB = kekd.KMSBlob(provider="none")
 
@@ -25,11 +25,12 @@ def accepted(daemon: TlsDaemon) -> set[str]:
     return connections_to(port(daemon)) & sockets(daemon.daemon.process.pid)
 
 
-def changed_ca(daemon: TlsDaemon, folder: Path) -> Pair:
+def changed_ca(daemon: TlsDaemon, folder: Path, *, workers: int = 1) -> Pair:
     """Changes the daemon's client CA, and returns a certificate of the new one."""
     other = Authority(folder)
+    before = daemon.logged("now in use: certificate")
     other.cert.replace(daemon.client_ca)
-    time.sleep(2)  # until the daemon has looked
+    eventually(lambda: daemon.logged("now in use: certificate") == before + workers)
     return other.issue(folder / "client")
 
 
@@ -55,11 +56,9 @@ async def test_renewed_certificate_is_used_by_the_next_async_call(
         await client.create_index_kms(None, "x", BLOB)
         before = accepted(tls_daemon)
         tls_daemon.client.replace(changed_ca(tls_daemon, tmp_path / "other"))
-        for _ in range(40):
-            assert await client.get_index_kms(None, "x") == BLOB
-            if not accepted(tls_daemon) & before:
-                break
-            await asyncio.sleep(0.1)
+        async with asyncio.timeout(PATIENCE):
+            while accepted(tls_daemon) & before:
+                assert await client.get_index_kms(None, "x") == BLOB
         assert len(accepted(tls_daemon)) == 1
         assert not accepted(tls_daemon) & before
 
@@ -79,15 +78,20 @@ def test_watch_continues_over_its_connection_after_a_renewal(
         eventually(lambda: not accepted(tls_daemon) & before)
 
 
+@pytest.fixture
+def check_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "_CHECK_INTERVAL", 0)
+
+
+@pytest.mark.usefixtures("check_at_each_call")
 def test_incomplete_renewal_keeps_the_connection(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     new = tls_daemon.authority.issue(tmp_path / "new")
     with kekd.Client(tls_daemon.address, tls=tls_daemon.tls) as client:
         client.create_index_kms(None, "x", BLOB)
         before = accepted(tls_daemon)
         new.cert.replace(tls_daemon.client.cert)
-        for _ in range(25):
+        for _ in range(3):
             assert client.get_index_kms(None, "x") == BLOB
-            time.sleep(0.1)
         assert accepted(tls_daemon) == before
         new.key.replace(tls_daemon.client.key)
         eventually(
@@ -131,7 +135,7 @@ def test_cache_watches_with_renewed_certificates(
     ):
         client.create_index_kms(None, "x", BLOB)
         assert client.get_index_kms(None, "x") == BLOB
-        daemon.client.replace(changed_ca(daemon, tmp_path / "other"))
+        daemon.client.replace(changed_ca(daemon, tmp_path / "other", workers=2))
         # The connections with the old files end with the workers.
         for pid in workers_of(daemon):
             os.kill(pid, 9)
@@ -155,14 +159,14 @@ def workers_of(daemon: TlsDaemon) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.usefixtures("check_at_each_call")
 def test_expired_certificate_is_refused_by_the_daemon(
     tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     expired = tls_daemon.authority.issue(tmp_path / "old", begins=-2 * DAY, ends=-DAY)
-    tls = kekd.Tls(ca=tls_daemon.authority.cert, cert=expired.cert, key=expired.key)
-    with kekd.Client(tls_daemon.address, tls=tls) as client:
+    files = kekd.Tls(ca=tls_daemon.authority.cert, cert=expired.cert, key=expired.key)
+    with kekd.Client(tls_daemon.address, tls=files) as client:
         with pytest.raises(kekd.UnavailableError):
             list(client.list_index_kms())
         expired.replace(tls_daemon.client)
-        time.sleep(1.1)
         assert list(client.list_index_kms()) == []

@@ -12,7 +12,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, OTHER
-from tests.integration.client.scripted import Scripted
+from tests.integration.client.scripted import HEARTBEAT, Scripted
 from tests.patience import PATIENCE
 
 
@@ -23,13 +23,13 @@ def watcher(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client
 
 
 def begun(
-    client: kekd.Client, scripted: Scripted
+    client: kekd.Client, scripted: Scripted, heartbeat: float = HEARTBEAT
 ) -> Generator[kekd.Change | kekd.Resync, None, None]:
     """A watch whose first event was read."""
     events = client.watch_index_kms()
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(next, events)
-        scripted.watch().begin()
+        scripted.watch().begin(heartbeat)
         assert first.result() == kekd.Resync()
     return events
 
@@ -76,11 +76,11 @@ def test_silence_of_several_heartbeats_raises(watcher: kekd.Client, scripted: Sc
 
 
 def test_heartbeats_keep_the_watch(watcher: kekd.Client, scripted: Scripted) -> None:
-    events = begun(watcher, scripted)
+    events = begun(watcher, scripted, heartbeat=1)
     with ThreadPoolExecutor(1) as threads:
         event = threads.submit(next, events)
-        for _ in range(12):
-            time.sleep(0.2)
+        for _ in range(40):  # for longer than the three seconds of an idle timeout
+            time.sleep(0.1)
             scripted.watch().heartbeat()
         assert not event.done()
         scripted.watch().change("i")
@@ -90,7 +90,7 @@ def test_heartbeats_keep_the_watch(watcher: kekd.Client, scripted: Scripted) -> 
 def test_slow_caller_does_not_count_as_silence(watcher: kekd.Client, scripted: Scripted) -> None:
     events = begun(watcher, scripted)
     scripted.watch().change("i")
-    time.sleep(2)
+    time.sleep(2)  # the silence of several heartbeats, but the caller's own
     assert next(events) == kekd.Change("i", "pushed", "new")
 
 
@@ -114,7 +114,6 @@ def test_close_ends_the_watches(watcher: kekd.Client, scripted: Scripted) -> Non
     events = begun(watcher, scripted)
     with ThreadPoolExecutor(1) as threads:
         event = threads.submit(next, events)
-        time.sleep(0.1)
         watcher.close()
         with pytest.raises(kekd.UnavailableError):
             event.result(PATIENCE)
