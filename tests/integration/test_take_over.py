@@ -24,7 +24,7 @@ def reading(address: str) -> Iterator[list[kekd.EnvelopeError]]:
 
     def read() -> None:
         with kekd.Client(address, timeout=PATIENCE) as client:
-            while not over.is_set():
+            while not over.wait(0.005):
                 try:
                     client.get_index_kms(None, "i")
                 except kekd.EnvelopeError as error:

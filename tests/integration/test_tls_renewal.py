@@ -1,6 +1,7 @@
 """Certificates are replaced while in use: both files or none, and without failing a call."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +24,11 @@ REFUSED = "still in use: certificate"
 def load(daemon: TlsDaemon) -> Iterator[list[int]]:
     """Makes calls from a few clients, without a failure. Yields the number of each one's calls."""
     made = [0] * THREADS
-    over = False
+    over = threading.Event()
 
     def call(number: int) -> None:
         with kekd.Client(daemon.address, tls=daemon.tls) as client:
-            while not over:
+            while not over.wait(0.005):
                 blob = kekd.KMSBlob(provider="none", version=made[number] + 1)
                 client.push_index_kms(None, f"index-{number}", blob)
                 assert client.get_index_kms(None, f"index-{number}") == blob
@@ -41,7 +42,7 @@ def load(daemon: TlsDaemon) -> Iterator[list[int]]:
             before = list(made)
             eventually(lambda: all(now > then for now, then in zip(made, before, strict=True)))
         finally:
-            over = True
+            over.set()
         for future in calls:
             future.result()
 

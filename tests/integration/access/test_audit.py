@@ -101,7 +101,6 @@ def test_denied_call_is_recorded_with_its_caller(
     assert entry["reason"] == "ACCESS_DENIED"
 
 
-@both_engines
 def test_denied_calls_write_few_bounded_lines(start_daemon: StartDaemon, file: Path) -> None:
     daemon = start_daemon("--memory", "--audit", str(file), config={"policy": []})
     store = kekd.StorageConfig.disk("/" + "é" * 2000)
@@ -230,7 +229,6 @@ FULL = "/dev/full"
 """A device that is always full: see full(4)."""
 
 
-@both_engines
 def test_full_audit_disk_fails_writes_and_not_reads(start_daemon: StartDaemon, file: Path) -> None:
     file.symlink_to(FULL)
     daemon = start_daemon("--memory", "--audit", str(file))

@@ -106,7 +106,7 @@ def test_renewal_under_load_fails_no_call(tls_daemon: TlsDaemon, tmp_path: Path)
         client.create_index_kms(None, "x", BLOB)
 
         def call() -> None:
-            while not over.is_set():
+            while not over.wait(0.005):
                 try:
                     client.get_index_kms(None, "x")
                 except kekd.EnvelopeError as error:

@@ -16,6 +16,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.s3 import CREDENTIALS, Bucket
 from tests.integration.fixtures.proxy import PROBE_PATH, Proxy, StartProxy, refuse, say_nothing
 from tests.integration.fixtures.watch import OpenWatch, WatchEvent
+from tests.patience import eventually
 
 POLL = ("--s3-poll", "0.3")
 NEVER = ("--s3-poll", "3600")
@@ -89,8 +90,7 @@ def test_unreachable_bucket_is_a_resync(
 ) -> None:
     watch = open_watch(behind_proxy)
     proxy.set_faults(then=refuse)
-    while "cannot poll for changes" not in behind_proxy.read_log():
-        time.sleep(0.05)
+    eventually(lambda: "cannot poll for changes" in behind_proxy.read_log())
     proxy.set_faults()
     assert watch.next() == WatchEvent("resync")
     bucket.s3.put_object(Bucket=bucket.name, Key="_catalog/config/i.kms.cat", Body=b"")
