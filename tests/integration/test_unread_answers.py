@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import pytest
 
 from kekd_server.rpc.grpcio_server import GrpcioServer, is_supported
 from tests.integration.fixtures.wire import DEAF_OPENING, RST_STREAM, call_frames, read_frame
+from tests.patience import eventually_async
 
 ECHO, FAIL = b"/test.Service/Echo", b"/test.Service/Fail"
 
@@ -65,11 +66,6 @@ def test_installed_grpcio_is_supported() -> None:
     assert is_supported()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  (of the server, which has no event for it)
-        await asyncio.sleep(0.01)
-
-
 async def echo(channel: grpc.aio.Channel, message: bytes) -> bytes:
     call: Any = channel.unary_unary(ECHO.decode())
     answer: bytes = await call(message)
@@ -83,41 +79,41 @@ async def test_unread_answer_is_terminated(deaf_connection: Any) -> None:
     while (frame := await read_frame(reader)).kind != RST_STREAM:
         pass
     assert frame.stream == 1
-    await until(lambda: served.ended == 1)
+    await eventually_async(lambda: served.ended == 1)
 
 
 async def test_call_lasts_until_its_answer_was_read(deaf_connection: Any) -> None:
     served, _, writer = deaf_connection
     writer.write(call_frames(1, ECHO, bytes(10_000)))
-    await until(lambda: served.answered == 1)
+    await eventually_async(lambda: served.answered == 1)
     async with grpc.aio.insecure_channel(f"unix:{served.socket}") as channel:
         await echo(channel, b"read")
-        await until(lambda: served.ended == 1)
+        await eventually_async(lambda: served.ended == 1)
         assert served.answered == 2
     writer.write(b"\0\0\4\x08\0\0\0\0\1" + (20_000).to_bytes(4))  # a WINDOW_UPDATE of the stream
-    await until(lambda: served.ended == 2)
+    await eventually_async(lambda: served.ended == 2)
 
 
 async def test_call_lasts_until_its_caller_disconnects(deaf_connection: Any) -> None:
     served, _, writer = deaf_connection
     writer.write(call_frames(1, ECHO, bytes(10_000)))
-    await until(lambda: served.answered == 1)
+    await eventually_async(lambda: served.answered == 1)
     writer.close()
-    await until(lambda: served.ended == 1)
+    await eventually_async(lambda: served.ended == 1)
 
 
 async def test_failed_call_ends_without_room_for_its_answer(deaf_connection: Any) -> None:
     served, _, writer = deaf_connection
     writer.write(call_frames(1, FAIL, b""))
-    await until(lambda: served.ended == 1)
+    await eventually_async(lambda: served.ended == 1)
 
 
 async def test_stop_ends_unread_answers(deaf_connection: Any) -> None:
     served, _, writer = deaf_connection
     writer.write(call_frames(1, ECHO, bytes(10_000)))
-    await until(lambda: served.answered == 1)
+    await eventually_async(lambda: served.answered == 1)
     await served.server.stop(0.1)
-    await until(lambda: served.ended == 1)
+    await eventually_async(lambda: served.ended == 1)
 
 
 @pytest.fixture
@@ -136,7 +132,7 @@ async def test_finished_call_leaves_nothing_to_collect(deaf_connection: Any) -> 
         for _ in range(50):
             await echo(channel, b"read")
             await asyncio.wait([asyncio.ensure_future(fail(b"").code())])
-    await until(lambda: served.ended == 100)
+    await eventually_async(lambda: served.ended == 100)
     kept = Counter(type(value).__name__ for value in gc.get_objects())
     assert kept["_Call"] + kept["_ServicerContext"] < 10
     assert kept["RPCState"] < 10

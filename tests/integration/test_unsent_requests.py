@@ -22,6 +22,7 @@ from tests.integration.fixtures.wire import (
     head_frame,
     read_frame,
 )
+from tests.patience import eventually_async
 
 GET = b"/kekd.v1.EnvelopeService/GetEnvelope"
 REFLECTION = b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
@@ -58,8 +59,7 @@ class HangingConnection:
 
 
 async def until_ended(connections: list[HangingConnection], count: int) -> None:
-    while sum(one.ended for one in connections) < count:  # noqa: ASYNC110  (of a peer)
-        await asyncio.sleep(0.01)
+    await eventually_async(lambda: sum(one.ended for one in connections) >= count)
 
 
 @asynccontextmanager

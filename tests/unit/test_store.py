@@ -17,6 +17,7 @@ from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from tests.fixtures.disk import opened
 from tests.patience import PATIENCE
+from tests.unit.waiting import reached
 
 READ_BEFORE, NEVER_READ = IndexName("read-before"), IndexName("never-read")
 LONG_AGO = 1_000_000_000
@@ -31,13 +32,18 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     store.close()
 
 
+class HangingDisk(threading.Event):
+    opens = 0
+
+
 @pytest.fixture
-def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[HangingDisk]:
     """No file is in the kernel's memory, and opening any file waits until this is set."""
-    over, really_open = threading.Event(), os.open
+    over, really_open = HangingDisk(), os.open
     monkeypatch.setattr("kekd_server.storage.disk.record_cache.open_if_cached", lambda _: None)
 
     def wait_and_open(*arguments: Any, **keywords: Any) -> int:
+        over.opens += 1
         assert over.wait(PATIENCE)
         return really_open(*arguments, **keywords)
 
@@ -55,12 +61,12 @@ async def read_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("read_before")
 async def test_disk_that_hangs_blocks_only_uncached_reads(
-    store: Store, hanging: threading.Event
+    store: Store, hanging: HangingDisk
 ) -> None:
     waiting = asyncio.create_task(store.get(NEVER_READ))
     for _ in range(100):
         assert (await store.get(READ_BEFORE)).envelope.provider == "none"
-    await asyncio.sleep(0.05)
+    await reached(lambda: hanging.opens == 1)
     assert not waiting.done()
     hanging.set()
     assert (await waiting).envelope.provider == "none"
