@@ -18,6 +18,7 @@ from bench import (
     machine,
     million,
     rotation,
+    s3,
     scale,
     startup,
     throughput,
@@ -37,6 +38,7 @@ _PARTS: Mapping[str, Part] = {
     "startup": startup.tables,
     "kek": kek.tables,
     "rotation": rotation.tables,
+    "s3": s3.tables,
     "million": million.tables,
 }
 

@@ -6,6 +6,7 @@ python -m bench.load ADDRESS NAMES REQUESTS
 import asyncio
 import subprocess
 import sys
+from collections.abc import Iterable
 from itertools import cycle, islice
 from typing import Any
 
@@ -45,19 +46,27 @@ def cpu_per_request(server: Server, names: int, requests: int) -> float:
     return (server.cpu_seconds() - before) / requests
 
 
-async def send(address: str, names: int, requests: int) -> None:
-    """Sends requests that are serialized in advance, to keep the client's own work small."""
-    messages = [request_of(number).SerializeToString() for number in range(names)]
-    remaining = islice(cycle(messages), requests)
+async def send(
+    address: str, messages: Iterable[bytes], *, method: str = METHOD, in_flight: int = _IN_FLIGHT
+) -> None:
+    """Sends requests that are serialized in advance, to keep the client's own work small. Takes the
+    next one when a response arrives.
+    """
+    remaining = iter(messages)
     async with grpc.aio.insecure_channel(address) as channel:
-        get: Any = channel.unary_unary(METHOD)  # bytes to bytes
+        call: Any = channel.unary_unary(method)  # bytes to bytes
 
         async def caller() -> None:
             for message in remaining:
-                await get(message)
+                await call(message)
 
-        await asyncio.gather(*(caller() for _ in range(_IN_FLIGHT)))
+        await asyncio.gather(*(caller() for _ in range(in_flight)))
+
+
+def _main(address: str, names: int, requests: int) -> None:
+    messages = [request_of(number).SerializeToString() for number in range(names)]
+    asyncio.run(send(address, islice(cycle(messages), requests)))
 
 
 if __name__ == "__main__":
-    asyncio.run(send(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
