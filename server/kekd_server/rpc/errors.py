@@ -43,10 +43,9 @@ def log_causes(results: Iterable[object]) -> None:
 
 
 def _log_cause(error: KekdError, metadata: dict[str, str]) -> None:
-    # While a store is down, each call to it fails for the same cause.
-    if error.__cause__ and _throttle.is_due((error.store, str(error))):
-        fields = {"reason": error.reason, **metadata}
-        _log.warning("%s", error, extra=fields, exc_info=error.__cause__)
+    # While a store is down, each call to it fails for the same cause, which the text names.
+    if error.__cause__ and _throttle.is_due((error.store, error.reason, type(error.__cause__))):
+        _log.warning("%s", error, extra={"reason": error.reason, **metadata})
 
 
 async def abort_unknown(context: Context, request: RequestContext | None) -> None:

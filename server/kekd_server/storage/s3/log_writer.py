@@ -9,6 +9,7 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from kekd_server.observability.logs import LogThrottle
 from kekd_server.storage.s3.change_log import MAX_KEYS, RETAINED, S3ChangeLog
 from kekd_server.storage.s3.errors import RequestError
 
@@ -36,7 +37,7 @@ class S3LogWriter:
         self._last: int | None = None
         """The number of the last entry that is known."""
         self._written: deque[int] = deque(maxlen=RETAINED)
-        self._has_failed = False
+        self._throttle = LogThrottle()
 
     def append(self, key: str) -> None:
         """Call it after the write, from any thread. It doesn't block."""
@@ -86,19 +87,16 @@ class S3LogWriter:
 
     def _write(self, keys: Collection[str]) -> bool:
         try:
-            is_written = self._write_next(keys)
+            return self._write_next(keys)
         except (RequestError, BotoCoreError, ClientError) as error:
-            if not self._has_failed:
+            if self._throttle.is_due("failure"):
                 _log.warning(
                     "%s: cannot write the change log: %s; until it can, watchers of other daemons"
                     " notice writes later",
                     self._store_name,
                     error,
                 )
-            self._has_failed = True
             return False
-        self._has_failed = False
-        return is_written
 
     def _write_next(self, keys: Collection[str]) -> bool:
         if self._last is None:
