@@ -217,3 +217,15 @@ def test_taken_number_is_followed_by_the_next_free_one(
     writer.append("key")
     eventually(lambda: writer.has_written(8))
     writer.close()
+
+
+def test_read_without_news_takes_one_request(
+    scripted_s3: ScriptedS3, scripted_log: S3ChangeLog
+) -> None:
+    scripted_s3.play(listing())
+    reader = S3LogReader(scripted_log, never)
+    reader.start()
+    scripted_s3.play(MISSING)
+    for _ in range(3):
+        assert reader.read() == set()
+    assert scripted_s3.requests == [f"GET /{BUCKET}/_kekd/log/{1:020}"] * 3

@@ -34,9 +34,11 @@ class S3LogReader:
         missing, so that only a listing shows what changed.
         """
         keys: set[str] = set()
-        while (entry := self._read_next()) is not None:
-            self._last += 1
+        last = self._last
+        while (entry := self._read_entry(last + 1)) is not None:
+            last += 1
             keys.update(entry)
+        self._last = last  # only now, so that a failure loses no entry
         if not self.is_on or time.monotonic() < self._next_gap_check:
             return keys
         self._next_gap_check = time.monotonic() + _GAP_CHECK_INTERVAL
@@ -46,6 +48,5 @@ class S3LogReader:
         self.start()
         return None
 
-    def _read_next(self) -> Collection[str] | None:
-        number = self._last + 1
+    def _read_entry(self, number: int) -> Collection[str] | None:
         return () if self._is_own(number) else self._change_log.read(number)

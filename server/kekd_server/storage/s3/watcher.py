@@ -105,8 +105,13 @@ class S3Watcher:
             self._stamps.setdefault(key, _OWN_WRITE)
         if time.monotonic() >= self._next_listing:
             return self._compare()
-        with self._driver.translate_errors():
-            keys = self._log_reader.read()
+        try:
+            with self._driver.translate_errors():
+                keys = self._log_reader.read()
+        except KekdError:
+            # The entries are still there at the next try. A listing shows whether S3 is down.
+            self._next_listing = min(self._next_listing, time.monotonic() + _INTERVAL_WITHOUT_LOG)
+            return []
         if keys is None or len(keys) > _MAX_LOOKS:
             return self._compare()
         return self._look_at(keys)
