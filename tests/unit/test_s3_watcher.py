@@ -10,7 +10,8 @@ import pytest
 from kekd_server.model.errors import StoreUnavailableError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.s3 import watcher
-from kekd_server.storage.s3.driver import KeyVersion, S3Driver
+from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.log_reader import S3LogReader
 from kekd_server.storage.s3.watcher import S3Watcher
 from kekd_server.storage.watch.event import Change, ChangeKind
@@ -54,7 +55,7 @@ async def test_listing_pauses_for_nine_times_its_processor_time(
         "time",
         Mock(thread_time=lambda: next(processor_time), monotonic=lambda: 0.0, sleep=pauses.append),
     )
-    pages = [[KeyVersion("a", "1", "m")], [KeyVersion("b", "1", "m")]]
+    pages = [[ListedObject("a", "1", "m")], [ListedObject("b", "1", "m")]]
     driver = Mock(S3Driver, list_versions=lambda: iter(pages), translate_errors=nullcontext)
     polls = S3Watcher(driver, Mock(S3LogReader, is_on=True), "s3://b", 1).poll(asyncio.to_thread)
     async with aclosing(polls):
@@ -65,7 +66,7 @@ async def test_listing_pauses_for_nine_times_its_processor_time(
 async def test_failed_read_of_the_log_is_no_resync() -> None:
     """The entries are still there at the next try."""
     read = Mock(side_effect=[StoreUnavailableError("down"), {NAME.key}])
-    version = KeyVersion(NAME.key, "etag", "m")
+    version = ListedObject(NAME.key, "etag", "m")
     driver = Mock(
         S3Driver,
         list_versions=lambda: iter(()),

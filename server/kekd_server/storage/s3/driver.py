@@ -7,7 +7,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from kekd_server.model.errors import (
     EnvelopeNotFoundError,
@@ -31,17 +31,6 @@ from kekd_server.storage.write_attempt import WriteAttempt
 T = TypeVar("T")
 
 _SECONDS: Final = "%Y-%m-%dT%H:%M:%S"
-_SECONDS_LENGTH: Final = len("2000-01-01T00:00:00")
-
-
-class KeyVersion(NamedTuple):
-    """Which version of an object there is."""
-
-    key: str
-    """Relative to the folder of the envelopes."""
-    etag: str
-    modified: str
-    """UTC, in ISO 8601, to the second: responses to a get have no fractions."""
 
 
 class S3Driver:
@@ -156,13 +145,17 @@ class S3Driver:
                     return found[:limit]
         return found
 
-    def list_versions(self) -> Iterator[Sequence[KeyVersion]]:
-        """Yields the objects in the folder, a page at a time."""
+    def list_versions(self) -> Iterator[Sequence[ListedObject]]:
+        """Yields the objects in the folder, a page at a time. Their keys are relative to it."""
+        start = len(self._folder)
         with self.translate_errors():
             for page in self._s3.list_objects_v2(self._folder):
-                yield [self._version_of(listed) for listed in page]
+                yield [
+                    ListedObject(listed.key[start:], listed.etag, listed.modified)
+                    for listed in page
+                ]
 
-    def find_version(self, name: IndexName) -> KeyVersion | None:
+    def find_version(self, name: IndexName) -> ListedObject | None:
         """Returns what `list_versions` would yield for one name."""
         with self.translate_errors():
             try:
@@ -172,7 +165,7 @@ class S3Driver:
                     return None
                 raise
         modified = parsedate_to_datetime(stored.modified).strftime(_SECONDS)
-        return KeyVersion(name.key, stored.etag, modified)
+        return ListedObject(name.key, stored.etag, modified)
 
     def close(self) -> None:
         if self._log_writer:
@@ -210,10 +203,6 @@ class S3Driver:
 
     def _has_envelopes(self) -> bool:
         return any(next(self._s3.list_objects_v2(self._folder, page_size=1)))
-
-    def _version_of(self, listed: ListedObject) -> KeyVersion:
-        key = listed.key.removeprefix(self._folder)
-        return KeyVersion(key, listed.etag.strip('"'), listed.modified[:_SECONDS_LENGTH])
 
     def _key(self, name: IndexName) -> str:
         return self._folder + name.key

@@ -6,14 +6,17 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 
 _ROOT: Final = "ListBucketResult"
+_SECONDS_LENGTH: Final = len("2000-01-01T00:00:00")
 
 
 class ListedObject(NamedTuple):
+    """Which version of an object there is."""
+
     key: str
     etag: str
-    """In quotes."""
+    """Without quotes."""
     modified: str
-    """ISO 8601; unchanged text, because only differences matter."""
+    """UTC, in ISO 8601, to the second: responses to a get have no fractions."""
 
 
 class ListPage(NamedTuple):
@@ -42,16 +45,15 @@ def parse_listing(document: bytes, bucket: str) -> ListPage:
     token = text("NextContinuationToken")
     if text("IsTruncated") not in (("true",) if token else ("false",)):
         raise ValueError("it does not say whether more follows")
-    is_encoded = text("EncodingType") == "url"
-    key, etag, modified = (namespace + name for name in ("Key", "ETag", "LastModified"))
+    decode = unquote_plus if text("EncodingType") == "url" else str
     objects = []
-    for item in root.iterfind(namespace + "Contents"):
-        listed = ListedObject(
-            item.findtext(key) or "", item.findtext(etag) or "", item.findtext(modified) or ""
-        )
-        if not all(listed):
+    for item in root.iterfind(f"{namespace}Contents"):
+        key = item.findtext(f"{namespace}Key")
+        etag = item.findtext(f"{namespace}ETag")
+        modified = item.findtext(f"{namespace}LastModified")
+        if not (key and etag and modified):
             raise ValueError("an entry has no key, etag or modification time")
-        objects.append(listed._replace(key=unquote_plus(listed.key)) if is_encoded else listed)
+        objects.append(ListedObject(decode(key), etag.strip('"'), modified[:_SECONDS_LENGTH]))
     return ListPage(objects, token)
 
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.s3.driver import KeyVersion, S3Driver
+from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.log_reader import S3LogReader
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import Changes, RunInThread
@@ -132,7 +133,7 @@ class S3Watcher:
         changes += (Change(ChangeKind.DELETED, name) for name in deleted)
         return changes
 
-    def _list_versions(self) -> Iterator[KeyVersion]:
+    def _list_versions(self) -> Iterator[ListedObject]:
         started = time.thread_time()
         for page in self._driver.list_versions():
             yield from page
@@ -152,7 +153,7 @@ class S3Watcher:
                 changes.append(Change(ChangeKind.DELETED, name))
         return list(filter(None, changes))
 
-    def _update(self, version: KeyVersion, previous: int | None) -> Change | None:
+    def _update(self, version: ListedObject, previous: int | None) -> Change | None:
         stamp = self._stamps[version.key] = hash((version.etag, version.modified))
         if stamp == previous or not (name := IndexName.from_key(version.key)):
             return None
