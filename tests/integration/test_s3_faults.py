@@ -3,6 +3,7 @@
 Errors name the store, other stores work, and every answer is correct.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.engine import EngineName
+from kekd_server.storage.s3.client import MAX_CONNECTIONS
 from tests.fixtures.calls import BLOB, each_call
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
@@ -33,7 +35,8 @@ from tests.integration.fixtures.proxy import (
     say_nothing,
     web_page,
 )
-from tests.patience import PATIENCE, eventually
+from tests.integration.fixtures.slow_s3 import SlowS3
+from tests.patience import PATIENCE, eventually, eventually_async
 
 pytestmark = pytest.mark.faults
 
@@ -363,3 +366,39 @@ def test_list_from_another_server_fails_and_finds_nothing_missing(own_faulty: Fa
         list(own_faulty.client.list_index_kms(S3))
     own_faulty.proxy.set_faults()
     assert list(own_faulty.client.list_index_kms(S3)) == ["i"]
+
+
+async def test_many_waiting_callers_do_not_make_the_store_look_down(
+    start_daemon: StartDaemon, slow_s3: SlowS3
+) -> None:
+    """The check of the store has a thread and a connection of its own."""
+    daemon = start_daemon(*slow_s3.flags, env=CREDENTIALS)
+    async with (
+        kekd.AsyncClient(daemon.address, timeout=PATIENCE) as client,
+        kekd.AsyncClient(daemon.address) as observer,
+    ):
+        calls = [asyncio.create_task(client.get_index_kms(None, "i")) for _ in range(600)]
+        await eventually_async(lambda: slow_s3.requests >= MAX_CONNECTIONS // 2)
+        enough = slow_s3.checks + 3
+        while slow_s3.checks < enough:
+            (store,) = (await observer.status()).stores
+            assert store.healthy
+            await asyncio.sleep(0.05)
+        slow_s3.answer.set()
+        assert all(found.provider == "none" for found in await asyncio.gather(*calls))
+
+
+def test_bucket_that_is_created_again_is_used_again(
+    start_daemon: StartDaemon, s3_endpoint: str
+) -> None:
+    bucket = make_bucket(s3_endpoint, "removed")
+    daemon = start_daemon(*bucket.flags, env=CREDENTIALS)
+    with kekd.Client(daemon.address) as client:
+        bucket.s3.delete_object(Bucket=bucket.name, Key="_kekd/keystore")
+        bucket.s3.delete_bucket(Bucket=bucket.name)
+        with pytest.raises(kekd.StoreMisconfiguredError, match="NoSuchBucket"):
+            client.create_index_kms(None, "i", BLOB)
+        bucket.s3.create_bucket(Bucket=bucket.name)
+        bucket.s3.put_object(Bucket=bucket.name, Key="_kekd/keystore")
+        client.create_index_kms(None, "i", BLOB)
+        assert client.get_index_kms(None, "i") == BLOB
