@@ -1,10 +1,7 @@
 """Requests to one S3 bucket: signed, and their responses checked."""
 
-import base64
-import hashlib
 import random
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -18,6 +15,7 @@ from botocore.exceptions import NoCredentialsError
 from kekd_common.aws_credentials import STALE_CODES, RenewableCredentials
 from kekd_common.printable import printable
 from kekd_server.storage.location import S3Location
+from kekd_server.storage.s3 import checksum
 from kekd_server.storage.s3.connection_pool import ConnectionPool, Response
 from kekd_server.storage.s3.endpoint import Endpoint, resolve
 from kekd_server.storage.s3.errors import (
@@ -41,19 +39,10 @@ _MAX_LISTING_BYTES: Final = 8 << 20
 """Enough for 1,000 keys of 1,024 bytes, URL-encoded."""
 _MAX_RETRY_DELAY: Final = 0.1
 _MAX_MESSAGE: Final = 300
+_CONTENT_TYPE: Final = "application/octet-stream"
+"""Some servers would guess another type from the content."""
 _FOREIGN_TYPES: Final = ("text/html", "application/json")
 """What consoles and captive portals send. Records have another type, or none."""
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
-
-
-_CHECKSUMS: Final[Mapping[str, Callable[[bytes], str]]] = {
-    "crc32": lambda body: _base64(zlib.crc32(body).to_bytes(4)),
-    "sha1": lambda body: _base64(hashlib.sha1(body, usedforsecurity=False).digest()),
-    "sha256": lambda body: _base64(hashlib.sha256(body).digest()),
-}
 
 
 class StoredObject(NamedTuple):
@@ -134,7 +123,7 @@ class S3Client:
         is_too_long = len(response.body) == max_bytes
         if not response.is_whole and not is_too_long:
             raise ResponseLostError("it did not announce the length of the body")
-        if response.is_whole and not _matches_checksums(response):
+        if response.is_whole and not checksum.matches(response.headers, response.body):
             raise ResponseLostError("the body does not match its checksum")
         write_id = headers.get(WRITE_ID, "")
         return StoredObject(
@@ -142,7 +131,7 @@ class S3Client:
         )
 
     def _put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
-        headers = {**headers, "x-amz-checksum-crc32": _CHECKSUMS["crc32"](content)}
+        headers = {**headers, "content-type": _CONTENT_TYPE, **checksum.headers_of(content)}
         response = self._send(self._request("PUT", key, headers=headers, body=content))
         etag = response.headers.get("etag")
         if response.status != HTTPStatus.OK or not etag or response.body:
@@ -243,16 +232,6 @@ def _is_unapplied(error: RequestError) -> bool:
     """Whether S3 certainly didn't apply a write, and may apply it at the next try."""
     is_refusal = isinstance(error, S3Error) and error.is_refusal
     return error.is_transient and not error.may_be_applied and not is_refusal
-
-
-def _matches_checksums(response: Response) -> bool:
-    """Checks those that Python can compute. CRC-32C and CRC-64 are left to TCP and TLS."""
-    for algorithm, compute in _CHECKSUMS.items():
-        announced = response.headers.get(f"x-amz-checksum-{algorithm}")
-        # Those of multipart uploads end with the number of parts, and cover no bytes.
-        if announced and "-" not in announced and announced != compute(response.body):
-            return False
-    return True
 
 
 def _unquote(etag: str) -> str:
