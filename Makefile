@@ -12,7 +12,7 @@ SCHEMA_OUT ?= schema/kekd_schema
 PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
 SLOW := slow or faults or torture or systemd
 
-.PHONY: help run check fast test test-slow test-all stress generate texts bench clean
+.PHONY: help run check fast test test-slow test-seaweedfs test-all stress generate texts bench clean
 
 help: ## List these targets
 	@sed -En 's/^([a-z-]+):.* ## (.+)/make \1\t\2/p' Makefile | expand -t 16
@@ -32,8 +32,11 @@ fast: $(VENV)/dev ## Run the unit tests, which need no daemon, socket or process
 test: check ## Run the linters, the type checker and the tests, except the slow ones
 	$(PYTEST) -m "not ($(SLOW))"
 
-test-slow: $(VENV)/dev ## Run the tests that `make test` leaves out
+test-slow: test-seaweedfs ## Run the tests that `make test` leaves out
 	$(PYTEST) -m "$(SLOW)"
+
+test-seaweedfs: $(VENV)/dev ## Run the tests of S3 on SeaweedFS
+	$(PYTEST) -m s3 --s3-server=seaweedfs --ignore=tests/integration/test_engine_torture.py
 
 test-all: test test-slow ## Run every test
 

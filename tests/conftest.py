@@ -7,8 +7,8 @@ settings.load_profile("kekd")
 
 pytest_plugins = [
     "tests.fixtures.daemon",
-    "tests.fixtures.forgetful_s3",
     "tests.fixtures.s3",
+    "tests.fixtures.forgetful_s3",
     "tests.fixtures.kms",
     "tests.fixtures.metrics",
     "tests.fixtures.tls",

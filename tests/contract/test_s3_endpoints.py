@@ -10,6 +10,7 @@ from kekd_server.storage.s3.client import connect
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.endpoint import resolve
 from tests.contract.driver_contract import ALL, NAME
+from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket
 
 RECORD = b"record"
@@ -42,8 +43,9 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return looked_up
 
 
-def test_endpoint_can_have_a_path(bucket: Bucket) -> None:
-    location = S3Location(bucket.name, "some/prefix", REGION, f"{bucket.endpoint}/gateway/s3/")
+def test_endpoint_can_have_a_path(bucket: Bucket, start_forgetful: StartForgetful) -> None:
+    gateway = start_forgetful(bucket.endpoint, path="/gateway/s3")
+    location = S3Location(bucket.name, "some/prefix", REGION, f"{gateway.endpoint}/")
     use(S3Driver(connect(location), location), bucket, "some/prefix")
 
 
@@ -56,9 +58,10 @@ def test_bucket_can_be_named_in_the_host(bucket: Bucket, hosts: list[str]) -> No
 
 
 def test_bucket_can_be_named_in_the_host_of_an_endpoint_with_a_path(
-    bucket: Bucket, hosts: list[str]
+    bucket: Bucket, start_forgetful: StartForgetful, hosts: list[str]
 ) -> None:
-    endpoint = bucket.endpoint.replace("127.0.0.1", "localhost") + "/gateway/s3"
+    gateway = start_forgetful(bucket.endpoint, path="/gateway/s3")
+    endpoint = gateway.endpoint.replace("127.0.0.1", "localhost")
     location = S3Location(bucket.name, "some/prefix", REGION, endpoint, "virtual")
     use(S3Driver(connect(location), location), bucket, "some/prefix")
     assert f"{bucket.name}.localhost" in hosts

@@ -14,7 +14,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.rpc.envelope_reader import MAX_RESPONSE_BYTES
 from tests.fixtures.daemon import StartDaemon
-from tests.fixtures.s3 import Bucket
+from tests.fixtures.s3 import ON_S3, Bucket
 from tests.integration.fixtures.wire import failure_of
 
 BLOB = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1\2\3", 7, 1_700_000_000)
@@ -28,7 +28,7 @@ class Keystore(NamedTuple):
     name: str
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", ON_S3])
 def keystore(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path
 ) -> Iterator[Keystore]:

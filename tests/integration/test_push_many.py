@@ -15,7 +15,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
-from tests.fixtures.s3 import Bucket
+from tests.fixtures.s3 import ON_S3, Bucket
 from tests.integration.fixtures.watch import OpenWatch, WatchEvent
 from tests.integration.fixtures.wire import failure_of
 from tests.patience import PATIENCE
@@ -31,7 +31,7 @@ def daemon(memory_daemon: Daemon) -> Daemon:
     return memory_daemon
 
 
-@pytest.fixture(params=["memory", "disk", "s3"])
+@pytest.fixture(params=["memory", "disk", ON_S3])
 def keystore(
     request: pytest.FixtureRequest, start_daemon: StartDaemon, tmp_path: Path
 ) -> Iterator[kekd.Client]:

@@ -30,7 +30,13 @@ class Shared(NamedTuple):
     read: Callable[[str], bytes | None]
 
 
-@pytest.fixture(params=[("disk", "grpcio"), ("disk", "native"), ("s3", "auto")], ids="-".join)
+@pytest.fixture(
+    params=[
+        pytest.param(("disk", "grpcio"), id="disk-grpcio"),
+        pytest.param(("disk", "native"), id="disk-native"),
+        pytest.param(("s3", "auto"), id="s3", marks=pytest.mark.s3),
+    ]
+)
 def shared(request: pytest.FixtureRequest, start_daemon: StartDaemon) -> Iterator[Shared]:
     store, engine = request.param
     if store == "disk":
