@@ -33,7 +33,10 @@ def doctor_texts() -> Iterator[str]:
     nodes = (node for source in DOCTOR for node in ast.walk(ast.parse(source)))
     for node in nodes:
         match node:
-            case ast.Call(func=ast.Name(id="warning" | "failure"), args=[_, text, *_]):
+            case (
+                ast.Call(func=ast.Name(id="warning" | "failure"), args=[_, text, *_])
+                | ast.Call(func=ast.Attribute(attr="_broken" | "_broken_in_race"), args=[text, *_])
+            ):
                 yield from fixed_parts(text)
 
 

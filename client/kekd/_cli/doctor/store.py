@@ -1,11 +1,12 @@
 """Checks a store's guarantees through the daemon, on a scratch index."""
 
+import itertools
 import secrets
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
 from kekd._models import KMSBlob, StorageConfig
@@ -15,6 +16,7 @@ from kekd.errors import (
     DeadlineExceededError,
     EnvelopeError,
     EnvelopeExistsError,
+    EnvelopeNotFoundError,
     EtagMismatchError,
     PermissionDeniedError,
     UnavailableError,
@@ -28,17 +30,41 @@ PREFIX: Final = "kekd-doctor-"
 _GET: Final = "a get"
 
 # docs/runbook.md has the sources.
-_CONDITIONS: Final = (
-    "use an S3 server that honours If-None-Match and If-Match in PutObject, and no proxy that drops"
-    " these headers; Google Cloud Storage, Apache Ozone before 2.2 and MinIO before"
-    " RELEASE.2025-09-07 don't honour them. Until then, run one daemon and one rotator"
+_REPLACE_SERVER: Final = (
+    "use an S3 server that honours If-None-Match and If-Match, each in one step with the write, and"
+    " no proxy that drops these headers; Google Cloud Storage, Apache Ozone before 2.2 and MinIO"
+    " before RELEASE.2025-09-07 don't. Until then, run one daemon and one rotator, and enable"
+    " versioning of the bucket, so that you can restore an envelope that was lost"
+)
+_REPLACE_FILESYSTEM: Final = (
+    "use a filesystem whose link(2) and flock(2) work between all its clients"
 )
 _NOT_APPLIED: Final = Reason.SHUTTING_DOWN
 """The reason of a daemon that is unavailable and hasn't applied the write."""
-_SIMULTANEOUS_PUSHES: Final = 8
-_RACES: Final = 3
-"""In one race, only one push may succeed by chance."""
-_FILESYSTEM: Final = "use a filesystem whose link(2) and flock(2) work between all its clients"
+_WRITERS: Final = 8
+"""In one race."""
+_RACES: Final = 10
+"""In one race, only one write may succeed by chance."""
+
+
+class _Guarantee(NamedTuple):
+    """What a store must do for kekd."""
+
+    condition: str
+    """The header and the operation by which S3 does it."""
+    loss: str
+    """What kekd can't promise without it."""
+
+
+_STRICT_CREATE: Final = _Guarantee(
+    "If-None-Match in PutObject", "a create can replace the envelope of another create"
+)
+_CONDITIONAL_PUSH: Final = _Guarantee(
+    "If-Match in PutObject", "a push with an etag can replace an envelope that it didn't read"
+)
+_CONDITIONAL_DELETE: Final = _Guarantee(
+    "If-Match in DeleteObject", "a delete with an etag can remove an envelope that was just pushed"
+)
 
 
 def scratch_name() -> str:
@@ -62,6 +88,8 @@ def check(client: "Client", store: StoreStatus, is_stopped: Callable[[], bool]) 
     if not store.healthy:
         text = f"unhealthy at the daemon's last check: {store.error_message}"
         findings.append(warning(probe.check, text, "compare with the findings below"))
+    if store.warning:
+        findings.append(warning(probe.check, store.warning))
     try:
         for finding in probe.findings():
             findings.append(finding)
@@ -83,22 +111,25 @@ class _StoreProbe:
         self._store = store
         self._location = StorageConfig.named(store)
         self._index = scratch_name()
-        self._written = 0
+        self._numbers = itertools.count(1)
         self._etag = ""
         self._step = ""
         self._is_uncertain = False
         self._may_exist = False
         """Whether the scratch index may have an envelope."""
-        self._requirement = _CONDITIONS if self._location.kind == "s3" else _FILESYSTEM
 
     def findings(self) -> Iterator[Finding]:
         """Raises `EnvelopeError` if a step fails, which ends the checks."""
         yield self._writable()
         yield self._strict_create()
         yield self._conditional_push()
-        yield self._simultaneous_pushes()
         yield self._conditional_delete()
         yield self._push_onto_nothing()
+        yield self._simultaneous_creates()
+        pushes = self._simultaneous_pushes()
+        yield pushes
+        if pushes.level == "ok":  # otherwise, the next one could not show a fault of deletes
+            yield self._simultaneous_pushes_and_deletes()
 
     def failed(self, error: EnvelopeError) -> Finding:
         self._is_uncertain = _may_be_applied(error) and self._step != _GET
@@ -137,10 +168,10 @@ class _StoreProbe:
     def _strict_create(self) -> Finding:
         self._step = "a second create"
         try:
-            self._etag = self._client.create_index_kms(self._location, self._index, self._next())
+            self._etag = self._create()
         except EnvelopeExistsError:
             return ok(self.check, "a second create is refused")
-        return failure(self.check, "a second create replaced the first", self._requirement)
+        return self._broken("a second create replaced the first", _STRICT_CREATE)
 
     def _conditional_push(self) -> Finding:
         self._step = "a push with the right etag"
@@ -151,49 +182,21 @@ class _StoreProbe:
         except EtagMismatchError:
             if self._client.get_index_kms(self._location, self._index).etag == self._etag:
                 return ok(self.check, "a push with a stale etag is refused")
-            return failure(
-                self.check, "a push that was refused changed the envelope", self._requirement
-            )
-        return failure(self.check, "a push with a stale etag was accepted", self._requirement)
-
-    def _simultaneous_pushes(self) -> Finding:
-        """Tests the comparison in the store: the daemon compares etags before it asks S3 to."""
-        self._step = "several simultaneous pushes with the same etag"
-        for _ in range(_RACES):
-            accepted = self._race()
-            self._etag = self._client.get_index_kms(self._location, self._index).etag
-            if not accepted:
-                return failure(self.check, "no push with the right etag was accepted")
-            if accepted > 1:
-                return failure(self.check, f"{self._step} were accepted", self._requirement)
-        return ok(
-            self.check, "only one of several simultaneous pushes with the same etag is accepted"
-        )
-
-    def _race(self) -> int:
-        """Returns how many of several simultaneous pushes with the same etag are accepted."""
-        push = partial(self._client.push_index_kms, self._location, self._index, if_etag=self._etag)
-        accepted = 0
-        with ThreadPoolExecutor(_SIMULTANEOUS_PUSHES) as threads:
-            pushes = [threads.submit(push, blob=self._next()) for _ in range(_SIMULTANEOUS_PUSHES)]
-            for pushed in pushes:
-                with suppress(EtagMismatchError):
-                    pushed.result()
-                    accepted += 1
-        return accepted
+            return self._broken("a push that was refused changed the envelope", _CONDITIONAL_PUSH)
+        return self._broken("a push with a stale etag was accepted", _CONDITIONAL_PUSH)
 
     def _conditional_delete(self) -> Finding:
-        """Tests on S3 only the daemon, which compares etags before it asks S3 to."""
         stale, self._etag = self._etag, self._push(self._etag)
         self._step = "a delete with a stale etag"
         try:
-            self._client.delete_index_kms(self._location, self._index, if_etag=stale)
+            self._delete(stale)
         except EtagMismatchError:
             self._step = "a delete with the right etag"
-            self._client.delete_index_kms(self._location, self._index, if_etag=self._etag)
+            self._delete(self._etag)
             self._may_exist = False
             return ok(self.check, "a delete with a stale etag is refused")
-        return failure(self.check, "a delete with a stale etag was accepted", self._requirement)
+        self._may_exist = False
+        return self._broken("a delete with a stale etag was accepted", _CONDITIONAL_DELETE)
 
     def _push_onto_nothing(self) -> Finding:
         self._step = "a push with the etag of a deleted envelope"
@@ -202,15 +205,90 @@ class _StoreProbe:
         except EtagMismatchError:
             return ok(self.check, "a push with the etag of a deleted envelope is refused")
         self._may_exist = True
-        return failure(
-            self.check, "a push with the etag of a deleted envelope was accepted", self._requirement
+        return self._broken(
+            "a push with the etag of a deleted envelope was accepted", _CONDITIONAL_PUSH
         )
+
+    def _simultaneous_creates(self) -> Finding:
+        self._step = "several simultaneous creates"
+        for _ in range(_RACES):
+            if self._may_exist:
+                self._delete(self._etag)
+            if sum(self._race([self._create] * _WRITERS)) > 1:
+                return self._broken_in_race(
+                    "several simultaneous creates were accepted", _STRICT_CREATE
+                )
+        return ok(self.check, "only one of several simultaneous creates is accepted")
+
+    def _simultaneous_pushes(self) -> Finding:
+        self._step = "several simultaneous pushes with the same etag"
+        for _ in range(_RACES):
+            accepted = sum(self._race([partial(self._push, self._etag)] * _WRITERS))
+            if not accepted:
+                return failure(self.check, "no push with the right etag was accepted")
+            if accepted > 1:
+                return self._broken_in_race(
+                    "several simultaneous pushes with the same etag were accepted",
+                    _CONDITIONAL_PUSH,
+                )
+        return ok(
+            self.check, "only one of several simultaneous pushes with the same etag is accepted"
+        )
+
+    def _simultaneous_pushes_and_deletes(self) -> Finding:
+        self._step = "simultaneous pushes and deletes with the same etag"
+        for _ in range(_RACES):
+            if not self._may_exist:
+                self._etag = self._create()
+            push, delete = partial(self._push, self._etag), partial(self._delete, self._etag)
+            accepted = self._race([push, delete] * (_WRITERS // 2))
+            if any(accepted[::2]) and any(accepted[1::2]):
+                return self._broken_in_race(
+                    "a push and a delete with the same etag were both accepted",
+                    _CONDITIONAL_DELETE,
+                )
+        return ok(self.check, "a push and a delete with the same etag are never both accepted")
+
+    def _race(self, writes: Sequence[Callable[[], object]]) -> list[bool]:
+        """Does several writes at once, and returns which of them were accepted. The daemon compares
+        etags before it asks the store to, so only simultaneous writes test the store.
+        """
+        self._may_exist = True
+        with ThreadPoolExecutor(len(writes)) as threads:
+            running = [threads.submit(write) for write in writes]
+        accepted = [_is_accepted(write) for write in running]
+        try:
+            self._etag = self._client.get_index_kms(self._location, self._index).etag
+        except EnvelopeNotFoundError:
+            self._may_exist = False
+        return accepted
+
+    def _broken(self, text: str, guarantee: _Guarantee, manner: str = "") -> Finding:
+        if self._location.kind != "s3":
+            return failure(self.check, f"{text}, so {guarantee.loss}", _REPLACE_FILESYSTEM)
+        cause = f"the S3 server does not honour {guarantee.condition}{manner}"
+        return failure(self.check, f"{text}: {cause}, so {guarantee.loss}", _REPLACE_SERVER)
+
+    def _broken_in_race(self, text: str, guarantee: _Guarantee) -> Finding:
+        return self._broken(text, guarantee, " in one step with the write")
+
+    def _create(self) -> str:
+        return self._client.create_index_kms(self._location, self._index, self._next())
 
     def _push(self, if_etag: str) -> str:
         return self._client.push_index_kms(
             self._location, self._index, self._next(), if_etag=if_etag
         )
 
+    def _delete(self, if_etag: str) -> bool:
+        return self._client.delete_index_kms(self._location, self._index, if_etag=if_etag)
+
     def _next(self) -> KMSBlob:
-        self._written += 1
-        return KMSBlob(provider="none", created_at=self._written)
+        return KMSBlob(provider="none", created_at=next(self._numbers))
+
+
+def _is_accepted(write: Future[object]) -> bool:
+    try:
+        return bool(write.result())
+    except (EnvelopeExistsError, EtagMismatchError):
+        return False
