@@ -14,6 +14,8 @@ class StoreStatus:
     """The result of the daemon's last health check; asking for the status doesn't start one."""
     error_message: str = ""
     """Why the store is unhealthy, and what to do."""
+    warning: str = ""
+    """What the store doesn't do that kekd needs, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from cryptography import x509
 
 import kekd
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, both_engines, clean_environment
+from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.kekctl import kekctl
-from tests.fixtures.s3 import free_port
+from tests.fixtures.s3 import CREDENTIALS, Bucket, free_port
 from tests.fixtures.tls import TlsDaemon
 from tests.fixtures.workers import StartWorkers
 from tests.patience import eventually
@@ -155,3 +157,19 @@ def test_skew_within_the_call_duration_is_zero(asked: int, answered: int, lead: 
     status = kekd.DaemonStatus("", NOW, NOW, "", 1, (), ())
     second = timedelta(seconds=1)
     assert status.clock_skew(NOW + asked * second, NOW + answered * second) == lead * second
+
+
+def test_condition_that_the_s3_server_ignores_is_a_warning(
+    start_daemon: StartDaemon, bucket: Bucket, start_forgetful: StartForgetful
+) -> None:
+    server = start_forgetful(bucket.endpoint, "If-None-Match")
+    flags = replace(bucket, endpoint=server.endpoint).flags
+    daemon = start_daemon(*flags, env=CREDENTIALS)
+    eventually(lambda: status_of(daemon.address)["stores"][0]["warning"])
+    (store,) = status_of(daemon.address)["stores"]
+    assert store["healthy"]
+    said = f"({server.endpoint}) does not honour If-None-Match in PutObject: "
+    assert said in store["warning"]
+    assert daemon.read_log().count(said) == 1
+    shown = kekctl("--address", daemon.address, "status").stdout
+    assert f"warning     s3:{bucket.name}: {store['warning']}" in shown

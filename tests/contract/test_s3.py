@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from kekd_server.model.errors import OutcomeUnknownError, StoreMisconfiguredError
@@ -13,6 +15,7 @@ from tests.contract.driver_contract import (
     DriverContract,
     Harness,
 )
+from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket
 
 
@@ -123,3 +126,40 @@ def test_retry_of_a_put_without_a_record_has_an_unknown_outcome(bucket: Bucket) 
     with pytest.raises(OutcomeUnknownError):
         harness.driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
     assert harness.read(NAME.key) is None
+
+
+def keys(bucket: Bucket) -> list[str]:
+    contents = bucket.s3.list_objects_v2(Bucket=bucket.name).get("Contents", [])
+    return [item["Key"] for item in contents]
+
+
+def test_server_that_honours_each_condition_has_no_limitations(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "prefix").driver
+    assert driver.find_limitations() == ""
+    assert keys(bucket) == ["prefix/_kekd/keystore"]
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "named"),
+    [
+        ("If-None-Match", "If-None-Match in PutObject"),
+        ("If-Match", "If-Match in PutObject, If-Match in DeleteObject"),
+    ],
+)
+def test_server_that_ignores_a_condition_is_named_with_the_operation(
+    bucket: Bucket, start_forgetful: StartForgetful, forgotten: str, named: str
+) -> None:
+    server = start_forgetful(bucket.endpoint, forgotten)
+    driver = S3Harness(replace(bucket, endpoint=server.endpoint), "").driver
+    limitations = driver.find_limitations()
+    assert f"the S3 server ({server.endpoint}) does not honour {named}: " in limitations
+    assert keys(bucket) == ["_kekd/keystore"]
+
+
+def test_conditions_are_not_tried_where_there_is_no_keystore(bucket: Bucket) -> None:
+    driver = driver_of(bucket)
+    with pytest.raises(StoreMisconfiguredError):
+        driver.open()
+    with pytest.raises(StoreMisconfiguredError, match="no keystore"):
+        driver.find_limitations()
+    assert keys(bucket) == []

@@ -167,7 +167,9 @@ def parse_status(response: daemon_pb2.GetStatusResponse) -> DaemonStatus:
         engine=response.engine,
         workers=response.workers,
         stores=tuple(
-            StoreStatus(store.name, store.is_default, store.healthy, store.error_message)
+            StoreStatus(
+                store.name, store.is_default, store.healthy, store.error_message, store.warning
+            )
             for store in response.stores
         ),
         certificates=tuple(

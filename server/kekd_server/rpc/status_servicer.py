@@ -38,6 +38,7 @@ class DaemonServicer:
                     is_default=store.is_default,
                     healthy=store.healthy,
                     error_message=store.error_message,
+                    warning=store.warning,
                 )
                 for store in stores
             ],

@@ -69,6 +69,12 @@ class Driver(Protocol):
     def check_writes(self) -> None:
         """Raises the error that prevents writes, if it can be found without a write."""
 
+    def find_limitations(self) -> str:
+        """Returns what the store doesn't do that kekd needs, and what to do about it; empty if
+        nothing is known. Called once, when the store answers; other methods may be called before
+        it returns.
+        """
+
     def probe(self) -> None:
         """Writes and removes as many bytes as the longest record has. Leaves no record."""
 

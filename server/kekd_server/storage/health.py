@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from kekd_server.model.errors import KekdError
+from kekd_server.model.errors import KekdError, StoreUnavailableError
 from kekd_server.observability.metrics import Metrics
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
@@ -14,6 +14,7 @@ from kekd_server.storage.store import Store
 _READ_CHECK_INTERVAL: Final = 5.0
 _WRITE_CHECK_INTERVAL: Final = 1.0
 """Short, as it writes only while writes fail, and the end of that should be noticed soon."""
+_LIMITATIONS_INTERVAL: Final = 1.0
 _CHECK_TIMEOUT: Final = 4.0
 """Shows within nine seconds that a store hangs."""
 _UNCHECKED: Final = "not checked yet"
@@ -31,6 +32,8 @@ class StoreHealth:
     """Whether it answers."""
     error_message: str
     """Why it isn't healthy; empty if it is."""
+    warning: str
+    """What it doesn't do that kekd needs, and what to do about it; empty if nothing is known."""
 
 
 OnChange: TypeAlias = Callable[[], Awaitable[None]]
@@ -65,6 +68,7 @@ class Health:
     def __init__(self, stores: Stores, metrics: Metrics) -> None:
         self._stores = stores
         self._metrics = metrics
+        self._warnings: dict[str, str] = {}
         self._reads = _CheckResults(stores, failure="doesn't answer", recovery="answers again")
         self._writes = _CheckResults(
             stores, failure="cannot be written", recovery="can be written again"
@@ -85,6 +89,7 @@ class Health:
             for store in self._stores:
                 group.create_task(self._run_read_checks(store, on_change))
                 group.create_task(self._run_write_checks(store, on_change))
+                group.create_task(self._find_limitations(store))
 
     async def _run_read_checks(self, store: Store, on_change: OnChange) -> None:
         while True:
@@ -96,6 +101,27 @@ class Health:
             if not self._reads.has_failed(store.name):
                 await self._check_writes(store, on_change)
             await asyncio.sleep(_WRITE_CHECK_INTERVAL)
+
+    async def _find_limitations(self, store: Store) -> None:
+        """Waits until the store answers. Logs no errors, because the checks do."""
+        while store.name not in self._warnings:
+            if not self._reads.errors[store.name]:
+                await self._set_warning(store)
+            await asyncio.sleep(_LIMITATIONS_INTERVAL)
+
+    async def _set_warning(self, store: Store) -> None:
+        try:
+            warning = await store.find_limitations()
+        except StoreUnavailableError:
+            return
+        except KekdError:  # such as credentials that can only read
+            warning = ""
+        except Exception:  # noqa: BLE001  (after any error, the checks must continue)
+            _log.exception("%s: the check for limitations failed", store.name)
+            warning = ""
+        self._warnings[store.name] = warning
+        if warning:
+            _log.warning("%s: %s", store.name, warning)
 
     async def _check_reads(self, store: Store, on_change: OnChange) -> None:
         error = await self._run_check(store, store.check, self._reads, on_change)
@@ -144,6 +170,7 @@ class Health:
             healthy=not error_message,
             readable=not read_error,
             error_message=error_message,
+            warning=self._warnings.get(name, ""),
         )
 
 

@@ -21,7 +21,7 @@ _WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False}
 
 class InstrumentedDriver:
     """Counts, times and traces every operation of another driver except `get_cached`, which waits
-    for nothing and is most of the cost of a fast get.
+    for nothing and is most of the cost of a fast get, and `find_limitations`.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class InstrumentedDriver:
         metrics.bind_gets(lambda: self._uncached_gets)
         self.recognizes_attempts = driver.recognizes_attempts
         self.get_cached = driver.get_cached
+        self.find_limitations = driver.find_limitations
         self.close = driver.close
 
     def open(self, *, create: bool = False) -> bool:

@@ -31,6 +31,9 @@ class MemoryDriver:
     def check_writes(self) -> None:
         """Always succeeds."""
 
+    def find_limitations(self) -> str:
+        return ""
+
     def probe(self) -> None:
         """Always succeeds."""
 

@@ -69,8 +69,8 @@ class Store:
         self._driver = driver
         self._threads = FairExecutor(threads, name=self.name)
         # Separate threads, so that a busy store doesn't count as down: one for opening the store,
-        # one for the check of reads, and one for the check of writes.
-        self._check_threads = ThreadPoolExecutor(3, thread_name_prefix=f"{self.name} check")
+        # one for the check of reads, one for the check of writes, and one to find limitations.
+        self._check_threads = ThreadPoolExecutor(4, thread_name_prefix=f"{self.name} check")
         self._gets_per_thread = gets_per_thread
         self._write_concurrency = write_concurrency
         self._error_context = _StoreErrorContext(self.name)
@@ -97,6 +97,11 @@ class Store:
         """Raises the error that prevents writes."""
         with self._error_context:
             await self._run_in_check_thread(self._driver.check_writes)
+
+    async def find_limitations(self) -> str:
+        """See `Driver.find_limitations`."""
+        with self._error_context:
+            return await self._run_in_check_thread(self._driver.find_limitations)
 
     async def inspect(self, inspect: Callable[[Location], T]) -> T:
         """Calls a function that may block with the store's location."""

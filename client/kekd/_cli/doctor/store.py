@@ -18,6 +18,7 @@ from kekd.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
+    OutcomeUnknownError,
     PermissionDeniedError,
     UnavailableError,
 )
@@ -290,5 +291,5 @@ class _StoreProbe:
 def _is_accepted(write: Future[object]) -> bool:
     try:
         return bool(write.result())
-    except (EnvelopeExistsError, EtagMismatchError):
+    except (EnvelopeExistsError, EtagMismatchError, OutcomeUnknownError):
         return False

@@ -87,6 +87,9 @@ class DiskDriver:
         if disk.f_bavail * disk.f_frsize < PROBE_BYTES or (disk.f_files and not disk.f_favail):
             self.probe()
 
+    def find_limitations(self) -> str:
+        return ""
+
     def probe(self) -> None:
         with self._translate_os_errors:
             durable.probe(self._thread_folder.path, PROBE_BYTES)

@@ -20,6 +20,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import MAX_RECORD_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.conditions import S3ConditionCheck
 from kekd_server.storage.s3.errors import RequestError, S3Error, translate_errors
 from kekd_server.storage.s3.keystore import S3Keystore
 from kekd_server.storage.s3.listing import ListedObject
@@ -55,6 +56,7 @@ class S3Driver:
         self._s3 = client
         self._log_writer = log_writer
         self._folder = "/".join(filter(None, (location.prefix, "_catalog/config/")))
+        self._location = location
         self._keystore = S3Keystore(location)
         self._may_create = False
         self._may_be_missing = False
@@ -78,6 +80,18 @@ class S3Driver:
 
     def check_writes(self) -> None:
         """Never fails: only a write shows whether writes succeed."""
+
+    def find_limitations(self) -> str:
+        with self.translate_errors():
+            self._require_keystore()
+            ignored = S3ConditionCheck(self._s3, self._location).run()
+        if not ignored:
+            return ""
+        return (
+            f"the S3 server ({self._s3.endpoint.url}) does not honour {', '.join(ignored)}:"
+            " simultaneous writes can lose envelopes; run one daemon and one rotator, enable"
+            " versioning of the bucket, and use another server"
+        )
 
     def probe(self) -> None:
         with self.translate_errors():
