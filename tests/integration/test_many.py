@@ -16,6 +16,7 @@ from kekd_server.rpc.envelope_reader import MAX_RESPONSE_BYTES
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.s3 import ON_S3, Bucket
 from tests.integration.fixtures.wire import failure_of
+from tests.patience import PATIENCE
 
 BLOB = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1\2\3", 7, 1_700_000_000)
 
@@ -205,3 +206,21 @@ def test_name_that_is_no_text_is_refused(
 ) -> None:
     with pytest.raises(error):
         list(client.get_many_index_kms(None, ["a", name]))
+
+
+@pytest.mark.slow
+def test_thousands_of_envelopes_on_s3_are_listed_and_read_once(
+    start_daemon: StartDaemon, bucket: Bucket
+) -> None:
+    """They take several pages of S3, which have 1,000 keys each."""
+    names = [f"{number:04}" for number in range(5000)]
+    with kekd.Client(start_daemon(*bucket.flags).address, timeout=PATIENCE) as client:
+        pushed = dict(client.push_many_index_kms(None, ((name, BLOB, None) for name in names)))
+        assert list(pushed) == names
+        assert list(client.list_index_kms()) == names
+        assert list(client.list_index_kms(prefix="49")) == names[4900:]
+        scanned = list(client.scan_index_kms())
+        assert [name for name, _ in scanned] == names
+        found = dict(client.get_many_index_kms(None, reversed(names)))
+    for results in (dict(scanned), found):
+        assert {name: getattr(result, "etag", result) for name, result in results.items()} == pushed
