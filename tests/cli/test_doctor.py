@@ -337,6 +337,24 @@ def test_s3_that_compares_before_it_writes_fails(
     assert keys(bucket) == [MARK]
 
 
+def test_s3_that_refuses_its_own_etags_is_named_as_the_cause(
+    start_daemon: StartDaemon, bucket: Bucket, start_forgetful: StartForgetful
+) -> None:
+    s3 = start_forgetful(bucket.endpoint)
+    s3.refuses_etags = True
+    daemon = start_daemon(*flags_of(bucket, s3.endpoint), env=CREDENTIALS)
+    with kekd.Client(daemon.address) as client:
+        eventually(lambda: client.status().stores[0].warning)
+    findings = json_lines(
+        kekctl("--address", daemon.address, "--timeout", "5", "doctor", "-o", "json", code=1)
+    )
+    (failed,) = failures(findings)
+    assert failed["text"].startswith("a push with the right etag failed: ")
+    assert "the S3 server does not honour conditional writes" in failed["text"]
+    warned = f"the S3 server ({s3.endpoint}) does not honour If-Match in PutObject: "
+    assert any(finding["text"].startswith(warned) for finding in findings)
+
+
 def test_unwritable_store_fails(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--memory")

@@ -126,6 +126,7 @@ class S3Write:
 
     def _race_lost(self) -> StoreUnavailableError:
         return StoreUnavailableError(
-            f"the write of index '{self._name.value}' was not applied: other writers replaced the"
-            f" envelope {_MAX_ROUNDS} times in the meantime; retry"
+            f"the write of index '{self._name.value}' was not applied: S3 refused it {_MAX_ROUNDS}"
+            " times; other writers replaced the envelope in the meantime, or the S3 server does not"
+            " honour conditional writes; retry"
         )
