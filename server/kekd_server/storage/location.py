@@ -68,6 +68,10 @@ class S3Location:
     def __str__(self) -> str:
         return f"s3:{self.bucket}/{self.prefix}".rstrip("/")
 
+    def key(self, path: str) -> str:
+        """Returns the key of an object, given its path below the prefix."""
+        return f"{self.prefix}/{path}" if self.prefix else path
+
     def check_lengths(self) -> None:
         """Raises `InvalidRequestError` if a part is too long to exist."""
         _check_length("s3.bucket", self.bucket, MAX_BUCKET_BYTES)

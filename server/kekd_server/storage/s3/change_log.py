@@ -34,7 +34,7 @@ class S3ChangeLog:
 
     def __init__(self, client: S3Client, location: S3Location) -> None:
         self._client = client
-        self._folder = "/".join(filter(None, (location.prefix, "_kekd/log/")))
+        self._folder = location.key("_kekd/log/")
         self._name = str(location)
         self.is_on = True
 

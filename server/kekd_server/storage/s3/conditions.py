@@ -26,8 +26,7 @@ class S3ConditionCheck:
 
     def __init__(self, client: S3Client, location: S3Location) -> None:
         self._client = client
-        name = f"_kekd/conditions/{secrets.token_hex(8)}"
-        self._key = "/".join(filter(None, (location.prefix, name)))
+        self._key = location.key(f"_kekd/conditions/{secrets.token_hex(8)}")
 
     def run(self) -> Sequence[str]:
         """Returns the conditions that the server doesn't honour. Raises `RequestError`, and the

@@ -55,7 +55,7 @@ class S3Driver:
         """With a `log_writer`, other daemons soon notice what the driver writes."""
         self._s3 = client
         self._log_writer = log_writer
-        self._folder = "/".join(filter(None, (location.prefix, "_catalog/config/")))
+        self._folder = location.key("_catalog/config/")
         self._location = location
         self._keystore = S3Keystore(location)
         self._may_create = False

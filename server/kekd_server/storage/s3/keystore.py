@@ -18,7 +18,7 @@ class S3Keystore:
 
     def __init__(self, location: S3Location) -> None:
         self._location = location
-        self._key = "/".join(filter(None, (location.prefix, "_kekd/keystore")))
+        self._key = location.key("_kekd/keystore")
 
     def is_marked(self, s3: S3Client) -> bool:
         try:
