@@ -82,6 +82,15 @@ class S3Client:
         """Reads at most `max_bytes` of an object. Raises `S3Error` if there is none."""
         return self._repeat(partial(self._get_object, key, max_bytes), _is_transient)
 
+    def find_object(self, key: str, max_bytes: int) -> StoredObject | None:
+        """Does the same, but returns None if there is no object. A missing bucket is an error."""
+        try:
+            return self.get_object(key, max_bytes)
+        except S3Error as error:
+            if error.is_missing:
+                return None
+            raise
+
     def put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
         """Stores an object and returns its etag."""
         return self._repeat(partial(self._put_object, key, content, headers), _is_unapplied)

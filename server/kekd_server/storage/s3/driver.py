@@ -21,7 +21,7 @@ from kekd_server.storage.driver import MAX_RECORD_BYTES, NameRange, StoredRecord
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.conditions import S3ConditionCheck
-from kekd_server.storage.s3.errors import RequestError, S3Error, translate_errors
+from kekd_server.storage.s3.errors import RequestError, translate_errors
 from kekd_server.storage.s3.keystore import S3Keystore
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.log_writer import S3LogWriter
@@ -99,14 +99,11 @@ class S3Driver:
 
     def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:  # noqa: ARG002
         with self.translate_errors():
-            try:
-                stored = self._s3.get_object(self._key(name), MAX_RECORD_BYTES)
-            except S3Error as error:
-                if error.is_missing:
-                    self._require_keystore()
-                    raise EnvelopeNotFoundError(name.value) from None
-                raise
-            return StoredRecord(stored.content, stored.etag)
+            stored = self._s3.find_object(self._key(name), MAX_RECORD_BYTES)
+            if stored is None:
+                self._require_keystore()
+                raise EnvelopeNotFoundError(name.value)
+        return StoredRecord(stored.content, stored.etag)
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:  # noqa: ARG002
         return None
@@ -172,12 +169,9 @@ class S3Driver:
     def find_version(self, name: IndexName) -> ListedObject | None:
         """Returns what `list_versions` would yield for one name."""
         with self.translate_errors():
-            try:
-                stored = self._s3.get_object(self._key(name), MAX_RECORD_BYTES)
-            except S3Error as error:
-                if error.is_missing:
-                    return None
-                raise
+            stored = self._s3.find_object(self._key(name), MAX_RECORD_BYTES)
+        if stored is None:
+            return None
         modified = parsedate_to_datetime(stored.modified).strftime(_SECONDS)
         return ListedObject(name.key, stored.etag, modified)
 

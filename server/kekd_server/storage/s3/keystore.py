@@ -8,7 +8,6 @@ from typing import Final
 from kekd_server.model.errors import NoKeystoreError
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import S3Client
-from kekd_server.storage.s3.errors import S3Error
 
 _CONTENT: Final = b"There is a kekd keystore under this prefix, also while it has no envelopes.\n"
 
@@ -21,14 +20,7 @@ class S3Keystore:
         self._key = location.key("_kekd/keystore")
 
     def is_marked(self, s3: S3Client) -> bool:
-        try:
-            s3.get_object(self._key, len(_CONTENT) + 1)
-        except S3Error as error:
-            # Only if the object is missing. A missing bucket is an error.
-            if error.is_missing:
-                return False
-            raise
-        return True
+        return s3.find_object(self._key, len(_CONTENT) + 1) is not None
 
     def mark(self, s3: S3Client) -> None:
         s3.put_object(self._key, _CONTENT, {})

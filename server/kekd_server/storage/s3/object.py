@@ -51,12 +51,8 @@ class S3Object:
 
     def read(self) -> ObjectVersion | None:
         """Returns the current version; None if there is none."""
-        try:
-            return ObjectVersion.of(self._client.get_object(self._key, MAX_RECORD_BYTES))
-        except S3Error as error:
-            if error.is_missing:
-                return None
-            raise
+        stored = self._client.find_object(self._key, MAX_RECORD_BYTES)
+        return ObjectVersion.of(stored) if stored else None
 
     def put(self, record: bytes, write_id: str, if_etag: str | None) -> str:
         """Replaces the version with that etag, or stores the first one if it is None. Returns the
