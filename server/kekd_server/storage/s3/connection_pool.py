@@ -51,7 +51,7 @@ class ConnectionPool:
     def exchange(
         self,
         method: str,
-        target: str,
+        path: str,
         headers: Mapping[str, str],
         body: bytes,
         *,
@@ -64,7 +64,7 @@ class ConnectionPool:
         """
         connection = self._find_idle() or self._connect()
         try:
-            connection.request(method, self._absolute(target), body or None, dict(headers))
+            connection.request(method, self._request_target(path), body or None, dict(headers))
             with connection.getresponse() as received:
                 is_error = received.status >= HTTPStatus.MULTIPLE_CHOICES
                 response = _read(received, _MAX_ERROR_BYTES if is_error else max_bytes)
@@ -105,25 +105,19 @@ class ConnectionPool:
         return connection
 
     def _new_connection(self) -> HTTPConnection:
-        host, port, tls, proxy = (
-            self._endpoint.host,
-            self._endpoint.port,
-            self._endpoint.tls,
-            self._endpoint.proxy,
-        )
-        if tls is None:
-            at = (proxy.host, proxy.port) if proxy else (host, port)
-            return HTTPConnection(*at, timeout=_CONNECT_TIMEOUT)
-        if proxy is None:
-            return HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT, context=tls)
-        connection = HTTPSConnection(proxy.host, proxy.port, timeout=_CONNECT_TIMEOUT, context=tls)
-        connection.set_tunnel(host, port, _authorization(proxy))
+        endpoint, proxy = self._endpoint, self._endpoint.proxy
+        host, port = (proxy.host, proxy.port) if proxy else (endpoint.host, endpoint.port)
+        if endpoint.tls is None:
+            return HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT)
+        connection = HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT, context=endpoint.tls)
+        if proxy:
+            connection.set_tunnel(endpoint.host, endpoint.port, _proxy_authorization(proxy))
         return connection
 
-    def _absolute(self, target: str) -> str:
-        """A proxy for plain HTTP needs the whole URL."""
-        is_proxied = self._endpoint.proxy and not self._endpoint.tls
-        return self._endpoint.url + target if is_proxied else target
+    def _request_target(self, path: str) -> str:
+        """Returns the whole URL if a proxy forwards plain HTTP (RFC 9112, section 3.2.2)."""
+        is_forwarded = self._endpoint.proxy and not self._endpoint.tls
+        return self._endpoint.url + path if is_forwarded else path
 
 
 def _read(received: HTTPResponse, max_bytes: int) -> Response:
@@ -156,7 +150,7 @@ def _is_open(connection: HTTPConnection) -> bool:
     return not poll.poll(0)
 
 
-def _authorization(proxy: Proxy) -> dict[str, str]:
+def _proxy_authorization(proxy: Proxy) -> dict[str, str]:
     if not proxy.user:
         return {}
     token = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()

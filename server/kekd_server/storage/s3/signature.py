@@ -45,38 +45,23 @@ class Signer:
         self, request: UnsignedRequest, credentials: ReadOnlyCredentials, now: float
     ) -> dict[str, str]:
         """Returns the request's headers with those of the signature. `now`: seconds since 1970."""
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-        payload_hash = hashlib.sha256(request.body).hexdigest()
+        timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         headers = {
             **request.headers,
-            "x-amz-content-sha256": payload_hash,
-            "x-amz-date": moment,
+            "x-amz-content-sha256": _sha256(request.body),
+            "x-amz-date": timestamp,
         }
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
         names = sorted(headers)
-        signed_headers = ";".join(names)
-        canonical_request = "\n".join(
-            (
-                request.method,
-                request.path,
-                encode_query(sorted(request.query)),
-                *(f"{name}:{headers[name]}" for name in names),
-                "",
-                signed_headers,
-                payload_hash,
-            )
-        )
-        scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
-        digest = hashlib.sha256(canonical_request.encode()).hexdigest()
-        signature = hmac.digest(
-            self._signing_key(moment[:8], credentials.secret_key or ""),
-            f"{_ALGORITHM}\n{moment}\n{scope}\n{digest}".encode(),
-            "sha256",
-        ).hex()
+        scope = f"{timestamp[:8]}/{self._region}/s3/aws4_request"
+        digest = _sha256(_canonical_request(request, headers, names).encode())
+        string_to_sign = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
+        key = self._signing_key(timestamp[:8], credentials.secret_key or "")
+        signature = hmac.digest(key, string_to_sign.encode(), "sha256").hex()
         headers["authorization"] = (
             f"{_ALGORITHM} Credential={credentials.access_key}/{scope},"
-            f" SignedHeaders={signed_headers}, Signature={signature}"
+            f" SignedHeaders={';'.join(names)}, Signature={signature}"
         )
         return headers
 
@@ -90,6 +75,25 @@ class Signer:
             key = hmac.digest(key, part.encode(), "sha256")
         self._last_key = _SigningKey(date, secret, key)
         return key
+
+
+def _canonical_request(
+    request: UnsignedRequest, headers: Mapping[str, str], names: Sequence[str]
+) -> str:
+    lines = (
+        request.method,
+        request.path,
+        encode_query(sorted(request.query)),
+        *(f"{name}:{headers[name]}" for name in names),
+        "",
+        ";".join(names),
+        headers["x-amz-content-sha256"],
+    )
+    return "\n".join(lines)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def encode_query(query: Query) -> str:
