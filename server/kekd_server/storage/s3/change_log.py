@@ -2,7 +2,7 @@
 
 [PREFIX/]_kekd/log/<20 digits>    the keys that one daemon wrote within a fifth of a second
 
-An entry is a hint to look at some keys. A lost, wrong or repeated entry changes how soon a watcher
+An entry is a hint that some keys may have changed. A lost, wrong or repeated entry changes how soon a watcher
 notices a write, and nothing else: the listings of `S3Watcher` notice every write. So no write waits
 for the log.
 """
@@ -59,7 +59,7 @@ class S3ChangeLog:
             for number in numbers[:-RETAINED]:
                 self._client.delete_object(self._key(number), {})
         except S3Error as error:
-            if self._is_off_after(error):
+            if self._turn_off_if_denied(error):
                 return after
             raise
         return numbers[-1] if numbers else after
@@ -69,7 +69,7 @@ class S3ChangeLog:
         try:
             content = self._client.get_object(self._key(number), _MAX_BYTES).content
         except S3Error as error:
-            if error.is_missing or self._is_off_after(error):
+            if error.is_missing or self._turn_off_if_denied(error):
                 return None
             raise
         return _parse(content)
@@ -86,11 +86,12 @@ class S3ChangeLog:
         except S3Error as error:
             if error.is_refusal:
                 return False
-            if not self._is_off_after(error):
+            if not self._turn_off_if_denied(error):
                 raise
         return True
 
-    def _is_off_after(self, error: S3Error) -> bool:
+    def _turn_off_if_denied(self, error: S3Error) -> bool:
+        """Returns whether S3 denied access."""
         if error.code != "AccessDenied":
             return False
         if self.is_on:

@@ -31,7 +31,7 @@ from kekd_server.storage.write_attempt import WriteAttempt
 
 T = TypeVar("T")
 
-_SECONDS: Final = "%Y-%m-%dT%H:%M:%S"
+_MODIFIED_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 
 
 class S3Driver:
@@ -172,8 +172,11 @@ class S3Driver:
             stored = self._s3.find_object(self._key(name), MAX_RECORD_BYTES)
         if stored is None:
             return None
-        modified = parsedate_to_datetime(stored.modified).strftime(_SECONDS)
+        modified = parsedate_to_datetime(stored.modified).strftime(_MODIFIED_FORMAT)
         return ListedObject(name.key, stored.etag, modified)
+
+    def translate_errors(self) -> AbstractContextManager[None]:
+        return translate_errors(f"the store {self._s3.endpoint}")
 
     def close(self) -> None:
         if self._log_writer:
@@ -224,15 +227,12 @@ class S3Driver:
             try:
                 result = write(S3Write(target, name, attempt or WriteAttempt.single()))
             except (OutcomeUnknownError, RequestError):
-                self._log(name)
+                self._log_write(name)
                 raise
-        self._log(name)
+        self._log_write(name)
         return result
 
-    def _log(self, name: IndexName) -> None:
+    def _log_write(self, name: IndexName) -> None:
         """Logs a write that was applied, or may have been."""
         if self._log_writer:
             self._log_writer.append(name.key)
-
-    def translate_errors(self) -> AbstractContextManager[None]:
-        return translate_errors(f"the store {self._s3.endpoint}")

@@ -35,11 +35,13 @@ class Proxy:
 class Endpoint:
     bucket: str
     region: str
-    """The region of the client: None of AWS's global endpoint is `us-east-1`."""
+    """The region in signatures. If none is configured, it is that of AWS's global endpoint,
+    `us-east-1`.
+    """
     host: str
     port: int
     path: str
-    """In front of each key; encoded, and empty or starting with a slash."""
+    """Precedes each key in a URL. Encoded; empty, or begins with a slash."""
     tls: ssl.SSLContext | None
     proxy: Proxy | None
 
@@ -70,7 +72,7 @@ def resolve(location: S3Location) -> Endpoint:
 
 def _resolve(location: S3Location) -> Endpoint:
     session = botocore.session.Session()
-    request = _first_request(session, location)
+    request = _capture_request(session, location)
     url = urlsplit(request.url)
     if url.hostname is None:
         raise ValueError(f"the endpoint {location.endpoint} has no host")
@@ -86,12 +88,14 @@ def _resolve(location: S3Location) -> Endpoint:
     )
 
 
-class _Stopped(Exception):  # noqa: N818  (no error)
+class _CapturedRequest(Exception):  # noqa: N818  (no error)
     def __init__(self, request: AWSPreparedRequest) -> None:
         self.request = request
 
 
-def _first_request(session: botocore.session.Session, location: S3Location) -> AWSPreparedRequest:
+def _capture_request(
+    session: botocore.session.Session, location: S3Location
+) -> AWSPreparedRequest:
     """Returns the request that botocore would send to get an object of the bucket."""
     client: S3Client = cast("Any", session).create_client(
         "s3",
@@ -106,14 +110,14 @@ def _first_request(session: botocore.session.Session, location: S3Location) -> A
         ),
     )
 
-    def stop(request: AWSPreparedRequest, **_: object) -> None:
-        raise _Stopped(request)
+    def capture(request: AWSPreparedRequest, **_: object) -> None:
+        raise _CapturedRequest(request)
 
-    client.meta.events.register("before-send.s3.GetObject", stop)
+    client.meta.events.register("before-send.s3.GetObject", capture)
     try:
         client.get_object(Bucket=location.bucket, Key=_PLACEHOLDER)
-    except _Stopped as stopped:
-        return stopped.request
+    except _CapturedRequest as captured:
+        return captured.request
     raise AssertionError("botocore sent the request")
 
 

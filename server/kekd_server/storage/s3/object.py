@@ -38,8 +38,8 @@ class ObjectVersion(NamedTuple):
         return self.age > seconds + _CLOCK_RESOLUTION
 
     def is_same(self, other: "ObjectVersion | None") -> bool:
-        """Whether the object wasn't written in between."""
-        return other is not None and self[:3] == other[:3]
+        """Whether the object wasn't written in between. Only its age differs then."""
+        return other is not None and self._replace(age=0) == other._replace(age=0)
 
 
 class S3Object:
