@@ -2,9 +2,9 @@
 
 [PREFIX/]_kekd/log/<20 digits>    the keys that one daemon wrote within a fifth of a second
 
-An entry is a hint that some keys may have changed. A lost, wrong or repeated entry changes how soon a watcher
-notices a write, and nothing else: the listings of `S3Watcher` notice every write. So no write waits
-for the log.
+An entry is a hint that some records may have changed. A lost, wrong or repeated entry changes how
+soon a watcher notices a write, and nothing else: the listings of `S3Watcher` notice every write. So
+no write waits for the log.
 """
 
 import json

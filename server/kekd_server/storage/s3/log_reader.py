@@ -11,7 +11,7 @@ _GAP_CHECK_INTERVAL: Final = 30.0
 
 
 class S3LogReader:
-    """Asks for the entry after the last one that it read. Raises the errors of `S3ChangeLog`."""
+    """Gets the entry after the last one that it read. Raises the errors of `S3ChangeLog`."""
 
     def __init__(self, change_log: S3ChangeLog, is_own: Callable[[int], bool]) -> None:
         """`is_own`: whether this daemon wrote an entry, which the reader skips."""
@@ -33,20 +33,25 @@ class S3LogReader:
         """Returns the keys that were logged since the last call. Returns None if entries are
         missing, so that only a listing shows what changed.
         """
+        keys = self._read_entries()
+        if not self.is_on or time.monotonic() < self._next_gap_check or not self._has_gap():
+            return keys
+        self.start()
+        return None
+
+    def _read_entries(self) -> set[str]:
         keys: set[str] = set()
         last = self._last
         while (entry := self._read_entry(last + 1)) is not None:
             last += 1
             keys.update(entry)
         self._last = last  # only now, so that a failure loses no entry
-        if not self.is_on or time.monotonic() < self._next_gap_check:
-            return keys
+        return keys
+
+    def _has_gap(self) -> bool:
         self._next_gap_check = time.monotonic() + _GAP_CHECK_INTERVAL
         following = self._change_log.find_first(after=self._last)
-        if following in (None, self._last + 1):
-            return keys
-        self.start()
-        return None
+        return following not in (None, self._last + 1)
 
     def _read_entry(self, number: int) -> Collection[str] | None:
         return () if self._is_own(number) else self._change_log.read(number)

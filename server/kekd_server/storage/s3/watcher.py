@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -18,9 +19,9 @@ from kekd_server.storage.watch.hub import Changes, RunInThread
 
 LOG_INTERVAL: Final = 1.0
 _INTERVAL_WITHOUT_LOG: Final = 30.0
-_MAX_LOOKS: Final = 1000
+_MAX_GETS: Final = 1000
 """For more keys, a listing is cheaper."""
-_LOOK_THREADS: Final = 8
+_GET_THREADS: Final = 8
 _CHANGES_PER_YIELD: Final = 1000
 _LISTING_TIMEOUT: Final = 300.0
 """Enough for some millions of envelopes."""
@@ -36,11 +37,11 @@ _log = logging.getLogger(__name__)
 
 
 class S3Watcher:
-    """Looks each second at the keys that other daemons logged. At a longer interval, lists the
-    keystore and compares it with what it knew, because other programs log nothing.
+    """Compares the store with what it knew: each second the envelopes that other daemons logged, and
+    at a longer interval a listing of the whole keystore, because other programs log nothing.
 
     A listing takes one request per 1,000 envelopes. Several changes to one envelope between two
-    looks are one change. A new envelope counts as created, even if it was pushed.
+    comparisons are one change. A new envelope counts as created, even if it was pushed.
     """
 
     def __init__(
@@ -70,32 +71,33 @@ class S3Watcher:
             try:
                 changes = await run_in_thread(partial(self._find_changes, self._take_own_writes()))
             except KekdError as error:
-                _log.warning(
-                    "%s: cannot poll for changes: %s; watchers get a resync when it works again",
-                    self._store_name,
-                    error,
-                )
-                await self._wait_for_start(run_in_thread)
-                _log.warning("%s: polls for changes again", self._store_name)
+                await self._recover(error, run_in_thread)
                 yield None
                 continue
             for start in range(0, len(changes) or 1, _CHANGES_PER_YIELD):
                 yield changes[start : start + _CHANGES_PER_YIELD]
 
-    async def _wait_for_start(self, run_in_thread: RunInThread) -> None:
-        while True:
+    async def _recover(self, error: KekdError, run_in_thread: RunInThread) -> None:
+        """Waits until the watcher can start again."""
+        _log.warning(
+            "%s: cannot poll for changes: %s; watchers get a resync when it works again",
+            self._store_name,
+            error,
+        )
+        is_started = False
+        while not is_started:
             await asyncio.sleep(self._log_interval)
-            try:
-                return await run_in_thread(self._start)
-            except KekdError:
-                continue
+            with suppress(KekdError):
+                await run_in_thread(self._start)
+                is_started = True
+        _log.warning("%s: polls for changes again", self._store_name)
 
     def _start(self) -> None:
         """Finds the end of the log first, so that no entry is missed."""
         with self._driver.translate_errors():
             self._log_reader.start()
         self._stamps = {}
-        self._compare()
+        self._compare_all()
 
     def _take_own_writes(self) -> Collection[str]:
         taken, self._own_writes = self._own_writes, set()
@@ -105,7 +107,7 @@ class S3Watcher:
         for key in own_writes:
             self._stamps.setdefault(key, _OWN_WRITE)
         if time.monotonic() >= self._next_listing:
-            return self._compare()
+            return self._compare_all()
         try:
             with self._driver.translate_errors():
                 keys = self._log_reader.read()
@@ -113,11 +115,11 @@ class S3Watcher:
             # The entries are still there at the next try. A listing shows whether S3 is down.
             self._next_listing = min(self._next_listing, time.monotonic() + _INTERVAL_WITHOUT_LOG)
             return []
-        if keys is None or len(keys) > _MAX_LOOKS:
-            return self._compare()
-        return self._look_at(keys)
+        if keys is None or len(keys) > _MAX_GETS:
+            return self._compare_all()
+        return self._compare_some(keys)
 
-    def _compare(self) -> list[Change]:
+    def _compare_all(self) -> list[Change]:
         """Lists the keystore, and compares it with the stamps."""
         interval = self._list_interval
         if not self._log_reader.is_on:
@@ -140,9 +142,10 @@ class S3Watcher:
             time.sleep(_PAUSE_FACTOR * (time.thread_time() - started))
             started = time.thread_time()
 
-    def _look_at(self, keys: Collection[str]) -> list[Change]:
+    def _compare_some(self, keys: Collection[str]) -> list[Change]:
+        """Gets the envelopes with these keys, and compares them with the stamps."""
         names = list(filter(None, map(IndexName.from_key, keys)))
-        with ThreadPoolExecutor(_LOOK_THREADS) as threads:
+        with ThreadPoolExecutor(_GET_THREADS) as threads:
             versions = list(threads.map(self._driver.find_version, names))
         changes: list[Change | None] = []
         for name, version in zip(names, versions, strict=True):
