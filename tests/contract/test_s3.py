@@ -5,7 +5,7 @@ import pytest
 from kekd_server.model.errors import OutcomeUnknownError, StoreMisconfiguredError
 from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3.client import connect
+from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import (
     ALL,
@@ -22,7 +22,7 @@ from tests.fixtures.s3 import REGION, Bucket
 class S3Harness(Harness):
     def __init__(self, bucket: Bucket, prefix: str) -> None:
         location = S3Location(bucket.name, prefix, REGION, bucket.endpoint)
-        self.driver = S3Driver(connect(location), location)
+        self.driver = S3Driver(make_client(location), location)
         self.driver.open(create=True)
         self._bucket = bucket
         self._folder = f"{prefix}/_catalog/config/".lstrip("/")
@@ -63,12 +63,12 @@ def test_object_that_is_too_long_is_read_only_partly(bucket: Bucket) -> None:
 )
 def test_invalid_configuration_of_the_client_is_an_error(location: S3Location) -> None:
     with pytest.raises(StoreMisconfiguredError, match="the store s3:bucket cannot be used"):
-        connect(location)
+        make_client(location)
 
 
 def driver_of(bucket: Bucket, prefix: str = "") -> S3Driver:
     location = S3Location(bucket.name, prefix, REGION, bucket.endpoint)
-    return S3Driver(connect(location), location)
+    return S3Driver(make_client(location), location)
 
 
 def empty(bucket: Bucket) -> None:

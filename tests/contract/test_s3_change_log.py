@@ -9,7 +9,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import change_log
 from kekd_server.storage.s3.change_log import S3ChangeLog
-from kekd_server.storage.s3.client import S3Client, connect
+from kekd_server.storage.s3.client import S3Client, make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.log_reader import S3LogReader
 from kekd_server.storage.s3.log_writer import S3LogWriter
@@ -42,7 +42,7 @@ def location(bucket: Bucket) -> S3Location:
 
 @pytest.fixture
 def client(location: S3Location) -> Iterator[S3Client]:
-    client = connect(location)
+    client = make_client(location)
     yield client
     client.close()
 
@@ -174,7 +174,7 @@ def test_invalid_entry_is_skipped(
 @pytest.fixture
 def scripted_log(scripted_s3: ScriptedS3, aws_credentials: dict[str, str]) -> S3ChangeLog:
     location = S3Location(BUCKET, "", REGION, scripted_s3.endpoint)
-    return S3ChangeLog(connect(location), location)
+    return S3ChangeLog(make_client(location), location)
 
 
 DENIED = error("403 Forbidden", "AccessDenied")

@@ -17,7 +17,7 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3.client import connect
+from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
@@ -39,7 +39,7 @@ def make_driver(picky_s3: PickyS3, s3_endpoint: str) -> Callable[[], S3Driver]:
     bucket.s3.put_object(Bucket=bucket.name, Key="_kekd/keystore")
 
     def make() -> S3Driver:
-        return S3Driver(connect(location), location)
+        return S3Driver(make_client(location), location)
 
     return make
 
@@ -198,7 +198,7 @@ def test_missing_profile_is_named(no_credentials: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         StoreMisconfiguredError, match=r"The config profile \(nowhere\) could not be"
     ):
-        connect(S3Location("bucket", "", REGION))
+        make_client(S3Location("bucket", "", REGION))
 
 
 def test_unknown_ca_is_reported_with_the_setting_for_it(
@@ -207,14 +207,14 @@ def test_unknown_ca_is_reported_with_the_setting_for_it(
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     location = S3Location("bucket", "", REGION, private_https)
     with pytest.raises(StoreMisconfiguredError, match="AWS_CA_BUNDLE") as caught:
-        S3Driver(connect(location), location).check()
+        S3Driver(make_client(location), location).check()
     assert private_https in str(caught.value)
 
 
 def test_error_of_s3_names_the_endpoint(picky_s3: PickyS3, aws_credentials: dict[str, str]) -> None:
     picky_s3.accepted = "test"
     location = S3Location("no-such-bucket", "", REGION, picky_s3.endpoint)
-    driver = S3Driver(connect(location), location)
+    driver = S3Driver(make_client(location), location)
     with pytest.raises(KekdError) as caught:
         driver.get(NAME)
     assert "NoSuchBucket" in str(caught.value)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kekd_server.storage.location import AddressingStyle, S3Location
-from kekd_server.storage.s3.client import connect
+from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.endpoint import resolve
 from tests.contract.driver_contract import ALL, NAME
@@ -46,13 +46,13 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_endpoint_can_have_a_path(bucket: Bucket, start_forgetful: StartForgetful) -> None:
     gateway = start_forgetful(bucket.endpoint, path="/gateway/s3")
     location = S3Location(bucket.name, "some/prefix", REGION, f"{gateway.endpoint}/")
-    use(S3Driver(connect(location), location), bucket, "some/prefix")
+    use(S3Driver(make_client(location), location), bucket, "some/prefix")
 
 
 def test_bucket_can_be_named_in_the_host(bucket: Bucket, hosts: list[str]) -> None:
     endpoint = bucket.endpoint.replace("127.0.0.1", "localhost")
     location = S3Location(bucket.name, "some/prefix", REGION, endpoint, "virtual")
-    use(S3Driver(connect(location), location), bucket, "some/prefix")
+    use(S3Driver(make_client(location), location), bucket, "some/prefix")
     assert f"{bucket.name}.localhost" in hosts
     assert "localhost" not in hosts
 
@@ -63,7 +63,7 @@ def test_bucket_can_be_named_in_the_host_of_an_endpoint_with_a_path(
     gateway = start_forgetful(bucket.endpoint, path="/gateway/s3")
     endpoint = gateway.endpoint.replace("127.0.0.1", "localhost")
     location = S3Location(bucket.name, "some/prefix", REGION, endpoint, "virtual")
-    use(S3Driver(connect(location), location), bucket, "some/prefix")
+    use(S3Driver(make_client(location), location), bucket, "some/prefix")
     assert f"{bucket.name}.localhost" in hosts
     assert "localhost" not in hosts
 

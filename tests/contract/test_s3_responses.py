@@ -20,7 +20,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import connection_pool
-from kekd_server.storage.s3.client import connect
+from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.log_reader import S3LogReader
 from kekd_server.storage.s3.watcher import S3Watcher
@@ -52,7 +52,7 @@ PAGE = http("200 OK", "<!DOCTYPE html><html>Sign in</html>", content_type="text/
 @pytest.fixture
 def driver(scripted_s3: ScriptedS3, aws_credentials: dict[str, str]) -> S3Driver:
     location = S3Location(BUCKET, "", REGION, scripted_s3.endpoint)
-    return S3Driver(connect(location), location)
+    return S3Driver(make_client(location), location)
 
 
 # Bodies that aren't whole
@@ -196,7 +196,7 @@ FOREIGN: dict[str, tuple[Response, type[Exception], str]] = {
     "other region": (
         error("301 Moved", "PermanentRedirect", x_amz_bucket_region="eu-central-1"),
         StoreMisconfiguredError,
-        "is in region eu-central-1, and the daemon uses another one",
+        "its bucket is in region eu-central-1; set --s3-region eu-central-1",
     ),
     "other region in the signature": (
         http(
@@ -204,7 +204,7 @@ FOREIGN: dict[str, tuple[Response, type[Exception], str]] = {
             "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>",
         ),
         StoreMisconfiguredError,
-        "is in region eu-west-1, and the daemon uses another one",
+        "its bucket is in region eu-west-1; set --s3-region eu-west-1",
     ),
 }
 
@@ -248,7 +248,7 @@ def test_incomplete_listing_is_not_trusted(
     driver: S3Driver, scripted_s3: ScriptedS3, response: Response
 ) -> None:
     scripted_s3.play(response)
-    with pytest.raises(StoreUnavailableError, match="not one of S3"):
+    with pytest.raises(StoreUnavailableError, match="not from S3"):
         list(driver.list_versions())
 
 
@@ -359,7 +359,7 @@ def test_request_through_a_proxy_names_the_whole_url(
     monkeypatch.setenv("http_proxy", scripted_s3.endpoint)
     scripted_s3.play(stored(RECORD))
     location = S3Location(BUCKET, "", REGION, "http://s3.example:9000")
-    S3Driver(connect(location), location).get(NAME)
+    S3Driver(make_client(location), location).get(NAME)
     key = f"_catalog/config/{NAME.key}"
     assert scripted_s3.requests == [f"GET http://s3.example:9000/{BUCKET}/{key}"]
 
@@ -371,7 +371,7 @@ def test_request_over_tls_through_a_proxy_opens_a_tunnel(
     scripted_s3.play(http("407 Proxy Authentication Required")._replace(ending="close"))
     location = S3Location(BUCKET, "", REGION, "https://s3.example")
     with pytest.raises(StoreUnavailableError, match="407") as caught:
-        S3Driver(connect(location), location).get(NAME)
+        S3Driver(make_client(location), location).get(NAME)
     assert set(scripted_s3.requests) == {"CONNECT s3.example:443"}
     assert "word" not in str(caught.value)
 
@@ -383,4 +383,4 @@ def test_no_proxy_is_honoured(
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     scripted_s3.play(stored(RECORD))
     location = S3Location(BUCKET, "", REGION, scripted_s3.endpoint)
-    assert S3Driver(connect(location), location).get(NAME).record == RECORD
+    assert S3Driver(make_client(location), location).get(NAME).record == RECORD

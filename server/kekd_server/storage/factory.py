@@ -61,13 +61,13 @@ def _s3_store(
 ) -> Store:
     # Imported here, because most daemons have no S3 store and boto3 is slow to import.
     from kekd_server.storage.s3.change_log import S3ChangeLog  # noqa: PLC0415
-    from kekd_server.storage.s3.client import MAX_CONNECTIONS, connect  # noqa: PLC0415
+    from kekd_server.storage.s3.client import MAX_CONNECTIONS, make_client  # noqa: PLC0415
     from kekd_server.storage.s3.driver import S3Driver  # noqa: PLC0415
     from kekd_server.storage.s3.log_reader import S3LogReader  # noqa: PLC0415
     from kekd_server.storage.s3.log_writer import S3LogWriter  # noqa: PLC0415
     from kekd_server.storage.s3.watcher import S3Watcher  # noqa: PLC0415
 
-    client = connect(location, on_retry=metrics.count_retry)
+    client = make_client(location, on_retry=metrics.count_retry)
     change_log = S3ChangeLog(client, location)
     log_writer = S3LogWriter(change_log, str(location))
     log_reader = S3LogReader(change_log, log_writer.has_written)

@@ -19,7 +19,7 @@ from kekd_server.storage.s3 import checksum
 from kekd_server.storage.s3.connection_pool import ConnectionPool, Response
 from kekd_server.storage.s3.endpoint import Endpoint, resolve
 from kekd_server.storage.s3.errors import (
-    ForeignResponseError,
+    InvalidResponseError,
     RedirectError,
     RequestError,
     ResponseLostError,
@@ -41,7 +41,7 @@ _MAX_RETRY_DELAY: Final = 0.1
 _MAX_MESSAGE: Final = 300
 _CONTENT_TYPE: Final = "application/octet-stream"
 """Some servers would guess another type from the content."""
-_FOREIGN_TYPES: Final = ("text/html", "application/json")
+_WEB_TYPES: Final = ("text/html", "application/json")
 """What consoles and captive portals send. Records have another type, or none."""
 
 
@@ -58,10 +58,10 @@ class StoredObject(NamedTuple):
 
 
 class S3Client:
-    """Its methods raise `RequestError`, and the errors of botocore if the credentials fail.
+    """Reads, writes and lists the objects of a bucket.
 
-    Reads are repeated once after a transient error, and writes only if S3 certainly didn't apply
-    them.
+    The methods raise `RequestError`, and the errors of botocore if the credentials fail. A read is
+    repeated once after a transient error, and a write only if S3 certainly didn't apply it.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class S3Client:
 
     def get_object(self, key: str, max_bytes: int) -> StoredObject:
         """Reads at most `max_bytes` of an object. Raises `S3Error` if there is none."""
-        return self._repeat(partial(self._get_object, key, max_bytes), _is_transient)
+        return self._retry_once(partial(self._get_object, key, max_bytes), _is_transient)
 
     def find_object(self, key: str, max_bytes: int) -> StoredObject | None:
         """Does the same, but returns None if there is no object. A missing bucket is an error."""
@@ -93,10 +93,10 @@ class S3Client:
 
     def put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
         """Stores an object and returns its etag."""
-        return self._repeat(partial(self._put_object, key, content, headers), _is_unapplied)
+        return self._retry_once(partial(self._put_object, key, content, headers), _is_unapplied)
 
     def delete_object(self, key: str, headers: Mapping[str, str]) -> None:
-        self._repeat(partial(self._delete_object, key, headers), _is_unapplied)
+        self._retry_once(partial(self._delete_object, key, headers), _is_unapplied)
 
     def list_objects_v2(
         self, prefix: str, *, start_after: str = "", page_size: int = MAX_PAGE_SIZE
@@ -114,7 +114,7 @@ class S3Client:
         token = ""
         while True:
             more = (("continuation-token", token),) if token else ()
-            page = self._repeat(partial(self._list_objects_v2, (*more, *query)), _is_transient)
+            page = self._retry_once(partial(self._list_objects_v2, (*more, *query)), _is_transient)
             yield page.objects
             if not (token := page.next_token):
                 return
@@ -127,37 +127,31 @@ class S3Client:
         response = self._send(request, max_bytes)
         headers = response.headers
         etag, modified = headers.get("etag"), headers.get("last-modified")
-        if not etag or not modified or headers.get_content_type() in _FOREIGN_TYPES:
-            raise ForeignResponseError(_describe(response))
-        is_too_long = len(response.body) == max_bytes
-        if not response.is_whole and not is_too_long:
-            raise ResponseLostError("it did not announce the length of the body")
-        if response.is_whole and not checksum.matches(response.headers, response.body):
-            raise ResponseLostError("the body does not match its checksum")
-        write_id = headers.get(WRITE_ID, "")
-        return StoredObject(
-            response.body, _unquote(etag), write_id, modified, headers.get("date", "")
-        )
+        if not etag or not modified or headers.get_content_type() in _WEB_TYPES:
+            raise InvalidResponseError(_describe(response))
+        _verify_body(response, max_bytes)
+        write_id, date = headers.get(WRITE_ID, ""), headers.get("date", "")
+        return StoredObject(response.body, _unquote(etag), write_id, modified, date)
 
     def _put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
         headers = {**headers, "content-type": _CONTENT_TYPE, **checksum.headers_of(content)}
         response = self._send(self._request("PUT", key, headers=headers, body=content))
         etag = response.headers.get("etag")
         if response.status != HTTPStatus.OK or not etag or response.body:
-            raise ForeignResponseError(_describe(response))
+            raise InvalidResponseError(_describe(response))
         return _unquote(etag)
 
     def _delete_object(self, key: str, headers: Mapping[str, str]) -> None:
         response = self._send(self._request("DELETE", key, headers=headers))
         if response.body:
-            raise ForeignResponseError(_describe(response))
+            raise InvalidResponseError(_describe(response))
 
     def _list_objects_v2(self, query: Query) -> ListPage:
         response = self._send(self._request("GET", None, query=query), _MAX_LISTING_BYTES)
         try:
             return parse_listing(response.body, self.endpoint.bucket)
         except ValueError as error:
-            raise ForeignResponseError(f"{_describe(response)}: {error}") from error
+            raise InvalidResponseError(f"{_describe(response)}: {error}") from error
 
     def _request(
         self,
@@ -176,7 +170,7 @@ class S3Client:
         )
 
     def _send(self, request: UnsignedRequest, max_bytes: int = 1) -> Response:
-        """Returns a response of success. Sends the request again if AWS rejects the credentials
+        """Returns a successful response. Sends the request again if AWS rejects the credentials
         and there are newer ones.
         """
         generation = self._credentials.generation
@@ -210,7 +204,7 @@ class S3Client:
         except ValueError:
             if response.status == HTTPStatus.PRECONDITION_FAILED:
                 return S3Error(response.status, "PreconditionFailed", "", "")
-            return ForeignResponseError(_describe(response))
+            return InvalidResponseError(_describe(response))
         return S3Error(
             response.status,
             printable(error.code),
@@ -221,12 +215,12 @@ class S3Client:
     def _other_region(self, region: str) -> str:
         return "" if region == self.endpoint.region else printable(region)
 
-    def _repeat(self, call: Callable[[], T], is_repeatable: Callable[[RequestError], bool]) -> T:
-        """Clients repeat calls too, so once is enough."""
+    def _retry_once(self, call: Callable[[], T], is_retryable: Callable[[RequestError], bool]) -> T:
+        """Repeats a call after a retryable error. Once is enough, as kekd's clients retry too."""
         try:
             return call()
         except RequestError as error:
-            if not is_repeatable(error):
+            if not is_retryable(error):
                 raise
         self._on_retry()
         time.sleep(random.uniform(0, _MAX_RETRY_DELAY))  # noqa: S311
@@ -243,6 +237,17 @@ def _is_unapplied(error: RequestError) -> bool:
     return error.is_transient and not error.may_be_applied and not is_refusal
 
 
+def _verify_body(response: Response, max_bytes: int) -> None:
+    """Raises `ResponseLostError` if the body was truncated or damaged. If it has `max_bytes`, the
+    rest wasn't read, and there is nothing to compare.
+    """
+    if response.is_whole:
+        if not checksum.matches(response.headers, response.body):
+            raise ResponseLostError("the body does not match its checksum")
+    elif len(response.body) < max_bytes:
+        raise ResponseLostError("it did not announce the length of the body")
+
+
 def _unquote(etag: str) -> str:
     """Removes the quotes that HTTP puts around etags: ours are used in shells and JSON."""
     return etag.strip('"')
@@ -256,8 +261,8 @@ def _describe(response: Response) -> str:
     return printable(f"{text}, server {server}" if server else text)[:_MAX_MESSAGE]
 
 
-def connect(location: S3Location, *, on_retry: Callable[[], None] = lambda: None) -> S3Client:
-    """Returns a client with credentials from AWS's default chain. They are looked up again if there
+def make_client(location: S3Location, *, on_retry: Callable[[], None] = lambda: None) -> S3Client:
+    """Makes a client with credentials from AWS's default chain. It looks them up again if there
     were none, or if S3 answers that they have expired.
 
     Raises `StoreMisconfiguredError` if the bucket, region, profile, endpoint or CA is invalid.

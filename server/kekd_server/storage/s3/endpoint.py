@@ -67,7 +67,9 @@ def resolve(location: S3Location) -> Endpoint:
     try:
         return _resolve(location)
     except (BotoCoreError, OSError, ValueError) as error:
-        raise StoreMisconfiguredError(f"the store {location} cannot be used: {error}") from error
+        raise StoreMisconfiguredError(
+            f"the store {location} cannot be used: {error}; correct its settings or the environment"
+        ) from error
 
 
 def _resolve(location: S3Location) -> Endpoint:
@@ -93,9 +95,7 @@ class _CapturedRequest(Exception):  # noqa: N818  (no error)
         self.request = request
 
 
-def _capture_request(
-    session: botocore.session.Session, location: S3Location
-) -> AWSPreparedRequest:
+def _capture_request(session: botocore.session.Session, location: S3Location) -> AWSPreparedRequest:
     """Returns the request that botocore would send to get an object of the bucket."""
     client: S3Client = cast("Any", session).create_client(
         "s3",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final
 
 from botocore.exceptions import (
@@ -14,12 +15,12 @@ from botocore.exceptions import (
 from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, sentence
 from kekd_server.model.errors import KekdError, StoreMisconfiguredError, StoreUnavailableError
 
-_SERVER_ERROR: Final = 500
-_PRECONDITION_FAILED: Final = 412
-_CONFLICT: Final = 409
-_TOO_MANY_REQUESTS: Final = 429
-_TEMPORARY_REDIRECTS: Final = {302, 303, 307}
-_THROTTLED: Final = {
+_TEMPORARY_REDIRECTS: Final = {
+    HTTPStatus.FOUND,
+    HTTPStatus.SEE_OTHER,
+    HTTPStatus.TEMPORARY_REDIRECT,
+}
+_THROTTLING_CODES: Final = {
     "RequestLimitExceeded",
     "ServiceUnavailable",
     "SlowDown",
@@ -28,7 +29,7 @@ _THROTTLED: Final = {
     "TooManyRequests",
 }
 """S3 rejects these requests before it applies them."""
-_TRANSIENT_CODES: Final = _THROTTLED | {"RequestTimeout", "RequestTimeTooSkewed"}
+_TRANSIENT_CODES: Final = _THROTTLING_CODES | {"RequestTimeout", "RequestTimeTooSkewed"}
 """Transient errors, also with a status below 500."""
 
 _CREDENTIALS: Final = "the daemon's AWS credentials (environment, profile or instance role)"
@@ -58,12 +59,12 @@ class ResponseLostError(RequestError):
     """The request may have arrived, and no whole response came back."""
 
 
-class ForeignResponseError(RequestError):
-    """Something else than S3 responded: a proxy, or a server at a wrong address."""
+class InvalidResponseError(RequestError):
+    """The response isn't from S3, but from a proxy or from a server at a wrong address."""
 
 
 class RedirectError(RequestError):
-    """S3 is elsewhere. kekd doesn't follow it: a redirect without S3's headers isn't from S3."""
+    """The server redirected the request. kekd follows none: the target may not be S3."""
 
     may_be_applied = False
 
@@ -84,21 +85,23 @@ class S3Error(RequestError):
         """The region that S3 expects, if it named one."""
         self.is_missing = code == "NoSuchKey"
         """Whether there is no such object. A missing bucket is another error."""
-        self.is_refusal = status in (_PRECONDITION_FAILED, _CONFLICT)
+        self.is_refusal = status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT)
         """Whether the condition didn't hold, or another conditional write was in progress."""
-        is_throttled = status == _TOO_MANY_REQUESTS or code in _THROTTLED
+        is_throttled = status == HTTPStatus.TOO_MANY_REQUESTS or code in _THROTTLING_CODES
         self.is_transient = (
             is_throttled
-            or status == _CONFLICT
-            or status >= _SERVER_ERROR
+            or status == HTTPStatus.CONFLICT
+            or status >= HTTPStatus.INTERNAL_SERVER_ERROR
             or code in _TRANSIENT_CODES
         )
-        self.may_be_applied = status >= _SERVER_ERROR and not is_throttled
+        self.may_be_applied = status >= HTTPStatus.INTERNAL_SERVER_ERROR and not is_throttled
 
 
 @contextmanager
 def translate_errors(store: str) -> Iterator[None]:
-    """Raises errors as errors of the store, which the texts call `store`."""
+    """Translates errors of requests and credentials to errors of the store. `store` begins their
+    texts.
+    """
     try:
         yield
     except S3Error as error:
@@ -141,9 +144,9 @@ def _request_error(store: str, error: RequestError) -> KekdError:
             return StoreUnavailableError(f"{store} cannot be reached: {error}; retry")
         case RedirectError():
             return _redirect_error(store, error)
-        case ForeignResponseError():
+        case InvalidResponseError():
             return StoreUnavailableError(
-                f"{store} failed: the response is not one of S3: {error}; retry, and check the"
+                f"{store} failed: the response is not from S3: {error}; retry, and check the"
                 " endpoint and any proxy in front of it"
             )
         case _:
@@ -161,7 +164,7 @@ def _redirect_error(store: str, error: RedirectError) -> KekdError:
 
 def _wrong_region(store: str, region: str) -> KekdError:
     return StoreMisconfiguredError(
-        f"{store} is in region {region}, and the daemon uses another one; set --s3-region {region}"
+        f"{store} cannot be used: its bucket is in region {region}; set --s3-region {region}"
     )
 
 

@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 
 
 class S3Watcher:
-    """Compares the store with what it knew: each second the envelopes that other daemons logged, and
-    at a longer interval a listing of the whole keystore, because other programs log nothing.
+    """Compares the keystore with what it knew: each second the envelopes that other daemons logged,
+    and at a longer interval a listing of them all, because other programs log nothing.
 
     A listing takes one request per 1,000 envelopes. Several changes to one envelope between two
     comparisons are one change. A new envelope counts as created, even if it was pushed.
