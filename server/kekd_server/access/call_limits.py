@@ -76,11 +76,11 @@ class CallLimits:
         """Raises `RateLimitedError`."""
         if not self._bucket:
             return
-        if wait := self._bucket.wait(self._full_at.get(identity, 0.0), time.monotonic()):
+        if delay := self._bucket.delay(self._full_at.get(identity, 0.0), time.monotonic()):
             self._shed.labels(_RATE).inc()
             if self._throttle.is_due(identity):  # a caller in a loop would fill the log
                 _log.warning("%s exceeds max_rate", identity)
-            raise RateLimitedError(wait)
+            raise RateLimitedError(delay)
         self._charge(identity, 1)
 
     def _charge(self, identity: str, calls: int) -> None:

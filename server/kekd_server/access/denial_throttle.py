@@ -45,7 +45,7 @@ class DenialThrottle:
         identity = record.decision.request.principal.identity
         denials = self._identities.get(identity) or self._add(identity)
         now = time.monotonic()
-        if not _LINES.wait(denials.full_at, now):
+        if not _LINES.delay(denials.full_at, now):
             denials.full_at = _LINES.take(denials.full_at, now)
             return True
         if denials.last_omitted is None:

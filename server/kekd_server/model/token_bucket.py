@@ -13,7 +13,7 @@ class TokenBucket:
     interval: float
     burst: int
 
-    def wait(self, full_at: float, now: float) -> float:
+    def delay(self, full_at: float, now: float) -> float:
         """Returns the seconds until there is a token; 0 if there is one."""
         early = full_at - now - (self.burst - 1) * self.interval
         return early if early > self.interval / 2 else 0.0  # not 0, because of rounding
