@@ -10,7 +10,7 @@ UNDESCRIBED: Final = "invalid value; see the documentation for valid ones"
 _INTEGER: Final = "not a whole number; write one such as 4"
 _NUMBER: Final = "not a number; write one such as 2.5"
 _BOOLEAN: Final = "neither true nor false; write one of them"
-_TEXT: Final = "not a text; write it in quotes"
+_STRING: Final = "not a string; write it in quotes"
 _LIST: Final = "not a list; write each entry on a line that begins with '- '"
 _MAPPING: Final = "not a mapping; write lines of the form 'key: value'"
 
@@ -29,13 +29,13 @@ _TEXTS: Final[Mapping[str, str]] = {
     "greater_than": "out of range; use a number above {gt:.10g}",
     "greater_than_equal": "out of range; use {ge:.10g} or more",
     "less_than_equal": "out of range; use {le:.10g} or less",
-    "string_type": _TEXT,
-    "invalid_key": _TEXT,
-    "string_unicode": "not a text; write it in UTF-8",
+    "string_type": _STRING,
+    "invalid_key": _STRING,
+    "string_unicode": "not a string; write it in UTF-8",
     "string_too_short": "empty; write a value",
     "string_too_long": "longer than {max_length} characters; shorten it",
     "string_pattern_mismatch": "not of the form {pattern}; correct it",
-    "path_type": "not a path; write it as a text",
+    "path_type": "not a path; write it as a string",
     "literal_error": "unknown value; use {expected}",
     "list_type": _LIST,
     "tuple_type": _LIST,

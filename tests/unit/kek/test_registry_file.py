@@ -217,7 +217,7 @@ def test_empty_registry_is_valid(slots_of: SlotsOf) -> None:
         (f"{GOOD}region: 1", "region: "),
         (f"{GOOD}region: {{a: b}}", "region: "),
         (f"{GOOD}regoin: us-east-1", "regoin: unknown key"),
-        (f"{GOOD}1: us-east-1", "1: not a text; write it in quotes"),
+        (f"{GOOD}1: us-east-1", "1: not a string; write it in quotes"),
         (f"{GOOD}external_id: id", "external_id requires role_arn"),
         (f"{GOOD}role_arn: ''\nexternal_id: id", "external_id requires role_arn"),
         (f"{GOOD}role_arn: {ROLE}\nexternal_id: 12", "external_id: "),
