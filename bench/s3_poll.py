@@ -22,7 +22,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 _FLAGS: Final = ("--memory", "--s3-poll", "1")
 _POLLS: Final = 5
 _POLL_TIMEOUT: Final = 60.0
-_LOOK_INTERVAL: Final = 0.02
+_CHECK_INTERVAL: Final = 0.02
 _SECONDS: Final = 15.0
 """Of gets during and between polls."""
 _MAX_CPU: Final = 0.15
@@ -101,7 +101,7 @@ def _wait_for_poll(stub: Server) -> None:
     known, end = len(s3_stub.listings(stub)), time.monotonic() + _POLL_TIMEOUT
     while len(s3_stub.listings(stub)) == known:
         assert time.monotonic() < end, "the daemon does not poll"
-        time.sleep(_LOOK_INTERVAL)
+        time.sleep(_CHECK_INTERVAL)
 
 
 def _times_of_gets(server: Server) -> list[float]:

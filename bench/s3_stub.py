@@ -2,7 +2,7 @@
 
 python -m bench.s3_stub ADDRESS SECONDS ENVELOPES
 
-It keeps one bucket in memory, honors If-None-Match and If-Match, ignores signatures, and delays
+It keeps one bucket in memory, honours If-None-Match and If-Match, ignores signatures, and delays
 each response like a network does. It has no other responses than kekd and boto3 need.
 """
 

@@ -93,8 +93,8 @@ class Settings(TlsSettings):
         float,
         Field(gt=0, le=86400),
         Flag(
-            "Seconds between listings of a bucket, while a client watches. They notice what other"
-            " programs write. What other daemons write is noticed within 2 s",
+            "Seconds between listings of a bucket while a client watches it, to notice the writes"
+            " of other programs. Those of other daemons are noticed within 2 s",
             "SECONDS",
         ),
     ] = 300.0
