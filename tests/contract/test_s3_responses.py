@@ -62,7 +62,7 @@ WAYS: list[Literal["close", "reset", "stall"]] = ["close", "reset", "stall"]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_pool, "_READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(connection_pool, "_READ_TIMEOUT", 1.0)
 
 
 @pytest.mark.parametrize("missing", [1, len(RECORD)])

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping
-from email.message import Message
 from typing import Final
 
 _PREFIX: Final = "x-amz-checksum-"
@@ -30,7 +29,7 @@ def headers_of(content: bytes) -> dict[str, str]:
     return {f"{_PREFIX}crc32": _encode(_crc32(content))}
 
 
-def matches(headers: Message, content: bytes) -> bool:
+def matches(headers: Mapping[str, str], content: bytes) -> bool:
     """Whether the content has the checksums in the headers of a response."""
     for name, compute in _ALGORITHMS.items():
         announced = headers.get(_PREFIX + name)

@@ -127,7 +127,7 @@ class S3Client:
         response = self._send(request, max_bytes)
         headers = response.headers
         etag, modified = headers.get("etag"), headers.get("last-modified")
-        if not etag or not modified or headers.get_content_type() in _WEB_TYPES:
+        if not etag or not modified or response.content_type in _WEB_TYPES:
             raise InvalidResponseError(_describe(response))
         _verify_body(response, max_bytes)
         write_id, date = headers.get(WRITE_ID, ""), headers.get("date", "")
@@ -255,7 +255,7 @@ def _unquote(etag: str) -> str:
 
 def _describe(response: Response) -> str:
     """Says what arrived, without its content, which may be a record."""
-    kind = response.headers.get_content_type() if "content-type" in response.headers else "no type"
+    kind = response.content_type or "no type"
     text = f"HTTP {response.status} {response.reason}, {kind}, {len(response.body)} bytes"
     server = response.headers.get("server")
     return printable(f"{text}, server {server}" if server else text)[:_MAX_MESSAGE]

@@ -7,7 +7,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from email.message import Message
 from http import HTTPStatus
 from http.client import (
     HTTPConnection,
@@ -33,10 +32,16 @@ _CHUNK_BYTES: Final = 1 << 16
 class Response(NamedTuple):
     status: int
     reason: str
-    headers: Message
+    headers: Mapping[str, str]
+    """Lower-case names."""
     body: bytes
     is_whole: bool
     """Whether it has exactly the body that the server announced."""
+
+    @property
+    def content_type(self) -> str:
+        """Without parameters; empty if there is none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class ConnectionPool:
@@ -135,7 +140,9 @@ def _read(received: HTTPResponse, max_bytes: int) -> Response:
         raise IncompleteRead(body, received.length)
     is_announced = received.chunked or received.length is not None
     is_whole = is_announced and not received.length and missing > 0
-    return Response(received.status, received.reason, received.headers, body, is_whole)
+    # A dict, because each lookup in an `email.message.Message` takes microseconds.
+    headers = {name.lower(): value for name, value in received.headers.items()}
+    return Response(received.status, received.reason, headers, body, is_whole)
 
 
 def _close_all(connections: deque[HTTPConnection]) -> None:
