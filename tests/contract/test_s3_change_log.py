@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from unittest.mock import Mock
 
 import pytest
 
@@ -143,6 +144,7 @@ def test_entries_that_a_killed_daemon_left_are_removed(
     for number in range(1, 6):
         log.write(number, ["key"])
     monkeypatch.setattr(change_log, "RETAINED", 3)
+    log.remove_old()
     assert log.find_last() == 5
     assert [number for number in range(1, 6) if log.read(number)] == [3, 4, 5]
 
@@ -160,7 +162,8 @@ def test_reader_that_fell_behind_asks_for_a_listing(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"[]", b"{}", b'{"keys": 1}', b'{"keys": [1, null]}', b"null"]
+    "content",
+    [b"", b"\xff", b"[]", b"{}", b'{"keys": 1}', b'{"keys": [1, null]}', b"null", b"[" * 100_000],
 )
 def test_invalid_entry_is_skipped(
     bucket: Bucket, log: S3ChangeLog, reader: S3LogReader, content: bytes
@@ -199,7 +202,7 @@ def test_failing_log_is_reported_once_and_written_later(
     scripted_s3: ScriptedS3, scripted_log: S3ChangeLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     down = error("500 Internal Server Error", "InternalError")
-    scripted_s3.play(listing(), *[down] * 3, PUT_DONE)
+    scripted_s3.play(listing(), listing(), *[down] * 3, PUT_DONE)
     writer = S3LogWriter(scripted_log, "s3:scripted")
     writer.append("key")
     eventually(lambda: writer.has_written(1))
@@ -212,7 +215,7 @@ def test_taken_number_is_followed_by_the_next_free_one(
     scripted_s3: ScriptedS3, scripted_log: S3ChangeLog
 ) -> None:
     taken = error("412 Precondition Failed", "PreconditionFailed")
-    scripted_s3.play(listing(), taken, listing(f"_kekd/log/{7:020}"), PUT_DONE, MISSING)
+    scripted_s3.play(listing(), listing(), taken, listing(f"_kekd/log/{7:020}"), PUT_DONE, MISSING)
     writer = S3LogWriter(scripted_log, "s3:scripted")
     writer.append("key")
     eventually(lambda: writer.has_written(8))
@@ -229,3 +232,81 @@ def test_read_without_news_takes_one_request(
     for _ in range(3):
         assert reader.read() == set()
     assert scripted_s3.requests == [f"GET /{BUCKET}/_kekd/log/{1:020}"] * 3
+
+
+def test_failing_writes_are_tried_less_and_less_often(
+    scripted_s3: ScriptedS3, scripted_log: S3ChangeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_s3.play(error("403 Forbidden", "SignatureDoesNotMatch"))
+    writer = S3LogWriter(scripted_log, "s3:scripted")
+    delays: list[float] = []
+
+    def wait(delay: float) -> bool:
+        delays.append(delay)
+        return len(delays) == 12
+
+    monkeypatch.setattr(writer, "_is_closed", Mock(wait=wait))
+    writer.append("key")
+    eventually(lambda: len(delays) == 12)
+    bounds = [0.2, *(min(0.2 * 2**number, 5.0) for number in range(1, 12))]
+    assert all(bound / 2 <= delay <= bound for delay, bound in zip(delays, bounds, strict=True))
+
+
+def test_idle_writer_finds_the_entries_of_others(
+    make_writer: Callable[[], S3LogWriter],
+    log: S3ChangeLog,
+    reader: S3LogReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their entries may have pushed out the one after its own last one."""
+    monkeypatch.setattr(change_log, "RETAINED", 3)
+    writer = make_writer()
+    writer.append("first")
+    read_all(reader, "first")
+    for number in range(2, 9):
+        assert log.write(number, [f"key{number}"])
+        read_all(reader, f"key{number}")
+    monkeypatch.setattr(writer, "_next_search", 0.0)
+    writer.append("second")
+    read_all(reader, "second")
+
+
+def test_reader_of_an_emptied_log_asks_for_a_listing(
+    bucket: Bucket, log: S3ChangeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 4):
+        log.write(number, ["key"])
+    reader = S3LogReader(log, never)
+    reader.start()
+    for number in range(1, 4):
+        bucket.s3.delete_object(Bucket=bucket.name, Key=f"some/prefix/_kekd/log/{number:020}")
+    log.write(1, ["new"])
+    monkeypatch.setattr(reader, "_next_gap_check", 0.0)
+    assert reader.read() is None
+    log.write(2, ["newer"])
+    assert reader.read() == {"newer"}
+
+
+def test_objects_of_other_programs_in_the_log_are_ignored(bucket: Bucket, log: S3ChangeLog) -> None:
+    log.write(1, ["key"])
+    for name in ("9", "9" * 20, "x" * 20):
+        bucket.s3.put_object(Bucket=bucket.name, Key=f"some/prefix/_kekd/log/{name}")
+    assert log.find_last() == 1
+    assert log.find_first(after=1) is None
+
+
+def test_many_keys_are_left_to_a_listing(log: S3ChangeLog, reader: S3LogReader) -> None:
+    for number in range(1, 4):
+        log.write(number, [f"key{number}-{key}" for key in range(600)])
+    assert reader.read() is None
+    assert reader.read() == set()
+
+
+def test_uncertain_write_is_read_by_its_own_daemon_too(
+    make_writer: Callable[[], S3LogWriter], log: S3ChangeLog
+) -> None:
+    writer = make_writer()
+    reader = S3LogReader(log, writer.has_written)
+    reader.start()
+    writer.append("key", is_certain=False)
+    read_all(reader, "key")

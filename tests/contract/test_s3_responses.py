@@ -18,6 +18,7 @@ from kekd_server.model.errors import (
     StoreMisconfiguredError,
     StoreUnavailableError,
 )
+from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import connection_pool
 from kekd_server.storage.s3.client import make_client
@@ -257,7 +258,8 @@ async def test_responses_of_another_server_are_no_changes(
 ) -> None:
     key = f"_catalog/config/{NAME.key}"
     log_reader = Mock(S3LogReader, is_on=True, read=set)
-    scripted_s3.play(listing(key), PAGE, PAGE, listing(), listing(key))
+    other = f"_catalog/config/{IndexName('other').key}"
+    scripted_s3.play(listing(key), PAGE, PAGE, listing(other), listing(key, other))
     watcher = S3Watcher(driver, log_reader, "s3:scripted", 0.01)
     async with aclosing(watcher.poll(asyncio.to_thread)) as polls:
         assert await asyncio.wait_for(anext(polls), PATIENCE) == []

@@ -22,6 +22,9 @@ RETAINED: Final = 1000
 """Entries that are kept. A reader that is further behind lists the keystore."""
 _MAX_BYTES: Final = 1 << 20
 _KEYS: Final = "keys"
+_DIGITS: Final = 20
+_END: Final = "9" * (_DIGITS - 1)
+"""A larger number is no daemon's: the one after it might have more digits."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,29 +43,31 @@ class S3ChangeLog:
 
     def find_first(self, *, after: int) -> int | None:
         """Returns the first number after another one that has an entry."""
-        start = self._key(after) if after else ""
-        for page in self._client.list_objects_v2(self._folder, start_after=start, page_size=1):
-            for listed in page:
-                return self._number(listed.key)
-        return None
+        return min(self._find_numbers(after), default=None)
 
     def find_last(self, *, after: int = 0) -> int:
-        """Returns the last number that has an entry, or `after`. Removes old entries that daemons
-        left behind.
-        """
+        """Returns the last number that has an entry, or `after`."""
+        return max(self._find_numbers(after), default=after)
+
+    def remove_old(self) -> None:
+        """Removes old entries that killed daemons left behind."""
+        for number in sorted(self._find_numbers(0))[:-RETAINED]:
+            self._client.delete_object(self._key(number), {})
+
+    def _find_numbers(self, after: int) -> list[int]:
         start = self._key(after) if after else ""
         pages = self._client.list_objects_v2(self._folder, start_after=start)
         try:
-            numbers = [
-                number for page in pages for listed in page if (number := self._number(listed.key))
+            return [
+                number
+                for page in pages
+                for listed in page
+                if (number := self._number(listed.key)) is not None
             ]
-            for number in numbers[:-RETAINED]:
-                self._client.delete_object(self._key(number), {})
         except S3Error as error:
             if self._turn_off_if_denied(error):
-                return after
+                return []
             raise
-        return numbers[-1] if numbers else after
 
     def read(self, number: int) -> Collection[str] | None:
         """Returns the keys of an entry; None if there is none. An invalid entry has no keys."""
@@ -107,16 +112,20 @@ class S3ChangeLog:
         return True
 
     def _key(self, number: int) -> str:
-        return f"{self._folder}{number:020}"
+        return f"{self._folder}{number:0{_DIGITS}}"
 
     def _number(self, key: str) -> int | None:
+        """Returns None for an object that no daemon wrote."""
         digits = key.removeprefix(self._folder)
-        return int(digits) if digits.isdecimal() else None
+        is_number = len(digits) == _DIGITS and digits.isascii() and digits.isdecimal()
+        return int(digits) if is_number and int(digits) < int(_END) else None
 
 
 def _parse(content: bytes) -> Collection[str]:
     try:
         keys = json.loads(content)[_KEYS]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()
-    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else ()
+    if not isinstance(keys, list) or len(keys) > MAX_KEYS:
+        return ()
+    return [key for key in keys if isinstance(key, str)]

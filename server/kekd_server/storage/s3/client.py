@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
 import botocore.session
-from botocore.credentials import Credentials
+from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
-from kekd_common.aws_credentials import STALE_CODES, RenewableCredentials
+from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, RenewableCredentials
 from kekd_common.printable import printable
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import checksum
@@ -41,6 +41,8 @@ _MAX_RETRY_DELAY: Final = 0.1
 _MAX_MESSAGE: Final = 300
 _CONTENT_TYPE: Final = "application/octet-stream"
 """Some servers would guess another type from the content."""
+_SUCCESSES: Final = range(200, 300)
+_REDIRECTS: Final = {301, 302, 303, 307, 308}
 _WEB_TYPES: Final = ("text/html", "application/json")
 """What consoles and captive portals send. Records have another type, or none."""
 
@@ -116,8 +118,11 @@ class S3Client:
             more = (("continuation-token", token),) if token else ()
             page = self._retry_once(partial(self._list_objects_v2, (*more, *query)), _is_transient)
             yield page.objects
-            if not (token := page.next_token):
+            if not page.next_token:
                 return
+            if page.next_token == token:
+                raise InvalidResponseError("a listing that does not advance")
+            token = page.next_token
 
     def close(self) -> None:
         self._pool.close()
@@ -127,7 +132,8 @@ class S3Client:
         response = self._send(request, max_bytes)
         headers = response.headers
         etag, modified = headers.get("etag"), headers.get("last-modified")
-        if not etag or not modified or response.content_type in _WEB_TYPES:
+        is_object = response.status == HTTPStatus.OK and "content-encoding" not in headers
+        if not is_object or not etag or not modified or response.content_type in _WEB_TYPES:
             raise InvalidResponseError(_describe(response))
         _verify_body(response, max_bytes)
         write_id, date = headers.get(WRITE_ID, ""), headers.get("date", "")
@@ -143,7 +149,9 @@ class S3Client:
 
     def _delete_object(self, key: str, headers: Mapping[str, str]) -> None:
         response = self._send(self._request("DELETE", key, headers=headers))
-        if response.body:
+        is_page = response.status == HTTPStatus.OK and response.content_type in _WEB_TYPES
+        is_deleted = response.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT) and not is_page
+        if not is_deleted or response.body:
             raise InvalidResponseError(_describe(response))
 
     def _list_objects_v2(self, query: Query) -> ListPage:
@@ -185,19 +193,20 @@ class S3Client:
         credentials = self._credentials.get_frozen_credentials()
         if credentials is None:
             raise NoCredentialsError
+        _require_sendable(credentials)
         headers = self._signer.sign_headers(request, credentials, time.time())
         query = f"?{encode_query(request.query)}" if request.query else ""
         response = self._pool.exchange(
             request.method, request.path + query, headers, request.body, max_bytes=max_bytes
         )
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+        if response.status not in _SUCCESSES:
             raise self._error_of(response)
         return response
 
     def _error_of(self, response: Response) -> RequestError:
         region = response.headers.get("x-amz-bucket-region", "")
-        if response.status < HTTPStatus.BAD_REQUEST:
-            target = printable(response.headers.get("location", ""))
+        if response.status in _REDIRECTS:
+            target = printable(response.headers.get("location", ""))[:_MAX_MESSAGE]
             return RedirectError(response.status, target, self._other_region(region))
         try:
             error = parse_error(response.body)
@@ -207,13 +216,13 @@ class S3Client:
             return InvalidResponseError(_describe(response))
         return S3Error(
             response.status,
-            printable(error.code),
+            printable(error.code)[:_MAX_MESSAGE],
             printable(error.message)[:_MAX_MESSAGE].rstrip("."),
             self._other_region(error.region or region),
         )
 
     def _other_region(self, region: str) -> str:
-        return "" if region == self.endpoint.region else printable(region)
+        return "" if region == self.endpoint.region else printable(region)[:_MAX_MESSAGE]
 
     def _retry_once(self, call: Callable[[], T], is_retryable: Callable[[RequestError], bool]) -> T:
         """Repeats a call after a retryable error. Once is enough, as kekd's clients retry too."""
@@ -225,6 +234,19 @@ class S3Client:
         self._on_retry()
         time.sleep(random.uniform(0, _MAX_RETRY_DELAY))  # noqa: S311
         return call()
+
+
+def _require_sendable(credentials: ReadOnlyCredentials) -> None:
+    """Raises `CredentialSourceError` for what can't be in a header. The text of http.client's error
+    would have the credentials.
+    """
+    for text in (credentials.access_key or "", credentials.token or ""):
+        if not text.isascii() or not text.isprintable():
+            raise CredentialSourceError(
+                "an invalid character in the AWS credentials, for example a line break at the end",
+                code="ValueError",
+                may_pass=False,
+            )
 
 
 def _is_transient(error: RequestError) -> bool:

@@ -3,7 +3,6 @@
 import base64
 import select
 import ssl
-import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -14,17 +13,19 @@ from http.client import (
     HTTPResponse,
     HTTPSConnection,
     IncompleteRead,
+    RemoteDisconnected,
 )
 from typing import Final, NamedTuple
 
+from kekd_common.printable import printable
 from kekd_server.storage.s3.endpoint import Endpoint, Proxy
 from kekd_server.storage.s3.errors import ConnectError, ResponseLostError
+from kekd_server.storage.s3.exchange_reaper import ExchangeReaper
 
 _CONNECT_TIMEOUT: Final = 2.0
 _READ_TIMEOUT: Final = 5.0
 """Seconds without a byte."""
-_BODY_TIMEOUT: Final = 15.0
-"""Seconds for the body, however slowly it arrives."""
+_MAX_TEXT: Final = 300
 _MAX_ERROR_BYTES: Final = 1 << 16
 _CHUNK_BYTES: Final = 1 << 16
 
@@ -51,6 +52,7 @@ class ConnectionPool:
         self._endpoint = endpoint
         self._idle: deque[HTTPConnection] = deque()
         self._size = size
+        self._reaper = ExchangeReaper()
         self.close = weakref.finalize(self, _close_all, self._idle)
 
     def exchange(
@@ -69,17 +71,23 @@ class ConnectionPool:
         """
         connection = self._find_idle() or self._connect()
         try:
-            connection.request(method, self._request_target(path), body or None, dict(headers))
+            self._reaper.watch(connection)
+            connection.request(
+                method, self._request_target(path), body or None, self._with_proxy(headers)
+            )
             with connection.getresponse() as received:
                 is_error = received.status >= HTTPStatus.MULTIPLE_CHOICES
                 response = _read(received, _MAX_ERROR_BYTES if is_error else max_bytes)
                 is_reusable = not received.will_close and response.is_whole
         except (OSError, HTTPException) as error:
             connection.close()
+            _close_all(self._idle)  # they may have ended in the same way
             raise ResponseLostError(_describe(error)) from error
         except BaseException:
             connection.close()
             raise
+        finally:
+            self._reaper.forget(connection)
         if is_reusable and len(self._idle) < self._size:
             self._idle.append(connection)
         else:
@@ -102,7 +110,7 @@ class ConnectionPool:
         connection = self._new_connection()
         try:
             connection.connect()
-        except ssl.SSLError as error:
+        except ssl.SSLCertVerificationError as error:
             raise ConnectError(_describe(error), is_tls=True) from error
         except (OSError, HTTPException) as error:
             raise ConnectError(_describe(error)) from error
@@ -119,6 +127,11 @@ class ConnectionPool:
             connection.set_tunnel(endpoint.host, endpoint.port, _proxy_authorization(proxy))
         return connection
 
+    def _with_proxy(self, headers: Mapping[str, str]) -> dict[str, str]:
+        proxy = self._endpoint.proxy
+        is_forwarded = proxy and not self._endpoint.tls
+        return {**headers, **(_proxy_authorization(proxy) if proxy and is_forwarded else {})}
+
     def _request_target(self, path: str) -> str:
         """Returns the whole URL if a proxy forwards plain HTTP (RFC 9112, section 3.2.2)."""
         is_forwarded = self._endpoint.proxy and not self._endpoint.tls
@@ -127,14 +140,11 @@ class ConnectionPool:
 
 def _read(received: HTTPResponse, max_bytes: int) -> Response:
     """Raises `IncompleteRead` if the connection ends before the announced length."""
-    deadline = time.monotonic() + _BODY_TIMEOUT
     chunks: list[bytes] = []
     missing = max_bytes
     while missing and (chunk := received.read1(min(missing, _CHUNK_BYTES))):
         chunks.append(chunk)
         missing -= len(chunk)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the body took more than {_BODY_TIMEOUT:g} s")
     body = b"".join(chunks)
     if received.length and missing:
         raise IncompleteRead(body, received.length)
@@ -169,4 +179,6 @@ def _describe(error: Exception) -> str:
         return f"it sent {len(error.partial)} bytes of the body and {error.expected} are missing"
     if isinstance(error, TimeoutError) and not error.args:
         return "timed out"
-    return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
+        return f"invalid HTTP ({type(error).__name__})"  # its text may quote a record
+    return printable(" ".join(str(error).split()))[:_MAX_TEXT] or type(error).__name__

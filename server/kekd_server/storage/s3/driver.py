@@ -160,11 +160,15 @@ class S3Driver:
         """Yields the objects in the folder, a page at a time. Their keys are relative to it."""
         start = len(self._folder)
         with self.translate_errors():
+            is_empty = True
             for page in self._s3.list_objects_v2(self._folder):
+                is_empty = is_empty and not page
                 yield [
                     ListedObject(listed.key[start:], listed.etag, listed.modified)
                     for listed in page
                 ]
+            if is_empty:  # an empty keystore still has its mark, and another server has none
+                self._find_keystore()
 
     def find_version(self, name: IndexName) -> ListedObject | None:
         """Returns what `list_versions` would yield for one name."""
@@ -172,8 +176,7 @@ class S3Driver:
             stored = self._s3.find_object(self._key(name), MAX_RECORD_BYTES)
         if stored is None:
             return None
-        modified = parsedate_to_datetime(stored.modified).strftime(_MODIFIED_FORMAT)
-        return ListedObject(name.key, stored.etag, modified)
+        return ListedObject(name.key, stored.etag, _to_iso(stored.modified))
 
     def translate_errors(self) -> AbstractContextManager[None]:
         return translate_errors(f"the store {self._s3.endpoint}")
@@ -227,12 +230,21 @@ class S3Driver:
             try:
                 result = write(S3Write(target, name, attempt or WriteAttempt.single()))
             except (OutcomeUnknownError, RequestError):
-                self._log_write(name)
+                self._log_write(name, is_certain=False)
                 raise
-        self._log_write(name)
+        self._log_write(name, is_certain=True)
         return result
 
-    def _log_write(self, name: IndexName) -> None:
-        """Logs a write that was applied, or may have been."""
+    def _log_write(self, name: IndexName, *, is_certain: bool) -> None:
         if self._log_writer:
-            self._log_writer.append(name.key)
+            self._log_writer.append(name.key, is_certain=is_certain)
+
+
+def _to_iso(modified: str) -> str:
+    """Converts an HTTP date to the format of listings. Leaves any other text as the server sent it:
+    only differences matter.
+    """
+    try:
+        return parsedate_to_datetime(modified).strftime(_MODIFIED_FORMAT)
+    except (ValueError, OverflowError):
+        return modified

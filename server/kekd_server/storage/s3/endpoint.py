@@ -3,7 +3,7 @@
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import botocore.session
@@ -147,5 +147,8 @@ def _find_proxy(scheme: str, netloc: str) -> Proxy | None:
     if parts.scheme != "http" or parts.hostname is None:
         raise ValueError(f"the proxy for {scheme} is not of the form http://HOST:PORT")
     return Proxy(
-        parts.hostname, parts.port or _HTTP_PORT, parts.username or "", parts.password or ""
+        parts.hostname,
+        parts.port or _HTTP_PORT,
+        unquote(parts.username or ""),
+        unquote(parts.password or ""),
     )

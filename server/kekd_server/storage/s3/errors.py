@@ -32,6 +32,12 @@ _THROTTLING_CODES: Final = {
 _TRANSIENT_CODES: Final = _THROTTLING_CODES | {"RequestTimeout", "RequestTimeTooSkewed"}
 """Transient errors, also with a status below 500."""
 
+_REGION_CODES: Final = {
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "PermanentRedirect",
+}
+
 _CREDENTIALS: Final = "the daemon's AWS credentials (environment, profile or instance role)"
 _RELOAD: Final = "which kekd reloads without a restart"
 
@@ -119,10 +125,10 @@ def translate_errors(store: str) -> Iterator[None]:
 
 
 def _s3_error(store: str, error: S3Error) -> KekdError:
-    if error.region:
-        return _wrong_region(store, error.region)
     if error.is_transient:
         return StoreUnavailableError(f"{store} failed: S3 answered {error}; retry")
+    if error.region and error.code in _REGION_CODES:
+        return _wrong_region(store, error.region)
     if error.code in STALE_CODES:
         advice = f"renew {_CREDENTIALS}, {_RELOAD}"
     else:

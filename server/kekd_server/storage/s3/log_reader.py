@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
-from kekd_server.storage.s3.change_log import S3ChangeLog
+from kekd_server.storage.s3.change_log import MAX_KEYS, S3ChangeLog
 
 _GAP_CHECK_INTERVAL: Final = 30.0
 """Seconds. A gap is rare: the reader was stuck while others wrote a thousand entries."""
@@ -30,11 +30,14 @@ class S3LogReader:
         self._next_gap_check = time.monotonic() + _GAP_CHECK_INTERVAL
 
     def read(self) -> set[str] | None:
-        """Returns the keys that were logged since the last call. Returns None if entries are
-        missing, so that only a listing shows what changed.
+        """Returns the keys that were logged since the last call. Returns None if there are many, or
+        if entries are missing: then a listing shows what changed.
         """
+        if not self.is_on:
+            return set()
         keys = self._read_entries()
-        if not self.is_on or time.monotonic() < self._next_gap_check or not self._has_gap():
+        is_check_due = self.is_on and time.monotonic() >= self._next_gap_check
+        if len(keys) <= MAX_KEYS and not (is_check_due and self._has_gap()):
             return keys
         self.start()
         return None
@@ -42,7 +45,7 @@ class S3LogReader:
     def _read_entries(self) -> set[str]:
         keys: set[str] = set()
         last = self._last
-        while (entry := self._read_entry(last + 1)) is not None:
+        while len(keys) <= MAX_KEYS and (entry := self._read_entry(last + 1)) is not None:
             last += 1
             keys.update(entry)
         self._last = last  # only now, so that a failure loses no entry
@@ -51,7 +54,9 @@ class S3LogReader:
     def _has_gap(self) -> bool:
         self._next_gap_check = time.monotonic() + _GAP_CHECK_INTERVAL
         following = self._change_log.find_first(after=self._last)
-        return following not in (None, self._last + 1)
+        if following is None:
+            return self._last > 0 and self._change_log.read(self._last) is None  # it was emptied
+        return following != self._last + 1
 
     def _read_entry(self, number: int) -> Collection[str] | None:
         return () if self._is_own(number) else self._change_log.read(number)

@@ -85,6 +85,6 @@ def _age_of(stored: StoredObject) -> float:
         return 0.0
     try:
         age: timedelta = parsedate_to_datetime(stored.date) - parsedate_to_datetime(stored.modified)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):  # no HTTP dates
         return 0.0
     return age.total_seconds()

@@ -86,10 +86,11 @@ class S3Write:
         raise self._race_lost()
 
     def delete(self, if_etag: str | None) -> str | None:
+        tried_etag = None
         for _ in range(_MAX_ROUNDS):
             current = self._object.read()
             if current is None:
-                return None
+                return tried_etag
             if self._attempt.is_retry and not current.is_older_than(RETENTION):
                 raise self._outcome_unknown()
             if if_etag is not None and current.etag != if_etag:
@@ -101,6 +102,7 @@ class S3Write:
             except AmbiguousResponseError as error:
                 now = self._object.read()
                 if now and now.is_same(current):
+                    tried_etag = current.etag  # S3 may still apply the request
                     continue
                 if now:
                     raise self._outcome_unknown() from error.__cause__
