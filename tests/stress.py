@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _PYTEST: Final = Path(sys.executable).with_name("pytest")
-_OPTIONS: Final = ("--numprocesses=3", "--dist=worksteal", "--timeout=7200")
+_OPTIONS: Final = ("--numprocesses=3", "--dist=worksteal", "--timeout=7200", "--verbose")
 
 
 def spin() -> None:
