@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,9 +16,9 @@ BUCKET: Final = "scripted"
 
 class Response(NamedTuple):
     content: bytes
-    ending: Literal["none", "close", "reset", "stall"] = "none"
+    ending: Literal["none", "close", "reset", "stall", "drip"] = "none"
 
-    def cut(self, missing: int, ending: Literal["close", "reset", "stall"]) -> "Response":
+    def cut(self, missing: int, ending: Literal["close", "reset", "stall", "drip"]) -> "Response":
         """Returns a response without its last bytes."""
         return Response(self.content[: len(self.content) - missing], ending)
 
@@ -101,6 +102,9 @@ class ScriptedS3:
 
 
 def _end(connection: socket.socket, ending: str) -> None:
+    while ending == "drip":  # until the client ends the connection
+        connection.sendall(b"x-slow: 1\r\n")
+        time.sleep(0.01)
     if ending == "stall":
         connection.recv(1)  # until the client gives up
     if ending == "reset":

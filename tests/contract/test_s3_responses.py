@@ -20,7 +20,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3 import connection_pool
+from kekd_server.storage.s3 import connection_pool, exchange_reaper
 from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.log_reader import S3LogReader
@@ -113,6 +113,18 @@ def test_record_without_an_announced_length_is_not_trusted(
         driver.get(NAME)
 
 
+def test_response_that_arrives_too_slowly_is_given_up(
+    driver: S3Driver, scripted_s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then would keep the timeout of the socket from ever ending the exchange."""
+    monkeypatch.setattr(exchange_reaper, "EXCHANGE_TIMEOUT", 0.3)
+    monkeypatch.setattr(exchange_reaper, "_INTERVAL", 0.05)
+    head, _, _ = stored(RECORD).content.partition(b"\r\n\r\n")
+    scripted_s3.play(Response(head + b"\r\n", "drip"))
+    with pytest.raises(StoreUnavailableError, match="sent no whole response"):
+        driver.get(NAME)
+
+
 def test_listing_that_arrives_partly_is_requested_again(
     driver: S3Driver, scripted_s3: ScriptedS3
 ) -> None:
@@ -194,6 +206,16 @@ FOREIGN: dict[str, tuple[Response, type[Exception], str]] = {
         "HTTP 301 without a target",
     ),
     "302 without a target": (http("302 Found"), StoreUnavailableError, "HTTP 302 without a target"),
+    "throttled with a region": (
+        error("503 Slow Down", "SlowDown", x_amz_bucket_region="default"),
+        StoreUnavailableError,
+        "SlowDown",
+    ),
+    "long code": (
+        error("503 Slow Down", "X" * 20_000),
+        StoreUnavailableError,
+        "X{300} ",
+    ),
     "other region": (
         error("301 Moved", "PermanentRedirect", x_amz_bucket_region="eu-central-1"),
         StoreMisconfiguredError,
@@ -239,11 +261,16 @@ def test_response_of_another_server_is_reported(
         ),
         http(
             "200 OK",
+            f"<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated>"
+            "<NextContinuationToken>t</NextContinuationToken></ListBucketResult>",
+        ),
+        http(
+            "200 OK",
             f"<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>false</IsTruncated>"
             "<Contents><Key>k</Key></Contents></ListBucketResult>",
         ),
     ],
-    ids=["another bucket", "another root", "no end", "no token", "no etag"],
+    ids=["another bucket", "another root", "no end", "no token", "same token", "no etag"],
 )
 def test_incomplete_listing_is_not_trusted(
     driver: S3Driver, scripted_s3: ScriptedS3, response: Response
@@ -299,6 +326,22 @@ def test_conditional_delete_refused_where_nothing_is_succeeds(
     assert driver.delete(NAME, if_etag="e") is None
 
 
+def test_delete_that_s3_applied_late_reports_the_etag(
+    driver: S3Driver, scripted_s3: ScriptedS3
+) -> None:
+    """The first request is applied after its response was lost, and before the second one."""
+    there = stored(RECORD)
+    scripted_s3.play(there, LOST, there, there, REFUSED, MISSING)
+    assert driver.delete(NAME, if_etag=None) == "e"
+
+
+def test_delete_is_done_only_if_s3_says_so(driver: S3Driver, scripted_s3: ScriptedS3) -> None:
+    there = stored(RECORD)
+    scripted_s3.play(there, http("202 Accepted"), there, there, DELETED)
+    assert driver.delete(NAME, if_etag=None) == "e"
+    assert [request.split()[0] for request in scripted_s3.requests].count("DELETE") == 2
+
+
 @pytest.mark.parametrize("refusal", [REFUSED, error("409 Conflict", "ConditionalRequestConflict")])
 def test_create_refused_where_nothing_is_is_tried_again(
     driver: S3Driver, scripted_s3: ScriptedS3, refusal: Response
@@ -333,7 +376,18 @@ def test_create_over_an_existing_envelope_is_refused(
         driver.create(NAME, RECORD)
 
 
-# Connections
+# Credentials and connections
+
+
+def test_credentials_that_no_header_can_have_are_not_shown(
+    driver: S3Driver, scripted_s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "canary\n")
+    scripted_s3.play(stored(RECORD))
+    with pytest.raises(StoreMisconfiguredError, match="invalid character") as caught:
+        driver.get(NAME)
+    assert "canary" not in str(caught.value)
+    assert not scripted_s3.requests
 
 
 def test_connection_that_the_server_closed_is_not_used_again(
