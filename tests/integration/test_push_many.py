@@ -160,11 +160,14 @@ def test_thousand_pushes_are_stored(push_batch: Any, client: kekd.Client) -> Non
     answer = push_batch(request_of(*pushes))
     assert [entry.index_name for entry in answer.envelopes] == names
     assert answer.store == "memory"
-    assert {
+    expected = {entry.index_name: entry.etag for entry in answer.envelopes}
+    stored = {
         name: envelope.etag
         for name, envelope in client.scan_index_kms()
-        if isinstance(envelope, kekd.KMSBlob)
-    } == {entry.index_name: entry.etag for entry in answer.envelopes}
+        # Other tests share the daemon, and a write that lost its caller may end after its test.
+        if isinstance(envelope, kekd.KMSBlob) and name in expected
+    }
+    assert stored == expected
 
 
 BAD = [

@@ -43,8 +43,10 @@ def log_causes(results: Iterable[object]) -> None:
 
 
 def _log_cause(error: KekdError, metadata: dict[str, str]) -> None:
-    # While a store is down, each call to it fails for the same cause, which the text names.
-    if error.__cause__ and _throttle.is_due((error.store, error.reason, type(error.__cause__))):
+    # While a store is down, each call to it fails for the same cause, which the text names. Only
+    # errors of one envelope, such as a corrupt one, have an index name.
+    problem = (error.store, error.reason, type(error.__cause__), error.index_name)
+    if error.__cause__ and _throttle.is_due(problem):
         _log.warning("%s", error, extra={"reason": error.reason, **metadata})
 
 
