@@ -153,4 +153,4 @@ def test_cause_is_logged_once_for_calls_with_the_same_failure(
             with pytest.raises(kekd.StoreMisconfiguredError):
                 client.create_index_kms(None, f"index-{number}", BLOB)
     assert daemon.stop() == 0
-    assert daemon.read_log().count("FileNotFoundError") == 1
+    assert daemon.read_log().count(f"WARNING the folder {folder} is missing") == 1

@@ -1,5 +1,6 @@
 """Creates folders that survive a crash."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def make_folder(path: Path, *, within: int | None = None) -> None:
         os.mkdir(path, 0o700, dir_fd=within)
     except FileExistsError:
         if not is_folder(path, within=within):  # otherwise another process created it
-            raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
     sync_folder(path.parent, within=within)
 
 
