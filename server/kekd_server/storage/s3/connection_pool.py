@@ -52,6 +52,9 @@ class ConnectionPool:
         self._endpoint = endpoint
         self._idle: deque[HTTPConnection] = deque()
         self._size = size
+        # A proxy tunnels TLS, but forwards plain HTTP, and sees its requests.
+        self._forwarder = endpoint.proxy if endpoint.tls is None else None
+        self._forwarder_headers = _proxy_authorization(self._forwarder) if self._forwarder else {}
         self._reaper = ExchangeReaper()
         self.close = weakref.finalize(self, _close_all, self._idle)
 
@@ -73,7 +76,10 @@ class ConnectionPool:
         try:
             self._reaper.watch(connection)
             connection.request(
-                method, self._request_target(path), body or None, self._with_proxy(headers)
+                method,
+                self._request_target(path),
+                body or None,
+                {**headers, **self._forwarder_headers},
             )
             with connection.getresponse() as received:
                 is_error = received.status >= HTTPStatus.MULTIPLE_CHOICES
@@ -96,11 +102,7 @@ class ConnectionPool:
 
     def _find_idle(self) -> HTTPConnection | None:
         """Returns the connection used last. The server may have closed those used earlier."""
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread was faster
-                return None
+        while connection := _pop(self._idle):
             if _is_open(connection):
                 return connection
             connection.close()
@@ -127,15 +129,9 @@ class ConnectionPool:
             connection.set_tunnel(endpoint.host, endpoint.port, _proxy_authorization(proxy))
         return connection
 
-    def _with_proxy(self, headers: Mapping[str, str]) -> dict[str, str]:
-        proxy = self._endpoint.proxy
-        is_forwarded = proxy and not self._endpoint.tls
-        return {**headers, **(_proxy_authorization(proxy) if proxy and is_forwarded else {})}
-
     def _request_target(self, path: str) -> str:
         """Returns the whole URL if a proxy forwards plain HTTP (RFC 9112, section 3.2.2)."""
-        is_forwarded = self._endpoint.proxy and not self._endpoint.tls
-        return self._endpoint.url + path if is_forwarded else path
+        return self._endpoint.url + path if self._forwarder else path
 
 
 def _read(received: HTTPResponse, max_bytes: int) -> Response:
@@ -156,8 +152,16 @@ def _read(received: HTTPResponse, max_bytes: int) -> Response:
 
 
 def _close_all(connections: deque[HTTPConnection]) -> None:
-    while connections:
-        connections.pop().close()
+    while connection := _pop(connections):
+        connection.close()
+
+
+def _pop(connections: deque[HTTPConnection]) -> HTTPConnection | None:
+    """Returns None if there is none: other threads take connections at the same time."""
+    try:
+        return connections.pop()
+    except IndexError:
+        return None
 
 
 def _is_open(connection: HTTPConnection) -> bool:

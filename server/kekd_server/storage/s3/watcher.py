@@ -19,8 +19,6 @@ from kekd_server.storage.watch.hub import Changes, RunInThread
 
 LOG_INTERVAL: Final = 1.0
 _INTERVAL_WITHOUT_LOG: Final = 30.0
-_MAX_GETS: Final = 1000
-"""For more keys, a listing is cheaper."""
 _GET_THREADS: Final = 8
 _CHANGES_PER_YIELD: Final = 1000
 _LISTING_TIMEOUT: Final = 300.0
@@ -115,9 +113,7 @@ class S3Watcher:
             # The entries are still there at the next try. A listing shows whether S3 is down.
             self._next_listing = min(self._next_listing, time.monotonic() + _INTERVAL_WITHOUT_LOG)
             return []
-        if keys is None or len(keys) > _MAX_GETS:
-            return self._compare_all()
-        return self._compare_some(keys)
+        return self._compare_all() if keys is None else self._compare_some(keys)
 
     def _compare_all(self) -> list[Change]:
         """Lists the keystore, and compares it with the stamps."""
