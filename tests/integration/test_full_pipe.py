@@ -1,5 +1,6 @@
 """A daemon serves and stops while its log fills a pipe that is never read."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from tests.fixtures.daemon import BIN, clean_environment
 from tests.patience import PATIENCE
 
 DAMAGED = 200
+PIPE_BYTES = 4096  # far fewer than the lines of DAMAGED records, however short a path is
 
 
 @pytest.fixture
@@ -26,6 +28,8 @@ def unread(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=clean_environment()
     ) as process:
+        assert process.stderr
+        fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         yield process
         process.kill()
 
