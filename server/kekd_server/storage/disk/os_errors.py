@@ -1,6 +1,7 @@
 """Translates errors of system calls on a keystore folder."""
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -20,6 +21,26 @@ _TRANSIENT_ERRORS: Final = {
     errno.ETIMEDOUT,
 }
 """Errors that may be gone at the next try. Any other needs the operator."""
+
+_NO_ACCESS: Final = "give the daemon's user read and write access to the folder"
+_NO_SPACE: Final = "free space, or enlarge the disk or quota"
+_BAD_PATH: Final = "correct the path of the store"
+_TOO_MANY_FILES: Final = "raise the limit of open files, and retry"
+_ADVICE: Final[Mapping[int | None, str]] = {
+    errno.EACCES: _NO_ACCESS,
+    errno.EPERM: _NO_ACCESS,
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EROFS: "mount the filesystem writable",
+    errno.EIO: "check the disk, and retry",
+    errno.EMFILE: _TOO_MANY_FILES,
+    errno.ENFILE: _TOO_MANY_FILES,
+    errno.ENAMETOOLONG: _BAD_PATH,
+    errno.ELOOP: _BAD_PATH,
+    errno.ENOTDIR: _BAD_PATH,
+    errno.ESTALE: "mount the network filesystem again, and retry",
+}
+_DEFAULT_ADVICE: Final = "check the disk and its filesystem"
 
 
 class OsErrorTranslator:
@@ -53,4 +74,5 @@ class OsErrorTranslator:
         if isinstance(error, OSError):
             is_transient = error.errno in _TRANSIENT_ERRORS
             kind = StoreUnavailableError if is_transient else StoreMisconfiguredError
-            raise kind(f"the store at {self._root} failed: {error.strerror}") from error
+            advice = _ADVICE.get(error.errno, _DEFAULT_ADVICE)
+            raise kind(f"the store at {self._root} failed: {error.strerror}; {advice}") from error
