@@ -448,6 +448,15 @@ def test_invalid_address_is_rejected(print_config: PrintConfig, address: str) ->
     assert f"invalid address '{address}'; use unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
 
 
+@pytest.mark.parametrize("address", ["unix:/s", "127.0.0.1", "127.0.0.1:0"])
+def test_invalid_metrics_address_is_rejected(print_config: PrintConfig, address: str) -> None:
+    (problem,) = problems(print_config("--metrics", address))
+    assert problem == (
+        f"metrics (from --metrics): invalid address '{address}'; use HOST:PORT or [IPV6]:PORT,"
+        " with a port from 1 to 65535"
+    )
+
+
 @pytest.mark.parametrize("address", ["unix:", "unix://"])
 def test_socket_without_a_path_is_rejected(print_config: PrintConfig, address: str) -> None:
     assert problems(print_config("--listen", address)) == [

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -30,9 +31,12 @@ def _address(value: str) -> str:
 
 
 def _port(value: str) -> str:
-    if value.startswith("unix:"):
-        raise ValueError(f"'{value}' has no port; write HOST:PORT or [IPV6]:PORT")
-    return _address(value)
+    if not value.startswith("unix:"):
+        with suppress(ValueError):
+            return _address(value)
+    raise ValueError(
+        f"invalid address '{value}'; use HOST:PORT or [IPV6]:PORT, with a port from 1 to 65535"
+    )
 
 
 def _url(value: str) -> str:
