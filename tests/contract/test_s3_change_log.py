@@ -195,7 +195,7 @@ def test_log_is_switched_off_with_one_warning_if_s3_denies_access(
         assert S3LogReader(scripted_log, never).read() == set()
         writer.close()
     (line,) = caplog.messages
-    assert "the change log is off: S3 answered AccessDenied" in line
+    assert "the change log is off: S3 responded with AccessDenied" in line
 
 
 def test_failing_log_is_reported_once_and_written_later(

@@ -83,7 +83,7 @@ def test_credentials_in_a_file_are_read_again(
     driver = make_driver()
     driver.check()
     picky_s3.accepted = "second"
-    with pytest.raises(StoreMisconfiguredError, match=r"answered ExpiredToken .*; renew"):
+    with pytest.raises(StoreMisconfiguredError, match=r"responded with ExpiredToken .*; renew"):
         driver.check()
     assert picky_s3.refused == 2  # the second try used the current file
     write_credentials(tmp_path, "second")

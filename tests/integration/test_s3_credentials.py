@@ -34,7 +34,7 @@ def test_renewed_credentials_are_taken_up_without_a_restart(
                 refusals.append(str(error))
         assert refusals.pop() == "none"
         assert all(
-            f"({picky_s3.endpoint}) failed: S3 answered ExpiredToken" in refusal
+            f"({picky_s3.endpoint}) failed: S3 responded with ExpiredToken" in refusal
             for refusal in refusals
         )
         client.push_index_kms(None, "i", BLOB)

@@ -102,9 +102,9 @@ class S3ChangeLog:
         if self.is_on:
             self.is_on = False
             _log.warning(
-                "%s: the change log is off: S3 answered %s; allow the daemon to get, put and delete"
-                " objects under %s and restart it. Until then, watchers notice the writes of other"
-                " daemons later",
+                "%s: the change log is off: S3 responded with %s; allow the daemon to get, put and"
+                " delete objects under %s and restart it. Until then, watchers notice the writes of"
+                " other daemons later",
                 self._name,
                 error,
                 self._folder,

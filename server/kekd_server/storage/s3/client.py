@@ -56,7 +56,7 @@ class StoredObject(NamedTuple):
     modified: str
     """The Last-Modified header."""
     date: str
-    """The Date header: the time of the server when it answered. Empty if it sent none."""
+    """The Date header: the time of the server when it responded. Empty if it sent none."""
 
 
 class S3Client:
@@ -285,7 +285,7 @@ def _describe(response: Response) -> str:
 
 def make_client(location: S3Location, *, on_retry: Callable[[], None] = lambda: None) -> S3Client:
     """Makes a client with credentials from AWS's default chain. It looks them up again if there
-    were none, or if S3 answers that they have expired.
+    were none, or if S3 responds that they have expired.
 
     Raises `StoreMisconfiguredError` if the bucket, region, profile, endpoint or CA is invalid.
     """

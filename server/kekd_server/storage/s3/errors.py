@@ -117,7 +117,8 @@ def translate_errors(store: str) -> Iterator[None]:
     except ClientError as error:
         code = error.response["Error"].get("Code", "")
         raise StoreMisconfiguredError(
-            f"{store} cannot be used: AWS answered {code} to the request for credentials; check"
+            f"{store} cannot be used: AWS responded with {code} to the request for credentials;"
+            " check"
             f" {_CREDENTIALS}, {_RELOAD}"
         ) from error
     except BotoCoreError as error:
@@ -126,7 +127,7 @@ def translate_errors(store: str) -> Iterator[None]:
 
 def _s3_error(store: str, error: S3Error) -> KekdError:
     if error.is_transient:
-        return StoreUnavailableError(f"{store} failed: S3 answered {error}; retry")
+        return StoreUnavailableError(f"{store} failed: S3 responded with {error}; retry")
     if error.region and error.code in _REGION_CODES:
         return _wrong_region(store, error.region)
     if error.code in STALE_CODES:
@@ -136,7 +137,7 @@ def _s3_error(store: str, error: S3Error) -> KekdError:
             "check that the bucket exists and that the daemon's credentials may read, write and"
             " list it"
         )
-    return StoreMisconfiguredError(f"{store} failed: S3 answered {error}; {advice}")
+    return StoreMisconfiguredError(f"{store} failed: S3 responded with {error}; {advice}")
 
 
 def _request_error(store: str, error: RequestError) -> KekdError:
@@ -162,7 +163,7 @@ def _request_error(store: str, error: RequestError) -> KekdError:
 def _redirect_error(store: str, error: RedirectError) -> KekdError:
     if error.region:
         return _wrong_region(store, error.region)
-    text = f"{store} failed: it answered {error}, and kekd follows no redirects"
+    text = f"{store} failed: it responded with {error}, and kekd follows no redirects"
     if error.is_transient:
         return StoreUnavailableError(f"{text}; retry, and check the endpoint")
     return StoreMisconfiguredError(f"{text}; set the endpoint (--s3-endpoint) to the right server")

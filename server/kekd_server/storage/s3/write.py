@@ -1,4 +1,4 @@
-"""One write to an S3 object, applied at most once even if S3's answers are lost."""
+"""One write to an S3 object, applied at most once even if S3's responses are lost."""
 
 import time
 from functools import partial
@@ -26,9 +26,9 @@ _MAX_ROUNDS: Final = 8
 
 class S3Write:
     """Every request is conditional on the version that was read before, and stores the attempt's
-    id with the object. So a request whose answer was lost is never repeated blindly. If the object
-    has the id, the request was applied. If it is still the previous version, it was not. If it is
-    any other version, the outcome is unknown.
+    id with the object. So a request whose response was lost is never repeated blindly. If the
+    object has the id, the request was applied. If it is still the previous version, it was not. If
+    it is any other version, the outcome is unknown.
 
     One case remains: another daemon received an attempt and hasn't started it when the client gives
     up and retries. If another writer then replaces the result of the retry, that daemon applies the
