@@ -110,7 +110,7 @@ class StorageConfig:
             bucket, _, prefix = rest.partition("/")
             return cls.s3(bucket, prefix=prefix)
         raise ValueError(
-            f"invalid store name '{name}': use memory, disk:PATH or s3:BUCKET[/PREFIX]"
+            f"invalid store name '{name}'; use memory, disk:PATH or s3:BUCKET[/PREFIX]"
         )
 
     def __str__(self) -> str:

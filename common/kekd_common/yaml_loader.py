@@ -68,7 +68,7 @@ class _StrictLoader(yaml.SafeLoader):
             sizes[node] = 0  # marks a node whose children are being counted
             sizes[node] = 1 + sum(self._check(child, sizes) for child in self._children(node))
         elif not sizes[node]:
-            raise _forbidden("an alias contains itself", node)
+            raise _forbidden("an alias contains itself; write its value out", node)
         return sizes[node]
 
     def _children(self, node: yaml.Node) -> list[yaml.Node]:
@@ -87,7 +87,7 @@ class _StrictLoader(yaml.SafeLoader):
                 continue
             value = key.value if key.tag == _MERGE else self.construct_object(key)
             if value in seen:
-                raise _forbidden(f"duplicate key '{key.value}'", node)
+                raise _forbidden(f"duplicate key '{key.value}'; remove one", node)
             seen.add(value)
 
 

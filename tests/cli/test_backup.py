@@ -314,7 +314,7 @@ def test_index_missing_from_the_backup_is_refused_before_anything_is_stored(
     other: Daemon, backup: Path
 ) -> None:
     refused = restore(other, backup, "--index", "b", "--index", "nowhere", code=2)
-    assert refused.stderr == "kekctl: the backup has no index 'nowhere'\n"
+    assert refused.stderr == "kekctl: the backup has no index 'nowhere'; correct --index\n"
     with kekd.Client(other.address) as client:
         assert list(client.list_index_kms()) == []
 
@@ -341,7 +341,7 @@ def test_different_envelope_is_refused_without_overwrite(
     refused = restore(daemon, backup, code=1)
     assert counts(refused) == NOTHING | {"created": 1, "unchanged": 3, "refused": 1}
     assert refused.stderr == (
-        "kekctl: refused: index 'b': the stored envelope differs: give --overwrite to replace it\n"
+        "kekctl: refused: index 'b': the stored envelope differs; give --overwrite to replace it\n"
     )
     assert client.get_index_kms(None, "b") == envelope(99)
     done = restore(daemon, backup, "--overwrite")

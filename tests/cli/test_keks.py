@@ -297,7 +297,7 @@ def test_key_that_is_disabled_or_pending_deletion_is_reported(
     aws.kms.disable_key(KeyId=key_of["a"])
     aws.kms.schedule_key_deletion(KeyId=key_of["b"], PendingWindowInDays=7)
     disabled, deleted = map(json.loads, kekctl("drift", "-o", "json", code=1).stdout.splitlines())
-    assert disabled["key"][0].endswith("is disabled: KEKs cannot be unwrapped until it is enabled")
+    assert disabled["key"][0].endswith("is disabled: it cannot unwrap KEKs; enable it")
     assert "is pending deletion (20" in deleted["key"][0]
 
 
@@ -314,7 +314,8 @@ def test_missing_permission_to_see_rotations_is_one_line(
     done = kekctl("drift")
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("kekctl: cannot check when these keys were rotated: allow kms:ListKey")
+    assert line.startswith("kekctl: cannot check when keys were rotated: AWS refuses")
+    assert line.endswith("; allow kms:ListKeyRotations")
 
 
 @pytest.mark.parametrize("duration", ["90", "d", "-1d", "1.5d", "1w", "", "1 d", "\u0661d"])
@@ -403,7 +404,10 @@ def test_secret_is_created_once(kekctl: Kekctl, aws: Aws, slots: dict[str, Any])
     kekctl("provision", "i", "--slot", "vault", code=9)
     arn = kekctl("kms", "create-secret", "vault").stdout.strip()
     value = aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"]
-    assert "nothing was changed" in kekctl("kms", "create-secret", "vault", code=4).stderr
+    assert (
+        "it already exists, and is unchanged"
+        in kekctl("kms", "create-secret", "vault", code=4).stderr
+    )
     assert aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"] == value
     kekctl("provision", "i", "--slot", "vault")
     kekctl("kms", "create-secret", "prod", code=1)

@@ -14,7 +14,7 @@ from tests.fixtures.tls import DAY, Authority, StartTlsDaemon, TlsDaemon
 
 BLOB = kekd.KMSBlob(provider="none")
 TIMEOUT = 10.0
-HANDSHAKE = "it closed the connection: check that it uses TLS and that its client CA issued cert"
+HANDSHAKE = "it closed the connection; check that it uses TLS and that its client CA issued cert"
 
 
 def refused(address: str, tls: kekd.Tls | None) -> str:
@@ -79,21 +79,21 @@ def test_daemon_without_tls_is_refused(tls_daemon: TlsDaemon, start_daemon: Star
     plain = f"127.0.0.1:{free_port()}"
     start_daemon("--memory", "--listen", plain, name="plain")
     said = refused(plain, tls_daemon.tls)
-    assert "it doesn't use TLS: omit ca, cert and key" in said
+    assert "it doesn't use TLS; omit ca, cert and key" in said
 
 
 def test_daemon_of_another_ca_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     pair = tls_daemon.client
     tls = kekd.Tls(ca=Authority(tmp_path / "other").cert, cert=pair.cert, key=pair.key)
     said = refused(tls_daemon.address, tls)
-    assert "no CA in ca (KEKD_CA) issued its certificate: check that ca is the right file" in said
+    assert "no CA in ca (KEKD_CA) issued its certificate; check that ca is the right file" in said
 
 
 def test_daemon_of_another_name_is_refused(tls_daemon: TlsDaemon, tmp_path: Path) -> None:
     pair = tls_daemon.client
     files = {"ca": tls_daemon.authority.cert, "cert": pair.cert, "key": pair.key}
     said = refused(tls_daemon.address, kekd.Tls(**files, server_name="kekd.example"))
-    assert "its certificate is for another name: pass that as server_name" in said
+    assert "its certificate is for another name; pass that as server_name" in said
     with kekd.Client(tls_daemon.address, tls=kekd.Tls(**files, server_name="localhost")) as client:
         assert list(client.list_index_kms()) == []
 

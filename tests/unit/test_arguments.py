@@ -208,6 +208,6 @@ def test_timeout_out_of_range_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match=r"invalid timeout") as caught:
         timeouts.require_timeout(timeout)
     assert str(caught.value) == (
-        f"invalid timeout {timeout}: use a number of seconds, more than 0 and at most 1000000000"
+        f"invalid timeout {timeout}; use a number of seconds, more than 0 and at most 1000000000"
     )
     assert not isinstance(caught.value, kekd.EnvelopeError)

@@ -104,12 +104,12 @@ NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
         (
             "10.0.0.1:7535",
             "connection attempt timed out before receiving SETTINGS frame",
-            "cannot reach kekd at 10.0.0.1:7535: it accepts connections but doesn't respond;",
+            "cannot reach kekd at 10.0.0.1:7535: it accepts connections but doesn't respond, as",
         ),
         (
             "unix:/x",
             "ping timeout",
-            "connection lost: check that it is running and the",
+            "connection lost; check that it is running and the",
         ),
         ("unix:/x", "No such file or directory", "check that it is running"),
         ("10.0.0.1:7535", "Permission denied", "check that it is running"),
@@ -126,8 +126,8 @@ def test_unresponsive_daemon_is_reported_without_a_connection_error() -> None:
     words = f"{NO_CONNECTION}connection attempt timed out before receiving SETTINGS frame"
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, words)
     assert str(to_exception(call, "10.0.0.1:7535", operations.get(None, "i"))) == (
-        "cannot reach kekd at 10.0.0.1:7535: it accepts connections but doesn't respond; it may be"
-        " stopped or overloaded [UNAVAILABLE]"
+        "cannot reach kekd at 10.0.0.1:7535: it accepts connections but doesn't respond, as if"
+        " stopped or overloaded; check it [UNAVAILABLE]"
     )
 
 

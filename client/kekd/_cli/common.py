@@ -96,7 +96,7 @@ class Number(click.FloatRange):
     ) -> float:
         number = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value!r} is not a valid {self.name}", param, ctx)
+            self.fail(f"{value!r} is not a valid {self.name}; give one", param, ctx)
         return number
 
 
@@ -112,7 +112,7 @@ class Duration(click.ParamType[float]):
     ) -> float:
         """Returns the duration in seconds."""
         if not (found := re.fullmatch(r"([0-9]{1,9})([dhms])", value, re.ASCII)):
-            self.fail(f"{value!r} is not a duration: write 90d, 12h, 30m or 45s", param, ctx)
+            self.fail(f"{value!r} is not a duration; write 90d, 12h, 30m or 45s", param, ctx)
         return float(int(found[1]) * _UNITS[found[2]])
 
 
@@ -123,7 +123,7 @@ class Name(Text):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not value:
-            self.fail("empty value: give a value or omit the option", param, ctx)
+            self.fail("empty value; give a value or omit the option", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -223,5 +223,5 @@ def _messages(error: Exception) -> Sequence[str]:
     if isinstance(error, (errors.RegistryError, BackupError)):
         return error.problems
     if isinstance(error, UnicodeError):
-        return ["cannot read the file: not valid UTF-8"]
+        return ["cannot read the file: not valid UTF-8; convert it"]
     return [str(error)]

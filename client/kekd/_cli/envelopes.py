@@ -131,7 +131,7 @@ def wait(client: kekd.Client, seconds: float, service: str) -> None:
         client.wait(seconds, service=service)
     except kekd.EnvelopeNotFoundError:
         raise click.BadParameter(
-            f"the daemon has no store '{service}': 'kekctl status' lists its stores",
+            f"the daemon has no store '{service}'; 'kekctl status' lists its stores",
             param_hint="--service",
         ) from None
 

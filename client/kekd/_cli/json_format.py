@@ -48,9 +48,9 @@ class EnvelopeJSON:
         match content:
             case {"index_name": str(index_name), "blob": dict(blob)}:
                 if not content.keys() <= set(_KEYS):
-                    raise EnvelopeJSONError(f"unknown key: the keys are {', '.join(_KEYS)}")
+                    raise EnvelopeJSONError(f"unknown key; use {', '.join(_KEYS)}")
                 return cls(index_name, _parse_blob(blob))
-        raise EnvelopeJSONError('not an envelope: expected {"index_name": "…", "blob": {…}}')
+        raise EnvelopeJSONError('not an envelope; write {"index_name": "…", "blob": {…}}')
 
 
 def parse_json(text: str) -> Any:
@@ -60,25 +60,27 @@ def parse_json(text: str) -> Any:
     except EnvelopeJSONError:
         raise
     except json.JSONDecodeError as error:
-        raise EnvelopeJSONError(f"line {error.lineno}: not JSON: {error.msg}") from None
+        raise EnvelopeJSONError(f"line {error.lineno}: not JSON: {error.msg}; correct it") from None
     except (ValueError, RecursionError):
-        raise EnvelopeJSONError("not JSON of an envelope: too deep or too long") from None
+        raise EnvelopeJSONError(
+            "not an envelope: its JSON is too deep or too long; correct it"
+        ) from None
 
 
 def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Rejects duplicate keys, of which Python's parser keeps the last."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        raise EnvelopeJSONError("duplicate key")
+        raise EnvelopeJSONError("duplicate key; remove one")
     return content
 
 
 def _parse_blob(content: dict[str, Any]) -> KMSBlob:
     fields = {_SPELLINGS.get(key, key): value for key, value in content.items()}
     if len(fields) < len(content):
-        raise EnvelopeJSONError("blob: duplicate key, in two spellings")
+        raise EnvelopeJSONError("blob: duplicate key, in two spellings; remove one")
     if not fields.keys() <= set(FIELDS):
-        raise EnvelopeJSONError(f"blob: unknown key: the keys are {', '.join(FIELDS)}")
+        raise EnvelopeJSONError(f"blob: unknown key; use {', '.join(FIELDS)}")
     message = pb.KMSBlob()
     for name, value in fields.items():
         try:
@@ -88,7 +90,7 @@ def _parse_blob(content: dict[str, Any]) -> KMSBlob:
             json_format.ParseDict({name: value}, message)
         except (json_format.ParseError, TypeError, ValueError):
             # The messages of these errors quote the value.
-            raise EnvelopeJSONError(f"blob: {name}: invalid value") from None
+            raise EnvelopeJSONError(f"blob: {name}: invalid value; correct it") from None
     if not message.HasField("version"):
         message.version = 1
     return parse_blob(message)

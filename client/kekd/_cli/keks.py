@@ -188,7 +188,9 @@ def rotate(  # noqa: PLR0913
     """
     _require_one(index, every=every, prefix=prefix)
     if index is not None and older_than is not None:
-        raise click.UsageError("--older-than needs --all or --prefix: INDEX is always rewrapped")
+        raise click.UsageError(
+            "--older-than needs --all or --prefix: INDEX is always rewrapped; omit it"
+        )
     registry = Registry.from_yaml(registry_file, max_rate=max_rate)
     if slot is not None:
         registry.slot(slot)  # fail once, not for each index

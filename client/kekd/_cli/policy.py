@@ -46,7 +46,7 @@ def check(
         from kekd_common.policy import PolicyError, evaluate, read  # noqa: PLC0415  (of the daemon's extra)
     except ImportError:
         raise click.UsageError(
-            "cannot read policies: the daemon isn't installed; pip install 'kekd[server]'"
+            "cannot read policies: the daemon isn't installed; run pip install 'kekd[server]'"
         ) from None
     try:
         rules = read(config)

@@ -26,7 +26,7 @@ def resolve(address: str | None) -> str:
     elif (parts := _HOST_PORT.fullmatch(address)) and 0 < int(parts["port"]) <= _MAX_PORT:
         return address
     raise ValueError(
-        f"invalid address '{address}': use unix:PATH, unix:///PATH, HOST:PORT or [IPV6]:PORT, with"
+        f"invalid address '{address}'; use unix:PATH, unix:///PATH, HOST:PORT or [IPV6]:PORT, with"
         f" no comma in the path and a port from 1 to {_MAX_PORT}"
     )
 

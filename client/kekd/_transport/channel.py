@@ -102,7 +102,7 @@ class Connector:
         tls = tls or Tls.from_environment()
         if tls and address.startswith("unix:"):
             raise ValueError(
-                f"cannot use TLS with the Unix socket {address}: call HOST:PORT, or omit ca, cert"
+                f"cannot use TLS with the Unix socket {address}; call HOST:PORT, or omit ca, cert"
                 " and key (KEKD_CA, KEKD_CERT, KEKD_KEY)"
             )
         self._credentials_loader = CredentialsLoader(tls) if tls else None

@@ -10,35 +10,37 @@ from kekd._transport.operation import Operation
 from kekd._transport.reachability import accepts_connections
 from kekd_common.reasons import DOMAIN
 
-CLIENT_CLOSED: Final = "call failed: the client was closed during the call"
+CLIENT_CLOSED: Final = (
+    "call failed: the client was closed during the call; close it after its calls"
+)
 MAYBE_APPLIED: Final = "; the write may have been applied"
 
 _PERMISSION_DENIED: Final = "Permission denied"
 _NO_SETTINGS: Final = "before receiving SETTINGS frame"
 
-_CHECK_DAEMON: Final = "check that it is running"
-_CHECK_NETWORK: Final = "connection lost: check that it is running and the network works"
-_UNRESPONSIVE: Final = "it accepts connections but doesn't respond; it may be stopped or overloaded"
+_CHECK_DAEMON: Final = "no connection; check that it is running"
+_CHECK_NETWORK: Final = "connection lost; check that it is running and the network works"
+_UNRESPONSIVE: Final = "it accepts connections but doesn't respond, as if stopped or overloaded"
 _RAISE_TIMEOUT: Final = "retry with a longer timeout (kekctl: --timeout)"
 
 _ADVICE: Final = (("ping timeout", _CHECK_NETWORK), ("keepalive timeout", _CHECK_NETWORK))
 _TLS_ADVICE: Final = (
-    ("certificate has expired", "its certificate has expired: renew it on the daemon's machine"),
+    ("certificate has expired", "its certificate has expired; renew it on the daemon's machine"),
     (
         "CERTIFICATE_VERIFY_FAILED",
-        "no CA in ca (KEKD_CA) issued its certificate: check that ca is the right file",
+        "no CA in ca (KEKD_CA) issued its certificate; check that ca is the right file",
     ),
     (
         "Hostname Verification",
-        "its certificate is for another name: pass that as server_name (KEKD_SERVER_NAME)",
+        "its certificate is for another name; pass that as server_name (KEKD_SERVER_NAME)",
     ),
     (
         "WRONG_VERSION_NUMBER",
-        "it doesn't use TLS: omit ca, cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY)",
+        "it doesn't use TLS; omit ca, cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY)",
     ),
     (
         "Socket closed",
-        "it closed the connection: check that it uses TLS and that its client CA issued cert",
+        "it closed the connection; check that it uses TLS and that its client CA issued cert",
     ),
 )
 """Substrings of the messages of gRPC 1.85 for a failed connection, and what to check. A daemon that
@@ -116,11 +118,12 @@ def _describe_status(code: str, text: str, address: str, connection_error: str) 
             )
         case "CANCELLED":  # sent by the daemon, also if its clock is ahead of the client's
             return (
-                f"kekd at {address} cancelled the call: it is shutting down, or the deadline passed"
+                f"kekd at {address} cancelled the call: it is shutting down, or the deadline"
+                " passed; retry"
             )
         case "NOT_FOUND":  # sent without a message by gRPC's health service
             return (
-                f"kekd at {address} has no service or store of that name: its log lists its stores"
+                f"kekd at {address} has no service or store of that name; its log lists its stores"
             )
         case _:
             return text
@@ -128,7 +131,7 @@ def _describe_status(code: str, text: str, address: str, connection_error: str) 
 
 def _describe_connection_error(address: str, text: str) -> str:
     if _NO_SETTINGS in text:  # the rest of the message says that there is no connection
-        return _UNRESPONSIVE
+        return f"{_UNRESPONSIVE}; check it"
     known = _ADVICE if address.startswith("unix:") else (*_ADVICE, *_TLS_ADVICE)
     advice = next((advice for words, advice in known if words in text), _CHECK_DAEMON)
     return f"{advice} ({text})"

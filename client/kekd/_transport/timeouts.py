@@ -18,7 +18,7 @@ def require_timeout(seconds: float, name: str = "timeout") -> float:
     """Returns `seconds`. Raises ValueError unless it is more than 0 and at most `MAX_TIMEOUT`."""
     if not 0 < seconds <= MAX_TIMEOUT:  # in this order, because NaN compares false
         raise ValueError(
-            f"invalid {name} {seconds}: use a number of seconds, more than 0 and at most"
+            f"invalid {name} {seconds}; use a number of seconds, more than 0 and at most"
             f" {MAX_TIMEOUT}"
         )
     return seconds

@@ -24,15 +24,17 @@ UNREACHABLE_ERRORS: Final = (CredentialsError, ProviderUnavailableError)
 
 _NO_DESCRIPTION: Final = {
     "aws": (
-        "cannot check whether these secrets are pending deletion: allow"
+        "cannot check whether secrets are pending deletion: AWS refuses it for {keys}; allow"
         " secretsmanager:DescribeSecret"
     ),
     "aws-kms": (
-        "cannot check whether these keys are disabled, pending deletion or rotated: allow"
-        " kms:DescribeKey"
+        "cannot check whether keys are disabled, pending deletion or rotated: AWS refuses it for"
+        " {keys}; allow kms:DescribeKey"
     ),
 }
-_NO_ROTATIONS: Final = "cannot check when these keys were rotated: allow kms:ListKeyRotations"
+_NO_ROTATIONS: Final = (
+    "cannot check when keys were rotated: AWS refuses it for {keys}; allow kms:ListKeyRotations"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class KeyStates:
     @property
     def missing_permissions(self) -> list[str]:
         """Returns a line for each missing permission, with the keys that can't be checked."""
-        return [f"{text}: {', '.join(sorted(keys))}" for text, keys in self._unchecked.items()]
+        return [text.format(keys=", ".join(sorted(keys))) for text, keys in self._unchecked.items()]
 
     def problems(self, envelope: "EnvelopeLike", slot: str | None = None) -> list[str]:
         """Returns the problems of the key that wrapped an envelope's KEK, and of its slot's key.
@@ -85,7 +87,7 @@ class KeyStates:
         try:
             description = provider.describe()
         except (KeyNotFoundError, SecretNotFoundError):
-            return KeyState(key.key_id, f"{key.key_id} doesn't exist any more")
+            return KeyState(key.key_id, f"{key.key_id} doesn't exist any more; check its id")
         except AccessDeniedError:
             self._add_unchecked(_NO_DESCRIPTION[key.provider], key.key_id)
             return KeyState(key.key_id)
@@ -106,10 +108,12 @@ class KeyStates:
 def _problem(key: KeyDescription) -> str:
     if key.deletion_time is not None:
         day = _date(key.deletion_time)
-        return f"{key.arn} is pending deletion ({day}): cancel it, or rotate to another key"
+        return (
+            f"{key.arn} is pending deletion ({day}); cancel the deletion, or rotate to another key"
+        )
     if not key.enabled:
         state = "disabled" if key.state in {"", "Disabled"} else f"in state {key.state}"
-        return f"{key.arn} is {state}: KEKs cannot be unwrapped until it is enabled"
+        return f"{key.arn} is {state}: it cannot unwrap KEKs; enable it"
     return ""
 
 
@@ -119,7 +123,7 @@ def _outdated(envelope: "EnvelopeLike", key: KeyState) -> str:
         return ""
     wrapped = f"on {_date(envelope.created_at)}" if envelope.created_at else "at an unknown time"
     return (
-        f"was wrapped {wrapped}, before its key {key.arn} was rotated on {_date(key.rotated_at)}:"
+        f"was wrapped {wrapped}, before its key {key.arn} was rotated on {_date(key.rotated_at)};"
         " rotate it with --older-than or --force"
     )
 

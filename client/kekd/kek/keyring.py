@@ -76,7 +76,7 @@ class _Keyring:
         require_timeout(ttl, "ttl")
         if not (0 <= max_stale <= MAX_TIMEOUT and max_entries >= 0):
             raise ValueError(
-                f"invalid max_stale={max_stale} or max_entries={max_entries}: use 0 to"
+                f"invalid max_stale={max_stale} or max_entries={max_entries}; use 0 to"
                 f" {MAX_TIMEOUT} seconds, and at least 0 entries"
             )
         self._registry = registry

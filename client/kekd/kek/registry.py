@@ -65,7 +65,7 @@ class Registry:
         require_timeout(timeout)
         if max_rate is not None and not max_rate > 0:  # in this form, because NaN compares false
             raise ValueError(
-                f"invalid max_rate {max_rate}: use a number of requests per second, more than 0"
+                f"invalid max_rate {max_rate}; use a number of requests per second, more than 0"
             )
         self.slots = dict(slots)
         self._providers = Providers(provider, timeout, max_rate, self.slots)

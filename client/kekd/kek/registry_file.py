@@ -42,7 +42,7 @@ Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else val
 
 def _not_empty(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if not patterns:
-        raise ValueError("allows no key: omit it to allow any")
+        raise ValueError("allows no key; omit it to allow any")
     return patterns
 
 
@@ -65,21 +65,21 @@ class _Entry(BaseModel):
     @classmethod
     def _is_role(cls, value: str) -> str:
         if value and not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/.+", value):
-            raise ValueError("not a role: use arn:aws:iam::ACCOUNT:role/NAME")
+            raise ValueError("not a role; use arn:aws:iam::ACCOUNT:role/NAME")
         return value
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.external_id and not self.role_arn:
-            raise ValueError("external_id requires role_arn: set both or neither")
+            raise ValueError("external_id requires role_arn; set both or neither")
         if self.region and region_of(self.key_id) not in {"", self.region}:
             raise ValueError(
-                f"key_id is in {region_of(self.key_id)}, but region is {self.region}: make them"
+                f"key_id is in {region_of(self.key_id)}, but region is {self.region}; make them"
                 " agree"
             )
         slot = Slot("", "aws", self.key_id, allowed_key_arns=self.allowed_key_arns)
         if region_of(self.key_id) and ":alias/" not in self.key_id and not slot.allows(self.key_id):
-            raise ValueError("key_id isn't in allowed_key_arns: add it")
+            raise ValueError("key_id isn't in allowed_key_arns; add it")
         return self
 
 
@@ -89,12 +89,12 @@ def read(path: Path) -> dict[str, Slot]:
     problems: list[str] = []
     for name, content in _entries(path).items():
         if not isinstance(name, str) or not name:
-            problems.append(f"slot {name!r}: the name isn't a string: quote it")
+            problems.append(f"slot {name!r}: the name isn't a string; quote it")
             continue
         unset: list[str] = []
         expanded = _expanded(content, unset)
         problems += [
-            f"slot '{name}': variable {variable} is not set: set it, or use"
+            f"slot '{name}': variable {variable} is not set; set it, or use"
             f" ${{{variable}:-default}}"
             for variable in unset
         ]
@@ -110,18 +110,22 @@ def read(path: Path) -> dict[str, Slot]:
 
 
 def _entries(path: Path) -> dict[Any, Any]:
-    problem = "no slots found: add a mapping of slots under kms.registry"
+    problem = "no slots found; add a mapping of slots under kms.registry"
     try:
         match load(path.read_bytes()):
             case {"kms": {"registry": dict(entries)}}:
                 return entries
     except OSError as error:
-        raise _error(path, [f"cannot read the file: {error.strerror}"]) from error
+        raise _error(
+            path, [f"cannot read the file: {error.strerror}; check its path and mode"]
+        ) from error
     except YamlError as error:
         # Other problems can quote a value, which can be a secret of another section.
-        problem = error.problem if isinstance(error, StrictYamlError) else "invalid YAML"
+        problem = (
+            error.problem if isinstance(error, StrictYamlError) else "invalid YAML; correct it"
+        )
         if error.line:
-            problem = f"{problem} at line {error.line}"
+            problem = f"line {error.line}: {problem}"
     raise _error(path, [problem])
 
 
@@ -150,11 +154,11 @@ def _expanded(node: Any, unset: list[str]) -> Any:
 
 def _problems(error: ValidationError, entry: Any) -> Iterator[str]:
     if not isinstance(entry, dict):
-        yield "not a mapping: use keys such as provider and key_id"
+        yield "not a mapping; use keys such as provider and key_id"
         return
     for problem in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"])
         text = describe(problem)
         if problem["type"] == "extra_forbidden":
-            text = f"unknown key: use {', '.join(_Entry.model_fields)}"
+            text = f"unknown key; use {', '.join(_Entry.model_fields)}"
         yield f"{key}: {text}" if key else text

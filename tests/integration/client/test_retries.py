@@ -140,7 +140,9 @@ def test_call_without_a_daemon_raises_within_seconds(
     address = f"unix:{tmp_path}/none"
     with open_client(address) as client, pytest.raises(kekd.UnavailableError) as caught:
         call(client, index, timeout=PATIENCE)
-    assert f"cannot reach kekd at {address}: check that it is running" in str(caught.value)
+    assert f"cannot reach kekd at {address}: no connection; check that it is running" in str(
+        caught.value
+    )
     assert "may have been applied" not in str(caught.value)
 
 

@@ -133,11 +133,12 @@ def test_missing_permissions_are_reported_apart_from_problems(keys: Keys) -> Non
         assert keys.states.problems(envelope(key)) == []
     described, rotated = sorted(keys.states.missing_permissions)[::-1]
     assert described == (
-        "cannot check whether these keys are disabled, pending deletion or rotated: allow"
-        f" kms:DescribeKey: {OTHER}"
+        "cannot check whether keys are disabled, pending deletion or rotated: AWS refuses it for"
+        f" {OTHER}; allow kms:DescribeKey"
     )
     assert rotated == (
-        f"cannot check when these keys were rotated: allow kms:ListKeyRotations: {KEY}, third"
+        f"cannot check when keys were rotated: AWS refuses it for {KEY}, third;"
+        " allow kms:ListKeyRotations"
     )
 
 
@@ -164,7 +165,7 @@ def test_problems_of_a_real_kms_key_are_reported(aws: Aws) -> None:
     assert problem.startswith("was wrapped on 1970-01-01")
     gone = f"{new[:-4]}0000"
     (problem,) = states.problems(envelope(gone))
-    assert problem == f"its key {gone} doesn't exist any more"
+    assert problem == f"its key {gone} doesn't exist any more; check its id"
 
 
 def test_secret_pending_deletion_is_a_problem(aws: Aws) -> None:

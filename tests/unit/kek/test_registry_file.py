@@ -194,7 +194,7 @@ def test_yaml_anchor_is_resolved(slots_of: SlotsOf) -> None:
     ],
 )
 def test_duplicate_key_is_a_problem(problems_of: ProblemsOf, text: str, key: str) -> None:
-    assert problems_of(text) == (f"duplicate key '{key}' at line 1",)
+    assert problems_of(text) == (f"line 1: duplicate key '{key}'; remove one",)
 
 
 def test_empty_registry_is_valid(slots_of: SlotsOf) -> None:
@@ -222,7 +222,7 @@ def test_empty_registry_is_valid(slots_of: SlotsOf) -> None:
         (f"{GOOD}role_arn: ''\nexternal_id: id", "external_id requires role_arn"),
         (f"{GOOD}role_arn: {ROLE}\nexternal_id: 12", "external_id: "),
         (f"{GOOD}region: eu-central-1", "key_id is in us-east-1, but region is eu-central-1"),
-        (f"{GOOD}role_arn: kekd", "role_arn: not a role: use arn:aws:iam::ACCOUNT:role/NAME"),
+        (f"{GOOD}role_arn: kekd", "role_arn: not a role; use arn:aws:iam::ACCOUNT:role/NAME"),
         (f"{GOOD}role_arn: arn:aws:iam::2222:role/kekd", "role_arn: not a role"),
         (f"{GOOD}role_arn: arn:aws:iam::222233334444:user/kekd", "role_arn: not a role"),
         (f"{GOOD}role_arn: arn:aws:iam::222233334444:role/", "role_arn: not a role"),
@@ -259,7 +259,7 @@ def test_alias_or_id_is_valid_with_allowed_key_arns(slots_of: SlotsOf, key_id: s
 @pytest.mark.parametrize("content", ["aws", "", "[aws]", "12", "true"])
 def test_slot_that_is_not_a_mapping_is_a_problem(problems_of: ProblemsOf, content: str) -> None:
     (problem,) = problems_of(f"kms:\n  registry:\n    prod: {content}\n")
-    assert problem == "slot 'prod': not a mapping: use keys such as provider and key_id"
+    assert problem == "slot 'prod': not a mapping; use keys such as provider and key_id"
 
 
 @pytest.mark.parametrize("name", ["1", "''", "true", "null", "1.5", "2024-01-01"])
@@ -307,25 +307,25 @@ def test_all_problems_of_all_slots_are_listed(problems_of: ProblemsOf) -> None:
     ],
 )
 def test_file_without_a_registry_is_a_problem(problems_of: ProblemsOf, text: str) -> None:
-    assert problems_of(text) == ("no slots found: add a mapping of slots under kms.registry",)
+    assert problems_of(text) == ("no slots found; add a mapping of slots under kms.registry",)
 
 
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("kms:\n\tregistry: {}\n", " at line 2"),
-        ("kms: {\n", " at line 2"),
-        ("kms: 'a\n", " at line 2"),
-        ("a: b: c\n", " at line 1"),
-        ("kms: *nowhere\n", " at line 1"),
-        ("kms: !!python/object:os.system {}\n", " at line 1"),
-        ("{[]: 1}: 2\n", " at line 1"),
-        ("a: 1\n---\nb: 2\n", " at line 2"),
+        ("kms:\n\tregistry: {}\n", "line 2: "),
+        ("kms: {\n", "line 2: "),
+        ("kms: 'a\n", "line 2: "),
+        ("a: b: c\n", "line 1: "),
+        ("kms: *nowhere\n", "line 1: "),
+        ("kms: !!python/object:os.system {}\n", "line 1: "),
+        ("{[]: 1}: 2\n", "line 1: "),
+        ("a: 1\n---\nb: 2\n", "line 2: "),
         ("a: \0\n", ""),
     ],
 )
 def test_invalid_yaml_is_a_problem(problems_of: ProblemsOf, text: str, where: str) -> None:
-    assert problems_of(text) == (f"invalid YAML{where}",)
+    assert problems_of(text) == (f"{where}invalid YAML; correct it",)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,9 @@ def test_unreadable_file_is_a_problem(tmp_path: Path) -> None:
     ]:
         with pytest.raises(RegistryError) as caught:
             Registry.from_yaml(path)
-        assert str(caught.value) == f"{path}: cannot read the file: {problem}"
+        assert (
+            str(caught.value) == f"{path}: cannot read the file: {problem}; check its path and mode"
+        )
 
 
 def test_path_can_be_a_string(write: Write) -> None:

@@ -34,7 +34,7 @@ class _Time(click.ParamType[datetime]):
         try:
             parsed = datetime.fromisoformat(value)
         except ValueError:
-            message = f"{value!r} is not a time: write 2026-01-31 or 2026-01-31T12:00:00Z"
+            message = f"{value!r} is not a time; write 2026-01-31 or 2026-01-31T12:00:00Z"
             self.fail(message, param, ctx)
         return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 

@@ -50,7 +50,7 @@ def export(
             output.writelines(lines)
     elif sys.stdout.isatty():
         raise click.UsageError(
-            "cannot print wrapped KEKs to a terminal: give --file or redirect the output"
+            "cannot print wrapped KEKs to a terminal; give --file or redirect the output"
         )
     else:
         sys.stdout.writelines(lines)
@@ -94,7 +94,9 @@ def import_(  # noqa: PLR0913  (options)
             raise click.UsageError("cannot import from a pipe: FILE is read twice; save it first")
         names = json_lines.check(backup)
         if missing := [name for name in indexes if name not in names]:
-            raise BackupError([f"the backup has no index '{name}'" for name in missing])
+            raise BackupError(
+                [f"the backup has no index '{name}'; correct --index" for name in missing]
+            )
         backup.seek(0)
         envelopes = (
             envelope
@@ -119,7 +121,7 @@ def _default_store(client: kekd.Client) -> str:
     for store in client.status().stores:
         if store.is_default:
             return store.name
-    raise click.UsageError("no access to the daemon's default store: choose one with --store")
+    raise click.UsageError("no access to the daemon's default store; choose one with --store")
 
 
 def _read_all(
@@ -141,7 +143,7 @@ def _replace_private(path: Path) -> Iterator[IO[str]]:
     """Yields a file with mode 0600 that replaces `path` when it is complete and durable."""
     path = path.resolve()
     if path.exists() and not path.is_file():
-        raise click.UsageError(f"cannot write {path}: not a regular file")
+        raise click.UsageError(f"cannot write {path}: not a regular file; use another path")
     try:
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, prefix=f".{path.name}.", delete=False
@@ -155,7 +157,9 @@ def _replace_private(path: Path) -> Iterator[IO[str]]:
                 Path(file.name).unlink()
                 raise
     except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+        raise click.ClickException(
+            f"cannot write {path}: {error.strerror}; use another path"
+        ) from None
 
 
 def _report(result: RestoreResult) -> None:

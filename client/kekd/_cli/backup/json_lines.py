@@ -23,6 +23,7 @@ from kekd._cli.json_format import EnvelopeJSON, EnvelopeJSONError, parse_json
 _FORMAT: Final = "kekd-backup"
 _VERSION: Final = 1
 _SUM: Final = "sha256"
+_REPLACE: Final = "use another backup"
 
 
 class BackupError(EnvelopeJSONError):
@@ -101,14 +102,14 @@ class _Checker:
 
     def finish(self) -> None:
         if not self.problems and not self.has_ended:
-            self.problems.append("the last line is missing: the file is truncated")
+            self.problems.append(f"the last line is missing: the file is truncated; {_REPLACE}")
 
     def _check_line(self, number: int, line: bytes) -> None:
         content = _parse_line(line)
         if number == 1:
             _check_header(content)
         elif self.has_ended:
-            raise EnvelopeJSONError("line after the end of the backup: import one backup at a time")
+            raise EnvelopeJSONError("line after the end of the backup; import one backup at a time")
         elif isinstance(content, dict) and "count" in content:
             self._check_trailer(content)
         else:
@@ -117,17 +118,18 @@ class _Checker:
 
     def _add_name(self, name: str) -> None:
         if name in self.names:
-            raise EnvelopeJSONError(f"duplicate index '{name}'")
+            raise EnvelopeJSONError(f"duplicate index '{name}'; {_REPLACE}")
         self.names.add(name)
 
     def _check_trailer(self, content: dict[str, Any]) -> None:
         self.has_ended = True
         if content.get("count") != self.count:
             raise EnvelopeJSONError(
-                f"the last line counts {content['count']} envelopes, but there are {self.count}"
+                f"the last line counts {content['count']} envelopes, but there are {self.count};"
+                f" {_REPLACE}"
             )
         if content.get(_SUM) != self.digest.hexdigest():
-            raise EnvelopeJSONError("checksum mismatch: a line was changed or moved")
+            raise EnvelopeJSONError(f"checksum mismatch: a line was changed or moved; {_REPLACE}")
 
 
 def _parse_line(line: bytes) -> object:
@@ -139,23 +141,23 @@ def _parse_line(line: bytes) -> object:
 
 def _check_header(content: object) -> None:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise EnvelopeJSONError("not a backup by 'kekctl export'")
+        raise EnvelopeJSONError("not a backup by 'kekctl export'; use one")
     if content.get("version") != _VERSION:
-        raise EnvelopeJSONError("the backup is from a newer kekctl: upgrade kekctl to import it")
+        raise EnvelopeJSONError("the backup is from a newer kekctl; upgrade kekctl to import it")
 
 
 def _verify_envelope(content: object) -> EnvelopeJSON:
     """Parses an envelope line and verifies its checksum. Raises `EnvelopeJSONError`."""
     if not isinstance(content, dict):
-        raise EnvelopeJSONError("not an envelope in JSON: the line is damaged")
+        raise EnvelopeJSONError(f"not an envelope in JSON: the line is damaged; {_REPLACE}")
     unsummed = {key: value for key, value in content.items() if key != _SUM}
     if content.get(_SUM) != _checksum(unsummed):
-        raise EnvelopeJSONError("checksum mismatch: the line was changed")
+        raise EnvelopeJSONError(f"checksum mismatch: the line was changed; {_REPLACE}")
     envelope = EnvelopeJSON.from_content(unsummed)
     try:
         envelope.index_name.encode()
     except UnicodeEncodeError:
-        raise EnvelopeJSONError("the index name isn't valid Unicode") from None
+        raise EnvelopeJSONError(f"the index name isn't valid Unicode; {_REPLACE}") from None
     return envelope
 
 

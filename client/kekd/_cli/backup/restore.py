@@ -82,7 +82,7 @@ class _Restorer:
                 yield RestoreResult(name, "failed", str(found))
             elif not self._overwrite:
                 yield RestoreResult(
-                    name, "refused", "the stored envelope differs: give --overwrite to replace it"
+                    name, "refused", "the stored envelope differs; give --overwrite to replace it"
                 )
             else:
                 etag = found.etag if isinstance(found, KMSBlob) else None
@@ -103,7 +103,7 @@ class _Restorer:
             self._client.create_index_kms(self._location, name, blob)
         except EnvelopeExistsError:
             return RestoreResult(
-                name, "refused", "another caller created an envelope at the same time"
+                name, "refused", "another caller created an envelope at the same time; try again"
             )
         except EnvelopeError as error:
             if _is_lost(error):

@@ -73,33 +73,36 @@ sts.AssumeRole, and from AWS's common errors
 _ADVICE: Final[Mapping[type[KekError], str]] = {
     KekError: "request failed: AWS or its client refused it; see the error code",
     errors.AccessDeniedError: (
-        "access denied by AWS: check the caller's IAM policy, the policy of the key, secret or"
+        "access denied by AWS; check the caller's IAM policy, the policy of the key, secret or"
         " role, and the account and region"
     ),
     errors.CredentialsError: (
-        "invalid AWS credentials: set them in the environment, a profile or an instance role"
+        "invalid AWS credentials; set them in the environment, a profile or an instance role"
     ),
     errors.CredentialsUnavailableError: (
-        "no AWS credentials available: set them in the environment, a profile or an instance role"
+        "no AWS credentials available; set them in the environment, a profile or an instance role"
     ),
-    errors.ExpiredCredentialsError: "expired AWS credentials: renew them",
+    errors.ExpiredCredentialsError: "expired AWS credentials; renew them",
     errors.KeyDisabledError: "cannot use key: it is disabled or not ready; enable it in KMS",
-    errors.KeyNotFoundError: ("key not found: check its id or alias, the region and the account"),
+    errors.KeyNotFoundError: "key not found; check its id or alias, the region and the account",
     errors.KeyPendingDeletionError: (
         "cannot use key or secret: it is pending deletion; cancel the deletion in AWS"
     ),
-    errors.ProviderUnavailableError: "AWS is unreachable or failing: retry later",
-    errors.RegionMismatchError: "unknown AWS region: set region in the slot",
-    errors.SecretExistsError: "cannot create secret: it already exists; nothing was changed",
+    errors.ProviderUnavailableError: "AWS is unreachable or failing; retry later",
+    errors.RegionMismatchError: "unknown AWS region; set region in the slot",
+    errors.SecretExistsError: (
+        "cannot create secret: it already exists, and is unchanged; use it, or give the slot"
+        " another key_id"
+    ),
     errors.SecretNotFoundError: (
-        "secret not found: check its name, the region and the account, or create it with"
+        "secret not found; check its name, the region and the account, or create it with"
         " 'kekctl kms create-secret'"
     ),
     errors.TamperedError: (
         "cannot unwrap KEK: the wrapped KEK or its encryption context was modified; restore the"
         " envelope"
     ),
-    errors.ThrottledError: "request rate limited by AWS: retry later, or lower the rate",
+    errors.ThrottledError: "request rate limited by AWS; retry later, or lower the rate",
     errors.WrongKeyError: (
         "cannot unwrap KEK: another key wrapped it; restore the envelope's key_id and key_arn"
     ),
