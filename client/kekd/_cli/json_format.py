@@ -63,7 +63,7 @@ def parse_json(text: str) -> Any:
         raise EnvelopeJSONError(f"line {error.lineno}: not JSON: {error.msg}; correct it") from None
     except (ValueError, RecursionError):
         raise EnvelopeJSONError(
-            "not an envelope: its JSON is too deep or too long; correct it"
+            "not JSON of an envelope: too deep or too long; correct it"
         ) from None
 
 
