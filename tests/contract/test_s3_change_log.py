@@ -21,12 +21,9 @@ from tests.contract.scripted_s3 import (
     ScriptedS3,
     error,
     listing,
-    scripted_s3,
 )
 from tests.fixtures.s3 import REGION, Bucket
 from tests.patience import eventually
-
-__all__ = ["scripted_s3"]
 
 NAME, OTHER = IndexName("one"), IndexName("other")
 RECORD = b"record"

@@ -19,11 +19,11 @@ from kekd_server.model.errors import (
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
-from tests.contract.driver_contract import ALL, NAME
+from tests.contract.driver_contract import NAME
+from tests.contract.s3_operations import RECORD, each_operation
+from tests.contract.scripted_s3 import ScriptedS3, stored
 from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
 from tests.fixtures.s3 import REGION, make_bucket
-
-RECORD = b"record"
 
 
 @pytest.fixture(autouse=True)
@@ -45,17 +45,6 @@ def make_driver(picky_s3: PickyS3, s3_endpoint: str) -> Callable[[], S3Driver]:
 
 
 MakeDriver = Callable[[], S3Driver]
-
-OPERATIONS: dict[str, Callable[[S3Driver], object]] = {
-    "check": lambda driver: driver.check(),
-    "get": lambda driver: driver.get(NAME),
-    "create": lambda driver: driver.create(NAME, RECORD),
-    "put": lambda driver: driver.put(NAME, RECORD, if_etag=None),
-    "delete": lambda driver: driver.delete(NAME, if_etag=None),
-    "list": lambda driver: driver.list(ALL, None, 10, listing="l"),
-    "list_versions": lambda driver: list(driver.list_versions()),
-}
-each_operation = pytest.mark.parametrize("operate", OPERATIONS.values(), ids=OPERATIONS)
 
 
 @each_operation
@@ -191,6 +180,17 @@ def test_failing_credential_source_is_reported_with_botocores_text(
         driver.check()
     assert sentence in str(caught.value)
     assert picky_s3.endpoint in str(caught.value)
+
+
+def test_credentials_that_no_header_can_have_are_not_shown(
+    driver: S3Driver, scripted_s3: ScriptedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "canary\n")
+    scripted_s3.play(stored(RECORD))
+    with pytest.raises(StoreMisconfiguredError, match="invalid character") as caught:
+        driver.get(NAME)
+    assert "canary" not in str(caught.value)
+    assert not scripted_s3.requests
 
 
 def test_missing_profile_is_named(no_credentials: pytest.MonkeyPatch) -> None:

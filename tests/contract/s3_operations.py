@@ -1,0 +1,23 @@
+"""Every operation of the S3 driver, for tests of what all of them do."""
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from kekd_server.storage.s3.driver import S3Driver
+from tests.contract.driver_contract import ALL, NAME
+
+RECORD: Final = b"a record"
+
+_OPERATIONS: Final[dict[str, Callable[[S3Driver], object]]] = {
+    "check": lambda driver: driver.check(),
+    "get": lambda driver: driver.get(NAME),
+    "create": lambda driver: driver.create(NAME, RECORD),
+    "put": lambda driver: driver.put(NAME, RECORD, if_etag=None),
+    "delete": lambda driver: driver.delete(NAME, if_etag=None),
+    "list": lambda driver: driver.list(ALL, None, 10, listing="l"),
+    "list_versions": lambda driver: list(driver.list_versions()),
+    "find_version": lambda driver: driver.find_version(NAME),
+}
+each_operation = pytest.mark.parametrize("operate", _OPERATIONS.values(), ids=_OPERATIONS)
