@@ -54,6 +54,11 @@ FOREIGN: dict[str, tuple[Response, type[Exception], str]] = {
         StoreMisconfiguredError,
         r"MethodNotAllowed \(HTTP 405\): why",
     ),
+    "not implemented": (
+        error("501 Not Implemented", "NotImplemented"),
+        StoreMisconfiguredError,
+        r"NotImplemented \(HTTP 501\): why; use an S3 server with conditional writes",
+    ),
     "no space": (
         error("507 Insufficient Storage", "XMinioStorageFull"),
         StoreUnavailableError,

@@ -45,6 +45,19 @@ class Server:
                 raise self._error
 
 
+class ServerWithout(Server):
+    """Doesn't implement some conditions, and honours the others."""
+
+    def __init__(self, *unsupported: str) -> None:
+        super().__init__(ALL)
+        self._unsupported = unsupported
+
+    def _check(self, method: str, key: str, headers: Mapping[str, str]) -> None:
+        if any(f"{method} {name}" in self._unsupported for name in headers):
+            raise S3Error(501, "NotImplemented", "", "")
+        super()._check(method, key, headers)
+
+
 class ServerThatRefusesEtags(Server):
     """Like Ceph 16, which compares the etag with its quotes."""
 
@@ -78,7 +91,8 @@ def test_ignored_condition_is_found(ignored: set[str], found: list[str]) -> None
 
 
 def test_server_that_refuses_the_current_etag_does_not_honour_it() -> None:
-    assert check(ServerThatRefusesEtags(ALL)) == ["If-Match in PutObject"]
+    named = ["If-Match in PutObject", "If-Match in DeleteObject"]
+    assert check(ServerThatRefusesEtags(ALL)) == named
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (409, "Conflict")])
@@ -86,8 +100,20 @@ def test_other_refusals_honour_the_condition(status: int, code: str) -> None:
     assert check(Server(ALL, S3Error(status, code, "", ""))) == []
 
 
-def test_condition_that_is_not_implemented_is_not_ignored() -> None:
-    assert check(Server(ALL, S3Error(501, "NotImplemented", "", ""))) == []
+@pytest.mark.parametrize(
+    ("unsupported", "found"),
+    [
+        ("PUT if-none-match", "If-None-Match in PutObject"),
+        ("PUT if-match", "If-Match in PutObject"),
+        ("DELETE if-match", "If-Match in DeleteObject"),
+    ],
+)
+def test_condition_that_the_server_does_not_implement_is_found(
+    unsupported: str, found: str
+) -> None:
+    server = ServerWithout(unsupported)
+    assert check(server) == [found]
+    assert server.objects == {}
 
 
 def test_other_error_ends_the_check_and_leaves_no_object() -> None:

@@ -1,7 +1,7 @@
 """Finds out which conditions of writes the S3 server doesn't honour."""
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -12,6 +12,7 @@ from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.errors import RequestError, S3Error
 
+_ABSENT: Final = {"if-none-match": "*"}
 _WRONG_ETAG: Final = {"if-match": f'"{"0" * 32}"'}
 _MAX_BYTES: Final = 16
 
@@ -40,22 +41,38 @@ class S3ConditionCheck:
 
     def _find_ignored(self) -> Iterator[str]:
         put = partial(self._client.put_object, self._key)
-        put(b"first", {"if-none-match": "*"})
-        if _is_accepted(lambda: put(b"second", {"if-none-match": "*"})):
+        if not _is_supported(lambda: put(b"first", _ABSENT)):
+            put(b"first", {})
+            yield "If-None-Match in PutObject"
+        elif _is_accepted(lambda: put(b"second", _ABSENT)):
             yield "If-None-Match in PutObject"
         takes_wrong_etag = _is_accepted(lambda: put(b"third", _WRONG_ETAG))
-        etag = {"if-match": f'"{self._client.get_object(self._key, _MAX_BYTES).etag}"'}
-        if takes_wrong_etag or not _is_accepted(lambda: put(b"fourth", etag)):
+        if takes_wrong_etag or not _is_accepted(lambda: put(b"fourth", self._current_etag())):
             yield "If-Match in PutObject"
-        if _is_accepted(lambda: self._client.delete_object(self._key, _WRONG_ETAG)):
+        delete = partial(self._client.delete_object, self._key)
+        takes_wrong_etag = _is_accepted(lambda: delete(_WRONG_ETAG))
+        if takes_wrong_etag or not _is_accepted(lambda: delete(self._current_etag())):
             yield "If-Match in DeleteObject"
+
+    def _current_etag(self) -> Mapping[str, str]:
+        return {"if-match": f'"{self._client.get_object(self._key, _MAX_BYTES).etag}"'}
+
+
+def _is_supported(write: Callable[[], object]) -> bool:
+    try:
+        write()
+    except S3Error as error:
+        if error.is_unsupported:
+            return False
+        raise
+    return True
 
 
 def _is_accepted(write: Callable[[], object]) -> bool:
     try:
         write()
     except S3Error as error:
-        if error.is_refusal or error.is_missing or error.code == "NotImplemented":
+        if error.is_refusal or error.is_missing or error.is_unsupported:
             return False
         raise
     return True

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from typing import Final
 
 from botocore.exceptions import (
@@ -13,6 +14,7 @@ from botocore.exceptions import (
 )
 
 from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, sentence
+from kekd_common.printable import printable
 from kekd_server.model.errors import KekdError, StoreMisconfiguredError, StoreUnavailableError
 
 _TEMPORARY_REDIRECTS: Final = {
@@ -37,6 +39,9 @@ _REGION_CODES: Final = {
     "IllegalLocationConstraintException",
     "PermanentRedirect",
 }
+
+_NOT_IMPLEMENTED: Final = "NotImplemented"
+_MAX_TEXT: Final = 300
 
 _CREDENTIALS: Final = "the daemon's AWS credentials (environment, profile or instance role)"
 _RELOAD: Final = "which kekd reloads without a restart"
@@ -93,14 +98,25 @@ class S3Error(RequestError):
         """Whether there is no such object. A missing bucket is another error."""
         self.is_refusal = status in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT)
         """Whether the condition didn't hold, or another conditional write was in progress."""
+        self.is_unsupported = code == _NOT_IMPLEMENTED
+        """Whether the server doesn't implement the request or one of its headers."""
         is_throttled = status == HTTPStatus.TOO_MANY_REQUESTS or code in _THROTTLING_CODES
+        is_failure = status >= HTTPStatus.INTERNAL_SERVER_ERROR and not self.is_unsupported
         self.is_transient = (
-            is_throttled
-            or status == HTTPStatus.CONFLICT
-            or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            or code in _TRANSIENT_CODES
+            is_throttled or is_failure or status == HTTPStatus.CONFLICT or code in _TRANSIENT_CODES
         )
-        self.may_be_applied = status >= HTTPStatus.INTERNAL_SERVER_ERROR and not is_throttled
+        self.may_be_applied = is_failure and not is_throttled
+
+
+def describe(error: Exception) -> str:
+    """Describes an error of a connection in one line, without content of a record."""
+    if isinstance(error, IncompleteRead):
+        return f"it sent {len(error.partial)} bytes of the body and {error.expected} are missing"
+    if isinstance(error, TimeoutError) and not error.args:
+        return "timed out"
+    if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
+        return f"invalid HTTP ({type(error).__name__})"  # its text may quote a record
+    return printable(" ".join(str(error).split()))[:_MAX_TEXT] or type(error).__name__
 
 
 @contextmanager
@@ -132,6 +148,8 @@ def _s3_error(store: str, error: S3Error) -> KekdError:
         return _wrong_region(store, error.region)
     if error.code in STALE_CODES:
         advice = f"renew {_CREDENTIALS}, {_RELOAD}"
+    elif error.is_unsupported:
+        advice = "use an S3 server with conditional writes"
     else:
         advice = (
             "check that the bucket exists and that the daemon's credentials may read, write and"
