@@ -1,10 +1,15 @@
 """S3 servers below a path, and servers that find the bucket in the host name."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
+from kekd_server.model.errors import StoreMisconfiguredError
 from kekd_server.storage.location import AddressingStyle, S3Location
 from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
@@ -85,3 +90,45 @@ def test_style_decides_where_the_bucket_is_named(
 ) -> None:
     resolved = resolve(S3Location("kekd-test", "", "eu-west-1", endpoint, style))
     assert f"{resolved.url}{resolved.path}/k" == url
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://[::1]:9000",
+        "http://[::1]:80",
+        "https://[2001:DB8::1]",
+        "https://[2001:db8::1]:9000",
+        "https://s3.example:443",
+    ],
+)
+def test_host_header_is_the_one_that_botocore_signs(
+    aws_credentials: dict[str, str], endpoint: str
+) -> None:
+    request = AWSRequest("GET", endpoint)
+    signed: Any = S3SigV4Auth(Credentials("id", "secret"), "s3", REGION)
+    host = signed.headers_to_sign(request)["host"]
+    assert resolve(S3Location("kekd-test", "", REGION, endpoint)).authority == host
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (None, "No such file or directory"),
+        ("no certificate", "it contains no valid certificates in PEM format"),
+    ],
+)
+def test_unusable_ca_file_is_named_with_its_variable(
+    aws_credentials: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: str | None,
+    cause: str,
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content:
+        file.write_text(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(file))
+    with pytest.raises(StoreMisconfiguredError) as caught:
+        resolve(S3Location("kekd-test", "", REGION))
+    assert f"cannot read the CA file {file}: {cause}; correct AWS_CA_BUNDLE" in str(caught.value)

@@ -46,11 +46,15 @@ class Endpoint:
     proxy: Proxy | None
 
     @property
+    def url_host(self) -> str:
+        """The host, with brackets if it is an IPv6 address."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def authority(self) -> str:
         """The Host header."""
         is_default = self.port == (_HTTPS_PORT if self.tls else _HTTP_PORT)
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if is_default else f"{host}:{self.port}"
+        return self.url_host if is_default else f"{self.url_host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -85,7 +89,7 @@ def _resolve(location: S3Location) -> Endpoint:
         url.hostname,
         url.port or (_HTTPS_PORT if is_tls else _HTTP_PORT),
         url.path.removesuffix(f"/{_PLACEHOLDER}"),
-        _tls_context(session) if is_tls else None,
+        _tls_context(session, location) if is_tls else None,
         _find_proxy(url.scheme, url.netloc),
     )
 
@@ -133,9 +137,17 @@ def _addressing_style(location: S3Location) -> AddressingStyle:
     return "path" if is_auto and location.endpoint else location.addressing_style
 
 
-def _tls_context(session: botocore.session.Session) -> ssl.SSLContext:
+def _tls_context(session: botocore.session.Session, location: S3Location) -> ssl.SSLContext:
     bundle = session.get_config_variable("ca_bundle") or get_cert_path(verify=True)
-    return ssl.create_default_context(cafile=bundle)
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        is_invalid = isinstance(error, ssl.SSLError)
+        cause = "it contains no valid certificates in PEM format" if is_invalid else error.strerror
+        raise StoreMisconfiguredError(
+            f"the store {location} cannot be used: cannot read the CA file {bundle}: {cause};"
+            " correct AWS_CA_BUNDLE, or ca_bundle of the AWS profile"
+        ) from error
 
 
 def _find_proxy(scheme: str, netloc: str) -> Proxy | None:
