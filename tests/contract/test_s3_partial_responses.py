@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from kekd_server.model.errors import StoreUnavailableError
-from kekd_server.storage.s3 import connection_pool, exchange_reaper
+from kekd_server.storage.s3 import connector, exchange_reaper
 from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import ALL, NAME
 from tests.contract.s3_operations import RECORD
@@ -19,7 +19,7 @@ WAYS: list[Literal["close", "reset", "stall"]] = ["close", "reset", "stall"]
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_pool, "_READ_TIMEOUT", 1.0)
+    monkeypatch.setattr(connector, "_READ_TIMEOUT", 1.0)
 
 
 @pytest.mark.parametrize("missing", [1, len(RECORD)])

@@ -1,31 +1,21 @@
 """HTTP/1.1 connections to one S3 endpoint that are kept for further requests."""
 
-import base64
 import select
-import ssl
+import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
 from http import HTTPStatus
-from http.client import (
-    HTTPConnection,
-    HTTPException,
-    HTTPResponse,
-    HTTPSConnection,
-    IncompleteRead,
-    RemoteDisconnected,
-)
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import Final, NamedTuple
 
-from kekd_common.printable import printable
-from kekd_server.storage.s3.endpoint import Endpoint, Proxy
-from kekd_server.storage.s3.errors import ConnectError, ResponseLostError
+from kekd_server.storage.s3.connector import Connector
+from kekd_server.storage.s3.endpoint import Endpoint
+from kekd_server.storage.s3.errors import ResponseLostError, describe
 from kekd_server.storage.s3.exchange_reaper import ExchangeReaper
 
-_CONNECT_TIMEOUT: Final = 2.0
-_READ_TIMEOUT: Final = 5.0
-"""Seconds without a byte."""
-_MAX_TEXT: Final = 300
+_IDLE_TIMEOUT: Final = 5.0
+"""Less than the time after which S3, a proxy or a router may drop an idle connection."""
 _MAX_ERROR_BYTES: Final = 1 << 16
 _CHUNK_BYTES: Final = 1 << 16
 
@@ -45,16 +35,28 @@ class Response(NamedTuple):
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+class _IdleConnection(NamedTuple):
+    connection: HTTPConnection
+    since: float
+    """When it was used last, by the monotonic clock."""
+
+    def is_expired(self) -> bool:
+        return time.monotonic() - self.since > _IDLE_TIMEOUT
+
+    def is_usable(self) -> bool:
+        return not self.is_expired() and _is_open(self.connection)
+
+
 class ConnectionPool:
-    """Keeps up to `size` connections until it is closed or dropped. Repeats no request."""
+    """Keeps up to `size` connections, each for `_IDLE_TIMEOUT` after its last request. Repeats no
+    request.
+    """
 
     def __init__(self, endpoint: Endpoint, size: int) -> None:
-        self._endpoint = endpoint
-        self._idle: deque[HTTPConnection] = deque()
+        self._connector = Connector(endpoint)
+        self._idle: deque[_IdleConnection] = deque()
+        """The one used last is on the right."""
         self._size = size
-        # A proxy tunnels TLS, but forwards plain HTTP, and sees its requests.
-        self._forwarder = endpoint.proxy if endpoint.tls is None else None
-        self._forwarder_headers = _proxy_authorization(self._forwarder) if self._forwarder else {}
         self._reaper = ExchangeReaper()
         self.close = weakref.finalize(self, _close_all, self._idle)
 
@@ -72,14 +74,14 @@ class ConnectionPool:
         Raises `ConnectError` if the request was not sent, and `ResponseLostError` if it may have
         been and no whole response arrived.
         """
-        connection = self._find_idle() or self._connect()
+        connection = self._take_idle() or self._connector.connect()
         try:
             self._reaper.watch(connection)
             connection.request(
                 method,
-                self._request_target(path),
+                self._connector.request_target(path),
                 body or None,
-                {**headers, **self._forwarder_headers},
+                {**headers, **self._connector.headers},
             )
             with connection.getresponse() as received:
                 is_error = received.status >= HTTPStatus.MULTIPLE_CHOICES
@@ -88,50 +90,34 @@ class ConnectionPool:
         except (OSError, HTTPException) as error:
             connection.close()
             _close_all(self._idle)  # they may have ended in the same way
-            raise ResponseLostError(_describe(error)) from error
+            raise ResponseLostError(describe(error)) from error
         except BaseException:
             connection.close()
             raise
         finally:
             self._reaper.forget(connection)
         if is_reusable and len(self._idle) < self._size:
-            self._idle.append(connection)
+            self._idle.append(_IdleConnection(connection, time.monotonic()))
         else:
             connection.close()
+        self._close_expired()
         return response
 
-    def _find_idle(self) -> HTTPConnection | None:
+    def _take_idle(self) -> HTTPConnection | None:
         """Returns the connection used last. The server may have closed those used earlier."""
-        while connection := _pop(self._idle):
-            if _is_open(connection):
-                return connection
-            connection.close()
+        while idle := _pop(self._idle):
+            if idle.is_usable():
+                return idle.connection
+            idle.connection.close()
         return None
 
-    def _connect(self) -> HTTPConnection:
-        connection = self._new_connection()
-        try:
-            connection.connect()
-        except ssl.SSLCertVerificationError as error:
-            raise ConnectError(_describe(error), is_tls=True) from error
-        except (OSError, HTTPException) as error:
-            raise ConnectError(_describe(error)) from error
-        connection.sock.settimeout(_READ_TIMEOUT)
-        return connection
-
-    def _new_connection(self) -> HTTPConnection:
-        endpoint, proxy = self._endpoint, self._endpoint.proxy
-        host, port = (proxy.host, proxy.port) if proxy else (endpoint.host, endpoint.port)
-        if endpoint.tls is None:
-            return HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT)
-        connection = HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT, context=endpoint.tls)
-        if proxy:
-            connection.set_tunnel(endpoint.host, endpoint.port, _proxy_authorization(proxy))
-        return connection
-
-    def _request_target(self, path: str) -> str:
-        """Returns the whole URL if a proxy forwards plain HTTP (RFC 9112, section 3.2.2)."""
-        return self._endpoint.url + path if self._forwarder else path
+    def _close_expired(self) -> None:
+        """Closes connections that later requests didn't need."""
+        while oldest := _pop_left(self._idle):
+            if not oldest.is_expired():
+                self._idle.appendleft(oldest)
+                return
+            oldest.connection.close()
 
 
 def _read(received: HTTPResponse, max_bytes: int) -> Response:
@@ -151,15 +137,22 @@ def _read(received: HTTPResponse, max_bytes: int) -> Response:
     return Response(received.status, received.reason, headers, body, is_whole)
 
 
-def _close_all(connections: deque[HTTPConnection]) -> None:
-    while connection := _pop(connections):
-        connection.close()
+def _close_all(connections: deque[_IdleConnection]) -> None:
+    while idle := _pop(connections):
+        idle.connection.close()
 
 
-def _pop(connections: deque[HTTPConnection]) -> HTTPConnection | None:
+def _pop(connections: deque[_IdleConnection]) -> _IdleConnection | None:
     """Returns None if there is none: other threads take connections at the same time."""
     try:
         return connections.pop()
+    except IndexError:
+        return None
+
+
+def _pop_left(connections: deque[_IdleConnection]) -> _IdleConnection | None:
+    try:
+        return connections.popleft()
     except IndexError:
         return None
 
@@ -169,20 +162,3 @@ def _is_open(connection: HTTPConnection) -> bool:
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
     return not poll.poll(0)
-
-
-def _proxy_authorization(proxy: Proxy) -> dict[str, str]:
-    if not proxy.user:
-        return {}
-    token = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-    return {"Proxy-Authorization": f"Basic {token}"}
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, IncompleteRead):
-        return f"it sent {len(error.partial)} bytes of the body and {error.expected} are missing"
-    if isinstance(error, TimeoutError) and not error.args:
-        return "timed out"
-    if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
-        return f"invalid HTTP ({type(error).__name__})"  # its text may quote a record
-    return printable(" ".join(str(error).split()))[:_MAX_TEXT] or type(error).__name__
