@@ -32,7 +32,7 @@ from kekd_server.process.signals import on_hangup, stop_signal
 from kekd_server.rpc.engines import ConnectionLimits
 from kekd_server.rpc.server import Server
 from kekd_server.service import EnvelopeService
-from kekd_server.storage.health import Health
+from kekd_server.storage.health import Health, Warn
 from kekd_server.stores import find_exposures, open_stores
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ async def run_worker(
     """Like `run`, for one of several processes, whose supervisor has acquired the addresses.
 
     All workers serve the TCP listeners. Only the first serves the Unix sockets, which have no
-    SO_REUSEPORT.
+    SO_REUSEPORT. Only the first logs the warnings of the start, which are the same for all.
     """
     signalled = stop_signal(ignore_repeats=True)
     metrics = Metrics(worker=number if settings.metrics else None)
@@ -81,27 +81,35 @@ async def run_worker(
         for listener in settings.listeners
         if number == 1 or isinstance(listener, TcpListener)
     ]
-    daemon = await build(settings, config_file, listeners, metrics)
+    warn = _log.warning if number == 1 else _ignore
+    daemon = await build(settings, config_file, listeners, metrics, warn=warn)
     await _serve(daemon, signalled, on_serving)
     _log.info("stopped")
 
 
 async def build(
-    settings: Settings, config_file: Path | None, listeners: Sequence[Listener], metrics: Metrics
+    settings: Settings,
+    config_file: Path | None,
+    listeners: Sequence[Listener],
+    metrics: Metrics,
+    *,
+    warn: Warn = _log.warning,
 ) -> Daemon:
-    """Makes a daemon that is ready to start. Raises `SettingsError`."""
-    warnings = _check_files(settings, config_file)
+    """Makes a daemon that is ready to start. Logs with `warn` what the operator should change.
+    Raises `SettingsError`.
+    """
+    warnings = _check_files(settings, config_file, warn)
     audit = _open_audit(settings, metrics)
     reloader = Reloader()
     on_hangup(reloader.request, *([audit.reopen] if audit else []))
     certificates = _read_certificates(listeners)
     tracing = Tracing.from_environment()
     stores = await open_stores(settings, metrics, tracing)
-    warnings += _log_warnings(await find_exposures(stores))
+    warnings += _log_warnings(await find_exposures(stores), warn)
     auditor = Auditor(audit, settings.audit.on_failure if settings.audit else None)
     policy = AccessPolicy(settings.policy, metrics)
     policy_reloader = _make_policy_reloader(config_file, settings, policy)
-    health = Health(stores, metrics)
+    health = Health(stores, metrics, warn=warn)
     status = DaemonStatus(
         started_at=datetime.now(UTC),
         workers=settings.workers,
@@ -126,7 +134,7 @@ async def build(
     )
     _bind_metrics(metrics, server, certificates.values(), policy_reloader)
     reloader.add(*certificates.values(), *([policy_reloader] if policy_reloader else []))
-    _warn_of_inaccessible(settings, listeners)
+    _warn_of_inaccessible(settings, listeners, warn)
     return Daemon(
         server=server,
         listeners=listeners,
@@ -149,20 +157,20 @@ async def _serve(daemon: Daemon, signalled: asyncio.Event, on_serving: Callable[
     await daemon.stop()
 
 
-def _check_files(settings: Settings, config_file: Path | None) -> list[str]:
+def _check_files(settings: Settings, config_file: Path | None, warn: Warn) -> list[str]:
     """Returns warnings about files that other users can change. Raises `SettingsError` for files
     that must not be used.
     """
     found = exposures(settings, config_file)
     if refused := [str(exposure) for exposure in found if exposure.is_refused]:
         raise SettingsError(refused)
-    return _log_warnings(found)
+    return _log_warnings(found, warn)
 
 
-def _log_warnings(found: Iterable[Exposure]) -> list[str]:
+def _log_warnings(found: Iterable[Exposure], warn: Warn) -> list[str]:
     warnings = [str(exposure) for exposure in found]
     for warning in warnings:
-        _log.warning("%s", warning)
+        warn("%s", warning)
     return warnings
 
 
@@ -247,11 +255,15 @@ def _certificate_statuses(
     ]
 
 
-def _warn_of_inaccessible(settings: Settings, listeners: Iterable[Listener]) -> None:
+def _ignore(_: str, *__: object) -> None:
+    """Logs nothing."""
+
+
+def _warn_of_inaccessible(settings: Settings, listeners: Iterable[Listener], warn: Warn) -> None:
     if settings.policy is None:
         for listener in listeners:
             if not listener.is_local:
-                _log.warning(
+                warn(
                     "%s: every call is denied, because there is no policy; add one to the --config"
                     " file",
                     listener,

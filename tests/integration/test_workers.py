@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,9 +17,13 @@ import pytest
 import kekd
 from kekd._transport import channel
 from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.daemon_pb2 import GetStatusRequest
+from kekd_proto.v1.daemon_pb2_grpc import DaemonServiceStub
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import both_engines
+from tests.fixtures.forgetful_s3 import StartForgetful
+from tests.fixtures.s3 import CREDENTIALS, Bucket
 from tests.fixtures.workers import OWN_CONNECTION, StartWorkers, Workers
 from tests.patience import PATIENCE, eventually
 
@@ -167,3 +172,18 @@ def test_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> N
 
 def test_json_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> None:
     assert start_workers("--log-format", "json").logged('"serving .*"worker": [12]') == 2
+
+
+def test_warning_of_the_start_is_logged_once(
+    start_workers: StartWorkers, bucket: Bucket, start_forgetful: StartForgetful
+) -> None:
+    server = start_forgetful(bucket.endpoint, "If-None-Match")
+    workers = start_workers(*replace(bucket, endpoint=server.endpoint).flags, env=CREDENTIALS)
+    eventually(lambda: workers.logged("worker 1: .*does not honour If-None-Match"))
+    with workers.channels(8) as channels:
+        for channel in channels:  # by now, each worker has the warning
+            get_status = DaemonServiceStub(channel).GetStatus
+            eventually(lambda: get_status(GetStatusRequest()).stores[0].warning)  # noqa: B023
+    workers.process.terminate()
+    workers.process.wait(PATIENCE)
+    assert workers.logged("does not honour If-None-Match") == 1

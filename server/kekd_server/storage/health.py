@@ -37,6 +37,8 @@ class StoreHealth:
 
 
 OnChange: TypeAlias = Callable[[], Awaitable[None]]
+Warn: TypeAlias = Callable[..., None]
+"""Logs a warning, with the arguments of `Logger.warning`."""
 
 
 class _CheckResults:
@@ -65,9 +67,11 @@ class _CheckResults:
 class Health:
     """The health of the stores. A store is unhealthy until it is checked."""
 
-    def __init__(self, stores: Stores, metrics: Metrics) -> None:
+    def __init__(self, stores: Stores, metrics: Metrics, *, warn: Warn = _log.warning) -> None:
+        """`warn` logs what a store doesn't do that kekd needs."""
         self._stores = stores
         self._metrics = metrics
+        self._warn = warn
         self._warnings: dict[str, str] = {}
         self._reads = _CheckResults(stores, failure="doesn't answer", recovery="answers again")
         self._writes = _CheckResults(
@@ -121,7 +125,7 @@ class Health:
             warning = ""
         self._warnings[store.name] = warning
         if warning:
-            _log.warning("%s: %s", store.name, warning)
+            self._warn("%s: %s", store.name, warning)
 
     async def _check_reads(self, store: Store, on_change: OnChange) -> None:
         error = await self._run_check(store, store.check, self._reads, on_change)
