@@ -103,7 +103,7 @@ class ScriptedS3:
 
 def _end(connection: socket.socket, ending: str) -> None:
     while ending == "drip":  # until the client ends the connection
-        connection.sendall(b"x-slow: 1\r\n")
+        connection.sendall(b"." * 64)  # a client refuses a line after 64 KiB
         time.sleep(0.01)
     if ending == "stall":
         connection.recv(1)  # until the client gives up
