@@ -151,7 +151,8 @@ class Health:
         task = asyncio.create_task(_error_of(store, check))
         done, _ = await asyncio.wait([task], timeout=_CHECK_TIMEOUT)
         if not done:
-            await self._set(store, results, f"no answer in {_CHECK_TIMEOUT:g} s", on_change)
+            error = f"no answer in {_CHECK_TIMEOUT:g} s; check its disk or network"
+            await self._set(store, results, error, on_change)
         return await task
 
     async def _set(
