@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -216,6 +217,26 @@ def test_wait_for_a_lock_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 write(NAME, if_etag=None)
     assert driver.get(NAME).record == b"1"
     assert driver.delete(NAME, if_etag=None)
+
+
+def test_writes_that_wait_for_each_other_do_not_time_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0.5)
+    drivers = [opened(tmp_path), opened(tmp_path)]
+    fsync = os.fsync
+
+    def sync_slowly(file: int) -> None:
+        time.sleep(0.05)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", sync_slowly)
+
+    def put(number: int) -> None:
+        drivers[number % 2].put(NAME, b"%d" % number, if_etag=None)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(put, range(16)))
 
 
 def test_folders_and_files_are_accessible_to_the_owner_only(tmp_path: Path) -> None:

@@ -91,10 +91,13 @@ def test_killed_worker_is_replaced_without_a_failed_call(
     monkeypatch.setattr(channel, "_OPTIONS", (*channel._OPTIONS, OWN_CONNECTION[0]))
     over = threading.Event()
     addresses = [workers.address] * 12 + [workers.daemon.address] * 4
+    connected = threading.Barrier(len(addresses) + 1, timeout=PATIENCE)
 
     def create(number: int, address: str) -> list[str]:
         created: list[str] = []
         with kekd.Client(address, timeout=PATIENCE) as client:
+            client.wait()
+            connected.wait()
             while not over.wait(0.01):
                 created.append(f"{number}-{len(created)}")
                 client.create_index_kms(None, created[-1], BLOB)
@@ -105,6 +108,7 @@ def test_killed_worker_is_replaced_without_a_failed_call(
             threads.submit(create, number, address) for number, address in enumerate(addresses)
         ]
         try:
+            connected.wait()
             for restarts, number in enumerate((1, 2, 1, 2), start=1):
                 # Its connections move to the other worker, and stay there.
                 workers.wait_for_connections(number)

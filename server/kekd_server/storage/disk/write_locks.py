@@ -3,8 +3,9 @@
 import fcntl
 import os
 import random
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,33 +17,67 @@ from kekd_server.model.index_name import IndexName
 
 _LOCKS: Final = 256
 _LOCK_TIMEOUT: Final = 5.0
+"""Seconds without a write under the lock, after which its holder counts as stopped."""
+_MAX_WAIT: Final = 60.0
 _MAX_LOCK_RETRY_INTERVAL: Final = 0.002
 
 
 class WriteLocks:
-    """Lock files in one folder. Each serves some of the names."""
+    """Lock files in one folder. Each serves some of the names.
+
+    The threads of a process queue for a lock, and only the first of them competes with other
+    processes: flock(2) has no queue, and of many waiters some would wait for ever.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._queues = [threading.Lock() for _ in range(_LOCKS)]
 
     @contextmanager
     def hold(self, name: IndexName) -> Iterator[int]:
         """Locks this name (and the few others that share its lock) for all kekd daemons. Yields
         the lock file. Raises `StoreTimeoutError`, and OSError.
         """
-        path = self._folder / str(crc32(name.key.encode()) % _LOCKS)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        number = crc32(name.key.encode()) % _LOCKS
+        path, queue = self._folder / str(number), self._queues[number]
+        _acquire(lambda: queue.acquire(timeout=_LOCK_TIMEOUT), path)
         try:
-            _acquire(lock, path)
-            yield lock
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _acquire(lambda: _try_flock(lock), path)
+                yield lock
+            finally:
+                close_quietly(lock)
         finally:
-            close_quietly(lock)
+            queue.release()
 
 
-def _acquire(lock: int, path: Path) -> None:
-    """Waits for a limited time: otherwise, one process that is stopped during a write would block
-    all threads of every daemon.
+def _acquire(try_acquire: Callable[[], bool], path: Path) -> None:
+    """Waits while others write under the lock, which changes the time of its file. Otherwise the
+    wait is short: one process that is stopped during a write would block all threads of every
+    daemon.
     """
+    end = time.monotonic() + _MAX_WAIT
+    while True:
+        last_write = _last_write(path)
+        if try_acquire():
+            return
+        if _last_write(path) == last_write or time.monotonic() >= end:
+            raise StoreTimeoutError(
+                f"the write timed out: another process has held the lock {path} for"
+                f" {_LOCK_TIMEOUT:g} s; find it with fuser(1) and check whether it is stopped"
+            )
+
+
+def _last_write(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # no write has opened it yet
+        return 0
+
+
+def _try_flock(lock: int) -> bool:
+    """Tries until `_LOCK_TIMEOUT`."""
     end = time.monotonic() + _LOCK_TIMEOUT
     while time.monotonic() < end:
         try:
@@ -50,8 +85,5 @@ def _acquire(lock: int, path: Path) -> None:
         except BlockingIOError:
             time.sleep(random.uniform(0, _MAX_LOCK_RETRY_INTERVAL))  # noqa: S311  (no secret)
         else:
-            return
-    raise StoreTimeoutError(
-        f"the write timed out: another process has held the lock {path} for"
-        f" {_LOCK_TIMEOUT:g} s; find it with fuser(1) and check whether it is stopped"
-    )
+            return True
+    return False
