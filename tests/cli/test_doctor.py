@@ -223,14 +223,16 @@ def test_folder_of_another_user_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (folder.level, "can replace the socket" in folder.text) == ("failure", True)
 
 
-def test_socket_of_another_group_fails(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_of_another_group_fails(
+    memory_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)
-    _, socket = address.check(daemon.address, tls=False)
+    _, socket = address.check(memory_daemon.address, tls=False)
     assert (socket.level, socket.text) == (
         "failure",
-        f"no permission to connect to {daemon.socket}",
+        f"no permission to connect to {memory_daemon.socket}",
     )
-    assert socket.advice == f"join the group {daemon.socket.group()}"
+    assert socket.advice == f"join the group {memory_daemon.socket.group()}"
 
 
 def test_network_without_tls_fails() -> None:
@@ -484,13 +486,20 @@ def test_certificate_of_the_daemon_is_checked() -> None:
     [(-DAY, 30 * DAY, "ok"), (-DAY, 3 * DAY, "warning"), (-9 * DAY, -DAY, "failure")],
 )
 def test_own_certificate_is_checked(
-    tls_daemon: TlsDaemon, tmp_path: Path, begins: timedelta, ends: timedelta, level: str
+    shared_tls_daemon: TlsDaemon, tmp_path: Path, begins: timedelta, ends: timedelta, level: str
 ) -> None:
-    own = tls_daemon.authority.issue(tmp_path / "own", begins=begins, ends=ends)
-    tls = ("--ca", str(tls_daemon.authority.cert), "--cert", str(own.cert), "--key", str(own.key))
-    findings = doctor(tls_daemon.address, tls=tls, code=int(level == "failure"))
+    own = shared_tls_daemon.authority.issue(tmp_path / "own", begins=begins, ends=ends)
+    tls = (
+        "--ca",
+        str(shared_tls_daemon.authority.cert),
+        "--cert",
+        str(own.cert),
+        "--key",
+        str(own.key),
+    )
+    findings = doctor(shared_tls_daemon.address, tls=tls, code=int(level == "failure"))
     assert found(findings, "own certificate")[0][0] == level
-    assert found(findings, "address") == [("ok", f"{tls_daemon.address} uses TLS")]
+    assert found(findings, "address") == [("ok", f"{shared_tls_daemon.address} uses TLS")]
     if level != "failure":
         assert found(findings, "certificate")[0][0] == "ok"
 
@@ -544,7 +553,7 @@ def registry(folder: Path, slots: dict[str, Any]) -> Path:
     return file
 
 
-def test_each_slot_is_tried(daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
+def test_each_slot_is_tried(memory_daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
     file = registry(
         tmp_path,
         {
@@ -555,7 +564,7 @@ def test_each_slot_is_tried(daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
             "gone": slot(aws, "alias/nobody"),
         },
     )
-    findings = doctor(daemon.address, "--slots", file, code=1)
+    findings = doctor(memory_daemon.address, "--slots", file, code=1)
     levels = {
         finding["check"]: finding["level"]
         for finding in findings
@@ -568,11 +577,11 @@ def test_each_slot_is_tried(daemon: Daemon, aws: Aws, tmp_path: Path) -> None:
         "slot short": "failure",
         "slot gone": "failure",
     }
-    assert listed(daemon) == []
+    assert listed(memory_daemon) == []
 
 
-def test_problems_of_the_registry_fail(daemon: Daemon, tmp_path: Path) -> None:
+def test_problems_of_the_registry_fail(memory_daemon: Daemon, tmp_path: Path) -> None:
     file = registry(tmp_path, {"a": {"provider": "vault"}, "b": {"provider": "aws"}})
-    problems = failures(doctor(daemon.address, "--slots", file, code=1))
+    problems = failures(doctor(memory_daemon.address, "--slots", file, code=1))
     assert len(problems) > 1
     assert {problem["check"] for problem in problems} == {"slots"}

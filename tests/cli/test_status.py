@@ -44,8 +44,8 @@ def test_status_has_every_field(daemon: Daemon, engine: str) -> None:
     )
 
 
-def test_json_status_has_the_skew_of_the_clocks(start_daemon: StartDaemon) -> None:
-    assert status_of(start_daemon("--memory").address)["clock_skew_seconds"] == 0
+def test_json_status_has_the_skew_of_the_clocks(memory_daemon: Daemon) -> None:
+    assert status_of(memory_daemon.address)["clock_skew_seconds"] == 0
 
 
 def break_policy(daemon: Daemon) -> None:
@@ -78,10 +78,10 @@ def test_refused_policy_and_failing_audit_are_reported(
     assert "failure  audit: audit log not writable" in found_wrong
 
 
-async def test_async_client_gets_the_same_status(daemon: Daemon) -> None:
-    with kekd.Client(daemon.address) as client:
+async def test_async_client_gets_the_same_status(memory_daemon: Daemon) -> None:
+    with kekd.Client(memory_daemon.address) as client:
         first = client.status()
-    async with kekd.AsyncClient(daemon.address) as other:
+    async with kekd.AsyncClient(memory_daemon.address) as other:
         second = await other.status()
     assert (second.started_at, second.stores) == (first.started_at, first.stores)
     assert second.now > first.now

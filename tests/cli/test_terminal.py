@@ -36,23 +36,27 @@ def in_ascii(daemon: Daemon, *arguments: str | bytes) -> subprocess.CompletedPro
     )
 
 
-def test_name_is_stored_and_shown_as_utf8_in_any_locale(daemon: Daemon, tmp_path: Path) -> None:
+def test_name_is_stored_and_shown_as_utf8_in_any_locale(
+    memory_daemon: Daemon, tmp_path: Path
+) -> None:
     file = tmp_path / "ä.json"
     file.write_bytes('{"index_name": "ä", "blob": {"provider": "none"}}'.encode())
-    assert in_ascii(daemon, "push", "-f", os.fsencode(file)).returncode == 0
-    with kekd.Client(daemon.address) as client:
+    assert in_ascii(memory_daemon, "push", "-f", os.fsencode(file)).returncode == 0
+    with kekd.Client(memory_daemon.address) as client:
         assert list(client.list_index_kms()) == ["ä"]
         client.push_index_kms(None, "ö€", kekd.KMSBlob(provider="none"))
-    assert sorted(in_ascii(daemon, "list").stdout.decode().split()) == ["ä", "ö€"]
-    assert in_ascii(daemon, "list", "--prefix", "ö".encode()).stdout == "ö€\n".encode()
-    assert in_ascii(daemon, "get", "ä".encode()).stdout.decode().startswith("index       ä\n")
-    assert in_ascii(daemon, "delete", "ä".encode()).stdout == b"deleted\n"
-    missing = in_ascii(daemon, "get", "ä".encode()).stderr.decode()
+    assert sorted(in_ascii(memory_daemon, "list").stdout.decode().split()) == ["ä", "ö€"]
+    assert in_ascii(memory_daemon, "list", "--prefix", "ö".encode()).stdout == "ö€\n".encode()
+    assert (
+        in_ascii(memory_daemon, "get", "ä".encode()).stdout.decode().startswith("index       ä\n")
+    )
+    assert in_ascii(memory_daemon, "delete", "ä".encode()).stdout == b"deleted\n"
+    missing = in_ascii(memory_daemon, "get", "ä".encode()).stderr.decode()
     assert missing == "kekctl: No KMS blob exists for index 'ä'.\n"
 
 
-def test_argument_that_is_not_utf8_is_refused(daemon: Daemon) -> None:
-    refused = in_ascii(daemon, "get", b"\xff")
+def test_argument_that_is_not_utf8_is_refused(memory_daemon: Daemon) -> None:
+    refused = in_ascii(memory_daemon, "get", b"\xff")
     assert (refused.returncode, b"not valid Unicode" in refused.stderr) == (2, True)
 
 

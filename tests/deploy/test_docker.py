@@ -74,10 +74,10 @@ def test_image_starts_with_valid_settings() -> None:
     assert yaml.safe_load(shown)["listen"] == [f"unix:{volumes[1]}/kekd.sock"]
 
 
-def test_health_check_succeeds_while_kekd_serves(daemon: Daemon) -> None:
+def test_health_check_succeeds_while_kekd_serves(memory_daemon: Daemon) -> None:
     program, *arguments = instruction("HEALTHCHECK")
     assert program == "/opt/kekd/bin/kekctl"
-    run(BIN / "kekctl", "--address", daemon.address, *arguments)
+    run(BIN / "kekctl", "--address", memory_daemon.address, *arguments)
 
 
 def test_build_context_has_the_whole_package() -> None:

@@ -82,7 +82,7 @@ def test_mounted_config_map_has_the_settings(manifests: dict[str, Manifest]) -> 
 
 @pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
 def test_each_probe_succeeds_while_kekd_serves_and_fails_without_it(
-    manifests: dict[str, Manifest], daemon: Daemon, tmp_path: Path, probe: str
+    manifests: dict[str, Manifest], memory_daemon: Daemon, tmp_path: Path, probe: str
 ) -> None:
     program, *arguments = kekd(manifests)[probe]["exec"]["command"]
     assert program == KEKCTL
@@ -92,7 +92,7 @@ def test_each_probe_succeeds_while_kekd_serves_and_fails_without_it(
         command = [BIN / "kekctl", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
 
-    assert [code(daemon.address), code(f"unix:{tmp_path}/none")] == [0, 6]
+    assert [code(memory_daemon.address), code(f"unix:{tmp_path}/none")] == [0, 6]
 
 
 def test_probe_has_time_for_its_start_and_its_check(manifests: dict[str, Manifest]) -> None:

@@ -13,7 +13,7 @@ from kekd_common.limits import MAX_TEXT_BYTES, MAX_WRAPPED_KEK_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.rpc.envelope_reader import MAX_RESPONSE_BYTES
-from tests.fixtures.daemon import StartDaemon
+from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.s3 import ON_S3, Bucket
 from tests.integration.fixtures.wire import failure_of
 from tests.patience import PATIENCE
@@ -97,8 +97,8 @@ def test_async_client_can_batch_and_scan(keystore: Keystore) -> None:
 
 
 @pytest.fixture
-def client(start_daemon: StartDaemon) -> Iterator[kekd.Client]:
-    with kekd.Client(start_daemon("--memory").address) as client:
+def client(memory_daemon: Daemon) -> Iterator[kekd.Client]:
+    with kekd.Client(memory_daemon.address) as client:
         yield client
 
 

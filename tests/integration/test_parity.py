@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import cyborgdb_core
 import pytest
 
 import kekd
+from tests.fixtures.daemon import Daemon
 
 FUNCTIONS: Final = ("create_index_kms", "push_index_kms", "get_index_kms", "delete_index_kms")
 
@@ -71,9 +72,10 @@ NAMES: Final = ("my_index", "it's", "a/b", "日本語")
 
 
 @pytest.fixture
-def sides(client: kekd.Client, tmp_path: Path) -> Sides:
+def sides(memory_daemon: Daemon, tmp_path: Path) -> Iterator[Sides]:
     """Both implementations of the four functions, with their config_location."""
-    return [(client, None), (cyborgdb_core, cyborgdb_core.StorageConfig.disk(str(tmp_path)))]
+    with kekd.Client(memory_daemon.address) as client:
+        yield [(client, None), (cyborgdb_core, cyborgdb_core.StorageConfig.disk(str(tmp_path)))]
 
 
 def says(message: str) -> Any:

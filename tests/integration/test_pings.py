@@ -21,8 +21,8 @@ async def answer(reader: asyncio.StreamReader) -> int:
 
 
 @both_engines
-async def test_client_can_ping_without_calls(daemon: Daemon) -> None:
-    reader, writer = await asyncio.open_unix_connection(daemon.socket)
+async def test_client_can_ping_without_calls(memory_daemon: Daemon) -> None:
+    reader, writer = await asyncio.open_unix_connection(memory_daemon.socket)
     writer.write(OPENING)
     # The first ping is no strike, and gRPC answers the last before it ends the connection.
     for number in range(PERMITTED_STRIKES + 3):

@@ -33,9 +33,12 @@ def push(client: kekd.Client, version: int) -> None:
 
 
 def test_write_of_another_client_is_visible_within_the_latency(
-    open_client: OpenClient, daemon: Daemon
+    open_client: OpenClient, memory_daemon: Daemon
 ) -> None:
-    with open_client(daemon.address, cache=True) as reader, kekd.Client(daemon.address) as writer:
+    with (
+        open_client(memory_daemon.address, cache=True) as reader,
+        kekd.Client(memory_daemon.address) as writer,
+    ):
         push(writer, 1)
         warm(reader)
         hits = 0
@@ -50,8 +53,8 @@ def test_write_of_another_client_is_visible_within_the_latency(
         assert hits > 10
 
 
-def test_own_write_is_visible_at_once(open_client: OpenClient, daemon: Daemon) -> None:
-    with open_client(daemon.address, cache=True) as client:
+def test_own_write_is_visible_at_once(open_client: OpenClient, memory_daemon: Daemon) -> None:
+    with open_client(memory_daemon.address, cache=True) as client:
         push(client, 1)
         warm(client)
         for version in range(2, 300):
@@ -155,8 +158,8 @@ def run(script: str, daemon: Daemon) -> None:
     assert (process.returncode, process.stderr) == (0, "")
 
 
-def test_forked_child_starts_with_an_empty_cache(daemon: Daemon) -> None:
-    run(FORK, daemon)
+def test_forked_child_starts_with_an_empty_cache(memory_daemon: Daemon) -> None:
+    run(FORK, memory_daemon)
 
 
 FORGOTTEN = """
@@ -169,5 +172,5 @@ while client._caches.get(None, "i") is None:
 """
 
 
-def test_watch_does_not_keep_the_process_alive(daemon: Daemon) -> None:
-    run(FORGOTTEN, daemon)
+def test_watch_does_not_keep_the_process_alive(memory_daemon: Daemon) -> None:
+    run(FORGOTTEN, memory_daemon)
