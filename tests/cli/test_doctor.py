@@ -353,7 +353,10 @@ def test_s3_that_refuses_its_own_etags_is_named_as_the_cause(
     (failed,) = failures(findings)
     assert failed["text"].startswith("a push with the right etag failed: ")
     assert "the S3 server does not honour conditional writes" in failed["text"]
-    warned = f"the S3 server ({s3.endpoint}) does not honour If-Match in PutObject: "
+    warned = (
+        f"the S3 server ({s3.endpoint}) does not honour If-Match in PutObject, If-Match in"
+        " DeleteObject: "
+    )
     assert any(finding["text"].startswith(warned) for finding in findings)
 
 
