@@ -348,7 +348,7 @@ def test_s3_that_refuses_its_own_etags_is_named_as_the_cause(
     with kekd.Client(daemon.address) as client:
         eventually(lambda: client.status().stores[0].warning)
     findings = json_lines(
-        kekctl("--address", daemon.address, "--timeout", "5", "doctor", "-o", "json", code=1)
+        kekctl("--address", daemon.address, "--timeout", "60", "doctor", "-o", "json", code=1)
     )
     (failed,) = failures(findings)
     assert failed["text"].startswith("a push with the right etag failed: ")

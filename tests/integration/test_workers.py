@@ -175,7 +175,8 @@ def test_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> N
 
 
 def test_json_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> None:
-    assert start_workers("--log-format", "json").logged('"serving .*"worker": [12]') == 2
+    workers = start_workers("--log-format", "json")
+    eventually(lambda: workers.logged('"serving .*"worker": [12]') == 2)
 
 
 def test_warning_of_the_start_is_logged_once(
