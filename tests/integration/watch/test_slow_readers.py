@@ -5,7 +5,6 @@ WATCH_CHANGES=200000 pytest makes this number of changes.
 
 import logging
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,17 +19,17 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.storage.watch.subscription import MAX_PENDING
 from tests.fixtures.calls import BLOB
-from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
+from tests.fixtures.daemon import Daemon, both_engines
+from tests.fixtures.metrics import Scraped, StartScraped
 from tests.integration.fixtures.watch import OpenWatch
 from tests.integration.fixtures.wire import failure_of
+from tests.patience import PATIENCE, eventually
 
 pytestmark = both_engines
 
 CHANGES = int(os.environ.get("WATCH_CHANGES", "2000"))
 STUCK = 40
 """More than asyncio's default threads, as pygrpc-native needs one for each."""
-UNREAD_SECONDS = 10.0
-"""The time after which the daemon ends an unread watch."""
 MOST_GROWTH = 32
 """In megabytes."""
 SMALL_WINDOW = [
@@ -43,8 +42,13 @@ _log = logging.getLogger(__name__)
 
 
 @pytest.fixture
-def daemon(start_daemon: StartDaemon) -> Daemon:
-    return start_daemon("--memory", "--shutdown-grace", "3600")
+def scraped(start_scraped: StartScraped) -> Scraped:
+    return start_scraped("--memory", "--shutdown-grace", "3600")
+
+
+@pytest.fixture
+def daemon(scraped: Scraped) -> Daemon:
+    return scraped.daemon
 
 
 @pytest.fixture
@@ -76,9 +80,10 @@ def write(client: kekd.Client, changes: range) -> None:
 
 @pytest.mark.slow
 def test_watcher_that_does_not_read_is_dropped_and_delays_no_other(
-    daemon: Daemon, client: kekd.Client, stuck: list[Any], open_watch: OpenWatch
+    scraped: Scraped, client: kekd.Client, stuck: list[Any], open_watch: OpenWatch
 ) -> None:
-    watch = open_watch(daemon, timeout=60 + CHANGES / 100)
+    daemon = scraped.daemon
+    watch = open_watch(daemon, timeout=PATIENCE + CHANGES / 10)
     before = megabytes(daemon)
     with ThreadPoolExecutor(1) as writer:
         written = writer.submit(write, client, range(CHANGES))
@@ -87,7 +92,7 @@ def test_watcher_that_does_not_read_is_dropped_and_delays_no_other(
         ]
         written.result()
     _log.info("MB: %d before, %d after %d changes", before, megabytes(daemon), CHANGES)
-    time.sleep(UNREAD_SECONDS + 2)
+    eventually(lambda: scraped.total("kekd_watches_dropped_total") == STUCK)
     write(client, range(CHANGES, CHANGES + 10))
     watch.until(name(CHANGES + 9))
     assert megabytes(daemon) < before + MOST_GROWTH

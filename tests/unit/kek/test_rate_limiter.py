@@ -95,9 +95,22 @@ def test_calls_without_a_rate_do_not_wait(
     assert slept == []
 
 
+class Clock:
+    """A clock that only sleeping advances."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def test_waiting_for_the_rate_limit_does_not_use_up_the_timeout(
-    aws_credentials: dict[str, str],
+    aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
     kms = boto3.client("kms", region_name="us-east-1")
     pace = RateLimiter(5)
     provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, rate_limiter=pace, client=kms)
