@@ -291,7 +291,7 @@ def test_metrics_port_in_use_is_reported_at_startup(
 def test_metrics_on_a_unix_socket_is_rejected(tmp_path: Path) -> None:
     said = refusal(BIN / "kekd", "--memory", "--metrics", f"unix:{tmp_path}/s")
     assert "metrics (from --metrics)" in said
-    assert "write HOST:PORT or [IPV6]:PORT" in said
+    assert "use HOST:PORT or [IPV6]:PORT" in said
 
 
 def test_multiprocess_folder_of_another_program_is_unchanged(
