@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fixtures.daemon import Daemon
+from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.workers import StartWorkers, Workers
 
 DUMPABLE = """
@@ -31,7 +31,8 @@ def test_undumpable_process_can_read_its_own_state() -> None:
     assert done.stdout == "1 0 (0, 0)\n"
 
 
-def test_daemon_writes_no_core_file(daemon: Daemon) -> None:
+def test_daemon_writes_no_core_file(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon("--memory", forked=False)
     assert core_limit(daemon.process.pid) == ["0", "0"]
 
 

@@ -1,5 +1,6 @@
 """Traces: each call has a span in its caller's trace, and below it one of its store."""
 
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -176,7 +177,7 @@ def test_hung_receiver_delays_neither_calls_nor_shutdown(
         with kekd.Client(daemon.address) as client:
             for _ in range(20):
                 client.push_index_kms(None, "i", BLOB, timeout=PATIENCE)
-        daemon.process.terminate()
+        daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(timeout=PATIENCE) == 0
 
 

@@ -189,6 +189,6 @@ def test_warning_of_the_start_is_logged_once(
         for channel in channels:  # by now, each worker has the warning
             get_status = DaemonServiceStub(channel).GetStatus
             eventually(lambda: get_status(GetStatusRequest()).stores[0].warning)  # noqa: B023
-    workers.process.terminate()
+    workers.process.send_signal(signal.SIGTERM)
     workers.process.wait(PATIENCE)
     assert workers.logged("does not honour If-None-Match") == 1

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @pytest.fixture
 def scraped(start_scraped: StartScraped) -> Scraped:
-    return start_scraped("--memory", "--shutdown-grace", "3600")
+    return start_scraped("--memory", "--shutdown-grace", "3600", forked=False)
 
 
 @pytest.fixture
