@@ -248,6 +248,7 @@ def test_restarted_worker_decides_like_the_others(
     config = {"policy": [EVERYTHING | tcp]}
     flags = ("--listen", address, "--disk", str(tmp_path / "keystore"), "--workers", "2")
     daemon = start_daemon(*flags, config=config)
+    eventually(lambda: "serving with 2 workers" in daemon.read_log())
     daemon.configure({"policy": [EVERYTHING | tcp | {"methods": "list"}]})
     eventually(lambda: daemon.read_log().count("now in use: a policy") == 2)
     for pid in children(daemon.process.pid):
