@@ -242,7 +242,7 @@ def test_missing_store_is_reported_with_the_action_of_its_operator(
 def test_missing_daemon_is_unavailable(kekctl: Kekctl, tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/nobody"
     failed = kekctl("--address", address, "list", code=6)
-    assert failed.stderr.startswith(f"kekctl: cannot reach kekd at {address}: check that it is")
+    assert failed.stderr.startswith(f"kekctl: cannot reach kekd at {address}: no connection")
 
 
 @pytest.mark.parametrize("command", [("create",), ("push", "--if-etag", "etag")])
