@@ -23,7 +23,7 @@ RETAINED: Final = 1000
 _MAX_BYTES: Final = 1 << 20
 _KEYS: Final = "keys"
 _DIGITS: Final = 20
-_END: Final = "9" * (_DIGITS - 1)
+_END: Final = 10 ** (_DIGITS - 1) - 1
 """A larger number is no daemon's: the one after it might have more digits."""
 
 _log = logging.getLogger(__name__)
@@ -118,7 +118,8 @@ class S3ChangeLog:
         """Returns None for an object that no daemon wrote."""
         digits = key.removeprefix(self._folder)
         is_number = len(digits) == _DIGITS and digits.isascii() and digits.isdecimal()
-        return int(digits) if is_number and int(digits) < int(_END) else None
+        number = int(digits) if is_number else _END
+        return number if number < _END else None
 
 
 def _parse(content: bytes) -> Collection[str]:

@@ -41,10 +41,10 @@ class S3ConditionCheck:
 
     def _find_ignored(self) -> Iterator[str]:
         put = partial(self._client.put_object, self._key)
-        if not _is_supported(lambda: put(b"first", _ABSENT)):
+        is_supported = _is_supported(lambda: put(b"first", _ABSENT))
+        if not is_supported:
             put(b"first", {})
-            yield "If-None-Match in PutObject"
-        elif _is_accepted(lambda: put(b"second", _ABSENT)):
+        if not is_supported or _is_accepted(lambda: put(b"second", _ABSENT)):
             yield "If-None-Match in PutObject"
         takes_wrong_etag = _is_accepted(lambda: put(b"third", _WRONG_ETAG))
         if takes_wrong_etag or not _is_accepted(lambda: put(b"fourth", self._current_etag())):
@@ -70,9 +70,8 @@ def _is_supported(write: Callable[[], object]) -> bool:
 
 def _is_accepted(write: Callable[[], object]) -> bool:
     try:
-        write()
+        return _is_supported(write)
     except S3Error as error:
-        if error.is_refusal or error.is_missing or error.is_unsupported:
+        if error.is_refusal or error.is_missing:
             return False
         raise
-    return True

@@ -4,7 +4,7 @@ import select
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import Final, NamedTuple
@@ -105,7 +105,7 @@ class ConnectionPool:
 
     def _take_idle(self) -> HTTPConnection | None:
         """Returns the connection used last. The server may have closed those used earlier."""
-        while idle := _pop(self._idle):
+        while idle := _take(self._idle.pop):
             if idle.is_usable():
                 return idle.connection
             idle.connection.close()
@@ -113,7 +113,7 @@ class ConnectionPool:
 
     def _close_expired(self) -> None:
         """Closes connections that later requests didn't need."""
-        while oldest := _pop_left(self._idle):
+        while oldest := _take(self._idle.popleft):
             if not oldest.is_expired():
                 self._idle.appendleft(oldest)
                 return
@@ -138,21 +138,14 @@ def _read(received: HTTPResponse, max_bytes: int) -> Response:
 
 
 def _close_all(connections: deque[_IdleConnection]) -> None:
-    while idle := _pop(connections):
+    while idle := _take(connections.pop):
         idle.connection.close()
 
 
-def _pop(connections: deque[_IdleConnection]) -> _IdleConnection | None:
+def _take(pop: Callable[[], _IdleConnection]) -> _IdleConnection | None:
     """Returns None if there is none: other threads take connections at the same time."""
     try:
-        return connections.pop()
-    except IndexError:
-        return None
-
-
-def _pop_left(connections: deque[_IdleConnection]) -> _IdleConnection | None:
-    try:
-        return connections.popleft()
+        return pop()
     except IndexError:
         return None
 

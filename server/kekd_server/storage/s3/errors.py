@@ -134,8 +134,7 @@ def translate_errors(store: str) -> Iterator[None]:
         code = error.response["Error"].get("Code", "")
         raise StoreMisconfiguredError(
             f"{store} cannot be used: AWS responded with {code} to the request for credentials;"
-            " check"
-            f" {_CREDENTIALS}, {_RELOAD}"
+            f" check {_CREDENTIALS}, {_RELOAD}"
         ) from error
     except BotoCoreError as error:
         raise _credentials_error(store, error) from error
