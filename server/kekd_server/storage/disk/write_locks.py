@@ -19,6 +19,7 @@ _LOCKS: Final = 256
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds without a write under the lock, after which its holder counts as stopped."""
 _MAX_WAIT: Final = 60.0
+"""Seconds, however many others write under the lock."""
 _MAX_LOCK_RETRY_INTERVAL: Final = 0.002
 
 
@@ -57,15 +58,16 @@ def _acquire(try_acquire: Callable[[], bool], path: Path) -> None:
     wait is short: one process that is stopped during a write would block all threads of every
     daemon.
     """
-    end = time.monotonic() + _MAX_WAIT
+    begin = time.monotonic()
     while True:
         last_write = _last_write(path)
         if try_acquire():
             return
-        if _last_write(path) == last_write or time.monotonic() >= end:
+        waited = time.monotonic() - begin
+        if _last_write(path) == last_write or waited >= _MAX_WAIT:
             raise StoreTimeoutError(
-                f"the write timed out: another process has held the lock {path} for"
-                f" {_LOCK_TIMEOUT:g} s; find it with fuser(1) and check whether it is stopped"
+                f"the write timed out: others have held the lock {path} for {waited:.0f} s; find"
+                " them with fuser(1) and check whether one is stopped"
             )
 
 
