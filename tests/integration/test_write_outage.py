@@ -34,6 +34,15 @@ ENVELOPE = Envelope(
 )
 """The record of `BLOB`."""
 
+ADVICE = {
+    errno.EACCES: "give the daemon's user read and write access to the folder",
+    errno.EDQUOT: "free space, or enlarge the disk or quota",
+    errno.EFBIG: "check the disk and its filesystem",
+    errno.EIO: "check the disk, and retry",
+    errno.ENOSPC: "free space, or enlarge the disk or quota",
+    errno.EROFS: "mount the filesystem writable",
+}
+
 FAULTY = """
 import os, time
 
@@ -53,6 +62,11 @@ def fsync(file):
 
 os.fsync = fsync
 """
+
+
+def failure_of(folder: str | Path, code: int) -> str:
+    """Returns the error of a store whose system calls fail with this code."""
+    return f"the store at {folder} failed: {os.strerror(code)}; {ADVICE[code]}"
 
 
 class Faulty:
@@ -88,7 +102,7 @@ class FaultyDaemon(NamedTuple):
         assert self.health.serves(READS)
         (status,) = self.client.status().stores
         assert not status.healthy
-        assert status.error_message.startswith(f"it can be read but not written: {error_message}; ")
+        assert status.error_message == f"it can be read but not written: {error_message}"
         assert self.scraped.total("kekd_store_up", store=self.store) == 0
         assert self.scraped.total("kekd_store_readable", store=self.store) == 1
         kekctl("--address", self.client.address, "wait", "--for", "0", code=6)
@@ -127,8 +141,7 @@ def test_writes_that_fail_are_reported_until_one_succeeds(
     running.faulty.fails(code)
     with pytest.raises(kekd.EnvelopeError):
         running.client.push_index_kms(None, "kept", BLOB, timeout=1)
-    folder = running.store.removeprefix("disk:")
-    running.is_reported(f"the store at {folder} failed: {os.strerror(code)}")
+    running.is_reported(failure_of(running.store.removeprefix("disk:"), code))
     failed = {"operation": "put", "outcome": outcome, "store": running.store}
     assert running.scraped.total("kekd_store_operations_total", **failed) > 0
     running.faulty.works()
@@ -139,7 +152,7 @@ def test_writes_that_hang_are_reported_until_they_end(running: FaultyDaemon) -> 
     running.faulty.hangs()
     with pytest.raises(kekd.EnvelopeError):
         running.client.push_index_kms(None, "kept", BLOB, timeout=1)
-    running.is_reported("no answer in 4 s")
+    running.is_reported("no answer in 4 s; check its disk or network")
     running.faulty.works()
     running.wait_for_recovery()
 
@@ -165,8 +178,7 @@ def on_disk(disk: Disk, start_scraped: StartScraped, tmp_path: Path) -> Iterator
 
 def test_read_only_disk_is_reported_before_any_write(on_disk: FaultyDaemon, disk: Disk) -> None:
     disk.set_writable(False)
-    why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
-    on_disk.is_reported(f"the store at {disk.path} failed: {why}")
+    on_disk.is_reported(failure_of(disk.path, errno.EROFS if disk.mounted else errno.EACCES))
     disk.set_writable(True)
     on_disk.wait_for_recovery()
 
@@ -179,12 +191,11 @@ def test_keystore_of_cyborgdb_on_a_read_only_disk_becomes_writable_later(
     disk.set_writable(False)
     with nullcontext() if disk.mounted else no_powers_of_root():
         scraped = start_scraped("--disk", str(disk.path), service=READS)
-    why = os.strerror(errno.EROFS if disk.mounted else errno.EACCES)
     with health_of(scraped.daemon) as health, kekd.Client(scraped.daemon.address) as client:
         running = FaultyDaemon(
             scraped, Faulty(tmp_path / "unused"), health, client, f"disk:{disk.path}"
         )
-        running.is_reported(f"the store at {disk.path} failed: {why}")
+        running.is_reported(failure_of(disk.path, errno.EROFS if disk.mounted else errno.EACCES))
         disk.set_writable(True)
         running.wait_for_recovery()
         client.push_index_kms(None, "new", BLOB)
@@ -196,8 +207,7 @@ def test_full_disk_is_reported_until_it_has_room(on_disk: FaultyDaemon, disk: Di
     large = kekd.KMSBlob("prod", "aws-kms", "alias/prod", "us-east-1", b"\1" * 6000, 7)
     with pytest.raises(kekd.StoreMisconfiguredError):
         on_disk.client.create_index_kms(None, "new", large)
-    why = os.strerror(errno.ENOSPC if disk.mounted else errno.EFBIG)
-    on_disk.is_reported(f"the store at {disk.path} failed: {why}")
+    on_disk.is_reported(failure_of(disk.path, errno.ENOSPC if disk.mounted else errno.EFBIG))
     (disk.path / "ballast").unlink(missing_ok=True)
     disk.has_room(on_disk.scraped.daemon)
     on_disk.wait_for_recovery()
