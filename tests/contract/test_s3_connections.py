@@ -80,7 +80,9 @@ def test_connection_that_nothing_needs_is_closed_in_time(
 
 
 class RacingDeque(deque[Any]):
-    """Lets two threads go on only when both are about to take the last item."""
+    """Lets two threads take the last item only when both are about to, and go on only when both
+    have tried.
+    """
 
     def __init__(self, items: Iterable[Any]) -> None:
         super().__init__(items)
@@ -88,9 +90,13 @@ class RacingDeque(deque[Any]):
         self._calls = itertools.count()
 
     def pop(self) -> Any:  # type: ignore[override]  # as deque does
-        if next(self._calls) < self._both.parties:
+        if next(self._calls) >= self._both.parties:
+            return super().pop()
+        self._both.wait(PATIENCE)
+        try:
+            return super().pop()
+        finally:
             self._both.wait(PATIENCE)
-        return super().pop()
 
 
 def test_last_idle_connection_serves_one_of_two_threads(
