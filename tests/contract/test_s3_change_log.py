@@ -1,7 +1,10 @@
 """The change log of a bucket reports the writes of every daemon, and never delays one."""
 
 import logging
-from collections.abc import Callable, Iterator
+import math
+import threading
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain, repeat
 from unittest.mock import Mock
 
 import pytest
@@ -12,6 +15,7 @@ from kekd_server.storage.s3 import change_log
 from kekd_server.storage.s3.change_log import S3ChangeLog
 from kekd_server.storage.s3.client import S3Client, make_client
 from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.errors import S3Error
 from kekd_server.storage.s3.log_reader import S3LogReader
 from kekd_server.storage.s3.log_writer import S3LogWriter
 from tests.contract.scripted_s3 import (
@@ -23,7 +27,7 @@ from tests.contract.scripted_s3 import (
     listing,
 )
 from tests.fixtures.s3 import REGION, Bucket
-from tests.patience import eventually
+from tests.patience import PATIENCE, eventually
 
 NAME, OTHER = IndexName("one"), IndexName("other")
 RECORD = b"record"
@@ -231,22 +235,95 @@ def test_read_without_news_takes_one_request(
     assert scripted_s3.requests == [f"GET /{BUCKET}/_kekd/log/{1:020}"] * 3
 
 
+def record_delays(writer: S3LogWriter, monkeypatch: pytest.MonkeyPatch, count: int) -> list[float]:
+    """Returns how long the writer collects keys, up to its end after so many times."""
+    delays: list[float] = []
+
+    def wait(delay: float) -> bool:
+        delays.append(delay)
+        return len(delays) == count
+
+    monkeypatch.setattr(writer, "_is_closed", Mock(wait=wait))
+    writer.append("key")
+    eventually(lambda: len(delays) == count)
+    return delays
+
+
+def assert_that_delays_double(delays: list[float]) -> None:
+    bounds = [0.2, *(min(0.2 * 2**number, 5.0) for number in range(1, len(delays)))]
+    assert all(bound / 2 <= delay <= bound for delay, bound in zip(delays, bounds, strict=True))
+
+
 def test_failing_writes_are_tried_less_and_less_often(
     scripted_s3: ScriptedS3, scripted_log: S3ChangeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scripted_s3.play(error("403 Forbidden", "SignatureDoesNotMatch"))
     writer = S3LogWriter(scripted_log, "s3:scripted")
-    delays: list[float] = []
+    assert_that_delays_double(record_delays(writer, monkeypatch, 12))
 
-    def wait(delay: float) -> bool:
-        delays.append(delay)
-        return len(delays) == 12
 
-    monkeypatch.setattr(writer, "_is_closed", Mock(wait=wait))
-    writer.append("key")
-    eventually(lambda: len(delays) == 12)
-    bounds = [0.2, *(min(0.2 * 2**number, 5.0) for number in range(1, 12))]
-    assert all(bound / 2 <= delay <= bound for delay, bound in zip(delays, bounds, strict=True))
+def fake_log(write: Callable[[int, Collection[str]], bool]) -> Mock:
+    return Mock(S3ChangeLog, is_on=True, find_last=lambda after: after, write=write)
+
+
+def test_writer_that_never_gets_a_number_tries_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer = S3LogWriter(fake_log(lambda _number, _keys: False), "s3:test")
+    assert_that_delays_double(record_delays(writer, monkeypatch, 12))
+
+
+def test_writer_whose_numbers_were_taken_collects_keys_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outcomes = chain([False, False], repeat(True))
+
+    def write(_number: int, _keys: Collection[str]) -> bool:
+        writer.append("next")
+        return next(outcomes)
+
+    writer = S3LogWriter(fake_log(write), "s3:test")
+    assert record_delays(writer, monkeypatch, 3) == pytest.approx([0.2, 0.6, 0.2])
+
+
+def test_writer_whose_number_was_taken_adds_the_keys_appended_since(
+    make_writer: Callable[[], S3LogWriter],
+    log: S3ChangeLog,
+    reader: S3LogReader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = log.write
+    attempts: list[tuple[int, Collection[str]]] = []
+
+    def write_late(number: int, keys: Collection[str]) -> bool:
+        attempts.append((number, list(keys)))
+        if number == 1:
+            write(number, ["foreign"])
+            writer.append("second")
+        return write(number, keys)
+
+    monkeypatch.setattr(log, "write", write_late)
+    writer = make_writer()
+    writer.append("first")
+    read_all(reader, "foreign", "first", "second")
+    assert attempts == [(1, ["first"]), (2, ["first", "second"])]
+
+
+def test_uncertain_write_stays_uncertain_at_the_next_attempt() -> None:
+    written: list[int] = []
+
+    def write(number: int, _keys: Collection[str]) -> bool:
+        is_first = not written
+        written.append(number)
+        if is_first:
+            writer.append("key")
+        return not is_first
+
+    writer = S3LogWriter(fake_log(write), "s3:test")
+    writer.append("key", is_certain=False)
+    eventually(lambda: len(written) == 2)
+    writer.close()
+    assert not writer.has_written(written[-1])
 
 
 def test_idle_writer_finds_the_entries_of_others(
@@ -307,3 +384,53 @@ def test_uncertain_write_is_read_by_its_own_daemon_too(
     reader.start()
     writer.append("key", is_certain=False)
     read_all(reader, "key")
+
+
+def test_missing_entry_ends_a_read(
+    log: S3ChangeLog, reader: S3LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another daemon may write it after the reader asked for it, and before it gets the next."""
+    monkeypatch.setattr(reader, "_next_gap_check", math.inf)
+    for number in range(1, 31):
+        if number != 17:
+            log.write(number, [f"key{number}"])
+    assert reader.read() == {f"key{number}" for number in range(1, 17)}
+    log.write(17, ["key17"])
+    assert reader.read() == {f"key{number}" for number in range(17, 31)}
+
+
+def test_read_that_fails_at_one_of_many_entries_loses_none(
+    log: S3ChangeLog, reader: S3LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 31):
+        log.write(number, [f"key{number}"])
+    read = log.read
+
+    def read_most(number: int) -> Collection[str] | None:
+        if number == 17:
+            raise S3Error(500, "InternalError", "", "")
+        return read(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "read", read_most)
+        with pytest.raises(S3Error, match="InternalError"):
+            reader.read()
+    assert reader.read() == {f"key{number}" for number in range(1, 31)}
+
+
+def test_many_entries_are_read_several_at_once() -> None:
+    is_concurrent = threading.Event()
+    in_flight = threading.Semaphore(1)
+
+    def read(number: int) -> Collection[str] | None:
+        if number > 20:
+            if in_flight.acquire(blocking=False):
+                assert is_concurrent.wait(PATIENCE)
+            else:
+                is_concurrent.set()
+        return [f"key{number}"] if number <= 30 else None
+
+    log = Mock(S3ChangeLog, is_on=True, find_last=lambda: 0, read=read)
+    reader = S3LogReader(log, never)
+    reader.start()
+    assert reader.read() == {f"key{number}" for number in range(1, 31)}

@@ -1,6 +1,6 @@
 """A numbered log of the writes to a bucket, so that daemons learn of each other's in a second.
 
-[PREFIX/]_kekd/log/<20 digits>    the keys that one daemon wrote within a fifth of a second
+[PREFIX/]_kekd/log/<20 digits>    the keys that one daemon wrote since its last entry
 
 An entry is a hint that some records may have changed. A lost, wrong or repeated entry changes how
 soon a watcher notices a write, and nothing else: the listings of `S3Watcher` notice every write. So

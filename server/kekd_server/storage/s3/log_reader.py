@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from kekd_server.storage.s3.change_log import MAX_KEYS, S3ChangeLog
 
+_GET_THREADS: Final = 8
 _GAP_CHECK_INTERVAL: Final = 30.0
 """Seconds. A gap is rare: the reader was stuck while others wrote a thousand entries."""
 
 
 class S3LogReader:
-    """Gets the entry after the last one that it read. Raises the errors of `S3ChangeLog`."""
+    """Gets the entries after the last one that it read. Raises the errors of `S3ChangeLog`."""
 
     def __init__(self, change_log: S3ChangeLog, is_own: Callable[[int], bool]) -> None:
         """`is_own`: whether this daemon wrote an entry, which the reader skips."""
@@ -43,11 +45,20 @@ class S3LogReader:
         return None
 
     def _read_entries(self) -> set[str]:
+        """Gets one entry at a time, and more at once the more there are: while there is no new one,
+        this is one request, and few are for entries that don't exist yet.
+        """
         keys: set[str] = set()
         last = self._last
-        while len(keys) <= MAX_KEYS and (entry := self._read_entry(last + 1)) is not None:
-            last += 1
-            keys.update(entry)
+        entry: Collection[str] | None = ()
+        with ThreadPoolExecutor(_GET_THREADS) as threads:
+            while entry is not None and len(keys) <= MAX_KEYS:
+                count = min((last - self._last) // 2 or 1, _GET_THREADS)
+                for entry in threads.map(self._read_entry, range(last + 1, last + 1 + count)):
+                    if entry is None:
+                        break
+                    last += 1
+                    keys.update(entry)
         self._last = last  # only now, so that a failure loses no entry
         return keys
 

@@ -18,8 +18,7 @@ from kekd_server.storage.s3.errors import RequestError
 FLUSH_INTERVAL: Final = 0.2
 _MAX_DELAY: Final = 5.0
 _MAX_ATTEMPTS: Final = 8
-"""Numbers that an entry tries before it waits for the next flush."""
-_MAX_CONFLICT_DELAY: Final = 0.1
+"""Numbers that an entry tries before the writer pauses, as after a failure."""
 _SEARCH_INTERVAL: Final = 10.0
 """Far less than other daemons need to write `RETAINED` entries."""
 _CLOSE_TIMEOUT: Final = 1.0
@@ -31,7 +30,9 @@ _log = logging.getLogger(__name__)
 
 class S3LogWriter:
     """Collects keys for `FLUSH_INTERVAL` seconds, and writes them as the entry after the last one.
-    If another daemon has taken the number, it finds the last one and tries again.
+    If another daemon has taken the number, it finds the last one and tries again. The more attempts
+    an entry took, the longer it collects keys for the next one, because all daemons together can
+    write only one entry after the other.
     """
 
     def __init__(self, change_log: S3ChangeLog, store_name: str) -> None:
@@ -79,13 +80,40 @@ class S3LogWriter:
         while not is_closed:
             self._has_keys.wait()
             is_closed = self._is_closed.wait(delay)
-            keys = self._take()
-            if not keys or self._write(keys):
-                ceiling = delay = FLUSH_INTERVAL
+            if attempts := self._write_pending():
+                ceiling = delay = attempts * FLUSH_INTERVAL
             else:
-                self._put_back(keys)
                 ceiling = min(2 * ceiling, _MAX_DELAY)
                 delay = random.uniform(ceiling / 2, ceiling)  # noqa: S311
+
+    def _write_pending(self) -> int:
+        """Returns the number of attempts that it took, or 0 if it failed."""
+        try:
+            for attempt in range(1, _MAX_ATTEMPTS + 1):
+                if self._write_next():
+                    return attempt
+        except (RequestError, BotoCoreError, ClientError) as error:
+            if self._throttle.is_due("failure"):
+                _log.warning(
+                    "%s: cannot write the change log: %s; until it can, watchers of other daemons"
+                    " notice writes later",
+                    self._store_name,
+                    error,
+                )
+        return 0
+
+    def _write_next(self) -> bool:
+        """Writes the next entry. If its number is taken, it returns false, and the keys are in the
+        next attempt with those that are appended by then.
+        """
+        keys = self._take()
+        is_done = False
+        try:
+            is_done = not keys or self._write(keys)
+        finally:
+            if not is_done:
+                self._put_back(keys)
+        return is_done
 
     def _take(self) -> dict[str, bool]:
         with self._lock:
@@ -98,36 +126,21 @@ class S3LogWriter:
 
     def _put_back(self, keys: Mapping[str, bool]) -> None:
         with self._lock:
-            self._pending = {**keys, **self._pending}
+            self._pending = {
+                key: keys.get(key, True) and self._pending.get(key, True)
+                for key in (*keys, *self._pending)
+            }
         self._has_keys.set()
 
     def _write(self, keys: Mapping[str, bool]) -> bool:
-        try:
-            return self._write_next(keys)
-        except (RequestError, BotoCoreError, ClientError) as error:
-            if self._throttle.is_due("failure"):
-                _log.warning(
-                    "%s: cannot write the change log: %s; until it can, watchers of other daemons"
-                    " notice writes later",
-                    self._store_name,
-                    error,
-                )
+        number = self._find_last() + 1
+        if not self._change_log.write(number, keys):
+            self._next_search = 0.0  # other daemons were faster
             return False
-
-    def _write_next(self, keys: Mapping[str, bool]) -> bool:
-        """Tries the next number, and the next free one if other daemons are faster."""
-        last = self._find_last()
-        for _ in range(_MAX_ATTEMPTS):
-            last += 1
-            if self._change_log.write(last, keys):
-                if all(keys.values()):
-                    self._written.append(last)
-                self._last = last
-                return True
-            last = self._change_log.find_last(after=last)
-            self._last = last
-            time.sleep(random.uniform(0, _MAX_CONFLICT_DELAY))  # noqa: S311
-        return False
+        if all(keys.values()):
+            self._written.append(number)
+        self._last = number
+        return True
 
     def _find_last(self) -> int:
         """Looks for the entries of other daemons now and then: their entries may have replaced the
