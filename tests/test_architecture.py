@@ -69,6 +69,7 @@ ALLOWED = {
     "grpc_reflection": ["kekd_server/rpc"],
     "boto3": ["kekd_common/aws_credentials.py"],
     "botocore": ["kekd_common/aws_credentials.py", "kekd_server/storage/s3", "kekd/kek/aws"],
+    "httptools": ["kekd_server/storage/s3"],
     "asyncinotify": ["kekd_server/storage/disk/watcher.py"],
     "cryptography": [
         "kekd/_cli/doctor/certificate.py",

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.client import HTTPConnection
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -19,6 +18,7 @@ from kekd_server.model.errors import EnvelopeNotFoundError, KekdError, StoreUnav
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import connection_pool
 from kekd_server.storage.s3.client import make_client
+from kekd_server.storage.s3.connection import Connection
 from kekd_server.storage.s3.connection_pool import ConnectionPool
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.endpoint import resolve
@@ -72,7 +72,7 @@ def test_connection_that_nothing_needs_is_closed_in_time(
 ) -> None:
     scripted_s3.play(stored(RECORD))
     get(pool)
-    unused = Mock(HTTPConnection)
+    unused = Mock(Connection)
     pool._idle.appendleft(connection_pool._IdleConnection(unused, float("-inf")))
     get(pool)
     assert unused.close.called

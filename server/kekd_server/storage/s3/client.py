@@ -16,7 +16,7 @@ from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, Rene
 from kekd_common.printable import printable
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import checksum
-from kekd_server.storage.s3.connection_pool import ConnectionPool, Response
+from kekd_server.storage.s3.connection_pool import ConnectionPool
 from kekd_server.storage.s3.endpoint import Endpoint, resolve
 from kekd_server.storage.s3.errors import (
     InvalidResponseError,
@@ -26,6 +26,7 @@ from kekd_server.storage.s3.errors import (
     S3Error,
 )
 from kekd_server.storage.s3.listing import ListedObject, ListPage, parse_error, parse_listing
+from kekd_server.storage.s3.response import Response
 from kekd_server.storage.s3.signature import Query, Signer, UnsignedRequest, encode, encode_query
 
 T = TypeVar("T")
@@ -237,9 +238,7 @@ class S3Client:
 
 
 def _require_sendable(credentials: ReadOnlyCredentials) -> None:
-    """Raises `CredentialSourceError` for what can't be in a header. The text of http.client's error
-    would have the credentials.
-    """
+    """Raises `CredentialSourceError` for what can't be in a header."""
     for text in (credentials.access_key or "", credentials.token or ""):
         if not text.isascii() or not text.isprintable():
             raise CredentialSourceError(

@@ -5,6 +5,7 @@ import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
 
+from kekd_server.storage.s3.connection import Connection
 from kekd_server.storage.s3.endpoint import Endpoint, Proxy
 from kekd_server.storage.s3.errors import ConnectError, describe
 
@@ -22,7 +23,7 @@ class Connector:
         self.headers = _proxy_authorization(self._forwarder) if self._forwarder else {}
         """The headers that the proxy needs in each request."""
 
-    def connect(self) -> HTTPConnection:
+    def connect(self) -> Connection:
         """Raises `ConnectError`."""
         connection = self._new_connection()
         try:
@@ -32,7 +33,7 @@ class Connector:
         except (OSError, HTTPException) as error:
             raise ConnectError(describe(error)) from error
         connection.sock.settimeout(_READ_TIMEOUT)
-        return connection
+        return Connection(connection.sock)
 
     def request_target(self, path: str) -> str:
         """Returns the whole URL if a proxy forwards plain HTTP (RFC 9112, section 3.2.2)."""

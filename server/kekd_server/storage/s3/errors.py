@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from http.client import HTTPException, RemoteDisconnected
 from typing import Final
 
 from botocore.exceptions import (
@@ -12,6 +12,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from httptools import HttpParserError
 
 from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, sentence
 from kekd_common.printable import printable
@@ -110,11 +111,10 @@ class S3Error(RequestError):
 
 def describe(error: Exception) -> str:
     """Describes an error of a connection in one line, without content of a record."""
-    if isinstance(error, IncompleteRead):
-        return f"it sent {len(error.partial)} bytes of the body and {error.expected} are missing"
     if isinstance(error, TimeoutError) and not error.args:
         return "timed out"
-    if isinstance(error, HTTPException) and not isinstance(error, RemoteDisconnected):
+    is_http = isinstance(error, (HTTPException, HttpParserError))
+    if is_http and not isinstance(error, RemoteDisconnected):
         return f"invalid HTTP ({type(error).__name__})"  # its text may quote a record
     return printable(" ".join(str(error).split()))[:_MAX_TEXT] or type(error).__name__
 

@@ -5,7 +5,6 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from http.client import HTTPConnection
 from typing import Final
 
 EXCHANGE_TIMEOUT: Final = 15.0
@@ -18,10 +17,10 @@ class ExchangeReaper:
     """
 
     def __init__(self) -> None:
-        self._started: dict[HTTPConnection, float] = {}
+        self._started: dict[socket.socket, float] = {}
         self._thread: threading.Thread | None = None
 
-    def watch(self, connection: HTTPConnection) -> None:
+    def watch(self, connection: socket.socket) -> None:
         self._started[connection] = time.monotonic()
         if self._thread is None:
             self._thread = threading.Thread(
@@ -29,15 +28,15 @@ class ExchangeReaper:
             )
             self._thread.start()
 
-    def forget(self, connection: HTTPConnection) -> None:
+    def forget(self, connection: socket.socket) -> None:
         self._started.pop(connection, None)
 
     def end_old(self) -> None:
         now = time.monotonic()
         for connection, started in list(self._started.items()):
-            if now - started > EXCHANGE_TIMEOUT and connection.sock:
+            if now - started > EXCHANGE_TIMEOUT:
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 def _reap(reference: "weakref.ref[ExchangeReaper]") -> None:
