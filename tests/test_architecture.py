@@ -101,7 +101,7 @@ ALLOWED = {
         "kekd_server/stores.py",
     ],
     "kekd_server.storage.disk": ["kekd_server/storage/factory.py", "kekd_server/storage/disk"],
-    "kekd_server.storage.memory": ["kekd_server/storage/factory.py"],
+    "kekd_server.storage.memory.driver": ["kekd_server/storage/factory.py"],
     "kekd_server.storage.s3": ["kekd_server/storage/factory.py", "kekd_server/storage/s3"],
 }
 

@@ -19,6 +19,8 @@ class Reason(StrEnum):
     """A strict create found an envelope."""
     ENVELOPE_NOT_FOUND = "ENVELOPE_NOT_FOUND"
     """The index has no envelope in this store."""
+    VERSION_NOT_FOUND = "VERSION_NOT_FOUND"
+    """The index has no version with this id, or it has expired."""
     INDEX_NAME_INVALID = "INDEX_NAME_INVALID"
     """The index name is empty, too long or not Unicode."""
     ENVELOPE_INVALID = "ENVELOPE_INVALID"
@@ -56,6 +58,8 @@ class Reason(StrEnum):
     """The caller exceeds its rate limit; retry after `retry_delay` in `google.rpc.RetryInfo`."""
     AUDIT_UNAVAILABLE = "AUDIT_UNAVAILABLE"
     """The audit log can't be written, so the daemon refused the call. Nothing changed."""
+    HISTORY_UNAVAILABLE = "HISTORY_UNAVAILABLE"
+    """The store can't keep a version, so the daemon refused the write. Nothing changed."""
     INTERNAL = "INTERNAL"
     """An unexpected failure. The daemon's log has it under the request_id."""
 
@@ -64,6 +68,7 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
     {
         Reason.ENVELOPE_EXISTS: "ALREADY_EXISTS",
         Reason.ENVELOPE_NOT_FOUND: "NOT_FOUND",
+        Reason.VERSION_NOT_FOUND: "NOT_FOUND",
         Reason.INDEX_NAME_INVALID: "INVALID_ARGUMENT",
         Reason.ENVELOPE_INVALID: "INVALID_ARGUMENT",
         Reason.REQUEST_INVALID: "INVALID_ARGUMENT",
@@ -85,6 +90,7 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         # Not UNAVAILABLE, which gRPC retries: an earlier attempt of a create may have been applied,
         # while this one wasn't.
         Reason.AUDIT_UNAVAILABLE: "FAILED_PRECONDITION",
+        Reason.HISTORY_UNAVAILABLE: "FAILED_PRECONDITION",
         Reason.INTERNAL: "INTERNAL",
     }
 )

@@ -60,7 +60,11 @@ class Harness:
 
     @abstractmethod
     def write(self, key: str, record: bytes) -> None:
-        """Stores the content of a key without the driver."""
+        """Stores the content of a key without the driver, as CyborgDB does."""
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Removes a key without the driver."""
 
 
 class DriverContract:

@@ -28,6 +28,7 @@ from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.disk import write_locks
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.driver import Driver
+from kekd_server.storage.retention import Retention
 from kekd_server.storage.write_attempt import WriteAttempt
 from tests.contract.driver_contract import (
     ALL,
@@ -38,13 +39,14 @@ from tests.contract.driver_contract import (
     DriverContract,
     Harness,
 )
+from tests.contract.history_contract import ForeignWriterContract, HistoryContract
 from tests.fixtures.disk import opened
 from tests.patience import PATIENCE
 
 
 class DiskHarness(Harness):
     def __init__(self, root: Path) -> None:
-        self.driver = opened(root)
+        self.driver = opened(root, Retention(versions=3))
         self._folder = root / "_catalog" / "config"
 
     def read(self, key: str) -> bytes | None:
@@ -52,10 +54,15 @@ class DiskHarness(Harness):
         return file.read_bytes() if file.exists() else None
 
     def write(self, key: str, record: bytes) -> None:
-        (self._folder / key).write_bytes(record)
+        temporary = self._folder.parent / "being written"
+        temporary.write_bytes(record)
+        temporary.rename(self._folder / key)
+
+    def remove(self, key: str) -> None:
+        (self._folder / key).unlink()
 
 
-class TestDiskDriver(DriverContract, AttemptContract):
+class TestDiskDriver(DriverContract, AttemptContract, HistoryContract, ForeignWriterContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:
         return DiskHarness(tmp_path)
@@ -351,6 +358,7 @@ WRITING_PROCESS = """
 import sys
 from pathlib import Path
 from kekd_server.model.index_name import IndexName
+from tests.contract.history_contract import ForeignWriterContract, HistoryContract
 from tests.fixtures.disk import opened
 
 driver, number = opened(Path(sys.argv[1])), 0

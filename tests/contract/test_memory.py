@@ -1,12 +1,14 @@
 import pytest
 
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
+from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import DriverContract, Harness
+from tests.contract.history_contract import HistoryContract
 
 
 class MemoryHarness(Harness):
     def __init__(self) -> None:
-        self.driver: MemoryDriver = MemoryDriver()
+        self.driver: MemoryDriver = MemoryDriver(Retention(versions=3))
 
     def read(self, key: str) -> bytes | None:
         return self.driver._records.get(key)
@@ -15,8 +17,12 @@ class MemoryHarness(Harness):
         self.driver._records[key] = record
         self.driver._keys = sorted(self.driver._records)
 
+    def remove(self, key: str) -> None:
+        del self.driver._records[key]
+        self.driver._keys.remove(key)
 
-class TestMemoryDriver(DriverContract):
+
+class TestMemoryDriver(DriverContract, HistoryContract):
     @pytest.fixture
     def harness(self) -> Harness:
         return MemoryHarness()

@@ -28,7 +28,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.service import BatchGetResult, BatchPushResult
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent

@@ -15,7 +15,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import MemoryLocation
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from tests.fixtures.access import Access, MemoryAuditLog, access_to, request_of

@@ -17,7 +17,7 @@ from kekd_server.model.page_token import PageToken
 from kekd_server.observability.logs import LogThrottle
 from kekd_server.rpc import convert
 from kekd_server.storage.location import DiskLocation, MemoryLocation
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
 from tests.fixtures.access import MemoryAuditLog, access_to, request_of
 

@@ -16,7 +16,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.location import MemoryLocation
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub, Changes, RunInThread

@@ -19,6 +19,7 @@ from kekd_server.storage.disk.watcher import DiskWatcher, _WatchedFolder
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
+from kekd_server.storage.version import PUSHED, Origin
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.write_attempt import WriteAttempt
 from tests.patience import PATIENCE
@@ -41,11 +42,12 @@ class StuckDriver(DiskDriver):
         record: bytes,
         *,
         if_etag: str | None,
+        origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
         self.waiting += 1
         self.go_on.wait(PATIENCE)
-        return super().put(name, record, if_etag=if_etag, attempt=attempt)
+        return super().put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from kekd_server.model.errors import AccessDeniedError, WatchFellBehindError
 from kekd_server.model.index_name import IndexName
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.location import MemoryLocation
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, WatchEvent
 from tests.fixtures.access import access_to, request_of

@@ -12,7 +12,7 @@ from kekd_server.observability.metrics import Metrics
 from kekd_server.storage import health
 from kekd_server.storage.health import Health
 from kekd_server.storage.location import MemoryLocation
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
 from tests.unit.waiting import reached

@@ -5,7 +5,7 @@ import pytest
 from kekd_server.config.loader import load
 from kekd_server.model.errors import StoreNotConfiguredError
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.store import Store
 

@@ -18,7 +18,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import MemoryLocation
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.write_attempt import WriteAttempt

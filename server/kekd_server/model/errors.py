@@ -3,6 +3,9 @@
 KekdError
 ├── EnvelopeExistsError
 ├── EnvelopeNotFoundError
+├── VersionNotFoundError
+├── CorruptVersionError
+├── HistoryUnavailableError
 ├── InvalidIndexNameError
 ├── InvalidEnvelopeError
 ├── InvalidRequestError
@@ -58,6 +61,46 @@ class EnvelopeNotFoundError(KekdError):
     def __init__(self, index_name: str) -> None:
         # The exact text of cyborgdb_core 0.18: existing callers match on it.
         super().__init__(f"No KMS blob exists for index '{index_name}'.")
+        self.index_name = index_name
+
+
+class VersionNotFoundError(KekdError):
+    reason = Reason.VERSION_NOT_FOUND
+
+    def __init__(self, index_name: str, version_id: str, *, is_deletion: bool = False) -> None:
+        why = (
+            "it is a deletion, which has no envelope"
+            if is_deletion
+            else "it has expired, or it belongs to another index"
+        )
+        super().__init__(
+            f"no version {version_id!r:.100} of index '{index_name}': {why}; choose another one"
+            " (kekctl history)"
+        )
+        self.index_name = index_name
+
+
+class CorruptVersionError(KekdError):
+    reason = Reason.ENVELOPE_CORRUPT
+
+    def __init__(self, index_name: str, version_id: str, damage: str) -> None:
+        super().__init__(
+            f"version {version_id} of index '{index_name}' is corrupt: {damage}; choose another one"
+            " (kekctl history)"
+        )
+        self.index_name = index_name
+
+
+class HistoryUnavailableError(KekdError):
+    """The write was refused, and nothing changed."""
+
+    reason = Reason.HISTORY_UNAVAILABLE
+
+    def __init__(self, index_name: str, why: str) -> None:
+        super().__init__(
+            f"history of index '{index_name}' not writable: {why}; the daemon refused the write:"
+            " repair the history, or set history_on_failure to 'allow'"
+        )
         self.index_name = index_name
 
 

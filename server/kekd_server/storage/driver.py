@@ -1,11 +1,13 @@
 """What a store driver must do. The conformance suite in tests/contract checks each driver."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
+from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.write_attempt import WriteAttempt
 
 NameRange: TypeAlias = NamePrefix | KeyRanges
@@ -46,6 +48,10 @@ class Driver(Protocol):
     if the attempt is a retry, the record isn't the one that it would leave, and the driver can't
     find out whether an earlier attempt was applied. A driver that no other process writes to may
     set `recognizes_attempts` to false and ignore attempts.
+
+    A write keeps the new record as a version, if the store has a history. It raises
+    `HistoryUnavailableError` and changes nothing if the version can't be kept. A write that is
+    applied twice keeps one version.
 
     Every method raises `StoreUnavailableError` if a retry may help, and `StoreMisconfiguredError`
     if it can't. After a `StoreUnavailableError`, a change may have been applied or not.
@@ -89,7 +95,14 @@ class Driver(Protocol):
         an error.
         """
 
-    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
+    def create(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        origin: Origin = CREATED,
+        attempt: WriteAttempt | None = None,
+    ) -> str:
         """Stores the first record of a name and returns its etag. Of concurrent calls, one wins.
 
         Raises `EnvelopeExistsError` if the name has a record, even a corrupt one.
@@ -101,6 +114,7 @@ class Driver(Protocol):
         record: bytes,
         *,
         if_etag: str | None,
+        origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
         """Stores a record, and replaces any that is there.
@@ -109,7 +123,12 @@ class Driver(Protocol):
         """
 
     def delete(
-        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+        self,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
     ) -> str | None:
         """Removes the record and returns the etag that it had; None if there was no record.
 
@@ -124,6 +143,21 @@ class Driver(Protocol):
 
         `listing` identifies the listing that the page belongs to. The pages of one listing may come
         from different drivers on the same store.
+        """
+
+    def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
+        """Returns the first `limit` versions after the one with the id `after`, newest first; from
+        the newest one if `after` is empty.
+
+        Raises `VersionNotFoundError` if there is no version with that id.
+        """
+
+    def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
+        """Raises `VersionNotFoundError`, also for a deletion, and `CorruptVersionError`."""
+
+    def maintain_history(self) -> Iterator[int]:
+        """Removes the versions that have expired, and adds those that other programs wrote. Does so
+        in steps of a few milliseconds, and yields the number of removed versions after each.
         """
 
     def close(self) -> None:

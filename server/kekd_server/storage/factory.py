@@ -14,7 +14,7 @@ from kekd_server.storage.disk.watcher import DiskWatcher
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.instrumented import InstrumentedDriver
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
-from kekd_server.storage.memory import MemoryDriver
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
 
 _DISK_THREADS: Final = 16

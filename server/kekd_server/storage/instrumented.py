@@ -1,6 +1,6 @@
 """Counts, times and traces the operations of a driver."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from types import TracebackType
@@ -12,6 +12,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.observability.store_metrics import StoreMetrics
 from kekd_server.observability.tracing import Tracing
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_monitor import WriteMonitor
 
@@ -21,7 +22,7 @@ _WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False}
 
 class InstrumentedDriver:
     """Counts, times and traces every operation of another driver except `get_cached`, which waits
-    for nothing and is most of the cost of a fast get, and `find_limitations`.
+    for nothing and is most of the cost of a fast get, and those of the background.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class InstrumentedDriver:
         self.recognizes_attempts = driver.recognizes_attempts
         self.get_cached = driver.get_cached
         self.find_limitations = driver.find_limitations
+        self.maintain_history = driver.maintain_history
         self.close = driver.close
 
     def open(self, *, create: bool = False) -> bool:
@@ -73,9 +75,16 @@ class InstrumentedDriver:
         with self._operation("get"):
             return self._driver.get(name)
 
-    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
+    def create(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        origin: Origin = CREATED,
+        attempt: WriteAttempt | None = None,
+    ) -> str:
         with self._operation("create"):
-            return self._driver.create(name, record, attempt=attempt)
+            return self._driver.create(name, record, origin=origin, attempt=attempt)
 
     def put(
         self,
@@ -83,22 +92,36 @@ class InstrumentedDriver:
         record: bytes,
         *,
         if_etag: str | None,
+        origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
         with self._operation("put"):
-            return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
+            return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
     def delete(
-        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+        self,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
     ) -> str | None:
         with self._operation("delete"):
-            return self._driver.delete(name, if_etag=if_etag, attempt=attempt)
+            return self._driver.delete(name, if_etag=if_etag, caller=caller, attempt=attempt)
 
     def list(
         self, names: NameRange, after: IndexName | None, limit: int, *, listing: str
     ) -> list[IndexName]:
         with self._operation("list"):
             return self._driver.list(names, after, limit, listing=listing)
+
+    def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
+        with self._operation("list versions"):
+            return self._driver.list_versions(name, after=after, limit=limit)
+
+    def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
+        with self._operation("get version"):
+            return self._driver.get_version(name, version_id)
 
     def _operation(self, name: str) -> AbstractContextManager[None]:
         timer = _OperationTimer(name, self._metrics, self._write_monitor)

@@ -8,16 +8,18 @@ from contextvars import copy_context
 from functools import partial
 from math import ceil
 from types import TracebackType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
 from kekd_server.model.deadline import Deadline, with_deadline
 from kekd_server.model.errors import (
     CorruptEnvelopeError,
+    CorruptVersionError,
     KekdError,
     OutcomeUnknownError,
     StoreMisconfiguredError,
     StoreUnavailableError,
+    VersionNotFoundError,
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
@@ -32,6 +34,7 @@ from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
@@ -39,6 +42,8 @@ from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
 
 T = TypeVar("T")
+_VERSIONS_PER_PAGE: Final = 100
+
 W = TypeVar("W", WriteResult, WriteResult | None)
 
 
@@ -141,7 +146,9 @@ class Store:
         record = encode(envelope)
 
         def write_record(attempt: WriteAttempt | None) -> WriteResult:
-            return WriteResult(self._driver.create(name, record, attempt=attempt), None)
+            origin = Origin(VersionEvent.CREATED, owner)
+            etag = self._driver.create(name, record, origin=origin, attempt=attempt)
+            return WriteResult(etag, None)
 
         written = await self._run_once(
             attempt, name, partial(self._write, ChangeKind.CREATED, name, write_record, owner)
@@ -161,7 +168,8 @@ class Store:
         record = encode(envelope)
 
         def write_record(attempt: WriteAttempt | None) -> WriteResult:
-            return self._driver.put(name, record, if_etag=if_etag, attempt=attempt)
+            origin = Origin(VersionEvent.PUSHED, owner)
+            return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
         return await self._run_once(
             attempt, name, partial(self._write, ChangeKind.PUSHED, name, write_record, owner)
@@ -201,7 +209,7 @@ class Store:
     ) -> list[PushResult]:
         return await write_many(
             pushes,
-            partial(self._put, asyncio.get_running_loop()),
+            partial(self._put, asyncio.get_running_loop(), owner),
             partial(self._run_in_executor, owner=owner),
             concurrency=self._write_concurrency,
             is_abandoned=is_abandoned,
@@ -218,13 +226,82 @@ class Store:
         """Removes the envelope and returns the etag that it had; None if there was none."""
 
         def write_record(attempt: WriteAttempt | None) -> WriteResult | None:
-            previous_etag = self._driver.delete(name, if_etag=if_etag, attempt=attempt)
+            previous_etag = self._driver.delete(
+                name, if_etag=if_etag, caller=owner, attempt=attempt
+            )
             return None if previous_etag is None else WriteResult("", previous_etag)
 
         written = await self._run_once(
             attempt, name, partial(self._write, ChangeKind.DELETED, name, write_record, owner)
         )
         return written.previous_etag if written else None
+
+    async def restore(
+        self,
+        name: IndexName,
+        version_id: str,
+        *,
+        if_etag: str | None,
+        owner: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> WriteResult:
+        """Stores the envelope of a version again, as a new version. Otherwise like `put`. Raises
+        `VersionNotFoundError` and `CorruptVersionError`.
+        """
+
+        def write_record(attempt: WriteAttempt | None) -> WriteResult:
+            record = self._version_record(name, version_id)
+            origin = Origin(VersionEvent.RESTORED, owner)
+            return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+
+        return await self._run_once(
+            attempt, name, partial(self._write, ChangeKind.RESTORED, name, write_record, owner)
+        )
+
+    async def undelete(
+        self, name: IndexName, *, owner: str = "", attempt: WriteAttempt | None = None
+    ) -> str:
+        """Creates the envelope that the index had before it was deleted, and returns its etag.
+        Raises `EnvelopeExistsError`, `VersionNotFoundError` and `CorruptVersionError`.
+        """
+
+        def write_record(attempt: WriteAttempt | None) -> WriteResult:
+            record = self._version_record(name, self._last_version(name).id)
+            origin = Origin(VersionEvent.UNDELETED, owner)
+            etag = self._driver.create(name, record, origin=origin, attempt=attempt)
+            return WriteResult(etag, None)
+
+        written = await self._run_once(
+            attempt, name, partial(self._write, ChangeKind.UNDELETED, name, write_record, owner)
+        )
+        return written.etag
+
+    async def list_versions(
+        self,
+        name: IndexName,
+        *,
+        after: str,
+        limit: int,
+        owner: str = "",
+        deadline: Deadline = None,
+    ) -> Sequence[Version]:
+        """See `Driver.list_versions`."""
+        with self._error_context:
+            return await self._read(
+                lambda: self._driver.list_versions(name, after=after, limit=limit), owner, deadline
+            )
+
+    async def get_version(
+        self, name: IndexName, version_id: str, *, owner: str = "", deadline: Deadline = None
+    ) -> StoredEnvelope:
+        """Reads the envelope of a version. Raises `VersionNotFoundError` and
+        `CorruptVersionError`.
+        """
+        with self._error_context:
+            stored = await self._read(
+                lambda: self._driver.get_version(name, version_id), owner, deadline
+            )
+            return StoredEnvelope(_decode_version(name, version_id, stored), stored.etag, self.name)
 
     async def list(  # noqa: PLR0913
         self,
@@ -299,6 +376,22 @@ class Store:
             self.corrupt_records += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
 
+    def _version_record(self, name: IndexName, version_id: str) -> bytes:
+        """Returns a record that can be stored again, which a corrupt one can't."""
+        stored = self._driver.get_version(name, version_id)
+        _decode_version(name, version_id, stored)
+        return stored.record
+
+    def _last_version(self, name: IndexName) -> Version:
+        """Returns the newest version that has an envelope."""
+        after = ""
+        while page := self._driver.list_versions(name, after=after, limit=_VERSIONS_PER_PAGE):
+            for version in page:
+                if not version.is_deletion:
+                    return version
+            after = page[-1].id
+        raise VersionNotFoundError(name.value, "")
+
     async def _run_once(
         self,
         attempt: WriteAttempt | None,
@@ -341,12 +434,15 @@ class Store:
 
         return await self._run_with_context(write_and_publish, owner)
 
-    def _put(self, loop: asyncio.AbstractEventLoop, push: Push) -> PushResult:
+    def _put(self, loop: asyncio.AbstractEventLoop, owner: str, push: Push) -> PushResult:
         try:
             with self._error_context:
                 record = encode(push.envelope)
                 written = self._driver.put(
-                    push.name, record, if_etag=push.if_etag, attempt=push.attempt
+                    *(push.name, record),
+                    if_etag=push.if_etag,
+                    origin=Origin(VersionEvent.PUSHED, owner),
+                    attempt=push.attempt,
                 )
         except KekdError as error:
             return error
@@ -370,6 +466,13 @@ class Store:
 
     async def _run_in_check_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._check_threads, call)
+
+
+def _decode_version(name: IndexName, version_id: str, stored: StoredRecord) -> Envelope:
+    try:
+        return decode(stored.record)
+    except CorruptRecordError as error:
+        raise CorruptVersionError(name.value, version_id, str(error)) from error
 
 
 class _StoreErrorContext:

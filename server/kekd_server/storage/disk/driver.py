@@ -4,11 +4,12 @@ PATH/_catalog/config/<key>    the records, where CyborgDB 0.18 keeps them
 PATH/_kekd/tmp/<number>/      files being written, in one folder per writing thread
 PATH/_kekd/locks/<number>     lock files; the one of a record is held during each write, and lists
                               the writes of the last minute (see write_ledger)
+PATH/_kekd/history/<key>/     the versions of a record (see history)
 """
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -17,10 +18,12 @@ from kekd_server.model.errors import (
     EnvelopeExistsError,
     EnvelopeNotFoundError,
     EtagMismatchError,
+    HistoryUnavailableError,
 )
 from kekd_server.model.folder import sync_folder
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable, layout
+from kekd_server.storage.disk.history import DiskHistory
 from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.listings import Listings
 from kekd_server.storage.disk.os_errors import OsErrorTranslator
@@ -29,6 +32,9 @@ from kekd_server.storage.disk.temporary_folder import ThreadFolder, remove_aband
 from kekd_server.storage.disk.write_locks import WriteLocks
 from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
+from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
+from kekd_server.storage.version_page import page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
 
@@ -46,11 +52,12 @@ class DiskDriver:
 
     recognizes_attempts = True
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, retention: Retention = DEFAULT_RETENTION) -> None:
         self._root = root
         self._records = root / layout.RECORDS
         self._temporary = root / layout.TEMPORARY
         self._locks = WriteLocks(root / layout.LOCKS)
+        self._history = DiskHistory(root / layout.HISTORY, self._records, retention)
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
         self._translate_os_errors = OsErrorTranslator(root, self._records)
@@ -61,6 +68,7 @@ class DiskDriver:
         with self._translate_os_errors:
             is_new = layout.open_keystore(self._root, create=create)
             remove_abandoned(self._temporary)
+            self._history.check_links(self._temporary)
         return is_new
 
     def check(self) -> None:
@@ -79,7 +87,7 @@ class DiskDriver:
             if disk.f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
             layout.restore(self._root)
-            for folder in (self._records, self._temporary):
+            for folder in (self._records, self._temporary, self._root / layout.HISTORY):
                 if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
                     os.stat(folder)
                     raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -107,14 +115,23 @@ class DiskDriver:
         except OSError:
             return None
 
-    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
+    def create(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        origin: Origin = CREATED,
+        attempt: WriteAttempt | None = None,
+    ) -> str:
         written = WriteResult(etag_of(record), None)
         with self._translate_os_errors, self._write(name, attempt) as write:
             if earlier := self._find_earlier(write, written.etag):
                 return earlier.etag
             try:
                 durable.create(
-                    self._path(name), record, self._thread_folder.path, write.commit(written)
+                    *(self._path(name), record, self._thread_folder.path),
+                    commit=write.commit(written),
+                    keep=self._history.keep(name, None, origin, written.etag),
                 )
             except FileExistsError:
                 raise EnvelopeExistsError(name.value) from None
@@ -126,6 +143,7 @@ class DiskDriver:
         record: bytes,
         *,
         if_etag: str | None,
+        origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
         etag = etag_of(record)
@@ -136,12 +154,19 @@ class DiskDriver:
                 self._check_etag(name, self._read(name), if_etag)
             written = WriteResult(etag, if_etag or self._etag(name))
             durable.replace(
-                self._path(name), record, self._thread_folder.path, write.commit(written)
+                *(self._path(name), record, self._thread_folder.path),
+                commit=write.commit(written),
+                keep=self._history.keep(name, written.previous_etag, origin, etag),
             )
         return written
 
     def delete(
-        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+        self,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
     ) -> str | None:
         with self._translate_os_errors, self._write(name, attempt) as write:
             earlier = write.find_previous_result("", self._stored_etag)
@@ -155,6 +180,7 @@ class DiskDriver:
                 return None
             if if_etag is not None:
                 self._check_etag(name, stored, if_etag)
+            self._history.note_deletion(name, stored.etag, caller)
             durable.remove(self._path(name), write.commit(WriteResult("", stored.etag)))
         return stored.etag
 
@@ -163,6 +189,21 @@ class DiskDriver:
     ) -> list[IndexName]:
         with self._translate_os_errors:
             return self._listings.page(listing, names, after, limit)
+
+    def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
+        with self._translate_os_errors, self._locks.hold(name):
+            self._catch_up(name)
+            versions = self._history.open(name).versions()
+        return page_of(versions, name, after, limit)
+
+    def maintain_history(self) -> Iterator[int]:
+        for name in self._history.outdated_names():
+            yield self._maintain(name) if name else 0
+
+    def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
+        with self._translate_os_errors, self._locks.hold(name):
+            self._catch_up(name)
+            return self._history.open(name).read(version_id)
 
     @property
     def records(self) -> Path:
@@ -184,6 +225,16 @@ class DiskDriver:
             os.stat(self._records)
             # A dangling symlink takes the name, and counts as a corrupt record.
             return StoredRecord(b"", etag_of(b"")) if os.path.islink(path) else None
+
+    def _maintain(self, name: IndexName) -> int:
+        with self._translate_os_errors, self._locks.hold(name):
+            self._catch_up(name)
+            return self._history.prune(name)
+
+    def _catch_up(self, name: IndexName) -> None:
+        """Before a read, which also succeeds on a disk that can't be written."""
+        with suppress(HistoryUnavailableError):
+            self._history.catch_up(name, self._etag(name))
 
     def _etag(self, name: IndexName) -> str | None:
         """None also for an unreadable file, so that a push can repair it."""

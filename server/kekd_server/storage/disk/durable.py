@@ -5,6 +5,7 @@ https://github.com/etcd-io/etcd/issues/6368):
 
     open(temporary, O_CREAT|O_EXCL)  flock
     open(temporary)  write  fsync  close
+    link(temporary, version)                       if the file has a history
     link(temporary, path)  unlink(temporary)       to create a file, or
     rename(temporary, path)                        to create or replace one
     open(folder)  fsync  close
@@ -22,36 +23,50 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from kekd_server.model.descriptor import close_quietly, opened
 from kekd_server.model.folder import sync_folder
 
 Commit = AbstractContextManager[object]
 """Entered around the one system call that makes a change visible."""
+Keep: TypeAlias = Callable[[str], AbstractContextManager[object]]
+"""Links the temporary file elsewhere. Entered around the commit."""
 
 _PLAIN_COMMIT: Final[Commit] = nullcontext()
 
 
+def keep_nothing(_: str) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 def create(
-    path: Path, content: bytes, temporary_folder: Path, commit: Commit = _PLAIN_COMMIT
+    path: Path,
+    content: bytes,
+    temporary_folder: Path,
+    commit: Commit = _PLAIN_COMMIT,
+    keep: Keep = keep_nothing,
 ) -> None:
     """Creates a file. Raises FileExistsError, atomically, if it exists."""
     with _temporary(content, temporary_folder) as temporary:
-        with commit:
+        with keep(temporary), commit:
             os.link(temporary, path)
         _unlink_quietly(temporary)
     sync_folder(path.parent)
 
 
 def replace(
-    path: Path, content: bytes, temporary_folder: Path, commit: Commit = _PLAIN_COMMIT
+    path: Path,
+    content: bytes,
+    temporary_folder: Path,
+    commit: Commit = _PLAIN_COMMIT,
+    keep: Keep = keep_nothing,
 ) -> None:
     """Creates or replaces a file."""
-    with _temporary(content, temporary_folder) as temporary, commit:
+    with _temporary(content, temporary_folder) as temporary, keep(temporary), commit:
         os.rename(temporary, path)
     sync_folder(path.parent)
 
@@ -69,6 +84,17 @@ def probe(temporary_folder: Path, length: int) -> None:
     with _temporary(bytes(length), temporary_folder) as temporary:
         os.unlink(temporary)
     sync_folder(temporary_folder)
+
+
+def probe_link(temporary_folder: Path, folder: Path) -> None:
+    """Links a file from one folder into the other, and removes it. Raises OSError."""
+    with _temporary(b"", temporary_folder) as temporary:
+        link = f"{folder}/{os.path.basename(temporary)}"
+        try:
+            os.link(temporary, link)
+        finally:
+            _unlink_quietly(link)
+            _unlink_quietly(temporary)
 
 
 def remove(path: Path, commit: Commit = _PLAIN_COMMIT) -> None:

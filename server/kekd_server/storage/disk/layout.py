@@ -12,6 +12,7 @@ from kekd_server.model.folder import is_folder, make_folder
 RECORDS: Final = Path("_catalog", "config")
 TEMPORARY: Final = Path("_kekd", "tmp")
 LOCKS: Final = Path("_kekd", "locks")
+HISTORY: Final = Path("_kekd", "history")
 
 _MARKERS: Final = ("_catalog", "_kekd")
 """CyborgDB's folder and kekd's. A folder with one of them is a keystore."""
@@ -64,5 +65,5 @@ def _is_readable(path: Path, folder: int) -> bool:
 
 
 def _make_own_folders(folder: int) -> None:
-    for path in (TEMPORARY, LOCKS):
+    for path in (TEMPORARY, LOCKS, HISTORY):
         make_folder(path, within=folder)

@@ -84,11 +84,7 @@ class RecordCache:
 
     def read_uncached(self, path: str) -> StoredRecord:
         """Like `read`, but doesn't use the cache: a full scan would evict everything else."""
-        file = os.open(path, _READ)
-        try:
-            return _read(file)
-        finally:
-            close_quietly(file)
+        return read_file(path)
 
     def _find(self, path: str) -> StoredRecord | None:
         """Doesn't wait for the disk: the kernel has the inode in memory since the last read."""
@@ -116,6 +112,15 @@ class _CachedRecord(NamedTuple):
 
 def _stamp(stat: os.stat_result) -> tuple[int, ...]:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def read_file(path: str) -> StoredRecord:
+    """Returns the content of a file; empty if it is a folder. Raises OSError."""
+    file = os.open(path, _READ)
+    try:
+        return _read(file)
+    finally:
+        close_quietly(file)
 
 
 def _read(file: int) -> StoredRecord:

@@ -9,6 +9,8 @@ from kekd_server.model.index_name import IndexName
 class ChangeKind(Enum):
     CREATED = auto()
     PUSHED = auto()
+    RESTORED = auto()
+    UNDELETED = auto()
     DELETED = auto()
 
 

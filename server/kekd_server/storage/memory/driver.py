@@ -2,13 +2,22 @@
 
 import threading
 from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from kekd_server.model.errors import EnvelopeExistsError, EnvelopeNotFoundError, EtagMismatchError
+from kekd_server.model.errors import (
+    EnvelopeExistsError,
+    EnvelopeNotFoundError,
+    EtagMismatchError,
+)
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.memory.history import MemoryHistory
+from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.sorted_keys import names_in_order
+from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
+from kekd_server.storage.version_page import page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
 
@@ -17,10 +26,11 @@ class MemoryDriver:
 
     recognizes_attempts = False
 
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention = DEFAULT_RETENTION) -> None:
         self._lock = threading.Lock()
         self._records: dict[str, bytes] = {}
         self._keys: list[str] = []
+        self._history = MemoryHistory(retention)
 
     def open(self, *, create: bool = False) -> bool:  # noqa: ARG002
         return False
@@ -52,12 +62,13 @@ class MemoryDriver:
         name: IndexName,
         record: bytes,
         *,
+        origin: Origin = CREATED,
         attempt: WriteAttempt | None = None,  # noqa: ARG002
     ) -> str:
         with self._lock:
             if name.key in self._records:
                 raise EnvelopeExistsError(name.value)
-            return self._set(name, record)
+            return self._set(name, record, origin)
 
     def put(
         self,
@@ -65,19 +76,21 @@ class MemoryDriver:
         record: bytes,
         *,
         if_etag: str | None,
+        origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,  # noqa: ARG002
     ) -> WriteResult:
         with self._lock:
             previous_etag = self._etag(name)
             if if_etag is not None and if_etag != previous_etag:
                 raise EtagMismatchError(name.value)
-            return WriteResult(self._set(name, record), previous_etag)
+            return WriteResult(self._set(name, record, origin), previous_etag)
 
     def delete(
         self,
         name: IndexName,
         *,
         if_etag: str | None,
+        caller: str = "",
         attempt: WriteAttempt | None = None,  # noqa: ARG002
     ) -> str | None:
         with self._lock:
@@ -88,6 +101,7 @@ class MemoryDriver:
                 raise EtagMismatchError(name.value)
             del self._records[name.key]
             del self._keys[bisect_left(self._keys, name.key)]
+            self._history.add(name, Origin(VersionEvent.DELETED, caller), None)
             return previous_etag
 
     def list(
@@ -101,6 +115,18 @@ class MemoryDriver:
         with self._lock:
             return list(islice(names_in_order(self._keys, names, after), limit))
 
+    def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
+        with self._lock:
+            return page_of(self._history.versions(name), name, after, limit)
+
+    def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
+        with self._lock:
+            return self._history.read(name, version_id)
+
+    def maintain_history(self) -> Iterator[int]:
+        with self._lock:
+            yield self._history.prune()
+
     def close(self) -> None:
         self._records.clear()
 
@@ -108,8 +134,9 @@ class MemoryDriver:
         record = self._records.get(name.key)
         return None if record is None else etag_of(record)
 
-    def _set(self, name: IndexName, record: bytes) -> str:
+    def _set(self, name: IndexName, record: bytes, origin: Origin) -> str:
         if name.key not in self._records:
             insort(self._keys, name.key)
         self._records[name.key] = record
+        self._history.add(name, origin, record)
         return etag_of(record)

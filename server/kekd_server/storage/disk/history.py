@@ -1,0 +1,169 @@
+"""The histories of the records of a keystore folder.
+
+PATH/_kekd/history/<key>/<version>    a hard link to each record that was written (see VersionFile)
+
+A version that is still the record takes no room of its own, and one that was replaced takes the
+room that the record took. Nothing refers from the records to their history, so CyborgDB and kekd
+read them without it.
+
+The link precedes the system call that makes the record visible. The fsync(2) of the folder of the
+records follows both, and commits them together on a filesystem with one journal, such as ext4 and
+XFS. On others, a power cut may take the newest versions, but no record.
+"""
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from kekd_server.model.errors import HistoryUnavailableError, StoreMisconfiguredError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk import durable
+from kekd_server.storage.disk.record_history import RecordHistory
+from kekd_server.storage.retention import Retention
+from kekd_server.storage.version import Origin
+
+_NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+_SWEEP_INTERVAL: Final = 3600.0
+_DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
+
+_log = logging.getLogger(__name__)
+
+
+class DiskHistory:
+    """Use its methods, except `check_links`, while you hold the lock of the record."""
+
+    def __init__(self, folder: Path, records: Path, retention: Retention) -> None:
+        self.retention = retention
+        self._folder = folder
+        self._records = records
+        self._overfull: set[IndexName] = set()
+        self._next_sweep = time.monotonic()
+
+    def check_links(self, temporary_folder: Path) -> None:
+        """Raises `StoreMisconfiguredError` if a record can't be linked into the history. Any other
+        problem may pass, and fails the writes until then.
+        """
+        if not self.retention.is_on:
+            return
+        try:
+            durable.probe_link(temporary_folder, self._folder)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise StoreMisconfiguredError(
+                    f"no history can be kept in {self._folder}: {error.strerror}; it must be on the"
+                    " filesystem of the records, and that must have hard links; set"
+                    " history_versions to 0 to work without a history"
+                ) from error
+
+    def open(self, name: IndexName) -> RecordHistory:
+        """Raises OSError."""
+        return RecordHistory(name, f"{self._folder}/{name.key}", f"{self._records}/{name.key}")
+
+    def keep(
+        self, name: IndexName, current_etag: str | None, origin: Origin, etag: str
+    ) -> durable.Keep:
+        """Returns what keeps a file as the version with this origin and etag. `current_etag`: of
+        the record that is there now.
+        """
+        if not self.retention.is_on:
+            return durable.keep_nothing
+
+        @contextmanager
+        def keep(temporary: str) -> Iterator[None]:
+            with ExitStack() as kept:
+                with self._translate_errors(name):
+                    history = self.open(name)
+                    history.catch_up(current_etag)
+                    kept.enter_context(history.keep(temporary, origin, etag))
+                    self._note_size(name, history)
+                yield
+
+        return keep
+
+    def note_deletion(self, name: IndexName, current_etag: str, caller: str) -> None:
+        """Prepares the removal of the record. Raises `HistoryUnavailableError`."""
+        if not self.retention.is_on:
+            return
+        with self._translate_errors(name):
+            history = self.open(name)
+            history.catch_up(current_etag)
+            try:
+                history.mark_deletion(caller)
+            except OSError as error:
+                # The version is kept, and its deletion is noticed later.
+                if error.errno not in _DISK_FULL_ERRORS:
+                    raise
+
+    def catch_up(self, name: IndexName, current_etag: str | None) -> None:
+        """See `RecordHistory.catch_up`. Raises `HistoryUnavailableError`."""
+        if self.retention.is_on:
+            with self._translate_errors(name):
+                self.open(name).catch_up(current_etag)
+
+    def prune(self, name: IndexName) -> int:
+        """Removes the versions that have expired, and returns their number. Raises OSError."""
+        return self.open(name).prune(self.retention)
+
+    def outdated_names(self) -> Iterator[IndexName | None]:
+        """Yields the names whose history has too many versions. Every hour, looks at all records
+        and histories, and yields None for each that needs no change. Takes no lock. Raises OSError.
+        """
+        if not self.retention.is_on:
+            return
+        while self._overfull:
+            yield self._overfull.pop()
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
+            yield from self._sweep()
+
+    def _sweep(self) -> Iterator[IndexName | None]:
+        keys = {*os.listdir(self._records), *os.listdir(self._folder)}
+        for name in filter(None, map(IndexName.from_key, keys)):
+            try:
+                is_settled = self.open(name).is_settled(self.retention)
+            except FileNotFoundError:  # a version was removed in the meantime
+                is_settled = False
+            yield None if is_settled else name
+
+    def _note_size(self, name: IndexName, history: RecordHistory) -> None:
+        if len(history) > self.retention.versions:
+            self._overfull.add(name)
+        if len(history) > 2 * self.retention.versions:
+            # Writes are faster than the background: it must not fall behind without end.
+            history.prune(self.retention)
+
+    def _translate_errors(self, name: IndexName) -> "_HistoryErrorTranslator":
+        return _HistoryErrorTranslator(name, self._folder, is_required=self.retention.is_required)
+
+
+class _HistoryErrorTranslator:
+    """Translates an OSError to a `HistoryUnavailableError`, or logs it if writes may continue."""
+
+    def __init__(self, name: IndexName, folder: Path, *, is_required: bool) -> None:
+        self._name = name
+        self._folder = folder
+        self._is_required = is_required
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, OSError):
+            return False
+        if self._is_required:
+            raise HistoryUnavailableError(
+                self._name.value, f"{self._folder}: {error.strerror}"
+            ) from error
+        _log.warning(
+            "a version of index %r was not kept: %s: %s",
+            *(self._name.value, self._folder, error.strerror),
+        )
+        return True

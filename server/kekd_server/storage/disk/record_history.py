@@ -1,0 +1,154 @@
+"""The versions of one record of a keystore folder."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kekd_server.model.errors import CorruptVersionError, VersionNotFoundError
+from kekd_server.model.folder import make_folder
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk.record_cache import read_file
+from kekd_server.storage.disk.version_file import VersionFile
+from kekd_server.storage.driver import StoredRecord
+from kekd_server.storage.retention import Retention
+from kekd_server.storage.version import Origin, Version, VersionEvent
+
+
+class RecordHistory:
+    """A folder with a hard link to each record that was written, and an empty file for each
+    deletion. Make it and use it while you hold the lock of the record. Its methods raise OSError.
+    """
+
+    def __init__(self, name: IndexName, folder: str, record: str) -> None:
+        self._name = name
+        self._folder = folder
+        self._record = record
+        self._files = _list_versions(folder)
+
+    def versions(self) -> list[Version]:
+        """Returns all versions, newest first."""
+        return [file.version(os.stat(self._path(file)).st_size) for file in self._files]
+
+    def read(self, version_id: str) -> StoredRecord:
+        """Raises `VersionNotFoundError`, and `CorruptVersionError` if its file was changed."""
+        file = next((file for file in self._files if file.id == version_id), None)
+        if file is None or file.is_deletion:
+            raise VersionNotFoundError(self._name.value, version_id, is_deletion=file is not None)
+        stored = read_file(self._path(file))
+        if stored.etag != file.etag:
+            raise CorruptVersionError(
+                self._name.value, version_id, "its file was changed after kekd kept it"
+            )
+        return stored
+
+    def catch_up(self, etag: str | None) -> None:
+        """Adds what happened to the record without kekd, and removes a version that kekd prepared
+        before it was killed and that never became the record.
+
+        `etag`: of the record; None if there is none, or if it can't be read.
+        """
+        inode, exists = self._stat_record()
+        if len(self._files) > 1 and self._is_link(self._files[1], inode):
+            os.unlink(self._path(self._files.pop(0)))
+        newest = self._files[0] if self._files else None
+        if not exists:
+            if newest and not newest.is_deletion:
+                self.mark_deletion()
+        elif inode and etag is not None:
+            self._find(newest, inode, etag)
+
+    @contextmanager
+    def keep(self, temporary: str, origin: Origin, etag: str) -> Iterator[None]:
+        """Links a file that the body makes the record."""
+        file = self._next(origin.event, etag, origin.caller)
+        self._link(temporary, file)
+        try:
+            yield
+        except FileExistsError:
+            # After any other error it may be the record: `catch_up` finds out.
+            with suppress(OSError):
+                os.unlink(self._path(file))
+            raise
+
+    def mark_deletion(self, caller: str = "") -> None:
+        """Adds a deletion. Kekd removes the record afterwards."""
+        file = self._next(VersionEvent.DELETED, "", caller)
+        # A deletion follows a version, so the folder exists.
+        os.close(os.open(self._path(file), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._files.insert(0, file)
+
+    def prune(self, retention: Retention) -> int:
+        """Removes the versions that have expired, and returns their number."""
+        expired = self._expired(retention)
+        for _ in expired:  # the oldest first, in case the process is killed
+            os.unlink(self._path(self._files.pop()))
+        if not self._files:
+            with suppress(FileNotFoundError):
+                os.rmdir(self._folder)
+        return len(expired)
+
+    def is_settled(self, retention: Retention) -> bool:
+        """Whether the newest version is the record, and none has expired. Needs no lock: after an
+        answer that is out of date, the next one is right.
+        """
+        inode, exists = self._stat_record()
+        if not self._files:
+            return not inode
+        newest = self._files[0]
+        if newest.is_deletion == exists or (inode and not self._is_link(newest, inode)):
+            return False
+        return not self._expired(retention)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _expired(self, retention: Retention) -> Sequence[VersionFile]:
+        return retention.find_expired(self._files, time.time_ns())
+
+    def _stat_record(self) -> tuple[int, bool]:
+        """Returns the inode of the record, 0 if it isn't a regular file; and whether it exists."""
+        try:
+            found = os.lstat(self._record)
+        except FileNotFoundError:
+            return 0, False
+        return found.st_ino if stat.S_ISREG(found.st_mode) else 0, True
+
+    def _is_link(self, file: VersionFile, inode: int) -> bool:
+        return not file.is_deletion and os.stat(self._path(file)).st_ino == inode
+
+    def _find(self, newest: VersionFile | None, inode: int, etag: str) -> None:
+        found = self._next(VersionEvent.FOUND, etag, "")
+        if newest is None or not self._is_link(newest, inode):
+            self._link(self._record, found)
+        elif newest.etag != etag:
+            # It was overwritten in place, and the version with it.
+            os.rename(self._path(newest), self._path(found))
+            self._files[0] = found
+
+    def _next(self, event: VersionEvent, etag: str, caller: str) -> VersionFile:
+        """Makes a version that is later than all others, even if the clock was set back."""
+        earliest = self._files[0].time_ns + 1 if self._files else 0
+        return VersionFile(max(time.time_ns(), earliest), event, etag, caller)
+
+    def _link(self, source: str, file: VersionFile) -> None:
+        try:
+            os.link(source, self._path(file), follow_symlinks=False)
+        except FileNotFoundError:  # the first version of the index
+            make_folder(Path(self._folder))
+            os.link(source, self._path(file), follow_symlinks=False)
+        self._files.insert(0, file)
+
+    def _path(self, file: VersionFile) -> str:
+        return f"{self._folder}/{file.name}"
+
+
+def _list_versions(folder: str) -> list[VersionFile]:
+    """Returns the files of the versions, newest first."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(filter(None, map(VersionFile.parse, names)), reverse=True)

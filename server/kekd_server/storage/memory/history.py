@@ -1,0 +1,70 @@
+"""The versions of the envelopes in memory."""
+
+import time
+from collections.abc import Sequence
+from itertools import count
+from typing import NamedTuple
+
+from kekd_server.model.errors import VersionNotFoundError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import StoredRecord
+from kekd_server.storage.etag import etag_of
+from kekd_server.storage.retention import Retention
+from kekd_server.storage.version import Origin, Version
+
+
+class _KeptVersion(NamedTuple):
+    version: Version
+    record: bytes
+
+
+class MemoryHistory:
+    """Use it while you hold the lock of the driver."""
+
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+        self._kept: dict[str, list[_KeptVersion]] = {}
+        """Newest first."""
+        self._numbers = count(1)
+
+    def add(self, name: IndexName, origin: Origin, record: bytes | None) -> None:
+        """`record`: None for a deletion."""
+        if not self._retention.is_on:
+            return
+        kept = self._kept.setdefault(name.key, [])
+        earliest = kept[0].version.time_ns + 1 if kept else 0
+        version = Version(
+            id=str(next(self._numbers)),
+            event=origin.event,
+            time_ns=max(time.time_ns(), earliest),
+            etag="" if record is None else etag_of(record),
+            size=len(record or b""),
+            caller=origin.caller,
+        )
+        kept.insert(0, _KeptVersion(version, record or b""))
+        self._prune(name.key)
+
+    def versions(self, name: IndexName) -> Sequence[Version]:
+        """Returns all versions of the index, newest first."""
+        return [kept.version for kept in self._kept.get(name.key, ())]
+
+    def read(self, name: IndexName, version_id: str) -> StoredRecord:
+        """Raises `VersionNotFoundError`."""
+        for version, record in self._kept.get(name.key, ()):
+            if version.id == version_id and not version.is_deletion:
+                return StoredRecord(record, version.etag)
+        is_deletion = any(version.id == version_id for version in self.versions(name))
+        raise VersionNotFoundError(name.value, version_id, is_deletion=is_deletion)
+
+    def prune(self) -> int:
+        """Removes the versions that have expired, and returns their number."""
+        return sum(self._prune(key) for key in list(self._kept))
+
+    def _prune(self, key: str) -> int:
+        kept = self._kept[key]
+        versions = [version for version, _ in kept]
+        expired = len(self._retention.find_expired(versions, time.time_ns()))
+        del kept[len(kept) - expired :]
+        if not kept:
+            del self._kept[key]
+        return expired

@@ -1,0 +1,56 @@
+"""How long a store keeps the versions of an envelope."""
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+_DAY_NS: Final = 86_400 * 10**9
+
+
+class DatedVersion(Protocol):
+    @property
+    def time_ns(self) -> int: ...
+
+    @property
+    def is_deletion(self) -> bool: ...
+
+
+V = TypeVar("V", bound=DatedVersion)
+
+
+class Retention(NamedTuple):
+    versions: int = 10
+    """Versions of each index that are kept, the current one included."""
+    days: float = 30.0
+    """Days for which a version is kept after another one replaced it."""
+    is_required: bool = True
+    """Whether a write is refused if its version can't be kept."""
+
+    @property
+    def is_on(self) -> bool:
+        return self.versions > 0 and self.days > 0
+
+    def find_expired(self, versions: Sequence[V], now_ns: int) -> Sequence[V]:
+        """Returns the versions that need not be kept any longer. `versions` are all versions of one
+        index, newest first.
+
+        The current version never expires. The last version before a deletion expires by age alone.
+        The deletion before the oldest version that is kept is kept too: it shows that the index had
+        no envelope then.
+        """
+        earliest = now_ns - self.days * _DAY_NS
+        kept = count = 0
+        for place, version in enumerate(versions):
+            if version.is_deletion:
+                continue
+            count += 1
+            replaced = versions[place - 1].time_ns if place else math.inf
+            if replaced >= earliest and (count == 1 or count <= self.versions):
+                kept = place + 1
+        if kept < len(versions) and versions[kept].is_deletion:
+            is_recent = versions[kept].time_ns >= earliest
+            kept += 1 if kept or is_recent else 0
+        return versions[kept:]
+
+
+DEFAULT_RETENTION: Final = Retention()

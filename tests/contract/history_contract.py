@@ -1,0 +1,150 @@
+"""The contract of a driver's history, as tests that every driver's own file inherits."""
+
+import pytest
+
+from kekd_server.model.errors import VersionNotFoundError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import Driver
+from kekd_server.storage.version import Origin, Version, VersionEvent
+from tests.contract.driver_contract import NAME, Harness
+
+RESTORED = Origin(VersionEvent.RESTORED, "uid:7")
+OTHER = IndexName("other")
+
+
+def versions_of(driver: Driver, name: IndexName = NAME) -> list[Version]:
+    return list(driver.list_versions(name, after="", limit=1000))
+
+
+def events_of(driver: Driver) -> list[str]:
+    return [version.event for version in versions_of(driver)]
+
+
+class HistoryContract:
+    """The base of a class with a `harness` fixture, whose driver keeps three versions."""
+
+    def test_each_write_adds_a_version(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.put(NAME, b"2", if_etag=None)
+        harness.driver.put(NAME, b"1", if_etag=None, origin=RESTORED)
+        assert events_of(harness.driver) == ["restored", "pushed", "created"]
+
+    def test_version_has_the_bytes_that_were_written(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.put(NAME, b"22", if_etag=None)
+        records = [
+            harness.driver.get_version(NAME, version.id) for version in versions_of(harness.driver)
+        ]
+        assert [stored.record for stored in records] == [b"22", b"1"]
+
+    def test_version_has_the_etag_size_and_caller_of_its_write(self, harness: Harness) -> None:
+        caller = "spiffe://example.org/a b/é-%"
+        harness.driver.create(NAME, b"1")
+        etag = harness.driver.put(
+            NAME, b"22", if_etag=None, origin=Origin(VersionEvent.PUSHED, caller)
+        ).etag
+        newest = versions_of(harness.driver)[0]
+        assert (newest.etag, newest.size, newest.caller) == (etag, 2, caller)
+
+    def test_newest_version_is_the_stored_record(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.put(NAME, b"2", if_etag=None)
+        assert versions_of(harness.driver)[0].etag == harness.driver.get(NAME).etag
+
+    def test_deletion_is_a_version_without_a_record(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.delete(NAME, if_etag=None, caller="uid:7")
+        deletion, created = versions_of(harness.driver)
+        assert (deletion.event, deletion.caller, deletion.etag) == ("deleted", "uid:7", "")
+        with pytest.raises(VersionNotFoundError, match="a deletion"):
+            harness.driver.get_version(NAME, deletion.id)
+        assert harness.driver.get_version(NAME, created.id).record == b"1"
+
+    def test_refused_write_adds_no_version(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        with pytest.raises(Exception, match="already exists"):
+            harness.driver.create(NAME, b"2")
+        with pytest.raises(Exception, match="etag mismatch"):
+            harness.driver.put(NAME, b"2", if_etag="0" * 32)
+        with pytest.raises(Exception, match="etag mismatch"):
+            harness.driver.delete(NAME, if_etag="0" * 32)
+        harness.driver.delete(OTHER, if_etag=None)
+        assert events_of(harness.driver) == ["created"]
+        assert versions_of(harness.driver, OTHER) == []
+
+    def test_times_increase_from_version_to_version(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.delete(NAME, if_etag=None)
+        harness.driver.create(NAME, b"1")
+        times = [version.time_ns for version in versions_of(harness.driver)]
+        assert times == sorted(set(times), reverse=True)
+
+    @pytest.mark.parametrize(
+        "forged", ["0", "../x", "é", "0" * 16 + "-" + "0" * 12, "%", "a" * 300]
+    )
+    def test_forged_version_id_is_not_found(self, harness: Harness, forged: str) -> None:
+        harness.driver.create(NAME, b"1")
+        with pytest.raises(VersionNotFoundError):
+            harness.driver.get_version(NAME, forged)
+
+    def test_version_id_of_another_index_is_not_found(self, harness: Harness) -> None:
+        harness.driver.create(OTHER, b"1")
+        harness.driver.create(NAME, b"2")
+        with pytest.raises(VersionNotFoundError):
+            harness.driver.get_version(NAME, versions_of(harness.driver, OTHER)[0].id)
+
+    def test_pages_have_each_version_once(self, harness: Harness) -> None:
+        for record in b"1", b"2", b"3":
+            harness.driver.put(NAME, record, if_etag=None)
+        first = harness.driver.list_versions(NAME, after="", limit=2)
+        second = harness.driver.list_versions(NAME, after=first[-1].id, limit=2)
+        assert [*first, *second] == versions_of(harness.driver)
+
+    def test_page_after_an_unknown_version_is_refused(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        with pytest.raises(VersionNotFoundError):
+            harness.driver.list_versions(NAME, after="unknown", limit=2)
+
+    def test_background_removes_versions_beyond_the_limit(self, harness: Harness) -> None:
+        for number in range(5):
+            harness.driver.put(NAME, b"%d" % number, if_etag=None)
+        for _ in harness.driver.maintain_history():
+            pass
+        kept = [
+            harness.driver.get_version(NAME, version.id).record
+            for version in versions_of(harness.driver)
+        ]
+        assert kept == [b"4", b"3", b"2"]
+
+
+class ForeignWriterContract:
+    """A second base, beside `HistoryContract`, for stores that other programs can write to."""
+
+    def test_record_of_another_program_becomes_a_version(self, harness: Harness) -> None:
+        harness.write(NAME.key, b"foreign")
+        harness.driver.put(NAME, b"mine", if_etag=None)
+        newest, found = versions_of(harness.driver)
+        assert (newest.event, found.event) == ("pushed", "found")
+        assert harness.driver.get_version(NAME, found.id).record == b"foreign"
+
+    def test_record_of_another_program_is_kept_before_it_is_deleted(self, harness: Harness) -> None:
+        harness.write(NAME.key, b"foreign")
+        harness.driver.delete(NAME, if_etag=None)
+        _, found = versions_of(harness.driver)
+        assert harness.driver.get_version(NAME, found.id).record == b"foreign"
+
+    def test_replacement_by_another_program_keeps_the_version_before(
+        self, harness: Harness
+    ) -> None:
+        harness.driver.create(NAME, b"mine")
+        harness.write(NAME.key, b"foreign")
+        found, created = versions_of(harness.driver)
+        assert (found.event, created.event) == ("found", "created")
+        assert harness.driver.get_version(NAME, created.id).record == b"mine"
+
+    def test_deletion_by_another_program_keeps_the_version_before(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"mine")
+        harness.remove(NAME.key)
+        deletion, created = versions_of(harness.driver)
+        assert deletion.is_deletion
+        assert harness.driver.get_version(NAME, created.id).record == b"mine"
