@@ -52,6 +52,7 @@ class Daemon:
         self._background_tasks = [
             asyncio.create_task(self.reloader.run()),
             asyncio.create_task(self._sample_metrics()),
+            *(asyncio.create_task(store.keep_history()) for store in self.stores),
         ]
         names = (store.name for store in self.stores)
         _log.info("serving %s on %s", _join(names), _join(map(str, self.listeners)))

@@ -26,6 +26,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.write_attempt import WriteAttempt
 
 Result = TypeVar("Result", StoredEnvelope, WriteResult)
@@ -121,6 +122,59 @@ class EnvelopeService:
     ) -> StoredEnvelope:
         return await self._authorizer.authorize(ReadGrant, request, location, name).get()
 
+    async def get_version(
+        self, request: RequestContext, location: Location | None, name: IndexName, version_id: str
+    ) -> StoredEnvelope:
+        """Raises `VersionNotFoundError` and `CorruptVersionError`."""
+        grant = self._authorizer.authorize(ReadGrant, request, location, name)
+        return await grant.get_version(version_id)
+
+    async def list_versions(  # noqa: PLR0913
+        self,
+        request: RequestContext,
+        location: Location | None,
+        name: IndexName,
+        size: int,
+        after: str,
+        *,
+        with_envelopes: bool,
+    ) -> VersionListing:
+        """Returns a page of the versions of an index, newest first. `after`: the id of the last
+        version on the previous page, or empty.
+        """
+        grant = self._authorizer.authorize(ReadGrant, request, location, name)
+        return await grant.list_versions(after, size, with_envelopes=with_envelopes)
+
+    async def restore(  # noqa: PLR0913
+        self,
+        request: RequestContext,
+        location: Location | None,
+        name: IndexName,
+        version_id: str,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
+    ) -> str:
+        """Pushes the envelope of a version; returns its etag. Raises `VersionNotFoundError` and
+        `CorruptVersionError`. `attempt` as for `create`.
+        """
+        grant = self._authorizer.authorize(PushGrant, request, location, name)
+        return await grant.restore(version_id, if_etag=if_etag, attempt=attempt)
+
+    async def undelete(
+        self,
+        request: RequestContext,
+        location: Location | None,
+        name: IndexName,
+        *,
+        attempt: WriteAttempt | None = None,
+    ) -> str:
+        """Creates the envelope that a deleted index had; returns its etag. Raises
+        `VersionNotFoundError` and `CorruptVersionError`. `attempt` as for `create`.
+        """
+        grant = self._authorizer.authorize(CreateGrant, request, location, name)
+        return await grant.undelete(attempt=attempt)
+
     async def get_many(
         self,
         request: RequestContext,
@@ -162,19 +216,21 @@ class EnvelopeService:
         conditional = self._authorizer.authorize(ConditionalDeleteGrant, request, location, name)
         return await conditional.delete(if_etag=if_etag, attempt=attempt)
 
-    async def list(
+    async def list(  # noqa: PLR0913
         self,
         request: RequestContext,
         location: Location | None,
         prefix: str,
         size: int,
         token: str,
+        *,
+        show_deleted: bool = False,
     ) -> Page:
         """Returns a page of the names that the caller may list and read."""
         grant = self._authorizer.authorize_prefix(ListGrant, request, location, prefix)
         position = PageToken.parse(token, prefix) if token else PageToken.first(prefix)
         # One more than requested, to see whether there is a next page.
-        names = await grant.list_names(position, size + 1)
+        names = await grant.list_names(position, size + 1, show_deleted=show_deleted)
         if len(names) <= size:
             return Page(names, "")
         return Page(names[:size], str(replace(position, after=names[size - 1])))

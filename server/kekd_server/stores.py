@@ -67,9 +67,14 @@ async def create_keystores(settings: Settings, report: Callable[[str], None]) ->
 
 def _make_stores(settings: Settings, metrics: Metrics, tracing: Tracing | None) -> list[Store]:
     stores, problems = [], []
-    for location in settings.locations:
+    for location, retention in settings.stores:
         try:
-            store = make_store(location, s3_poll=settings.s3_poll, metrics=metrics, tracing=tracing)
+            store = make_store(
+                *(location, retention),
+                s3_poll=settings.s3_poll,
+                metrics=metrics,
+                tracing=tracing,
+            )
         except KekdError as error:
             problems.append(str(error))
         else:

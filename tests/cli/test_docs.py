@@ -166,7 +166,7 @@ def test_configuration_pages_file_is_valid(tmp_path: Path) -> None:
     (example,) = blocks(CONFIGURATION, "yaml")
     file = tmp_path / "kekd.yaml"
     file.write_text(example)
-    assert len(load({}, file).settings.locations) == 3
+    assert len(load({}, file).settings.stores) == 3
 
 
 def test_configuration_pages_table_is_made_of_the_settings() -> None:

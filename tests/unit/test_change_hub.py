@@ -18,6 +18,7 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
+from kekd_server.storage.version import CREATED, Origin
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub, Changes, RunInThread
 from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
@@ -237,11 +238,16 @@ async def test_write_of_a_disconnected_caller_is_published() -> None:
 
     class SlowDriver(MemoryDriver):
         def create(
-            self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None
+            self,
+            name: IndexName,
+            record: bytes,
+            *,
+            origin: Origin = CREATED,
+            attempt: WriteAttempt | None = None,
         ) -> str:
             begun.set()
             go_on.wait(PATIENCE)
-            return super().create(name, record, attempt=attempt)
+            return super().create(name, record, origin=origin, attempt=attempt)
 
     store = Store(MemoryLocation(), SlowDriver(), threads=1)
     with closing(store):

@@ -44,7 +44,7 @@ def test_location_matches_configurations_that_name_it(
 def test_store_behind_a_symlink_matches_both_paths(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    (configured,) = load({"disk": [tmp_path / "link"]}, None).settings.locations
+    ((configured, _),) = load({"disk": [tmp_path / "link"]}, None).settings.stores
     assert configured.matches(DiskLocation(str(tmp_path / "link")))
     assert configured.matches(DiskLocation(str(tmp_path / "real")))
 

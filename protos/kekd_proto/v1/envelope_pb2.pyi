@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -113,12 +116,14 @@ class PushEnvelopeResponse(_message.Message):
     def __init__(self, etag: _Optional[str] = ...) -> None: ...
 
 class GetEnvelopeRequest(_message.Message):
-    __slots__ = ("config_location", "index_name")
+    __slots__ = ("config_location", "index_name", "version_id")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_ID_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     index_name: str
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ...) -> None: ...
+    version_id: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., version_id: _Optional[str] = ...) -> None: ...
 
 class GetEnvelopeResponse(_message.Message):
     __slots__ = ("blob", "etag", "store")
@@ -206,19 +211,121 @@ class DeleteEnvelopeResponse(_message.Message):
     existed: bool
     def __init__(self, existed: _Optional[bool] = ...) -> None: ...
 
+class ListEnvelopeVersionsRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "page_size", "page_token", "view")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    page_size: int
+    page_token: str
+    view: EnvelopeView
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[EnvelopeView, str]] = ...) -> None: ...
+
+class ListEnvelopeVersionsResponse(_message.Message):
+    __slots__ = ("versions", "next_page_token", "store")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[EnvelopeVersion]
+    next_page_token: str
+    store: str
+    def __init__(self, versions: _Optional[_Iterable[_Union[EnvelopeVersion, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., store: _Optional[str] = ...) -> None: ...
+
+class EnvelopeVersion(_message.Message):
+    __slots__ = ("version_id", "event", "time", "caller", "etag", "size", "blob", "failure")
+    class Event(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        EVENT_UNSPECIFIED: _ClassVar[EnvelopeVersion.Event]
+        EVENT_CREATED: _ClassVar[EnvelopeVersion.Event]
+        EVENT_PUSHED: _ClassVar[EnvelopeVersion.Event]
+        EVENT_RESTORED: _ClassVar[EnvelopeVersion.Event]
+        EVENT_UNDELETED: _ClassVar[EnvelopeVersion.Event]
+        EVENT_DELETED: _ClassVar[EnvelopeVersion.Event]
+        EVENT_FOUND: _ClassVar[EnvelopeVersion.Event]
+    EVENT_UNSPECIFIED: EnvelopeVersion.Event
+    EVENT_CREATED: EnvelopeVersion.Event
+    EVENT_PUSHED: EnvelopeVersion.Event
+    EVENT_RESTORED: EnvelopeVersion.Event
+    EVENT_UNDELETED: EnvelopeVersion.Event
+    EVENT_DELETED: EnvelopeVersion.Event
+    EVENT_FOUND: EnvelopeVersion.Event
+    VERSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    version_id: str
+    event: EnvelopeVersion.Event
+    time: _timestamp_pb2.Timestamp
+    caller: str
+    etag: str
+    size: int
+    blob: KMSBlob
+    failure: Failure
+    def __init__(self, version_id: _Optional[str] = ..., event: _Optional[_Union[EnvelopeVersion.Event, str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., caller: _Optional[str] = ..., etag: _Optional[str] = ..., size: _Optional[int] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class RestoreEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "version_id", "if_etag", "idempotency_key", "is_retry")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_ID_FIELD_NUMBER: _ClassVar[int]
+    IF_ETAG_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_RETRY_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    version_id: str
+    if_etag: str
+    idempotency_key: str
+    is_retry: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., version_id: _Optional[str] = ..., if_etag: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., is_retry: _Optional[bool] = ...) -> None: ...
+
+class RestoreEnvelopeResponse(_message.Message):
+    __slots__ = ("etag",)
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    etag: str
+    def __init__(self, etag: _Optional[str] = ...) -> None: ...
+
+class UndeleteEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "idempotency_key", "is_retry")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_RETRY_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    idempotency_key: str
+    is_retry: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., is_retry: _Optional[bool] = ...) -> None: ...
+
+class UndeleteEnvelopeResponse(_message.Message):
+    __slots__ = ("etag",)
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    etag: str
+    def __init__(self, etag: _Optional[str] = ...) -> None: ...
+
 class ListEnvelopesRequest(_message.Message):
-    __slots__ = ("config_location", "prefix", "page_size", "page_token", "view")
+    __slots__ = ("config_location", "prefix", "page_size", "page_token", "view", "show_deleted")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
+    SHOW_DELETED_FIELD_NUMBER: _ClassVar[int]
     config_location: StorageConfig
     prefix: str
     page_size: int
     page_token: str
     view: EnvelopeView
-    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[EnvelopeView, str]] = ...) -> None: ...
+    show_deleted: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[EnvelopeView, str]] = ..., show_deleted: _Optional[bool] = ...) -> None: ...
 
 class ListEnvelopesResponse(_message.Message):
     __slots__ = ("envelopes", "next_page_token", "store")
@@ -286,10 +393,14 @@ class Change(_message.Message):
         KIND_CREATED: _ClassVar[Change.Kind]
         KIND_PUSHED: _ClassVar[Change.Kind]
         KIND_DELETED: _ClassVar[Change.Kind]
+        KIND_RESTORED: _ClassVar[Change.Kind]
+        KIND_UNDELETED: _ClassVar[Change.Kind]
     KIND_UNSPECIFIED: Change.Kind
     KIND_CREATED: Change.Kind
     KIND_PUSHED: Change.Kind
     KIND_DELETED: Change.Kind
+    KIND_RESTORED: Change.Kind
+    KIND_UNDELETED: Change.Kind
     INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]

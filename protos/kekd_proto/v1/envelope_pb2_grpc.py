@@ -78,6 +78,21 @@ class EnvelopeServiceStub:
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesRequest.SerializeToString,
                 response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesResponse.FromString,
                 _registered_method=True)
+        self.ListEnvelopeVersions = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/ListEnvelopeVersions',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopeVersionsRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopeVersionsResponse.FromString,
+                _registered_method=True)
+        self.RestoreEnvelope = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/RestoreEnvelope',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.RestoreEnvelopeRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.RestoreEnvelopeResponse.FromString,
+                _registered_method=True)
+        self.UndeleteEnvelope = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/UndeleteEnvelope',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeResponse.FromString,
+                _registered_method=True)
         self.WatchEnvelopes = channel.unary_stream(
                 '/kekd.v1.EnvelopeService/WatchEnvelopes',
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesRequest.SerializeToString,
@@ -150,6 +165,31 @@ class EnvelopeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEnvelopeVersions(self, request, context):
+        """Lists the versions of an index's envelope, newest first, also after the envelope was deleted. A
+        store keeps a version for as long as its history settings say. An index without versions has an
+        empty list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreEnvelope(self, request, context):
+        """Stores the envelope of a version again, like a PushEnvelope. This adds a version. NOT_FOUND if
+        there is no such version, DATA_LOSS if its record is corrupt.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteEnvelope(self, request, context):
+        """Stores the last envelope of a deleted index again, like a CreateEnvelope. ALREADY_EXISTS if the
+        index has an envelope, NOT_FOUND if no version is left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEnvelopes(self, request, context):
         """Streams the changes to the envelopes of a store. The first message is `started`, which announces
         the maximum time between two messages. A watch that is read too slowly ends with
@@ -196,6 +236,21 @@ def add_EnvelopeServiceServicer_to_server(servicer, server):
                     servicer.ListEnvelopes,
                     request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesRequest.FromString,
                     response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesResponse.SerializeToString,
+            ),
+            'ListEnvelopeVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEnvelopeVersions,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopeVersionsRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopeVersionsResponse.SerializeToString,
+            ),
+            'RestoreEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreEnvelope,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.RestoreEnvelopeRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.RestoreEnvelopeResponse.SerializeToString,
+            ),
+            'UndeleteEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteEnvelope,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeResponse.SerializeToString,
             ),
             'WatchEnvelopes': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEnvelopes,
@@ -401,6 +456,87 @@ class EnvelopeService:
             '/kekd.v1.EnvelopeService/ListEnvelopes',
             kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesRequest.SerializeToString,
             kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEnvelopeVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/ListEnvelopeVersions',
+            kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopeVersionsRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.ListEnvelopeVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/RestoreEnvelope',
+            kekd__proto_dot_v1_dot_envelope__pb2.RestoreEnvelopeRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.RestoreEnvelopeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/UndeleteEnvelope',
+            kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeResponse.FromString,
             options,
             channel_credentials,
             insecure,

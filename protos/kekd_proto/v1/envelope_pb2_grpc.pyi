@@ -64,6 +64,19 @@ class EnvelopeServiceStub:
     """Lists index names by page, in the byte order of their stored keys. A name that exists during the
     whole listing appears exactly once, regardless of concurrent writes.
     """
+    ListEnvelopeVersions: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.ListEnvelopeVersionsRequest, _envelope_pb2.ListEnvelopeVersionsResponse]
+    """Lists the versions of an index's envelope, newest first, also after the envelope was deleted. A
+    store keeps a version for as long as its history settings say. An index without versions has an
+    empty list.
+    """
+    RestoreEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.RestoreEnvelopeRequest, _envelope_pb2.RestoreEnvelopeResponse]
+    """Stores the envelope of a version again, like a PushEnvelope. This adds a version. NOT_FOUND if
+    there is no such version, DATA_LOSS if its record is corrupt.
+    """
+    UndeleteEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.UndeleteEnvelopeRequest, _envelope_pb2.UndeleteEnvelopeResponse]
+    """Stores the last envelope of a deleted index again, like a CreateEnvelope. ALREADY_EXISTS if the
+    index has an envelope, NOT_FOUND if no version is left.
+    """
     WatchEnvelopes: _grpc.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]
     """Streams the changes to the envelopes of a store. The first message is `started`, which announces
     the maximum time between two messages. A watch that is read too slowly ends with
@@ -105,6 +118,19 @@ class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
     ListEnvelopes: _aio.UnaryUnaryMultiCallable[_envelope_pb2.ListEnvelopesRequest, _envelope_pb2.ListEnvelopesResponse]  # type: ignore[assignment]
     """Lists index names by page, in the byte order of their stored keys. A name that exists during the
     whole listing appears exactly once, regardless of concurrent writes.
+    """
+    ListEnvelopeVersions: _aio.UnaryUnaryMultiCallable[_envelope_pb2.ListEnvelopeVersionsRequest, _envelope_pb2.ListEnvelopeVersionsResponse]  # type: ignore[assignment]
+    """Lists the versions of an index's envelope, newest first, also after the envelope was deleted. A
+    store keeps a version for as long as its history settings say. An index without versions has an
+    empty list.
+    """
+    RestoreEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.RestoreEnvelopeRequest, _envelope_pb2.RestoreEnvelopeResponse]  # type: ignore[assignment]
+    """Stores the envelope of a version again, like a PushEnvelope. This adds a version. NOT_FOUND if
+    there is no such version, DATA_LOSS if its record is corrupt.
+    """
+    UndeleteEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.UndeleteEnvelopeRequest, _envelope_pb2.UndeleteEnvelopeResponse]  # type: ignore[assignment]
+    """Stores the last envelope of a deleted index again, like a CreateEnvelope. ALREADY_EXISTS if the
+    index has an envelope, NOT_FOUND if no version is left.
     """
     WatchEnvelopes: _aio.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]  # type: ignore[assignment]
     """Streams the changes to the envelopes of a store. The first message is `started`, which announces
@@ -186,6 +212,37 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_envelope_pb2.ListEnvelopesResponse, _abc.Awaitable[_envelope_pb2.ListEnvelopesResponse]]:
         """Lists index names by page, in the byte order of their stored keys. A name that exists during the
         whole listing appears exactly once, regardless of concurrent writes.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEnvelopeVersions(
+        self,
+        request: _envelope_pb2.ListEnvelopeVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.ListEnvelopeVersionsResponse, _abc.Awaitable[_envelope_pb2.ListEnvelopeVersionsResponse]]:
+        """Lists the versions of an index's envelope, newest first, also after the envelope was deleted. A
+        store keeps a version for as long as its history settings say. An index without versions has an
+        empty list.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreEnvelope(
+        self,
+        request: _envelope_pb2.RestoreEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.RestoreEnvelopeResponse, _abc.Awaitable[_envelope_pb2.RestoreEnvelopeResponse]]:
+        """Stores the envelope of a version again, like a PushEnvelope. This adds a version. NOT_FOUND if
+        there is no such version, DATA_LOSS if its record is corrupt.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeleteEnvelope(
+        self,
+        request: _envelope_pb2.UndeleteEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.UndeleteEnvelopeResponse, _abc.Awaitable[_envelope_pb2.UndeleteEnvelopeResponse]]:
+        """Stores the last envelope of a deleted index again, like a CreateEnvelope. ALREADY_EXISTS if the
+        index has an envelope, NOT_FOUND if no version is left.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ _shared_fields_cache: Final = BoundedCache[tuple[str, str, str, str, str | None]
 
 class AuditRecord:
     __slots__ = (
-        *("decision", "etag_before", "etag_after", "denials"),
+        *("decision", "etag_before", "etag_after", "version_id", "denials"),
         *("_started_at", "_code", "_reason"),
     )
 
@@ -34,6 +34,8 @@ class AuditRecord:
         self.decision = decision
         self.etag_before: str | None = None
         self.etag_after: str | None = None
+        self.version_id: str | None = None
+        """The version that is read or restored."""
         self.denials = 1
         """How many denials the line covers."""
         self._started_at = time.monotonic()
@@ -59,11 +61,13 @@ class AuditRecord:
             f' "request_id": "{decision.request.request_id}", {_shared_fields(decision)},'
             f' "index": {_text(decision.index)}, "etag_before": {_text(self.etag_before)},'
             f' "etag_after": {_text(self.etag_after)}, "code": {code}, "reason": {reason},'
-            f' "duration_ms": {duration}{self._count(event)}}}\n'
+            f' "duration_ms": {duration}{self._optional_fields(event)}}}\n'
         )
 
-    def _count(self, event: Event) -> str:
-        return f', "count": {self.denials}' if self.denials > 1 or event == "denials" else ""
+    def _optional_fields(self, event: Event) -> str:
+        version = "" if self.version_id is None else f', "version_id": {_text(self.version_id)}'
+        has_count = self.denials > 1 or event == "denials"
+        return f'{version}, "count": {self.denials}' if has_count else version
 
 
 def format_lines(records: Iterable[AuditRecord], event: Event) -> list[str]:

@@ -16,6 +16,7 @@ from kekd_server.storage.driver import NameRange, WriteResult
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_outcomes import IsAbandoned
@@ -28,6 +29,21 @@ class StoreReader(Protocol):
 
     async def get(self, name: IndexName, *, owner: str, deadline: Deadline) -> StoredEnvelope: ...
 
+    async def get_version(
+        self, name: IndexName, version_id: str, *, owner: str, deadline: Deadline
+    ) -> StoredEnvelope: ...
+
+    async def list_versions(  # noqa: PLR0913
+        self,
+        name: IndexName,
+        after: str,
+        limit: int,
+        *,
+        with_envelopes: bool,
+        owner: str,
+        deadline: Deadline,
+    ) -> VersionListing: ...
+
     async def get_many(
         self, names: Sequence[IndexName], *, owner: str, deadline: Deadline
     ) -> list[StoredEnvelope | KekdError]: ...
@@ -39,6 +55,7 @@ class StoreReader(Protocol):
         limit: int,
         *,
         listing: str,
+        show_deleted: bool,
         owner: str,
         deadline: Deadline,
     ) -> list[IndexName]: ...
@@ -60,6 +77,20 @@ class StoreWriter(Protocol):
         owner: str,
         attempt: WriteAttempt | None,
     ) -> WriteResult: ...
+
+    async def restore(
+        self,
+        name: IndexName,
+        version_id: str,
+        *,
+        if_etag: str | None,
+        owner: str,
+        attempt: WriteAttempt | None,
+    ) -> WriteResult: ...
+
+    async def undelete(
+        self, name: IndexName, *, owner: str, attempt: WriteAttempt | None
+    ) -> str: ...
 
     async def put_many(
         self, pushes: Sequence[Push], *, owner: str, is_abandoned: IsAbandoned

@@ -10,6 +10,7 @@ from kekd_server.access.audited_store import AuditedStore, StoreWriter
 from kekd_server.access.decision import AccessDecision
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.write_attempt import WriteAttempt
 
 T = TypeVar("T")
@@ -51,6 +52,33 @@ class ReadGrant(Grant):
             self._record.etag_after = stored.etag
             return stored
 
+    async def get_version(self, version_id: str) -> StoredEnvelope:
+        request = self._request
+        self._record.version_id = version_id
+        async with self._store.read((self._record,)) as store:
+            stored = await store.get_version(
+                *(self._name, version_id),
+                owner=request.principal.identity,
+                deadline=request.deadline,
+            )
+            self._record.etag_after = stored.etag
+            return stored
+
+    async def list_versions(
+        self, after: str, limit: int, *, with_envelopes: bool
+    ) -> VersionListing:
+        """Returns at most `limit` versions after the one with the id `after`, newest first. With
+        their envelopes, it may return fewer, but at least one.
+        """
+        request = self._request
+        async with self._store.read((self._record,)) as store:
+            return await store.list_versions(
+                *(self._name, after, limit),
+                with_envelopes=with_envelopes,
+                owner=request.principal.identity,
+                deadline=request.deadline,
+            )
+
 
 class CreateGrant(Grant):
     method = "create"
@@ -67,10 +95,37 @@ class CreateGrant(Grant):
 
         return await self._write(create)
 
+    async def undelete(self, *, attempt: WriteAttempt | None) -> str:
+        """Inserts the last envelope of a deleted index; returns its etag."""
+
+        async def undelete(store: StoreWriter) -> str:
+            owner = self._request.principal.identity
+            etag = await store.undelete(self._name, owner=owner, attempt=attempt)
+            self._record.etag_after = etag
+            return etag
+
+        return await self._write(undelete)
+
 
 class PushGrant(Grant):
     method = "push"
     __slots__ = ()
+
+    async def restore(
+        self, version_id: str, *, if_etag: str | None, attempt: WriteAttempt | None
+    ) -> str:
+        """Inserts or replaces an envelope with that of a version; returns its etag."""
+        self._record.version_id = version_id
+
+        async def restore(store: StoreWriter) -> str:
+            owner = self._request.principal.identity
+            written = await store.restore(
+                self._name, version_id, if_etag=if_etag, owner=owner, attempt=attempt
+            )
+            self._record.etag_after, self._record.etag_before = written
+            return written.etag
+
+        return await self._write(restore)
 
     async def push(
         self, envelope: Envelope, *, if_etag: str | None, attempt: WriteAttempt | None

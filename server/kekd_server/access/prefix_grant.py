@@ -55,13 +55,15 @@ class PrefixGrant:
 class ListGrant(PrefixGrant):
     method = "list"
 
-    async def list_names(self, position: PageToken, limit: int) -> list[IndexName]:
+    async def list_names(
+        self, position: PageToken, limit: int, *, show_deleted: bool
+    ) -> list[IndexName]:
         """Returns at least `limit` visible names after `position`, if there are so many."""
         async with self._store.read([self._record]) as store:
-            return await self._list_names(store, position, limit)
+            return await self._list_names(store, position, limit, show_deleted=show_deleted)
 
     async def _list_names(
-        self, store: StoreReader, position: PageToken, limit: int
+        self, store: StoreReader, position: PageToken, limit: int, *, show_deleted: bool
     ) -> list[IndexName]:
         request, ranges = self._request, self._visible_ranges()
         prefix, is_visible = self._prefix.value, self._visibility_filter()
@@ -73,6 +75,7 @@ class ListGrant(PrefixGrant):
                 after,
                 batch_size,
                 listing=position.listing,
+                show_deleted=show_deleted,
                 owner=request.principal.identity,
                 deadline=request.deadline,
             )

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from kekd_server.config.history import HistorySettings
 from kekd_server.config.types import Endpoint, Expanded
 from kekd_server.storage.location import AddressingStyle, clean_prefix
 
@@ -29,6 +30,7 @@ class S3Settings(BaseModel):
     region: Expanded | None = None
     endpoint: Endpoint | None = None
     addressing_style: AddressingStyle | None = None
+    history: HistorySettings | None = None
 
     def __str__(self) -> str:
         return f"{self.bucket}/{self.prefix}"

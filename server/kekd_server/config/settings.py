@@ -1,6 +1,7 @@
 """The daemon's settings."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -8,11 +9,13 @@ from pydantic import ConfigDict, Field, model_validator
 from kekd_common.address import DEFAULT_TCP_PORT, default_socket, state_folder
 from kekd_common.policy import Policy
 from kekd_server.config.audit import Audit
+from kekd_server.config.disk import DiskSettings, Folders
 from kekd_server.config.flag import Flag
+from kekd_server.config.history import Days, HistoryFailure, HistorySettings, Versions
 from kekd_server.config.listen import Listen, ListenSettings
 from kekd_server.config.s3 import Bucket, S3Settings
 from kekd_server.config.tls import TlsSettings
-from kekd_server.config.types import Endpoint, Expanded, Folders, Port, Several
+from kekd_server.config.types import Endpoint, Expanded, Port, Several
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener, parse
 from kekd_server.listeners.tcp import TcpListener
@@ -23,6 +26,7 @@ from kekd_server.storage.location import (
     MemoryLocation,
     S3Location,
 )
+from kekd_server.storage.retention import Retention
 
 
 def _default_addresses() -> list[ListenSettings]:
@@ -98,6 +102,26 @@ class Settings(TlsSettings):
             "SECONDS",
         ),
     ] = 300.0
+    history_versions: Annotated[
+        Versions,
+        Flag(
+            "Versions of each envelope to keep, the current one included, for stores that don't"
+            " set it themselves. 0 keeps no history",
+            "N",
+        ),
+    ] = 10
+    history_days: Annotated[
+        Days,
+        Flag(
+            "Days to keep a version after another one replaced it, or after its envelope was"
+            " deleted. 0 keeps no history",
+            "DAYS",
+        ),
+    ] = 30.0
+    history_on_failure: Annotated[
+        HistoryFailure,
+        Flag("Whether to deny or allow a write whose version can't be kept"),
+    ] = "deny"
     policy: Policy | None = None
     """Without a policy, calls on local listeners are allowed and all others denied."""
     audit: Annotated[Audit | None, Flag("File for the audit log. - is standard output", "FILE")] = (
@@ -143,7 +167,7 @@ class Settings(TlsSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if not (self.disk or self.memory or self.s3):
-            self.disk = [state_folder() / "keystore"]
+            self.disk = [DiskSettings(path=state_folder() / "keystore")]
             # The default store is for trying kekd. It is on no volume that could be unmounted.
             if "create_stores" not in self.model_fields_set:
                 self.create_stores = True
@@ -163,14 +187,26 @@ class Settings(TlsSettings):
         return listener if isinstance(listener, TcpListener) else None
 
     @property
-    def locations(self) -> list[Location]:
-        """The locations of the stores, disk before S3 before memory. The first is the default."""
+    def stores(self) -> list[tuple[Location, Retention]]:
+        """The stores and their history, disk before S3 before memory. The first is the default."""
         return [
-            *(DiskLocation(str(path), os.path.realpath(path)) for path in self.disk),
-            *(self._s3_location(s3) for s3 in self.s3),
-            *([MemoryLocation()] if self.memory else []),
+            *((_disk_location(disk.path), self._retention(disk.history)) for disk in self.disk),
+            *((self._s3_location(s3), self._retention(s3.history)) for s3 in self.s3),
+            *([(MemoryLocation(), self._retention(None))] if self.memory else []),
         ]
+
+    def _retention(self, history: HistorySettings | None) -> Retention:
+        own = history or HistorySettings()
+        return Retention(
+            self.history_versions if own.versions is None else own.versions,
+            self.history_days if own.days is None else own.days,
+            is_required=(own.on_failure or self.history_on_failure) == "deny",
+        )
 
     def _s3_location(self, s3: S3Settings) -> S3Location:
         style = s3.addressing_style or self.s3_addressing_style
         return S3Location(s3.bucket, s3.prefix, s3.region, s3.endpoint, style)
+
+
+def _disk_location(path: Path) -> DiskLocation:
+    return DiskLocation(str(path), os.path.realpath(path))

@@ -66,14 +66,6 @@ def _absolute(path: Path) -> Path:
     return plain
 
 
-def _require_distinct_folders(folders: list[Path]) -> list[Path]:
-    seen: dict[str, Path] = {}
-    for path in folders:
-        if (other := seen.setdefault(os.path.realpath(path), path)) != path:
-            raise ValueError(f"'{path}' is the same folder as '{other}'; remove one")
-    return folders
-
-
 Value = TypeVar("Value")
 Several = Annotated[list[Value], BeforeValidator(split), AfterValidator(_require_distinct)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -81,4 +73,3 @@ Expanded = Annotated[str, AfterValidator(require_expanded)]
 Port = Annotated[str, AfterValidator(_port)]
 Endpoint = Annotated[str, AfterValidator(_url)]
 FilePath = Annotated[Path, BeforeValidator(_require_path), AfterValidator(_absolute)]
-Folders = Annotated[Several[FilePath], AfterValidator(_require_distinct_folders)]

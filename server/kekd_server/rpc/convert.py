@@ -14,6 +14,8 @@ from kekd_server.service import BatchPushResult
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version import Version, VersionEvent
+from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -22,6 +24,8 @@ Write = (
     | pb.PushEnvelopeRequest
     | pb.BatchPushEnvelopesRequest
     | pb.DeleteEnvelopeRequest
+    | pb.RestoreEnvelopeRequest
+    | pb.UndeleteEnvelopeRequest
 )
 
 Addressed = (
@@ -32,6 +36,9 @@ Addressed = (
     | pb.BatchPushEnvelopesRequest
     | pb.DeleteEnvelopeRequest
     | pb.ListEnvelopesRequest
+    | pb.ListEnvelopeVersionsRequest
+    | pb.RestoreEnvelopeRequest
+    | pb.UndeleteEnvelopeRequest
     | pb.WatchEnvelopesRequest
 )
 
@@ -39,6 +46,16 @@ _KINDS: Final = {
     ChangeKind.CREATED: pb.Change.KIND_CREATED,
     ChangeKind.PUSHED: pb.Change.KIND_PUSHED,
     ChangeKind.DELETED: pb.Change.KIND_DELETED,
+    ChangeKind.RESTORED: pb.Change.KIND_RESTORED,
+    ChangeKind.UNDELETED: pb.Change.KIND_UNDELETED,
+}
+_EVENTS: Final = {
+    VersionEvent.CREATED: pb.EnvelopeVersion.EVENT_CREATED,
+    VersionEvent.PUSHED: pb.EnvelopeVersion.EVENT_PUSHED,
+    VersionEvent.RESTORED: pb.EnvelopeVersion.EVENT_RESTORED,
+    VersionEvent.UNDELETED: pb.EnvelopeVersion.EVENT_UNDELETED,
+    VersionEvent.DELETED: pb.EnvelopeVersion.EVENT_DELETED,
+    VersionEvent.FOUND: pb.EnvelopeVersion.EVENT_FOUND,
 }
 
 
@@ -161,7 +178,9 @@ def make_batch_push_response(
     return response
 
 
-def _fail(entry: pb.ListedEnvelope | pb.PushedEnvelope, error: KekdError) -> None:
+def _fail(
+    entry: pb.ListedEnvelope | pb.PushedEnvelope | pb.EnvelopeVersion, error: KekdError
+) -> None:
     entry.failure.reason, entry.failure.message = error.reason, str(error)
 
 
@@ -196,7 +215,10 @@ def make_event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
 
 
 def parse_if_etag(
-    request: pb.PushEnvelopeRequest | pb.EnvelopePush | pb.DeleteEnvelopeRequest,
+    request: pb.PushEnvelopeRequest
+    | pb.EnvelopePush
+    | pb.DeleteEnvelopeRequest
+    | pb.RestoreEnvelopeRequest,
 ) -> str | None:
     """Returns None for an unconditional call. Raises `InvalidRequestError` for an empty etag, which
     is more likely a mistake than an unconditional call.
@@ -206,6 +228,39 @@ def parse_if_etag(
     if not request.if_etag:
         raise InvalidRequestError("if_etag is empty; omit it for an unconditional call")
     return request.if_etag
+
+
+def parse_version_id(request: pb.GetEnvelopeRequest | pb.RestoreEnvelopeRequest) -> str:
+    """Raises `InvalidRequestError` for an empty id, which is more likely a mistake."""
+    if not request.version_id:
+        raise InvalidRequestError(
+            "version_id is empty; name a version that ListEnvelopeVersions returns"
+        )
+    return request.version_id
+
+
+def make_versions_response(listing: VersionListing) -> pb.ListEnvelopeVersionsResponse:
+    response = pb.ListEnvelopeVersionsResponse(store=listing.store)
+    for version in listing.versions:
+        _fill_version(response.versions.add(), version, listing.envelopes.get(version.id))
+    if listing.has_more:
+        response.next_page_token = listing.versions[-1].id
+    return response
+
+
+def _fill_version(
+    sent: pb.EnvelopeVersion, version: Version, envelope: StoredEnvelope | KekdError | None
+) -> None:
+    sent.version_id = version.id
+    sent.event = _EVENTS[version.event]
+    sent.time.FromNanoseconds(version.time_ns)
+    sent.caller = version.caller
+    sent.etag = version.etag
+    sent.size = version.size
+    if isinstance(envelope, KekdError):
+        _fail(sent, envelope)
+    elif envelope:
+        _fill(sent.blob, envelope.envelope)
 
 
 def parse_attempt(
@@ -245,7 +300,7 @@ def _as_first_attempt(message: Write) -> Write:
     return first
 
 
-def parse_page_size(request: pb.ListEnvelopesRequest) -> int:
+def parse_page_size(request: pb.ListEnvelopesRequest | pb.ListEnvelopeVersionsRequest) -> int:
     """Raises `InvalidRequestError` if it is out of range."""
     if not 0 <= request.page_size <= MAX_BATCH_ENTRIES:
         raise InvalidRequestError(f"page_size must be from 0 to {MAX_BATCH_ENTRIES}")

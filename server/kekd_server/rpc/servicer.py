@@ -53,10 +53,16 @@ class EnvelopeServicer:
     async def GetEnvelope(
         self, message: pb.GetEnvelopeRequest, _context: Context, request: RequestContext
     ) -> pb.GetEnvelopeResponse:
-        name = convert.parse_index_name(message.index_name)
-        return convert.make_get_response(
-            await self._service.get(request, convert.parse_location(message), name)
+        name, location = (
+            convert.parse_index_name(message.index_name),
+            convert.parse_location(message),
         )
+        if message.HasField("version_id"):
+            version_id = convert.parse_version_id(message)
+            stored = await self._service.get_version(request, location, name, version_id)
+        else:
+            stored = await self._service.get(request, location, name)
+        return convert.make_get_response(stored)
 
     async def BatchGetEnvelopes(
         self, message: pb.BatchGetEnvelopesRequest, _context: Context, request: RequestContext
@@ -97,12 +103,51 @@ class EnvelopeServicer:
             message.prefix,
             convert.parse_page_size(message),
             message.page_token,
+            show_deleted=message.show_deleted,
         )
         if message.view != pb.ENVELOPE_VIEW_FULL:
             listed = [pb.ListedEnvelope(index_name=name.value) for name in page.names]
             return pb.ListEnvelopesResponse(envelopes=listed, next_page_token=page.next_token)
         reader = EnvelopeReader(self._service, request, convert.parse_location(message))
         return await reader.page(page, message)
+
+    async def ListEnvelopeVersions(
+        self, message: pb.ListEnvelopeVersionsRequest, _context: Context, request: RequestContext
+    ) -> pb.ListEnvelopeVersionsResponse:
+        listing = await self._service.list_versions(
+            request,
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            convert.parse_page_size(message),
+            message.page_token,
+            with_envelopes=message.view == pb.ENVELOPE_VIEW_FULL,
+        )
+        log_causes(listing.envelopes.values())
+        return convert.make_versions_response(listing)
+
+    async def RestoreEnvelope(
+        self, message: pb.RestoreEnvelopeRequest, context: Context, request: RequestContext
+    ) -> pb.RestoreEnvelopeResponse:
+        etag = await self._service.restore(
+            request,
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            convert.parse_version_id(message),
+            if_etag=convert.parse_if_etag(message),
+            attempt=_attempt(message, context, request),
+        )
+        return pb.RestoreEnvelopeResponse(etag=etag)
+
+    async def UndeleteEnvelope(
+        self, message: pb.UndeleteEnvelopeRequest, context: Context, request: RequestContext
+    ) -> pb.UndeleteEnvelopeResponse:
+        etag = await self._service.undelete(
+            request,
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            attempt=_attempt(message, context, request),
+        )
+        return pb.UndeleteEnvelopeResponse(etag=etag)
 
     async def WatchEnvelopes(
         self, message: pb.WatchEnvelopesRequest, context: Context, request: RequestContext

@@ -136,10 +136,18 @@ class Driver(Protocol):
         """
 
     def list(
-        self, names: NameRange, after: IndexName | None, limit: int, *, listing: str
+        self,
+        names: NameRange,
+        after: IndexName | None,
+        limit: int,
+        *,
+        listing: str,
+        show_deleted: bool = False,
     ) -> list[IndexName]:
         """Returns the first `limit` names of the range whose keys come after that of `after`,
         sorted by key. A name that exists from the first page to the last is on exactly one page.
+
+        `show_deleted`: also returns the names without a record that have versions.
 
         `listing` identifies the listing that the page belongs to. The pages of one listing may come
         from different drivers on the same store.
@@ -154,6 +162,9 @@ class Driver(Protocol):
 
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         """Raises `VersionNotFoundError`, also for a deletion, and `CorruptVersionError`."""
+
+    def notice_change(self, name: IndexName) -> None:
+        """Adds the version that another program wrote, if the change is not this daemon's own."""
 
     def maintain_history(self) -> Iterator[int]:
         """Removes the versions that have expired, and adds those that other programs wrote. Does so

@@ -15,6 +15,7 @@ from kekd_server.storage.driver import Driver
 from kekd_server.storage.instrumented import InstrumentedDriver
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.memory.driver import MemoryDriver
+from kekd_server.storage.retention import Retention
 from kekd_server.storage.store import Store
 
 _DISK_THREADS: Final = 16
@@ -25,7 +26,12 @@ Instrument = Callable[[Driver], Driver]
 
 
 def make_store(
-    location: Location, *, s3_poll: float, metrics: Metrics, tracing: Tracing | None
+    location: Location,
+    retention: Retention,
+    *,
+    s3_poll: float,
+    metrics: Metrics,
+    tracing: Tracing | None,
 ) -> Store:
     """Raises `StoreMisconfiguredError`."""
     store_metrics = metrics.stores.store(str(location))
@@ -34,9 +40,9 @@ def make_store(
     )
     match location:
         case MemoryLocation():
-            store = Store(location, instrument(MemoryDriver()), threads=1)
+            store = Store(location, instrument(MemoryDriver(retention)), threads=1)
         case DiskLocation():
-            store = _disk_store(location, store_metrics, instrument)
+            store = _disk_store(location, retention, store_metrics, instrument)
         case S3Location():
             store = _s3_store(location, s3_poll, store_metrics, instrument)
     store_metrics.bind_corrupt_records(lambda: store.corrupt_records)
@@ -44,8 +50,10 @@ def make_store(
     return store
 
 
-def _disk_store(location: DiskLocation, metrics: StoreMetrics, instrument: Instrument) -> Store:
-    driver = DiskDriver(Path(location.path))
+def _disk_store(
+    location: DiskLocation, retention: Retention, metrics: StoreMetrics, instrument: Instrument
+) -> Store:
+    driver = DiskDriver(Path(location.path), retention)
     metrics.bind_cache_lookups(lambda: driver.cache.hits, lambda: driver.cache.misses)
     return Store(
         location,
@@ -53,6 +61,7 @@ def _disk_store(location: DiskLocation, metrics: StoreMetrics, instrument: Instr
         threads=_DISK_THREADS,
         write_concurrency=_DISK_WRITE_CONCURRENCY,
         watcher=DiskWatcher(driver),
+        follow_changes=retention.is_on,
     )
 
 

@@ -38,6 +38,7 @@ class InstrumentedDriver:
         self.recognizes_attempts = driver.recognizes_attempts
         self.get_cached = driver.get_cached
         self.find_limitations = driver.find_limitations
+        self.notice_change = driver.notice_change
         self.maintain_history = driver.maintain_history
         self.close = driver.close
 
@@ -110,10 +111,18 @@ class InstrumentedDriver:
             return self._driver.delete(name, if_etag=if_etag, caller=caller, attempt=attempt)
 
     def list(
-        self, names: NameRange, after: IndexName | None, limit: int, *, listing: str
+        self,
+        names: NameRange,
+        after: IndexName | None,
+        limit: int,
+        *,
+        listing: str,
+        show_deleted: bool = False,
     ) -> list[IndexName]:
         with self._operation("list"):
-            return self._driver.list(names, after, limit, listing=listing)
+            return self._driver.list(
+                names, after, limit, listing=listing, show_deleted=show_deleted
+            )
 
     def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
         with self._operation("list versions"):

@@ -31,10 +31,12 @@ from kekd_server.storage.batches import (
 )
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.fair_executor import FairExecutor
+from kekd_server.storage.history_keeper import HistoryKeeper
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.version import Origin, Version, VersionEvent
+from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
@@ -43,6 +45,7 @@ from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never
 
 T = TypeVar("T")
 _VERSIONS_PER_PAGE: Final = 100
+_MAX_VERSIONS_BYTES: Final = 2**20
 
 W = TypeVar("W", WriteResult, WriteResult | None)
 
@@ -64,10 +67,12 @@ class Store:
         gets_per_thread: int = 1000,
         write_concurrency: int = 1,
         watcher: ChangeWatcher | None = None,
+        follow_changes: bool = False,
     ) -> None:
         """`gets_per_thread`: how many reads of a batch are worth another thread.
         `write_concurrency`: how many threads the writes of a batch are divided among.
-        `watcher`: reports the writes of other processes, if there can be any.
+        `watcher`: reports the writes of other processes, if there can be any. `follow_changes`:
+        whether its reports are free, so that the history follows them.
         """
         self.location = location
         self.name = str(location)
@@ -81,6 +86,9 @@ class Store:
         self._error_context = _StoreErrorContext(self.name)
         self._changes = ChangeHub(watcher, self.name)
         self._outcomes = WriteOutcomes()
+        self._follow_changes = follow_changes
+        self._history_thread = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name} history")
+        self.history = HistoryKeeper(self.name, driver, self._changes, self._run_in_history_thread)
         self.subscribers = 0
         self.watches_dropped = 0
         """Watches that the store ended, or that fell behind."""
@@ -111,6 +119,10 @@ class Store:
     async def inspect(self, inspect: Callable[[Location], T]) -> T:
         """Calls a function that may block with the store's location."""
         return await self._run_in_check_thread(lambda: inspect(self.location))
+
+    async def keep_history(self) -> None:
+        """Runs until it is cancelled."""
+        await self.history.run(follow_changes=self._follow_changes)
 
     async def get(
         self, name: IndexName, *, owner: str = "", deadline: Deadline = None
@@ -276,20 +288,36 @@ class Store:
         )
         return written.etag
 
-    async def list_versions(
+    async def list_versions(  # noqa: PLR0913
         self,
         name: IndexName,
-        *,
         after: str,
         limit: int,
+        *,
+        with_envelopes: bool = False,
         owner: str = "",
         deadline: Deadline = None,
-    ) -> Sequence[Version]:
-        """See `Driver.list_versions`."""
+    ) -> VersionListing:
+        """See `Driver.list_versions`. With envelopes, the page ends before they exceed
+        `_MAX_VERSIONS_BYTES`, but not before the first one.
+        """
+
+        def read() -> VersionListing:
+            # One more than requested, to see whether there is a next page.
+            found = self._driver.list_versions(name, after=after, limit=limit + 1)
+            page = found[:limit]
+            envelopes = {}
+            if with_envelopes:
+                page = _first_bytes(page, _MAX_VERSIONS_BYTES)
+                envelopes = {
+                    version.id: self._version_result(name, version.id)
+                    for version in page
+                    if not version.is_deletion
+                }
+            return VersionListing(self.name, page, envelopes, len(found) > len(page))
+
         with self._error_context:
-            return await self._read(
-                lambda: self._driver.list_versions(name, after=after, limit=limit), owner, deadline
-            )
+            return await self._read(read, owner, deadline)
 
     async def get_version(
         self, name: IndexName, version_id: str, *, owner: str = "", deadline: Deadline = None
@@ -298,10 +326,7 @@ class Store:
         `CorruptVersionError`.
         """
         with self._error_context:
-            stored = await self._read(
-                lambda: self._driver.get_version(name, version_id), owner, deadline
-            )
-            return StoredEnvelope(_decode_version(name, version_id, stored), stored.etag, self.name)
+            return await self._read(lambda: self._read_version(name, version_id), owner, deadline)
 
     async def list(  # noqa: PLR0913
         self,
@@ -310,14 +335,19 @@ class Store:
         limit: int,
         *,
         listing: str,
+        show_deleted: bool = False,
         owner: str = "",
         deadline: Deadline = None,
     ) -> list[IndexName]:
         """See `Driver.list`."""
-        with self._error_context:
-            return await self._read(
-                lambda: self._driver.list(names, after, limit, listing=listing), owner, deadline
+
+        def read() -> list[IndexName]:
+            return self._driver.list(
+                names, after, limit, listing=listing, show_deleted=show_deleted
             )
+
+        with self._error_context:
+            return await self._read(read, owner, deadline)
 
     @asynccontextmanager
     async def watch(
@@ -348,6 +378,7 @@ class Store:
         """Doesn't wait for driver calls that are still running: nothing waits for them."""
         self._threads.shutdown()
         self._check_threads.shutdown(wait=False, cancel_futures=True)
+        self._history_thread.shutdown(wait=False, cancel_futures=True)
         self._changes.close()
         self._driver.close()
 
@@ -375,6 +406,17 @@ class Store:
         except CorruptRecordError as error:
             self.corrupt_records += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
+
+    def _version_result(self, name: IndexName, version_id: str) -> StoredEnvelope | KekdError:
+        try:
+            with self._error_context:
+                return self._read_version(name, version_id)
+        except KekdError as error:
+            return error
+
+    def _read_version(self, name: IndexName, version_id: str) -> StoredEnvelope:
+        stored = self._driver.get_version(name, version_id)
+        return StoredEnvelope(_decode_version(name, version_id, stored), stored.etag, self.name)
 
     def _version_record(self, name: IndexName, version_id: str) -> bytes:
         """Returns a record that can be stored again, which a corrupt one can't."""
@@ -464,6 +506,9 @@ class Store:
         """Runs a call without a context, so that a batch doesn't make a span for each entry."""
         return await asyncio.wrap_future(self._threads.submit(owner, call))
 
+    async def _run_in_history_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._history_thread, call)
+
     async def _run_in_check_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._check_threads, call)
 
@@ -473,6 +518,16 @@ def _decode_version(name: IndexName, version_id: str, stored: StoredRecord) -> E
         return decode(stored.record)
     except CorruptRecordError as error:
         raise CorruptVersionError(name.value, version_id, str(error)) from error
+
+
+def _first_bytes(versions: Sequence[Version], limit: int) -> Sequence[Version]:
+    """Returns the first versions whose records have at most `limit` bytes, but at least one."""
+    total = 0
+    for place, version in enumerate(versions):
+        total += version.size
+        if place and total > limit:
+            return versions[:place]
+    return versions
 
 
 class _StoreErrorContext:

@@ -61,7 +61,8 @@ class DiskDriver:
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
         self._translate_os_errors = OsErrorTranslator(root, self._records)
-        self._listings = Listings(self._records)
+        self._listings = Listings([self._records])
+        self._listings_with_deleted = Listings([self._records, root / layout.HISTORY])
         self._thread_folder = ThreadFolder(self._temporary, count())
 
     def open(self, *, create: bool = False) -> bool:
@@ -185,16 +186,30 @@ class DiskDriver:
         return stored.etag
 
     def list(
-        self, names: NameRange, after: IndexName | None, limit: int, *, listing: str
+        self,
+        names: NameRange,
+        after: IndexName | None,
+        limit: int,
+        *,
+        listing: str,
+        show_deleted: bool = False,
     ) -> list[IndexName]:
+        listings = self._listings_with_deleted if show_deleted else self._listings
         with self._translate_os_errors:
-            return self._listings.page(listing, names, after, limit)
+            return listings.page(listing, names, after, limit)
 
     def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
         with self._translate_os_errors, self._locks.hold(name):
             self._catch_up(name)
             versions = self._history.open(name).versions()
         return page_of(versions, name, after, limit)
+
+    def notice_change(self, name: IndexName) -> None:
+        with self._translate_os_errors:
+            if self._history.is_settled(name):
+                return
+            with self._locks.hold(name):
+                self._history.catch_up(name, self._etag(name))
 
     def maintain_history(self) -> Iterator[int]:
         for name in self._history.outdated_names():
@@ -212,6 +227,7 @@ class DiskDriver:
 
     def close(self) -> None:
         self._listings.close()
+        self._listings_with_deleted.close()
 
     def _path(self, name: IndexName) -> Path:
         return self._records / name.key

@@ -125,11 +125,14 @@ class DiskHistory:
     def _sweep(self) -> Iterator[IndexName | None]:
         keys = {*os.listdir(self._records), *os.listdir(self._folder)}
         for name in filter(None, map(IndexName.from_key, keys)):
-            try:
-                is_settled = self.open(name).is_settled(self.retention)
-            except FileNotFoundError:  # a version was removed in the meantime
-                is_settled = False
-            yield None if is_settled else name
+            yield None if self.is_settled(name) else name
+
+    def is_settled(self, name: IndexName) -> bool:
+        """See `RecordHistory.is_settled`. Needs no lock."""
+        try:
+            return self.open(name).is_settled(self.retention)
+        except FileNotFoundError:  # a version was removed in the meantime
+            return False
 
     def _note_size(self, name: IndexName, history: RecordHistory) -> None:
         if len(history) > self.retention.versions:

@@ -33,9 +33,10 @@ class Listings:
     again.
     """
 
-    def __init__(self, records: Path) -> None:
-        self._records = records
-        self._folder_keys = FolderKeys(records)
+    def __init__(self, folders: Sequence[Path]) -> None:
+        """The listings have the keys of all folders."""
+        self._folders = folders
+        self._folder_keys = [FolderKeys(folder) for folder in folders]
         self._cached = BoundedCache[tuple[str, tuple[str, ...]], _Listing](
             max_bytes=_MAX_LISTING_BYTES
         )
@@ -67,7 +68,16 @@ class Listings:
         return cached.keys
 
     def _read_keys(self, names: NameRange) -> Sequence[str]:
-        if names.is_exact:
-            os.stat(self._records)  # a missing folder is an error, and not an empty listing
-            return [key for key in names.prefixes if os.path.lexists(f"{self._records}/{key}")]
-        return self._folder_keys.starting_with(names.prefixes)
+        if not names.is_exact:
+            return _merge([keys.starting_with(names.prefixes) for keys in self._folder_keys])
+        for folder in self._folders:
+            os.stat(folder)  # a missing folder is an error, and not an empty listing
+        return [
+            key
+            for key in names.prefixes
+            if any(os.path.lexists(f"{folder}/{key}") for folder in self._folders)
+        ]
+
+
+def _merge(keys: Sequence[Sequence[str]]) -> Sequence[str]:
+    return keys[0] if len(keys) == 1 else sorted(set().union(*keys))

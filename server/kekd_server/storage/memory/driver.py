@@ -111,9 +111,13 @@ class MemoryDriver:
         limit: int,
         *,
         listing: str,  # noqa: ARG002
+        show_deleted: bool = False,
     ) -> list[IndexName]:
         with self._lock:
-            return list(islice(names_in_order(self._keys, names, after), limit))
+            keys = self._keys
+            if show_deleted:
+                keys = sorted({*keys, *self._history.keys()})
+            return list(islice(names_in_order(keys, names, after), limit))
 
     def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
         with self._lock:
@@ -122,6 +126,9 @@ class MemoryDriver:
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._lock:
             return self._history.read(name, version_id)
+
+    def notice_change(self, name: IndexName) -> None:
+        """No other program writes here."""
 
     def maintain_history(self) -> Iterator[int]:
         with self._lock:

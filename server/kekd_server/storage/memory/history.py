@@ -1,7 +1,7 @@
 """The versions of the envelopes in memory."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -47,6 +47,10 @@ class MemoryHistory:
     def versions(self, name: IndexName) -> Sequence[Version]:
         """Returns all versions of the index, newest first."""
         return [kept.version for kept in self._kept.get(name.key, ())]
+
+    def keys(self) -> Iterable[str]:
+        """Returns the keys of the indexes that have versions."""
+        return self._kept.keys()
 
     def read(self, name: IndexName, version_id: str) -> StoredRecord:
         """Raises `VersionNotFoundError`."""

@@ -1,0 +1,17 @@
+"""A page of the versions of one index."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from kekd_server.model.errors import KekdError
+from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version import Version
+
+
+class VersionListing(NamedTuple):
+    store: str
+    versions: Sequence[Version]
+    """Newest first."""
+    envelopes: Mapping[str, StoredEnvelope | KekdError]
+    """By version id, if they were requested. A deletion has none."""
+    has_more: bool
