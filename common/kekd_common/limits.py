@@ -18,6 +18,8 @@ MAX_VERSION: Final = 2**32 - 1
 MAX_INDEX_KEY_BYTES: Final = 255
 """The file name of an envelope: the longest that Linux filesystems take (NAME_MAX)."""
 MAX_IDEMPOTENCY_KEY_BYTES: Final = 128
+MAX_REASON_BYTES: Final = 1024
+"""Why an index is held or destroyed."""
 
 MAX_PATH_BYTES: Final = 4096
 """The path of a disk store: PATH_MAX of Linux."""

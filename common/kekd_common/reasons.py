@@ -60,6 +60,8 @@ class Reason(StrEnum):
     """The audit log can't be written, so the daemon refused the call. Nothing changed."""
     HISTORY_UNAVAILABLE = "HISTORY_UNAVAILABLE"
     """The store can't keep a version, so the daemon refused the write. Nothing changed."""
+    ENVELOPE_HELD = "ENVELOPE_HELD"
+    """A hold protects the envelope. Nothing changed."""
     INTERNAL = "INTERNAL"
     """An unexpected failure. The daemon's log has it under the request_id."""
 
@@ -91,6 +93,7 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         # while this one wasn't.
         Reason.AUDIT_UNAVAILABLE: "FAILED_PRECONDITION",
         Reason.HISTORY_UNAVAILABLE: "FAILED_PRECONDITION",
+        Reason.ENVELOPE_HELD: "FAILED_PRECONDITION",
         Reason.INTERNAL: "INTERNAL",
     }
 )

@@ -16,12 +16,14 @@ from kekd_server.access.grant import (
     ReadGrant,
 )
 from kekd_server.access.prefix_grant import ListGrant
+from kekd_server.access.protection_grant import DestroyGrant, HoldGrant, ReleaseGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.access.watch_grant import Watch, WatchGrant
 from kekd_server.model.envelope_validation import validate_envelope
 from kekd_server.model.errors import InvalidEnvelopeError, KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.page_token import PageToken
+from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
@@ -215,6 +217,34 @@ class EnvelopeService:
             return await grant.delete(attempt=attempt)
         conditional = self._authorizer.authorize(ConditionalDeleteGrant, request, location, name)
         return await conditional.delete(if_etag=if_etag, attempt=attempt)
+
+    async def hold(
+        self, request: RequestContext, location: Location | None, name: IndexName, reason: str
+    ) -> None:
+        """Protects the envelope of an index and its versions from every change by kekd."""
+        await self._authorizer.authorize(HoldGrant, request, location, name).hold(reason)
+
+    async def release(
+        self, request: RequestContext, location: Location | None, name: IndexName
+    ) -> bool:
+        """Ends the protection; returns whether there was one."""
+        return await self._authorizer.authorize(ReleaseGrant, request, location, name).release()
+
+    async def destroy(  # noqa: PLR0913
+        self,
+        request: RequestContext,
+        location: Location | None,
+        name: IndexName,
+        reason: str,
+        *,
+        if_etag: str | None,
+        attempt: WriteAttempt | None = None,
+    ) -> Destruction:
+        """Removes the envelope of an index and all its versions, which nothing undoes. `attempt` as
+        for `create`.
+        """
+        grant = self._authorizer.authorize(DestroyGrant, request, location, name)
+        return await grant.destroy(reason, if_etag=if_etag, attempt=attempt)
 
     async def list(  # noqa: PLR0913
         self,

@@ -1,15 +1,20 @@
 """The contract of a driver's history, as tests that every driver's own file inherits."""
 
+from collections.abc import Callable
+from typing import Final
+
 import pytest
 
-from kekd_server.model.errors import VersionNotFoundError
+from kekd_server.model.errors import EnvelopeHeldError, EtagMismatchError, VersionNotFoundError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import Driver
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import Origin, Version, VersionEvent
 from tests.contract.driver_contract import NAME, Harness
 
 RESTORED = Origin(VersionEvent.RESTORED, "uid:7")
 OTHER = IndexName("other")
+HOLD = Hold("in court", "uid:7", 1)
 
 
 def versions_of(driver: Driver, name: IndexName = NAME) -> list[Version]:
@@ -18,6 +23,22 @@ def versions_of(driver: Driver, name: IndexName = NAME) -> list[Version]:
 
 def events_of(driver: Driver) -> list[str]:
     return [version.event for version in versions_of(driver)]
+
+
+def destroy(driver: Driver) -> tuple[list[tuple[str, str]], list[str]]:
+    """Returns the ids and etags of what was removed, and the ids of what remains."""
+    destroyed = driver.destroy(NAME, if_etag=None, digest=lambda _: "")
+    return (
+        [(version.id, version.etag) for version in destroyed.destroyed],
+        [version.id for version in destroyed.remaining],
+    )
+
+
+WRITES: Final[dict[str, Callable[[Driver], object]]] = {
+    "push": lambda driver: driver.put(NAME, b"2", if_etag=None),
+    "delete": lambda driver: driver.delete(NAME, if_etag=None),
+    "destroy": destroy,
+}
 
 
 class HistoryContract:
@@ -115,6 +136,87 @@ class HistoryContract:
             for version in versions_of(harness.driver)
         ]
         assert kept == [b"4", b"3", b"2"]
+
+    def test_destroy_removes_the_record_and_every_version(self, harness: Harness) -> None:
+        for record in b"1", b"2":
+            harness.driver.put(NAME, record, if_etag=None)
+        versions = versions_of(harness.driver)
+        destroyed, remaining = destroy(harness.driver)
+        assert destroyed == [(version.id, version.etag) for version in versions]
+        assert not remaining
+        assert harness.read(NAME.key) is None
+        assert versions_of(harness.driver) == []
+
+    def test_destroy_of_a_deleted_index_removes_its_versions(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.delete(NAME, if_etag=None)
+        destroyed, _ = destroy(harness.driver)
+        assert len(destroyed) == 1
+        assert versions_of(harness.driver) == []
+
+    def test_destroy_of_nothing_is_a_no_op(self, harness: Harness) -> None:
+        assert destroy(harness.driver) == ([], [])
+
+    def test_destroy_with_a_stale_etag_is_refused_and_changes_nothing(
+        self, harness: Harness
+    ) -> None:
+        harness.driver.create(NAME, b"1")
+        with pytest.raises(EtagMismatchError):
+            harness.driver.destroy(NAME, if_etag="0" * 32, digest=str)
+        assert harness.read(NAME.key) == b"1"
+        assert len(versions_of(harness.driver)) == 1
+
+    def test_destroy_leaves_other_indexes_alone(self, harness: Harness) -> None:
+        longer = IndexName(NAME.value + ".kms.cat")
+        for name in (NAME, OTHER, longer):
+            harness.driver.create(name, b"1")
+        destroy(harness.driver)
+        assert harness.read(OTHER.key) == harness.read(longer.key) == b"1"
+        assert len(versions_of(harness.driver, OTHER)) == 1
+        assert len(versions_of(harness.driver, longer)) == 1
+
+    def test_destroyed_name_is_free(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        destroy(harness.driver)
+        harness.driver.create(NAME, b"2")
+        assert events_of(harness.driver) == ["created"]
+
+    @pytest.mark.parametrize("write", WRITES)
+    def test_held_record_cannot_be_changed(self, harness: Harness, write: str) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.hold(NAME, HOLD)
+        with pytest.raises(EnvelopeHeldError, match="'my_index' is held: in court;"):
+            WRITES[write](harness.driver)
+        assert harness.read(NAME.key) == b"1"
+        assert len(versions_of(harness.driver)) == 1
+
+    def test_held_name_without_a_record_cannot_be_created(self, harness: Harness) -> None:
+        harness.driver.hold(NAME, HOLD)
+        with pytest.raises(EnvelopeHeldError):
+            harness.driver.create(NAME, b"1")
+        assert harness.read(NAME.key) is None
+
+    def test_released_record_can_be_changed(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.hold(NAME, HOLD)
+        assert harness.driver.find_hold(NAME) == HOLD
+        assert harness.driver.release(NAME)
+        assert harness.driver.find_hold(NAME) is None
+        assert not harness.driver.release(NAME)
+        harness.driver.put(NAME, b"2", if_etag=None)
+        assert harness.read(NAME.key) == b"2"
+
+    def test_hold_does_not_affect_other_indexes(self, harness: Harness) -> None:
+        harness.driver.hold(NAME, HOLD)
+        harness.driver.create(OTHER, b"1")
+        assert harness.read(OTHER.key) == b"1"
+
+    def test_second_hold_replaces_the_first(self, harness: Harness) -> None:
+        harness.driver.hold(NAME, HOLD)
+        harness.driver.hold(NAME, HOLD._replace(reason="é"))
+        hold = harness.driver.find_hold(NAME)
+        assert hold
+        assert hold.reason == "é"
 
 
 class ForeignWriterContract:

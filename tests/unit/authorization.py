@@ -37,11 +37,15 @@ from tests.fixtures.access import MemoryAuditLog, NoLease, access_to, request_of
 
 ME: Final = "dns:me"
 NAME, OTHER, NEW = IndexName("i"), IndexName("other"), IndexName("new")
+DELETED: Final = IndexName("deleted")
 ENVELOPE: Final = Envelope(provider="none", version=1)
 NOWHERE: Final = DiskLocation("/nowhere")
 BROKEN: Final = InvalidIndexNameError("not a name")
 BEAT: Final = 0.001
-OPERATIONS: Final = ("get_cached", "get", "create", "put", "delete", "list")
+OPERATIONS: Final = (
+    *("get_cached", "get", "create", "put", "delete", "list"),
+    *("list_versions", "get_version", "destroy", "find_hold", "hold", "release"),
+)
 
 
 class AuditLog(MemoryAuditLog):
@@ -61,7 +65,10 @@ class SpyStore(Store):
     def __init__(self, log: AuditLog, *, is_failing: bool = False) -> None:
         driver = MemoryDriver()
         self.etag = driver.create(NAME, encode(ENVELOPE))
+        (self.version,) = driver.list_versions(NAME, after="", limit=1)
         driver.create(OTHER, encode(ENVELOPE))
+        driver.create(DELETED, encode(ENVELOPE))
+        driver.delete(DELETED, if_etag=None)
         self.touched: list[tuple[str, int]] = []
         self._log = log
         self._is_failing = is_failing
@@ -158,6 +165,10 @@ class Case(NamedTuple):
     call: Callable[[Daemon], Awaitable[Any]]
     has_begin: bool = True
     is_batch: bool = False
+    has_etag_after: bool = False
+    has_etag_before: bool = False
+    extra: Callable[[Daemon], dict[str, object]] = lambda _: {}
+    """Further fields of the last line in the audit log."""
 
     @property
     def is_write(self) -> bool:
@@ -180,36 +191,110 @@ async def _watch(daemon: Daemon) -> None:
         await watch.next(BEAT)
 
 
+def _versions(daemon: Daemon) -> Awaitable[object]:
+    return daemon.service.list_versions(
+        daemon.request, daemon.location, NAME, 10, "", with_envelopes=True
+    )
+
+
+def _receipt(daemon: Daemon) -> dict[str, object]:
+    destroyed = {
+        "id": daemon.store.version.id,
+        "etag": daemon.store.etag,
+        "wrapped_kek_digest": "",
+    }
+    return {
+        "justification": "tenant left",
+        "receipt": {"destroyed": [destroyed], "remaining": []},
+    }
+
+
 CASES: Final[dict[str, Case]] = {
-    "get": Case("read", "i", lambda d: d.service.get(d.request, d.location, NAME), has_begin=False),
+    "get": Case(
+        "read",
+        "i",
+        lambda d: d.service.get(d.request, d.location, NAME),
+        has_begin=False,
+        has_etag_after=True,
+    ),
+    "get_version": Case(
+        "read",
+        "i",
+        lambda d: d.service.get_version(d.request, d.location, NAME, d.store.version.id),
+        has_begin=False,
+        has_etag_after=True,
+        extra=lambda d: {"version_id": d.store.version.id},
+    ),
+    "list_versions": Case("read", "i", _versions, has_begin=False),
     "get_many": Case(
         "read",
         "i",
         lambda d: d.service.get_many(d.request, d.location, [NAME]),
         has_begin=False,
         is_batch=True,
+        has_etag_after=True,
     ),
     "create": Case(
         "create",
         "new",
         lambda d: d.service.create(d.request, d.location, NEW, ENVELOPE),
+        has_etag_after=True,
+    ),
+    "undelete": Case(
+        "create",
+        "deleted",
+        lambda d: d.service.undelete(d.request, d.location, DELETED),
+        has_etag_after=True,
     ),
     "push": Case(
-        "push", "i", lambda d: d.service.push(d.request, d.location, Push(NAME, ENVELOPE, None))
+        "push",
+        "i",
+        lambda d: d.service.push(d.request, d.location, Push(NAME, ENVELOPE, None)),
+        has_etag_after=True,
+        has_etag_before=True,
+    ),
+    "restore": Case(
+        "push",
+        "i",
+        lambda d: d.service.restore(
+            d.request, d.location, NAME, d.store.version.id, if_etag=d.store.etag
+        ),
+        has_etag_after=True,
+        has_etag_before=True,
+        extra=lambda d: {"version_id": d.store.version.id},
     ),
     "push_many": Case(
         "push",
         "i",
         lambda d: d.service.push_many(d.request, d.location, [Push(NAME, ENVELOPE, None)]),
         is_batch=True,
+        has_etag_after=True,
+        has_etag_before=True,
     ),
     "delete": Case(
-        "delete", "i", lambda d: d.service.delete(d.request, d.location, NAME, if_etag=None)
+        "delete",
+        "i",
+        lambda d: d.service.delete(d.request, d.location, NAME, if_etag=None),
+        has_etag_before=True,
     ),
     "delete if match": Case(
         "delete-if-match",
         "i",
         lambda d: d.service.delete(d.request, d.location, NAME, if_etag=d.store.etag),
+        has_etag_before=True,
+    ),
+    "hold": Case(
+        "hold",
+        "i",
+        lambda d: d.service.hold(d.request, d.location, NAME, "in court"),
+        extra=lambda _: {"justification": "in court"},
+    ),
+    "release": Case("release", "i", lambda d: d.service.release(d.request, d.location, NAME)),
+    "destroy": Case(
+        "destroy",
+        "i",
+        lambda d: d.service.destroy(d.request, d.location, NAME, "tenant left", if_etag=None),
+        extra=_receipt,
     ),
     "list": Case(
         "list", "*", lambda d: d.service.list(d.request, d.location, "", 10, ""), has_begin=False
@@ -288,8 +373,9 @@ async def allowed_call_is_audited_around_the_store(case: Case) -> None:
             expected = {"index": case.audited_index, "decision": "allowed", "rule": "mine"}
             assert expected.items() <= entry.items(), entry
         assert (entry["code"], entry["reason"]) == ("OK", None)
-        assert (entry["etag_after"] is not None) == (case.method in ("read", "create", "push"))
-        assert (entry["etag_before"] is not None) == (case.method.startswith(("push", "delete")))
+        assert (entry["etag_after"] is not None) == case.has_etag_after
+        assert (entry["etag_before"] is not None) == case.has_etag_before
+        assert case.extra(daemon).items() <= entry.items(), entry
         assert daemon.policy._decisions == {(case.method, "allowed"): 1}
 
 
@@ -437,6 +523,8 @@ async def listing_shows_the_listable_and_readable_indexes() -> None:
     with daemon_of(rules) as daemon:
         page = await daemon.service.list(daemon.request, None, "", 10, "")
         assert page.names == [NAME]
+        all_names = daemon.service.list(daemon.request, None, "", 10, "", show_deleted=True)
+        assert (await all_names).names == [NAME]
         assert not daemon.service.denies_all(daemon.request, None, [NAME])
 
 

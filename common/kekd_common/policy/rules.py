@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _INCLUDED_IN: Final[dict[str, str]] = {"delete-if-match": "delete"}
+_NEVER_IMPLIED: Final = frozenset({"destroy"})
+"""The methods that `*` doesn't include, as nothing undoes them."""
 
 
 class PolicyError(Exception):
@@ -37,19 +39,11 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _reject_destroy(method: object) -> object:
-    if method == "destroy":
-        raise ValueError(
-            "'destroy' is reserved; write 'delete' to allow every delete, or 'delete-if-match' to"
-            " allow only deletes that name an etag"
-        )
-    return method
-
-
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Globs = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1)]
-RuleMethod = Annotated[Literal[Method, "*"], BeforeValidator(_reject_destroy)]
-RuleMethods = Annotated[tuple[RuleMethod, ...], BeforeValidator(_as_list), Field(min_length=1)]
+RuleMethods = Annotated[
+    tuple[Literal[Method, "*"], ...], BeforeValidator(_as_list), Field(min_length=1)
+]
 
 
 class Rule(BaseModel):
@@ -73,10 +67,15 @@ class Rule(BaseModel):
     def allows(self, identity: str, method: Method, store: str | None) -> bool:
         """Returns whether the rule allows the method for some index. None means: in some store."""
         return (
-            not {"*", method, _INCLUDED_IN.get(method)}.isdisjoint(self.methods)
+            self._allows_method(method)
             and _matches(identity, self.identities)
             and (store is None or _matches(store, self.stores))
         )
+
+    def _allows_method(self, method: Method) -> bool:
+        if "*" in self.methods and method not in _NEVER_IMPLIED:
+            return True
+        return method in self.methods or _INCLUDED_IN.get(method) in self.methods
 
     def matches_index(self, index: str) -> bool:
         return _matches(index, self.indexes)

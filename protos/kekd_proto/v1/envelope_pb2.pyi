@@ -226,14 +226,26 @@ class ListEnvelopeVersionsRequest(_message.Message):
     def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., view: _Optional[_Union[EnvelopeView, str]] = ...) -> None: ...
 
 class ListEnvelopeVersionsResponse(_message.Message):
-    __slots__ = ("versions", "next_page_token", "store")
+    __slots__ = ("versions", "next_page_token", "store", "hold")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
     versions: _containers.RepeatedCompositeFieldContainer[EnvelopeVersion]
     next_page_token: str
     store: str
-    def __init__(self, versions: _Optional[_Iterable[_Union[EnvelopeVersion, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., store: _Optional[str] = ...) -> None: ...
+    hold: Hold
+    def __init__(self, versions: _Optional[_Iterable[_Union[EnvelopeVersion, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., store: _Optional[str] = ..., hold: _Optional[_Union[Hold, _Mapping]] = ...) -> None: ...
+
+class Hold(_message.Message):
+    __slots__ = ("reason", "caller", "time")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    caller: str
+    time: _timestamp_pb2.Timestamp
+    def __init__(self, reason: _Optional[str] = ..., caller: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EnvelopeVersion(_message.Message):
     __slots__ = ("version_id", "event", "time", "caller", "etag", "size", "blob", "failure")
@@ -310,6 +322,80 @@ class UndeleteEnvelopeResponse(_message.Message):
     ETAG_FIELD_NUMBER: _ClassVar[int]
     etag: str
     def __init__(self, etag: _Optional[str] = ...) -> None: ...
+
+class HoldEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "reason")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    reason: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class HoldEnvelopeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReleaseEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ...) -> None: ...
+
+class ReleaseEnvelopeResponse(_message.Message):
+    __slots__ = ("existed",)
+    EXISTED_FIELD_NUMBER: _ClassVar[int]
+    existed: bool
+    def __init__(self, existed: _Optional[bool] = ...) -> None: ...
+
+class DestroyEnvelopeRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "reason", "if_etag", "idempotency_key", "is_retry")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IF_ETAG_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_RETRY_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    reason: str
+    if_etag: str
+    idempotency_key: str
+    is_retry: bool
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., reason: _Optional[str] = ..., if_etag: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., is_retry: _Optional[bool] = ...) -> None: ...
+
+class DestroyEnvelopeResponse(_message.Message):
+    __slots__ = ("store", "destroyed", "remaining", "unchecked")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    DESTROYED_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    UNCHECKED_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    destroyed: _containers.RepeatedCompositeFieldContainer[DestroyedVersion]
+    remaining: _containers.RepeatedCompositeFieldContainer[RemainingVersion]
+    unchecked: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, store: _Optional[str] = ..., destroyed: _Optional[_Iterable[_Union[DestroyedVersion, _Mapping]]] = ..., remaining: _Optional[_Iterable[_Union[RemainingVersion, _Mapping]]] = ..., unchecked: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DestroyedVersion(_message.Message):
+    __slots__ = ("version_id", "etag", "wrapped_kek_sha256")
+    VERSION_ID_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    WRAPPED_KEK_SHA256_FIELD_NUMBER: _ClassVar[int]
+    version_id: str
+    etag: str
+    wrapped_kek_sha256: str
+    def __init__(self, version_id: _Optional[str] = ..., etag: _Optional[str] = ..., wrapped_kek_sha256: _Optional[str] = ...) -> None: ...
+
+class RemainingVersion(_message.Message):
+    __slots__ = ("version_id", "reason")
+    VERSION_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    version_id: str
+    reason: str
+    def __init__(self, version_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ListEnvelopesRequest(_message.Message):
     __slots__ = ("config_location", "prefix", "page_size", "page_token", "view", "show_deleted")

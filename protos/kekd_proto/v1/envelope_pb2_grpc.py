@@ -93,6 +93,21 @@ class EnvelopeServiceStub:
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeRequest.SerializeToString,
                 response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeResponse.FromString,
                 _registered_method=True)
+        self.HoldEnvelope = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/HoldEnvelope',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.HoldEnvelopeRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.HoldEnvelopeResponse.FromString,
+                _registered_method=True)
+        self.ReleaseEnvelope = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/ReleaseEnvelope',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ReleaseEnvelopeRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ReleaseEnvelopeResponse.FromString,
+                _registered_method=True)
+        self.DestroyEnvelope = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/DestroyEnvelope',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeResponse.FromString,
+                _registered_method=True)
         self.WatchEnvelopes = channel.unary_stream(
                 '/kekd.v1.EnvelopeService/WatchEnvelopes',
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesRequest.SerializeToString,
@@ -190,6 +205,31 @@ class EnvelopeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HoldEnvelope(self, request, context):
+        """Protects an index: its envelope can't be pushed, deleted, restored or destroyed, and none of its
+        versions expires, until it is released. The index needs no envelope. A second hold replaces the
+        first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseEnvelope(self, request, context):
+        """Ends the protection. Without a hold, this is a no-op.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DestroyEnvelope(self, request, context):
+        """Removes the envelope of an index and all its versions. Nothing undoes this. Without any, this is a
+        no-op. FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or if the
+        index is held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEnvelopes(self, request, context):
         """Streams the changes to the envelopes of a store. The first message is `started`, which announces
         the maximum time between two messages. A watch that is read too slowly ends with
@@ -251,6 +291,21 @@ def add_EnvelopeServiceServicer_to_server(servicer, server):
                     servicer.UndeleteEnvelope,
                     request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeRequest.FromString,
                     response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeResponse.SerializeToString,
+            ),
+            'HoldEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldEnvelope,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.HoldEnvelopeRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.HoldEnvelopeResponse.SerializeToString,
+            ),
+            'ReleaseEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseEnvelope,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ReleaseEnvelopeRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ReleaseEnvelopeResponse.SerializeToString,
+            ),
+            'DestroyEnvelope': grpc.unary_unary_rpc_method_handler(
+                    servicer.DestroyEnvelope,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeResponse.SerializeToString,
             ),
             'WatchEnvelopes': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEnvelopes,
@@ -537,6 +592,87 @@ class EnvelopeService:
             '/kekd.v1.EnvelopeService/UndeleteEnvelope',
             kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeRequest.SerializeToString,
             kekd__proto_dot_v1_dot_envelope__pb2.UndeleteEnvelopeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/HoldEnvelope',
+            kekd__proto_dot_v1_dot_envelope__pb2.HoldEnvelopeRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.HoldEnvelopeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/ReleaseEnvelope',
+            kekd__proto_dot_v1_dot_envelope__pb2.ReleaseEnvelopeRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.ReleaseEnvelopeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DestroyEnvelope(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/DestroyEnvelope',
+            kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeResponse.FromString,
             options,
             channel_credentials,
             insecure,

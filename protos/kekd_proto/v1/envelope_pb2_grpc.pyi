@@ -77,6 +77,18 @@ class EnvelopeServiceStub:
     """Stores the last envelope of a deleted index again, like a CreateEnvelope. ALREADY_EXISTS if the
     index has an envelope, NOT_FOUND if no version is left.
     """
+    HoldEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.HoldEnvelopeRequest, _envelope_pb2.HoldEnvelopeResponse]
+    """Protects an index: its envelope can't be pushed, deleted, restored or destroyed, and none of its
+    versions expires, until it is released. The index needs no envelope. A second hold replaces the
+    first.
+    """
+    ReleaseEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.ReleaseEnvelopeRequest, _envelope_pb2.ReleaseEnvelopeResponse]
+    """Ends the protection. Without a hold, this is a no-op."""
+    DestroyEnvelope: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.DestroyEnvelopeRequest, _envelope_pb2.DestroyEnvelopeResponse]
+    """Removes the envelope of an index and all its versions. Nothing undoes this. Without any, this is a
+    no-op. FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or if the
+    index is held.
+    """
     WatchEnvelopes: _grpc.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]
     """Streams the changes to the envelopes of a store. The first message is `started`, which announces
     the maximum time between two messages. A watch that is read too slowly ends with
@@ -131,6 +143,18 @@ class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
     UndeleteEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.UndeleteEnvelopeRequest, _envelope_pb2.UndeleteEnvelopeResponse]  # type: ignore[assignment]
     """Stores the last envelope of a deleted index again, like a CreateEnvelope. ALREADY_EXISTS if the
     index has an envelope, NOT_FOUND if no version is left.
+    """
+    HoldEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.HoldEnvelopeRequest, _envelope_pb2.HoldEnvelopeResponse]  # type: ignore[assignment]
+    """Protects an index: its envelope can't be pushed, deleted, restored or destroyed, and none of its
+    versions expires, until it is released. The index needs no envelope. A second hold replaces the
+    first.
+    """
+    ReleaseEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.ReleaseEnvelopeRequest, _envelope_pb2.ReleaseEnvelopeResponse]  # type: ignore[assignment]
+    """Ends the protection. Without a hold, this is a no-op."""
+    DestroyEnvelope: _aio.UnaryUnaryMultiCallable[_envelope_pb2.DestroyEnvelopeRequest, _envelope_pb2.DestroyEnvelopeResponse]  # type: ignore[assignment]
+    """Removes the envelope of an index and all its versions. Nothing undoes this. Without any, this is a
+    no-op. FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or if the
+    index is held.
     """
     WatchEnvelopes: _aio.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]  # type: ignore[assignment]
     """Streams the changes to the envelopes of a store. The first message is `started`, which announces
@@ -243,6 +267,36 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_envelope_pb2.UndeleteEnvelopeResponse, _abc.Awaitable[_envelope_pb2.UndeleteEnvelopeResponse]]:
         """Stores the last envelope of a deleted index again, like a CreateEnvelope. ALREADY_EXISTS if the
         index has an envelope, NOT_FOUND if no version is left.
+        """
+
+    @_abc_1.abstractmethod
+    def HoldEnvelope(
+        self,
+        request: _envelope_pb2.HoldEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.HoldEnvelopeResponse, _abc.Awaitable[_envelope_pb2.HoldEnvelopeResponse]]:
+        """Protects an index: its envelope can't be pushed, deleted, restored or destroyed, and none of its
+        versions expires, until it is released. The index needs no envelope. A second hold replaces the
+        first.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseEnvelope(
+        self,
+        request: _envelope_pb2.ReleaseEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.ReleaseEnvelopeResponse, _abc.Awaitable[_envelope_pb2.ReleaseEnvelopeResponse]]:
+        """Ends the protection. Without a hold, this is a no-op."""
+
+    @_abc_1.abstractmethod
+    def DestroyEnvelope(
+        self,
+        request: _envelope_pb2.DestroyEnvelopeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.DestroyEnvelopeResponse, _abc.Awaitable[_envelope_pb2.DestroyEnvelopeResponse]]:
+        """Removes the envelope of an index and all its versions. Nothing undoes this. Without any, this is a
+        no-op. FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or if the
+        index is held.
         """
 
     @_abc_1.abstractmethod

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from kekd_server.access.decision import AccessDecision
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import reason_of, status_of
+from kekd_server.storage.destruction import Destruction
 
 Event = Literal["begin", "end", "denials"]
 
@@ -26,7 +27,8 @@ _shared_fields_cache: Final = BoundedCache[tuple[str, str, str, str, str | None]
 
 class AuditRecord:
     __slots__ = (
-        *("decision", "etag_before", "etag_after", "version_id", "denials"),
+        *("decision", "etag_before", "etag_after", "version_id", "justification", "destruction"),
+        "denials",
         *("_started_at", "_code", "_reason"),
     )
 
@@ -36,6 +38,9 @@ class AuditRecord:
         self.etag_after: str | None = None
         self.version_id: str | None = None
         """The version that is read or restored."""
+        self.justification: str | None = None
+        """Why the caller holds or destroys the envelope."""
+        self.destruction: Destruction | None = None
         self.denials = 1
         """How many denials the line covers."""
         self._started_at = time.monotonic()
@@ -65,9 +70,16 @@ class AuditRecord:
         )
 
     def _optional_fields(self, event: Event) -> str:
-        version = "" if self.version_id is None else f', "version_id": {_text(self.version_id)}'
-        has_count = self.denials > 1 or event == "denials"
-        return f'{version}, "count": {self.denials}' if has_count else version
+        fields = ""
+        if self.version_id is not None:
+            fields += f', "version_id": {_text(self.version_id)}'
+        if self.justification is not None:
+            fields += f', "justification": {_text(self.justification)}'
+        if self.destruction is not None and event == "end":
+            fields += f', "receipt": {_receipt(self.destruction)}'
+        if self.denials > 1 or event == "denials":
+            fields += f', "count": {self.denials}'
+        return fields
 
 
 def format_lines(records: Iterable[AuditRecord], event: Event) -> list[str]:
@@ -100,6 +112,15 @@ def _format_shared_fields(decision: AccessDecision) -> str:
         "rule": None if decision.rule is None else truncate(decision.rule),
     }
     return json.dumps(fields)[1:-1]
+
+
+def _receipt(destruction: Destruction) -> str:
+    return json.dumps(
+        {
+            "destroyed": [version._asdict() for version in destruction.destroyed],
+            "remaining": [version._asdict() for version in destruction.remaining],
+        }
+    )
 
 
 def _text(text: str | None) -> str:

@@ -12,7 +12,9 @@ from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import Deadline
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import NameRange, WriteResult
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.stored_envelope import StoredEnvelope
@@ -91,6 +93,14 @@ class StoreWriter(Protocol):
     async def undelete(
         self, name: IndexName, *, owner: str, attempt: WriteAttempt | None
     ) -> str: ...
+
+    async def destroy(
+        self, name: IndexName, *, if_etag: str | None, owner: str, attempt: WriteAttempt | None
+    ) -> Destruction: ...
+
+    async def hold(self, name: IndexName, hold: Hold, *, owner: str) -> None: ...
+
+    async def release(self, name: IndexName, *, owner: str) -> bool: ...
 
     async def put_many(
         self, pushes: Sequence[Push], *, owner: str, is_abandoned: IsAbandoned

@@ -6,6 +6,7 @@ KekdError
 ├── VersionNotFoundError
 ├── CorruptVersionError
 ├── HistoryUnavailableError
+├── EnvelopeHeldError
 ├── InvalidIndexNameError
 ├── InvalidEnvelopeError
 ├── InvalidRequestError
@@ -100,6 +101,16 @@ class HistoryUnavailableError(KekdError):
         super().__init__(
             f"history of index '{index_name}' not writable: {why}; the daemon refused the write:"
             " repair the history, or set history_on_failure to 'allow'"
+        )
+        self.index_name = index_name
+
+
+class EnvelopeHeldError(KekdError):
+    reason = Reason.ENVELOPE_HELD
+
+    def __init__(self, index_name: str, why: str) -> None:
+        super().__init__(
+            f"index '{index_name}' is held: {why}; release it before you change it (kekctl release)"
         )
         self.index_name = index_name
 

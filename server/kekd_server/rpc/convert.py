@@ -4,13 +4,14 @@ from copy import deepcopy
 from functools import lru_cache
 from typing import Final
 
-from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IDEMPOTENCY_KEY_BYTES
+from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REASON_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import InvalidEnvelopeError, InvalidRequestError, KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.service import BatchPushResult
+from kekd_server.storage.destruction import UNCHECKED_COPIES, Destruction
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
@@ -26,6 +27,7 @@ Write = (
     | pb.DeleteEnvelopeRequest
     | pb.RestoreEnvelopeRequest
     | pb.UndeleteEnvelopeRequest
+    | pb.DestroyEnvelopeRequest
 )
 
 Addressed = (
@@ -39,6 +41,9 @@ Addressed = (
     | pb.ListEnvelopeVersionsRequest
     | pb.RestoreEnvelopeRequest
     | pb.UndeleteEnvelopeRequest
+    | pb.HoldEnvelopeRequest
+    | pb.ReleaseEnvelopeRequest
+    | pb.DestroyEnvelopeRequest
     | pb.WatchEnvelopesRequest
 )
 
@@ -218,7 +223,8 @@ def parse_if_etag(
     request: pb.PushEnvelopeRequest
     | pb.EnvelopePush
     | pb.DeleteEnvelopeRequest
-    | pb.RestoreEnvelopeRequest,
+    | pb.RestoreEnvelopeRequest
+    | pb.DestroyEnvelopeRequest,
 ) -> str | None:
     """Returns None for an unconditional call. Raises `InvalidRequestError` for an empty etag, which
     is more likely a mistake than an unconditional call.
@@ -239,10 +245,31 @@ def parse_version_id(request: pb.GetEnvelopeRequest | pb.RestoreEnvelopeRequest)
     return request.version_id
 
 
+def parse_reason(request: pb.HoldEnvelopeRequest | pb.DestroyEnvelopeRequest) -> str:
+    """Raises `InvalidRequestError` if it is missing or too long."""
+    if not request.reason.strip():
+        raise InvalidRequestError("reason is empty; say why, for the audit log")
+    if len(request.reason.encode()) > MAX_REASON_BYTES:
+        raise InvalidRequestError(f"reason must have at most {MAX_REASON_BYTES} bytes")
+    return request.reason
+
+
+def make_destroy_response(destruction: Destruction) -> pb.DestroyEnvelopeResponse:
+    response = pb.DestroyEnvelopeResponse(store=destruction.store, unchecked=UNCHECKED_COPIES)
+    for version_id, etag, digest in destruction.destroyed:
+        response.destroyed.add(version_id=version_id, etag=etag, wrapped_kek_sha256=digest)
+    for version_id, why in destruction.remaining:
+        response.remaining.add(version_id=version_id, reason=why)
+    return response
+
+
 def make_versions_response(listing: VersionListing) -> pb.ListEnvelopeVersionsResponse:
     response = pb.ListEnvelopeVersionsResponse(store=listing.store)
     for version in listing.versions:
         _fill_version(response.versions.add(), version, listing.envelopes.get(version.id))
+    if listing.hold:
+        response.hold.reason, response.hold.caller = listing.hold.reason, listing.hold.caller
+        response.hold.time.FromNanoseconds(listing.hold.time_ns)
     if listing.has_more:
         response.next_page_token = listing.versions[-1].id
     return response

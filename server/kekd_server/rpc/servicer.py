@@ -149,6 +149,40 @@ class EnvelopeServicer:
         )
         return pb.UndeleteEnvelopeResponse(etag=etag)
 
+    async def HoldEnvelope(
+        self, message: pb.HoldEnvelopeRequest, _context: Context, request: RequestContext
+    ) -> pb.HoldEnvelopeResponse:
+        await self._service.hold(
+            request,
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            convert.parse_reason(message),
+        )
+        return pb.HoldEnvelopeResponse()
+
+    async def ReleaseEnvelope(
+        self, message: pb.ReleaseEnvelopeRequest, _context: Context, request: RequestContext
+    ) -> pb.ReleaseEnvelopeResponse:
+        existed = await self._service.release(
+            request,
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+        )
+        return pb.ReleaseEnvelopeResponse(existed=existed)
+
+    async def DestroyEnvelope(
+        self, message: pb.DestroyEnvelopeRequest, context: Context, request: RequestContext
+    ) -> pb.DestroyEnvelopeResponse:
+        destruction = await self._service.destroy(
+            request,
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            convert.parse_reason(message),
+            if_etag=convert.parse_if_etag(message),
+            attempt=_attempt(message, context, request),
+        )
+        return convert.make_destroy_response(destruction)
+
     async def WatchEnvelopes(
         self, message: pb.WatchEnvelopesRequest, context: Context, request: RequestContext
     ) -> None:

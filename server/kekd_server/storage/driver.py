@@ -1,12 +1,14 @@
 """What a store driver must do. The conformance suite in tests/contract checks each driver."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
+from kekd_server.storage.destruction import Destruction
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -162,6 +164,27 @@ class Driver(Protocol):
 
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         """Raises `VersionNotFoundError`, also for a deletion, and `CorruptVersionError`."""
+
+    def destroy(
+        self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]
+    ) -> Destruction:
+        """Removes the record and all its versions, then looks for what remains. Returns what it
+        removed, with the `digest` of each record. Does nothing if there is nothing, and continues
+        where an earlier call failed.
+
+        Raises `EtagMismatchError` if `if_etag` is set, and the etag of the record differs.
+        """
+
+    def find_hold(self, name: IndexName) -> Hold | None:
+        """Returns the hold on a name, which may have no record."""
+
+    def hold(self, name: IndexName, hold: Hold) -> None:
+        """Places a hold, or replaces the one that is there. From then on, every method that would
+        change the record or remove a version raises `EnvelopeHeldError`, in every process.
+        """
+
+    def release(self, name: IndexName) -> bool:
+        """Removes the hold, and returns whether there was one."""
 
     def notice_change(self, name: IndexName) -> None:
         """Adds the version that another program wrote, if the change is not this daemon's own."""

@@ -1,6 +1,6 @@
 """Counts, times and traces the operations of a driver."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from types import TracebackType
@@ -11,12 +11,14 @@ from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.store_metrics import StoreMetrics
 from kekd_server.observability.tracing import Tracing
+from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_monitor import WriteMonitor
 
-_WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False}
+_WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False, "destroy": False}
 """The operations that write, and whether they store something."""
 
 
@@ -131,6 +133,24 @@ class InstrumentedDriver:
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._operation("get version"):
             return self._driver.get_version(name, version_id)
+
+    def destroy(
+        self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]
+    ) -> Destruction:
+        with self._operation("destroy"):
+            return self._driver.destroy(name, if_etag=if_etag, digest=digest)
+
+    def find_hold(self, name: IndexName) -> Hold | None:
+        with self._operation("find hold"):
+            return self._driver.find_hold(name)
+
+    def hold(self, name: IndexName, hold: Hold) -> None:
+        with self._operation("hold"):
+            self._driver.hold(name, hold)
+
+    def release(self, name: IndexName) -> bool:
+        with self._operation("release"):
+            return self._driver.release(name)
 
     def _operation(self, name: str) -> AbstractContextManager[None]:
         timer = _OperationTimer(name, self._metrics, self._write_monitor)

@@ -1,6 +1,7 @@
 """A store: a driver at a location, with envelopes in place of records and awaitable methods."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from kekd_server.model.deadline import Deadline, with_deadline
 from kekd_server.model.errors import (
     CorruptEnvelopeError,
     CorruptVersionError,
+    EnvelopeNotFoundError,
     KekdError,
     OutcomeUnknownError,
     StoreMisconfiguredError,
@@ -29,9 +31,11 @@ from kekd_server.storage.batches import (
     write_many,
     write_unremembered,
 )
+from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.history_keeper import HistoryKeeper
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
@@ -288,6 +292,41 @@ class Store:
         )
         return written.etag
 
+    async def destroy(
+        self,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        owner: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> Destruction:
+        """Removes the envelope and all its versions. Raises `EtagMismatchError` and
+        `EnvelopeHeldError`.
+        """
+        loop = asyncio.get_running_loop()
+
+        def destroy() -> Destruction:
+            destroyed = self._driver.destroy(name, if_etag=if_etag, digest=_wrapped_kek_digest)
+            self._publish(loop, Change(ChangeKind.DELETED, name))
+            return destroyed._replace(store=self.name)
+
+        async def destroy_once(attempt: WriteAttempt | None) -> Destruction:
+            if attempt and attempt.is_retry and if_etag is None:
+                await self._require_absent(name, owner)
+            return await self._run_with_context(destroy, owner)
+
+        return await self._run_once(attempt, name, destroy_once)
+
+    async def hold(self, name: IndexName, hold: Hold, *, owner: str = "") -> None:
+        """See `Driver.hold`."""
+        with self._error_context:
+            await self._run_with_context(lambda: self._driver.hold(name, hold), owner)
+
+    async def release(self, name: IndexName, *, owner: str = "") -> bool:
+        """See `Driver.release`."""
+        with self._error_context:
+            return await self._run_with_context(lambda: self._driver.release(name), owner)
+
     async def list_versions(  # noqa: PLR0913
         self,
         name: IndexName,
@@ -314,7 +353,8 @@ class Store:
                     for version in page
                     if not version.is_deletion
                 }
-            return VersionListing(self.name, page, envelopes, len(found) > len(page))
+            hold = None if after else self._driver.find_hold(name)
+            return VersionListing(self.name, page, envelopes, hold, len(found) > len(page))
 
         with self._error_context:
             return await self._read(read, owner, deadline)
@@ -406,6 +446,16 @@ class Store:
         except CorruptRecordError as error:
             self.corrupt_records += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
+
+    async def _require_absent(self, name: IndexName, owner: str) -> None:
+        """Raises `OutcomeUnknownError` if there is an envelope: it may be a later one than that of
+        an earlier attempt.
+        """
+        try:
+            await self._run_with_context(lambda: self._driver.get(name), owner)
+        except EnvelopeNotFoundError:
+            return
+        raise OutcomeUnknownError(name.value)
 
     def _version_result(self, name: IndexName, version_id: str) -> StoredEnvelope | KekdError:
         try:
@@ -518,6 +568,15 @@ def _decode_version(name: IndexName, version_id: str, stored: StoredRecord) -> E
         return decode(stored.record)
     except CorruptRecordError as error:
         raise CorruptVersionError(name.value, version_id, str(error)) from error
+
+
+def _wrapped_kek_digest(record: bytes) -> str:
+    """Returns the SHA-256 of a record's wrapped KEK; empty if it has none or is corrupt."""
+    try:
+        wrapped_kek = decode(record).wrapped_kek
+    except CorruptRecordError:
+        return ""
+    return hashlib.sha256(wrapped_kek).hexdigest() if wrapped_kek else ""
 
 
 def _first_bytes(versions: Sequence[Version], limit: int) -> Sequence[Version]:

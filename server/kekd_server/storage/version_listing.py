@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kekd_server.model.errors import KekdError
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.version import Version
 
@@ -14,4 +15,6 @@ class VersionListing(NamedTuple):
     """Newest first."""
     envelopes: Mapping[str, StoredEnvelope | KekdError]
     """By version id, if they were requested. A deletion has none."""
+    hold: Hold | None
+    """The hold on the index, on its first page."""
     has_more: bool

@@ -5,11 +5,12 @@ PATH/_kekd/tmp/<number>/      files being written, in one folder per writing thr
 PATH/_kekd/locks/<number>     lock files; the one of a record is held during each write, and lists
                               the writes of the last minute (see write_ledger)
 PATH/_kekd/history/<key>/     the versions of a record (see history)
+PATH/_kekd/holds/<key>        the hold on a record (see holds)
 """
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -22,8 +23,10 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.folder import sync_folder
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.disk import durable, layout
 from kekd_server.storage.disk.history import DiskHistory
+from kekd_server.storage.disk.holds import DiskHolds
 from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.listings import Listings
 from kekd_server.storage.disk.os_errors import OsErrorTranslator
@@ -32,6 +35,7 @@ from kekd_server.storage.disk.temporary_folder import ThreadFolder, remove_aband
 from kekd_server.storage.disk.write_locks import WriteLocks
 from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.version_page import page_of
@@ -58,6 +62,7 @@ class DiskDriver:
         self._temporary = root / layout.TEMPORARY
         self._locks = WriteLocks(root / layout.LOCKS)
         self._history = DiskHistory(root / layout.HISTORY, self._records, retention)
+        self._holds = DiskHolds(root / layout.HOLDS)
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
         self._translate_os_errors = OsErrorTranslator(root, self._records)
@@ -128,6 +133,7 @@ class DiskDriver:
         with self._translate_os_errors, self._write(name, attempt) as write:
             if earlier := self._find_earlier(write, written.etag):
                 return earlier.etag
+            self._holds.require_free(name)
             try:
                 durable.create(
                     *(self._path(name), record, self._thread_folder.path),
@@ -153,6 +159,7 @@ class DiskDriver:
                 return earlier
             if if_etag is not None:
                 self._check_etag(name, self._read(name), if_etag)
+            self._holds.require_free(name)
             written = WriteResult(etag, if_etag or self._etag(name))
             durable.replace(
                 *(self._path(name), record, self._thread_folder.path),
@@ -181,6 +188,7 @@ class DiskDriver:
                 return None
             if if_etag is not None:
                 self._check_etag(name, stored, if_etag)
+            self._holds.require_free(name)
             self._history.note_deletion(name, stored.etag, caller)
             durable.remove(self._path(name), write.commit(WriteResult("", stored.etag)))
         return stored.etag
@@ -203,6 +211,39 @@ class DiskDriver:
             self._catch_up(name)
             versions = self._history.open(name).versions()
         return page_of(versions, name, after, limit)
+
+    def destroy(
+        self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]
+    ) -> Destruction:
+        with self._translate_os_errors, self._locks.hold(name):
+            stored = self._read(name)
+            if stored and if_etag is not None:
+                self._check_etag(name, stored, if_etag)
+            self._holds.require_free(name)
+            self._catch_up(name)
+            history = self._history.open(name)
+            destroyed = history.contents(digest)
+            if stored:
+                if stored.etag not in (version.etag for version in destroyed):  # without a history
+                    destroyed.insert(0, DestroyedVersion("", stored.etag, digest(stored.record)))
+                durable.remove(self._path(name))
+                self.cache.drop(f"{self._prefix}{name.key}")
+            history.remove()
+            # A process that was killed may have left a copy.
+            remove_abandoned(self._temporary)
+            return Destruction("", destroyed, history.find_remaining())
+
+    def find_hold(self, name: IndexName) -> Hold | None:
+        with self._translate_os_errors:
+            return self._holds.find(name)
+
+    def hold(self, name: IndexName, hold: Hold) -> None:
+        with self._translate_os_errors, self._locks.hold(name):
+            self._holds.add(name, hold, self._thread_folder.path)
+
+    def release(self, name: IndexName) -> bool:
+        with self._translate_os_errors, self._locks.hold(name):
+            return self._holds.remove(name)
 
     def notice_change(self, name: IndexName) -> None:
         with self._translate_os_errors:
@@ -245,7 +286,7 @@ class DiskDriver:
     def _maintain(self, name: IndexName) -> int:
         with self._translate_os_errors, self._locks.hold(name):
             self._catch_up(name)
-            return self._history.prune(name)
+            return 0 if self._holds.is_held(name) else self._history.prune(name)
 
     def _catch_up(self, name: IndexName) -> None:
         """Before a read, which also succeeds on a disk that can't be written."""

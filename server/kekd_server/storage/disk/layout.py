@@ -13,6 +13,7 @@ RECORDS: Final = Path("_catalog", "config")
 TEMPORARY: Final = Path("_kekd", "tmp")
 LOCKS: Final = Path("_kekd", "locks")
 HISTORY: Final = Path("_kekd", "history")
+HOLDS: Final = Path("_kekd", "holds")
 
 _MARKERS: Final = ("_catalog", "_kekd")
 """CyborgDB's folder and kekd's. A folder with one of them is a keystore."""
@@ -65,5 +66,5 @@ def _is_readable(path: Path, folder: int) -> bool:
 
 
 def _make_own_folders(folder: int) -> None:
-    for path in (TEMPORARY, LOCKS, HISTORY):
+    for path in (TEMPORARY, LOCKS, HISTORY, HOLDS):
         make_folder(path, within=folder)

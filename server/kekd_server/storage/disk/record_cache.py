@@ -86,6 +86,10 @@ class RecordCache:
         """Like `read`, but doesn't use the cache: a full scan would evict everything else."""
         return read_file(path)
 
+    def drop(self, path: str) -> None:
+        """Forgets the content of a file."""
+        self._cached.pop(path, None)
+
     def _find(self, path: str) -> StoredRecord | None:
         """Doesn't wait for the disk: the kernel has the inode in memory since the last read."""
         cached = self._cached.get(path)

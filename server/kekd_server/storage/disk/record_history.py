@@ -3,13 +3,14 @@
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kekd_server.model.errors import CorruptVersionError, VersionNotFoundError
-from kekd_server.model.folder import make_folder
+from kekd_server.model.folder import make_folder, sync_folder
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
 from kekd_server.storage.disk.record_cache import read_file
 from kekd_server.storage.disk.version_file import VersionFile
 from kekd_server.storage.driver import StoredRecord
@@ -89,6 +90,34 @@ class RecordHistory:
             with suppress(FileNotFoundError):
                 os.rmdir(self._folder)
         return len(expired)
+
+    def contents(self, digest: Callable[[bytes], str]) -> list[DestroyedVersion]:
+        """Describes the versions that have a record, newest first."""
+        return [
+            DestroyedVersion(file.id, file.etag, digest(read_file(self._path(file)).record))
+            for file in self._files
+            if not file.is_deletion
+        ]
+
+    def remove(self) -> None:
+        """Removes all versions, so that no crash brings one back."""
+        if not os.path.lexists(self._folder):
+            return
+        while self._files:
+            os.unlink(self._path(self._files.pop()))
+        sync_folder(Path(self._folder))
+        with suppress(OSError):  # it has other files
+            os.rmdir(self._folder)
+        sync_folder(Path(self._folder).parent)
+
+    def find_remaining(self) -> list[RemainingVersion]:
+        """Returns the files that are not kekd's."""
+        if not os.path.lexists(self._folder):
+            return []
+        why = "kekd did not make this file; remove it yourself"
+        return [
+            RemainingVersion(f"{self._folder}/{name}", why) for name in os.listdir(self._folder)
+        ]
 
     def is_settled(self, retention: Retention) -> bool:
         """Whether the newest version is the record, and none has expired. Needs no lock: after an

@@ -2,17 +2,20 @@
 
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from kekd_server.model.errors import (
     EnvelopeExistsError,
+    EnvelopeHeldError,
     EnvelopeNotFoundError,
     EtagMismatchError,
 )
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.memory.history import MemoryHistory
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.sorted_keys import names_in_order
@@ -31,6 +34,7 @@ class MemoryDriver:
         self._records: dict[str, bytes] = {}
         self._keys: list[str] = []
         self._history = MemoryHistory(retention)
+        self._holds: dict[str, Hold] = {}
 
     def open(self, *, create: bool = False) -> bool:  # noqa: ARG002
         return False
@@ -68,6 +72,7 @@ class MemoryDriver:
         with self._lock:
             if name.key in self._records:
                 raise EnvelopeExistsError(name.value)
+            self._require_free(name)
             return self._set(name, record, origin)
 
     def put(
@@ -83,6 +88,7 @@ class MemoryDriver:
             previous_etag = self._etag(name)
             if if_etag is not None and if_etag != previous_etag:
                 raise EtagMismatchError(name.value)
+            self._require_free(name)
             return WriteResult(self._set(name, record, origin), previous_etag)
 
     def delete(
@@ -99,8 +105,8 @@ class MemoryDriver:
                 return None
             if if_etag is not None and if_etag != previous_etag:
                 raise EtagMismatchError(name.value)
-            del self._records[name.key]
-            del self._keys[bisect_left(self._keys, name.key)]
+            self._require_free(name)
+            self._remove(name)
             self._history.add(name, Origin(VersionEvent.DELETED, caller), None)
             return previous_etag
 
@@ -127,12 +133,41 @@ class MemoryDriver:
         with self._lock:
             return self._history.read(name, version_id)
 
+    def destroy(
+        self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]
+    ) -> Destruction:
+        with self._lock:
+            etag, record = self._etag(name), self._records.get(name.key)
+            if None not in (if_etag, etag) and if_etag != etag:
+                raise EtagMismatchError(name.value)
+            self._require_free(name)
+            destroyed = [
+                DestroyedVersion(version.id, version.etag, digest(record))
+                for version, record in self._history.remove(name)
+            ]
+            if record is not None:
+                self._remove(name)
+                if etag not in [version.etag for version in destroyed]:  # without a history
+                    destroyed.insert(0, DestroyedVersion("", etag_of(record), digest(record)))
+        return Destruction("", destroyed, [])
+
+    def find_hold(self, name: IndexName) -> Hold | None:
+        return self._holds.get(name.key)
+
+    def hold(self, name: IndexName, hold: Hold) -> None:
+        with self._lock:
+            self._holds[name.key] = hold
+
+    def release(self, name: IndexName) -> bool:
+        with self._lock:
+            return self._holds.pop(name.key, None) is not None
+
     def notice_change(self, name: IndexName) -> None:
         """No other program writes here."""
 
     def maintain_history(self) -> Iterator[int]:
         with self._lock:
-            yield self._history.prune()
+            yield self._history.prune(self._holds)
 
     def close(self) -> None:
         self._records.clear()
@@ -140,6 +175,14 @@ class MemoryDriver:
     def _etag(self, name: IndexName) -> str | None:
         record = self._records.get(name.key)
         return None if record is None else etag_of(record)
+
+    def _require_free(self, name: IndexName) -> None:
+        if hold := self._holds.get(name.key):
+            raise EnvelopeHeldError(name.value, hold.reason)
+
+    def _remove(self, name: IndexName) -> None:
+        del self._records[name.key]
+        del self._keys[bisect_left(self._keys, name.key)]
 
     def _set(self, name: IndexName, record: bytes, origin: Origin) -> str:
         if name.key not in self._records:

@@ -1,7 +1,7 @@
 """The versions of the envelopes in memory."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version
 
 
-class _KeptVersion(NamedTuple):
+class KeptVersion(NamedTuple):
     version: Version
     record: bytes
 
@@ -23,7 +23,7 @@ class MemoryHistory:
 
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
-        self._kept: dict[str, list[_KeptVersion]] = {}
+        self._kept: dict[str, list[KeptVersion]] = {}
         """Newest first."""
         self._numbers = count(1)
 
@@ -41,7 +41,7 @@ class MemoryHistory:
             size=len(record or b""),
             caller=origin.caller,
         )
-        kept.insert(0, _KeptVersion(version, record or b""))
+        kept.insert(0, KeptVersion(version, record or b""))
         self._prune(name.key)
 
     def versions(self, name: IndexName) -> Sequence[Version]:
@@ -60,9 +60,15 @@ class MemoryHistory:
         is_deletion = any(version.id == version_id for version in self.versions(name))
         raise VersionNotFoundError(name.value, version_id, is_deletion=is_deletion)
 
-    def prune(self) -> int:
-        """Removes the versions that have expired, and returns their number."""
-        return sum(self._prune(key) for key in list(self._kept))
+    def remove(self, name: IndexName) -> Sequence[KeptVersion]:
+        """Removes all versions, and returns those that have a record, newest first."""
+        return [kept for kept in self._kept.pop(name.key, ()) if not kept.version.is_deletion]
+
+    def prune(self, held: Container[str]) -> int:
+        """Removes the versions that have expired, except those of the keys that are held. Returns
+        their number.
+        """
+        return sum(self._prune(key) for key in list(self._kept) if key not in held)
 
     def _prune(self, key: str) -> int:
         kept = self._kept[key]

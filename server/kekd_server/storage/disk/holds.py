@@ -1,0 +1,59 @@
+"""The holds on the records of a keystore folder.
+
+PATH/_kekd/holds/<key>    a JSON object; while it exists, kekd doesn't change the record
+"""
+
+import json
+import os
+from pathlib import Path
+
+from kekd_server.model.errors import EnvelopeHeldError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk import durable
+from kekd_server.storage.hold import Hold
+
+_UNREADABLE = Hold("its file is damaged", "", 0)
+
+
+class DiskHolds:
+    """Use its methods, except `is_held`, while you hold the lock of the record. They raise
+    OSError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def require_free(self, name: IndexName) -> None:
+        """Raises `EnvelopeHeldError`."""
+        if hold := self.find(name):
+            raise EnvelopeHeldError(name.value, hold.reason)
+
+    def is_held(self, name: IndexName) -> bool:
+        return os.path.lexists(self._path(name))
+
+    def find(self, name: IndexName) -> Hold | None:
+        """A damaged file still holds the record."""
+        try:
+            content = self._path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return Hold(**json.loads(content))
+        except (ValueError, TypeError):
+            return _UNREADABLE
+
+    def add(self, name: IndexName, hold: Hold, temporary_folder: Path) -> None:
+        """Replaces an earlier hold."""
+        content = json.dumps(hold._asdict()).encode()
+        durable.replace(self._path(name), content, temporary_folder)
+
+    def remove(self, name: IndexName) -> bool:
+        """Returns whether there was a hold."""
+        try:
+            durable.remove(self._path(name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _path(self, name: IndexName) -> Path:
+        return self._folder / name.key

@@ -1,0 +1,141 @@
+"""A daemon that is killed at any system call of a write leaves the record and its history whole."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.retention import Retention
+from tests.contract.driver_contract import NAME
+from tests.contract.history_contract import RESTORED, versions_of
+from tests.fixtures.disk import opened
+
+KILLED: Final = 9
+RETENTION: Final = Retention(versions=2)
+SYSTEM_CALLS: Final = ("open", "write", "fsync", "link", "rename", "unlink", "mkdir", "rmdir")
+OLD, NEW = b"the old record", b"the new record"
+
+
+class Operation(NamedTuple):
+    before: tuple[bytes, ...]
+    """The records that were pushed before."""
+    run: Callable[[DiskDriver], object]
+    after: bytes | None
+    """The record that it leaves."""
+
+
+def maintain(driver: DiskDriver) -> None:
+    assert sum(driver.maintain_history())
+
+
+OPERATIONS: Final = {
+    "create": Operation((), lambda driver: driver.create(NAME, NEW), NEW),
+    "push": Operation((OLD,), lambda driver: driver.put(NAME, NEW, if_etag=None), NEW),
+    "restore": Operation(
+        (OLD,), lambda driver: driver.put(NAME, NEW, if_etag=None, origin=RESTORED), NEW
+    ),
+    "delete": Operation((OLD,), lambda driver: driver.delete(NAME, if_etag=None), None),
+    "destroy": Operation(
+        (OLD, NEW), lambda driver: driver.destroy(NAME, if_etag=None, digest=str), None
+    ),
+    "prune": Operation((b"1", b"2", b"3", OLD), maintain, OLD),
+}
+
+
+def exit_before(number: int) -> None:
+    """Makes this process end before its system call with that number."""
+    remaining = [number]
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any, **options: Any) -> Any:
+            if not remaining[0]:
+                os._exit(KILLED)
+            remaining[0] -= 1
+            return call(*arguments, **options)
+
+        return count
+
+    for name in SYSTEM_CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def run_until(number: int, root: Path, operation: Operation) -> bool:
+    """Runs an operation in a child, which is killed before a system call. Returns whether it was
+    killed.
+    """
+    child = os.fork()
+    if not child:
+        driver = DiskDriver(root, RETENTION)
+        exit_before(number)
+        try:
+            operation.run(driver)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, KILLED)
+    return status == KILLED
+
+
+def record_of(root: Path) -> bytes | None:
+    path = root / "_catalog/config" / NAME.key
+    return path.read_bytes() if path.exists() else None
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_process_killed_at_any_system_call_leaves_old_or_new_and_whole_versions(
+    tmp_path: Path, name: str
+) -> None:
+    operation, number, is_killed = OPERATIONS[name], 0, True
+    while is_killed:
+        root = tmp_path / str(number)
+        driver = opened(root, RETENTION)
+        for record in operation.before:
+            driver.put(NAME, record, if_etag=None)
+        before = record_of(root)
+        is_killed = run_until(number, root, operation)
+        number += 1
+        driver = opened(root, RETENTION)
+        assert record_of(root) in (before, operation.after)
+        for version in versions_of(driver):
+            if not version.is_deletion:
+                stored = driver.get_version(NAME, version.id)
+                assert stored.record in (*operation.before, NEW)
+        if record := record_of(root):
+            assert driver.get_version(NAME, versions_of(driver)[0].id).record == record
+        driver.put(NAME, b"next", if_etag=None)
+        assert driver.get_version(NAME, versions_of(driver)[0].id).record == b"next"
+    assert number > 3
+
+
+def test_destroy_after_a_killed_one_leaves_no_byte_of_a_record(tmp_path: Path) -> None:
+    number, is_killed = 0, True
+    while is_killed:
+        root = tmp_path / str(number)
+        driver = opened(root, RETENTION)
+        for record in (OLD, NEW):
+            driver.put(NAME, record, if_etag=None)
+        is_killed = run_until(number, root, OPERATIONS["destroy"])
+        number += 1
+        opened(root, RETENTION).destroy(NAME, if_etag=None, digest=str)
+        contents = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
+        assert not [found for found in contents if b"record" in found]
+    assert number > 3
+
+
+def test_killed_push_leaves_no_version_that_was_never_stored(tmp_path: Path) -> None:
+    number, is_killed = 0, True
+    while is_killed:
+        root = tmp_path / str(number)
+        driver = opened(root, RETENTION)
+        for record in (b"1", OLD):
+            driver.put(NAME, record, if_etag=None)
+        is_killed = run_until(number, root, OPERATIONS["push"])
+        number += 1
+        versions = versions_of(opened(root, RETENTION))
+        records = [driver.get_version(NAME, version.id).record for version in versions]
+        assert records[0] == record_of(root)
+        assert (NEW in records) == (record_of(root) == NEW)
