@@ -104,8 +104,8 @@ def test_process_killed_at_any_system_call_leaves_old_or_new_and_whole_versions(
             if not version.is_deletion:
                 stored = driver.get_version(NAME, version.id)
                 assert stored.record in (*operation.before, NEW)
-        if record := record_of(root):
-            assert driver.get_version(NAME, versions_of(driver)[0].id).record == record
+        if (current := record_of(root)) is not None:
+            assert driver.get_version(NAME, versions_of(driver)[0].id).record == current
         driver.put(NAME, b"next", if_etag=None)
         assert driver.get_version(NAME, versions_of(driver)[0].id).record == b"next"
     assert number > 3

@@ -472,7 +472,7 @@ class WatchStarted(_message.Message):
     def __init__(self, store: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ...) -> None: ...
 
 class Change(_message.Message):
-    __slots__ = ("index_name", "kind", "etag")
+    __slots__ = ("index_name", "kind", "etag", "breaches_hold")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Change.Kind]
@@ -490,10 +490,12 @@ class Change(_message.Message):
     INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    BREACHES_HOLD_FIELD_NUMBER: _ClassVar[int]
     index_name: str
     kind: Change.Kind
     etag: str
-    def __init__(self, index_name: _Optional[str] = ..., kind: _Optional[_Union[Change.Kind, str]] = ..., etag: _Optional[str] = ...) -> None: ...
+    breaches_hold: bool
+    def __init__(self, index_name: _Optional[str] = ..., kind: _Optional[_Union[Change.Kind, str]] = ..., etag: _Optional[str] = ..., breaches_hold: _Optional[bool] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()

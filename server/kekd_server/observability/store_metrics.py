@@ -56,6 +56,36 @@ class StoreMetricFamilies:
             "kekd_corrupt_records", "Reads of corrupt records.", ["store"]
         )
 
+        self.history_versions = gauge(
+            "kekd_history_versions",
+            "Versions in the history of a store, at the last hourly look.",
+            ["store"],
+            multiprocess_mode="livemax",
+        )
+        self.history_bytes = gauge(
+            "kekd_history_bytes",
+            "Bytes of these versions, also of those that are still the envelope.",
+            ["store"],
+            multiprocess_mode="livemax",
+        )
+        self.history_oldest = gauge(
+            "kekd_history_oldest_timestamp_seconds",
+            "Time of the oldest version since the Unix epoch; 0 if there is none.",
+            ["store"],
+            multiprocess_mode="livemax",
+        )
+        self.history_expired = counter(
+            "kekd_history_expired", "Versions that were removed as they had expired.", ["store"]
+        )
+        self.history_failures = counter(
+            "kekd_history_failures",
+            "Failures of the background work on the history of a store.",
+            ["store"],
+        )
+        self.hold_breaches = counter(
+            "kekd_hold_breaches", "Changes by other programs to indexes that are held.", ["store"]
+        )
+
     def store(self, name: str) -> "StoreMetrics":
         return StoreMetrics(name, self)
 
@@ -74,6 +104,12 @@ class StoreMetrics:
         self._watchers = families.watchers.labels(name)
         self._watches_dropped = families.watches_dropped.labels(name)
         self._corrupt_records = families.corrupt_records.labels(name)
+        self._history_versions = families.history_versions.labels(name)
+        self._history_bytes = families.history_bytes.labels(name)
+        self._history_oldest = families.history_oldest.labels(name)
+        self._history_expired = families.history_expired.labels(name)
+        self._history_failures = families.history_failures.labels(name)
+        self._hold_breaches = families.hold_breaches.labels(name)
 
     def observe_operation(self, operation: str, outcome: str, seconds: float) -> None:
         self.count_operation(operation, outcome)
@@ -103,3 +139,22 @@ class StoreMetrics:
     def bind_watches(self, watchers: Callable[[], int], dropped: Callable[[], int]) -> None:
         self._sampler.on_sample(lambda: self._watchers.set(watchers()))
         self._sampler.bind_counter(dropped, self._watches_dropped)
+
+    def bind_history(
+        self,
+        totals: Callable[[], tuple[int, int, int]],
+        *,
+        expired: Callable[[], int],
+        failures: Callable[[], int],
+        breaches: Callable[[], int],
+    ) -> None:
+        """`totals`: versions, bytes, and the time of the oldest in nanoseconds."""
+        self._sampler.on_sample(lambda: self._set_history(*totals()))
+        self._sampler.bind_counter(expired, self._history_expired)
+        self._sampler.bind_counter(failures, self._history_failures)
+        self._sampler.bind_counter(breaches, self._hold_breaches)
+
+    def _set_history(self, versions: int, size: int, oldest_ns: int) -> None:
+        self._history_versions.set(versions)
+        self._history_bytes.set(size)
+        self._history_oldest.set(oldest_ns / 1e9)

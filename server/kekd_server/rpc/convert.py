@@ -214,8 +214,10 @@ def make_event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
             return pb.WatchEnvelopesResponse(heartbeat=pb.Heartbeat())
         case WatchEvent.RESYNC:
             return pb.WatchEnvelopesResponse(resync=pb.Resync())
-        case Change(kind, name, etag):
-            change = pb.Change(index_name=name.value, kind=_KINDS[kind], etag=etag)
+        case Change(kind, name, etag, breaches_hold):
+            change = pb.Change(
+                index_name=name.value, kind=_KINDS[kind], etag=etag, breaches_hold=breaches_hold
+            )
             return pb.WatchEnvelopesResponse(change=change)
 
 

@@ -8,6 +8,7 @@ from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.destruction import Destruction
+from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -186,8 +187,13 @@ class Driver(Protocol):
     def release(self, name: IndexName) -> bool:
         """Removes the hold, and returns whether there was one."""
 
-    def notice_change(self, name: IndexName) -> None:
-        """Adds the version that another program wrote, if the change is not this daemon's own."""
+    def notice_change(self, name: IndexName) -> bool:
+        """Adds the version that another program wrote, if the change is not kekd's own. Returns
+        whether another program changed the record while it was held.
+        """
+
+    def history_totals(self) -> HistoryTotals:
+        """Returns the size of the history when `maintain_history` last looked at all of it."""
 
     def maintain_history(self) -> Iterator[int]:
         """Removes the versions that have expired, and adds those that other programs wrote. Does so

@@ -47,6 +47,12 @@ def make_store(
             store = _s3_store(location, s3_poll, store_metrics, instrument)
     store_metrics.bind_corrupt_records(lambda: store.corrupt_records)
     store_metrics.bind_watches(lambda: store.subscribers, lambda: store.watches_dropped)
+    store_metrics.bind_history(
+        store.history.totals,
+        expired=lambda: store.history.removed,
+        failures=lambda: store.history.failures,
+        breaches=lambda: store.history.breaches,
+    )
     return store
 
 

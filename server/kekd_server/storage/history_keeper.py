@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol, TypeVar
 
 from kekd_server.model.errors import KekdError
-from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.model.index_name import NamePrefix
 from kekd_server.storage.driver import Driver
+from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.watch.event import Change
 from kekd_server.storage.watch.hub import ChangeHub
 
@@ -45,6 +46,12 @@ class HistoryKeeper:
         self.removed = 0
         """Versions that expired."""
         self.failures = 0
+        self.breaches = 0
+        """Changes by other programs to indexes that were held."""
+
+    def totals(self) -> HistoryTotals:
+        """See `Driver.history_totals`."""
+        return self._driver.history_totals()
 
     async def run(self, *, follow_changes: bool) -> None:
         """Runs until it is cancelled."""
@@ -85,8 +92,18 @@ class HistoryKeeper:
                 event = await subscription.next(_HEARTBEAT)
                 if event is None:
                     return
-                if isinstance(event, Change):
-                    await self._notice(event.name)
+                # A breach that it published itself comes back.
+                if isinstance(event, Change) and not event.breaches_hold:
+                    await self._notice(event)
 
-    async def _notice(self, name: IndexName) -> None:
-        await self._run_in_thread(lambda: self._driver.notice_change(name))
+    async def _notice(self, change: Change) -> None:
+        name = change.name
+        if not await self._run_in_thread(lambda: self._driver.notice_change(name)):
+            return
+        self.breaches += 1
+        _log.warning(
+            "%s: another program changed index %r, which is held; find it, and restore the version"
+            " before it",
+            *(self._store, name.value),
+        )
+        self._changes.publish(change._replace(breaches_hold=True))

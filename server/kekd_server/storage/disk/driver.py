@@ -35,6 +35,7 @@ from kekd_server.storage.disk.temporary_folder import ThreadFolder, remove_aband
 from kekd_server.storage.disk.write_locks import WriteLocks
 from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
@@ -245,12 +246,16 @@ class DiskDriver:
         with self._translate_os_errors, self._locks.hold(name):
             return self._holds.remove(name)
 
-    def notice_change(self, name: IndexName) -> None:
+    def notice_change(self, name: IndexName) -> bool:
         with self._translate_os_errors:
-            if self._history.is_settled(name):
-                return
-            with self._locks.hold(name):
-                self._history.catch_up(name, self._etag(name))
+            if not self._history.is_settled(name):
+                with self._locks.hold(name):
+                    self._history.catch_up(name, self._etag(name))
+            hold = self._holds.find(name)
+            return bool(hold and self._history.has_foreign_change(name, since_ns=hold.time_ns))
+
+    def history_totals(self) -> HistoryTotals:
+        return self._history.totals
 
     def maintain_history(self) -> Iterator[int]:
         for name in self._history.outdated_names():

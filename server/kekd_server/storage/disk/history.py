@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -25,6 +25,7 @@ from kekd_server.model.errors import HistoryUnavailableError, StoreMisconfigured
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.record_history import RecordHistory
+from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin
 
@@ -42,6 +43,8 @@ class DiskHistory:
         self.retention = retention
         self._folder = folder
         self._records = records
+        self.totals = HistoryTotals()
+        """When the last sweep ended."""
         self._overfull: set[IndexName] = set()
         self._next_sweep = time.monotonic()
 
@@ -123,9 +126,20 @@ class DiskHistory:
             yield from self._sweep()
 
     def _sweep(self) -> Iterator[IndexName | None]:
+        totals = HistoryTotals()
         keys = {*os.listdir(self._records), *os.listdir(self._folder)}
         for name in filter(None, map(IndexName.from_key, keys)):
             yield None if self.is_settled(name) else name
+            with suppress(FileNotFoundError):  # a version was removed in the meantime
+                for version in self.open(name).versions():
+                    totals = totals.add(version.time_ns, version.size)
+        self.totals = totals
+
+    def has_foreign_change(self, name: IndexName, *, since_ns: int) -> bool:
+        """Returns whether another program made the newest version after that time. Needs no
+        lock.
+        """
+        return self.open(name).has_foreign_change(since_ns)
 
     def is_settled(self, name: IndexName) -> bool:
         """See `RecordHistory.is_settled`. Needs no lock."""

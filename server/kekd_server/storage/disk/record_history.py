@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from kekd_server.model.errors import CorruptVersionError, VersionNotFoundError
 from kekd_server.model.folder import make_folder, sync_folder
@@ -16,6 +17,8 @@ from kekd_server.storage.disk.version_file import VersionFile
 from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version, VersionEvent
+
+_FOREIGN_EVENTS: Final = (VersionEvent.FOUND, VersionEvent.DELETED)
 
 
 class RecordHistory:
@@ -130,6 +133,13 @@ class RecordHistory:
         if newest.is_deletion == exists or (inode and not self._is_link(newest, inode)):
             return False
         return not self._expired(retention)
+
+    def has_foreign_change(self, since_ns: int) -> bool:
+        """Returns whether another program made the newest version after that time."""
+        newest = self._files[0] if self._files else None
+        # A deletion by kekd has a caller.
+        is_foreign = newest and not newest.caller and newest.event in _FOREIGN_EVENTS
+        return bool(is_foreign and newest and newest.time_ns > since_ns)
 
     def __len__(self) -> int:
         return len(self._files)

@@ -15,6 +15,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.memory.history import MemoryHistory
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
@@ -162,8 +163,13 @@ class MemoryDriver:
         with self._lock:
             return self._holds.pop(name.key, None) is not None
 
-    def notice_change(self, name: IndexName) -> None:
+    def notice_change(self, name: IndexName) -> bool:  # noqa: ARG002
         """No other program writes here."""
+        return False
+
+    def history_totals(self) -> HistoryTotals:
+        with self._lock:
+            return self._history.totals()
 
     def maintain_history(self) -> Iterator[int]:
         with self._lock:

@@ -9,6 +9,7 @@ from kekd_server.model.errors import VersionNotFoundError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version
 
@@ -59,6 +60,13 @@ class MemoryHistory:
                 return StoredRecord(record, version.etag)
         is_deletion = any(version.id == version_id for version in self.versions(name))
         raise VersionNotFoundError(name.value, version_id, is_deletion=is_deletion)
+
+    def totals(self) -> HistoryTotals:
+        totals = HistoryTotals()
+        for kept in self._kept.values():
+            for version, _ in kept:
+                totals = totals.add(version.time_ns, version.size)
+        return totals
 
     def remove(self, name: IndexName) -> Sequence[KeptVersion]:
         """Removes all versions, and returns those that have a record, newest first."""

@@ -19,6 +19,8 @@ class Change(NamedTuple):
     name: IndexName
     etag: str = ""
     """Empty if the envelope was deleted or can't be read."""
+    breaches_hold: bool = False
+    """Whether another program made it while the index was held."""
 
 
 class WatchEvent(Enum):

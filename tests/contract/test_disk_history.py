@@ -1,0 +1,254 @@
+"""The history of a keystore folder, where it meets the filesystem and other programs."""
+
+import errno
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kekd_server.model.errors import (
+    CorruptVersionError,
+    HistoryUnavailableError,
+    StoreMisconfiguredError,
+)
+from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.retention import Retention
+from kekd_server.storage.version import Origin, VersionEvent
+from tests.contract.driver_contract import NAME
+from tests.contract.history_contract import HOLD, OTHER, events_of, versions_of
+from tests.fixtures.disk import opened
+
+OPTIONAL = Retention(is_required=False)
+
+
+def record_path(root: Path) -> Path:
+    return root / "_catalog/config" / NAME.key
+
+
+def history_path(root: Path) -> Path:
+    return root / "_kekd/history" / NAME.key
+
+
+def fail_links(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Makes each link in a history fail."""
+    link = os.link
+
+    def fail(source: str, target: str, **options: bool) -> None:
+        if "/_kekd/history/" in str(target):
+            raise OSError(code, os.strerror(code))
+        link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", fail)
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP])
+def test_start_without_hard_links_into_the_history_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    fail_links(monkeypatch, code)
+    with pytest.raises(StoreMisconfiguredError, match=r"set history_versions to 0"):
+        opened(tmp_path)
+    opened(tmp_path, Retention(versions=0)).create(NAME, b"1")
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda driver: driver.put(NAME, b"2", if_etag=None),
+        lambda driver: driver.create(OTHER, b"2"),
+    ],
+)
+def test_write_without_a_version_is_refused_and_changes_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    write: Callable[[DiskDriver], object],
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    fail_links(monkeypatch, code)
+    with pytest.raises(HistoryUnavailableError, match=os.strerror(code)):
+        write(driver)
+    (record,) = (tmp_path / "_catalog/config").iterdir()
+    assert record.read_bytes() == b"1"
+
+
+def test_write_without_a_version_continues_if_the_history_is_optional(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = opened(tmp_path, OPTIONAL)
+    fail_links(monkeypatch, errno.ENOSPC)
+    with caplog.at_level(logging.WARNING):
+        driver.create(NAME, b"1")
+    assert driver.get(NAME).record == b"1"
+    assert "a version of index 'my_index' was not kept" in caplog.text
+
+
+def test_delete_on_a_full_disk_succeeds_and_keeps_the_last_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    really_open = os.open
+
+    def fail(path: str, flags: int, *rest: int, **options: int) -> int:
+        if flags & os.O_CREAT and "/_kekd/history/" in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really_open(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    driver.delete(NAME, if_etag=None)
+    monkeypatch.setattr(os, "open", really_open)
+    assert not record_path(tmp_path).exists()
+    assert events_of(driver) == ["deleted", "created"]
+
+
+def test_lost_history_makes_no_record_unreadable(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    shutil.rmtree(tmp_path / "_kekd/history")
+    assert driver.get(NAME).record == b"1"
+    driver.put(NAME, b"2", if_etag=None)
+    assert events_of(driver) == ["pushed", "found"]
+
+
+def test_keystore_without_a_history_gets_one_in_the_background(tmp_path: Path) -> None:
+    old = opened(tmp_path, Retention(versions=0))
+    old.create(NAME, b"1")
+    old.put(OTHER, b"2", if_etag=None)
+    driver = opened(tmp_path)
+    list(driver.maintain_history())
+    (found,) = history_path(tmp_path).iterdir()
+    assert "-found-" in found.name
+    assert found.stat().st_ino == record_path(tmp_path).stat().st_ino
+
+
+def test_history_that_is_switched_off_stays_readable(tmp_path: Path) -> None:
+    opened(tmp_path).create(NAME, b"1")
+    driver = opened(tmp_path, Retention(days=0))
+    driver.put(NAME, b"2", if_etag=None)
+    (created,) = versions_of(driver)
+    assert driver.get_version(NAME, created.id).record == b"1"
+
+
+def test_version_takes_no_room_while_it_is_the_record(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    (version,) = history_path(tmp_path).iterdir()
+    assert version.stat().st_ino == record_path(tmp_path).stat().st_ino
+
+
+def test_clock_that_was_set_back_does_not_reorder_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
+    driver.put(NAME, b"2", if_etag=None)
+    driver.delete(NAME, if_etag=None)
+    assert events_of(driver) == ["deleted", "pushed", "created"]
+
+
+def test_record_overwritten_in_place_becomes_a_found_version(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    record_path(tmp_path).write_bytes(b"in place")
+    (found,) = versions_of(driver)
+    assert found.event is VersionEvent.FOUND
+    assert driver.get_version(NAME, found.id).record == b"in place"
+
+
+def test_version_whose_file_was_changed_is_corrupt(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    driver.put(NAME, b"2", if_etag=None)
+    created = versions_of(driver)[1]
+    (file,) = history_path(tmp_path).glob("*-created-*")
+    file.write_bytes(b"changed")
+    with pytest.raises(CorruptVersionError, match="its file was changed"):
+        driver.get_version(NAME, created.id)
+
+
+def test_long_caller_is_cut(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    caller = "spiffe://example.org/" + "é" * 2000
+    driver.create(NAME, b"1", origin=Origin(VersionEvent.CREATED, caller))
+    (created,) = versions_of(driver)
+    assert caller.startswith(created.caller)
+    assert len(created.caller) > 30
+
+
+def test_unknown_files_in_a_history_are_ignored_and_reported_by_destroy(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    (history_path(tmp_path) / "note").write_text("by hand")
+    assert events_of(driver) == ["created"]
+    (remaining,) = driver.destroy(NAME, if_etag=None, digest=str).remaining
+    assert remaining.id.endswith("/note")
+    assert "remove it yourself" in remaining.why
+
+
+def test_destroy_without_a_history_has_the_record_in_its_receipt(tmp_path: Path) -> None:
+    driver = opened(tmp_path, Retention(versions=0))
+    etag = driver.create(NAME, b"1")
+    ((version_id, of_record, digest),) = driver.destroy(
+        NAME, if_etag=None, digest=lambda record: record.decode()
+    ).destroyed
+    assert (version_id, of_record, digest) == ("", etag, "1")
+
+
+def test_record_that_is_no_file_is_replaced_without_a_version(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    record_path(tmp_path).symlink_to("nowhere")
+    driver.put(NAME, b"1", if_etag=None)
+    assert events_of(driver) == ["pushed"]
+
+
+def test_damaged_hold_still_holds(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.hold(NAME, HOLD)
+    (tmp_path / "_kekd/holds" / NAME.key).write_bytes(b"\xff")
+    with pytest.raises(Exception, match="is held: its file is damaged"):
+        driver.create(NAME, b"1")
+
+
+def test_held_versions_do_not_expire(tmp_path: Path) -> None:
+    driver = opened(tmp_path, Retention(versions=1))
+    driver.create(NAME, b"1")
+    driver.put(NAME, b"2", if_etag=None)
+    driver.hold(NAME, HOLD)
+    list(driver.maintain_history())
+    assert len(versions_of(driver)) == 2
+    driver.release(NAME)
+    restarted = opened(tmp_path, Retention(versions=1))
+    list(restarted.maintain_history())
+    assert len(versions_of(restarted)) == 1
+
+
+def test_burst_of_writes_cannot_outrun_the_background(tmp_path: Path) -> None:
+    driver = opened(tmp_path, Retention(versions=2))
+    for number in range(20):
+        driver.put(NAME, b"%d" % number, if_etag=None)
+    assert len(list(history_path(tmp_path).iterdir())) <= 4
+
+
+def test_links_are_made_before_the_record_is_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    seen: list[int] = []
+    rename = os.rename
+
+    def note(source: str, target: Path) -> None:
+        seen.append(len(list(history_path(tmp_path).iterdir())))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", note)
+    driver.put(NAME, b"2", if_etag=None)
+    assert seen == [2]
