@@ -1,0 +1,139 @@
+"""Random writes by two daemons and CyborgDB: every version restores to the byte."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import cyborgdb_core
+import grpc
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
+from tests.fixtures.daemon import Daemon, StartDaemon
+
+NAMES: Final = ("a", "b/c", "é")
+STEPS: Final = 500
+RUNS: Final = 20
+
+
+@dataclass
+class Model:
+    """What each index should have: its versions, oldest first; None is a deletion."""
+
+    versions: dict[str, list[bytes | None]] = field(
+        default_factory=lambda: {name: [] for name in NAMES}
+    )
+
+    def current(self, name: str) -> bytes | None:
+        return self.versions[name][-1] if self.versions[name] else None
+
+
+def blob(kek: bytes) -> pb.KMSBlob:
+    return pb.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=kek)
+
+
+class HistoryMachine(RuleBasedStateMachine):
+    daemons: list[Daemon]
+    root: Path
+    number = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.stubs: list[Any] = [
+            EnvelopeServiceStub(grpc.insecure_channel(daemon.address)) for daemon in self.daemons
+        ]
+        self.foreign = cyborgdb_core.StorageConfig.disk(str(self.root))
+        for name in NAMES:
+            self.stubs[0].DestroyEnvelope(pb.DestroyEnvelopeRequest(index_name=name, reason="test"))
+
+    def _next(self) -> bytes:
+        HistoryMachine.number += 1
+        return b"kek %d" % HistoryMachine.number
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
+    def push(self, name: str, daemon: int) -> None:
+        kek = self._next()
+        self.stubs[daemon].PushEnvelope(pb.PushEnvelopeRequest(index_name=name, blob=blob(kek)))
+        self.model.versions[name].append(kek)
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
+    def delete(self, name: str, daemon: int) -> None:
+        self.stubs[daemon].DeleteEnvelope(pb.DeleteEnvelopeRequest(index_name=name))
+        if self.model.current(name) is not None:
+            self.model.versions[name].append(None)
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
+    def undelete(self, name: str, daemon: int) -> None:
+        versions = self.model.versions[name]
+        if not versions or versions[-1] is not None:
+            return
+        self.stubs[daemon].UndeleteEnvelope(pb.UndeleteEnvelopeRequest(index_name=name))
+        versions.append(next(kek for kek in reversed(versions) if kek is not None))
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1), choice=st.randoms())
+    def restore(self, name: str, daemon: int, choice: random.Random) -> None:
+        listed = [version for version in self._list(name, daemon) if version.HasField("blob")]
+        if not listed:
+            return
+        version = choice.choice(listed)
+        request = pb.RestoreEnvelopeRequest(index_name=name, version_id=version.version_id)
+        self.stubs[daemon].RestoreEnvelope(request)
+        self.model.versions[name].append(version.blob.wrapped_kek)
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
+    def push_by_cyborgdb(self, name: str, daemon: int) -> None:
+        kek = self._next()
+        cyborgdb_core.push_index_kms(
+            self.foreign,
+            name,
+            cyborgdb_core.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=kek),
+        )
+        self.model.versions[name].append(kek)
+        self._list(name, daemon)  # kekd notices it before the next foreign write
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
+    def delete_by_cyborgdb(self, name: str, daemon: int) -> None:
+        cyborgdb_core.delete_index_kms(self.foreign, name)
+        if self.model.current(name) is not None:
+            self.model.versions[name].append(None)
+        self._list(name, daemon)
+
+    @invariant()
+    def every_version_is_kept(self) -> None:
+        name = NAMES[HistoryMachine.number % len(NAMES)]
+        listed = [
+            version.blob.wrapped_kek if version.HasField("blob") else None
+            for version in self._list(name, HistoryMachine.number % 2)
+        ]
+        assert listed == self.model.versions[name][::-1]
+
+    def _list(self, name: str, daemon: int) -> list[pb.EnvelopeVersion]:
+        request = pb.ListEnvelopeVersionsRequest(index_name=name, view=pb.ENVELOPE_VIEW_FULL)
+        return list(self.stubs[daemon].ListEnvelopeVersions(request).versions)
+
+
+@pytest.fixture
+def machine(start_daemon: StartDaemon, tmp_path: Path) -> type[HistoryMachine]:
+    HistoryMachine.root = tmp_path / "keystore"
+    flags = ("--disk", str(HistoryMachine.root), "--history-versions", "1000")
+    HistoryMachine.daemons = [start_daemon(*flags, name=name) for name in ("one", "two")]
+    return HistoryMachine
+
+
+@pytest.mark.slow
+def test_every_version_restores_to_the_byte(machine: type[HistoryMachine]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=RUNS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
