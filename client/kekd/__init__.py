@@ -11,7 +11,15 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from kekd._models import Change, KMSBlob, Resync, S3Credentials, StorageConfig
+from kekd._models import (
+    Change,
+    EnvelopeVersion,
+    KMSBlob,
+    Resync,
+    S3Credentials,
+    StorageConfig,
+    VersionEvent,
+)
 from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
 from kekd._transport.tls import Tls
 from kekd.errors import (
@@ -20,8 +28,10 @@ from kekd.errors import (
     DeadlineExceededError,
     EnvelopeError,
     EnvelopeExistsError,
+    EnvelopeHeldError,
     EnvelopeNotFoundError,
     EtagMismatchError,
+    HistoryUnavailableError,
     InternalError,
     InvalidArgumentError,
     InvalidEnvelopeError,
@@ -32,6 +42,7 @@ from kekd.errors import (
     StoreMisconfiguredError,
     UnauthenticatedError,
     UnavailableError,
+    VersionNotFoundError,
     WatchFellBehindError,
 )
 
@@ -48,7 +59,10 @@ if TYPE_CHECKING:
         delete_index_kms,
         get_index_kms,
         list_index_kms,
+        list_versions_index_kms,
         push_index_kms,
+        restore_index_kms,
+        undelete_index_kms,
     )
     from kekd._async_client import AsyncClient
     from kekd._client import Client
@@ -63,7 +77,10 @@ else:
         "delete_index_kms": "kekd._api",
         "get_index_kms": "kekd._api",
         "list_index_kms": "kekd._api",
+        "list_versions_index_kms": "kekd._api",
         "push_index_kms": "kekd._api",
+        "restore_index_kms": "kekd._api",
+        "undelete_index_kms": "kekd._api",
     }
 
     def __getattr__(name: str) -> Any:
@@ -87,8 +104,11 @@ __all__ = [
     "DeadlineExceededError",
     "EnvelopeError",
     "EnvelopeExistsError",
+    "EnvelopeHeldError",
     "EnvelopeNotFoundError",
+    "EnvelopeVersion",
     "EtagMismatchError",
+    "HistoryUnavailableError",
     "InternalError",
     "InvalidArgumentError",
     "InvalidEnvelopeError",
@@ -105,6 +125,8 @@ __all__ = [
     "Tls",
     "UnauthenticatedError",
     "UnavailableError",
+    "VersionEvent",
+    "VersionNotFoundError",
     "WatchFellBehindError",
     "__version__",
     "connect",
@@ -112,5 +134,8 @@ __all__ = [
     "delete_index_kms",
     "get_index_kms",
     "list_index_kms",
+    "list_versions_index_kms",
     "push_index_kms",
+    "restore_index_kms",
+    "undelete_index_kms",
 ]

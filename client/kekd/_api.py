@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._client import Client
-from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
+from kekd._models import EnvelopeLike, EnvelopeVersion, KMSBlob, StorageConfig
 from kekd._transport import timeouts
 from kekd._transport.tls import Tls
 
@@ -56,10 +56,16 @@ def push_index_kms(
 
 
 def get_index_kms(
-    config_location: StorageConfig | None, index_name: str, *, timeout: float | None = None
+    config_location: StorageConfig | None,
+    index_name: str,
+    *,
+    version_id: str | None = None,
+    timeout: float | None = None,
 ) -> KMSBlob:
     """See `Client.get_index_kms`."""
-    return _client().get_index_kms(config_location, index_name, timeout=timeout)
+    return _client().get_index_kms(
+        config_location, index_name, version_id=version_id, timeout=timeout
+    )
 
 
 def delete_index_kms(
@@ -77,10 +83,47 @@ def list_index_kms(
     config_location: StorageConfig | None = None,
     prefix: str = "",
     *,
+    show_deleted: bool = False,
     timeout: float | None = None,
 ) -> Iterator[str]:
     """See `Client.list_index_kms`."""
-    return _client().list_index_kms(config_location, prefix, timeout=timeout)
+    return _client().list_index_kms(
+        config_location, prefix, show_deleted=show_deleted, timeout=timeout
+    )
+
+
+def list_versions_index_kms(
+    config_location: StorageConfig | None,
+    index_name: str,
+    *,
+    full: bool = False,
+    timeout: float | None = None,
+) -> Iterator[EnvelopeVersion]:
+    """See `Client.list_versions_index_kms`."""
+    return _client().list_versions_index_kms(
+        config_location, index_name, full=full, timeout=timeout
+    )
+
+
+def restore_index_kms(
+    config_location: StorageConfig | None,
+    index_name: str,
+    version_id: str,
+    *,
+    if_etag: str | None = None,
+    timeout: float | None = None,
+) -> str:
+    """See `Client.restore_index_kms`."""
+    return _client().restore_index_kms(
+        config_location, index_name, version_id, if_etag=if_etag, timeout=timeout
+    )
+
+
+def undelete_index_kms(
+    config_location: StorageConfig | None, index_name: str, *, timeout: float | None = None
+) -> str:
+    """See `Client.undelete_index_kms`."""
+    return _client().undelete_index_kms(config_location, index_name, timeout=timeout)
 
 
 def _client() -> Client:

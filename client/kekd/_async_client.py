@@ -15,7 +15,16 @@ from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import CacheManager
 from kekd._cache.watcher import AsyncCacheWatcher
-from kekd._models import EnvelopeLike, Event, GetResult, KMSBlob, Push, PushResult, StorageConfig
+from kekd._models import (
+    EnvelopeLike,
+    EnvelopeVersion,
+    Event,
+    GetResult,
+    KMSBlob,
+    Push,
+    PushResult,
+    StorageConfig,
+)
 from kekd._operations import Page
 from kekd._status import DaemonStatus
 from kekd._transport import address as addresses
@@ -94,11 +103,13 @@ class AsyncClient:
         config_location: StorageConfig | None,
         index_name: str,
         *,
+        version_id: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> KMSBlob:
         """See `Client.get_index_kms`."""
-        if self._caches is None:
-            return await self._call(operations.get(config_location, index_name), timeout)
+        if self._caches is None or version_id is not None:
+            operation = operations.get(config_location, index_name, version_id)
+            return await self._call(operation, timeout)
         cached = self._caches.get(config_location, index_name)
         if cached is not None:
             return cached
@@ -122,11 +133,49 @@ class AsyncClient:
         config_location: StorageConfig | None = None,
         prefix: str = "",
         *,
+        show_deleted: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[str]:
         """See `Client.list_index_kms`."""
-        async for name in self._pages(partial(operations.page, config_location, prefix), timeout):
+        page = partial(operations.page, config_location, prefix, show_deleted=show_deleted)
+        async for name in self._pages(page, timeout):
             yield name
+
+    async def list_versions_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        full: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> AsyncIterator[EnvelopeVersion]:
+        """See `Client.list_versions_index_kms`."""
+        page = partial(operations.version_page, config_location, index_name, full=full)
+        async for version in self._pages(page, timeout):
+            yield version
+
+    async def restore_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        version_id: str,
+        *,
+        if_etag: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> str:
+        """See `Client.restore_index_kms`."""
+        operation = operations.restore(config_location, index_name, version_id, if_etag)
+        return await self._call(operation, timeout)
+
+    async def undelete_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> str:
+        """See `Client.undelete_index_kms`."""
+        return await self._call(operations.undelete(config_location, index_name), timeout)
 
     async def get_many_index_kms(
         self,

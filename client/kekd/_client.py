@@ -13,7 +13,16 @@ from kekd import _batches as batches
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.watcher import ThreadCacheManager
-from kekd._models import EnvelopeLike, Event, GetResult, KMSBlob, Push, PushResult, StorageConfig
+from kekd._models import (
+    EnvelopeLike,
+    EnvelopeVersion,
+    Event,
+    GetResult,
+    KMSBlob,
+    Push,
+    PushResult,
+    StorageConfig,
+)
 from kekd._operations import Page
 from kekd._status import DaemonStatus
 from kekd._transport import address as addresses
@@ -119,14 +128,17 @@ class Client:
         config_location: StorageConfig | None,
         index_name: str,
         *,
+        version_id: str | None = None,
         timeout: float | None = None,
     ) -> KMSBlob:
         """Returns the envelope of an index, with its etag.
 
-        Raises `EnvelopeNotFoundError` if the index has none.
+        Raises `EnvelopeNotFoundError` if the index has none. With `version_id`, returns an earlier
+        envelope, never from the cache. Raises `VersionNotFoundError` if there is no such version.
         """
-        if self._caches is None:
-            return self._call(operations.get(config_location, index_name), timeout)
+        if self._caches is None or version_id is not None:
+            operation = operations.get(config_location, index_name, version_id)
+            return self._call(operation, timeout)
         cached = self._caches.get(config_location, index_name)
         if cached is not None:
             return cached
@@ -153,15 +165,66 @@ class Client:
         config_location: StorageConfig | None = None,
         prefix: str = "",
         *,
+        show_deleted: bool = False,
         timeout: float | None = None,
     ) -> Iterator[str]:
         """Yields the names of the indexes that have an envelope.
 
         A name that exists during the whole iteration is yielded exactly once, despite concurrent
         writes. Reads the names page by page, the next page in advance. The timeout applies to each
-        page.
+        page. With `show_deleted`, also yields the names of deleted indexes that can be restored.
         """
-        return self._pages(partial(operations.page, config_location, prefix), timeout)
+        page = partial(operations.page, config_location, prefix, show_deleted=show_deleted)
+        return self._pages(page, timeout)
+
+    def list_versions_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        full: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[EnvelopeVersion]:
+        """Yields the versions of an index's envelope, newest first, also of a deleted index.
+
+        The first version is the current envelope or its deletion. Yields nothing for an index
+        without versions. With `full`, each version has its envelope. The timeout applies to each
+        page of up to 1000 versions.
+        """
+        page = partial(operations.version_page, config_location, index_name, full=full)
+        return self._pages(page, timeout)
+
+    def restore_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        version_id: str,
+        *,
+        if_etag: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Stores the envelope of a version again, and returns its etag.
+
+        Replaces any envelope that the index has. With `if_etag`, replaces only an envelope with
+        this etag, and otherwise raises `EtagMismatchError`. Raises `VersionNotFoundError` if there
+        is no such version.
+        """
+        operation = operations.restore(config_location, index_name, version_id, if_etag)
+        return self._call(operation, timeout)
+
+    def undelete_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        timeout: float | None = None,
+    ) -> str:
+        """Stores the last envelope of a deleted index again, and returns its etag.
+
+        Raises `EnvelopeExistsError` if the index has an envelope, and `VersionNotFoundError` if no
+        version is left.
+        """
+        return self._call(operations.undelete(config_location, index_name), timeout)
 
     def get_many_index_kms(
         self,

@@ -1,6 +1,8 @@
 """The values of the envelope API, with the shape of cyborgdb_core 0.18."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
 from typing import Literal, Protocol, TypeAlias
 
 from kekd.errors import EnvelopeError
@@ -124,15 +126,52 @@ class StorageConfig:
                 return self.kind
 
 
+class VersionEvent(StrEnum):
+    """The cause of a version."""
+
+    CREATED = "created"
+    PUSHED = "pushed"
+    RESTORED = "restored"
+    UNDELETED = "undeleted"
+    DELETED = "deleted"
+    """The version is a deletion, and has no envelope."""
+    FOUND = "found"
+    """Another program than kekd wrote the envelope."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeVersion:
+    """An envelope that an index had, or the deletion of one."""
+
+    version_id: str
+    event: VersionEvent
+    time: datetime
+    """When it was written, or noticed if another program than kekd wrote it. Versions of an index
+    have increasing times, even if a clock was set back."""
+    caller: str
+    """Identity of the caller that wrote it. Empty if it isn't known."""
+    etag: str
+    """Etag that the envelope had. Empty for a deletion."""
+    size: int
+    """Bytes of the stored record. 0 for a deletion."""
+    blob: KMSBlob | None = None
+    """The envelope, if it was requested. None for a deletion."""
+    error: EnvelopeError | None = None
+    """Why the envelope was requested and can't be read."""
+
+
+ChangeKind: TypeAlias = Literal["created", "pushed", "restored", "undeleted", "deleted"]
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An envelope was created, pushed or deleted.
+    """An envelope was created, pushed, restored, undeleted or deleted.
 
     A watch may report a change twice. It may merge several changes to one envelope into the last.
     """
 
     index_name: str
-    kind: Literal["created", "pushed", "deleted"]
+    kind: ChangeKind
     """Writes by programs other than kekd are reported as `pushed`."""
     etag: str
     """Etag of the envelope after the change. Empty if there is none or it is corrupt."""

@@ -7,7 +7,14 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from kekd._models import EnvelopeLike, Event, GetResult, KMSBlob, StorageConfig
+from kekd._models import (
+    EnvelopeLike,
+    EnvelopeVersion,
+    Event,
+    GetResult,
+    KMSBlob,
+    StorageConfig,
+)
 from kekd._status import DaemonStatus
 from kekd._transport import convert
 from kekd._transport.operation import SERVICE, Operation
@@ -74,9 +81,12 @@ def push(
 
 
 @reject_surrogates
-def get(config_location: StorageConfig | None, index_name: str) -> Operation[KMSBlob]:
+def get(
+    config_location: StorageConfig | None, index_name: str, version_id: str | None = None
+) -> Operation[KMSBlob]:
     request = pb.GetEnvelopeRequest(config_location=convert.make_location(config_location))
     convert.set_name(request, index_name=index_name)
+    convert.set_texts(request, version_id=version_id)
     return Operation(
         f"/{SERVICE}/GetEnvelope",
         request,
@@ -102,12 +112,59 @@ def delete(
 
 
 @reject_surrogates
+def restore(
+    config_location: StorageConfig | None, index_name: str, version_id: str, if_etag: str | None
+) -> Operation[str]:
+    request = pb.RestoreEnvelopeRequest(
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
+    )
+    convert.set_name(request, index_name=index_name)
+    convert.set_texts(request, version_id=version_id, if_etag=if_etag)
+    return _write("RestoreEnvelope", request, pb.RestoreEnvelopeResponse, convert.parse_etag)
+
+
+@reject_surrogates
+def undelete(config_location: StorageConfig | None, index_name: str) -> Operation[str]:
+    request = pb.UndeleteEnvelopeRequest(
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
+    )
+    convert.set_name(request, index_name=index_name)
+    return _write("UndeleteEnvelope", request, pb.UndeleteEnvelopeResponse, convert.parse_etag)
+
+
+@reject_surrogates
+def version_page(
+    config_location: StorageConfig | None, index_name: str, token: str, *, full: bool
+) -> Operation[tuple[list[EnvelopeVersion], str]]:
+    request = pb.ListEnvelopeVersionsRequest(
+        config_location=convert.make_location(config_location), page_token=token
+    )
+    convert.set_name(request, index_name=index_name)
+    if full:
+        request.view = pb.ENVELOPE_VIEW_FULL
+    return Operation(
+        f"/{SERVICE}/ListEnvelopeVersions",
+        request,
+        pb.ListEnvelopeVersionsResponse,
+        lambda response: (
+            convert.parse_versions(response, request.index_name),
+            response.next_page_token,
+        ),
+        index_name=request.index_name,
+    )
+
+
+@reject_surrogates
 def page(
-    config_location: StorageConfig | None, prefix: str, token: str
+    config_location: StorageConfig | None, prefix: str, token: str, *, show_deleted: bool
 ) -> Operation[tuple[list[str], str]]:
+    request = _page_request(config_location, prefix, token)
+    request.show_deleted = show_deleted
     return Operation(
         f"/{SERVICE}/ListEnvelopes",
-        _page_request(config_location, prefix, token),
+        request,
         pb.ListEnvelopesResponse,
         lambda response: (
             [listed.index_name for listed in response.envelopes],
@@ -146,7 +203,11 @@ def new_idempotency_key() -> str:
 
 def _write(
     method: str,
-    request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest | pb.DeleteEnvelopeRequest,
+    request: pb.CreateEnvelopeRequest
+    | pb.PushEnvelopeRequest
+    | pb.DeleteEnvelopeRequest
+    | pb.RestoreEnvelopeRequest
+    | pb.UndeleteEnvelopeRequest,
     response_type: type[Message],
     decode_response: Callable[[Any], Result],
 ) -> Operation[Result]:

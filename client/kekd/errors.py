@@ -3,6 +3,7 @@
     EnvelopeError (a ValueError, because cyborgdb_core raises ValueError for everything)
     ├── EnvelopeExistsError        a strict create found an envelope
     ├── EnvelopeNotFoundError      the index has no envelope
+    │   └── VersionNotFoundError   the index has no such version, or it has expired
     ├── InvalidArgumentError       the request is invalid
     │   ├── InvalidIndexNameError
     │   └── InvalidEnvelopeError
@@ -13,6 +14,8 @@
     ├── UnauthenticatedError       the daemon can't identify the caller
     ├── StoreMisconfiguredError    the daemon's store needs operator action
     ├── AuditUnavailableError      the daemon's audit log needs operator action; nothing changed
+    ├── HistoryUnavailableError    the store can't keep a version; nothing changed
+    ├── EnvelopeHeldError          a hold protects the envelope; nothing changed
     ├── UnavailableError           the daemon or its store is unreachable; retry later
     ├── DeadlineExceededError      the daemon or its store timed out; a write may have been applied
     ├── ResourceExhaustedError     the request is too large, or a limit was reached
@@ -48,6 +51,10 @@ class EnvelopeExistsError(EnvelopeError):
 
 
 class EnvelopeNotFoundError(EnvelopeError):
+    pass
+
+
+class VersionNotFoundError(EnvelopeNotFoundError):
     pass
 
 
@@ -91,6 +98,14 @@ class AuditUnavailableError(EnvelopeError):
     pass
 
 
+class HistoryUnavailableError(EnvelopeError):
+    pass
+
+
+class EnvelopeHeldError(EnvelopeError):
+    pass
+
+
 class UnavailableError(EnvelopeError):
     pass
 
@@ -115,6 +130,7 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
     {
         Reason.ENVELOPE_EXISTS: EnvelopeExistsError,
         Reason.ENVELOPE_NOT_FOUND: EnvelopeNotFoundError,
+        Reason.VERSION_NOT_FOUND: VersionNotFoundError,
         Reason.INDEX_NAME_INVALID: InvalidIndexNameError,
         Reason.ENVELOPE_INVALID: InvalidEnvelopeError,
         Reason.REQUEST_INVALID: InvalidArgumentError,
@@ -133,6 +149,8 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.TOO_MANY_CALLS: ResourceExhaustedError,
         Reason.RATE_LIMITED: ResourceExhaustedError,
         Reason.AUDIT_UNAVAILABLE: AuditUnavailableError,
+        Reason.HISTORY_UNAVAILABLE: HistoryUnavailableError,
+        Reason.ENVELOPE_HELD: EnvelopeHeldError,
         Reason.INTERNAL: InternalError,
     }
 )

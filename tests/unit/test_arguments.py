@@ -37,16 +37,30 @@ def delete(index: Any = "i", if_etag: Any = None) -> Any:
 
 
 def page(index: Any = "i") -> Any:
-    return operations.page(None, index, "")
+    return operations.page(None, index, "", show_deleted=False)
+
+
+def version_page(index: Any = "i") -> Any:
+    return operations.version_page(None, index, "", full=False)
+
+
+def restore(index: Any = "i", if_etag: Any = None) -> Any:
+    return operations.restore(None, index, "version", if_etag)
+
+
+def undelete(index: Any = "i") -> Any:
+    return operations.undelete(None, index)
 
 
 def watch(index: Any = "i") -> Any:
     return operations.watch(None, index)
 
 
-each_build = pytest.mark.parametrize("build", [create, push, get, delete, page, watch])
+each_build = pytest.mark.parametrize(
+    "build", [create, push, get, delete, page, version_page, restore, undelete, watch]
+)
 each_write = pytest.mark.parametrize("build", [create, push])
-each_conditional_write = pytest.mark.parametrize("build", [push, delete])
+each_conditional_write = pytest.mark.parametrize("build", [push, delete, restore])
 
 
 @pytest.fixture

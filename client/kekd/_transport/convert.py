@@ -4,17 +4,20 @@ Errors name what a message can't hold as the caller knows it.
 """
 
 from datetime import UTC
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from kekd._models import (
     Change,
+    ChangeKind,
     EnvelopeLike,
+    EnvelopeVersion,
     Event,
     GetResult,
     KMSBlob,
     PushResult,
     Resync,
     StorageConfig,
+    VersionEvent,
 )
 from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
 from kekd.errors import BY_REASON, EnvelopeError, InvalidEnvelopeError, InvalidIndexNameError
@@ -22,9 +25,18 @@ from kekd_common.reasons import Reason
 from kekd_proto.v1 import daemon_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
 
-_KINDS: Final[dict[int, Literal["created", "pushed", "deleted"]]] = {
+_KINDS: Final[dict[int, ChangeKind]] = {
     pb.Change.KIND_CREATED: "created",
+    pb.Change.KIND_RESTORED: "restored",
+    pb.Change.KIND_UNDELETED: "undeleted",
     pb.Change.KIND_DELETED: "deleted",
+}
+_EVENTS: Final[dict[int, VersionEvent]] = {
+    pb.EnvelopeVersion.EVENT_CREATED: VersionEvent.CREATED,
+    pb.EnvelopeVersion.EVENT_RESTORED: VersionEvent.RESTORED,
+    pb.EnvelopeVersion.EVENT_UNDELETED: VersionEvent.UNDELETED,
+    pb.EnvelopeVersion.EVENT_DELETED: VersionEvent.DELETED,
+    pb.EnvelopeVersion.EVENT_FOUND: VersionEvent.FOUND,
 }
 
 FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
@@ -119,7 +131,12 @@ def _bytes_of(value: Any) -> Any:
     return view.tobytes() if view.format == "B" else bytes(view.tolist())
 
 
-def parse_etag(response: pb.CreateEnvelopeResponse | pb.PushEnvelopeResponse) -> str:
+def parse_etag(
+    response: pb.CreateEnvelopeResponse
+    | pb.PushEnvelopeResponse
+    | pb.RestoreEnvelopeResponse
+    | pb.UndeleteEnvelopeResponse,
+) -> str:
     return response.etag
 
 
@@ -131,7 +148,10 @@ def parse_get_results(
     response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse,
 ) -> list[GetResult]:
     return [
-        (listed.index_name, _parse_failure(listed, response.store))
+        (
+            listed.index_name,
+            _parse_failure(listed.failure, listed.index_name, response.store),
+        )
         if listed.HasField("failure")
         else (listed.index_name, _parse_envelope(listed.blob, listed.etag, response.store))
         for listed in response.envelopes
@@ -142,10 +162,18 @@ def parse_push_results(response: pb.BatchPushEnvelopesResponse) -> list[PushResu
     return [
         (
             pushed.index_name,
-            _parse_failure(pushed, response.store) if pushed.HasField("failure") else pushed.etag,
+            _parse_failure(pushed.failure, pushed.index_name, response.store)
+            if pushed.HasField("failure")
+            else pushed.etag,
         )
         for pushed in response.envelopes
     ]
+
+
+def parse_versions(
+    response: pb.ListEnvelopeVersionsResponse, index_name: str
+) -> list[EnvelopeVersion]:
+    return [_parse_version(version, index_name, response.store) for version in response.versions]
 
 
 def parse_event(response: pb.WatchEnvelopesResponse) -> Event | None:
@@ -194,8 +222,21 @@ def _parse_envelope(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
     return blob
 
 
-def _parse_failure(entry: pb.ListedEnvelope | pb.PushedEnvelope, store: str) -> EnvelopeError:
-    failure = entry.failure
+def _parse_version(version: pb.EnvelopeVersion, index_name: str, store: str) -> EnvelopeVersion:
+    has_blob, has_failed = version.HasField("blob"), version.HasField("failure")
+    return EnvelopeVersion(
+        version.version_id,
+        _EVENTS.get(version.event, VersionEvent.PUSHED),
+        version.time.ToDatetime(UTC),
+        version.caller,
+        version.etag,
+        version.size,
+        _parse_envelope(version.blob, version.etag, store) if has_blob else None,
+        _parse_failure(version.failure, index_name, store) if has_failed else None,
+    )
+
+
+def _parse_failure(failure: pb.Failure, index_name: str, store: str) -> EnvelopeError:
     return BY_REASON.get(failure.reason, EnvelopeError)(
-        failure.message, reason=failure.reason, index_name=entry.index_name, store=store
+        failure.message, reason=failure.reason, index_name=index_name, store=store
     )

@@ -30,6 +30,9 @@ class BlockingAsyncClient:
     def list_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
         return self._each(self._client.list_index_kms(*args, **options))
 
+    def list_versions_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
+        return self._each(self._client.list_versions_index_kms(*args, **options))
+
     def scan_index_kms(self, *args: Any, **options: Any) -> Generator[Any, None, None]:
         return self._each(self._client.scan_index_kms(*args, **options))
 

@@ -67,6 +67,8 @@ class Scripted:
         self.pages: list[str] = []
         """The page tokens of all listings. Each page has one name."""
         self.pages_ended: list[str] = []
+        self.versions: list[pb.EnvelopeVersion] = []
+        """The versions of every index."""
         self.watches: list[Stream] = []
         self.open = threading.Event()
         """Whether reads are answered. A read returns the version of when it arrived."""
@@ -118,6 +120,11 @@ class Scripted:
             next_page_token=str(number + 1) if number < PAGES else "",
         )
 
+    def _list_versions(
+        self, _request: pb.ListEnvelopeVersionsRequest, _context: Any
+    ) -> pb.ListEnvelopeVersionsResponse:
+        return pb.ListEnvelopeVersionsResponse(versions=self.versions, store="memory")
+
     def _write(self, request: Any, context: Any) -> pb.PushEnvelopeResponse:
         self.writes.append(request)
         self.version += 1
@@ -158,6 +165,9 @@ class Scripted:
             "PushEnvelope": _unary(self._write, pb.PushEnvelopeRequest),
             "BatchPushEnvelopes": _unary(self._write_many, pb.BatchPushEnvelopesRequest),
             "DeleteEnvelope": _unary(self._delete, pb.DeleteEnvelopeRequest),
+            "RestoreEnvelope": _unary(self._write, pb.RestoreEnvelopeRequest),
+            "UndeleteEnvelope": _unary(self._write, pb.UndeleteEnvelopeRequest),
+            "ListEnvelopeVersions": _unary(self._list_versions, pb.ListEnvelopeVersionsRequest),
             "ListEnvelopes": _unary(self._list, pb.ListEnvelopesRequest),
             "WatchEnvelopes": grpc.unary_stream_rpc_method_handler(
                 self._watch,

@@ -16,6 +16,7 @@ import pytest
 import kekd
 from kekd._cache.envelope_cache import EnvelopeCache
 from kekd.kek import Keyring, Registry
+from kekd_proto.v1 import envelope_pb2 as pb
 from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB
 from tests.integration.client.scripted import Scripted, version_of
@@ -86,13 +87,16 @@ def test_each_location_that_is_read_has_a_watch(cached: kekd.Client, scripted: S
     assert sorted(begun, key=str) == [None, "memory"]
 
 
+@pytest.mark.parametrize(
+    "kind", [pb.Change.KIND_PUSHED, pb.Change.KIND_RESTORED, pb.Change.KIND_UNDELETED]
+)
 def test_get_after_a_change_returns_the_new_envelope(
-    watching: kekd.Client, scripted: Scripted
+    watching: kekd.Client, scripted: Scripted, kind: pb.Change.Kind
 ) -> None:
     read(watching, scripted)
     read(watching, scripted, "j")
     scripted.version = 2
-    scripted.watch().change("i")
+    scripted.watch().change("i", kind)
     eventually(lambda: version_of(watching) == 2)
     assert version_of(watching, "j") == 1
     assert is_served(watching, scripted, "j")
@@ -102,6 +106,14 @@ OTHER_READS: list[Callable[[kekd.Client], Any]] = [
     lambda client: list(client.get_many_index_kms(None, ["name 1"])),
     lambda client: list(client.scan_index_kms(None)),
 ]
+
+
+def test_get_of_a_version_bypasses_the_cache(watching: kekd.Client, scripted: Scripted) -> None:
+    read(watching, scripted)
+    scripted.version = 2
+    assert watching.get_index_kms(None, "i", version_id="2").version == 2
+    assert is_served(watching, scripted)
+    assert version_of(watching) == 1
 
 
 @pytest.mark.parametrize("read_otherwise", OTHER_READS, ids=["get_many", "scan"])
@@ -157,8 +169,12 @@ WRITES: list[Callable[[kekd.Client, kekd.StorageConfig | None], Any]] = [
         client.push_many_index_kms(where, [("j", BLOB, None), ("i", BLOB, None)], timeout=0.5)
     ),
     lambda client, where: client.delete_index_kms(where, "i", timeout=0.5),
+    lambda client, where: client.restore_index_kms(where, "i", "1", timeout=0.5),
+    lambda client, where: client.undelete_index_kms(where, "i", timeout=0.5),
 ]
-each_write = pytest.mark.parametrize("write", WRITES, ids=["create", "push", "push many", "delete"])
+each_write = pytest.mark.parametrize(
+    "write", WRITES, ids=["create", "push", "push many", "delete", "restore", "undelete"]
+)
 
 
 @each_write

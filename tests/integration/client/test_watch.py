@@ -42,11 +42,15 @@ def test_events_are_yielded_in_order(watcher: kekd.Client, scripted: Scripted) -
     stream.change("i", pb.Change.KIND_PUSHED)
     stream.resync()
     stream.change("j", pb.Change.KIND_DELETED)
-    assert [next(events) for _ in range(4)] == [
+    stream.change("j", pb.Change.KIND_UNDELETED)
+    stream.change("j", pb.Change.KIND_RESTORED)
+    assert [next(events) for _ in range(6)] == [
         kekd.Change("i", "created", "new"),
         kekd.Change("i", "pushed", "new"),
         kekd.Resync(),
         kekd.Change("j", "deleted", "new"),
+        kekd.Change("j", "undeleted", "new"),
+        kekd.Change("j", "restored", "new"),
     ]
 
 
