@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 import kekd
+from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
 from kekd._cli.common import (
     FAILED,
     Duration,
@@ -20,7 +21,6 @@ from kekd._cli.drift_report import DriftChecker
 from kekd._cli.outcomes import line_of, show_all
 from kekd._cli.terminal import say
 from kekd.kek import Registry, UnwrapCheck, check_unwrap_all, rotate_all
-from kekd.kek.bulk_rotation import DEFAULT_JOBS
 from kekd.kek.provider import scrub
 from kekd.kek.rotation import RotateOptions
 
@@ -33,18 +33,6 @@ _registry = click.option(
     required=True,
     metavar="FILE",
     help="Configuration file of CyborgDB Service, with kms.registry (YAML).",
-)
-_all = click.option("--all", "every", is_flag=True, help="Every index of the store.")
-_prefix = click.option(
-    "--prefix", type=Name(), metavar="TEXT", help="Every index whose name starts with this text."
-)
-_jobs = click.option(
-    "--jobs",
-    type=click.IntRange(1, 256),
-    default=DEFAULT_JOBS,
-    show_default=True,
-    metavar="N",
-    help="Number of indexes to process at once.",
 )
 _max_rate = click.option(
     "--max-rate",
@@ -81,10 +69,10 @@ def provision(
 
 @main.command()
 @click.argument("index", required=False)
-@_all
-@_prefix
+@all_option
+@many_prefix_option
 @click.option("--check", is_flag=True, required=True, help="Only check; never print the KEK.")
-@_jobs
+@jobs_option
 @_max_rate
 @_registry
 @store_option
@@ -108,7 +96,7 @@ def unwrap(  # noqa: PLR0913
     Never prints a KEK. Indexes with provider 'none' are "unchecked": only their callers have the
     KEKs. The exit code is 0 only if no index failed.
     """
-    _require_one(index, every=every, prefix=prefix)
+    require_one(index, every=every, prefix=prefix)
     registry = Registry.from_yaml(registry_file, max_rate=max_rate)
     if index is None:
         where: Any = {"client": client, "config_location": store}
@@ -125,8 +113,8 @@ def unwrap(  # noqa: PLR0913
 
 @main.command()
 @click.argument("index", required=False)
-@_all
-@_prefix
+@all_option
+@many_prefix_option
 @click.option(
     "--slot",
     type=Name(),
@@ -154,7 +142,7 @@ def unwrap(  # noqa: PLR0913
     metavar="DURATION",
     help="Also rotate envelopes wrapped longer ago than this: 90d, 12h, 30m or 45s.",
 )
-@_jobs
+@jobs_option
 @_max_rate
 @_registry
 @store_option
@@ -186,7 +174,7 @@ def rotate(  # noqa: PLR0913
     others continue. After an interruption, run the command again to rotate the rest. The exit code
     is 0 only if no index failed.
     """
-    _require_one(index, every=every, prefix=prefix)
+    require_one(index, every=every, prefix=prefix)
     if index is not None and older_than is not None:
         raise click.UsageError(
             "--older-than needs --all or --prefix: INDEX is always rewrapped; omit it"
@@ -270,8 +258,3 @@ def kms() -> None:
 def create_secret(slot: str, registry_file: Path) -> None:
     """Create the AWS secret of SLOT (provider 'aws'), and print its ARN."""
     say(Registry.from_yaml(registry_file).create_secret(slot))
-
-
-def _require_one(index: str | None, *, every: bool, prefix: str | None) -> None:
-    if [index is not None, every, prefix is not None].count(True) != 1:
-        raise click.UsageError("give exactly one of INDEX, --all and --prefix")

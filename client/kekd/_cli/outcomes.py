@@ -6,14 +6,25 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import click
 
 from kekd._cli.common import FAILED, STOPPED
 from kekd._cli.terminal import say
-from kekd.kek import Failure, Rotation, UnwrapCheck
+from kekd.kek import Failure
 
-Outcome = Rotation | UnwrapCheck | Failure
+
+class Success(Protocol):
+    @property
+    def index_name(self) -> str: ...
+
+    @property
+    def outcome(self) -> str:
+        """A word or two, which the counts at the end use too."""
+
+
+Outcome = Success | Failure
 
 
 def show_all(

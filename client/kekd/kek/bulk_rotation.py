@@ -1,23 +1,19 @@
 """Rotates the KEKs of many indexes."""
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, Unpack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Unpack
 
 from kekd._models import KMSBlob, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek.blocking import require_blocking
 from kekd.kek.errors import KekError
+from kekd.kek.job_pool import DEFAULT_JOBS, JobPool
 from kekd.kek.registry import Registry
 from kekd.kek.rotation import Failure, RotateOptions, Rotation
 
 if TYPE_CHECKING:
     from kekd._client import Client
-
-
-DEFAULT_JOBS: Final = 8
 
 
 def rotate_all(  # noqa: PLR0913
@@ -44,33 +40,25 @@ def rotate_all(  # noqa: PLR0913
     Raises `kekd.EnvelopeError` if the indexes can't be listed.
     """
     require_blocking(client)
-    rotation = _BulkRotation(
-        registry=registry,
-        slot=slot,
-        client=client,
-        config_location=config_location,
-        threads=ThreadPoolExecutor(jobs),
-        force=force,
-        options=options,
-    )
-    # After Ctrl-C, running rotations aren't awaited: they may wait long for the rate limit.
-    is_interrupted = False
-    try:
+    with JobPool[_Result](jobs) as pool:
+        rotation = _BulkRotation(
+            registry=registry,
+            slot=slot,
+            client=client,
+            config_location=config_location,
+            pool=pool,
+            force=force,
+            options=options,
+        )
         for index_name, found in client.scan_index_kms(config_location, prefix):
             if isinstance(found, EnvelopeError):
                 yield Failure(index_name, found)
                 continue
             rotation.start(index_name, found)
-            # Twice the number of threads, so that no thread is idle and few names are held.
-            while rotation.in_flight >= 2 * jobs:
+            while pool.is_full:
                 yield from rotation.wait_any()
-        while rotation.in_flight:
+        while pool.in_flight:
             yield from rotation.wait_any()
-    except KeyboardInterrupt:
-        is_interrupted = True
-        raise
-    finally:
-        rotation.stop(wait=not is_interrupted)
 
 
 class _PendingWrite(NamedTuple):
@@ -96,33 +84,23 @@ class _BulkRotation:
     slot: str | None
     client: "Client"
     config_location: StorageConfig | None
-    threads: ThreadPoolExecutor
+    pool: JobPool[_Result]
     force: bool
     options: RotateOptions
-    in_flight: int = 0
-    done: SimpleQueue[Future[_Result]] = field(default_factory=SimpleQueue)
 
     def start(self, index_name: str, envelope: KMSBlob | None = None) -> None:
         """Starts a rotation. Without an envelope, the thread reads and stores it by itself."""
-        future = self.threads.submit(self._run, index_name, envelope)
-        future.add_done_callback(self.done.put)
-        self.in_flight += 1
+        self.pool.start(self._run, index_name, envelope)
 
     def wait_any(self) -> Iterator[Rotation | Failure]:
         """Waits for at least one rotation and yields its outcome, if any.
 
         A rotation has none if the index was deleted, or if it starts again after a conflict.
         """
-        done = [self.done.get().result()]
-        while not self.done.empty():
-            done.append(self.done.get().result())
-        self.in_flight -= len(done)
+        done = self.pool.wait_any()
         ready = {result.index_name: result for result in done if isinstance(result, _PendingWrite)}
         yield from self._store(ready)
         yield from (result for result in done if result and not isinstance(result, _PendingWrite))
-
-    def stop(self, *, wait: bool) -> None:
-        self.threads.shutdown(wait=wait, cancel_futures=True)
 
     def _run(self, index_name: str, envelope: KMSBlob | None) -> _Result:
         try:

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-import tenacity
-
 from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
 from kekd._transport.fork import reset_after_fork
 from kekd._transport.timeouts import require_timeout
-from kekd.errors import EnvelopeNotFoundError, EtagMismatchError
+from kekd.errors import EnvelopeNotFoundError
 from kekd.kek import errors
 from kekd.kek.blocking import require_blocking
+from kekd.kek.conflicts import RETRY_CONFLICTS
 from kekd.kek.drift import find_drift
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
@@ -29,14 +28,6 @@ if TYPE_CHECKING:
     from kekd._client import Client
 
 DEFAULT_TIMEOUT: Final = 10.0
-
-_RETRY_CONFLICTS: Final = tenacity.Retrying(
-    retry=tenacity.retry_if_exception_type(EtagMismatchError),
-    # Short, because a rotation that waits long loses to its rivals.
-    wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.2),
-    stop=tenacity.stop_after_delay(30),
-    reraise=True,
-)
 
 
 class Registry:
@@ -245,7 +236,7 @@ class Registry:
             new.etag = client.push_index_kms(config_location, index_name, new, if_etag=old.etag)
             return Rotation(index_name, "rotated", new)
 
-        return attempt() if dry_run else _RETRY_CONFLICTS(attempt)
+        return attempt() if dry_run else RETRY_CONFLICTS(attempt)
 
     def drift(self, index_name: str, envelope: EnvelopeLike, slot: str | None = None) -> list[str]:
         """Returns how the envelope differs from what its slot, or the one named, would make now.

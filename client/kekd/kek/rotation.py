@@ -22,7 +22,7 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An index whose rotation or check failed. Its envelope is unchanged."""
+    """An index whose rotation, check or restore failed. Its envelope is unchanged."""
 
     index_name: str
     error: KekError | EnvelopeError

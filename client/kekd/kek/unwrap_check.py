@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from kekd._models import KMSBlob, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError
 from kekd.kek.blocking import require_blocking
-from kekd.kek.bulk_rotation import DEFAULT_JOBS
 from kekd.kek.errors import KekError
+from kekd.kek.job_pool import DEFAULT_JOBS
 from kekd.kek.provider import scrub
 from kekd.kek.registry import Registry
 from kekd.kek.rotation import Failure

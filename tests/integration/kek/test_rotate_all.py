@@ -279,8 +279,8 @@ def test_envelopes_ready_during_a_push_are_pushed_together(
     keks = provision(registry, client, "aws", names)
 
     def wait_for_the_jobs(_: Batch) -> None:
-        rotation = inspect.getgeneratorlocals(rotations)["rotation"]
-        eventually(lambda: rotation.done.qsize() == rotation.in_flight)
+        pool = inspect.getgeneratorlocals(rotations)["pool"]
+        eventually(lambda: pool._done.qsize() == pool.in_flight)
 
     with DisturbedClient(client.address, wait_for_the_jobs) as disturbed:
         rotations = rotate_all(registry, "aws-kms", client=disturbed, jobs=4)
