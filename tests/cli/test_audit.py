@@ -71,6 +71,11 @@ def test_damaged_archive_is_reported_by_tail(tmp_path: Path) -> None:
     assert "damaged or truncated" in kekctl("audit", "tail", file, code=1).stderr
 
 
+def test_version_is_shown_after_its_index(log: Path) -> None:
+    log.write_text(text(entry(0, index="my_index", version_id="17")))
+    assert " my_index version 17: OK" in kekctl("audit", "tail", log).stdout
+
+
 def test_decision_is_a_line(log: Path) -> None:
     denied = entry(1, decision="denied", rule="", index="", code="PERMISSION_DENIED")
     log.write_text(text(*write(0, index="my_index"), denied))

@@ -177,6 +177,8 @@ def _line(entry: Entry) -> str:
     duration = f" {entry.duration_ms:g} ms" if entry.duration_ms is not None else ""
     rule = f" by {_quote(entry.rule)}" if entry.rule else ""
     call = " ".join(map(_quote, words))
+    if entry.version_id:
+        call += f" version {_quote(entry.version_id)}"
     timestamp = format_timestamp(entry.time)
     return printable(f"{timestamp} {_quote(entry.decision)}{rule}: {call}: {outcome}{duration}")
 

@@ -28,6 +28,8 @@ class Entry:
     method: str
     store: str
     index: str
+    version_id: str
+    """The version that was read or restored."""
     etag_before: str
     etag_after: str
     decision: str
