@@ -1,5 +1,6 @@
 """Runs the sessions, programs, flags and files of the documents."""
 
+import json
 import re
 import subprocess
 import textwrap
@@ -27,6 +28,7 @@ README = (ROOT / "README.md").read_text()
 ACCESS = (ROOT / "docs" / "access.md").read_text()
 BENCH = (ROOT / "bench" / "README.md").read_text()
 BACKUP = (ROOT / "docs" / "backup.md").read_text()
+HISTORY = (ROOT / "docs" / "history.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
@@ -138,6 +140,22 @@ def test_operators_commands_succeed(default_shell: Shell, tmp_path: Path, page: 
         if "my-bucket" not in line:
             done = default_shell(f"cd {tmp_path} && {line}")
             assert done.returncode == 0, done.stdout
+
+
+def test_history_pages_commands_and_program_run(default_shell: Shell) -> None:
+    envelope = """'{"index_name": "my_index", "blob": {"provider": "none"}}'"""
+    for line in (f"kekctl create -f - <<< {envelope}", "kekctl delete my_index"):
+        assert default_shell(line).returncode == 0
+    (undelete,) = (line for line in blocks(HISTORY, "sh") if "undelete" in line)
+    assert default_shell(undelete).returncode == 0
+    versions = default_shell("kekctl history my_index -o json").stdout.splitlines()
+    created = json.loads(versions[-1])["version_id"]
+    for line in (line for line in blocks(HISTORY, "sh") if line != undelete):
+        done = default_shell(line.replace("VERSION", created))
+        assert done.returncode == 0, done.stdout
+    (program,) = blocks(HISTORY, "python")
+    done = default_shell(f"python - <<'END'\n{program}END")
+    assert done.returncode == 0, done.stdout
 
 
 def test_watch_on_the_protocol_page_begins_as_described(

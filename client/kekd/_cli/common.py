@@ -33,6 +33,8 @@ EXIT_CODES: Final = (
     (kekd.CorruptEnvelopeError, 8),
     (kekd.StoreMisconfiguredError, 9),
     (kekd.AuditUnavailableError, 9),
+    (kekd.HistoryUnavailableError, 9),
+    (kekd.EnvelopeHeldError, 9),
     (kekd.InvalidArgumentError, 2),
     (errors.ProviderUnavailableError, 6),
     (errors.AccessDeniedError, 7),
@@ -136,6 +138,9 @@ store_option = click.option(
 )
 prefix_option = click.option(
     "--prefix", default="", help="Only indexes whose names start with this text."
+)
+if_etag_option = click.option(
+    "--if-etag", metavar="ETAG", help="Only if the stored envelope has this etag."
 )
 output_option = click.option(
     "--output",

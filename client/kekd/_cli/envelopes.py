@@ -10,7 +10,16 @@ import click
 
 import kekd
 from kekd._cli.backup import json_lines
-from kekd._cli.common import STOPPED, Seconds, main, output_option, prefix_option, store_option
+from kekd._cli.command_line import command_line
+from kekd._cli.common import (
+    STOPPED,
+    Seconds,
+    if_etag_option,
+    main,
+    output_option,
+    prefix_option,
+    store_option,
+)
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
 from kekd._transport import timeouts
@@ -23,19 +32,23 @@ _file = click.option(
     required=True,
     help="Envelope as JSON, from 'get --output json' or a line of a backup (-: standard input).",
 )
-_if_etag = click.option(
-    "--if-etag", metavar="ETAG", help="Only if the stored envelope has this etag."
-)
 
 
 @main.command()
 @click.argument("index")
+@click.option("--version", metavar="VERSION", help="Show this version, from 'kekctl history'.")
 @store_option
 @output_option
 @click.pass_obj
-def get(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
+def get(
+    client: kekd.Client,
+    index: str,
+    version: str | None,
+    store: kekd.StorageConfig | None,
+    output: str,
+) -> None:
     """Show the envelope of INDEX."""
-    envelope = EnvelopeJSON(index, client.get_index_kms(store, index))
+    envelope = EnvelopeJSON(index, client.get_index_kms(store, index, version_id=version))
     say(*str(envelope).split("\n") if output == "json" else _rows(envelope))
 
 
@@ -79,7 +92,7 @@ def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) 
 
 @main.command()
 @_file
-@_if_etag
+@if_etag_option
 @store_option
 @click.pass_obj
 def push(
@@ -96,15 +109,22 @@ def push(
 
 @main.command()
 @click.argument("index")
-@_if_etag
+@if_etag_option
 @store_option
-@click.pass_obj
+@click.pass_context
 def delete(
-    client: kekd.Client, index: str, if_etag: str | None, store: kekd.StorageConfig | None
+    context: click.Context, index: str, if_etag: str | None, store: kekd.StorageConfig | None
 ) -> None:
-    """Delete the envelope of INDEX. Succeeds if there is none."""
+    """Delete the envelope of INDEX. Succeeds if there is none.
+
+    Prints the command that undoes it on standard error, if the store keeps a history.
+    """
+    client: kekd.Client = context.obj
     existed = client.delete_index_kms(store, index, if_etag=if_etag)
     say("deleted" if existed else "nothing to delete")
+    if existed and _has_versions(client, store, index):
+        undo = command_line(context, "undelete", index, store)
+        say(f"kekctl: to undo this: {undo}", error=True)
 
 
 @main.command()
@@ -134,6 +154,13 @@ def wait(client: kekd.Client, seconds: float, service: str) -> None:
             f"the daemon has no store '{service}'; 'kekctl status' lists its stores",
             param_hint="--service",
         ) from None
+
+
+def _has_versions(client: kekd.Client, store: kekd.StorageConfig | None, index: str) -> bool:
+    try:
+        return any(True for _ in client.list_versions_index_kms(store, index))
+    except kekd.EnvelopeError:  # an older daemon, or the caller may not read
+        return False
 
 
 def _format_json(event: kekd.Change | kekd.Resync) -> str:

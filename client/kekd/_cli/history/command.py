@@ -1,0 +1,169 @@
+"""Commands that show, compare and restore the versions of envelopes."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+import kekd
+from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
+from kekd._cli.common import if_etag_option, main, output_option, store_option
+from kekd._cli.history.difference import compare
+from kekd._cli.history.point_in_time import restore_all
+from kekd._cli.outcomes import show_all
+from kekd._cli.terminal import say
+from kekd._cli.times import format_timestamp
+
+_COLUMNS: Final = ("version_id", "event", "time", "caller", "etag", "size")
+
+
+class _PastTime(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time: write 2026-01-31T12:00Z", param, ctx)
+        if time.tzinfo is None:
+            self.fail(f"{value!r} has no time zone: add Z for UTC, or +02:00", param, ctx)
+        if time > datetime.now(UTC):
+            self.fail(f"{value!r} is in the future: choose a time in the past", param, ctx)
+        return time
+
+
+@main.command()
+@click.argument("index")
+@store_option
+@output_option
+@click.pass_obj
+def history(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
+    """Show the versions of INDEX, newest first. The first is its envelope or its deletion."""
+    if output == "json":
+        for version in client.list_versions_index_kms(store, index):
+            say(json.dumps(_content(version)))
+        return
+    rows = [
+        [str(value) for value in _content(version).values()]
+        for version in client.list_versions_index_kms(store, index)
+    ]
+    if rows:
+        say(*_align([_COLUMNS, *rows]))
+    else:
+        say(f"kekctl: index '{index}' has no versions", error=True)
+
+
+@main.command()
+@click.argument("index")
+@click.argument("version")
+@click.argument("other", required=False)
+@store_option
+@output_option
+@click.pass_obj
+def diff(  # noqa: PLR0913
+    client: kekd.Client,
+    *,
+    index: str,
+    version: str,
+    other: str | None,
+    store: kekd.StorageConfig | None,
+    output: str,
+) -> None:
+    """Compare VERSION of INDEX with version OTHER, or with its envelope.
+
+    Shows no wrapped KEK, but its length and the start of its SHA-256.
+    """
+    old = client.get_index_kms(store, index, version_id=version)
+    new = client.get_index_kms(store, index, version_id=other)
+    if output == "json":
+        say(*(json.dumps(difference.content) for difference in compare(old, new)))
+        return
+    say(f"--- {index} version {version}")
+    say(f"+++ {index} {f'version {other}' if other else 'now'}")
+    for difference in compare(old, new):
+        say(*difference.lines)
+
+
+@main.command()
+@click.argument("index")
+@store_option
+@click.pass_obj
+def undelete(client: kekd.Client, index: str, store: kekd.StorageConfig | None) -> None:
+    """Restore the deleted envelope of INDEX, and print its etag."""
+    say(client.undelete_index_kms(store, index))
+
+
+@main.command()
+@click.argument("index", required=False)
+@click.option("--version", metavar="VERSION", help="Restore this version, from 'kekctl history'.")
+@if_etag_option
+@click.option(
+    "--at",
+    type=_PastTime(),
+    metavar="TIME",
+    help="Restore many indexes to their state at this time (ISO 8601, with a time zone).",
+)
+@all_option
+@many_prefix_option
+@click.option("--dry-run", is_flag=True, help="With --at: do everything except storing.")
+@jobs_option
+@store_option
+@output_option
+@click.pass_obj
+def restore(  # noqa: PLR0913
+    client: kekd.Client,
+    *,
+    index: str | None,
+    version: str | None,
+    if_etag: str | None,
+    at: datetime | None,
+    every: bool,
+    prefix: str | None,
+    dry_run: bool,
+    jobs: int,
+    store: kekd.StorageConfig | None,
+    output: str,
+) -> None:
+    """Restore a version of INDEX and print its etag, or restore many indexes with --at.
+
+    With --at, deletes indexes that had no envelope at that time, and skips indexes that still have
+    the same envelope. If an index fails, its envelope doesn't change and the others continue. After
+    an interruption, run the command again to restore the rest. The exit code is 0 only if no index
+    failed.
+    """
+    require_one(index, every=every, prefix=prefix)
+    if (index is None) is not (version is None) or (index is None) is (at is None):
+        raise click.UsageError("give INDEX with --version, or --at with --all or --prefix")
+    if index is not None and version is not None:
+        if dry_run:
+            raise click.UsageError("--dry-run needs --at")
+        say(client.restore_index_kms(store, index, version, if_etag=if_etag))
+    elif at is not None:
+        if if_etag is not None:
+            raise click.UsageError("--if-etag needs INDEX")
+        outcomes = restore_all(
+            client, store, at=at, prefix=prefix or "", jobs=jobs, dry_run=dry_run
+        )
+        show_all(outcomes, output, label="restoring", always=_always(dry_run=dry_run))
+
+
+def _always(*, dry_run: bool) -> Sequence[str]:
+    changes = ["would restore", "would delete"] if dry_run else ["restored", "deleted"]
+    return [*changes, "unchanged"]
+
+
+def _content(version: kekd.EnvelopeVersion) -> dict[str, Any]:
+    """Returns a version as JSON values."""
+    content = {column: getattr(version, column) for column in _COLUMNS}
+    return content | {"time": format_timestamp(version.time)}
+
+
+def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
