@@ -244,12 +244,12 @@ DAMAGES: dict[str, tuple[Damage, list[str]]] = {
     "cut off in a line": (lambda lines: [*lines[:-2], lines[-2][:40]], ["line 6: not an envelope"]),
     "something else": (lambda _: ['{"a": 1}', "x", "y"], ["line 1: not a backup"]),
     "a newer one": (
-        lambda lines: [changed(lines[0], version=2), *lines[1:]],
+        lambda lines: [changed(lines[0], version=3), *lines[1:]],
         ["line 1: the backup is from a newer"],
     ),
     "one is missing": (
         lambda lines: lines[:2] + lines[3:],
-        ["line 6: the last line counts 5 envelopes, but there are 4"],
+        ["line 6: the last line counts 5 lines, but there are 4"],
     ),
     "one is twice": (
         lambda lines: [*lines[:3], *lines[2:]],
@@ -489,3 +489,85 @@ def test_rivals_push_is_not_replaced(daemon: Daemon, client: kekd.Client) -> Non
         (done,) = restored(outdated, None, documents, overwrite=True, dry_run=False)
     assert done.outcome == "failed"
     assert client.get_index_kms(None, "i") == envelope(3)
+
+
+# Histories
+
+
+@pytest.fixture
+def versions(start_daemon: StartDaemon) -> Iterator[kekd.Client]:
+    """A client of a daemon with an envelope that was pushed twice, and a deleted one."""
+    with kekd.Client(start_daemon("--memory").address) as client:
+        for number in range(2):
+            client.push_index_kms(None, "history/kept", envelope(number))
+        client.create_index_kms(None, "history/gone", envelope(2))
+        client.delete_index_kms(None, "history/gone")
+        yield client
+
+
+@pytest.fixture
+def with_history(versions: kekd.Client, tmp_path: Path) -> Path:
+    """A backup of that daemon."""
+    file = tmp_path / "with-history"
+    kekctl("--address", versions.address, "export", "--with-history", "--file", file)
+    return file
+
+
+def history_lines(file: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, file.read_text().splitlines())
+    return [line for line in lines if "version_id" in line]
+
+
+def test_export_with_history_has_each_version(versions: kekd.Client, with_history: Path) -> None:
+    header, *_ = with_history.read_text().splitlines()
+    assert json.loads(header)["version"] == 2
+    expected = [
+        (name, version)
+        for name in ("history/gone", "history/kept")
+        for version in versions.list_versions_index_kms(None, name, full=True)
+    ]
+    lines = history_lines(with_history)
+    for line, (name, version) in zip(lines, expected, strict=True):
+        found = (line["index_name"], line["version_id"], line["event"], line["caller"])
+        assert found == (name, version.version_id, version.event, version.caller)
+        assert line["time"] == version.time.isoformat().replace("+00:00", "Z")
+        assert line.get("etag", "") == version.etag
+        assert ("blob" in line) is bool(version.blob)
+
+
+def test_import_of_a_history_stores_the_envelopes_and_reports_the_rest(
+    other: Daemon, with_history: Path
+) -> None:
+    done = restore(other, with_history)
+    assert counts(done) == NOTHING | {"created": 1}
+    number = len(history_lines(with_history))
+    assert f"skipped {number} versions: a daemon cannot store them" in done.stderr
+    with kekd.Client(other.address) as target:
+        assert list(target.list_index_kms(prefix="history/")) == ["history/kept"]
+        assert target.get_index_kms(None, "history/kept") == envelope(1)
+
+
+def test_line_of_a_version_can_be_pushed(other: Daemon, with_history: Path) -> None:
+    lines = with_history.read_text().splitlines()
+    old = next(line for line in reversed(lines) if '"history/kept"' in line)
+    kekctl("--address", other.address, "push", "-f", "-", stdin=old)
+    with kekd.Client(other.address) as target:
+        assert target.get_index_kms(None, "history/kept") == envelope(0)
+
+
+def test_deletion_in_a_backup_cannot_be_pushed(versions: kekd.Client, with_history: Path) -> None:
+    (deletion,) = (line for line in history_lines(with_history) if "blob" not in line)
+    push = ("--address", versions.address, "push", "-f", "-")
+    refused = kekctl(*push, stdin=json.dumps(deletion), code=2)
+    assert "the line is the deletion of one" in refused.stderr
+
+
+def test_damaged_version_is_refused(other: Daemon, with_history: Path) -> None:
+    lines = with_history.read_text().splitlines()
+    place = next(place for place, line in enumerate(lines) if "version_id" in line)
+    lines[place] = changed(lines[place], caller="another")
+    lines.insert(place + 2, lines[place + 1])
+    with_history.write_text("".join(f"{line}\n" for line in lines))
+    problems = restore(other, with_history, code=2).stderr
+    assert f"line {place + 1}: checksum mismatch" in problems
+    assert f"line {place + 3}: duplicate version" in problems

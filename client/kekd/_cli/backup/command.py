@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, get_args
+from typing import IO, Any, Final, get_args
 
 import click
 
@@ -15,9 +15,15 @@ import kekd
 from kekd._cli.backup import json_lines
 from kekd._cli.backup.json_lines import BackupError
 from kekd._cli.backup.restore import Outcome, RestoreResult, restore
+from kekd._cli.backup.version_json import version_content
 from kekd._cli.common import FAILED, STOPPED, Name, main, prefix_option, store_option
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
+
+_SKIPPED_VERSIONS: Final = (
+    "kekctl: skipped {} versions: a daemon cannot store them with their time and caller; to store"
+    " the envelope of one, run 'kekctl push -f -' with its line"
+)
 
 
 @main.command()
@@ -29,10 +35,16 @@ from kekd._cli.terminal import say
     metavar="FILE",
     help="Output file, written with mode 0600 (default: standard output).",
 )
+@click.option("--with-history", is_flag=True, help="Also export the versions of each index.")
 @store_option
 @click.pass_context
 def export(
-    context: click.Context, prefix: str, file: Path | None, store: kekd.StorageConfig | None
+    context: click.Context,
+    prefix: str,
+    file: Path | None,
+    store: kekd.StorageConfig | None,
+    *,
+    with_history: bool,
 ) -> None:
     """Back up the envelopes of a store, including their wrapped KEKs, for 'kekctl import'.
 
@@ -43,7 +55,10 @@ def export(
     client: kekd.Client = context.obj
     unread: list[str] = []
     lines = json_lines.lines(
-        str(store or _default_store(client)), prefix, _read_all(client, prefix, store, unread)
+        str(store or _default_store(client)),
+        prefix,
+        _read_all(client, prefix, store, unread),
+        _read_versions(client, prefix, store, unread) if with_history else None,
     )
     if file:
         with _replace_private(file) as output:
@@ -84,19 +99,21 @@ def import_(  # noqa: PLR0913  (options)
     """Restore envelopes from FILE, a backup by 'kekctl export'.
 
     Checks the whole file before storing anything. Refuses to replace an envelope that differs,
-    unless --overwrite is given. If an index fails, the others continue. After an interruption, run
-    the command again to restore the rest. The exit code is 0 only if no index failed or was
-    refused.
+    unless --overwrite is given. Skips versions: 'kekctl push' stores the envelope of one. If an
+    index fails, the others continue. After an interruption, run the command again to restore the
+    rest. The exit code is 0 only if no index failed or was refused.
     """
     counts: Counter[Outcome] = Counter()
     with file.open("rb") as backup:
         if not backup.seekable():
             raise click.UsageError("cannot import from a pipe: FILE is read twice; save it first")
-        names = json_lines.check(backup)
-        if missing := [name for name in indexes if name not in names]:
+        content = json_lines.check(backup)
+        if missing := [name for name in indexes if name not in content.names]:
             raise BackupError(
                 [f"the backup has no index '{name}'; correct --index" for name in missing]
             )
+        if content.versions:
+            say(_SKIPPED_VERSIONS.format(content.versions), error=True)
         backup.seek(0)
         envelopes = (
             envelope
@@ -136,6 +153,19 @@ def _read_all(
             say(f"kekctl: skipped: {found}", error=True)
         else:
             yield EnvelopeJSON(name, found)
+
+
+def _read_versions(
+    client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, unread: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Reports versions that can't be read, and adds their indexes to `unread`."""
+    for name in client.list_index_kms(store, prefix, show_deleted=True):
+        for version in client.list_versions_index_kms(store, name, full=True):
+            if version.error:
+                unread.append(name)
+                say(f"kekctl: skipped: {version.error}", error=True)
+            else:
+                yield version_content(name, version)
 
 
 @contextmanager

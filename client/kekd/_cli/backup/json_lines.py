@@ -5,9 +5,10 @@
     {"count": 1, "sha256": "…"}
 
 An envelope line is the output of `kekctl get --output json`, plus the sha256 of that content as
-canonical JSON: ASCII, sorted keys, no white space. The sha256 of the last line covers all bytes
-before that line. The checksums detect accidental damage: changed, missing and duplicate lines. They
-don't detect forgery.
+canonical JSON: ASCII, sorted keys, no white space. A backup with the history is of version 2. After
+the envelopes, it has a line for each version (version_json.py). The sha256 of the last line covers
+all bytes before that line. The checksums detect accidental damage: changed, missing and duplicate
+lines. They don't detect forgery.
 """
 
 import hashlib
@@ -16,12 +17,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
+from kekd._cli.backup.version_json import is_deletion, is_version, parse_envelope
 from kekd._cli.json_format import EnvelopeJSON, EnvelopeJSONError, parse_json
 
 _FORMAT: Final = "kekd-backup"
 _VERSION: Final = 1
+_VERSION_WITH_HISTORY: Final = 2
 _SUM: Final = "sha256"
 _REPLACE: Final = "use another backup"
 
@@ -34,26 +37,39 @@ class BackupError(EnvelopeJSONError):
         self.problems = problems
 
 
-def lines(store: str, prefix: str, envelopes: Iterable[EnvelopeJSON]) -> Iterator[str]:
-    """Yields the lines of a backup."""
+class BackupContent(NamedTuple):
+    names: set[str]
+    """The indexes that have an envelope."""
+    versions: int
+    """Number of versions."""
+
+
+def lines(
+    store: str,
+    prefix: str,
+    envelopes: Iterable[EnvelopeJSON],
+    versions: Iterable[dict[str, Any]] | None = None,
+) -> Iterator[str]:
+    """Yields the lines of a backup. `versions`: as JSON values, in a backup with the history."""
     header = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": _VERSION if versions is None else _VERSION_WITH_HISTORY,
         "store": store,
         "prefix": prefix,
         "time": datetime.now(UTC).isoformat(),
     }
-    contents = (one.content | {_SUM: _checksum(one.content)} for one in envelopes)
+    contents = chain((one.content for one in envelopes), versions or ())
+    summed = (content | {_SUM: _checksum(content)} for content in contents)
     count, digest = -1, hashlib.sha256()  # the header isn't counted
-    for count, content in enumerate(chain([header], contents)):  # noqa: B007
+    for count, content in enumerate(chain([header], summed)):  # noqa: B007
         line = json.dumps(content) + "\n"
         digest.update(line.encode())
         yield line
     yield json.dumps({"count": count, _SUM: digest.hexdigest()}) + "\n"
 
 
-def check(file: BinaryIO) -> set[str]:
-    """Reads a whole backup and returns its index names. Raises `BackupError`."""
+def check(file: BinaryIO) -> BackupContent:
+    """Reads a whole backup. Raises `BackupError`."""
     checker = _Checker()
     for number, line in enumerate(file, 1):
         checker.add_line(number, line)
@@ -62,14 +78,14 @@ def check(file: BinaryIO) -> set[str]:
     checker.finish()
     if checker.problems:
         raise BackupError(checker.problems)
-    return checker.names
+    return BackupContent(checker.names, len(checker.versions))
 
 
 def parse(text: str) -> EnvelopeJSON:
     """Parses the output of `kekctl get` or a line of a backup. Raises `EnvelopeJSONError`."""
     content = parse_json(text)
     if isinstance(content, dict) and _SUM in content:
-        return _verify_envelope(content)
+        return _parse_envelope(_verify(content))
     return EnvelopeJSON.from_content(content)
 
 
@@ -77,10 +93,10 @@ def read_envelopes(file: BinaryIO) -> Iterator[EnvelopeJSON]:
     """Reads a checked backup. Raises `BackupError` if the file has changed since the check."""
     for number, line in enumerate(file, 1):
         content = _parse_line(line)
-        if isinstance(content, dict) and "index_name" not in content:
-            continue  # the first or the last line
+        if isinstance(content, dict) and ("index_name" not in content or is_version(content)):
+            continue  # the first or the last line, or a version
         try:
-            yield _verify_envelope(content)
+            yield _parse_envelope(_verify(content))
         except EnvelopeJSONError as error:
             raise BackupError([f"line {number}: {error}"]) from None
 
@@ -89,6 +105,7 @@ def read_envelopes(file: BinaryIO) -> Iterator[EnvelopeJSON]:
 class _Checker:
     problems: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    versions: set[tuple[str, str]] = field(default_factory=set)
     count: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
     has_ended: bool = False
@@ -114,7 +131,20 @@ class _Checker:
             self._check_trailer(content)
         else:
             self.count += 1
-            self._add_name(_verify_envelope(content).index_name)
+            self._add(_verify(content))
+
+    def _add(self, content: dict[str, Any]) -> None:
+        if not is_deletion(content):
+            _parse_envelope(content)
+        if is_version(content):
+            self._add_version(str(content["index_name"]), str(content["version_id"]))
+        else:
+            self._add_name(content["index_name"])
+
+    def _add_version(self, name: str, version_id: str) -> None:
+        if (name, version_id) in self.versions:
+            raise EnvelopeJSONError(f"duplicate version '{version_id}' of index '{name}'")
+        self.versions.add((name, version_id))
 
     def _add_name(self, name: str) -> None:
         if name in self.names:
@@ -125,7 +155,7 @@ class _Checker:
         self.has_ended = True
         if content.get("count") != self.count:
             raise EnvelopeJSONError(
-                f"the last line counts {content['count']} envelopes, but there are {self.count};"
+                f"the last line counts {content['count']} lines, but there are {self.count};"
                 f" {_REPLACE}"
             )
         if content.get(_SUM) != self.digest.hexdigest():
@@ -142,18 +172,22 @@ def _parse_line(line: bytes) -> object:
 def _check_header(content: object) -> None:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise EnvelopeJSONError("not a backup by 'kekctl export'; use one")
-    if content.get("version") != _VERSION:
+    if content.get("version") not in {_VERSION, _VERSION_WITH_HISTORY}:
         raise EnvelopeJSONError("the backup is from a newer kekctl; upgrade kekctl to import it")
 
 
-def _verify_envelope(content: object) -> EnvelopeJSON:
-    """Parses an envelope line and verifies its checksum. Raises `EnvelopeJSONError`."""
+def _verify(content: object) -> dict[str, Any]:
+    """Verifies the checksum of a line, and removes it. Raises `EnvelopeJSONError`."""
     if not isinstance(content, dict):
         raise EnvelopeJSONError(f"not an envelope in JSON: the line is damaged; {_REPLACE}")
     unsummed = {key: value for key, value in content.items() if key != _SUM}
     if content.get(_SUM) != _checksum(unsummed):
         raise EnvelopeJSONError(f"checksum mismatch: the line was changed; {_REPLACE}")
-    envelope = EnvelopeJSON.from_content(unsummed)
+    return unsummed
+
+
+def _parse_envelope(content: dict[str, Any]) -> EnvelopeJSON:
+    envelope = parse_envelope(content)
     try:
         envelope.index_name.encode()
     except UnicodeEncodeError:

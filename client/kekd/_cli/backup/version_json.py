@@ -1,0 +1,43 @@
+"""A version of an envelope as JSON, in a backup with the history.
+
+    {"index_name": "my_index", "blob": {…}, "etag": "…", "version_id": "…", "event": "pushed", …}
+
+A deletion has no blob and no etag.
+"""
+
+from typing import Any, Final
+
+from kekd._cli.json_format import EnvelopeJSON, EnvelopeJSONError
+from kekd._cli.times import format_timestamp
+from kekd._models import EnvelopeVersion
+
+_KEYS: Final = ("version_id", "event", "time", "caller")
+
+
+def version_content(index_name: str, version: EnvelopeVersion) -> dict[str, Any]:
+    """Returns a version as JSON values."""
+    envelope = (
+        EnvelopeJSON(index_name, version.blob).content
+        if version.blob
+        else {"index_name": index_name}
+    )
+    values = (version.version_id, version.event, format_timestamp(version.time), version.caller)
+    return envelope | dict(zip(_KEYS, values, strict=True))
+
+
+def is_version(content: dict[str, Any]) -> bool:
+    return "version_id" in content
+
+
+def is_deletion(content: dict[str, Any]) -> bool:
+    return is_version(content) and "blob" not in content
+
+
+def parse_envelope(content: dict[str, Any]) -> EnvelopeJSON:
+    """Reads the envelope of a version, or one without a version. Raises `EnvelopeJSONError`."""
+    if is_deletion(content):
+        raise EnvelopeJSONError("no envelope: the line is the deletion of one; choose another line")
+    keys = _KEYS if is_version(content) else ()
+    return EnvelopeJSON.from_content(
+        {key: value for key, value in content.items() if key not in keys}
+    )
