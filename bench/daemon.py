@@ -24,9 +24,12 @@ _POLICY = [
 
 
 @contextmanager
-def on_socket(keystore: Path, engine: EngineName = "grpcio") -> Iterator[Server]:
+def on_socket(
+    keystore: Path, engine: EngineName = "grpcio", flags: Sequence[str] = ()
+) -> Iterator[Server]:
     """Listens on a Unix socket beside the keystore."""
-    with _daemon(keystore, f"unix:{keystore}.{engine}.run/kekd.sock", engine) as server:
+    address = f"unix:{keystore}.{engine}.run/kekd.sock"
+    with _daemon(keystore, address, engine, flags=flags) as server:
         yield server
 
 
@@ -54,8 +57,14 @@ def on_bucket(
 
 
 @contextmanager
-def _daemon(keystore: Path, address: str, engine: EngineName, workers: int = 1) -> Iterator[Server]:
-    flags = ("--disk", str(keystore), "--engine", engine, "--workers", str(workers))
+def _daemon(
+    keystore: Path,
+    address: str,
+    engine: EngineName,
+    workers: int = 1,
+    flags: Sequence[str] = (),
+) -> Iterator[Server]:
+    flags = ("--disk", str(keystore), "--engine", engine, "--workers", str(workers), *flags)
     name = keystore.with_name(f"{keystore.name}.{engine}-{workers}")
     with _running(_KEKD, name, address, flags) as server:
         yield server

@@ -174,9 +174,10 @@ def test_version_whose_file_was_changed_is_corrupt(tmp_path: Path) -> None:
         driver.get_version(NAME, created.id)
 
 
-def test_long_caller_is_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["", "a", "ab", "abc", "abcd", "abcde"])
+def test_long_caller_is_cut_between_two_characters(tmp_path: Path, start: str) -> None:
     driver = opened(tmp_path)
-    caller = "spiffe://example.org/" + "é" * 2000
+    caller = f"{start}spiffe://example.org/" + "é" * 2000
     driver.create(NAME, b"1", origin=Origin(VersionEvent.CREATED, caller))
     (created,) = versions_of(driver)
     assert caller.startswith(created.caller)

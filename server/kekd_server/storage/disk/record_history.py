@@ -170,7 +170,7 @@ class RecordHistory:
     def _next(self, event: VersionEvent, etag: str, caller: str) -> VersionFile:
         """Makes a version that is later than all others, even if the clock was set back."""
         earliest = self._files[0].time_ns + 1 if self._files else 0
-        return VersionFile(max(time.time_ns(), earliest), event, etag, caller)
+        return VersionFile.make(max(time.time_ns(), earliest), event, etag, caller)
 
     def _link(self, source: str, file: VersionFile) -> None:
         try:
@@ -190,4 +190,4 @@ def _list_versions(folder: str) -> list[VersionFile]:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted(filter(None, map(VersionFile.parse, names)), reverse=True)
+    return [VersionFile(name) for name in sorted(names, reverse=True) if VersionFile.is_name(name)]

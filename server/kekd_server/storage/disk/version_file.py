@@ -14,41 +14,58 @@ from urllib.parse import quote, unquote
 from kekd_server.storage.version import Version, VersionEvent
 
 _NAME: Final = re.compile(
-    rf"([0-9a-f]{{16}})-({'|'.join(VersionEvent)})-([0-9a-f]{{32}}|)-([\w.~%-]*)"
+    rf"([0-9a-f]{{16}})-({'|'.join(VersionEvent)})-([0-9a-f]{{32}}|)-[\w.~%-]*"
 )
+_TIME_DIGITS: Final = 16
 _MAX_CALLER_BYTES: Final = 150
 _CUT_ESCAPE: Final = re.compile("%.?$")
 _ID_ETAG_DIGITS: Final = 12
 
 
 class VersionFile(NamedTuple):
-    time_ns: int
-    event: VersionEvent
-    etag: str
-    caller: str
+    """Parses its name only where a field is needed: each write lists the files of all versions, and
+    needs the newest ones.
+    """
+
+    name: str
 
     @classmethod
-    def parse(cls, name: str) -> Self | None:
-        """Returns None for a name that kekd doesn't give."""
-        match = _NAME.fullmatch(name)
-        if match is None:
-            return None
-        stamp, event, etag, caller = match.groups()
-        return cls(int(stamp, 16), VersionEvent(event), etag, unquote(caller))
+    def make(cls, time_ns: int, event: VersionEvent, etag: str, caller: str) -> Self:
+        cut = _CUT_ESCAPE.sub("", quote(caller, safe="")[:_MAX_CALLER_BYTES])
+        return cls(f"{time_ns:0{_TIME_DIGITS}x}-{event}-{etag}-{cut}")
+
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether kekd gives a file such a name."""
+        return _NAME.fullmatch(name) is not None
 
     @property
-    def name(self) -> str:
-        caller = _CUT_ESCAPE.sub("", quote(self.caller, safe="")[:_MAX_CALLER_BYTES])
-        return f"{self.time_ns:016x}-{self.event}-{self.etag}-{caller}"
+    def time_ns(self) -> int:
+        return int(self.name[:_TIME_DIGITS], 16)
+
+    @property
+    def event(self) -> VersionEvent:
+        return VersionEvent(self._fields_of_name()[1])
+
+    @property
+    def etag(self) -> str:
+        return self._fields_of_name()[2]
+
+    @property
+    def caller(self) -> str:
+        return unquote(self._fields_of_name()[3], errors="ignore")
 
     @property
     def id(self) -> str:
         """With a part of the etag, so that it is no id of another index."""
-        return f"{self.time_ns:016x}-{self.etag[:_ID_ETAG_DIGITS] or self.event}"
+        return f"{self.name[:_TIME_DIGITS]}-{self.etag[:_ID_ETAG_DIGITS] or self.event}"
 
     @property
     def is_deletion(self) -> bool:
-        return self.event is VersionEvent.DELETED
+        return self.name.startswith(VersionEvent.DELETED, _TIME_DIGITS + 1)
 
     def version(self, size: int) -> Version:
         return Version(self.id, self.event, self.time_ns, self.etag, size, self.caller)
+
+    def _fields_of_name(self) -> list[str]:
+        return self.name.split("-", 3)
