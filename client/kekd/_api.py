@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._client import Client
-from kekd._models import EnvelopeLike, EnvelopeVersion, KMSBlob, StorageConfig
+from kekd._models import (
+    DestructionReceipt,
+    EnvelopeLike,
+    EnvelopeVersion,
+    Hold,
+    KMSBlob,
+    StorageConfig,
+)
 from kekd._transport import timeouts
 from kekd._transport.tls import Tls
 
@@ -124,6 +131,45 @@ def undelete_index_kms(
 ) -> str:
     """See `Client.undelete_index_kms`."""
     return _client().undelete_index_kms(config_location, index_name, timeout=timeout)
+
+
+def hold_index_kms(
+    config_location: StorageConfig | None,
+    index_name: str,
+    reason: str,
+    *,
+    timeout: float | None = None,
+) -> None:
+    """See `Client.hold_index_kms`."""
+    _client().hold_index_kms(config_location, index_name, reason, timeout=timeout)
+
+
+def release_index_kms(
+    config_location: StorageConfig | None, index_name: str, *, timeout: float | None = None
+) -> bool:
+    """See `Client.release_index_kms`."""
+    return _client().release_index_kms(config_location, index_name, timeout=timeout)
+
+
+def find_hold_index_kms(
+    config_location: StorageConfig | None, index_name: str, *, timeout: float | None = None
+) -> Hold | None:
+    """See `Client.find_hold_index_kms`."""
+    return _client().find_hold_index_kms(config_location, index_name, timeout=timeout)
+
+
+def destroy_index_kms(
+    config_location: StorageConfig | None,
+    index_name: str,
+    reason: str,
+    *,
+    if_etag: str | None = None,
+    timeout: float | None = None,
+) -> DestructionReceipt:
+    """See `Client.destroy_index_kms`."""
+    return _client().destroy_index_kms(
+        config_location, index_name, reason, if_etag=if_etag, timeout=timeout
+    )
 
 
 def _client() -> Client:

@@ -16,10 +16,12 @@ from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import CacheManager
 from kekd._cache.watcher import AsyncCacheWatcher
 from kekd._models import (
+    DestructionReceipt,
     EnvelopeLike,
     EnvelopeVersion,
     Event,
     GetResult,
+    Hold,
     KMSBlob,
     Push,
     PushResult,
@@ -176,6 +178,50 @@ class AsyncClient:
     ) -> str:
         """See `Client.undelete_index_kms`."""
         return await self._call(operations.undelete(config_location, index_name), timeout)
+
+    async def hold_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        reason: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> None:
+        """See `Client.hold_index_kms`."""
+        await self._call(operations.hold(config_location, index_name, reason), timeout)
+
+    async def release_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> bool:
+        """See `Client.release_index_kms`."""
+        return await self._call(operations.release(config_location, index_name), timeout)
+
+    async def find_hold_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Hold | None:
+        """See `Client.find_hold_index_kms`."""
+        return await self._call(operations.find_hold(config_location, index_name), timeout)
+
+    async def destroy_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        reason: str,
+        *,
+        if_etag: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> DestructionReceipt:
+        """See `Client.destroy_index_kms`."""
+        operation = operations.destroy(config_location, index_name, reason, if_etag)
+        return await self._call(operation, timeout)
 
     async def get_many_index_kms(
         self,

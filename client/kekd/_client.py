@@ -14,10 +14,12 @@ from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.watcher import ThreadCacheManager
 from kekd._models import (
+    DestructionReceipt,
     EnvelopeLike,
     EnvelopeVersion,
     Event,
     GetResult,
+    Hold,
     KMSBlob,
     Push,
     PushResult,
@@ -225,6 +227,57 @@ class Client:
         version is left.
         """
         return self._call(operations.undelete(config_location, index_name), timeout)
+
+    def hold_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        reason: str,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Protects an index: its envelope can't be pushed, deleted, restored or destroyed, and none
+        of its versions expires, until it is released. The index needs no envelope. A second hold
+        replaces the first.
+        """
+        self._call(operations.hold(config_location, index_name, reason), timeout)
+
+    def release_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        timeout: float | None = None,
+    ) -> bool:
+        """Ends the protection of an index, and returns whether there was one."""
+        return self._call(operations.release(config_location, index_name), timeout)
+
+    def find_hold_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        *,
+        timeout: float | None = None,
+    ) -> Hold | None:
+        """Returns the hold on an index, or None."""
+        return self._call(operations.find_hold(config_location, index_name), timeout)
+
+    def destroy_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        reason: str,
+        *,
+        if_etag: str | None = None,
+        timeout: float | None = None,
+    ) -> DestructionReceipt:
+        """Removes the envelope of an index and all its versions. Nothing undoes this.
+
+        `reason`: for the audit log. With `if_etag`, only if the envelope has this etag or there is
+        none; otherwise raises `EtagMismatchError`. Raises `EnvelopeHeldError` if the index is held.
+        """
+        operation = operations.destroy(config_location, index_name, reason, if_etag)
+        return self._call(operation, timeout)
 
     def get_many_index_kms(
         self,

@@ -160,6 +160,46 @@ class EnvelopeVersion:
     """Why the envelope was requested and can't be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Protects an index: kekd changes neither its envelope nor its versions."""
+
+    reason: str
+    caller: str
+    """Identity of the caller that placed it."""
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyedVersion:
+    version_id: str
+    """Empty for an envelope of a store without a history."""
+    etag: str
+    wrapped_kek_sha256: str
+    """SHA-256 of the wrapped KEK, in hex. Empty if it had none, or its record was corrupt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemainingVersion:
+    version_id: str
+    reason: str
+    """Why it is still there, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DestructionReceipt:
+    """The result of a destruction. The daemon's audit log has it too."""
+
+    index_name: str
+    store: str
+    destroyed: tuple[DestroyedVersion, ...]
+    """Removed by this call, newest first. Empty if there was nothing."""
+    remaining: tuple[RemainingVersion, ...]
+    """Still there when the daemon looked again."""
+    unchecked: tuple[str, ...]
+    """Places that the daemon can't see, where copies may be."""
+
+
 ChangeKind: TypeAlias = Literal["created", "pushed", "restored", "undeleted", "deleted"]
 
 
@@ -175,6 +215,8 @@ class Change:
     """Writes by programs other than kekd are reported as `pushed`."""
     etag: str
     """Etag of the envelope after the change. Empty if there is none or it is corrupt."""
+    breaches_hold: bool = False
+    """Whether another program than kekd made the change although the index is held."""
 
 
 @dataclass(frozen=True, slots=True)

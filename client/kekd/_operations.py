@@ -8,10 +8,12 @@ from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from kekd._models import (
+    DestructionReceipt,
     EnvelopeLike,
     EnvelopeVersion,
     Event,
     GetResult,
+    Hold,
     KMSBlob,
     StorageConfig,
 )
@@ -135,6 +137,66 @@ def undelete(config_location: StorageConfig | None, index_name: str) -> Operatio
 
 
 @reject_surrogates
+def hold(config_location: StorageConfig | None, index_name: str, reason: str) -> Operation[None]:
+    request = pb.HoldEnvelopeRequest(config_location=convert.make_location(config_location))
+    convert.set_name(request, index_name=index_name)
+    convert.set_texts(request, reason=reason)
+    return Operation(
+        f"/{SERVICE}/HoldEnvelope",
+        request,
+        pb.HoldEnvelopeResponse,
+        lambda _: None,
+        index_name=request.index_name,
+    )
+
+
+@reject_surrogates
+def release(config_location: StorageConfig | None, index_name: str) -> Operation[bool]:
+    request = pb.ReleaseEnvelopeRequest(config_location=convert.make_location(config_location))
+    convert.set_name(request, index_name=index_name)
+    return Operation(
+        f"/{SERVICE}/ReleaseEnvelope",
+        request,
+        pb.ReleaseEnvelopeResponse,
+        lambda response: response.existed,
+        index_name=request.index_name,
+    )
+
+
+@reject_surrogates
+def find_hold(config_location: StorageConfig | None, index_name: str) -> Operation[Hold | None]:
+    request = pb.ListEnvelopeVersionsRequest(
+        config_location=convert.make_location(config_location), page_size=1
+    )
+    convert.set_name(request, index_name=index_name)
+    return Operation(
+        f"/{SERVICE}/ListEnvelopeVersions",
+        request,
+        pb.ListEnvelopeVersionsResponse,
+        convert.parse_hold,
+        index_name=request.index_name,
+    )
+
+
+@reject_surrogates
+def destroy(
+    config_location: StorageConfig | None, index_name: str, reason: str, if_etag: str | None
+) -> Operation[DestructionReceipt]:
+    request = pb.DestroyEnvelopeRequest(
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
+    )
+    convert.set_name(request, index_name=index_name)
+    convert.set_texts(request, reason=reason, if_etag=if_etag)
+    return _write(
+        "DestroyEnvelope",
+        request,
+        pb.DestroyEnvelopeResponse,
+        lambda response: convert.parse_receipt(response, index_name),
+    )
+
+
+@reject_surrogates
 def version_page(
     config_location: StorageConfig | None, index_name: str, token: str, *, full: bool
 ) -> Operation[tuple[list[EnvelopeVersion], str]]:
@@ -207,7 +269,8 @@ def _write(
     | pb.PushEnvelopeRequest
     | pb.DeleteEnvelopeRequest
     | pb.RestoreEnvelopeRequest
-    | pb.UndeleteEnvelopeRequest,
+    | pb.UndeleteEnvelopeRequest
+    | pb.DestroyEnvelopeRequest,
     response_type: type[Message],
     decode_response: Callable[[Any], Result],
 ) -> Operation[Result]:

@@ -1,5 +1,9 @@
-"""Random writes by two daemons and CyborgDB: every version restores to the byte."""
+"""Random writes by two daemons and CyborgDB: every version restores to the byte.
 
+HISTORY_RUNS=100 pytest makes 10,000 steps.
+"""
+
+import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +21,8 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.daemon import Daemon, StartDaemon
 
 NAMES: Final = ("a", "b/c", "é")
-STEPS: Final = 500
-RUNS: Final = 20
+STEPS: Final = 100
+RUNS: Final = int(os.environ.get("HISTORY_RUNS", "10"))
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The `kekctl` command."""
 
-from kekd._cli import envelopes, keks, policy, status
+from kekd._cli import envelopes, keks, policy, protection, status
 from kekd._cli.audit import command as audit
 from kekd._cli.backup import command as backup
 from kekd._cli.common import EXIT_CODES, main
@@ -17,5 +17,6 @@ __all__ = [
     "keks",
     "main",
     "policy",
+    "protection",
     "status",
 ]

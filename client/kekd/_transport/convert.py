@@ -9,12 +9,16 @@ from typing import Any, Final
 from kekd._models import (
     Change,
     ChangeKind,
+    DestroyedVersion,
+    DestructionReceipt,
     EnvelopeLike,
     EnvelopeVersion,
     Event,
     GetResult,
+    Hold,
     KMSBlob,
     PushResult,
+    RemainingVersion,
     Resync,
     StorageConfig,
     VersionEvent,
@@ -176,13 +180,36 @@ def parse_versions(
     return [_parse_version(version, index_name, response.store) for version in response.versions]
 
 
+def parse_hold(response: pb.ListEnvelopeVersionsResponse) -> Hold | None:
+    if not response.HasField("hold"):
+        return None
+    hold = response.hold
+    return Hold(hold.reason, hold.caller, hold.time.ToDatetime(UTC))
+
+
+def parse_receipt(response: pb.DestroyEnvelopeResponse, index_name: str) -> DestructionReceipt:
+    return DestructionReceipt(
+        index_name,
+        response.store,
+        tuple(
+            DestroyedVersion(version.version_id, version.etag, version.wrapped_kek_sha256)
+            for version in response.destroyed
+        ),
+        tuple(
+            RemainingVersion(version.version_id, version.reason) for version in response.remaining
+        ),
+        tuple(response.unchecked),
+    )
+
+
 def parse_event(response: pb.WatchEnvelopesResponse) -> Event | None:
     match response.WhichOneof("event"):
         case "started" | "resync":
             return Resync()
         case "change":
             change = response.change
-            return Change(change.index_name, _KINDS.get(change.kind, "pushed"), change.etag)
+            kind = _KINDS.get(change.kind, "pushed")
+            return Change(change.index_name, kind, change.etag, change.breaches_hold)
         case _:  # a heartbeat, or an event that a newer daemon added
             return None
 

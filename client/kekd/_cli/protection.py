@@ -1,0 +1,96 @@
+"""Commands that hold, release and destroy the envelope of an index, with its versions."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+import click
+
+import kekd
+from kekd._cli.command_line import command_line
+from kekd._cli.common import if_etag_option, main, output_option, store_option
+from kekd._cli.terminal import say
+
+_REMAINS: Final = 1
+"""The exit code of a destruction that left something."""
+
+_reason_option = click.option(
+    "--reason", required=True, metavar="TEXT", help="Why. The audit log gets it."
+)
+
+
+@main.command()
+@click.argument("index")
+@_reason_option
+@store_option
+@click.pass_context
+def hold(context: click.Context, index: str, reason: str, store: kekd.StorageConfig | None) -> None:
+    """Protect INDEX: kekd changes neither its envelope nor its versions.
+
+    The index needs no envelope. Other programs can still change it: kekd reports that.
+    """
+    client: kekd.Client = context.obj
+    client.hold_index_kms(store, index, reason)
+    say("held")
+    say(f"kekctl: to undo this: {command_line(context, 'release', index, store)}", error=True)
+
+
+@main.command()
+@click.argument("index")
+@store_option
+@click.pass_obj
+def release(client: kekd.Client, index: str, store: kekd.StorageConfig | None) -> None:
+    """End the protection of INDEX. Succeeds if there is none."""
+    existed = client.release_index_kms(store, index)
+    say("released" if existed else "nothing to release")
+
+
+@main.command()
+@click.argument("index")
+@_reason_option
+@if_etag_option
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@store_option
+@output_option
+@click.pass_obj
+def destroy(  # noqa: PLR0913
+    client: kekd.Client,
+    *,
+    index: str,
+    reason: str,
+    if_etag: str | None,
+    yes: bool,
+    store: kekd.StorageConfig | None,
+    output: str,
+) -> None:
+    """Remove the envelope of INDEX and all its versions. Nothing undoes this.
+
+    The data of the index becomes unreadable. To remove only the envelope, use 'kekctl delete'.
+    Prints a receipt: what was removed, what is still there and why, and where kekd can't look. The
+    exit code is 1 if something is still there.
+    """
+    if not yes:
+        _confirm(index)
+    receipt = client.destroy_index_kms(store, index, reason, if_etag=if_etag)
+    say(json.dumps(asdict(receipt))) if output == "json" else say(*_lines(receipt))
+    if receipt.remaining:
+        click.get_current_context().exit(_REMAINS)
+
+
+def _confirm(index: str) -> None:
+    """Without a terminal, click reads the answer from standard input, and fails at its end."""
+    question = f"Destroy the envelope of '{index}' and all its versions? Nothing undoes this"
+    click.confirm(question, abort=True, err=True)
+
+
+def _lines(receipt: kekd.DestructionReceipt) -> Iterator[str]:
+    if not receipt.destroyed:
+        yield "nothing to destroy"
+    for version in receipt.destroyed:
+        digest = version.wrapped_kek_sha256 or "none"
+        yield f"destroyed  {version.version_id or '-'}  etag {version.etag}  sha256 {digest}"
+    for remaining in receipt.remaining:
+        yield f"remains    {remaining.version_id}: {remaining.reason}"
+    for place in receipt.unchecked:
+        yield f"unchecked  {place}"
