@@ -17,7 +17,7 @@ _OPERATIONS: Final[dict[str, Callable[[S3Driver], object]]] = {
     "put": lambda driver: driver.put(NAME, RECORD, if_etag=None),
     "delete": lambda driver: driver.delete(NAME, if_etag=None),
     "list": lambda driver: driver.list(ALL, None, 10, listing="l"),
-    "list_versions": lambda driver: list(driver.list_versions()),
-    "find_version": lambda driver: driver.find_version(NAME),
+    "scan_objects": lambda driver: list(driver.scan_objects()),
+    "find_object": lambda driver: driver.find_object(NAME),
 }
 each_operation = pytest.mark.parametrize("operate", _OPERATIONS.values(), ids=_OPERATIONS)

@@ -39,7 +39,11 @@ from tests.contract.driver_contract import (
     DriverContract,
     Harness,
 )
-from tests.contract.history_contract import ForeignWriterContract, HistoryContract
+from tests.contract.history_contract import (
+    ForeignWriterContract,
+    KekdHistoryContract,
+    ProtectionContract,
+)
 from tests.fixtures.disk import opened
 from tests.patience import PATIENCE
 
@@ -62,7 +66,9 @@ class DiskHarness(Harness):
         (self._folder / key).unlink()
 
 
-class TestDiskDriver(DriverContract, AttemptContract, HistoryContract, ForeignWriterContract):
+class TestDiskDriver(
+    DriverContract, AttemptContract, KekdHistoryContract, ProtectionContract, ForeignWriterContract
+):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:
         return DiskHarness(tmp_path)
@@ -358,7 +364,6 @@ WRITING_PROCESS = """
 import sys
 from pathlib import Path
 from kekd_server.model.index_name import IndexName
-from tests.contract.history_contract import ForeignWriterContract, HistoryContract
 from tests.fixtures.disk import opened
 
 driver, number = opened(Path(sys.argv[1])), 0

@@ -3,7 +3,7 @@ import pytest
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import DriverContract, Harness
-from tests.contract.history_contract import HistoryContract
+from tests.contract.history_contract import KekdHistoryContract, ProtectionContract
 
 
 class MemoryHarness(Harness):
@@ -22,7 +22,7 @@ class MemoryHarness(Harness):
         self.driver._keys.remove(key)
 
 
-class TestMemoryDriver(DriverContract, HistoryContract):
+class TestMemoryDriver(DriverContract, KekdHistoryContract, ProtectionContract):
     @pytest.fixture
     def harness(self) -> Harness:
         return MemoryHarness()

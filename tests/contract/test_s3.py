@@ -1,10 +1,12 @@
 from dataclasses import replace
+from typing import Final
 
 import pytest
 
 from kekd_server.model.errors import OutcomeUnknownError, StoreMisconfiguredError
 from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.location import S3Location
+from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import (
@@ -15,14 +17,21 @@ from tests.contract.driver_contract import (
     DriverContract,
     Harness,
 )
+from tests.contract.history_contract import (
+    ForeignWriterContract,
+    HistoryContract,
+    KekdHistoryContract,
+)
 from tests.fixtures.forgetful_s3 import StartForgetful
-from tests.fixtures.s3 import REGION, Bucket
+from tests.fixtures.s3 import REGION, Bucket, set_versioning
+
+THREE_VERSIONS: Final = Retention(versions=3)
 
 
 class S3Harness(Harness):
-    def __init__(self, bucket: Bucket, prefix: str) -> None:
+    def __init__(self, bucket: Bucket, prefix: str, retention: Retention = THREE_VERSIONS) -> None:
         location = S3Location(bucket.name, prefix, REGION, bucket.endpoint)
-        self.driver = S3Driver(make_client(location), location)
+        self.driver = S3Driver(make_client(location), location, retention=retention)
         self.driver.open(create=True)
         self._bucket = bucket
         self._folder = f"{prefix}/_catalog/config/".lstrip("/")
@@ -37,11 +46,33 @@ class S3Harness(Harness):
     def write(self, key: str, record: bytes) -> None:
         self._bucket.s3.put_object(Bucket=self._bucket.name, Key=self._folder + key, Body=record)
 
+    def remove(self, key: str) -> None:
+        self._bucket.s3.delete_object(Bucket=self._bucket.name, Key=self._folder + key)
 
-class TestS3Driver(DriverContract, AttemptContract):
+
+class TestS3Driver(DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract):
     @pytest.fixture(params=["", "some/prefix"])
     def harness(self, bucket: Bucket, request: pytest.FixtureRequest) -> Harness:
         return S3Harness(bucket, request.param)
+
+
+class TestS3DriverOnABucketWithVersioning(
+    DriverContract, AttemptContract, HistoryContract, ForeignWriterContract
+):
+    @pytest.fixture
+    def harness(self, bucket: Bucket) -> Harness:
+        set_versioning(bucket, "Enabled")
+        return S3Harness(bucket, "")
+
+
+class TestS3DriverOnABucketWithSuspendedVersioning(
+    DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract
+):
+    @pytest.fixture
+    def harness(self, bucket: Bucket) -> Harness:
+        set_versioning(bucket, "Enabled")
+        set_versioning(bucket, "Suspended")
+        return S3Harness(bucket, "")
 
 
 def test_stores_in_one_bucket_do_not_see_each_other(bucket: Bucket) -> None:

@@ -19,7 +19,9 @@ SERVICES = ("kms", "s3", "secretsmanager", "sts")
 # Operations whose action has another name.
 ACTIONS = {
     "kms:ReEncrypt": {"kms:ReEncryptFrom", "kms:ReEncryptTo"},
+    "s3:GetObject": {"s3:GetObject", "s3:GetObjectVersion"},
     "s3:HeadObject": {"s3:GetObject"},
+    "s3:ListObjectVersions": {"s3:ListBucketVersions"},
     "s3:ListObjectsV2": {"s3:ListBucket"},
 }
 # Classes of botocore that call an operation.

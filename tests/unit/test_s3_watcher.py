@@ -36,7 +36,7 @@ class Poller:
 
 
 async def test_poll_of_s3_without_changes_yields_an_empty_list() -> None:
-    driver = Mock(S3Driver, list_versions=lambda: iter(()), translate_errors=nullcontext)
+    driver = Mock(S3Driver, scan_objects=lambda: iter(()), translate_errors=nullcontext)
     log_reader = Mock(S3LogReader, is_on=True, read=set)
     poller = Poller(driver, log_reader)
     for _ in range(3):
@@ -56,7 +56,7 @@ async def test_listing_pauses_for_nine_times_its_processor_time(
         Mock(thread_time=lambda: next(processor_time), monotonic=lambda: 0.0, sleep=pauses.append),
     )
     pages = [[ListedObject("a", "1", "m")], [ListedObject("b", "1", "m")]]
-    driver = Mock(S3Driver, list_versions=lambda: iter(pages), translate_errors=nullcontext)
+    driver = Mock(S3Driver, scan_objects=lambda: iter(pages), translate_errors=nullcontext)
     polls = S3Watcher(driver, Mock(S3LogReader, is_on=True), "s3://b", 1).poll(asyncio.to_thread)
     async with aclosing(polls):
         await asyncio.wait_for(anext(polls), PATIENCE)
@@ -69,8 +69,8 @@ async def test_failed_read_of_the_log_is_no_resync() -> None:
     version = ListedObject(NAME.key, "etag", "m")
     driver = Mock(
         S3Driver,
-        list_versions=lambda: iter(()),
-        find_version=lambda _: version,
+        scan_objects=lambda: iter(()),
+        find_object=lambda _: version,
         translate_errors=nullcontext,
     )
     poller = Poller(driver, Mock(S3LogReader, is_on=True, read=read))
@@ -81,7 +81,7 @@ async def test_failed_read_of_the_log_is_no_resync() -> None:
 
 
 async def test_own_write_that_is_missing_in_the_next_listing_was_deleted() -> None:
-    driver = Mock(S3Driver, list_versions=lambda: iter(()), translate_errors=nullcontext)
+    driver = Mock(S3Driver, scan_objects=lambda: iter(()), translate_errors=nullcontext)
     poller = Poller(driver, Mock(S3LogReader, is_on=True, read=set))
     assert await poller.next() == []
     poller.watcher.note_write(NAME)

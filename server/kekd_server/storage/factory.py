@@ -44,7 +44,7 @@ def make_store(
         case DiskLocation():
             store = _disk_store(location, retention, store_metrics, instrument)
         case S3Location():
-            store = _s3_store(location, s3_poll, store_metrics, instrument)
+            store = _s3_store(location, retention, s3_poll, store_metrics, instrument)
     store_metrics.bind_corrupt_records(lambda: store.corrupt_records)
     store_metrics.bind_watches(lambda: store.subscribers, lambda: store.watches_dropped)
     store_metrics.bind_history(
@@ -72,7 +72,11 @@ def _disk_store(
 
 
 def _s3_store(
-    location: S3Location, poll: float, metrics: StoreMetrics, instrument: Instrument
+    location: S3Location,
+    retention: Retention,
+    poll: float,
+    metrics: StoreMetrics,
+    instrument: Instrument,
 ) -> Store:
     # Imported here, because most daemons have no S3 store and boto3 is slow to import.
     from kekd_server.storage.s3.change_log import S3ChangeLog  # noqa: PLC0415
@@ -86,7 +90,7 @@ def _s3_store(
     change_log = S3ChangeLog(client, location)
     log_writer = S3LogWriter(change_log, str(location))
     log_reader = S3LogReader(change_log, log_writer.has_written)
-    driver = S3Driver(client, location, log_writer)
+    driver = S3Driver(client, location, log_writer, retention)
     return Store(
         # Clients may name the region, also if it comes from AWS's own chain.
         replace(location, region=client.endpoint.region),

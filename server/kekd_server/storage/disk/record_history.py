@@ -13,10 +13,10 @@ from kekd_server.model.folder import make_folder, sync_folder
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
 from kekd_server.storage.disk.record_cache import read_file
-from kekd_server.storage.disk.version_file import VersionFile
 from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version, VersionEvent
+from kekd_server.storage.version_file import VersionFile
 
 _FOREIGN_EVENTS: Final = (VersionEvent.FOUND, VersionEvent.DELETED)
 

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
@@ -25,7 +26,18 @@ from kekd_server.storage.s3.errors import (
     ResponseLostError,
     S3Error,
 )
-from kekd_server.storage.s3.listing import ListedObject, ListPage, parse_error, parse_listing
+from kekd_server.storage.s3.listing import (
+    NULL_VERSION,
+    ListedObject,
+    ListedVersion,
+    ListPage,
+    VersionsPage,
+    end_of_second,
+    parse_error,
+    parse_listing,
+    parse_versioning,
+    parse_versions,
+)
 from kekd_server.storage.s3.response import Response
 from kekd_server.storage.s3.signature import Query, Signer, UnsignedRequest, encode, encode_query
 
@@ -35,9 +47,11 @@ MAX_CONNECTIONS: Final = 64
 """Connections that are kept for further requests."""
 WRITE_ID: Final = "x-amz-meta-kekd-write"
 """The object metadata that names the write which stored the object."""
+_METADATA_PREFIX: Final = "x-amz-meta-kekd-"
 MAX_PAGE_SIZE: Final = 1000
 _MAX_LISTING_BYTES: Final = 8 << 20
 """Enough for 1,000 keys of 1,024 bytes, URL-encoded."""
+_MAX_VERSIONING_BYTES: Final = 1 << 16
 _MAX_RETRY_DELAY: Final = 0.1
 _MAX_MESSAGE: Final = 300
 _CONTENT_TYPE: Final = "application/octet-stream"
@@ -58,6 +72,25 @@ class StoredObject(NamedTuple):
     """The Last-Modified header."""
     date: str
     """The Date header: the time of the server when it responded. Empty if it sent none."""
+    version_id: str = ""
+    """Empty if S3 doesn't keep the version when the object is replaced or deleted."""
+    metadata: Mapping[str, str] = MappingProxyType({})
+    """The headers with kekd's own metadata."""
+
+    @property
+    def modified_ns(self) -> int:
+        """See `end_of_second`; 0 if the server sent no HTTP date."""
+        try:
+            return end_of_second(parsedate_to_datetime(self.modified))
+        except (ValueError, OverflowError):
+            return 0
+
+
+class PutResult(NamedTuple):
+    etag: str
+    """Without quotes."""
+    version_id: str
+    """See `StoredObject.version_id`."""
 
 
 class S3Client:
@@ -81,9 +114,10 @@ class S3Client:
         self._pool = ConnectionPool(endpoint, MAX_CONNECTIONS)
         self._on_retry = on_retry
 
-    def get_object(self, key: str, max_bytes: int) -> StoredObject:
+    def get_object(self, key: str, max_bytes: int, *, version_id: str = "") -> StoredObject:
         """Reads at most `max_bytes` of an object. Raises `S3Error` if there is none."""
-        return self._retry_once(partial(self._get_object, key, max_bytes), _is_transient)
+        get = partial(self._get_object, key, max_bytes, version_id)
+        return self._retry_once(get, _is_transient)
 
     def find_object(self, key: str, max_bytes: int) -> StoredObject | None:
         """Does the same, but returns None if there is no object. A missing bucket is an error."""
@@ -94,12 +128,12 @@ class S3Client:
                 return None
             raise
 
-    def put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
-        """Stores an object and returns its etag."""
+    def put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> PutResult:
         return self._retry_once(partial(self._put_object, key, content, headers), _is_unapplied)
 
-    def delete_object(self, key: str, headers: Mapping[str, str]) -> None:
-        self._retry_once(partial(self._delete_object, key, headers), _is_unapplied)
+    def delete_object(self, key: str, headers: Mapping[str, str]) -> str:
+        """Returns the version id of the deletion; empty if S3 doesn't keep what it deleted."""
+        return self._retry_once(partial(self._delete_object, key, headers), _is_unapplied)
 
     def list_objects_v2(
         self, prefix: str, *, start_after: str = "", page_size: int = MAX_PAGE_SIZE
@@ -125,11 +159,41 @@ class S3Client:
                 raise InvalidResponseError("a listing that does not advance")
             token = page.next_token
 
+    def list_object_versions(
+        self, prefix: str, *, start_after: str = ""
+    ) -> Iterator[Sequence[ListedVersion]]:
+        """Yields pages of the versions that S3 keeps of the objects with that prefix, sorted by
+        key. Those of a key are the newest first.
+        """
+        query = (
+            ("encoding-type", "url"),
+            ("max-keys", str(MAX_PAGE_SIZE)),
+            ("prefix", prefix),
+            ("versions", ""),
+        )
+        more: Query = (("key-marker", start_after),) if start_after else ()
+        while True:
+            page = self._retry_once(
+                partial(self._list_object_versions, (*more, *query)), _is_transient
+            )
+            yield page.versions
+            if not page.next_key:
+                return
+            previous = more
+            more = (("key-marker", page.next_key), ("version-id-marker", page.next_id))
+            if more == previous:
+                raise InvalidResponseError("a listing that does not advance")
+
+    def get_bucket_versioning(self) -> str:
+        """See `parse_versioning`."""
+        return self._retry_once(self._get_bucket_versioning, _is_transient)
+
     def close(self) -> None:
         self._pool.close()
 
-    def _get_object(self, key: str, max_bytes: int) -> StoredObject:
-        request = self._request("GET", key, headers={"x-amz-checksum-mode": "ENABLED"})
+    def _get_object(self, key: str, max_bytes: int, version_id: str) -> StoredObject:
+        query = (("versionId", version_id),) if version_id else ()
+        request = self._request("GET", key, query=query, headers={"x-amz-checksum-mode": "ENABLED"})
         response = self._send(request, max_bytes)
         headers = response.headers
         etag, modified = headers.get("etag"), headers.get("last-modified")
@@ -137,28 +201,53 @@ class S3Client:
         if not is_object or not etag or not modified or response.content_type in _WEB_TYPES:
             raise InvalidResponseError(_describe(response))
         _verify_body(response, max_bytes)
-        write_id, date = headers.get(WRITE_ID, ""), headers.get("date", "")
-        return StoredObject(response.body, _unquote(etag), write_id, modified, date)
+        return StoredObject(
+            content=response.body,
+            etag=_unquote(etag),
+            write_id=headers.get(WRITE_ID, ""),
+            modified=modified,
+            date=headers.get("date", ""),
+            version_id=_version_id_of(headers),
+            metadata={
+                name: text for name, text in headers.items() if name.startswith(_METADATA_PREFIX)
+            },
+        )
 
-    def _put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> str:
+    def _put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> PutResult:
         headers = {**headers, "content-type": _CONTENT_TYPE, **checksum.headers_of(content)}
         response = self._send(self._request("PUT", key, headers=headers, body=content))
         etag = response.headers.get("etag")
         if response.status != HTTPStatus.OK or not etag or response.body:
             raise InvalidResponseError(_describe(response))
-        return _unquote(etag)
+        return PutResult(_unquote(etag), _version_id_of(response.headers))
 
-    def _delete_object(self, key: str, headers: Mapping[str, str]) -> None:
+    def _delete_object(self, key: str, headers: Mapping[str, str]) -> str:
         response = self._send(self._request("DELETE", key, headers=headers))
         is_page = response.status == HTTPStatus.OK and response.content_type in _WEB_TYPES
         is_deleted = response.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT) and not is_page
         if not is_deleted or response.body:
             raise InvalidResponseError(_describe(response))
+        return _version_id_of(response.headers)
 
     def _list_objects_v2(self, query: Query) -> ListPage:
         response = self._send(self._request("GET", None, query=query), _MAX_LISTING_BYTES)
         try:
             return parse_listing(response.body, self.endpoint.bucket)
+        except ValueError as error:
+            raise InvalidResponseError(f"{_describe(response)}: {error}") from error
+
+    def _list_object_versions(self, query: Query) -> VersionsPage:
+        response = self._send(self._request("GET", None, query=query), _MAX_LISTING_BYTES)
+        try:
+            return parse_versions(response.body, self.endpoint.bucket)
+        except ValueError as error:
+            raise InvalidResponseError(f"{_describe(response)}: {error}") from error
+
+    def _get_bucket_versioning(self) -> str:
+        request = self._request("GET", None, query=(("versioning", ""),))
+        response = self._send(request, _MAX_VERSIONING_BYTES)
+        try:
+            return parse_versioning(response.body)
         except ValueError as error:
             raise InvalidResponseError(f"{_describe(response)}: {error}") from error
 
@@ -267,6 +356,11 @@ def _verify_body(response: Response, max_bytes: int) -> None:
             raise ResponseLostError("the body does not match its checksum")
     elif len(response.body) < max_bytes:
         raise ResponseLostError("it did not announce the length of the body")
+
+
+def _version_id_of(headers: Mapping[str, str]) -> str:
+    version_id = headers.get("x-amz-version-id", "")
+    return "" if version_id == NULL_VERSION else version_id
 
 
 def _unquote(etag: str) -> str:

@@ -2,11 +2,13 @@
 
 [PREFIX/]_catalog/config/<key>    the records, where CyborgDB 0.18 keeps them
 [PREFIX/]_kekd/keystore           the marker of a keystore (see `S3Keystore`)
+[PREFIX/]_kekd/history/<key>/     the versions of a record (see `S3History`)
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Final, TypeVar
 
 from kekd_server.model.errors import (
@@ -17,16 +19,24 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import MAX_RECORD_BYTES, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.history_totals import HistoryTotals
+from kekd_server.storage.hold import Hold
 from kekd_server.storage.location import S3Location
+from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.conditions import S3ConditionCheck
 from kekd_server.storage.s3.errors import RequestError, translate_errors
+from kekd_server.storage.s3.history import S3History
 from kekd_server.storage.s3.keystore import S3Keystore
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.log_writer import S3LogWriter
+from kekd_server.storage.s3.names import S3Names
 from kekd_server.storage.s3.object import S3Object
+from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.s3.write import S3Write
+from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
 from kekd_server.storage.write_attempt import WriteAttempt
 
 T = TypeVar("T")
@@ -51,6 +61,7 @@ class S3Driver:
         client: S3Client,
         location: S3Location,
         log_writer: S3LogWriter | None = None,
+        retention: Retention = DEFAULT_RETENTION,
     ) -> None:
         """With a `log_writer`, other daemons soon notice what the driver writes."""
         self._s3 = client
@@ -58,6 +69,8 @@ class S3Driver:
         self._folder = location.key("_catalog/config/")
         self._location = location
         self._keystore = S3Keystore(location)
+        self._history = S3History(client, location, retention)
+        self._names = S3Names(client, location)
         self._may_create = False
         self._may_be_missing = False
         """Whether there may be no keystore, so that a missing envelope proves nothing."""
@@ -85,12 +98,27 @@ class S3Driver:
         with self.translate_errors():
             self._require_keystore()
             ignored = S3ConditionCheck(self._s3, self._location).run()
+            self._history.versioning.find()
+        return "; ".join(
+            filter(None, (self._describe_conditions(ignored), self._describe_versioning()))
+        )
+
+    def _describe_conditions(self, ignored: Sequence[str]) -> str:
         if not ignored:
             return ""
         return (
             f"the S3 server ({self._s3.endpoint.url}) does not honour {', '.join(ignored)}:"
             " simultaneous writes can lose envelopes; run one daemon and one rotator, enable"
             " versioning of the bucket, and use another server"
+        )
+
+    def _describe_versioning(self) -> str:
+        if not self._history.versioning.refusal:
+            return ""
+        return (
+            "kekd cannot find out whether the bucket has versioning, and keeps the history of"
+            f" envelopes itself: S3 answered {self._history.versioning.refusal}; allow the daemon"
+            " s3:GetBucketVersioning"
         )
 
     def probe(self) -> None:
@@ -108,8 +136,15 @@ class S3Driver:
     def get_cached(self, name: IndexName) -> StoredRecord | None:  # noqa: ARG002
         return None
 
-    def create(self, name: IndexName, record: bytes, *, attempt: WriteAttempt | None = None) -> str:
-        return self._write(name, attempt, lambda write: write.create(record))
+    def create(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        origin: Origin = CREATED,
+        attempt: WriteAttempt | None = None,
+    ) -> str:
+        return self._write(name, attempt, origin, lambda write: write.create(record))
 
     def put(
         self,
@@ -117,14 +152,21 @@ class S3Driver:
         record: bytes,
         *,
         if_etag: str | None,
+        origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
-        return self._write(name, attempt, lambda write: write.put(record, if_etag))
+        return self._write(name, attempt, origin, lambda write: write.put(record, if_etag))
 
     def delete(
-        self, name: IndexName, *, if_etag: str | None, attempt: WriteAttempt | None = None
+        self,
+        name: IndexName,
+        *,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
     ) -> str | None:
-        return self._write(name, attempt, lambda write: write.delete(if_etag))
+        origin = Origin(VersionEvent.DELETED, caller)
+        return self._write(name, attempt, origin, lambda write: write.delete(if_etag))
 
     def list(
         self,
@@ -133,30 +175,59 @@ class S3Driver:
         limit: int,
         *,
         listing: str,  # noqa: ARG002
+        show_deleted: bool = False,
     ) -> list[IndexName]:
-        """Lists no more keys than it returns. S3 sorts keys as the contract does."""
         with self.translate_errors():
             self._require_keystore()
-            return list(self._list(names, after, limit))
-
-    def _list(self, names: NameRange, after: IndexName | None, limit: int) -> Sequence[IndexName]:
-        found: list[IndexName] = []
-        for prefix in names.prefixes:
-            if after and prefix < after.key and not after.key.startswith(prefix):
-                continue  # all its keys come before
-            pages = self._s3.list_objects_v2(
-                self._folder + prefix,
-                start_after=self._key(after) if after else "",
-                page_size=limit - len(found),
+            if not show_deleted:
+                return list(islice(self._names.list(names, after, limit), limit))
+            s3_has_versions = self._history.versioning.find() is not Versioning.OFF
+            found = self._names.list_with_deleted(
+                names, after, limit, s3_has_versions=s3_has_versions
             )
-            for page in pages:
-                keys = (listed.key.removeprefix(self._folder) for listed in page)
-                found += filter(None, map(names.name_of, keys))
-                if len(found) >= limit:
-                    return found[:limit]
-        return found
+            return list(islice(found, limit))
 
-    def list_versions(self) -> Iterator[Sequence[ListedObject]]:
+    def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
+        with self.translate_errors():
+            self._require_keystore()
+            return self._history.reader(name).page(after, limit)
+
+    def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
+        with self.translate_errors():
+            self._require_keystore()
+            return self._history.reader(name).read(version_id)
+
+    def destroy(
+        self,
+        name: IndexName,  # noqa: ARG002
+        *,
+        if_etag: str | None,  # noqa: ARG002
+        digest: Callable[[bytes], str],  # noqa: ARG002
+    ) -> Destruction:
+        raise self._unsupported("destroy")
+
+    def find_hold(self, name: IndexName) -> Hold | None:  # noqa: ARG002
+        return None
+
+    def hold(self, name: IndexName, hold: Hold) -> None:  # noqa: ARG002
+        raise self._unsupported("hold")
+
+    def release(self, name: IndexName) -> bool:  # noqa: ARG002
+        return False
+
+    def notice_change(self, name: IndexName) -> bool:
+        with self.translate_errors():
+            self._history.reader(name).versions()
+        return False
+
+    def history_totals(self) -> HistoryTotals:
+        return self._history.totals
+
+    def maintain_history(self) -> Iterator[int]:
+        with self.translate_errors():
+            yield from self._history.maintain()
+
+    def scan_objects(self) -> Iterator[Sequence[ListedObject]]:
         """Yields the objects in the folder, a page at a time. Their keys are relative to it."""
         start = len(self._folder)
         with self.translate_errors():
@@ -170,8 +241,8 @@ class S3Driver:
             if is_empty:  # an empty keystore still has its mark, and another server has none
                 self._find_keystore()
 
-    def find_version(self, name: IndexName) -> ListedObject | None:
-        """Returns what `list_versions` would yield for one name."""
+    def find_object(self, name: IndexName) -> ListedObject | None:
+        """Returns what `scan_objects` would yield for one name."""
         with self.translate_errors():
             stored = self._s3.find_object(self._key(name), MAX_RECORD_BYTES)
         if stored is None:
@@ -185,6 +256,12 @@ class S3Driver:
         if self._log_writer:
             self._log_writer.close()
         self._s3.close()
+
+    def _unsupported(self, operation: str) -> StoreMisconfiguredError:
+        return StoreMisconfiguredError(
+            f"the store {self._s3.endpoint} cannot {operation} envelopes: kekd does not do that on"
+            " S3; use a store on disk"
+        )
 
     def _require_keystore(self) -> None:
         """Makes a request only while the keystore may be missing."""
@@ -222,13 +299,23 @@ class S3Driver:
         return self._folder + name.key
 
     def _write(
-        self, name: IndexName, attempt: WriteAttempt | None, write: Callable[[S3Write], T]
+        self,
+        name: IndexName,
+        attempt: WriteAttempt | None,
+        origin: Origin,
+        write: Callable[[S3Write], T],
     ) -> T:
         with self.translate_errors():
             self._require_keystore()
-            target = S3Object(self._s3, self._key(name))
+            started = S3Write(
+                S3Object(self._s3, self._key(name)),
+                name,
+                attempt or WriteAttempt.single(),
+                origin,
+                self._history.open(name),
+            )
             try:
-                result = write(S3Write(target, name, attempt or WriteAttempt.single()))
+                result = write(started)
             except (OutcomeUnknownError, RequestError):
                 self._log_write(name, is_certain=False)
                 raise

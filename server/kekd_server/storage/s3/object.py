@@ -1,11 +1,12 @@
 """Requests to one S3 object, each conditional on the version that was read."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from kekd_server.storage.driver import MAX_RECORD_BYTES
-from kekd_server.storage.s3.client import WRITE_ID, S3Client, StoredObject
+from kekd_server.storage.s3.client import PutResult, S3Client, StoredObject
 from kekd_server.storage.s3.errors import RequestError, S3Error
 
 _CLOCK_RESOLUTION: Final = 2.0
@@ -23,23 +24,23 @@ class AmbiguousResponseError(Exception):
 class ObjectVersion(NamedTuple):
     """The state of an object when it was read."""
 
-    etag: str
-    write_id: str
-    """The id of the write that stored it; empty if another program did."""
-    modified: str
-    age: float
-    """Seconds since it was stored, by S3's clock; 0 if S3 doesn't report it."""
+    stored: StoredObject
 
-    @classmethod
-    def of(cls, stored: StoredObject) -> Self:
-        return cls(stored.etag, stored.write_id, stored.modified, _age_of(stored))
+    @property
+    def etag(self) -> str:
+        return self.stored.etag
+
+    def is_mine(self, write_id: str) -> bool:
+        """Whether the write with that id stored it."""
+        return self.stored.write_id == write_id
 
     def is_older_than(self, seconds: float) -> bool:
-        return self.age > seconds + _CLOCK_RESOLUTION
+        """By S3's clock. False if S3 doesn't report the age."""
+        return _age_of(self.stored) > seconds + _CLOCK_RESOLUTION
 
     def is_same(self, other: "ObjectVersion | None") -> bool:
-        """Whether the object wasn't written in between. Only its age differs then."""
-        return other is not None and self._replace(age=0) == other._replace(age=0)
+        """Whether the object wasn't written in between."""
+        return other is not None and _identity(self.stored) == _identity(other.stored)
 
 
 class S3Object:
@@ -52,24 +53,24 @@ class S3Object:
     def read(self) -> ObjectVersion | None:
         """Returns the current version; None if there is none."""
         stored = self._client.find_object(self._key, MAX_RECORD_BYTES)
-        return ObjectVersion.of(stored) if stored else None
+        return ObjectVersion(stored) if stored else None
 
-    def put(self, record: bytes, write_id: str, if_etag: str | None) -> str:
-        """Replaces the version with that etag, or stores the first one if it is None. Returns the
-        new etag. Raises `PreconditionFailedError` and `AmbiguousResponseError`.
+    def put(self, record: bytes, metadata: Mapping[str, str], if_etag: str | None) -> PutResult:
+        """Replaces the version with that etag, or stores the first one if it is None. Raises
+        `PreconditionFailedError` and `AmbiguousResponseError`.
         """
         condition = {"if-match": f'"{if_etag}"'} if if_etag else {"if-none-match": "*"}
         try:
-            return self._client.put_object(self._key, record, {WRITE_ID: write_id, **condition})
+            return self._client.put_object(self._key, record, {**metadata, **condition})
         except RequestError as error:
             raise _write_error(error) from error
 
-    def delete(self, if_etag: str) -> None:
-        """Removes the version with that etag. Raises `PreconditionFailedError` and
-        `AmbiguousResponseError`.
+    def delete(self, if_etag: str) -> str:
+        """Removes the version with that etag. Returns the version id of the deletion; empty if S3
+        doesn't keep what it deleted. Raises `PreconditionFailedError` and `AmbiguousResponseError`.
         """
         try:
-            self._client.delete_object(self._key, {"if-match": f'"{if_etag}"'})
+            return self._client.delete_object(self._key, {"if-match": f'"{if_etag}"'})
         except RequestError as error:
             raise _write_error(error) from error
 
@@ -78,6 +79,10 @@ def _write_error(error: RequestError) -> Exception:
     if isinstance(error, S3Error) and (error.is_refusal or error.is_missing):
         return PreconditionFailedError()
     return AmbiguousResponseError() if error.may_be_applied else error
+
+
+def _identity(stored: StoredObject) -> tuple[str, str, str]:
+    return stored.etag, stored.write_id, stored.modified
 
 
 def _age_of(stored: StoredObject) -> float:

@@ -124,16 +124,16 @@ class S3Watcher:
         previous, self._stamps = self._stamps, {}
         changes = [
             change
-            for version in self._list_versions()
+            for version in self._scan_objects()
             if (change := self._update(version, previous.pop(version.key, None)))
         ]
         deleted = filter(None, map(IndexName.from_key, previous))
         changes += (Change(ChangeKind.DELETED, name) for name in deleted)
         return changes
 
-    def _list_versions(self) -> Iterator[ListedObject]:
+    def _scan_objects(self) -> Iterator[ListedObject]:
         started = time.thread_time()
-        for page in self._driver.list_versions():
+        for page in self._driver.scan_objects():
             yield from page
             time.sleep(_PAUSE_FACTOR * (time.thread_time() - started))
             started = time.thread_time()
@@ -142,7 +142,7 @@ class S3Watcher:
         """Gets the envelopes with these keys, and compares them with the stamps."""
         names = list(filter(None, map(IndexName.from_key, keys)))
         with ThreadPoolExecutor(_GET_THREADS) as threads:
-            versions = list(threads.map(self._driver.find_version, names))
+            versions = list(threads.map(self._driver.find_object, names))
         changes: list[Change | None] = []
         for name, version in zip(names, versions, strict=True):
             previous = self._stamps.pop(name.key, None)

@@ -12,12 +12,16 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.s3.client import WRITE_ID
 from kekd_server.storage.s3.object import (
     AmbiguousResponseError,
     ObjectVersion,
     PreconditionFailedError,
     S3Object,
 )
+from kekd_server.storage.s3.record_history import S3RecordHistory
+from kekd_server.storage.s3.version_metadata import headers_of
+from kekd_server.storage.version import Origin
 from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
 
 _MAX_ROUNDS: Final = 8
@@ -35,28 +39,37 @@ class S3Write:
     first attempt again.
     """
 
-    def __init__(self, target: S3Object, name: IndexName, attempt: WriteAttempt) -> None:
+    def __init__(
+        self,
+        target: S3Object,
+        name: IndexName,
+        attempt: WriteAttempt,
+        origin: Origin,
+        history: S3RecordHistory,
+    ) -> None:
         self._object = target
         self._name = name
         self._attempt = attempt
+        self._origin = origin
+        self._history = history
 
     def create(self, record: bytes) -> str:
         if self._attempt.is_retry:
             earlier = self._read_for_retry()
             if self._is_mine(earlier):
-                return earlier.etag
+                return self._complete_earlier(earlier)
             raise EnvelopeExistsError(self._name.value)
         start = time.monotonic()
         for _ in range(_MAX_ROUNDS):
             try:
-                return self._object.put(record, self._attempt.id, None)
+                return self._put(record, None)
             except PreconditionFailedError:
                 is_refused = True
             except AmbiguousResponseError:
                 is_refused = False
             current = self._object.read()
             if current and self._is_mine(current):
-                return current.etag
+                return self._complete_earlier(current)
             if current and (is_refused or current.is_older_than(time.monotonic() - start)):
                 raise EnvelopeExistsError(self._name.value)
             if not is_refused:
@@ -68,35 +81,38 @@ class S3Write:
         for _ in range(_MAX_ROUNDS):
             current = read() if self._attempt.is_retry else self._object.read()
             if current and self._is_mine(current):
-                return WriteResult(current.etag, None)
+                return WriteResult(self._complete_earlier(current), None)
             previous_etag = current.etag if current else None
             if if_etag is not None and previous_etag != if_etag:
                 raise EtagMismatchError(self._name.value)
             try:
-                etag = self._object.put(record, self._attempt.id, previous_etag)
-                return WriteResult(etag, previous_etag)
+                return WriteResult(self._put(record, current), previous_etag)
             except PreconditionFailedError:
                 continue
             except AmbiguousResponseError as error:
                 now = self._object.read()
                 if now and self._is_mine(now):
-                    return WriteResult(now.etag, previous_etag)
+                    return WriteResult(self._complete_earlier(now), previous_etag)
                 if now is None or not now.is_same(current):
                     raise self._outcome_unknown() from error.__cause__
         raise self._race_lost()
 
     def delete(self, if_etag: str | None) -> str | None:
-        tried_etag = None
+        tried_etag, version = None, None
         for _ in range(_MAX_ROUNDS):
             current = self._object.read()
             if current is None:
+                if tried_etag and version:
+                    self._history.note_deletion(version, None)
                 return tried_etag
             if self._attempt.is_retry and not current.is_older_than(RETENTION):
                 raise self._outcome_unknown()
             if if_etag is not None and current.etag != if_etag:
                 raise EtagMismatchError(self._name.value)
+            version = self._history.prepare(current.stored, self._origin)
+            deletion_id = None
             try:
-                self._object.delete(current.etag)
+                deletion_id = self._object.delete(current.etag)
             except PreconditionFailedError:
                 continue
             except AmbiguousResponseError as error:
@@ -106,8 +122,20 @@ class S3Write:
                     continue
                 if now:
                     raise self._outcome_unknown() from error.__cause__
+            self._history.note_deletion(version, deletion_id)
             return current.etag
         raise self._race_lost()
+
+    def _put(self, record: bytes, current: ObjectVersion | None) -> str:
+        version = self._history.prepare(current.stored if current else None, self._origin)
+        metadata = {WRITE_ID: self._attempt.id, **headers_of(version.file)}
+        result = self._object.put(record, metadata, current.etag if current else None)
+        self._history.complete(version, record, result)
+        return result.etag
+
+    def _complete_earlier(self, earlier: ObjectVersion) -> str:
+        self._history.complete_earlier(earlier.stored)
+        return earlier.etag
 
     def _read_for_retry(self, if_etag: str | None = None) -> ObjectVersion:
         """Returns the version that the earlier attempt stored, or one that shows that it was not
@@ -121,7 +149,7 @@ class S3Write:
         raise self._outcome_unknown()
 
     def _is_mine(self, version: ObjectVersion) -> bool:
-        return version.write_id == self._attempt.id
+        return version.is_mine(self._attempt.id)
 
     def _outcome_unknown(self) -> OutcomeUnknownError:
         return OutcomeUnknownError(self._name.value)

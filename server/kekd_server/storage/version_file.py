@@ -1,10 +1,10 @@
-"""The file of one version, whose name has everything but the record.
+"""The file or object of one version, whose name has everything but the record.
 
     <time>-<event>-<etag>-<caller>
 
 The time is in nanoseconds since the Unix epoch, as 16 hex digits, so that the names sort by time.
-The etag is empty for a deletion, whose file is empty too. The caller is percent-encoded, and cut
-off after some 150 bytes.
+The etag is empty for a deletion, which has no content. Etag and caller are percent-encoded, and the
+caller is cut off after some 150 bytes.
 """
 
 import re
@@ -14,8 +14,9 @@ from urllib.parse import quote, unquote
 from kekd_server.storage.version import Version, VersionEvent
 
 _NAME: Final = re.compile(
-    rf"([0-9a-f]{{16}})-({'|'.join(VersionEvent)})-([0-9a-f]{{32}}|)-[\w.~%-]*"
+    rf"([0-9a-f]{{16}})-({'|'.join(VersionEvent)})-([\w.~%]*)-[\w.~%-]*", re.ASCII
 )
+_ID: Final = re.compile(r"[0-9a-f]{16}-[\w.~%]+", re.ASCII)
 _TIME_DIGITS: Final = 16
 _MAX_CALLER_BYTES: Final = 150
 _CUT_ESCAPE: Final = re.compile("%.?$")
@@ -31,8 +32,9 @@ class VersionFile(NamedTuple):
 
     @classmethod
     def make(cls, time_ns: int, event: VersionEvent, etag: str, caller: str) -> Self:
-        cut = _CUT_ESCAPE.sub("", quote(caller, safe="")[:_MAX_CALLER_BYTES])
-        return cls(f"{time_ns:0{_TIME_DIGITS}x}-{event}-{etag}-{cut}")
+        return cls(
+            f"{time_ns:0{_TIME_DIGITS}x}-{event}-{_encode_etag(etag)}-{encode_caller(caller)}"
+        )
 
     @staticmethod
     def is_name(name: str) -> bool:
@@ -49,7 +51,7 @@ class VersionFile(NamedTuple):
 
     @property
     def etag(self) -> str:
-        return self._fields_of_name()[2]
+        return unquote(self._fields_of_name()[2])
 
     @property
     def caller(self) -> str:
@@ -58,7 +60,9 @@ class VersionFile(NamedTuple):
     @property
     def id(self) -> str:
         """With a part of the etag, so that it is no id of another index."""
-        return f"{self.name[:_TIME_DIGITS]}-{self.etag[:_ID_ETAG_DIGITS] or self.event}"
+        return (
+            f"{self.name[:_TIME_DIGITS]}-{_encode_etag(self.etag)[:_ID_ETAG_DIGITS] or self.event}"
+        )
 
     @property
     def is_deletion(self) -> bool:
@@ -69,3 +73,22 @@ class VersionFile(NamedTuple):
 
     def _fields_of_name(self) -> list[str]:
         return self.name.split("-", 3)
+
+
+def encode_caller(caller: str) -> str:
+    """Returns a text for names and headers, cut off after a character."""
+    encoded = quote(caller, safe="")
+    if len(encoded) <= _MAX_CALLER_BYTES:
+        return encoded
+    cut = _CUT_ESCAPE.sub("", encoded[:_MAX_CALLER_BYTES])
+    return quote(unquote(cut, errors="ignore"), safe="")
+
+
+def is_version_id(text: str) -> bool:
+    """Whether a text has the form of `VersionFile.id`."""
+    return _ID.fullmatch(text) is not None
+
+
+def _encode_etag(etag: str) -> str:
+    """Encodes hyphens too, which separate the parts of a name."""
+    return quote(etag, safe="").replace("-", "%2D")

@@ -1,0 +1,134 @@
+"""The histories of the records of a bucket.
+
+[PREFIX/]_kekd/history/<key>/<version>    what kekd keeps (see KeptVersions)
+
+A bucket with versioning keeps the versions itself, and kekd lists and reads them. Lifecycle rules
+remove them, never kekd. On any other bucket, kekd keeps copies and removes those that expire. A
+bucket whose versioning was suspended has both.
+
+A record of another program is kept when kekd next writes the index or lists its versions. If yet
+another program replaced it before that, it is lost.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final
+
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.history_totals import HistoryTotals
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.retention import Retention
+from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.history_state import HistoryState
+from kekd_server.storage.s3.kept_versions import KeptVersions
+from kekd_server.storage.s3.listing import ListedObject
+from kekd_server.storage.s3.record_history import S3RecordHistory
+from kekd_server.storage.s3.version_reader import S3VersionReader
+from kekd_server.storage.s3.versioning import BucketVersioning, Versioning
+from kekd_server.storage.version_file import VersionFile
+
+_SWEEP_INTERVAL: Final = 6 * 3600.0
+"""A sweep costs a listing request for each 1,000 versions and each 1,000 records."""
+
+
+class S3History:
+    """Its methods raise `RequestError`, and the errors of botocore for credentials."""
+
+    def __init__(self, client: S3Client, location: S3Location, retention: Retention) -> None:
+        self._client = client
+        self._records = location.key("_catalog/config/")
+        self._folder = location.key("_kekd/history/")
+        self.versioning = BucketVersioning(client)
+        self._state = HistoryState(retention, self.versioning)
+        self._next_sweep = time.monotonic()
+        self.totals = HistoryTotals()
+        """Of the versions that kekd keeps, when it last looked at all of them."""
+
+    def open(self, name: IndexName) -> S3RecordHistory:
+        return S3RecordHistory(name, self._kept(name), self._state)
+
+    def reader(self, name: IndexName) -> S3VersionReader:
+        key = self._records + name.key
+        return S3VersionReader(name, self._client, key, self._kept(name), self._state)
+
+    def maintain(self) -> Iterator[int]:
+        """See `Driver.maintain_history`."""
+        if not self._state.retention.is_on:
+            return
+        if self.versioning.find() is Versioning.ENABLED:
+            return
+        while name := self._state.take_written():
+            yield from self._prune(name)
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
+            yield from self._sweep()
+
+    def _sweep(self) -> Iterator[int]:
+        totals = HistoryTotals()
+        for page in self._client.list_objects_v2(self._folder):
+            yield 0
+            for listed in page:
+                if VersionFile.is_name(name := listed.key.rpartition("/")[2]):
+                    totals = totals.add(VersionFile(name).time_ns, listed.size)
+            for outdated in self._find_outdated(page):
+                yield from self._prune(outdated)
+        self.totals = totals
+
+    def _find_outdated(self, page: Sequence[ListedObject]) -> Sequence[IndexName]:
+        """Returns the indexes whose history on this page has expired versions, or doesn't end with
+        the record.
+        """
+        histories = self._group(page)
+        if not histories:
+            return ()
+        etags = self._list_etags(min(histories), max(histories))
+        return [
+            name
+            for key, files in histories.items()
+            if not self._is_settled(files, etags.get(key)) and (name := IndexName.from_key(key))
+        ]
+
+    def _group(self, page: Sequence[ListedObject]) -> Mapping[str, Sequence[VersionFile]]:
+        """Returns the versions by the key of the index, newest first."""
+        paths = (listed.key.removeprefix(self._folder).partition("/") for listed in page)
+        return {
+            key: sorted(
+                (VersionFile(name) for _, _, name in group if VersionFile.is_name(name)),
+                reverse=True,
+            )
+            for key, group in groupby(paths, key=lambda path: path[0])
+        }
+
+    def _list_etags(self, first: str, last: str) -> Mapping[str, str]:
+        """Returns the etags of the records from one key to another."""
+        etags: dict[str, str] = {}
+        start = len(self._records)
+        # S3 lists what comes after a key, and no key is as short as one without its last character.
+        for page in self._client.list_objects_v2(
+            self._records, start_after=self._records + first[:-1]
+        ):
+            etags |= {listed.key[start:]: listed.etag for listed in page}
+            if page and page[-1].key[start:] >= last:
+                break
+        return etags
+
+    def _is_settled(self, files: Sequence[VersionFile], etag: str | None) -> bool:
+        """`etag`: of the record; None if there is none."""
+        if not files:
+            return True
+        newest_etag = None if files[0].is_deletion else files[0].etag
+        return newest_etag == etag and not self._state.find_expired(files)
+
+    def _prune(self, name: IndexName) -> Iterator[int]:
+        kept = self._kept(name)
+        versions = self.reader(name).versions()
+        expired = {version.id for version in self._state.find_expired(versions)}
+        for file, _ in reversed(kept.list()):  # the oldest first
+            if file.id in expired:
+                kept.remove(file)
+                yield 1
+        yield 0
+
+    def _kept(self, name: IndexName) -> KeptVersions:
+        return KeptVersions(self._client, f"{self._folder}{name.key}/")

@@ -1,0 +1,43 @@
+"""What the histories of all records of a bucket share."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
+from kekd_server.model.index_name import IndexName
+from kekd_server.observability.logs import LogThrottle
+from kekd_server.storage.retention import Retention, V
+from kekd_server.storage.s3.versioning import BucketVersioning
+from kekd_server.storage.version_file import VersionFile
+
+_MAX_KEPT_BYTES: Final = 8 << 20
+
+
+class HistoryState:
+    def __init__(self, retention: Retention, versioning: BucketVersioning) -> None:
+        self.retention = retention
+        self.versioning = versioning
+        self.throttle = LogThrottle()
+        self._lock = threading.Lock()
+        self._last_kept = BoundedCache[str, str](max_bytes=_MAX_KEPT_BYTES)
+        self._written: set[IndexName] = set()
+
+    def find_expired(self, versions: Sequence[V]) -> Sequence[V]:
+        """See `Retention.find_expired`."""
+        return self.retention.find_expired(versions, time.time_ns())
+
+    def is_kept(self, name: IndexName, file: VersionFile) -> bool:
+        """Whether this daemon certainly keeps a version, which saves a request in most writes."""
+        return self._last_kept.get(name.key) == file.name
+
+    def note_kept(self, name: IndexName, file: VersionFile) -> None:
+        with self._lock:
+            self._last_kept.put(name.key, file.name, size=entry_bytes(name.key, file.name))
+            self._written.add(name)
+
+    def take_written(self) -> IndexName | None:
+        """Returns a name that has got versions since it was taken last."""
+        with self._lock:
+            return self._written.pop() if self._written else None

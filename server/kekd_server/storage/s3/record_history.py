@@ -1,0 +1,167 @@
+"""Keeps the versions of one record that S3 doesn't keep itself."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from kekd_server.model.errors import HistoryUnavailableError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.s3.client import PutResult, StoredObject
+from kekd_server.storage.s3.errors import RequestError, S3Error
+from kekd_server.storage.s3.history_state import HistoryState
+from kekd_server.storage.s3.kept_versions import KeptVersion, KeptVersions
+from kekd_server.storage.s3.version_metadata import identify, version_of
+from kekd_server.storage.s3.versioning import Versioning
+from kekd_server.storage.version import Origin, Version, VersionEvent
+from kekd_server.storage.version_file import VersionFile
+
+_log = logging.getLogger(__name__)
+
+
+class NextVersion(NamedTuple):
+    """The version that a write is about to make."""
+
+    file: VersionFile
+    """Without an etag, which S3 makes."""
+    follows_unknown_deletion: bool = False
+    """Whether another program deleted the record before."""
+
+
+class S3RecordHistory:
+    """S3 keeps a version that has an id when the object is replaced or deleted. kekd keeps the
+    others:
+
+    - before a request that replaces or deletes one, so that none is lost
+    - after a request that stored one, as other programs may replace or delete it
+    """
+
+    def __init__(self, name: IndexName, kept: KeptVersions, state: HistoryState) -> None:
+        self._name = name
+        self._kept = kept
+        self._state = state
+
+    def prepare(self, current: StoredObject | None, origin: Origin) -> NextVersion:
+        """Keeps the record that a write is about to replace or delete. Raises
+        `HistoryUnavailableError`, and the errors of botocore for credentials.
+        """
+        earliest = version_of(current).time_ns + 1 if current else 0
+        is_deleted = False
+        if self._state.retention.is_on:
+            with self._translate_errors():
+                if current is None:
+                    earliest, is_deleted = self._find_deletion()
+                elif not current.version_id:
+                    earliest = self._keep_current(current) + 1
+        time_ns = max(time.time_ns(), earliest)
+        return NextVersion(VersionFile.make(time_ns, origin.event, "", origin.caller), is_deleted)
+
+    def complete(self, version: NextVersion, record: bytes, result: PutResult) -> None:
+        """Keeps what a write stored. If that fails, the next write does it."""
+        self._state.versioning.note_version(result.version_id)
+        if result.version_id or not self._state.retention.is_on:
+            return
+        with self._log_errors():
+            if version.follows_unknown_deletion:
+                self._kept.add(_deletion(version.file.time_ns - 1))
+            self._keep(_with_etag(version.file, result.etag), record)
+
+    def complete_earlier(self, stored: StoredObject) -> None:
+        """Does the same for an object that an earlier request of the same write stored."""
+        result = PutResult(stored.etag, stored.version_id)
+        self.complete(NextVersion(version_of(stored)), stored.content, result)
+
+    def note_deletion(self, version: NextVersion, version_id: str | None) -> None:
+        """Adds a deletion that S3 applied. `version_id`: of the deletion; None if the response was
+        lost.
+        """
+        if version_id or not self._state.retention.is_on:
+            return
+        with self._log_errors():
+            if version_id is None and self._state.versioning.find() is Versioning.ENABLED:
+                return
+            self._kept.add(version.file)
+            self._state.note_kept(self._name, version.file)
+
+    def add_record(self, current: StoredObject, kept: Sequence[KeptVersion]) -> None:
+        """Keeps the record that another program wrote, if it is not the newest one of `kept`."""
+        file = identify(current, [version.file for version in kept])
+        if self._state.retention.is_on and not (kept and file == kept[0].file):
+            with self._log_errors():
+                self._keep(file, current.content)
+
+    def add_deletion(self, last: Version) -> KeptVersion | None:
+        """Adds the deletion of the last version by another program. Returns None if kekd can't keep
+        it.
+        """
+        if self._state.retention.is_on:
+            with self._log_errors():
+                deletion = _deletion(max(time.time_ns(), last.time_ns + 1))
+                self._kept.add(deletion)
+                return KeptVersion(deletion, 0)
+        return None
+
+    def _find_deletion(self) -> tuple[int, bool]:
+        """Returns the earliest time of the first version after a deletion, and whether kekd doesn't
+        know of that deletion.
+        """
+        if self._state.versioning.find() is Versioning.ENABLED:
+            return 0, False
+        kept = self._kept.list()
+        if not kept:
+            return 0, False
+        return kept[0].file.time_ns + 2, not kept[0].file.is_deletion
+
+    def _keep_current(self, current: StoredObject) -> int:
+        """Returns the time of the version."""
+        file = version_of(current)
+        if not self._state.is_kept(self._name, file):
+            if file.event is VersionEvent.FOUND:
+                file = identify(current, [version.file for version in self._kept.list()])
+            self._keep(file, current.content)
+        return file.time_ns
+
+    def _keep(self, file: VersionFile, record: bytes) -> None:
+        self._kept.add(file, record)
+        self._state.note_kept(self._name, file)
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RequestError as error:
+            if self._state.retention.is_required:
+                raise HistoryUnavailableError(
+                    self._name.value, f"{self._kept.folder}: {_describe(error)}"
+                ) from error
+            _log.warning(
+                "a version of index %r was not kept: %s: %s",
+                *(self._name.value, self._kept.folder, _describe(error)),
+            )
+
+    @contextmanager
+    def _log_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (RequestError, BotoCoreError, ClientError) as error:
+            if self._state.throttle.is_due("failure"):
+                _log.warning(
+                    "a version of index %r is not kept yet: %s: %s; the next write of the index"
+                    " keeps it",
+                    *(self._name.value, self._kept.folder, error),
+                )
+
+
+def _with_etag(file: VersionFile, etag: str) -> VersionFile:
+    return VersionFile.make(file.time_ns, file.event, etag, file.caller)
+
+
+def _deletion(time_ns: int) -> VersionFile:
+    return VersionFile.make(time_ns, VersionEvent.DELETED, "", "")
+
+
+def _describe(error: RequestError) -> str:
+    return f"S3 answered {error}" if isinstance(error, S3Error) else f"no answer from S3: {error}"

@@ -1,0 +1,352 @@
+"""The history of envelopes on S3, with and without versioning of the bucket."""
+
+import time
+from typing import Final, Literal
+from unittest.mock import Mock
+
+import pytest
+
+from kekd_server.model.errors import (
+    HistoryUnavailableError,
+    StoreMisconfiguredError,
+    VersionNotFoundError,
+)
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import Driver
+from kekd_server.storage.location import S3Location
+from kekd_server.storage.retention import Retention
+from kekd_server.storage.s3.client import S3Client, make_client
+from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.errors import S3Error
+from kekd_server.storage.version import Origin, VersionEvent
+from tests.contract.driver_contract import ALL, FIRST, NAME, RETRY
+from tests.contract.history_contract import OTHER, events_of, versions_of
+from tests.contract.scripted_s3 import (
+    BUCKET,
+    PUT_DONE,
+    REFUSED,
+    Response,
+    ScriptedS3,
+    error,
+    http,
+    listing,
+    scripted_s3,
+    stored,
+)
+from tests.contract.test_s3 import S3Harness, driver_of
+from tests.fixtures.s3 import REGION, Bucket, set_versioning
+
+__all__ = ["scripted_s3"]
+
+RECORD = f"_catalog/config/{NAME.key}"
+HISTORY = f"_kekd/history/{NAME.key}/"
+LONGER = IndexName(f"{NAME.value}.kms.cat-x")
+"""A name whose key starts with that of `NAME`."""
+STATUSES: Final[tuple[Literal["Enabled", "Suspended"], ...]] = ("Enabled", "Suspended")
+LOST = Response(b"", "close")
+DENIED = error("403 Forbidden", "AccessDenied")
+
+
+@pytest.fixture
+def needs_suspension(pytestconfig: pytest.Config) -> None:
+    """A server that replaces a version from before versioning was suspended."""
+    if pytestconfig.getoption("--s3-server") == "seaweedfs":
+        pytest.skip("SeaweedFS 4.48 refuses the etag of such a version")
+
+
+def records_of(driver: Driver) -> list[bytes | None]:
+    return [
+        None if version.is_deletion else driver.get_version(NAME, version.id).record
+        for version in versions_of(driver)
+    ]
+
+
+def kept_by_kekd(bucket: Bucket) -> list[str]:
+    """Returns the events of the versions that kekd keeps."""
+    listed = bucket.s3.list_objects_v2(Bucket=bucket.name, Prefix="_kekd/history/")
+    return [item["Key"].rpartition("/")[2].split("-")[1] for item in listed.get("Contents", [])]
+
+
+def run_maintenance(driver: Driver) -> int:
+    return sum(driver.maintain_history())
+
+
+def copy(bucket: Bucket, source: str, target: str) -> None:
+    """Copies an object with its metadata, as `aws s3 cp` does."""
+    bucket.s3.copy_object(
+        CopySource={"Bucket": bucket.name, "Key": source}, Bucket=bucket.name, Key=target
+    )
+
+
+# Versions that kekd keeps
+
+
+def test_version_keeps_its_id_when_another_one_replaces_it(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    (created,) = versions_of(driver)
+    driver.put(NAME, b"2", if_etag=None)
+    assert versions_of(driver)[1] == created
+    assert driver.get_version(NAME, created.id).record == b"1"
+
+
+def test_record_of_another_program_keeps_its_id_when_kekd_replaces_it(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "")
+    harness.write(NAME.key, b"foreign")
+    (found,) = versions_of(harness.driver)
+    harness.driver.put(NAME, b"2", if_etag=None)
+    assert versions_of(harness.driver)[1] == found
+
+
+def test_write_by_a_daemon_whose_clock_is_behind_is_the_newest_version(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
+    driver.create(NAME, b"1")
+    monkeypatch.setattr(time, "time_ns", lambda: 1)
+    other.put(NAME, b"2", if_etag=None)
+    other.delete(NAME, if_etag=None)
+    other.create(NAME, b"3")
+    assert records_of(driver) == [b"3", None, b"2", b"1"]
+
+
+def test_repeated_write_keeps_one_version(bucket: Bucket) -> None:
+    driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
+    driver.put(NAME, b"1", if_etag=None, attempt=FIRST)
+    other.put(NAME, b"1", if_etag=None, attempt=RETRY)
+    assert events_of(driver) == ["pushed"]
+    assert kept_by_kekd(bucket) == ["pushed"]
+
+
+def test_recreation_shows_a_deletion_by_another_program(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "")
+    harness.driver.create(NAME, b"1")
+    harness.remove(NAME.key)
+    harness.driver.create(NAME, b"2")
+    assert records_of(harness.driver) == [b"2", None, b"1"]
+
+
+def test_earlier_record_that_another_program_restored_is_a_new_version(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "")
+    harness.driver.create(NAME, b"1")
+    copy(bucket, RECORD, "backup")
+    harness.driver.put(NAME, b"2", if_etag=None)
+    copy(bucket, "backup", RECORD)
+    assert events_of(harness.driver) == ["found", "pushed", "created"]
+    assert records_of(harness.driver) == [b"1", b"2", b"1"]
+
+
+def test_history_of_a_name_is_not_that_of_a_longer_name(bucket: Bucket) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    driver.create(LONGER, b"longer")
+    driver.create(NAME, b"1")
+    assert records_of(driver) == [b"1"]
+    assert len(versions_of(driver, LONGER)) == 1
+
+
+def test_driver_without_a_history_keeps_nothing_and_shows_what_is_there(bucket: Bucket) -> None:
+    S3Harness(bucket, "").driver.create(NAME, b"1")
+    driver = S3Harness(bucket, "", Retention(versions=0)).driver
+    driver.put(NAME, b"2", if_etag=None)
+    assert records_of(driver) == [b"2", b"1"]
+    assert kept_by_kekd(bucket) == ["created"]
+    assert run_maintenance(driver) == 0
+
+
+def test_sweep_removes_what_expired_and_notices_deletions_by_others(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "", Retention(versions=10))
+    for record in b"1", b"2", b"3", b"4":
+        harness.driver.put(NAME, record, if_etag=None)
+    harness.driver.create(OTHER, b"1")
+    harness.remove(OTHER.key)
+    driver = S3Harness(bucket, "").driver
+    assert run_maintenance(driver) == 1
+    assert sorted(kept_by_kekd(bucket)) == ["created", "deleted", "pushed", "pushed", "pushed"]
+    assert driver.history_totals().versions == 5
+
+
+def test_deleted_names_are_listed_on_request(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    for name in (NAME, LONGER, OTHER):
+        driver.create(name, b"1")
+        if name != OTHER:
+            driver.delete(name, if_etag=None)
+    first = driver.list(ALL, None, 1, listing="l", show_deleted=True)
+    rest = driver.list(ALL, first[0], 10, listing="l", show_deleted=True)
+    assert [*first, *rest] == [NAME, LONGER, OTHER]
+    assert driver.list(ALL, None, 10, listing="l") == [OTHER]
+
+
+# Buckets with versioning
+
+
+def test_bucket_with_versioning_keeps_its_versions_itself(bucket: Bucket) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    for record in b"1", b"2", b"3", b"4", b"5":
+        driver.put(NAME, record, if_etag=None, origin=Origin(VersionEvent.PUSHED, "uid:7"))
+    assert kept_by_kekd(bucket) == []
+    assert run_maintenance(driver) == 0
+    assert records_of(driver) == [b"5", b"4", b"3", b"2", b"1"]
+    assert {version.caller for version in versions_of(driver)} == {"uid:7"}
+
+
+def test_deleted_names_of_a_bucket_with_versioning_are_listed_on_request(bucket: Bucket) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    driver.delete(NAME, if_etag=None)
+    driver.create(OTHER, b"1")
+    assert driver.list(ALL, None, 10, listing="l", show_deleted=True) == [NAME, OTHER]
+
+
+def test_null_version_of_another_index_is_not_found(bucket: Bucket) -> None:
+    """Each object from before versioning has this id."""
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    set_versioning(bucket, "Enabled")
+    driver = driver_of(bucket)
+    for version_id in ("null", ""):
+        with pytest.raises(VersionNotFoundError):
+            driver.get_version(NAME, version_id)
+
+
+@pytest.mark.usefixtures("needs_suspension")
+def test_no_version_is_lost_when_versioning_changes(bucket: Bucket) -> None:
+    """The driver asks only once whether the bucket has versioning."""
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"off")
+    for number, status in enumerate(STATUSES * 2):
+        set_versioning(bucket, status)
+        for part in "ab":
+            driver.put(NAME, f"{number}{part}".encode(), if_etag=None)
+    expected = [b"3b", b"3a", b"2b", b"2a", b"1b", b"1a", b"0b", b"0a", b"off"]
+    assert records_of(driver) == records_of(driver_of(bucket)) == expected
+
+
+@pytest.mark.usefixtures("needs_suspension")
+def test_deletions_while_versioning_changes_are_versions(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"off")
+    for status in STATUSES:
+        set_versioning(bucket, status)
+        driver.delete(NAME, if_etag=None)
+        driver.create(NAME, status.encode())
+    expected = [b"Suspended", None, b"Enabled", None, b"off"]
+    assert records_of(driver) == records_of(driver_of(bucket)) == expected
+
+
+@pytest.mark.usefixtures("needs_suspension")
+def test_maintenance_of_a_suspended_bucket_removes_only_what_kekd_keeps(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    set_versioning(bucket, "Enabled")
+    driver.create(NAME, b"S3")
+    set_versioning(bucket, "Suspended")
+    driver = S3Harness(bucket, "").driver
+    for record in b"1", b"2", b"3", b"4":
+        driver.put(NAME, record, if_etag=None)
+    assert run_maintenance(driver) == 1
+    assert records_of(driver) == [b"4", b"3", b"2", b"S3"]
+
+
+# Failures
+
+
+def scripted_driver(server: ScriptedS3, retention: Retention) -> S3Driver:
+    location = S3Location(BUCKET, "", REGION, server.endpoint)
+    return S3Driver(make_client(location), location, retention=retention)
+
+
+@pytest.fixture
+def driver(scripted_s3: ScriptedS3, aws_credentials: dict[str, str]) -> S3Driver:
+    return scripted_driver(scripted_s3, Retention())
+
+
+def methods(server: ScriptedS3) -> list[str]:
+    return [
+        "PUT history" if request.startswith("PUT") and HISTORY in request else request.split()[0]
+        for request in server.requests
+    ]
+
+
+@pytest.mark.parametrize(
+    "failure", [DENIED, error("503 Slow Down", "SlowDown"), LOST], ids=["denied", "slow", "lost"]
+)
+def test_write_is_refused_if_the_version_before_it_cannot_be_kept(
+    driver: S3Driver, scripted_s3: ScriptedS3, failure: Response
+) -> None:
+    here = f"index '{NAME.value}' not writable: {HISTORY}"
+    for write in (
+        lambda: driver.put(NAME, b"2", if_etag=None),
+        lambda: driver.delete(NAME, if_etag=None),
+    ):
+        scripted_s3.play(
+            stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created"), failure
+        )
+        with pytest.raises(HistoryUnavailableError, match=here):
+            write()
+        assert set(methods(scripted_s3)) == {"GET", "PUT history"}
+
+
+def test_write_continues_without_a_version_if_the_history_is_optional(
+    scripted_s3: ScriptedS3, aws_credentials: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = scripted_driver(scripted_s3, Retention(is_required=False))
+    scripted_s3.play(
+        stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created"), DENIED, PUT_DONE
+    )
+    assert driver.put(NAME, b"2", if_etag=None).etag == "new"
+    assert "was not kept: _kekd/history/" in caplog.text
+    assert "AccessDenied" in caplog.text
+
+
+def test_version_whose_response_was_lost_is_stored_again_under_the_same_name(
+    driver: S3Driver, scripted_s3: ScriptedS3
+) -> None:
+    there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
+    scripted_s3.play(there, LOST, REFUSED, PUT_DONE)
+    driver.put(NAME, b"2", if_etag=None)
+    assert methods(scripted_s3) == ["GET", "PUT history", "PUT history", "PUT", "PUT history"]
+    assert scripted_s3.requests[1] == scripted_s3.requests[2]
+    assert scripted_s3.requests[1].endswith(f"{HISTORY}{7:016x}-created-e-")
+
+
+def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_next(
+    driver: S3Driver, scripted_s3: ScriptedS3, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
+    scripted_s3.play(there, PUT_DONE, PUT_DONE, DENIED)
+    driver.put(NAME, b"2", if_etag=None)
+    assert "is not kept yet" in caplog.text
+    new = stored(b"2", x_amz_meta_kekd_time="8", x_amz_meta_kekd_event="pushed")
+    scripted_s3.play(new, PUT_DONE)
+    driver.put(NAME, b"3", if_etag=None)
+    assert methods(scripted_s3) == ["GET", "PUT history", "PUT", "PUT history"]
+
+
+@pytest.mark.parametrize("refusal", [DENIED, error("501 Not Implemented", "NotImplemented")])
+def test_bucket_whose_versioning_may_not_be_read_counts_as_one_without(
+    driver: S3Driver, scripted_s3: ScriptedS3, refusal: Response
+) -> None:
+    scripted_s3.play(listing(), stored(b"1"), refusal, refusal, PUT_DONE)
+    (version,) = driver.list_versions(NAME, after="", limit=10)
+    assert (version.event, version.etag) == ("found", "e")
+
+
+def test_denied_versioning_is_a_limitation(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = Mock(side_effect=S3Error(403, "AccessDenied", "", ""))
+    monkeypatch.setattr(S3Client, "get_bucket_versioning", denied)
+    driver = S3Harness(bucket, "").driver
+    assert "allow the daemon s3:GetBucketVersioning" in driver.find_limitations()
+
+
+def test_denied_listing_of_versions_names_the_permission(
+    driver: S3Driver, scripted_s3: ScriptedS3
+) -> None:
+    enabled = http(
+        "200 OK", "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    )
+    scripted_s3.play(listing(), stored(b"1"), enabled, DENIED)
+    with pytest.raises(StoreMisconfiguredError, match="s3:ListBucketVersions"):
+        driver.list_versions(NAME, after="", limit=10)
