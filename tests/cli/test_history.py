@@ -327,9 +327,9 @@ def push_all(client: kekd.Client, names: list[str], blob: kekd.KMSBlob) -> list[
 @pytest.mark.parametrize(
     ("time", "says"),
     [
-        ("2026-11-01T12:00", "has no time zone: add Z for UTC"),
-        ("2026-11-01", "has no time zone: add Z for UTC"),
-        ("yesterday", "is not a time: write 2026-01-31T12:00Z"),
+        ("2026-11-01T12:00", "has no time zone; add Z for UTC"),
+        ("2026-11-01", "has no time zone; add Z for UTC"),
+        ("yesterday", "is not a time; write 2026-01-31T12:00Z"),
         ("9999-12-31T00:00Z", "is in the future"),
     ],
 )

@@ -143,7 +143,9 @@ class _Checker:
 
     def _add_version(self, name: str, version_id: str) -> None:
         if (name, version_id) in self.versions:
-            raise EnvelopeJSONError(f"duplicate version '{version_id}' of index '{name}'")
+            raise EnvelopeJSONError(
+                f"duplicate version '{version_id}' of index '{name}'; {_REPLACE}"
+            )
         self.versions.add((name, version_id))
 
     def _add_name(self, name: str) -> None:

@@ -28,11 +28,15 @@ class _PastTime(click.ParamType[datetime]):
         try:
             time = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is not a time: write 2026-01-31T12:00Z", param, ctx)
+            self.fail(f"{value!r} is not a time; write 2026-01-31T12:00Z", param, ctx)
         if time.tzinfo is None:
-            self.fail(f"{value!r} has no time zone: add Z for UTC, or +02:00", param, ctx)
+            self.fail(
+                f"{value!r} has no time zone; add Z for UTC, or an offset such as +02:00",
+                param,
+                ctx,
+            )
         if time > datetime.now(UTC):
-            self.fail(f"{value!r} is in the future: choose a time in the past", param, ctx)
+            self.fail(f"{value!r} is in the future; choose one in the past", param, ctx)
         return time
 
 
@@ -140,11 +144,11 @@ def restore(  # noqa: PLR0913
         raise click.UsageError("give INDEX with --version, or --at with --all or --prefix")
     if index is not None and version is not None:
         if dry_run:
-            raise click.UsageError("--dry-run needs --at")
+            raise click.UsageError("--dry-run needs --at; omit it")
         say(client.restore_index_kms(store, index, version, if_etag=if_etag))
     elif at is not None:
         if if_etag is not None:
-            raise click.UsageError("--if-etag needs INDEX")
+            raise click.UsageError("--if-etag needs INDEX; omit it")
         outcomes = restore_all(
             client, store, at=at, prefix=prefix or "", jobs=jobs, dry_run=dry_run
         )
