@@ -61,7 +61,9 @@ REFUSED: Final = error("412 Precondition Failed", "PreconditionFailed")
 
 
 class ScriptedS3:
-    """Sends the responses in their order, and then the last one again."""
+    """Sends the responses in their order, and then the last one again. No index is held: a get of a
+    hold isn't part of the script.
+    """
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -93,12 +95,17 @@ class ScriptedS3:
                 head = b"".join(iter(received.readline, b"\r\n")).lower()
                 length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
                 received.read(int(length or 0))
-                self.requests.append(line.decode().rpartition(" ")[0])
-                response = self._script.popleft() if len(self._script) > 1 else self._script[0]
+                response = self._respond(line.decode().rpartition(" ")[0])
                 connection.sendall(response.content)
                 if response.ending != "none":
                     _end(connection, response.ending)
                     break
+
+    def _respond(self, request: str) -> Response:
+        if request.startswith("GET") and "/_kekd/holds/" in request:
+            return MISSING
+        self.requests.append(request)
+        return self._script.popleft() if len(self._script) > 1 else self._script[0]
 
 
 def _end(connection: socket.socket, ending: str) -> None:

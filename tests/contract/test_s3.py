@@ -21,6 +21,7 @@ from tests.contract.history_contract import (
     ForeignWriterContract,
     HistoryContract,
     KekdHistoryContract,
+    ProtectionContract,
 )
 from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket, set_versioning
@@ -50,14 +51,16 @@ class S3Harness(Harness):
         self._bucket.s3.delete_object(Bucket=self._bucket.name, Key=self._folder + key)
 
 
-class TestS3Driver(DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract):
+class TestS3Driver(
+    DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract, ProtectionContract
+):
     @pytest.fixture(params=["", "some/prefix"])
     def harness(self, bucket: Bucket, request: pytest.FixtureRequest) -> Harness:
         return S3Harness(bucket, request.param)
 
 
 class TestS3DriverOnABucketWithVersioning(
-    DriverContract, AttemptContract, HistoryContract, ForeignWriterContract
+    DriverContract, AttemptContract, HistoryContract, ForeignWriterContract, ProtectionContract
 ):
     @pytest.fixture
     def harness(self, bucket: Bucket) -> Harness:
@@ -66,7 +69,7 @@ class TestS3DriverOnABucketWithVersioning(
 
 
 class TestS3DriverOnABucketWithSuspendedVersioning(
-    DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract
+    DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract, ProtectionContract
 ):
     @pytest.fixture
     def harness(self, bucket: Bucket) -> Harness:

@@ -19,6 +19,7 @@ SERVICES = ("kms", "s3", "secretsmanager", "sts")
 # Operations whose action has another name.
 ACTIONS = {
     "kms:ReEncrypt": {"kms:ReEncryptFrom", "kms:ReEncryptTo"},
+    "s3:DeleteObject": {"s3:DeleteObject", "s3:DeleteObjectVersion"},
     "s3:GetObject": {"s3:GetObject", "s3:GetObjectVersion"},
     "s3:HeadObject": {"s3:GetObject"},
     "s3:ListObjectVersions": {"s3:ListBucketVersions"},

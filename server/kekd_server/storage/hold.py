@@ -1,6 +1,7 @@
 """A hold, which protects the envelope of an index and its versions."""
 
-from typing import NamedTuple
+import json
+from typing import NamedTuple, Self
 
 
 class Hold(NamedTuple):
@@ -9,3 +10,15 @@ class Hold(NamedTuple):
     """The identity of the caller that placed it."""
     time_ns: int
     """Nanoseconds since the Unix epoch."""
+
+    @classmethod
+    def decode(cls, content: bytes) -> Self:
+        """Returns a hold for a damaged file too, which still holds the record."""
+        try:
+            return cls(**json.loads(content))
+        except (ValueError, TypeError):
+            return cls("its file is damaged", "", 0)
+
+    def encode(self) -> bytes:
+        """Returns a JSON object."""
+        return json.dumps(self._asdict()).encode()

@@ -3,7 +3,6 @@
 PATH/_kekd/holds/<key>    a JSON object; while it exists, kekd doesn't change the record
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from kekd_server.model.errors import EnvelopeHeldError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable
 from kekd_server.storage.hold import Hold
-
-_UNREADABLE = Hold("its file is damaged", "", 0)
 
 
 class DiskHolds:
@@ -32,20 +29,14 @@ class DiskHolds:
         return os.path.lexists(self._path(name))
 
     def find(self, name: IndexName) -> Hold | None:
-        """A damaged file still holds the record."""
         try:
-            content = self._path(name).read_bytes()
+            return Hold.decode(self._path(name).read_bytes())
         except FileNotFoundError:
             return None
-        try:
-            return Hold(**json.loads(content))
-        except (ValueError, TypeError):
-            return _UNREADABLE
 
     def add(self, name: IndexName, hold: Hold, temporary_folder: Path) -> None:
         """Replaces an earlier hold."""
-        content = json.dumps(hold._asdict()).encode()
-        durable.replace(self._path(name), content, temporary_folder)
+        durable.replace(self._path(name), hold.encode(), temporary_folder)
 
     def remove(self, name: IndexName) -> bool:
         """Returns whether there was a hold."""

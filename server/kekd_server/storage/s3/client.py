@@ -48,6 +48,8 @@ MAX_CONNECTIONS: Final = 64
 WRITE_ID: Final = "x-amz-meta-kekd-write"
 """The object metadata that names the write which stored the object."""
 _METADATA_PREFIX: Final = "x-amz-meta-kekd-"
+_RETAIN_UNTIL: Final = "x-amz-object-lock-retain-until-date"
+_LEGAL_HOLD: Final = "x-amz-object-lock-legal-hold"
 MAX_PAGE_SIZE: Final = 1000
 _MAX_LISTING_BYTES: Final = 8 << 20
 """Enough for 1,000 keys of 1,024 bytes, URL-encoded."""
@@ -76,6 +78,9 @@ class StoredObject(NamedTuple):
     """Empty if S3 doesn't keep the version when the object is replaced or deleted."""
     metadata: Mapping[str, str] = MappingProxyType({})
     """The headers with kekd's own metadata."""
+    retained_until: str = ""
+    """When S3 Object Lock lets the version be removed; empty if S3 doesn't report it."""
+    has_legal_hold: bool = False
 
     @property
     def modified_ns(self) -> int:
@@ -134,6 +139,11 @@ class S3Client:
     def delete_object(self, key: str, headers: Mapping[str, str]) -> str:
         """Returns the version id of the deletion; empty if S3 doesn't keep what it deleted."""
         return self._retry_once(partial(self._delete_object, key, headers), _is_unapplied)
+
+    def delete_version(self, key: str, version_id: str) -> None:
+        """Removes a version, so that no copy is left."""
+        query = (("versionId", version_id),)
+        self._retry_once(partial(self._delete_object, key, {}, query), _is_transient)
 
     def list_objects_v2(
         self, prefix: str, *, start_after: str = "", page_size: int = MAX_PAGE_SIZE
@@ -211,6 +221,8 @@ class S3Client:
             metadata={
                 name: text for name, text in headers.items() if name.startswith(_METADATA_PREFIX)
             },
+            retained_until=printable(headers.get(_RETAIN_UNTIL, ""))[:_MAX_MESSAGE],
+            has_legal_hold=headers.get(_LEGAL_HOLD) == "ON",
         )
 
     def _put_object(self, key: str, content: bytes, headers: Mapping[str, str]) -> PutResult:
@@ -221,8 +233,8 @@ class S3Client:
             raise InvalidResponseError(_describe(response))
         return PutResult(_unquote(etag), _version_id_of(response.headers))
 
-    def _delete_object(self, key: str, headers: Mapping[str, str]) -> str:
-        response = self._send(self._request("DELETE", key, headers=headers))
+    def _delete_object(self, key: str, headers: Mapping[str, str], query: Query = ()) -> str:
+        response = self._send(self._request("DELETE", key, query=query, headers=headers))
         is_page = response.status == HTTPStatus.OK and response.content_type in _WEB_TYPES
         is_deleted = response.status in (HTTPStatus.OK, HTTPStatus.NO_CONTENT) and not is_page
         if not is_deleted or response.body:

@@ -3,10 +3,11 @@
 [PREFIX/]_catalog/config/<key>    the records, where CyborgDB 0.18 keeps them
 [PREFIX/]_kekd/keystore           the marker of a keystore (see `S3Keystore`)
 [PREFIX/]_kekd/history/<key>/     the versions of a record (see `S3History`)
+[PREFIX/]_kekd/holds/<key>        the hold on a record (see `S3Holds`)
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Final, TypeVar
@@ -27,8 +28,10 @@ from kekd_server.storage.location import S3Location
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.conditions import S3ConditionCheck
+from kekd_server.storage.s3.destruction import S3Destruction
 from kekd_server.storage.s3.errors import RequestError, translate_errors
 from kekd_server.storage.s3.history import S3History
+from kekd_server.storage.s3.holds import S3Holds
 from kekd_server.storage.s3.keystore import S3Keystore
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.log_writer import S3LogWriter
@@ -69,7 +72,8 @@ class S3Driver:
         self._folder = location.key("_catalog/config/")
         self._location = location
         self._keystore = S3Keystore(location)
-        self._history = S3History(client, location, retention)
+        self._holds = S3Holds(client, location)
+        self._history = S3History(client, location, retention, self._holds)
         self._names = S3Names(client, location)
         self._may_create = False
         self._may_be_missing = False
@@ -198,27 +202,37 @@ class S3Driver:
             return self._history.reader(name).read(version_id)
 
     def destroy(
-        self,
-        name: IndexName,  # noqa: ARG002
-        *,
-        if_etag: str | None,  # noqa: ARG002
-        digest: Callable[[bytes], str],  # noqa: ARG002
+        self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]
     ) -> Destruction:
-        raise self._unsupported("destroy")
+        with self.translate_errors():
+            self._require_keystore()
+            destruction = S3Destruction(self._s3, self._key(name), name, self._history, self._holds)
+            with self._logged(name):
+                return destruction.run(if_etag, digest)
 
-    def find_hold(self, name: IndexName) -> Hold | None:  # noqa: ARG002
-        return None
+    def find_hold(self, name: IndexName) -> Hold | None:
+        with self.translate_errors():
+            self._require_keystore()
+            return self._holds.find(name)
 
-    def hold(self, name: IndexName, hold: Hold) -> None:  # noqa: ARG002
-        raise self._unsupported("hold")
+    def hold(self, name: IndexName, hold: Hold) -> None:
+        with self.translate_errors():
+            self._require_keystore()
+            self._holds.add(name, hold)
 
-    def release(self, name: IndexName) -> bool:  # noqa: ARG002
-        return False
+    def release(self, name: IndexName) -> bool:
+        with self.translate_errors():
+            self._require_keystore()
+            return self._holds.remove(name)
 
     def notice_change(self, name: IndexName) -> bool:
         with self.translate_errors():
-            self._history.reader(name).versions()
-        return False
+            newest = self._history.reader(name).page("", 1)
+            hold = self._holds.find(name)
+        # S3's times are whole seconds: a change in the second of the hold may be older.
+        return bool(
+            hold and any(_is_foreign(one) and one.time_ns - 10**9 > hold.time_ns for one in newest)
+        )
 
     def history_totals(self) -> HistoryTotals:
         return self._history.totals
@@ -256,12 +270,6 @@ class S3Driver:
         if self._log_writer:
             self._log_writer.close()
         self._s3.close()
-
-    def _unsupported(self, operation: str) -> StoreMisconfiguredError:
-        return StoreMisconfiguredError(
-            f"the store {self._s3.endpoint} cannot {operation} envelopes: kekd does not do that on"
-            " S3; use a store on disk"
-        )
 
     def _require_keystore(self) -> None:
         """Makes a request only while the keystore may be missing."""
@@ -313,18 +321,31 @@ class S3Driver:
                 attempt or WriteAttempt.single(),
                 origin,
                 self._history.open(name),
+                holds=self._holds,
             )
-            try:
-                result = write(started)
-            except (OutcomeUnknownError, RequestError):
-                self._log_write(name, is_certain=False)
-                raise
+            with self._logged(name):
+                return write(started)
+
+    @contextmanager
+    def _logged(self, name: IndexName) -> Iterator[None]:
+        """Logs a write, also if it may have been applied."""
+        try:
+            yield
+        except (OutcomeUnknownError, RequestError):
+            self._log_write(name, is_certain=False)
+            raise
         self._log_write(name, is_certain=True)
-        return result
 
     def _log_write(self, name: IndexName, *, is_certain: bool) -> None:
         if self._log_writer:
             self._log_writer.append(name.key, is_certain=is_certain)
+
+
+def _is_foreign(version: Version) -> bool:
+    """Whether another program made it. A deletion that S3 keeps has no caller, but kekd deletes
+    nothing while it is held.
+    """
+    return version.event is VersionEvent.FOUND or (version.is_deletion and not version.caller)
 
 
 def _to_iso(modified: str) -> str:

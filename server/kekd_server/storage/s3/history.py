@@ -21,6 +21,7 @@ from kekd_server.storage.location import S3Location
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.history_state import HistoryState
+from kekd_server.storage.s3.holds import S3Holds
 from kekd_server.storage.s3.kept_versions import KeptVersions
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.record_history import S3RecordHistory
@@ -35,8 +36,11 @@ _SWEEP_INTERVAL: Final = 6 * 3600.0
 class S3History:
     """Its methods raise `RequestError`, and the errors of botocore for credentials."""
 
-    def __init__(self, client: S3Client, location: S3Location, retention: Retention) -> None:
+    def __init__(
+        self, client: S3Client, location: S3Location, retention: Retention, holds: S3Holds
+    ) -> None:
         self._client = client
+        self._holds = holds
         self._records = location.key("_catalog/config/")
         self._folder = location.key("_kekd/history/")
         self.versioning = BucketVersioning(client)
@@ -46,11 +50,18 @@ class S3History:
         """Of the versions that kekd keeps, when it last looked at all of them."""
 
     def open(self, name: IndexName) -> S3RecordHistory:
-        return S3RecordHistory(name, self._kept(name), self._state)
+        return S3RecordHistory(name, self.kept(name), self._state)
 
     def reader(self, name: IndexName) -> S3VersionReader:
         key = self._records + name.key
-        return S3VersionReader(name, self._client, key, self._kept(name), self._state)
+        return S3VersionReader(name, self._client, key, self.kept(name), self._state)
+
+    def kept(self, name: IndexName) -> KeptVersions:
+        return KeptVersions(self._client, f"{self._folder}{name.key}/")
+
+    def forget(self, name: IndexName) -> None:
+        """Call it when the versions of an index were removed."""
+        self._state.forget(name)
 
     def maintain(self) -> Iterator[int]:
         """See `Driver.maintain_history`."""
@@ -121,14 +132,14 @@ class S3History:
         return newest_etag == etag and not self._state.find_expired(files)
 
     def _prune(self, name: IndexName) -> Iterator[int]:
-        kept = self._kept(name)
+        kept = self.kept(name)
         versions = self.reader(name).versions()
         expired = {version.id for version in self._state.find_expired(versions)}
+        if not expired or self._holds.find(name):
+            yield 0
+            return
         for file, _ in reversed(kept.list()):  # the oldest first
             if file.id in expired:
                 kept.remove(file)
                 yield 1
         yield 0
-
-    def _kept(self, name: IndexName) -> KeptVersions:
-        return KeptVersions(self._client, f"{self._folder}{name.key}/")

@@ -37,6 +37,11 @@ class HistoryState:
             self._last_kept.put(name.key, file.name, size=entry_bytes(name.key, file.name))
             self._written.add(name)
 
+    def forget(self, name: IndexName) -> None:
+        """Call it when the versions of an index were removed."""
+        with self._lock:
+            self._last_kept.drop(name.key)
+
     def take_written(self) -> IndexName | None:
         """Returns a name that has got versions since it was taken last."""
         with self._lock:

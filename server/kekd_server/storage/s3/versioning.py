@@ -47,12 +47,16 @@ class BucketVersioning:
             self._next_request = time.monotonic() + _INTERVAL
         return self._known
 
+    def forget(self) -> None:
+        """Lets the next call of `find` ask S3."""
+        self._next_request = 0.0
+
     def note_version(self, version_id: str) -> None:
         """Call it with the version id of a response. If it contradicts what is known, the next call
         of `find` asks S3.
         """
         if bool(version_id) != (self._known is Versioning.ENABLED):
-            self._next_request = 0.0
+            self.forget()
 
     def _request(self) -> Versioning:
         try:

@@ -13,6 +13,7 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.s3.client import WRITE_ID
+from kekd_server.storage.s3.holds import S3Holds
 from kekd_server.storage.s3.object import (
     AmbiguousResponseError,
     ObjectVersion,
@@ -37,21 +38,27 @@ class S3Write:
     One case remains: another daemon received an attempt and hasn't started it when the client gives
     up and retries. If another writer then replaces the result of the retry, that daemon applies the
     first attempt again.
+
+    The check for a hold and the write are two requests. So a write that was already running when
+    the hold is placed may still be applied.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         target: S3Object,
         name: IndexName,
         attempt: WriteAttempt,
         origin: Origin,
         history: S3RecordHistory,
+        *,
+        holds: S3Holds,
     ) -> None:
         self._object = target
         self._name = name
         self._attempt = attempt
         self._origin = origin
         self._history = history
+        self._holds = holds
 
     def create(self, record: bytes) -> str:
         if self._attempt.is_retry:
@@ -109,6 +116,7 @@ class S3Write:
                 raise self._outcome_unknown()
             if if_etag is not None and current.etag != if_etag:
                 raise EtagMismatchError(self._name.value)
+            self._holds.require_free(self._name)
             version = self._history.prepare(current.stored, self._origin)
             deletion_id = None
             try:
@@ -127,6 +135,7 @@ class S3Write:
         raise self._race_lost()
 
     def _put(self, record: bytes, current: ObjectVersion | None) -> str:
+        self._holds.require_free(self._name)
         version = self._history.prepare(current.stored if current else None, self._origin)
         metadata = {WRITE_ID: self._attempt.id, **headers_of(version.file)}
         result = self._object.put(record, metadata, current.etag if current else None)

@@ -1,0 +1,365 @@
+"""A destroyed envelope leaves nothing in the bucket, also with versioning."""
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+import pytest
+
+from kekd_server.model.errors import StoreMisconfiguredError
+from kekd_server.storage.destruction import Destruction
+from kekd_server.storage.driver import Driver
+from kekd_server.storage.hold import Hold
+from kekd_server.storage.retention import Retention
+from kekd_server.storage.s3.client import S3Client, StoredObject
+from kekd_server.storage.s3.errors import ResponseLostError, S3Error
+from kekd_server.storage.s3.object import AmbiguousResponseError, S3Object
+from tests.contract.driver_contract import NAME
+from tests.contract.history_contract import HOLD, OTHER, versions_of
+from tests.contract.test_s3 import S3Harness, driver_of
+from tests.contract.test_s3_history import HISTORY, LONGER, RECORD
+from tests.fixtures.s3 import Bucket, set_versioning
+
+Statuses: TypeAlias = tuple[Literal["Enabled", "Suspended"], ...]
+HOLD_KEY = f"_kekd/holds/{NAME.key}"
+
+
+def destroy(driver: Driver, if_etag: str | None = None) -> Destruction:
+    return driver.destroy(NAME, if_etag=if_etag, digest=lambda record: f"digest of {record!r}")
+
+
+def listed(bucket: Bucket) -> list[tuple[str, str]]:
+    """Returns the key and the id of each version and delete marker in the bucket."""
+    pages = bucket.s3.get_paginator("list_object_versions").paginate(Bucket=bucket.name)
+    return [
+        (version["Key"], version["VersionId"])
+        for page in pages
+        for version in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
+    ]
+
+
+def contents(bucket: Bucket) -> list[bytes]:
+    """Reads each version of each object in the bucket."""
+    pages = bucket.s3.get_paginator("list_object_versions").paginate(Bucket=bucket.name)
+    return [
+        bucket.s3.get_object(
+            Bucket=bucket.name, Key=version["Key"], VersionId=version["VersionId"]
+        )["Body"].read()
+        for page in pages
+        for version in page.get("Versions", [])
+    ]
+
+
+def write_all_kinds(bucket: Bucket, statuses: Statuses) -> S3Harness:
+    """Writes records of kekd and of another program, and a deletion, with each state of the
+    versioning. All records start with `secret`.
+    """
+    harness = S3Harness(bucket, "", Retention())
+    for status in (None, *statuses):
+        if status:
+            set_versioning(bucket, status)
+        state = status or "off"
+        harness.driver.put(NAME, f"secret {state} 1".encode(), if_etag=None)
+        harness.write(NAME.key, f"secret {state} 2".encode())
+        harness.driver.delete(NAME, if_etag=None)
+        harness.driver.hold(NAME, HOLD)
+        harness.driver.release(NAME)
+        harness.driver.put(NAME, f"secret {state} 3".encode(), if_etag=None)
+    return harness
+
+
+@pytest.mark.parametrize(
+    "statuses", [(), ("Enabled",), ("Enabled", "Suspended")], ids=["off", "enabled", "suspended"]
+)
+def test_no_byte_of_a_destroyed_record_remains_in_the_bucket(
+    bucket: Bucket, statuses: Statuses, pytestconfig: pytest.Config
+) -> None:
+    driver = write_all_kinds(bucket, statuses).driver
+    driver.create(LONGER, b"longer")
+    assert any(content.startswith(b"secret") for content in contents(bucket))
+    destroyed = destroy(driver)
+    assert not destroyed.remaining
+    assert not any(b"secret" in content for content in contents(bucket))
+    is_seaweedfs = pytestconfig.getoption("--s3-server") == "seaweedfs"
+    if not (is_seaweedfs and "Suspended" in statuses):  # it removes no delete marker without an id
+        keys = {key for key, _ in listed(bucket) if LONGER.key not in key}
+        assert keys <= {"_kekd/keystore", HOLD_KEY}
+    assert driver.get(LONGER).record == b"longer"
+    digests = {version.wrapped_kek_digest for version in destroyed.destroyed}
+    for state in ("off", *statuses):
+        for number in (1, 2, 3):
+            assert f"digest of {f'secret {state} {number}'.encode()!r}" in digests
+
+
+def test_record_without_a_history_is_destroyed(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "", Retention(versions=0)).driver
+    driver.put(NAME, b"secret", if_etag=None)
+    (version,) = destroy(driver).destroyed
+    assert version.wrapped_kek_digest == "digest of b'secret'"
+    assert listed(bucket) == [("_kekd/keystore", "null")]
+
+
+def test_destroy_with_an_etag_succeeds_where_no_record_is(bucket: Bucket) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    driver.delete(NAME, if_etag=None)
+    assert len(destroy(driver, "0" * 32).destroyed) == 1
+
+
+class ProtectedVersion:
+    """Makes S3 refuse to remove one version."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, version_id: str) -> None:
+        delete_version, get_object = S3Client.delete_version, S3Client.get_object
+        self.lock: dict[str, Any] = {}
+
+        def refuse(client: S3Client, key: str, id_: str) -> None:
+            if id_ == version_id:
+                raise S3Error(403, "AccessDenied", "", "")
+            delete_version(client, key, id_)
+
+        def get(
+            client: S3Client, key: str, max_bytes: int, *, version_id: str = ""
+        ) -> StoredObject:
+            return get_object(client, key, max_bytes, version_id=version_id)._replace(**self.lock)
+
+        monkeypatch.setattr(S3Client, "delete_version", refuse)
+        monkeypatch.setattr(S3Client, "get_object", get)
+
+
+@pytest.mark.parametrize(
+    ("lock", "advice"),
+    [
+        ({}, "allow the daemon s3:DeleteObjectVersion, or end what protects the version"),
+        ({"retained_until": "2030-01-01T00:00:00Z"}, "Object Lock ends on 2030-01-01T00:00:00Z"),
+        ({"has_legal_hold": True}, "end its legal hold"),
+    ],
+    ids=["denied", "locked", "legal_hold"],
+)
+def test_version_that_cannot_be_removed_remains_alone_with_advice(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, lock: dict[str, Any], advice: str
+) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    for record in b"1", b"2", b"3":
+        driver.put(NAME, record, if_etag=None)
+    ids = [version.id for version in versions_of(driver)]
+    with monkeypatch.context() as patch:
+        ProtectedVersion(patch, ids[1]).lock = lock
+        destroyed = destroy(driver)
+    (remaining,) = destroyed.remaining
+    assert remaining.id == ids[1]
+    assert "S3 answered AccessDenied; " in remaining.why
+    assert advice in remaining.why
+    assert remaining.why.endswith(", then destroy the envelope again")
+    assert [version.id for version in destroyed.destroyed] == [ids[0], ids[2]]
+    assert driver.list_versions(NAME, after="", limit=9)[1].id == ids[1]
+    # A repetition continues.
+    again = destroy(driver)
+    assert [version.id for version in again.destroyed] == [ids[1]]
+    assert not again.remaining
+    assert {key for key, _ in listed(bucket)} == {"_kekd/keystore"}
+
+
+def test_version_that_remains_is_not_the_record_again(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark of the deletion hides it."""
+    set_versioning(bucket, "Enabled")
+    harness = S3Harness(bucket, "")
+    harness.driver.create(NAME, b"1")
+    ProtectedVersion(monkeypatch, versions_of(harness.driver)[0].id)
+    destroy(harness.driver)
+    assert harness.read(NAME.key) is None
+
+
+@pytest.mark.parametrize("status", [None, "Enabled"])
+@pytest.mark.parametrize("record", [b"rival", b"1"], ids=["other", "same"])
+def test_record_that_is_written_during_a_destruction_remains_and_is_reported(
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    status: Literal["Enabled"] | None,
+    record: bytes,
+) -> None:
+    if status:
+        set_versioning(bucket, status)
+    harness = S3Harness(bucket, "")
+    harness.driver.create(NAME, b"1")
+    delete = S3Object.delete
+
+    def delete_before_a_rival_writes(target: S3Object, if_etag: str) -> str:
+        deletion_id = delete(target, if_etag)
+        harness.write(NAME.key, record)
+        return deletion_id
+
+    monkeypatch.setattr(S3Object, "delete", delete_before_a_rival_writes)
+    destroyed = destroy(harness.driver)
+    assert [version.wrapped_kek_digest for version in destroyed.destroyed] == ["digest of b'1'"]
+    (remaining,) = destroyed.remaining
+    assert "written during the destruction; destroy the envelope again" in remaining.why
+    assert harness.read(NAME.key) == record
+    assert [content for content in contents(bucket) if content in (b"1", b"rival")] == [record]
+
+
+def test_record_that_is_replaced_before_the_removal_is_destroyed_too(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = S3Harness(bucket, "")
+    harness.driver.create(NAME, b"1")
+    delete = S3Object.delete
+
+    def delete_after_a_rival_wrote(record: S3Object, if_etag: str) -> str:
+        monkeypatch.setattr(S3Object, "delete", delete)
+        harness.write(NAME.key, b"rival")
+        return delete(record, if_etag)
+
+    monkeypatch.setattr(S3Object, "delete", delete_after_a_rival_wrote)
+    destroyed = destroy(harness.driver)
+    assert [version.wrapped_kek_digest for version in destroyed.destroyed] == [
+        "digest of b'rival'",
+        "digest of b'1'",
+    ]
+    assert not destroyed.remaining
+    assert listed(bucket) == [("_kekd/keystore", "null")]
+
+
+def test_destruction_whose_response_was_lost_returns_what_it_removed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = S3Harness(bucket, "", Retention(versions=0)).driver
+    driver.create(NAME, b"1")
+    delete = S3Object.delete
+
+    def lose_response(record: S3Object, if_etag: str) -> str:
+        delete(record, if_etag)
+        raise AmbiguousResponseError from ResponseLostError()
+
+    monkeypatch.setattr(S3Object, "delete", lose_response)
+    (version,) = destroy(driver).destroyed
+    assert version.wrapped_kek_digest == "digest of b'1'"
+
+
+def test_destruction_that_failed_midway_continues(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    for record in b"1", b"2":
+        driver.put(NAME, record, if_etag=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Client, "delete_version", _lose)
+        with pytest.raises(Exception, match="no whole response"):
+            destroy(driver)
+    assert len(destroy(driver).destroyed) == 2
+    assert {key for key, _ in listed(bucket)} == {"_kekd/keystore"}
+
+
+def _lose(client: S3Client, key: str, version_id: str) -> None:
+    raise ResponseLostError
+
+
+def test_object_of_another_program_in_the_history_remains(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    bucket.s3.put_object(Bucket=bucket.name, Key=f"{HISTORY}notes", Body=b"x")
+    (remaining,) = destroy(driver).remaining
+    assert remaining == (f"{HISTORY}notes", "kekd did not make this object; remove it yourself")
+
+
+def test_unknown_versioning_prevents_the_destruction_of_versions(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_versioning(bucket, "Enabled")
+    harness = S3Harness(bucket, "")
+    harness.driver.create(NAME, b"1")
+
+    def deny(client: S3Client) -> str:
+        raise S3Error(403, "AccessDenied", "", "")
+
+    monkeypatch.setattr(S3Client, "get_bucket_versioning", deny)
+    with pytest.raises(StoreMisconfiguredError, match="allow the daemon s3:GetBucketVersioning"):
+        destroy(driver_of(bucket))
+    assert harness.read(NAME.key) == b"1"
+
+
+def test_s3_object_lock_is_named_with_its_end(bucket: Bucket) -> None:
+    locked = replace(bucket, name=f"{bucket.name}-locked")
+    bucket.s3.create_bucket(Bucket=locked.name, ObjectLockEnabledForBucket=True)
+    driver = S3Harness(locked, "").driver
+    driver.create(NAME, b"1")
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    bucket.s3.put_object_retention(
+        Bucket=locked.name,
+        Key=RECORD,
+        Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until},
+    )
+    (remaining,) = destroy(driver).remaining
+    assert f"Object Lock ends on {until:%Y-%m-%d}" in remaining.why
+
+
+# Holds
+
+
+def test_maintenance_keeps_the_expired_versions_of_a_held_index(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    for name in (NAME, OTHER):
+        for number in range(5):
+            driver.put(name, b"%d" % number, if_etag=None)
+    driver.hold(NAME, HOLD)
+    assert sum(driver.maintain_history()) == 2
+    assert len(versions_of(driver)) == 5
+    assert len(versions_of(driver, OTHER)) == 3
+
+
+def test_hold_is_found_by_other_daemons_as_an_object(bucket: Bucket) -> None:
+    S3Harness(bucket, "").driver.hold(NAME, HOLD)
+    stored = bucket.s3.get_object(Bucket=bucket.name, Key=HOLD_KEY)["Body"].read()
+    assert stored == b'{"reason": "in court", "caller": "uid:7", "time_ns": 1}'
+    assert driver_of(bucket).find_hold(NAME) == HOLD
+
+
+def test_damaged_hold_still_holds(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    bucket.s3.put_object(Bucket=bucket.name, Key=HOLD_KEY, Body=b"{")
+    assert driver.find_hold(NAME) == Hold("its file is damaged", "", 0)
+
+
+def test_hold_that_is_placed_during_a_destruction_stays(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    driver.hold(NAME, HOLD)
+    driver.release(NAME)
+    delete = S3Object.delete
+
+    def delete_before_a_hold(record: S3Object, if_etag: str) -> str:
+        driver.hold(NAME, HOLD)
+        return delete(record, if_etag)
+
+    monkeypatch.setattr(S3Object, "delete", delete_before_a_hold)
+    assert not destroy(driver).remaining
+    assert driver.find_hold(NAME) == HOLD
+
+
+@pytest.mark.parametrize("status", [None, "Enabled"])
+def test_change_of_a_held_record_by_another_program_is_noticed(
+    bucket: Bucket, status: Literal["Enabled"] | None
+) -> None:
+    if status:
+        set_versioning(bucket, status)
+    harness = S3Harness(bucket, "")
+    harness.driver.create(NAME, b"1")
+    harness.driver.hold(NAME, HOLD)
+    assert not harness.driver.notice_change(NAME)
+    harness.write(NAME.key, b"foreign")
+    assert harness.driver.notice_change(NAME)
+    harness.remove(NAME.key)
+    assert harness.driver.notice_change(NAME)
+    harness.driver.hold(NAME, HOLD._replace(time_ns=time.time_ns() + 10**10))
+    assert not harness.driver.notice_change(NAME)
+    harness.driver.release(NAME)
+    assert not harness.driver.notice_change(NAME)
