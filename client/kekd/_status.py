@@ -16,6 +16,9 @@ class StoreStatus:
     """Why the store is unhealthy, and what to do."""
     warning: str = ""
     """What the store doesn't do that kekd needs, and what to do."""
+    history: str = ""
+    """Where the store keeps earlier versions, and how many for how long; empty while the daemon
+    doesn't know it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,9 @@ def test_healthy_daemon_passes_all_checks(start_daemon: StartDaemon, tmp_path: P
     assert {finding["level"] for finding in findings} == {"ok"}
     for check in (f"store disk:{keystore}", "store memory"):
         assert found(findings, check) == [("ok", promise) for promise in PROMISES]
+    assert found(findings, f"history of disk:{keystore}") == [
+        ("ok", "kept on disk, 10 versions, 30 days")
+    ]
     assert {finding["check"] for finding in findings} >= {
         "socket's folder",
         "socket",
@@ -252,8 +255,14 @@ def test_loopback_without_tls_is_warned_of(start_daemon: StartDaemon) -> None:
 
 def test_healthy_s3_passes_all_checks(start_daemon: StartDaemon, bucket: Bucket) -> None:
     daemon = start_daemon(*bucket.flags, env=CREDENTIALS)
-    findings = found(doctor(daemon.address), f"store s3:{bucket.name}")
-    assert findings == [("ok", promise) for promise in PROMISES]
+    with kekd.Client(daemon.address) as client:
+        eventually(lambda: client.status().stores[0].history != "")
+    findings = doctor(daemon.address)
+    name = f"s3:{bucket.name}"
+    assert found(findings, f"store {name}") == [("ok", promise) for promise in PROMISES]
+    ((level, history),) = found(findings, f"history of {name}")
+    assert level == "ok"
+    assert "enable versioning of the bucket" in history
     assert keys(bucket) == [MARK]
 
 

@@ -39,7 +39,14 @@ def test_status_has_every_field(daemon: Daemon, engine: str) -> None:
         now=status.now,
         engine="native" if engine == "native" else "grpcio",
         workers=1,
-        stores=(kekd.StoreStatus("memory", is_default=True, healthy=True),),
+        stores=(
+            kekd.StoreStatus(
+                "memory",
+                is_default=True,
+                healthy=True,
+                history="kept in memory, 10 versions, 30 days",
+            ),
+        ),
         certificates=(),
     )
 
@@ -144,10 +151,11 @@ def test_status_table_shows_every_field(start_daemon: StartDaemon, tmp_path: Pat
         for line in kekctl("--address", daemon.address, "status").stdout.splitlines()
     ]
     names, values = zip(*rows, strict=True)
-    assert names == ("version", "started_at", "now", "engine", "workers", "store")
+    assert names == ("version", "started_at", "now", "engine", "workers", "store", "history")
     assert values[0] == "0.1.0"
     assert values[2].endswith("Z (in sync with this machine)")
     assert values[5] == f"disk:{tmp_path}/keystore (default): healthy"
+    assert values[6] == f"disk:{tmp_path}/keystore: kept on disk, 10 versions, 30 days"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ HISTORY = f"_kekd/history/{NAME.key}/"
 LONGER = IndexName(f"{NAME.value}.kms.cat-x")
 """A name whose key starts with that of `NAME`."""
 STATUSES: Final[tuple[Literal["Enabled", "Suspended"], ...]] = ("Enabled", "Suspended")
+OWN = "kept under _kekd/history, 3 versions, 30 days"
+ADVICE = "to keep other programs' versions too"
 LOST = Response(b"", "close")
 DENIED = error("403 Forbidden", "AccessDenied")
 
@@ -248,6 +250,32 @@ def test_maintenance_of_a_suspended_bucket_removes_only_what_kekd_keeps(bucket: 
         driver.put(NAME, record, if_etag=None)
     assert run_maintenance(driver) == 1
     assert records_of(driver) == [b"4", b"3", b"2", b"S3"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "history"),
+    [
+        ((), f"{OWN}; enable versioning of the bucket {ADVICE}"),
+        (STATUSES[:1], "kept in the bucket's versions"),
+        (STATUSES, f"{OWN}; the versioning of the bucket is suspended: enable it again {ADVICE}"),
+    ],
+    ids=["off", "enabled", "suspended"],
+)
+def test_driver_describes_its_history(
+    bucket: Bucket, statuses: tuple[Literal["Enabled", "Suspended"], ...], history: str
+) -> None:
+    for status in statuses:
+        set_versioning(bucket, status)
+    driver = S3Harness(bucket, "").driver
+    assert driver.describe_history() == ""
+    driver.find_limitations()
+    assert driver.describe_history() == history
+
+
+def test_driver_without_a_history_says_so(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "", Retention(versions=0)).driver
+    driver.find_limitations()
+    assert driver.describe_history() == "off"
 
 
 # Failures

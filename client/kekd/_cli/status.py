@@ -42,6 +42,8 @@ def _rows(reported: kekd.DaemonStatus, skew: timedelta) -> Iterator[tuple[str, s
     for store in reported.stores:
         default = " (default)" if store.is_default else ""
         yield "store", f"{store.name}{default}: {store.error_message or 'healthy'}"
+        if store.history:
+            yield "history", f"{store.name}: {store.history}"
         if store.warning:
             yield "warning", f"{store.name}: {store.warning}"
     for certificate in reported.certificates:

@@ -223,7 +223,12 @@ def parse_status(response: daemon_pb2.GetStatusResponse) -> DaemonStatus:
         workers=response.workers,
         stores=tuple(
             StoreStatus(
-                store.name, store.is_default, store.healthy, store.error_message, store.warning
+                name=store.name,
+                is_default=store.is_default,
+                healthy=store.healthy,
+                error_message=store.error_message,
+                warning=store.warning,
+                history=store.history,
             )
             for store in response.stores
         ),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akekd_proto/v1/daemon.proto\x12\x07kekd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xb3\x02\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03now\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x0f\n\x07workers\x18\x05 \x01(\x05\x12$\n\x06stores\x18\x06 \x03(\x0b\x32\x14.kekd.v1.StoreStatus\x12\x30\n\x0c\x63\x65rtificates\x18\x07 \x03(\x0b\x32\x1a.kekd.v1.CertificateStatus\x12\x10\n\x08warnings\x18\x08 \x03(\t\x12\x14\n\x0cpolicy_error\x18\t \x01(\t\x12\x13\n\x0b\x61udit_error\x18\n \x01(\t\"h\n\x0bStoreStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nis_default\x18\x02 \x01(\x08\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x0f\n\x07warning\x18\x05 \x01(\t\"`\n\x11\x43\x65rtificateStatus\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x03 \x01(\t2S\n\rDaemonService\x12\x42\n\tGetStatus\x12\x19.kekd.v1.GetStatusRequest\x1a\x1a.kekd.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akekd_proto/v1/daemon.proto\x12\x07kekd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xb3\x02\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03now\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65ngine\x18\x04 \x01(\t\x12\x0f\n\x07workers\x18\x05 \x01(\x05\x12$\n\x06stores\x18\x06 \x03(\x0b\x32\x14.kekd.v1.StoreStatus\x12\x30\n\x0c\x63\x65rtificates\x18\x07 \x03(\x0b\x32\x1a.kekd.v1.CertificateStatus\x12\x10\n\x08warnings\x18\x08 \x03(\t\x12\x14\n\x0cpolicy_error\x18\t \x01(\t\x12\x13\n\x0b\x61udit_error\x18\n \x01(\t\"y\n\x0bStoreStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nis_default\x18\x02 \x01(\x08\x12\x0f\n\x07healthy\x18\x03 \x01(\x08\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x0f\n\x07warning\x18\x05 \x01(\t\x12\x0f\n\x07history\x18\x06 \x01(\t\"`\n\x11\x43\x65rtificateStatus\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x03 \x01(\t2S\n\rDaemonService\x12\x42\n\tGetStatus\x12\x19.kekd.v1.GetStatusRequest\x1a\x1a.kekd.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,9 +37,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE']._serialized_start=93
   _globals['_GETSTATUSRESPONSE']._serialized_end=400
   _globals['_STORESTATUS']._serialized_start=402
-  _globals['_STORESTATUS']._serialized_end=506
-  _globals['_CERTIFICATESTATUS']._serialized_start=508
-  _globals['_CERTIFICATESTATUS']._serialized_end=604
-  _globals['_DAEMONSERVICE']._serialized_start=606
-  _globals['_DAEMONSERVICE']._serialized_end=689
+  _globals['_STORESTATUS']._serialized_end=523
+  _globals['_CERTIFICATESTATUS']._serialized_start=525
+  _globals['_CERTIFICATESTATUS']._serialized_end=621
+  _globals['_DAEMONSERVICE']._serialized_start=623
+  _globals['_DAEMONSERVICE']._serialized_end=706
 # @@protoc_insertion_point(module_scope)

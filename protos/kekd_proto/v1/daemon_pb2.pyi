@@ -38,18 +38,20 @@ class GetStatusResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., now: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., engine: _Optional[str] = ..., workers: _Optional[int] = ..., stores: _Optional[_Iterable[_Union[StoreStatus, _Mapping]]] = ..., certificates: _Optional[_Iterable[_Union[CertificateStatus, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., policy_error: _Optional[str] = ..., audit_error: _Optional[str] = ...) -> None: ...
 
 class StoreStatus(_message.Message):
-    __slots__ = ("name", "is_default", "healthy", "error_message", "warning")
+    __slots__ = ("name", "is_default", "healthy", "error_message", "warning", "history")
     NAME_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     HEALTHY_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     name: str
     is_default: bool
     healthy: bool
     error_message: str
     warning: str
-    def __init__(self, name: _Optional[str] = ..., is_default: _Optional[bool] = ..., healthy: _Optional[bool] = ..., error_message: _Optional[str] = ..., warning: _Optional[str] = ...) -> None: ...
+    history: str
+    def __init__(self, name: _Optional[str] = ..., is_default: _Optional[bool] = ..., healthy: _Optional[bool] = ..., error_message: _Optional[str] = ..., warning: _Optional[str] = ..., history: _Optional[str] = ...) -> None: ...
 
 class CertificateStatus(_message.Message):
     __slots__ = ("file", "expires_at", "error")

@@ -39,6 +39,7 @@ class DaemonServicer:
                     healthy=store.healthy,
                     error_message=store.error_message,
                     warning=store.warning,
+                    history=store.history,
                 )
                 for store in stores
             ],

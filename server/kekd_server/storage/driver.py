@@ -195,6 +195,11 @@ class Driver(Protocol):
     def history_totals(self) -> HistoryTotals:
         """Returns the size of the history when `maintain_history` last looked at all of it."""
 
+    def describe_history(self) -> str:
+        """Says where the versions are kept, and how many for how long; empty while nothing is
+        known. Never waits.
+        """
+
     def maintain_history(self) -> Iterator[int]:
         """Removes the versions that have expired, and adds those that other programs wrote. Does so
         in steps of a few milliseconds, and yields the number of removed versions after each.

@@ -34,6 +34,8 @@ class StoreHealth:
     """Why it isn't healthy; empty if it is."""
     warning: str
     """What it doesn't do that kekd needs, and what to do about it; empty if nothing is known."""
+    history: str
+    """See `Driver.describe_history`."""
 
 
 OnChange: TypeAlias = Callable[[], Awaitable[None]]
@@ -81,7 +83,7 @@ class Health:
     def stores(self) -> Sequence[StoreHealth]:
         """Returns the default store first."""
         return [
-            self._health_of(store.name, is_default=number == 0)
+            self._health_of(store, is_default=number == 0)
             for number, store in enumerate(self._stores)
         ]
 
@@ -159,12 +161,13 @@ class Health:
         self, store: Store, results: _CheckResults, error: str, on_change: OnChange
     ) -> None:
         if results.set(store.name, error):
-            health = self._health_of(store.name)
+            health = self._health_of(store)
             metrics = self._metrics.stores.store(store.name)
             metrics.set_health(is_up=health.healthy, is_readable=health.readable)
             await on_change()
 
-    def _health_of(self, name: str, *, is_default: bool = False) -> StoreHealth:
+    def _health_of(self, store: Store, *, is_default: bool = False) -> StoreHealth:
+        name = store.name
         read_error, write_error = self._reads.errors[name], self._writes.errors[name]
         if self._writes.has_failed(name):
             write_error = f"it can be read but not written: {write_error}"
@@ -176,6 +179,7 @@ class Health:
             readable=not read_error,
             error_message=error_message,
             warning=self._warnings.get(name, ""),
+            history=store.describe_history(),
         )
 
 

@@ -41,6 +41,7 @@ class InstrumentedDriver:
         self.get_cached = driver.get_cached
         self.find_limitations = driver.find_limitations
         self.notice_change = driver.notice_change
+        self.describe_history = driver.describe_history
         self.history_totals = driver.history_totals
         self.maintain_history = driver.maintain_history
         self.close = driver.close

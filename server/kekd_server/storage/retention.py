@@ -30,6 +30,11 @@ class Retention(NamedTuple):
     def is_on(self) -> bool:
         return self.versions > 0 and self.days > 0
 
+    def describe(self, where: str) -> str:
+        if not self.is_on:
+            return "off"
+        return f"kept {where}, {self.versions} versions, {self.days:g} days"
+
     def find_expired(self, versions: Sequence[V], now_ns: int) -> Sequence[V]:
         """Returns the versions that need not be kept any longer. `versions` are all versions of one
         index, newest first.

@@ -120,6 +120,10 @@ class Store:
         with self._error_context:
             return await self._run_in_check_thread(self._driver.find_limitations)
 
+    def describe_history(self) -> str:
+        """See `Driver.describe_history`."""
+        return self._driver.describe_history()
+
     async def inspect(self, inspect: Callable[[Location], T]) -> T:
         """Calls a function that may block with the store's location."""
         return await self._run_in_check_thread(lambda: inspect(self.location))

@@ -89,6 +89,8 @@ def check(client: "Client", store: StoreStatus, is_stopped: Callable[[], bool]) 
     if not store.healthy:
         text = f"unhealthy at the daemon's last check: {store.error_message}"
         findings.append(warning(probe.check, text, "compare with the findings below"))
+    if store.history:
+        findings.append(ok(f"history of {store.name}", store.history))
     if store.warning:
         findings.append(warning(probe.check, store.warning))
     try:

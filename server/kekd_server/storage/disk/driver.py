@@ -257,6 +257,9 @@ class DiskDriver:
     def history_totals(self) -> HistoryTotals:
         return self._history.totals
 
+    def describe_history(self) -> str:
+        return self._history.retention.describe("on disk")
+
     def maintain_history(self) -> Iterator[int]:
         for name in self._history.outdated_names():
             yield self._maintain(name) if name else 0

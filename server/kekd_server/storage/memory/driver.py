@@ -171,6 +171,9 @@ class MemoryDriver:
         with self._lock:
             return self._history.totals()
 
+    def describe_history(self) -> str:
+        return self._history.retention.describe("in memory")
+
     def maintain_history(self) -> Iterator[int]:
         with self._lock:
             yield self._history.prune(self._holds)

@@ -23,14 +23,14 @@ class MemoryHistory:
     """Use it while you hold the lock of the driver."""
 
     def __init__(self, retention: Retention) -> None:
-        self._retention = retention
+        self.retention = retention
         self._kept: dict[str, list[KeptVersion]] = {}
         """Newest first."""
         self._numbers = count(1)
 
     def add(self, name: IndexName, origin: Origin, record: bytes | None) -> None:
         """`record`: None for a deletion."""
-        if not self._retention.is_on:
+        if not self.retention.is_on:
             return
         kept = self._kept.setdefault(name.key, [])
         earliest = kept[0].version.time_ns + 1 if kept else 0
@@ -81,7 +81,7 @@ class MemoryHistory:
     def _prune(self, key: str) -> int:
         kept = self._kept[key]
         versions = [version for version, _ in kept]
-        expired = len(self._retention.find_expired(versions, time.time_ns()))
+        expired = len(self.retention.find_expired(versions, time.time_ns()))
         del kept[len(kept) - expired :]
         if not kept:
             del self._kept[key]

@@ -237,6 +237,9 @@ class S3Driver:
     def history_totals(self) -> HistoryTotals:
         return self._history.totals
 
+    def describe_history(self) -> str:
+        return self._history.describe()
+
     def maintain_history(self) -> Iterator[int]:
         with self.translate_errors():
             yield from self._history.maintain()

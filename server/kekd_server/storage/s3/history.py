@@ -31,6 +31,7 @@ from kekd_server.storage.version_file import VersionFile
 
 _SWEEP_INTERVAL: Final = 6 * 3600.0
 """A sweep costs a listing request for each 1,000 versions and each 1,000 records."""
+_ADVICE: Final = "to keep other programs' versions too"
 
 
 class S3History:
@@ -62,6 +63,19 @@ class S3History:
     def forget(self, name: IndexName) -> None:
         """Call it when the versions of an index were removed."""
         self._state.forget(name)
+
+    def describe(self) -> str:
+        """See `Driver.describe_history`."""
+        if self.versioning.known is None:
+            return ""
+        if self.versioning.known is Versioning.ENABLED:
+            return "kept in the bucket's versions"
+        own = self._state.retention.describe("under _kekd/history")
+        if not self._state.retention.is_on:
+            return own
+        if self.versioning.known is Versioning.SUSPENDED:
+            return f"{own}; the versioning of the bucket is suspended: enable it again {_ADVICE}"
+        return f"{own}; enable versioning of the bucket {_ADVICE}"
 
     def maintain(self) -> Iterator[int]:
         """See `Driver.maintain_history`."""

@@ -29,7 +29,8 @@ class BucketVersioning:
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
-        self._known: Versioning | None = None
+        self.known: Versioning | None = None
+        """What S3 answered last; None if it never did."""
         self._next_request = 0.0
         self.refusal = ""
         """Why S3 didn't answer the last request; empty if it did."""
@@ -38,14 +39,14 @@ class BucketVersioning:
         """Raises `RequestError` if nothing is known, and the errors of botocore for credentials. A
         bucket whose versioning kekd may not read counts as one without.
         """
-        if self._known is None or time.monotonic() >= self._next_request:
+        if self.known is None or time.monotonic() >= self._next_request:
             try:
-                self._known = self._request()
+                self.known = self._request()
             except RequestError:
-                if self._known is None:
+                if self.known is None:
                     raise
             self._next_request = time.monotonic() + _INTERVAL
-        return self._known
+        return self.known
 
     def forget(self) -> None:
         """Lets the next call of `find` ask S3."""
@@ -55,7 +56,7 @@ class BucketVersioning:
         """Call it with the version id of a response. If it contradicts what is known, the next call
         of `find` asks S3.
         """
-        if bool(version_id) != (self._known is Versioning.ENABLED):
+        if bool(version_id) != (self.known is Versioning.ENABLED):
             self.forget()
 
     def _request(self) -> Versioning:
