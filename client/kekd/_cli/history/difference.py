@@ -47,7 +47,7 @@ def _digest(wrapped_kek: bytes) -> dict[str, Any]:
     return {"bytes": len(wrapped_kek), "sha256": digest}
 
 
-def _line(sign: str, field: str, value: Any) -> str:
+def _line(mark: str, field: str, value: Any) -> str:
     if isinstance(value, dict):
         value = f"{value['bytes']} bytes, sha256 {value['sha256']}..."
-    return f"{sign}{field}" if value == "" else f"{sign}{field:<12}{value}"
+    return f"{mark}{field}" if value == "" else f"{mark}{field:<12}{value}"
