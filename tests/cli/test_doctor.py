@@ -69,10 +69,12 @@ def flags_of(bucket: Bucket, endpoint: str) -> tuple[str, ...]:
 
 
 def keys(bucket: Bucket) -> list[str]:
-    """Returns the keys besides those that the daemon writes in the background."""
+    """Returns the keys besides those that the daemon writes in the background, and the versions of
+    the scratch index.
+    """
     entries = bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]
-    background = ("_kekd/log/", "_kekd/conditions/")
-    return [entry["Key"] for entry in entries if not entry["Key"].startswith(background)]
+    others = ("_kekd/log/", "_kekd/conditions/", "_kekd/history/kekd-doctor-")
+    return [entry["Key"] for entry in entries if not entry["Key"].startswith(others)]
 
 
 def listed(daemon: Daemon) -> list[str]:
