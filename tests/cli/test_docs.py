@@ -235,9 +235,10 @@ def test_policy_on_the_access_page_is_valid(environment: dict[str, str], tmp_pat
 
 def test_access_page_has_every_method() -> None:
     assert re.findall(r"^\| `([\w-]+)` \| [a-z]", ACCESS, re.MULTILINE)[: len(METHODS)] == [
-        *("read", "list", "watch", "create", "push", "delete", "delete-if-match")
+        *("read", "list", "watch", "create", "push", "delete", "delete-if-match"),
+        *("hold", "release", "destroy"),
     ]
-    assert len(METHODS) == 7
+    assert len(METHODS) == 10
 
 
 @pytest.fixture(scope="module")

@@ -609,4 +609,9 @@ def test_watch_prints_json_lines(daemon: Daemon, client: kekd.Client) -> None:
         etag = client.create_index_kms(MEMORY, "json", kekd.KMSBlob(provider="none"))
         event = json.loads(process.stdout.readline())
         process.kill()
-    assert event == {"index_name": "json", "kind": "created", "etag": etag}
+    assert event == {
+        "index_name": "json",
+        "kind": "created",
+        "etag": etag,
+        "breaches_hold": False,
+    }

@@ -502,7 +502,7 @@ def test_duplicate_value_is_rejected(print_config: PrintConfig, flags: list[str]
     ],
 )
 def test_invalid_path_is_rejected(print_config: PrintConfig, path: str, says: str) -> None:
-    assert problems(print_config(f"--disk={path}")) == [f"disk.0 (from --disk): {says}"]
+    assert problems(print_config(f"--disk={path}")) == [f"disk.0.path (from --disk): {says}"]
 
 
 def test_path_with_dots_after_a_link_is_rejected(print_config: PrintConfig, tmp_path: Path) -> None:
@@ -510,7 +510,7 @@ def test_path_with_dots_after_a_link_is_rejected(print_config: PrintConfig, tmp_
     (tmp_path / "current").symlink_to("mnt/v2")
     path, real = f"{tmp_path}/current/../keystore", f"{tmp_path}/mnt/keystore"
     assert problems(print_config(f"--disk={path}")) == [
-        f"disk.0 (from --disk): '{path}' has '..' after a symbolic link; write {real}"
+        f"disk.0.path (from --disk): '{path}' has '..' after a symbolic link; write {real}"
     ]
 
 
