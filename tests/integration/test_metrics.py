@@ -219,7 +219,7 @@ def test_cache_hits_and_misses_are_counted(
 
     client.push_index_kms(None, "i", BLOB)
     client.get_index_kms(None, "i")
-    eventually(lambda: looked_up("miss") == 1)
+    eventually(lambda: looked_up("miss") > 0)
     assert looked_up("hit") == 0
 
     def is_known() -> bool:

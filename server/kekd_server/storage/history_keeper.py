@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeVar
 
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import NamePrefix
+from kekd_server.observability.logs import LogThrottle
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.watch.event import Change
@@ -48,6 +49,7 @@ class HistoryKeeper:
         self.failures = 0
         self.breaches = 0
         """Changes by other programs to indexes that were held."""
+        self._throttle = LogThrottle()
 
     def totals(self) -> HistoryTotals:
         """See `Driver.history_totals`."""
@@ -66,7 +68,8 @@ class HistoryKeeper:
                 await work()
             except KekdError as error:
                 self.failures += 1
-                _log.warning("%s: the history is not up to date: %s", self._store, error)
+                if self._throttle.is_due("failure"):
+                    _log.warning("%s: the history is not up to date: %s", self._store, error)
             except Exception:  # noqa: BLE001  (after any error, the history must continue)
                 self.failures += 1
                 _log.exception("%s: the history is not up to date", self._store)
