@@ -151,7 +151,8 @@ def test_history_pages_commands_and_program_run(default_shell: Shell) -> None:
     versions = default_shell("kekctl history my_index -o json").stdout.splitlines()
     created = json.loads(versions[-1])["version_id"]
     for line in (line for line in blocks(HISTORY, "sh") if line != undelete):
-        done = default_shell(line.replace("VERSION", created))
+        confirmed = f"{line.replace('VERSION', created)} <<< y"
+        done = default_shell(confirmed)
         assert done.returncode == 0, done.stdout
     (program,) = blocks(HISTORY, "python")
     done = default_shell(f"python - <<'END'\n{program}END")

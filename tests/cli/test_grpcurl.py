@@ -194,7 +194,7 @@ class Reflection:
 
     def file_of(self, symbol: str) -> descriptor_pb2.FileDescriptorProto:
         (answer,) = self.ask(Question(file_containing_symbol=symbol))
-        (file,) = answer.file_descriptor_response.file_descriptor_proto
+        file, *_ = answer.file_descriptor_response.file_descriptor_proto  # then its imports
         return descriptor_pb2.FileDescriptorProto.FromString(file)
 
 

@@ -83,6 +83,11 @@ EXAMPLES = {
         "path", "virtual", "virtual", ["--s3-addressing-style", "path"], "path"
     ),
     "s3_poll": Example(1.5, "2.5", 2.5, ["--s3-poll", "60"], 60.0),
+    "history_versions": Example(1, "2", 2, ["--history-versions", "0"], 0),
+    "history_days": Example(1.5, "2.5", 2.5, ["--history-days", "0"], 0.0),
+    "history_on_failure": Example(
+        "allow", "deny", "deny", ["--history-on-failure", "allow"], "allow"
+    ),
     "audit": Example("/file", "/variable", "/variable", ["--audit", "-"], "-"),
     "max_calls": Example(1, "2", 2, ["--max-calls", "3"], 3),
     "max_rate": Example(1.5, "2.5", 2.5, ["--max-rate", "3"], 3.0),
@@ -167,6 +172,9 @@ def test_no_settings_give_the_defaults(print_config: PrintConfig) -> None:
         "s3": [],
         "s3_addressing_style": "auto",
         "s3_poll": 300.0,
+        "history_versions": 10,
+        "history_days": 30.0,
+        "history_on_failure": "deny",
         "max_calls": 1000,
         "max_burst": 100,
         "take_over": False,
@@ -218,6 +226,9 @@ def test_settings_of_different_origins_are_merged(print_config: PrintConfig, fil
         "s3": "default",
         "s3_addressing_style": "default",
         "s3_poll": "default",
+        "history_versions": "default",
+        "history_days": "default",
+        "history_on_failure": "default",
         "max_calls": "default",
         "max_burst": "default",
         "take_over": "default",

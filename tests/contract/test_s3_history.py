@@ -354,7 +354,7 @@ def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_
 
 
 @pytest.mark.parametrize("refusal", [DENIED, error("501 Not Implemented", "NotImplemented")])
-def test_bucket_whose_versioning_may_not_be_read_counts_as_one_without(
+def test_bucket_whose_versioning_cannot_be_read_counts_as_one_without(
     driver: S3Driver, scripted_s3: ScriptedS3, refusal: Response
 ) -> None:
     scripted_s3.play(listing(), stored(b"1"), refusal, refusal, PUT_DONE)

@@ -40,6 +40,8 @@ GOOD_DAY = {
     'kekd_store_retries_total{store="memory"}': "0+1x60",
     'kekd_watches_dropped_total{store="memory"}': "0x60",
     'kekd_corrupt_records_total{store="memory"}': "0x60",
+    'kekd_history_failures_total{store="memory"}': "2x60",
+    'kekd_hold_breaches_total{store="memory"}': "1x60",
     'kekd_certificate_expiry_timestamp_seconds{file="tls.crt"}': "2592000x60",
 }
 BAD_DAYS = {
@@ -74,6 +76,8 @@ BAD_DAYS = {
     "KekdReloadFailing": {'kekd_reload_failures_total{what="certificates"}': "_x58 1 1"},
     "KekdStoreRetries": {'kekd_store_retries_total{store="memory"}': "0+120x60"},
     "KekdWatchesDropped": {'kekd_watches_dropped_total{store="memory"}': "0+1x60"},
+    "KekdHistoryFailing": {'kekd_history_failures_total{store="memory"}': "0+1x60"},
+    "KekdHoldBreached": {'kekd_hold_breaches_total{store="memory"}': "1x58 2 2"},
 }
 # Every six hours for three months.
 UNROTATED = {

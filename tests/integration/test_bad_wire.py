@@ -77,10 +77,11 @@ def daemon(running: Daemon, keystore: Path) -> Iterator[Daemon]:
 
 
 def records(keystore: Path) -> dict[Path, bytes]:
+    """Returns all files but those that the daemon changes in the background."""
     return {
         path: path.read_bytes()
         for path in keystore.rglob("*")
-        if path.is_file() and path.parent.name != "locks"
+        if path.is_file() and path.parent.name != "locks" and "history" not in path.parts
     }
 
 

@@ -133,7 +133,10 @@ class Trace:
             str(root / "_catalog" / "config"): "records",
             str(root / "_catalog" / "config" / NAME.key): "record",
         }
-        self._temporary = str(root / "_kekd" / "tmp")
+        self._folders = {
+            str(root / "_kekd" / "tmp"): "temporary",
+            str(root / "_kekd" / "history" / NAME.key): "version",
+        }
         self._open: dict[int, str] = {}
         self.calls: list[str] = []
 
@@ -155,7 +158,10 @@ class Trace:
         if isinstance(argument, int):
             return self._open.get(argument)
         path = str(argument)
-        return "temporary" if path.startswith(self._temporary) else self._names.get(path)
+        for folder, name in self._folders.items():
+            if path.startswith(folder):
+                return name
+        return self._names.get(path)
 
 
 @pytest.fixture
@@ -176,18 +182,19 @@ def trace(driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 LOCKED, UNLOCKED = "open temporary", "close temporary"
 WRITTEN = [LOCKED, "open temporary", "write temporary", "fsync temporary", "close temporary"]
+KEPT = "link temporary version"
 SYNCED = ["open records", "fsync records", "close records"]
 
 
 def test_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.create(NAME, b"record")
     linked = ["link temporary record", "unlink temporary", UNLOCKED]
-    assert trace.calls == [*WRITTEN, *linked, *SYNCED]
+    assert trace.calls == [*WRITTEN, KEPT, *linked, *SYNCED]
 
 
 def test_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.put(NAME, b"record", if_etag=None)
-    assert trace.calls == [*WRITTEN, "rename temporary record", UNLOCKED, *SYNCED]
+    assert trace.calls == [*WRITTEN, KEPT, "rename temporary record", UNLOCKED, *SYNCED]
 
 
 def test_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
@@ -197,9 +204,12 @@ def test_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: 
     assert trace.calls[-4:] == ["unlink record", *SYNCED]
 
 
-def test_refused_create_leaves_no_temporary_file(driver: DiskDriver, trace: Trace) -> None:
+def test_refused_create_leaves_no_version_and_no_temporary_file(
+    driver: DiskDriver, trace: Trace
+) -> None:
     driver.put(NAME, b"record", if_etag=None)
     trace.calls.clear()
     with pytest.raises(Exception, match="already exists"):
         driver.create(NAME, b"rival")
-    assert trace.calls == [*WRITTEN, "unlink temporary", UNLOCKED]
+    withdrawn = [KEPT, "unlink version", "unlink temporary", UNLOCKED]
+    assert trace.calls == [*WRITTEN, *withdrawn]

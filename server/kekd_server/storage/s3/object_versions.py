@@ -19,7 +19,7 @@ class VersionKey(NamedTuple):
     id: str
     etag: str
     modified_ns: int
-    """Tells versions apart that have no id, which replace each other."""
+    """Distinguishes versions without an id, which replace each other."""
 
     @classmethod
     def of(cls, version: ListedVersion) -> "VersionKey":
