@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -16,6 +17,7 @@ import pytest
 from click.testing import Result
 
 import kekd
+from kekd_server.storage.retention import DEFAULT_RETENTION
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import json_lines
 from tests.fixtures.kekctl import kekctl as run_kekctl
@@ -294,30 +296,40 @@ def test_restore_at_replaces_only_what_it_read(
     assert [blob and blob.kms_name for blob in kept] == ["prod", "rival", "next", "prod"]
 
 
+@pytest.mark.parametrize(
+    ("count", "kills"), [(600, 1), pytest.param(10_000, 10, marks=pytest.mark.slow)]
+)
 def test_killed_restore_at_completes_when_repeated(
-    client: kekd.Client, daemon: Daemon, index: str
+    client: kekd.Client, daemon: Daemon, index: str, count: int, kills: int
 ) -> None:
-    names = [f"{index}/{number:03}" for number in range(600)]
+    names = [f"{index}/{number:05}" for number in range(count)]
     assert all(isinstance(etag, str) for _, etag in push_all(client, names, OLD))
     at = datetime.now(UTC).isoformat()
-    push_all(client, names, NEW)
+    for number in range(DEFAULT_RETENTION.versions - 1):  # now a restore exceeds the limit
+        push_all(client, names, replace(NEW, version=number))
     command = [str(BIN / "kekctl"), "restore", "--at", at, "--prefix", index, "-o", "json"]
     environment = clean_environment() | {"KEKD_ADDRESS": daemon.address, "PYTHONUNBUFFERED": "1"}
-    # kekctl can't run ahead of its reader by more than the pipe holds.
-    piped: Any = {"stdout": subprocess.PIPE, "pipesize": 4096, "text": True}
-    with subprocess.Popen(command, env=environment, **piped) as first:
-        assert first.stdout
-        reported = [json.loads(line)["index_name"] for line in islice(first.stdout, 100)]
-        first.kill()
-    killed = state(client, index)
-    assert {name: killed[name] for name in reported} == dict.fromkeys(reported, OLD)
-    done = sum(envelope == OLD for envelope in killed.values())
-    assert 100 <= done < len(names)
+    done = 0
+    for _ in range(kills):
+        kill_after(done + count // (2 * kills), command, environment)
+        restored = sum(envelope == OLD for envelope in state(client, index).values())
+        assert done + count // (2 * kills) <= restored < count
+        done = restored
 
     lines = subprocess.check_output(command, text=True, env=environment, timeout=PATIENCE)
     again = Counter(json.loads(line)["outcome"] for line in lines.splitlines())
-    assert again == {"restored": len(names) - done, "unchanged": done}
+    assert again == {"restored": count - done, "unchanged": done}
     assert state(client, index) == dict.fromkeys(names, OLD)
+
+
+def kill_after(count: int, command: list[str], environment: dict[str, str]) -> None:
+    """Kills a command after it has reported that many indexes."""
+    # It can't run ahead of its reader by more than the pipe holds.
+    piped: Any = {"stdout": subprocess.PIPE, "pipesize": 4096, "text": True}
+    with subprocess.Popen(command, env=environment, **piped) as process:
+        assert process.stdout
+        assert len(list(islice(process.stdout, count))) == count
+        process.kill()
 
 
 def push_all(client: kekd.Client, names: list[str], blob: kekd.KMSBlob) -> list[Any]:

@@ -1,6 +1,7 @@
 """The contract of a driver's history, as tests that every driver's own file inherits."""
 
 from collections.abc import Callable
+from threading import Thread
 from typing import Final
 
 import pytest
@@ -11,6 +12,7 @@ from kekd_server.storage.driver import Driver
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import Origin, Version, VersionEvent
 from tests.contract.driver_contract import NAME, Harness
+from tests.patience import PATIENCE
 
 RESTORED = Origin(VersionEvent.RESTORED, "uid:7")
 OTHER = IndexName("other")
@@ -145,6 +147,17 @@ class KekdHistoryContract(HistoryContract):
             for version in versions_of(harness.driver)
         ]
         assert kept == [b"4", b"3", b"2"]
+
+    def test_writes_go_on_between_two_steps_of_the_background(self, harness: Harness) -> None:
+        for record in b"1", b"2":
+            harness.driver.put(NAME, record, if_etag=None)
+        steps = harness.driver.maintain_history()
+        next(steps, None)
+        push = Thread(target=harness.driver.put, args=(NAME, b"3"), kwargs={"if_etag": None})
+        push.daemon = True
+        push.start()
+        push.join(PATIENCE)
+        assert not push.is_alive()
 
 
 class ProtectionContract:

@@ -10,11 +10,12 @@ NOW = 100 * DAY
 
 class Dated(NamedTuple):
     time_ns: int
+    etag: str = ""
     is_deletion: bool = False
 
 
-def live(days_ago: float) -> Dated:
-    return Dated(int(NOW - days_ago * DAY))
+def live(days_ago: float, etag: str | None = None) -> Dated:
+    return Dated(int(NOW - days_ago * DAY), str(days_ago) if etag is None else etag)
 
 
 def deletion(days_ago: float) -> Dated:
@@ -28,6 +29,10 @@ def deletion(days_ago: float) -> Dated:
         pytest.param([live(90)], 1, id="the current one never expires"),
         pytest.param([live(1), live(2), live(3)], 2, id="beyond the number"),
         pytest.param([live(1), live(90)], 2, id="old, but replaced recently"),
+        pytest.param(
+            [live(1, "a"), live(2), live(3, "a"), live(4, "a")], 3, id="source of a restored one"
+        ),
+        pytest.param([live(1, "a"), live(40), live(90, "a")], 2, id="old source of a restored one"),
         pytest.param([live(40), live(90)], 1, id="replaced long ago"),
         pytest.param([deletion(1), live(90)], 2, id="deleted recently"),
         pytest.param([deletion(40), live(90)], 0, id="deleted long ago"),

@@ -14,6 +14,9 @@ class DatedVersion(Protocol):
     @property
     def is_deletion(self) -> bool: ...
 
+    @property
+    def etag(self) -> str: ...
+
 
 V = TypeVar("V", bound=DatedVersion)
 
@@ -39,23 +42,35 @@ class Retention(NamedTuple):
         """Returns the versions that need not be kept any longer. `versions` are all versions of one
         index, newest first.
 
-        The current version never expires. The last version before a deletion expires by age alone.
+        The current version never expires. The last version before a deletion expires by age alone,
+        and so does the last one with the etag of the current version: if that was restored, the
+        other one shows when the index had this state before.
         The deletion before the oldest version that is kept is kept too: it shows that the index had
         no envelope then.
         """
         earliest = now_ns - self.days * _DAY_NS
+        source = _find_source(versions)
         kept = count = 0
         for place, version in enumerate(versions):
             if version.is_deletion:
                 continue
             count += 1
             replaced = versions[place - 1].time_ns if place else math.inf
-            if replaced >= earliest and (count == 1 or count <= self.versions):
+            is_wanted = count == 1 or count <= self.versions or place == source
+            if replaced >= earliest and is_wanted:
                 kept = place + 1
         if kept < len(versions) and versions[kept].is_deletion:
             is_recent = versions[kept].time_ns >= earliest
             kept += 1 if kept or is_recent else 0
         return versions[kept:]
+
+
+def _find_source(versions: Sequence[V]) -> int | None:
+    """Returns the place of the newest older version with the etag of the current one."""
+    if not versions or versions[0].is_deletion:
+        return None
+    etag = versions[0].etag
+    return next((place for place in range(1, len(versions)) if versions[place].etag == etag), None)
 
 
 DEFAULT_RETENTION: Final = Retention()

@@ -1,9 +1,11 @@
 """Envelopes in the memory of this process, for tests and for a first try."""
 
 import threading
+import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Final
 
 from kekd_server.model.errors import (
     EnvelopeExistsError,
@@ -24,6 +26,9 @@ from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, Versio
 from kekd_server.storage.version_page import page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
+_SWEEP_INTERVAL: Final = 60.0
+"""Writes remove what exceeds the number. A sweep removes what is too old."""
+
 
 class MemoryDriver:
     """A dict and its sorted keys under a lock. Nothing outlives the process."""
@@ -36,6 +41,9 @@ class MemoryDriver:
         self._keys: list[str] = []
         self._history = MemoryHistory(retention)
         self._holds: dict[str, Hold] = {}
+        self._totals = HistoryTotals()
+        """When the last sweep ended."""
+        self._next_sweep = time.monotonic()
 
     def open(self, *, create: bool = False) -> bool:  # noqa: ARG002
         return False
@@ -168,15 +176,24 @@ class MemoryDriver:
         return False
 
     def history_totals(self) -> HistoryTotals:
-        with self._lock:
-            return self._history.totals()
+        return self._totals
 
     def describe_history(self) -> str:
         return self._history.retention.describe("in memory")
 
     def maintain_history(self) -> Iterator[int]:
+        if time.monotonic() < self._next_sweep:
+            return
+        self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
         with self._lock:
-            yield self._history.prune(self._holds)
+            keys = list(self._history.keys())
+        totals = HistoryTotals()
+        for key in keys:
+            with self._lock:
+                removed = 0 if key in self._holds else self._history.prune(key)
+                totals = self._history.add_to(totals, key)
+            yield removed  # without the lock, as the next step may come late
+        self._totals = totals
 
     def close(self) -> None:
         self._records.clear()

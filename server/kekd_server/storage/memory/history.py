@@ -1,7 +1,7 @@
 """The versions of the envelopes in memory."""
 
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class MemoryHistory:
             caller=origin.caller,
         )
         kept.insert(0, KeptVersion(version, record or b""))
-        self._prune(name.key)
+        self.prune(name.key)
 
     def versions(self, name: IndexName) -> Sequence[Version]:
         """Returns all versions of the index, newest first."""
@@ -61,28 +61,22 @@ class MemoryHistory:
         is_deletion = any(version.id == version_id for version in self.versions(name))
         raise VersionNotFoundError(name.value, version_id, is_deletion=is_deletion)
 
-    def totals(self) -> HistoryTotals:
-        totals = HistoryTotals()
-        for kept in self._kept.values():
-            for version, _ in kept:
-                totals = totals.add(version.time_ns, version.size)
+    def add_to(self, totals: HistoryTotals, key: str) -> HistoryTotals:
+        """Adds the versions of a key."""
+        for version, _ in self._kept.get(key, ()):
+            totals = totals.add(version.time_ns, version.size)
         return totals
 
     def remove(self, name: IndexName) -> Sequence[KeptVersion]:
         """Removes all versions, and returns those that have a record, newest first."""
         return [kept for kept in self._kept.pop(name.key, ()) if not kept.version.is_deletion]
 
-    def prune(self, held: Container[str]) -> int:
-        """Removes the versions that have expired, except those of the keys that are held. Returns
-        their number.
-        """
-        return sum(self._prune(key) for key in list(self._kept) if key not in held)
-
-    def _prune(self, key: str) -> int:
-        kept = self._kept[key]
+    def prune(self, key: str) -> int:
+        """Removes the versions of a key that have expired, and returns their number."""
+        kept = self._kept.get(key, [])
         versions = [version for version, _ in kept]
         expired = len(self.retention.find_expired(versions, time.time_ns()))
         del kept[len(kept) - expired :]
         if not kept:
-            del self._kept[key]
+            self._kept.pop(key, None)
         return expired
