@@ -124,10 +124,10 @@ def test_breach_of_a_hold_is_reported_to_watchers(
     daemon: Daemon, client: kekd.Client, keystore: Path
 ) -> None:
     client.hold_index_kms(None, "i", "in court")
+    events = client.watch_index_kms(None)
+    assert isinstance(next(events), kekd.Resync)  # the watch has started
     with_breach = (
-        event
-        for event in client.watch_index_kms(None)
-        if isinstance(event, kekd.Change) and event.breaches_hold
+        event for event in events if isinstance(event, kekd.Change) and event.breaches_hold
     )
     (keystore / "_catalog/config/i.kms.cat").unlink()
     assert next(with_breach).index_name == "i"

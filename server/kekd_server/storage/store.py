@@ -434,6 +434,8 @@ class Store:
             with self._changes.subscribe_idle() as subscription:
                 yield subscription
         else:
+            # The watcher may be running, and waiting for the store to come back.
+            await self._run_in_check_thread(self._driver.check)
             async with self._changes.subscribe(prefix, is_visible) as subscription:
                 yield subscription
 

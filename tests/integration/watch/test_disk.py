@@ -160,7 +160,7 @@ def test_watch_of_a_missing_folder_fails(
     disk: Daemon, keystore: Path, open_watch: OpenWatch
 ) -> None:
     shutil.rmtree(keystore)
-    with pytest.raises(Exception, match="cannot be watched: No such file or directory") as refused:
+    with pytest.raises(Exception, match="is missing: its volume may not be mounted") as refused:
         open_watch(disk)
     assert "FAILED_PRECONDITION" in str(refused.value)
 

@@ -137,7 +137,8 @@ def test_shutdown_ends_a_watch_and_is_not_delayed_by_it(
 def test_cancelled_watches_leave_nothing_behind(
     start_daemon: StartDaemon, open_watch: OpenWatch, tmp_path: Path
 ) -> None:
-    daemon = start_daemon("--disk", str(tmp_path / "keystore"))
+    # With a history, the daemon itself watches.
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"), "--history-versions", "0")
 
     def notifiers() -> int:
         found = 0
