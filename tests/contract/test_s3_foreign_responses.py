@@ -158,6 +158,16 @@ def test_incomplete_listing_is_not_trusted(
         list(driver.scan_objects())
 
 
+@pytest.mark.parametrize("keys", [("b", "a"), ("a", "a")])
+def test_unsorted_listing_is_not_trusted(
+    driver: S3Driver, scripted_s3: ScriptedS3, keys: tuple[str, str]
+) -> None:
+    """A caller that lists page by page would miss names, or would never reach the end."""
+    scripted_s3.play(listing(*(f"_catalog/config/{key}.kms.cat" for key in keys)))
+    with pytest.raises(StoreUnavailableError, match="a listing that is not sorted by key"):
+        list(driver.scan_objects())
+
+
 async def test_responses_of_another_server_are_no_changes(
     driver: S3Driver, scripted_s3: ScriptedS3
 ) -> None:
