@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -12,9 +12,10 @@ from typing import Final
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.known_objects import KnownObjects
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.log_reader import S3LogReader
-from kekd_server.storage.watch.event import Change, ChangeKind
+from kekd_server.storage.watch.event import Change
 from kekd_server.storage.watch.hub import Changes, RunInThread
 
 LOG_INTERVAL: Final = 1.0
@@ -22,14 +23,10 @@ _INTERVAL_WITHOUT_LOG: Final = 30.0
 _GET_THREADS: Final = 8
 _CHANGES_PER_YIELD: Final = 1000
 _LISTING_TIMEOUT: Final = 300.0
-"""Enough for some millions of envelopes."""
-_PAUSE_FACTOR: Final = 9
+"""Enough for some millions of envelopes, which take 100 s each."""
+_PAUSE_FACTOR: Final = 19
 """Seconds that a listing pauses for each second of processor time that it takes, so that it slows
-other calls by a tenth at most."""
-
-Stamps = dict[str, int]
-"""By key, a hash that differs after every write. A million take some 200 MB."""
-_OWN_WRITE: Final = 0
+other calls little. A listing of 10,000 envelopes takes about a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +35,9 @@ class S3Watcher:
     """Compares the keystore with what it knew: each second the envelopes that other daemons logged,
     and at a longer interval a listing of them all, because other programs log nothing.
 
-    A listing takes one request per 1,000 envelopes. Several changes to one envelope between two
-    comparisons are one change. A new envelope counts as created, even if it was pushed.
+    A listing takes one request per 1,000 envelopes, and pauses after each. Meanwhile, the watcher
+    still reads the log each second. Several changes to one envelope between two comparisons are one
+    change. A new envelope counts as created, even if it was pushed.
     """
 
     def __init__(
@@ -50,8 +48,10 @@ class S3Watcher:
         self._store_name = store_name
         self._list_interval = list_interval
         self._log_interval = min(LOG_INTERVAL, list_interval)
-        self._next_listing = 0.0
-        self._stamps: Stamps = {}
+        self._next_read = self._next_listing = self._next_page = 0.0
+        self._pages: Iterator[Sequence[ListedObject]] | None = None
+        """The rest of the listing, during one."""
+        self._known = KnownObjects()
         self._own_writes: set[str] = set()
         self.timeout = list_interval + _LISTING_TIMEOUT
 
@@ -62,10 +62,10 @@ class S3Watcher:
         self._own_writes.add(name.key)
 
     async def poll(self, run_in_thread: RunInThread) -> AsyncGenerator[Changes, None]:
-        await run_in_thread(self._start)
+        await self._start(run_in_thread)
         yield []
         while True:
-            await asyncio.sleep(self._log_interval)
+            await _sleep_until(min(self._next_read, self._next_list_step))
             try:
                 changes = await run_in_thread(partial(self._find_changes, self._take_own_writes()))
             except KekdError as error:
@@ -74,6 +74,13 @@ class S3Watcher:
                 continue
             for start in range(0, len(changes) or 1, _CHANGES_PER_YIELD):
                 yield changes[start : start + _CHANGES_PER_YIELD]
+
+    async def _start(self, run_in_thread: RunInThread) -> None:
+        """Makes the first listing."""
+        await run_in_thread(self._reset)
+        while self._pages:
+            await _sleep_until(self._next_page)
+            await run_in_thread(self._list_page)
 
     async def _recover(self, error: KekdError, run_in_thread: RunInThread) -> None:
         """Waits until the watcher can start again."""
@@ -84,18 +91,22 @@ class S3Watcher:
         )
         is_started = False
         while not is_started:
-            await asyncio.sleep(self._log_interval)
+            await _sleep_until(time.monotonic() + self._log_interval)
             with suppress(KekdError):
-                await run_in_thread(self._start)
+                await self._start(run_in_thread)
                 is_started = True
         _log.warning("%s: polls for changes again", self._store_name)
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         """Finds the end of the log first, so that no entry is missed."""
         with self._driver.translate_errors():
             self._log_reader.start()
-        self._stamps = {}
-        self._compare_all()
+        self._known = KnownObjects()
+        self._pages = self._begin_listing()
+
+    @property
+    def _next_list_step(self) -> float:
+        return self._next_page if self._pages else self._next_listing
 
     def _take_own_writes(self) -> Collection[str]:
         taken, self._own_writes = self._own_writes, set()
@@ -103,58 +114,62 @@ class S3Watcher:
 
     def _find_changes(self, own_writes: Collection[str]) -> list[Change]:
         for key in own_writes:
-            self._stamps.setdefault(key, _OWN_WRITE)
-        if time.monotonic() >= self._next_listing:
-            return self._compare_all()
+            self._known.add_own_write(key)
+        if self._next_list_step < self._next_read:
+            return self._list_page()
+        self._next_read = time.monotonic() + self._log_interval
+        changes = self._refresh(self._read_log())
+        self._next_read = max(self._next_read, self._earliest_poll())
+        return changes
+
+    def _read_log(self) -> Collection[str]:
+        """Returns the keys that other daemons logged. If it can't, a listing follows."""
         try:
             with self._driver.translate_errors():
                 keys = self._log_reader.read()
         except KekdError:
             # The entries are still there at the next try. A listing shows whether S3 is down.
             self._next_listing = min(self._next_listing, time.monotonic() + _INTERVAL_WITHOUT_LOG)
-            return []
-        return self._compare_all() if keys is None else self._compare_some(keys)
+            return ()
+        if keys is None:
+            self._next_listing = 0.0  # after the current one, which may have passed the changes
+            return ()
+        return keys
 
-    def _compare_all(self) -> list[Change]:
-        """Lists the keystore, and compares it with the stamps."""
+    def _refresh(self, keys: Collection[str]) -> list[Change]:
+        """Gets the envelopes with these keys."""
+        names = list(filter(None, map(IndexName.from_key, keys)))
+        with ThreadPoolExecutor(_GET_THREADS) as threads:
+            versions = list(threads.map(self._driver.find_object, names))
+        return list(filter(None, map(self._known.refresh, names, versions)))
+
+    def _begin_listing(self) -> Iterator[Sequence[ListedObject]]:
         interval = self._list_interval
         if not self._log_reader.is_on:
             interval = min(interval, _INTERVAL_WITHOUT_LOG)
         self._next_listing = time.monotonic() + interval
-        previous, self._stamps = self._stamps, {}
-        changes = [
-            change
-            for version in self._scan_objects()
-            if (change := self._update(version, previous.pop(version.key, None)))
-        ]
-        deleted = filter(None, map(IndexName.from_key, previous))
-        changes += (Change(ChangeKind.DELETED, name) for name in deleted)
+        self._next_page = 0.0
+        self._known.begin_listing()
+        return self._driver.scan_objects()
+
+    def _list_page(self) -> list[Change]:
+        """Compares the next page of the listing. After the last one, it ends the listing."""
+        started = time.thread_time()
+        if not self._pages:
+            self._pages = self._begin_listing()
+        page = next(self._pages, None)
+        if page is None:
+            self._pages = None
+            self._next_listing = max(self._next_listing, self._earliest_poll())
+            return self._known.end_listing()
+        changes = self._known.add_page(page)
+        self._next_page = time.monotonic() + _PAUSE_FACTOR * (time.thread_time() - started)
         return changes
 
-    def _scan_objects(self) -> Iterator[ListedObject]:
-        started = time.thread_time()
-        for page in self._driver.scan_objects():
-            yield from page
-            time.sleep(_PAUSE_FACTOR * (time.thread_time() - started))
-            started = time.thread_time()
+    def _earliest_poll(self) -> float:
+        """Returns until when to pause after a poll that took long."""
+        return time.monotonic() + self._log_interval / 2
 
-    def _compare_some(self, keys: Collection[str]) -> list[Change]:
-        """Gets the envelopes with these keys, and compares them with the stamps."""
-        names = list(filter(None, map(IndexName.from_key, keys)))
-        with ThreadPoolExecutor(_GET_THREADS) as threads:
-            versions = list(threads.map(self._driver.find_object, names))
-        changes: list[Change | None] = []
-        for name, version in zip(names, versions, strict=True):
-            previous = self._stamps.pop(name.key, None)
-            if version:
-                changes.append(self._update(version, previous))
-            elif previous is not None:
-                changes.append(Change(ChangeKind.DELETED, name))
-        return list(filter(None, changes))
 
-    def _update(self, version: ListedObject, previous: int | None) -> Change | None:
-        stamp = self._stamps[version.key] = hash((version.etag, version.modified))
-        if stamp == previous or not (name := IndexName.from_key(version.key)):
-            return None
-        kind = ChangeKind.CREATED if previous is None else ChangeKind.PUSHED
-        return Change(kind, name, version.etag)
+async def _sleep_until(moment: float) -> None:
+    await asyncio.sleep(max(moment - time.monotonic(), 0.0))
