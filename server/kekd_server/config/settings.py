@@ -98,7 +98,7 @@ class Settings(TlsSettings):
         Field(gt=0, le=86400),
         Flag(
             "Seconds between listings of a bucket while a client watches it, to notice the writes"
-            " of other programs. Those of other daemons are noticed within 2 s",
+            " of other programs. Those of other daemons are usually noticed within 2 s",
             "SECONDS",
         ),
     ] = 300.0
