@@ -15,6 +15,8 @@
     ├── StoreMisconfiguredError    the daemon's store needs operator action
     ├── AuditUnavailableError      the daemon's audit log needs operator action; nothing changed
     ├── HistoryUnavailableError    the store can't keep a version; nothing changed
+    ├── HistoryOffError            the store keeps no history, so it imports none
+    ├── HistoryConflictError       an import has no place below the versions of the index
     ├── EnvelopeHeldError          a hold protects the envelope; nothing changed
     ├── UnavailableError           the daemon or its store is unreachable; retry later
     ├── DeadlineExceededError      the daemon or its store timed out; a write may have been applied
@@ -102,6 +104,14 @@ class HistoryUnavailableError(EnvelopeError):
     pass
 
 
+class HistoryOffError(EnvelopeError):
+    pass
+
+
+class HistoryConflictError(EnvelopeError):
+    pass
+
+
 class EnvelopeHeldError(EnvelopeError):
     pass
 
@@ -150,6 +160,8 @@ BY_REASON: Final[Mapping[str, type[EnvelopeError]]] = MappingProxyType(
         Reason.RATE_LIMITED: ResourceExhaustedError,
         Reason.AUDIT_UNAVAILABLE: AuditUnavailableError,
         Reason.HISTORY_UNAVAILABLE: HistoryUnavailableError,
+        Reason.HISTORY_OFF: HistoryOffError,
+        Reason.HISTORY_CONFLICT: HistoryConflictError,
         Reason.ENVELOPE_HELD: EnvelopeHeldError,
         Reason.INTERNAL: InternalError,
     }

@@ -18,6 +18,8 @@ MAX_VERSION: Final = 2**32 - 1
 MAX_INDEX_KEY_BYTES: Final = 255
 """The file name of an envelope: the longest that Linux filesystems take (NAME_MAX)."""
 MAX_IDEMPOTENCY_KEY_BYTES: Final = 128
+MAX_IMPORTED_VERSIONS: Final = 100
+"""Versions of one request. On disk, each takes two fsyncs under the lock of the index."""
 MAX_REASON_BYTES: Final = 1024
 """Why an index is held or destroyed."""
 

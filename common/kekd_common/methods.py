@@ -13,9 +13,11 @@ Method: TypeAlias = Literal[
     "hold",
     "release",
     "destroy",
+    "import-history",
 ]
 """`delete` removes an envelope unconditionally, `delete-if-match` only the one with the etag that
 the caller names. `delete` includes `delete-if-match`. `read` and `push` include the versions of an
-envelope: `push` restores one, and `create` undeletes the last."""
+envelope: `push` restores one, and `create` undeletes the last. `import-history` adds versions of a
+backup."""
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)

@@ -60,6 +60,10 @@ class Reason(StrEnum):
     """The audit log can't be written, so the daemon refused the call. Nothing changed."""
     HISTORY_UNAVAILABLE = "HISTORY_UNAVAILABLE"
     """The store can't keep a version, so the daemon refused the write. Nothing changed."""
+    HISTORY_OFF = "HISTORY_OFF"
+    """The store keeps no history, so the daemon refused to import versions. Nothing changed."""
+    HISTORY_CONFLICT = "HISTORY_CONFLICT"
+    """The versions of an import can't be below those that the index has. Nothing changed."""
     ENVELOPE_HELD = "ENVELOPE_HELD"
     """A hold protects the envelope. Nothing changed."""
     INTERNAL = "INTERNAL"
@@ -93,6 +97,8 @@ STATUS: Final[Mapping[Reason, str]] = MappingProxyType(
         # while this one wasn't.
         Reason.AUDIT_UNAVAILABLE: "FAILED_PRECONDITION",
         Reason.HISTORY_UNAVAILABLE: "FAILED_PRECONDITION",
+        Reason.HISTORY_OFF: "FAILED_PRECONDITION",
+        Reason.HISTORY_CONFLICT: "FAILED_PRECONDITION",
         Reason.ENVELOPE_HELD: "FAILED_PRECONDITION",
         Reason.INTERNAL: "INTERNAL",
     }

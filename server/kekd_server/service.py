@@ -15,6 +15,7 @@ from kekd_server.access.grant import (
     PushGrant,
     ReadGrant,
 )
+from kekd_server.access.import_grant import ImportGrant
 from kekd_server.access.prefix_grant import ListGrant
 from kekd_server.access.protection_grant import DestroyGrant, HoldGrant, ReleaseGrant
 from kekd_server.access.request_context import RequestContext
@@ -28,6 +29,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version_import import ImportedEnvelope, validate_import
 from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -217,6 +219,20 @@ class EnvelopeService:
             return await grant.delete(attempt=attempt)
         conditional = self._authorizer.authorize(ConditionalDeleteGrant, request, location, name)
         return await conditional.delete(if_etag=if_etag, attempt=attempt)
+
+    async def import_versions(
+        self,
+        request: RequestContext,
+        location: Location | None,
+        name: IndexName,
+        versions: Sequence[ImportedEnvelope],
+    ) -> int:
+        """Adds versions of a backup below those of the index, newest first; returns the number of
+        those that it didn't have. Raises `HistoryConflictError` and `HistoryOffError`.
+        """
+        validate_import(versions)
+        grant = self._authorizer.authorize(ImportGrant, request, location, name)
+        return len(await grant.import_versions(versions))
 
     async def hold(
         self, request: RequestContext, location: Location | None, name: IndexName, reason: str

@@ -44,6 +44,7 @@ from tests.contract.history_contract import (
     KekdHistoryContract,
     ProtectionContract,
 )
+from tests.contract.import_contract import ImportContract
 from tests.fixtures.disk import opened
 from tests.patience import PATIENCE
 
@@ -67,7 +68,12 @@ class DiskHarness(Harness):
 
 
 class TestDiskDriver(
-    DriverContract, AttemptContract, KekdHistoryContract, ProtectionContract, ForeignWriterContract
+    DriverContract,
+    AttemptContract,
+    KekdHistoryContract,
+    ProtectionContract,
+    ForeignWriterContract,
+    ImportContract,
 ):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> Harness:

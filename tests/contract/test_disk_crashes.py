@@ -10,7 +10,8 @@ import pytest
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import NAME
-from tests.contract.history_contract import RESTORED, versions_of
+from tests.contract.history_contract import RESTORED, events_of, versions_of
+from tests.contract.import_contract import deletion, past
 from tests.fixtures.disk import opened
 
 KILLED: Final = 9
@@ -40,6 +41,9 @@ OPERATIONS: Final = {
     "delete": Operation((OLD,), lambda driver: driver.delete(NAME, if_etag=None), None),
     "destroy": Operation(
         (OLD, NEW), lambda driver: driver.destroy(NAME, if_etag=None, digest=str), None
+    ),
+    "import": Operation(
+        (OLD,), lambda driver: driver.import_versions(NAME, [past(1, OLD), past(2, NEW)]), OLD
     ),
     "prune": Operation((b"1", b"2", b"3", OLD), maintain, OLD),
 }
@@ -139,3 +143,19 @@ def test_killed_push_leaves_no_version_that_was_never_stored(tmp_path: Path) -> 
         records = [driver.get_version(NAME, version.id).record for version in versions]
         assert records[0] == record_of(root)
         assert (NEW in records) == (record_of(root) == NEW)
+
+
+def test_repeated_import_after_a_killed_one_adds_the_rest(tmp_path: Path) -> None:
+    imported = [past(1, b"1"), deletion(2), past(3, b"3")]
+    operation = Operation((OLD,), lambda driver: driver.import_versions(NAME, imported), OLD)
+    number, is_killed = 0, True
+    while is_killed:
+        root = tmp_path / str(number)
+        driver = opened(root, Retention())
+        driver.put(NAME, OLD, if_etag=None)
+        is_killed = run_until(number, root, operation)
+        number += 1
+        driver = opened(root, Retention())
+        driver.import_versions(NAME, imported)
+        assert events_of(driver) == ["pushed", "pushed", "deleted", "pushed"]
+    assert number > 9

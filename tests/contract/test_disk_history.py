@@ -20,6 +20,7 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, VersionEvent
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import HOLD, OTHER, events_of, versions_of
+from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.fixtures.disk import opened
 
 OPTIONAL = Retention(is_required=False)
@@ -253,3 +254,36 @@ def test_links_are_made_before_the_record_is_visible(
     monkeypatch.setattr(os, "rename", note)
     driver.put(NAME, b"2", if_etag=None)
     assert seen == [2]
+
+
+def test_import_without_a_history_is_refused(tmp_path: Path) -> None:
+    refuses_without_a_history(lambda retention: opened(tmp_path, retention))
+
+
+def test_import_keeps_a_record_that_another_program_wrote_as_the_newest_version(
+    tmp_path: Path,
+) -> None:
+    driver = opened(tmp_path)
+    record_path(tmp_path).write_bytes(b"foreign")
+    driver.import_versions(NAME, [CREATED])
+    assert events_of(driver) == ["found", "created"]
+
+
+@pytest.mark.parametrize("retention", [Retention(), OPTIONAL])
+def test_import_that_cannot_be_written_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: Retention
+) -> None:
+    driver = opened(tmp_path, retention)
+    driver.create(NAME, b"1")
+    fail_links(monkeypatch, errno.ENOSPC)
+    with pytest.raises(StoreMisconfiguredError, match=os.strerror(errno.ENOSPC)):
+        driver.import_versions(NAME, [CREATED])
+
+
+def test_no_byte_of_a_destroyed_import_remains(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    driver.import_versions(NAME, [past(1, b"secret 1"), past(2, b"secret 2")])
+    driver.destroy(NAME, if_etag=None, digest=str)
+    contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [content for content in contents if b"secret" in content]

@@ -4,6 +4,7 @@ from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import DriverContract, Harness
 from tests.contract.history_contract import KekdHistoryContract, ProtectionContract
+from tests.contract.import_contract import ImportContract, refuses_without_a_history
 
 
 class MemoryHarness(Harness):
@@ -22,7 +23,11 @@ class MemoryHarness(Harness):
         self.driver._keys.remove(key)
 
 
-class TestMemoryDriver(DriverContract, KekdHistoryContract, ProtectionContract):
+class TestMemoryDriver(DriverContract, KekdHistoryContract, ProtectionContract, ImportContract):
     @pytest.fixture
     def harness(self) -> Harness:
         return MemoryHarness()
+
+
+def test_import_without_a_history_is_refused() -> None:
+    refuses_without_a_history(MemoryDriver)

@@ -28,6 +28,7 @@ from tests.contract.history_contract import (
     KekdHistoryContract,
     ProtectionContract,
 )
+from tests.contract.import_contract import ImportContract
 from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket, set_versioning
 
@@ -57,7 +58,12 @@ class S3Harness(Harness):
 
 
 class TestS3Driver(
-    DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract, ProtectionContract
+    DriverContract,
+    AttemptContract,
+    KekdHistoryContract,
+    ForeignWriterContract,
+    ProtectionContract,
+    ImportContract,
 ):
     @pytest.fixture(params=["", "some/prefix"])
     def harness(self, bucket: Bucket, request: pytest.FixtureRequest) -> Harness:
@@ -65,7 +71,12 @@ class TestS3Driver(
 
 
 class TestS3DriverOnABucketWithVersioning(
-    DriverContract, AttemptContract, HistoryContract, ForeignWriterContract, ProtectionContract
+    DriverContract,
+    AttemptContract,
+    HistoryContract,
+    ForeignWriterContract,
+    ProtectionContract,
+    ImportContract,
 ):
     @pytest.fixture
     def harness(self, bucket: Bucket) -> Harness:
@@ -87,7 +98,12 @@ class TestS3DriverOnABucketWithVersioning(
 
 
 class TestS3DriverOnABucketWithSuspendedVersioning(
-    DriverContract, AttemptContract, KekdHistoryContract, ForeignWriterContract, ProtectionContract
+    DriverContract,
+    AttemptContract,
+    KekdHistoryContract,
+    ForeignWriterContract,
+    ProtectionContract,
+    ImportContract,
 ):
     @pytest.fixture
     def harness(self, bucket: Bucket) -> Harness:

@@ -17,6 +17,7 @@ from kekd_server.storage.s3.errors import ResponseLostError, S3Error
 from kekd_server.storage.s3.object import AmbiguousResponseError, S3Object
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import HOLD, OTHER, versions_of
+from tests.contract.import_contract import past
 from tests.contract.test_s3 import S3Harness, driver_of
 from tests.contract.test_s3_history import HISTORY, LONGER, RECORD
 from tests.fixtures.s3 import Bucket, set_versioning
@@ -53,7 +54,7 @@ def contents(bucket: Bucket) -> list[bytes]:
 
 def write_all_kinds(bucket: Bucket, statuses: Statuses) -> S3Harness:
     """Writes records of kekd and of another program, and a deletion, with each state of the
-    versioning. All records start with `secret`.
+    versioning. Imports one at the end. All records start with `secret`.
     """
     harness = S3Harness(bucket, "", Retention())
     for status in (None, *statuses):
@@ -66,6 +67,7 @@ def write_all_kinds(bucket: Bucket, statuses: Statuses) -> S3Harness:
         harness.driver.hold(NAME, HOLD)
         harness.driver.release(NAME)
         harness.driver.put(NAME, f"secret {state} 3".encode(), if_etag=None)
+    harness.driver.import_versions(NAME, [past(1, b"secret import")])
     return harness
 
 

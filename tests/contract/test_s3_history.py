@@ -19,8 +19,10 @@ from kekd_server.storage.s3.client import S3Client, make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.errors import S3Error
 from kekd_server.storage.version import Origin, VersionEvent
+from kekd_server.storage.version_import import ImportedVersion
 from tests.contract.driver_contract import ALL, FIRST, NAME, RETRY
 from tests.contract.history_contract import OTHER, events_of, versions_of
+from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.contract.scripted_s3 import (
     BUCKET,
     PUT_DONE,
@@ -378,3 +380,41 @@ def test_denied_listing_of_versions_names_the_permission(
     scripted_s3.play(listing(), stored(b"1"), enabled, DENIED)
     with pytest.raises(StoreMisconfiguredError, match="s3:ListBucketVersions"):
         driver.list_versions(NAME, after="", limit=10)
+
+
+# Versions of a backup
+
+
+def test_import_without_a_history_is_refused(bucket: Bucket) -> None:
+    refuses_without_a_history(lambda retention: S3Harness(bucket, "", retention).driver)
+
+
+def test_import_into_the_bucket_of_the_backup_adds_nothing(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1", origin=Origin(VersionEvent.CREATED, "uid:7"))
+    driver.put(NAME, b"2", if_etag=None)
+    imported = [
+        ImportedVersion(
+            version.time_ns // 1000 * 1000,
+            Origin(version.event, version.caller),
+            driver.get_version(NAME, version.id).record,
+        )
+        for version in versions_of(driver)
+    ]
+    assert driver.import_versions(NAME, imported) == []
+    assert len(versions_of(driver)) == 2
+
+
+def test_expired_import_is_removed_from_a_bucket_with_versioning(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_versioning(bucket, "Enabled")
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"now")
+    driver.import_versions(NAME, [past(1, b"1"), CREATED])
+    assert run_maintenance(driver) == 0
+    later = time.time_ns() + 31 * 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    other = driver_of(bucket)
+    assert run_maintenance(other) == 2
+    assert records_of(other) == [b"now"]

@@ -2,9 +2,11 @@
 against copies in which one call is missing.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, get_args
 
 from kekd_common.policy import METHODS, Method, Rule
@@ -18,6 +20,7 @@ from kekd_server.model.errors import (
     AuditUnavailableError,
     InvalidEnvelopeError,
     InvalidIndexNameError,
+    InvalidRequestError,
     KekdError,
     StoreNotConfiguredError,
     StoreUnavailableError,
@@ -31,6 +34,8 @@ from kekd_server.storage.location import DiskLocation, Location, MemoryLocation
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
+from kekd_server.storage.version import Origin, VersionEvent
+from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.subscription import Subscription
 from tests.fixtures.access import MemoryAuditLog, NoLease, access_to, request_of
@@ -42,9 +47,12 @@ ENVELOPE: Final = Envelope(provider="none", version=1)
 NOWHERE: Final = DiskLocation("/nowhere")
 BROKEN: Final = InvalidIndexNameError("not a name")
 BEAT: Final = 0.001
+IMPORTED_NS: Final = time.time_ns() // 10**9 * 10**9 - 10**9
+IMPORTED_TIME: Final = f"{datetime.fromtimestamp(IMPORTED_NS // 10**9, UTC):%FT%T}.000000+00:00"
 OPERATIONS: Final = (
     *("get_cached", "get", "create", "put", "delete", "list"),
     *("list_versions", "get_version", "destroy", "find_hold", "hold", "release"),
+    "import_versions",
 )
 
 
@@ -209,6 +217,11 @@ def _receipt(daemon: Daemon) -> dict[str, object]:
     }
 
 
+def _imported(*fields: tuple[int, Envelope]) -> list[ImportedEnvelope]:
+    origin = Origin(VersionEvent.PUSHED, "dns:other")
+    return [ImportedEnvelope(time_ns, origin, envelope) for time_ns, envelope in fields]
+
+
 CASES: Final[dict[str, Case]] = {
     "get": Case(
         "read",
@@ -295,6 +308,23 @@ CASES: Final[dict[str, Case]] = {
         "i",
         lambda d: d.service.destroy(d.request, d.location, NAME, "tenant left", if_etag=None),
         extra=_receipt,
+    ),
+    "import_versions": Case(
+        "import-history",
+        "i",
+        lambda d: d.service.import_versions(
+            d.request, d.location, NAME, _imported((IMPORTED_NS, ENVELOPE))
+        ),
+        extra=lambda d: {
+            "imported": [
+                {
+                    "time": IMPORTED_TIME,
+                    "event": "pushed",
+                    "caller": "dns:other",
+                    "etag": d.store.etag,
+                }
+            ]
+        },
     ),
     "list": Case(
         "list", "*", lambda d: d.service.list(d.request, d.location, "", 10, ""), has_begin=False
@@ -491,6 +521,23 @@ async def invalid_envelope_does_not_reach_the_store() -> None:
         assert not daemon.touched
 
 
+async def invalid_import_does_not_reach_the_store() -> None:
+    future = time.time_ns() + 10**12
+    imports = {
+        InvalidEnvelopeError: [_imported((1, Envelope(provider="")))],
+        InvalidRequestError: [
+            *(_imported((0, ENVELOPE)), _imported((future, ENVELOPE))),
+            *(_imported((1, ENVELOPE), (2, ENVELOPE)), _imported((1, ENVELOPE), (1, ENVELOPE))),
+        ],
+    }
+    with daemon_of(None) as daemon:
+        for error, invalid in imports.items():
+            for versions in invalid:
+                call = daemon.service.import_versions(daemon.request, None, NAME, versions)
+                assert isinstance(await _result_of(call), error), versions
+        assert not daemon.touched
+
+
 async def decisions_are_counted_in_the_metrics() -> None:
     metrics = Metrics()
     AccessPolicy(None, metrics).decide(request_of(ME), "read", "memory", "i")
@@ -617,6 +664,7 @@ SCENARIOS: Final[list[Callable[[], Awaitable[None]]]] = [
     fully_denied_batch_has_one_line,
     denials_beyond_a_rate_have_one_line,
     invalid_envelope_does_not_reach_the_store,
+    invalid_import_does_not_reach_the_store,
     decisions_are_counted_in_the_metrics,
     batch_counts_its_entries_against_the_limits,
     listing_shows_the_listable_and_readable_indexes,

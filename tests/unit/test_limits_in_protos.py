@@ -18,6 +18,7 @@ PROTO = Path(__file__).parents[2] / "protos" / "kekd" / "v1" / "envelope.proto"
         (r"1 to (\d+), default 1", limits.MAX_VERSION),
         (r"Up to (\d+) bytes, for example", limits.MAX_IDEMPOTENCY_KEY_BYTES),
         (r"1 to (\d+) (?:names|pushes)", limits.MAX_BATCH_ENTRIES),
+        (r"1 to (\d+) versions", limits.MAX_IMPORTED_VERSIONS),
         (r"names, up to (\d+); 0 means", limits.MAX_BATCH_ENTRIES),
         (r"0 means (\d+)", limits.MAX_BATCH_ENTRIES),
     ],

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _INCLUDED_IN: Final[dict[str, str]] = {"delete-if-match": "delete"}
-_NEVER_IMPLIED: Final = frozenset({"destroy"})
-"""The methods that `*` doesn't include, as nothing undoes them."""
+_NEVER_IMPLIED: Final = frozenset({"destroy", "import-history"})
+"""The methods that `*` doesn't include: nothing undoes the first, and the second writes what other
+callers are said to have done."""
 
 
 class PolicyError(Exception):

@@ -397,6 +397,36 @@ class RemainingVersion(_message.Message):
     reason: str
     def __init__(self, version_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class ImportEnvelopeVersionsRequest(_message.Message):
+    __slots__ = ("config_location", "index_name", "versions")
+    CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    INDEX_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    config_location: StorageConfig
+    index_name: str
+    versions: _containers.RepeatedCompositeFieldContainer[ImportedVersion]
+    def __init__(self, config_location: _Optional[_Union[StorageConfig, _Mapping]] = ..., index_name: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ImportedVersion, _Mapping]]] = ...) -> None: ...
+
+class ImportedVersion(_message.Message):
+    __slots__ = ("event", "time", "caller", "blob", "etag")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    event: EnvelopeVersion.Event
+    time: _timestamp_pb2.Timestamp
+    caller: str
+    blob: KMSBlob
+    etag: str
+    def __init__(self, event: _Optional[_Union[EnvelopeVersion.Event, str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., caller: _Optional[str] = ..., blob: _Optional[_Union[KMSBlob, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class ImportEnvelopeVersionsResponse(_message.Message):
+    __slots__ = ("added",)
+    ADDED_FIELD_NUMBER: _ClassVar[int]
+    added: int
+    def __init__(self, added: _Optional[int] = ...) -> None: ...
+
 class ListEnvelopesRequest(_message.Message):
     __slots__ = ("config_location", "prefix", "page_size", "page_token", "view", "show_deleted")
     CONFIG_LOCATION_FIELD_NUMBER: _ClassVar[int]

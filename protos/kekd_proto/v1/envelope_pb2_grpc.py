@@ -108,6 +108,11 @@ class EnvelopeServiceStub:
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeRequest.SerializeToString,
                 response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeResponse.FromString,
                 _registered_method=True)
+        self.ImportEnvelopeVersions = channel.unary_unary(
+                '/kekd.v1.EnvelopeService/ImportEnvelopeVersions',
+                request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ImportEnvelopeVersionsRequest.SerializeToString,
+                response_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ImportEnvelopeVersionsResponse.FromString,
+                _registered_method=True)
         self.WatchEnvelopes = channel.unary_stream(
                 '/kekd.v1.EnvelopeService/WatchEnvelopes',
                 request_serializer=kekd__proto_dot_v1_dot_envelope__pb2.WatchEnvelopesRequest.SerializeToString,
@@ -230,6 +235,16 @@ class EnvelopeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportEnvelopeVersions(self, request, context):
+        """Adds versions of a backup below the oldest version of an index. Never changes the envelope, and
+        reports nothing to watchers. Skips versions that the index already has, so it is safe to repeat.
+        FAILED_PRECONDITION if the store keeps no history, if the index has older versions or is held, or
+        if it has neither an envelope nor a version and the newest of these is no deletion. Then adds none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEnvelopes(self, request, context):
         """Streams the changes to the envelopes of a store. The first message is `started`, which announces
         the maximum time between two messages. A watch that is read too slowly ends with
@@ -306,6 +321,11 @@ def add_EnvelopeServiceServicer_to_server(servicer, server):
                     servicer.DestroyEnvelope,
                     request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeRequest.FromString,
                     response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeResponse.SerializeToString,
+            ),
+            'ImportEnvelopeVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportEnvelopeVersions,
+                    request_deserializer=kekd__proto_dot_v1_dot_envelope__pb2.ImportEnvelopeVersionsRequest.FromString,
+                    response_serializer=kekd__proto_dot_v1_dot_envelope__pb2.ImportEnvelopeVersionsResponse.SerializeToString,
             ),
             'WatchEnvelopes': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEnvelopes,
@@ -673,6 +693,33 @@ class EnvelopeService:
             '/kekd.v1.EnvelopeService/DestroyEnvelope',
             kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeRequest.SerializeToString,
             kekd__proto_dot_v1_dot_envelope__pb2.DestroyEnvelopeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportEnvelopeVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kekd.v1.EnvelopeService/ImportEnvelopeVersions',
+            kekd__proto_dot_v1_dot_envelope__pb2.ImportEnvelopeVersionsRequest.SerializeToString,
+            kekd__proto_dot_v1_dot_envelope__pb2.ImportEnvelopeVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,12 @@ class EnvelopeServiceStub:
     no-op. FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or if the
     index is held.
     """
+    ImportEnvelopeVersions: _grpc.UnaryUnaryMultiCallable[_envelope_pb2.ImportEnvelopeVersionsRequest, _envelope_pb2.ImportEnvelopeVersionsResponse]
+    """Adds versions of a backup below the oldest version of an index. Never changes the envelope, and
+    reports nothing to watchers. Skips versions that the index already has, so it is safe to repeat.
+    FAILED_PRECONDITION if the store keeps no history, if the index has older versions or is held, or
+    if it has neither an envelope nor a version and the newest of these is no deletion. Then adds none.
+    """
     WatchEnvelopes: _grpc.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]
     """Streams the changes to the envelopes of a store. The first message is `started`, which announces
     the maximum time between two messages. A watch that is read too slowly ends with
@@ -155,6 +161,12 @@ class EnvelopeServiceAsyncStub(EnvelopeServiceStub):
     """Removes the envelope of an index and all its versions. Nothing undoes this. Without any, this is a
     no-op. FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or if the
     index is held.
+    """
+    ImportEnvelopeVersions: _aio.UnaryUnaryMultiCallable[_envelope_pb2.ImportEnvelopeVersionsRequest, _envelope_pb2.ImportEnvelopeVersionsResponse]  # type: ignore[assignment]
+    """Adds versions of a backup below the oldest version of an index. Never changes the envelope, and
+    reports nothing to watchers. Skips versions that the index already has, so it is safe to repeat.
+    FAILED_PRECONDITION if the store keeps no history, if the index has older versions or is held, or
+    if it has neither an envelope nor a version and the newest of these is no deletion. Then adds none.
     """
     WatchEnvelopes: _aio.UnaryStreamMultiCallable[_envelope_pb2.WatchEnvelopesRequest, _envelope_pb2.WatchEnvelopesResponse]  # type: ignore[assignment]
     """Streams the changes to the envelopes of a store. The first message is `started`, which announces
@@ -297,6 +309,18 @@ class EnvelopeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes the envelope of an index and all its versions. Nothing undoes this. Without any, this is a
         no-op. FAILED_PRECONDITION if if_etag is set and the stored envelope has another etag, or if the
         index is held.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportEnvelopeVersions(
+        self,
+        request: _envelope_pb2.ImportEnvelopeVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_envelope_pb2.ImportEnvelopeVersionsResponse, _abc.Awaitable[_envelope_pb2.ImportEnvelopeVersionsResponse]]:
+        """Adds versions of a backup below the oldest version of an index. Never changes the envelope, and
+        reports nothing to watchers. Skips versions that the index already has, so it is safe to repeat.
+        FAILED_PRECONDITION if the store keeps no history, if the index has older versions or is held, or
+        if it has neither an envelope nor a version and the newest of these is no deletion. Then adds none.
         """
 
     @_abc_1.abstractmethod

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -13,6 +13,7 @@ from kekd_server.access.decision import AccessDecision
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import reason_of, status_of
 from kekd_server.storage.destruction import Destruction
+from kekd_server.storage.version import Version
 
 Event = Literal["begin", "end", "denials"]
 
@@ -28,7 +29,7 @@ _shared_fields_cache: Final = BoundedCache[tuple[str, str, str, str, str | None]
 class AuditRecord:
     __slots__ = (
         *("decision", "etag_before", "etag_after", "version_id", "justification", "destruction"),
-        "denials",
+        *("imported", "denials"),
         *("_started_at", "_code", "_reason"),
     )
 
@@ -41,6 +42,8 @@ class AuditRecord:
         self.justification: str | None = None
         """Why the caller holds or destroys the envelope."""
         self.destruction: Destruction | None = None
+        self.imported: Sequence[Version] | None = None
+        """The versions that the caller added from a backup."""
         self.denials = 1
         """How many denials the line covers."""
         self._started_at = time.monotonic()
@@ -77,6 +80,8 @@ class AuditRecord:
             fields += f', "justification": {_text(self.justification)}'
         if self.destruction is not None and event == "end":
             fields += f', "receipt": {_receipt(self.destruction)}'
+        if self.imported is not None and event == "end":
+            fields += f', "imported": {_versions(self.imported)}'
         if self.denials > 1 or event == "denials":
             fields += f', "count": {self.denials}'
         return fields
@@ -123,6 +128,20 @@ def _receipt(destruction: Destruction) -> str:
     )
 
 
+def _versions(versions: Iterable[Version]) -> str:
+    return json.dumps(
+        [
+            {
+                "time": _format_time(version.time_ns),
+                "event": version.event,
+                "caller": truncate(version.caller),
+                "etag": version.etag,
+            }
+            for version in versions
+        ]
+    )
+
+
 def _text(text: str | None) -> str:
     return _NULL if text is None else encode_basestring_ascii(truncate(text))
 
@@ -139,7 +158,11 @@ def truncate(text: str) -> str:
 
 
 def _now() -> str:
-    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return _format_time(time.time_ns())
+
+
+def _format_time(time_ns: int) -> str:
+    seconds, microseconds = divmod(time_ns // 1000, 1_000_000)
     return f"{_second(seconds)}.{microseconds:06}+00:00"
 
 

@@ -18,6 +18,8 @@ from kekd_server.storage.hold import Hold
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.version import Version
+from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -97,6 +99,10 @@ class StoreWriter(Protocol):
     async def destroy(
         self, name: IndexName, *, if_etag: str | None, owner: str, attempt: WriteAttempt | None
     ) -> Destruction: ...
+
+    async def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedEnvelope], *, owner: str
+    ) -> Sequence[Version]: ...
 
     async def hold(self, name: IndexName, hold: Hold, *, owner: str) -> None: ...
 

@@ -6,6 +6,8 @@ KekdError
 ├── VersionNotFoundError
 ├── CorruptVersionError
 ├── HistoryUnavailableError
+├── HistoryOffError
+├── HistoryConflictError
 ├── EnvelopeHeldError
 ├── InvalidIndexNameError
 ├── InvalidEnvelopeError
@@ -102,6 +104,29 @@ class HistoryUnavailableError(KekdError):
             f"history of index '{index_name}' not writable: {why}; the daemon refused the write:"
             " repair the history, or set history_on_failure to 'allow'"
         )
+        self.index_name = index_name
+
+
+class HistoryOffError(KekdError):
+    """An import was refused, and nothing changed."""
+
+    reason = Reason.HISTORY_OFF
+
+    def __init__(self, index_name: str) -> None:
+        super().__init__(
+            f"versions of index '{index_name}' not imported: the store keeps no history; set"
+            " history_versions and history_days to more than 0"
+        )
+        self.index_name = index_name
+
+
+class HistoryConflictError(KekdError):
+    """An import was refused, and nothing changed."""
+
+    reason = Reason.HISTORY_CONFLICT
+
+    def __init__(self, index_name: str, why: str) -> None:
+        super().__init__(f"versions of index '{index_name}' not imported: {why}")
         self.index_name = index_name
 
 

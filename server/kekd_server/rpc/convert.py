@@ -4,7 +4,12 @@ from copy import deepcopy
 from functools import lru_cache
 from typing import Final
 
-from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IDEMPOTENCY_KEY_BYTES, MAX_REASON_BYTES
+from kekd_common.limits import (
+    MAX_BATCH_ENTRIES,
+    MAX_IDEMPOTENCY_KEY_BYTES,
+    MAX_IMPORTED_VERSIONS,
+    MAX_REASON_BYTES,
+)
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope
 from kekd_server.access.request_context import RequestContext
@@ -15,7 +20,8 @@ from kekd_server.storage.destruction import UNCHECKED_COPIES, Destruction
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
-from kekd_server.storage.version import Version, VersionEvent
+from kekd_server.storage.version import Origin, Version, VersionEvent
+from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -44,6 +50,7 @@ Addressed = (
     | pb.HoldEnvelopeRequest
     | pb.ReleaseEnvelopeRequest
     | pb.DestroyEnvelopeRequest
+    | pb.ImportEnvelopeVersionsRequest
     | pb.WatchEnvelopesRequest
 )
 
@@ -98,7 +105,10 @@ def _location(requested: pb.StorageConfig) -> Location:
 
 
 def parse_envelope(
-    request: pb.CreateEnvelopeRequest | pb.PushEnvelopeRequest | pb.EnvelopePush,
+    request: pb.CreateEnvelopeRequest
+    | pb.PushEnvelopeRequest
+    | pb.EnvelopePush
+    | pb.ImportedVersion,
 ) -> Envelope:
     """Raises `InvalidEnvelopeError` if the request has no envelope."""
     if not request.HasField("blob"):
@@ -254,6 +264,27 @@ def parse_reason(request: pb.HoldEnvelopeRequest | pb.DestroyEnvelopeRequest) ->
     if len(request.reason.encode()) > MAX_REASON_BYTES:
         raise InvalidRequestError(f"reason must have at most {MAX_REASON_BYTES} bytes")
     return request.reason
+
+
+def parse_imported(request: pb.ImportEnvelopeVersionsRequest) -> list[ImportedEnvelope]:
+    """Raises `InvalidRequestError` and `InvalidEnvelopeError`."""
+    if not 0 < len(request.versions) <= MAX_IMPORTED_VERSIONS:
+        raise InvalidRequestError(f"versions must be 1 to {MAX_IMPORTED_VERSIONS} versions")
+    return [_imported(sent) for sent in request.versions]
+
+
+def _imported(sent: pb.ImportedVersion) -> ImportedEnvelope:
+    event = next((event for event, number in _EVENTS.items() if number == sent.event), None)
+    if event is None:
+        raise InvalidRequestError(
+            "a version has no event, or one that this daemon doesn't know; upgrade the daemon"
+        )
+    time_ns = sent.time.seconds * 10**9 + sent.time.nanos
+    is_deletion = event is VersionEvent.DELETED
+    if is_deletion and sent.HasField("blob"):
+        raise InvalidRequestError("a version is a deletion and has a blob; remove one of them")
+    envelope = None if is_deletion else parse_envelope(sent)
+    return ImportedEnvelope(time_ns, Origin(event, sent.caller), envelope, sent.etag)
 
 
 def make_destroy_response(destruction: Destruction) -> pb.DestroyEnvelopeResponse:

@@ -183,6 +183,17 @@ class EnvelopeServicer:
         )
         return convert.make_destroy_response(destruction)
 
+    async def ImportEnvelopeVersions(
+        self, message: pb.ImportEnvelopeVersionsRequest, _context: Context, request: RequestContext
+    ) -> pb.ImportEnvelopeVersionsResponse:
+        added = await self._service.import_versions(
+            request,
+            convert.parse_location(message),
+            convert.parse_index_name(message.index_name),
+            convert.parse_imported(message),
+        )
+        return pb.ImportEnvelopeVersionsResponse(added=added)
+
     async def WatchEnvelopes(
         self, message: pb.WatchEnvelopesRequest, context: Context, request: RequestContext
     ) -> None:

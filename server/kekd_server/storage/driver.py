@@ -11,6 +11,7 @@ from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
+from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.write_attempt import WriteAttempt
 
 NameRange: TypeAlias = NamePrefix | KeyRanges
@@ -166,6 +167,17 @@ class Driver(Protocol):
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         """Raises `VersionNotFoundError`, also for a deletion, and `CorruptVersionError`."""
 
+    def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedVersion]
+    ) -> Sequence[Version]:
+        """Adds versions of a backup below all others, and returns those that the index didn't have.
+        Both are newest first. If the call fails midway, the newest are there, and a repetition adds
+        the others.
+
+        Raises `HistoryOffError`, `EnvelopeHeldError`, and `HistoryConflictError` if they don't
+        belong below all others.
+        """
+
     def destroy(
         self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]
     ) -> Destruction:
@@ -181,7 +193,7 @@ class Driver(Protocol):
 
     def hold(self, name: IndexName, hold: Hold) -> None:
         """Places a hold, or replaces the one that is there. From then on, every method that would
-        change the record or remove a version raises `EnvelopeHeldError`, in every process.
+        change the record, or add or remove a version, raises `EnvelopeHeldError`, in every process.
         """
 
     def release(self, name: IndexName) -> bool:

@@ -15,10 +15,18 @@ from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
+from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_monitor import WriteMonitor
 
-_WRITES: Final = {"create": True, "put": True, "probe": True, "delete": False, "destroy": False}
+_WRITES: Final = {
+    "create": True,
+    "put": True,
+    "import versions": True,
+    "probe": True,
+    "delete": False,
+    "destroy": False,
+}
 """The operations that write, and whether they store something."""
 
 
@@ -135,6 +143,12 @@ class InstrumentedDriver:
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._operation("get version"):
             return self._driver.get_version(name, version_id)
+
+    def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedVersion]
+    ) -> Sequence[Version]:
+        with self._operation("import versions"):
+            return self._driver.import_versions(name, versions)
 
     def destroy(
         self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]

@@ -48,7 +48,7 @@ class Retention(NamedTuple):
         The deletion before the oldest version that is kept is kept too: it shows that the index had
         no envelope then.
         """
-        earliest = now_ns - self.days * _DAY_NS
+        earliest = self._earliest(now_ns)
         source = _find_source(versions)
         kept = count = 0
         for place, version in enumerate(versions):
@@ -63,6 +63,13 @@ class Retention(NamedTuple):
             is_recent = versions[kept].time_ns >= earliest
             kept += 1 if kept or is_recent else 0
         return versions[kept:]
+
+    def may_have_expired(self, version: DatedVersion, now_ns: int) -> bool:
+        """Returns whether a version is old enough to have expired, whenever it was replaced."""
+        return version.time_ns < self._earliest(now_ns)
+
+    def _earliest(self, now_ns: int) -> float:
+        return now_ns - self.days * _DAY_NS
 
 
 def _find_source(versions: Sequence[V]) -> int | None:

@@ -40,6 +40,7 @@ from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.version import Origin, Version, VersionEvent
+from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
@@ -320,6 +321,16 @@ class Store:
             return await self._run_with_context(destroy, owner)
 
         return await self._run_once(attempt, name, destroy_once)
+
+    async def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedEnvelope], *, owner: str = ""
+    ) -> Sequence[Version]:
+        """See `Driver.import_versions`."""
+        encoded = [version.version for version in versions]
+        with self._error_context:
+            return await self._run_with_context(
+                lambda: self._driver.import_versions(name, encoded), owner
+            )
 
     async def hold(self, name: IndexName, hold: Hold, *, owner: str = "") -> None:
         """See `Driver.hold`."""

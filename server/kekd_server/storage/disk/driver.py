@@ -39,6 +39,7 @@ from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
+from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -212,6 +213,15 @@ class DiskDriver:
             self._catch_up(name)
             versions = self._history.open(name).versions()
         return page_of(versions, name, after, limit)
+
+    def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedVersion]
+    ) -> Sequence[Version]:
+        with self._translate_os_errors, self._locks.hold(name):
+            self._holds.require_free(name)
+            return self._history.import_versions(
+                name, self._etag(name), versions, self._thread_folder.path
+            )
 
     def destroy(
         self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]

@@ -3,8 +3,8 @@
 PATH/_kekd/history/<key>/<version>    a hard link to each record that was written (see VersionFile)
 
 A version that is still the record takes no room of its own, and one that was replaced takes the
-room that the record took. Nothing refers from the records to their history, so CyborgDB and kekd
-read them without it.
+room that the record took. An imported version is a file of its own. Nothing refers from the records
+to their history, so CyborgDB and kekd read them without it.
 
 The link precedes the system call that makes the record visible. The fsync(2) of the folder of the
 records follows both, and commits them together on a filesystem with one journal, such as ext4 and
@@ -15,19 +15,24 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from kekd_server.model.errors import HistoryUnavailableError, StoreMisconfiguredError
+from kekd_server.model.errors import (
+    HistoryOffError,
+    HistoryUnavailableError,
+    StoreMisconfiguredError,
+)
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.record_history import RecordHistory
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.retention import Retention
-from kekd_server.storage.version import Origin
+from kekd_server.storage.version import Origin, Version
+from kekd_server.storage.version_import import ImportedVersion
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _SWEEP_INTERVAL: Final = 3600.0
@@ -108,6 +113,22 @@ class DiskHistory:
         if self.retention.is_on:
             with self._translate_errors(name):
                 self.open(name).catch_up(current_etag)
+
+    def import_versions(
+        self,
+        name: IndexName,
+        current_etag: str | None,
+        versions: Sequence[ImportedVersion],
+        temporary_folder: Path,
+    ) -> Sequence[Version]:
+        """See `Driver.import_versions`. Raises OSError."""
+        if not self.retention.is_on:
+            raise HistoryOffError(name.value)
+        history = self.open(name)
+        history.catch_up(current_etag)
+        added = history.import_versions(versions, temporary_folder)
+        self._note_size(name, history)
+        return added
 
     def prune(self, name: IndexName) -> int:
         """Removes the versions that have expired, and returns their number. Raises OSError."""

@@ -12,18 +12,22 @@ from kekd_server.model.errors import CorruptVersionError, VersionNotFoundError
 from kekd_server.model.folder import make_folder, sync_folder
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
+from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.record_cache import read_file
 from kekd_server.storage.driver import StoredRecord
+from kekd_server.storage.etag import etag_of
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.version_file import VersionFile
+from kekd_server.storage.version_import import ImportedVersion, find_missing
 
 _FOREIGN_EVENTS: Final = (VersionEvent.FOUND, VersionEvent.DELETED)
 
 
 class RecordHistory:
-    """A folder with a hard link to each record that was written, and an empty file for each
-    deletion. Make it and use it while you hold the lock of the record. Its methods raise OSError.
+    """A folder with a hard link to each record that was written, a copy of each that was imported,
+    and an empty file for each deletion. Make it and use it while you hold the lock of the record.
+    Its methods raise OSError.
     """
 
     def __init__(self, name: IndexName, folder: str, record: str) -> None:
@@ -83,6 +87,20 @@ class RecordHistory:
         # A deletion follows a version, so the folder exists.
         os.close(os.open(self._path(file), os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._files.insert(0, file)
+
+    def import_versions(
+        self, versions: Sequence[ImportedVersion], temporary_folder: Path
+    ) -> Sequence[Version]:
+        """See `Driver.import_versions`. Each version is on disk before the next one is written, so
+        that a crash leaves no gap, which a repetition couldn't fill.
+        """
+        missing = find_missing(self._name, versions, self._files, etag_of)
+        if missing:
+            make_folder(Path(self._folder))
+        for file, record in missing:
+            durable.create(Path(self._path(file)), record, temporary_folder)
+            self._files.append(file)
+        return [file.version(len(record)) for file, record in missing]
 
     def prune(self, retention: Retention) -> int:
         """Removes the versions that have expired, and returns their number."""

@@ -23,6 +23,7 @@ from kekd_server.storage.memory.history import MemoryHistory
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.sorted_keys import names_in_order
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
+from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -141,6 +142,13 @@ class MemoryDriver:
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._lock:
             return self._history.read(name, version_id)
+
+    def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedVersion]
+    ) -> Sequence[Version]:
+        with self._lock:
+            self._require_free(name)
+            return self._history.import_versions(name, versions)
 
     def destroy(
         self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]

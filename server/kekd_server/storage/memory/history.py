@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
-from kekd_server.model.errors import VersionNotFoundError
+from kekd_server.model.errors import HistoryOffError, VersionNotFoundError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version
+from kekd_server.storage.version_import import ImportedVersion, find_missing
 
 
 class KeptVersion(NamedTuple):
@@ -44,6 +46,21 @@ class MemoryHistory:
         )
         kept.insert(0, KeptVersion(version, record or b""))
         self.prune(name.key)
+
+    def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedVersion]
+    ) -> Sequence[Version]:
+        """See `Driver.import_versions`."""
+        if not self.retention.is_on:
+            raise HistoryOffError(name.value)
+        added = [
+            KeptVersion(replace(file.version(len(record)), id=str(next(self._numbers))), record)
+            for file, record in find_missing(name, versions, self.versions(name), etag_of)
+        ]
+        if added:
+            self._kept.setdefault(name.key, []).extend(added)
+            self.prune(name.key)
+        return [version for version, _ in added]
 
     def versions(self, name: IndexName) -> Sequence[Version]:
         """Returns all versions of the index, newest first."""

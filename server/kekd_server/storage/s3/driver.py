@@ -40,6 +40,7 @@ from kekd_server.storage.s3.object import S3Object
 from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.s3.write import S3Write
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
+from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.write_attempt import WriteAttempt
 
 T = TypeVar("T")
@@ -200,6 +201,14 @@ class S3Driver:
         with self.translate_errors():
             self._require_keystore()
             return self._history.reader(name).read(version_id)
+
+    def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedVersion]
+    ) -> Sequence[Version]:
+        with self.translate_errors():
+            self._require_keystore()
+            self._holds.require_free(name)
+            return self._history.import_versions(name, versions)
 
     def destroy(
         self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]

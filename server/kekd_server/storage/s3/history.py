@@ -4,17 +4,20 @@
 
 A bucket with versioning keeps the versions itself, and kekd lists and reads them. Lifecycle rules
 remove them, never kekd. On any other bucket, kekd keeps copies and removes those that expire. A
-bucket whose versioning was suspended has both.
+bucket whose versioning was suspended has both. kekd keeps imported versions on every bucket, as S3
+sets the times of its own.
 
 A record of another program is kept when kekd next writes the index or lists its versions. If yet
 another program replaced it before that, it is lost.
 """
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
+from kekd_server.model.errors import HistoryOffError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.location import S3Location
@@ -27,7 +30,9 @@ from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.record_history import S3RecordHistory
 from kekd_server.storage.s3.version_reader import S3VersionReader
 from kekd_server.storage.s3.versioning import BucketVersioning, Versioning
+from kekd_server.storage.version import Version
 from kekd_server.storage.version_file import VersionFile
+from kekd_server.storage.version_import import ImportedVersion, find_missing
 
 _SWEEP_INTERVAL: Final = 6 * 3600.0
 """A sweep costs a listing request for each 1,000 versions and each 1,000 records."""
@@ -60,6 +65,19 @@ class S3History:
     def kept(self, name: IndexName) -> KeptVersions:
         return KeptVersions(self._client, f"{self._folder}{name.key}/")
 
+    def import_versions(
+        self, name: IndexName, versions: Sequence[ImportedVersion]
+    ) -> Sequence[Version]:
+        """See `Driver.import_versions`."""
+        if not self._state.retention.is_on:
+            raise HistoryOffError(name.value)
+        kept = self.kept(name)
+        missing = find_missing(name, versions, self.reader(name).versions(), _etag_of)
+        for file, record in missing:
+            kept.add(file, record)
+        self._state.note_change(name)
+        return [file.version(len(record)) for file, record in missing]
+
     def forget(self, name: IndexName) -> None:
         """Call it when the versions of an index were removed."""
         self._state.forget(name)
@@ -80,8 +98,6 @@ class S3History:
     def maintain(self) -> Iterator[int]:
         """See `Driver.maintain_history`."""
         if not self._state.retention.is_on:
-            return
-        if self.versioning.find() is Versioning.ENABLED:
             return
         while name := self._state.take_written():
             yield from self._prune(name)
@@ -142,6 +158,8 @@ class S3History:
         """`etag`: of the record; None if there is none."""
         if not files:
             return True
+        if self.versioning.find() is Versioning.ENABLED:  # they are imported, or from before that
+            return not self._state.may_have_expired(files[-1])
         newest_etag = None if files[0].is_deletion else files[0].etag
         return newest_etag == etag and not self._state.find_expired(files)
 
@@ -157,3 +175,8 @@ class S3History:
                 kept.remove(file)
                 yield 1
         yield 0
+
+
+def _etag_of(record: bytes) -> str:
+    """Returns the etag of an object with this content, unless it is encrypted with KMS."""
+    return hashlib.md5(record, usedforsecurity=False).hexdigest()

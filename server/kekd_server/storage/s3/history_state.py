@@ -28,6 +28,10 @@ class HistoryState:
         """See `Retention.find_expired`."""
         return self.retention.find_expired(versions, time.time_ns())
 
+    def may_have_expired(self, version: V) -> bool:
+        """Whether a version that another one replaced is old enough."""
+        return self.retention.may_have_expired(version, time.time_ns())
+
     def is_kept(self, name: IndexName, file: VersionFile) -> bool:
         """Whether this daemon certainly keeps a version, which saves a request in most writes."""
         return self._last_kept.get(name.key) == file.name
@@ -35,6 +39,11 @@ class HistoryState:
     def note_kept(self, name: IndexName, file: VersionFile) -> None:
         with self._lock:
             self._last_kept.put(name.key, file.name, size=entry_bytes(name.key, file.name))
+            self._written.add(name)
+
+    def note_change(self, name: IndexName) -> None:
+        """Lets `take_written` return the name."""
+        with self._lock:
             self._written.add(name)
 
     def forget(self, name: IndexName) -> None:

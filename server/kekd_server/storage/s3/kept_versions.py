@@ -2,9 +2,9 @@
 
 [PREFIX/]_kekd/history/<key>/<version>    a copy of each record (see VersionFile)
 
-Each is the copy of an object that was the record when kekd kept it, and its name depends on that
-object alone. So daemons that keep the same version store the same copy, and a write that fails
-leaves none to be removed.
+Each is an imported version, or the copy of an object that was the record when kekd kept it. Its
+name depends on that version or object alone. So daemons that keep the same version store the same
+copy, and a write that fails leaves none to be removed.
 """
 
 from typing import Final, NamedTuple
