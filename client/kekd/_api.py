@@ -1,6 +1,6 @@
 """The module functions of cyborgdb_core, on a client that the whole process shares."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._client import Client
@@ -156,6 +156,19 @@ def find_hold_index_kms(
 ) -> Hold | None:
     """See `Client.find_hold_index_kms`."""
     return _client().find_hold_index_kms(config_location, index_name, timeout=timeout)
+
+
+def import_versions_index_kms(
+    config_location: StorageConfig | None,
+    index_name: str,
+    versions: Sequence[EnvelopeVersion],
+    *,
+    timeout: float | None = None,
+) -> int:
+    """See `Client.import_versions_index_kms`."""
+    return _client().import_versions_index_kms(
+        config_location, index_name, versions, timeout=timeout
+    )
 
 
 def destroy_index_kms(

@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
@@ -209,6 +209,18 @@ class AsyncClient:
     ) -> Hold | None:
         """See `Client.find_hold_index_kms`."""
         return await self._call(operations.find_hold(config_location, index_name), timeout)
+
+    async def import_versions_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        versions: Sequence[EnvelopeVersion],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> int:
+        """See `Client.import_versions_index_kms`."""
+        imports = batches.version_imports(config_location, index_name, versions)
+        return sum([await self._call(operation, timeout) for operation in imports])
 
     async def destroy_index_kms(
         self,

@@ -4,12 +4,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from typing import Final
 
-from kekd._models import EnvelopeLike, GetResult, KMSBlob, Push, PushResult, StorageConfig
+from kekd._models import (
+    EnvelopeLike,
+    EnvelopeVersion,
+    GetResult,
+    KMSBlob,
+    Push,
+    PushResult,
+    StorageConfig,
+)
 from kekd._operations import new_idempotency_key, reject_surrogates
 from kekd._transport import convert
 from kekd._transport.operation import SERVICE, Operation
 from kekd.errors import EnvelopeError
-from kekd_common.limits import MAX_BATCH_ENTRIES
+from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IMPORTED_VERSIONS
 from kekd_common.reasons import Reason
 from kekd_proto.v1 import envelope_pb2 as pb
 
@@ -124,4 +132,35 @@ def _batch_push(
         pb.BatchPushEnvelopesResponse,
         convert.parse_push_results,
         writes=[push.index_name for push in batch],
+    )
+
+
+@reject_surrogates
+def version_imports(
+    config_location: StorageConfig | None, index_name: str, versions: Sequence[EnvelopeVersion]
+) -> list[Operation[int]]:
+    """Returns the calls that import versions, in the order in which to make them."""
+    requests: list[pb.ImportEnvelopeVersionsRequest] = []
+    room = 0
+    for message in convert.make_imported_versions(versions):
+        size = message.ByteSize() + _OVERHEAD
+        if size > room or len(requests[-1].versions) == MAX_IMPORTED_VERSIONS:
+            request = pb.ImportEnvelopeVersionsRequest(
+                config_location=convert.make_location(config_location)
+            )
+            convert.set_name(request, index_name=index_name)
+            requests.append(request)
+            room = _MAX_BATCH_BYTES
+        requests[-1].versions.append(message)
+        room -= size
+    return [_version_import(request) for request in requests]
+
+
+def _version_import(request: pb.ImportEnvelopeVersionsRequest) -> Operation[int]:
+    return Operation(
+        f"/{SERVICE}/ImportEnvelopeVersions",
+        request,
+        pb.ImportEnvelopeVersionsResponse,
+        lambda response: int(response.added),
+        index_name=request.index_name,
     )

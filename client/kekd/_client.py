@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -261,6 +261,26 @@ class Client:
     ) -> Hold | None:
         """Returns the hold on an index, or None."""
         return self._call(operations.find_hold(config_location, index_name), timeout)
+
+    def import_versions_index_kms(
+        self,
+        config_location: StorageConfig | None,
+        index_name: str,
+        versions: Sequence[EnvelopeVersion],
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        """Adds versions of a backup below those that an index has, and returns the number of those
+        that it didn't have.
+
+        `versions`: newest first with their envelopes, as `list_versions_index_kms` yields them. The
+        current envelope doesn't change. Raises `HistoryConflictError` if the index has older
+        versions, or has nothing and the newest of these is no deletion. Calls the daemon once for
+        up to 100 versions. The timeout applies to each call. After an error, repeat the call: it
+        does the rest.
+        """
+        imports = batches.version_imports(config_location, index_name, versions)
+        return sum(self._call(operation, timeout) for operation in imports)
 
     def destroy_index_kms(
         self,

@@ -3,7 +3,8 @@
 Errors name what a message can't hold as the caller knows it.
 """
 
-from datetime import UTC
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kekd._models import (
@@ -37,11 +38,14 @@ _KINDS: Final[dict[int, ChangeKind]] = {
 }
 _EVENTS: Final[dict[int, VersionEvent]] = {
     pb.EnvelopeVersion.EVENT_CREATED: VersionEvent.CREATED,
+    pb.EnvelopeVersion.EVENT_PUSHED: VersionEvent.PUSHED,
     pb.EnvelopeVersion.EVENT_RESTORED: VersionEvent.RESTORED,
     pb.EnvelopeVersion.EVENT_UNDELETED: VersionEvent.UNDELETED,
     pb.EnvelopeVersion.EVENT_DELETED: VersionEvent.DELETED,
     pb.EnvelopeVersion.EVENT_FOUND: VersionEvent.FOUND,
 }
+_EVENT_NUMBERS: Final = {event: number for number, event in _EVENTS.items()}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
 
@@ -119,6 +123,27 @@ def set_blob(message: Any, blob: EnvelopeLike) -> None:
         raise InvalidEnvelopeError(
             f"invalid envelope: {'; '.join(problems)}", reason=Reason.ENVELOPE_INVALID
         )
+
+
+def make_imported_versions(versions: Sequence[EnvelopeVersion]) -> list[pb.ImportedVersion]:
+    """Times in microseconds may be equal, and the daemon's are not: of equal times, each newer
+    version gets a nanosecond more.
+    """
+    messages = []
+    latest = 0
+    for version in reversed(versions):
+        latest = max((version.time - _EPOCH) // timedelta(microseconds=1) * 1000, latest + 1)
+        messages.append(_make_imported(version, latest))
+    return messages[::-1]
+
+
+def _make_imported(version: EnvelopeVersion, time_ns: int) -> pb.ImportedVersion:
+    message = pb.ImportedVersion(event=_EVENT_NUMBERS[version.event])  # type: ignore[arg-type]
+    message.time.FromNanoseconds(time_ns)
+    set_texts(message, caller=version.caller, etag=version.etag)
+    if version.blob:
+        set_blob(message.blob, version.blob)
+    return message
 
 
 def _bytes_of(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """Versions, restore and undelete."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -191,3 +192,42 @@ def test_version_of_a_newer_daemon_is_read(open_client: OpenClient, scripted: Sc
     assert newer.event is kekd.VersionEvent.PUSHED
     assert isinstance(damaged.error, kekd.CorruptEnvelopeError)
     assert (str(damaged.error), damaged.error.index_name) == ("damaged", "i")
+
+
+def test_imported_versions_are_below_the_envelope(
+    client: kekd.Client, index: str, replaced: list[kekd.EnvelopeVersion]
+) -> None:
+    old = replace(replaced[1], time=replaced[1].time - timedelta(days=1), caller="dns:a", blob=BLOB)
+    older = replace(
+        old, event=kekd.VersionEvent.DELETED, time=old.time - timedelta(days=1), etag="", blob=None
+    )
+    assert client.import_versions_index_kms(None, index, [old, older]) == 2
+    assert client.import_versions_index_kms(None, index, [old, older]) == 0
+    *present, first, second = client.list_versions_index_kms(None, index, full=True)
+    assert [version.version_id for version in present] == [one.version_id for one in replaced]
+    assert replace(first, version_id="", size=0) == replace(old, version_id="", size=0)
+    assert replace(second, version_id="") == replace(older, version_id="", size=0)
+    assert client.get_index_kms(None, index) == OTHER
+
+
+def test_import_of_newer_versions_is_refused(
+    client: kekd.Client, index: str, replaced: list[kekd.EnvelopeVersion]
+) -> None:
+    newer = replace(replaced[0], time=replaced[0].time + timedelta(microseconds=1), blob=BLOB)
+    with pytest.raises(kekd.HistoryConflictError) as refused:
+        client.import_versions_index_kms(None, index, [newer])
+    assert refused.value.reason == "HISTORY_CONFLICT"
+    assert list(client.list_versions_index_kms(None, index)) == replaced
+
+
+def test_import_is_not_reported_to_watchers(
+    client: kekd.Client, index: str, replaced: list[kekd.EnvelopeVersion]
+) -> None:
+    events = client.watch_index_kms(None, index)
+    next(events)
+    old = replace(replaced[1], time=replaced[1].time - timedelta(days=1), blob=BLOB)
+    client.import_versions_index_kms(None, index, [old])
+    client.delete_index_kms(None, index)
+    event = next(events)
+    assert isinstance(event, kekd.Change)
+    assert event.kind == "deleted"
