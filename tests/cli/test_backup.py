@@ -535,16 +535,125 @@ def test_export_with_history_has_each_version(versions: kekd.Client, with_histor
         assert ("blob" in line) is bool(version.blob)
 
 
-def test_import_of_a_history_stores_the_envelopes_and_reports_the_rest(
-    other: Daemon, with_history: Path
+@pytest.fixture
+def target(start_daemon: StartDaemon, tmp_path: Path) -> Daemon:
+    """A daemon with an empty disk store."""
+    return start_daemon("--disk", str(tmp_path / "target"), name="target")
+
+
+def history_of(address: str, name: str) -> list[dict[str, Any]]:
+    """Returns the output of `kekctl history`, without the ids, which each store makes itself."""
+    shown = kekctl("--address", address, "history", name, "--output", "json").stdout
+    lines = [json.loads(line) for line in shown.splitlines()]
+    return [{key: value for key, value in line.items() if key != "version_id"} for line in lines]
+
+
+def envelopes_of(client: kekd.Client, name: str) -> list[kekd.KMSBlob | None]:
+    return [version.blob for version in client.list_versions_index_kms(None, name, full=True)]
+
+
+def versions_line(done: Result) -> str:
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("versions: "))
+    return line
+
+
+def test_import_restores_the_history(
+    versions: kekd.Client, target: Daemon, with_history: Path
 ) -> None:
-    done = restore(other, with_history)
+    done = restore(target, with_history)
     assert counts(done) == NOTHING | {"created": 1}
-    number = len(history_lines(with_history))
-    assert f"skipped {number} versions: a daemon cannot store them" in done.stderr
-    with kekd.Client(other.address) as target:
-        assert list(target.list_index_kms(prefix="history/")) == ["history/kept"]
-        assert target.get_index_kms(None, "history/kept") == envelope(1)
+    assert versions_line(done) == "versions: 4 added, 0 unchanged, 0 not imported"
+    gone, kept = "history/gone", "history/kept"
+    assert history_of(target.address, gone) == history_of(versions.address, gone)
+    first, *others = history_of(target.address, kept)
+    assert others == history_of(versions.address, kept)
+    assert first["event"] == "created"
+    with kekd.Client(target.address) as client:
+        assert envelopes_of(client, gone) == envelopes_of(versions, gone)
+        assert envelopes_of(client, kept)[1:] == envelopes_of(versions, kept)
+        client.undelete_index_kms(None, gone)
+        assert client.get_index_kms(None, gone) == envelope(2)
+
+
+def test_repeated_import_of_a_history_adds_nothing(target: Daemon, with_history: Path) -> None:
+    restore(target, with_history)
+    before = history_of(target.address, "history/kept")
+    done = restore(target, with_history)
+    assert versions_line(done) == "versions: 0 added, 4 unchanged, 0 not imported"
+    assert history_of(target.address, "history/kept") == before
+
+
+def test_import_into_the_store_of_the_backup_keeps_its_history(
+    versions: kekd.Client, with_history: Path
+) -> None:
+    before = history_of(versions.address, "history/kept")
+    versions.delete_index_kms(None, "history/kept")
+    done = kekctl("--address", versions.address, "import", with_history)
+    assert versions_line(done) == "versions: 0 added, 4 unchanged, 0 not imported"
+    created, deleted, *others = history_of(versions.address, "history/kept")
+    assert (created["event"], deleted["event"], others) == ("created", "deleted", before)
+
+
+def test_deleted_index_of_a_backup_is_restored_alone(target: Daemon, with_history: Path) -> None:
+    done = restore(target, with_history, "--index", "history/gone")
+    assert counts(done) == NOTHING
+    assert versions_line(done) == "versions: 2 added, 0 unchanged, 0 not imported"
+    assert not history_of(target.address, "history/kept")
+
+
+def test_history_of_a_refused_envelope_is_not_imported(target: Daemon, with_history: Path) -> None:
+    with kekd.Client(target.address) as client:
+        client.create_index_kms(None, "history/kept", envelope(9))
+    done = restore(target, with_history, code=1)
+    assert versions_line(done) == "versions: 2 added, 0 unchanged, 2 not imported"
+    assert len(history_of(target.address, "history/kept")) == 1
+
+
+def test_history_that_overlaps_with_another_one_is_not_imported(
+    versions: kekd.Client, with_history: Path, target: Daemon, tmp_path: Path
+) -> None:
+    restore(target, with_history)
+    versions.push_index_kms(None, "history/kept", envelope(3))
+    later = tmp_path / "later"
+    kekctl("--address", versions.address, "export", "--with-history", "--file", later)
+    done = restore(target, later, "--overwrite", code=1)
+    assert "kekctl: failed: versions of index 'history/kept' not imported: one is" in done.stderr
+    assert versions_line(done) == "versions: 0 added, 2 unchanged, 3 not imported"
+
+
+def test_import_without_the_method_stores_the_envelopes_and_says_how_to_allow_it(
+    start_daemon: StartDaemon, with_history: Path
+) -> None:
+    rule = {"name": "r", "identities": "*", "methods": "*"}
+    daemon = start_daemon("--memory", config={"policy": [rule]}, name="without")
+    done = restore(daemon, with_history, code=1)
+    assert counts(done) == NOTHING | {"created": 1}
+    assert versions_line(done) == "versions: 0 added, 0 unchanged, 4 not imported"
+    denied, advice = done.stderr.splitlines()
+    assert "cannot import-history index 'history/gone'" in denied
+    assert "name the method 'import-history' in a rule" in advice
+    done = restore(daemon, with_history, "--without-history")
+    assert counts(done) == NOTHING | {"unchanged": 1}
+    assert done.stderr == ""
+    allowed = rule | {"methods": ["*", "import-history"]}
+    daemon = start_daemon("--memory", config={"policy": [allowed]}, name="with")
+    assert "4 added" in versions_line(restore(daemon, with_history))
+
+
+def test_import_into_a_store_without_a_history_stores_the_envelopes(
+    start_daemon: StartDaemon, with_history: Path
+) -> None:
+    daemon = start_daemon("--memory", "--history-versions", "0", name="off")
+    done = restore(daemon, with_history, code=1)
+    assert counts(done) == NOTHING | {"created": 1}
+    assert versions_line(done) == "versions: 0 added, 0 unchanged, 4 not imported"
+    (line,) = done.stderr.splitlines()
+    assert "the store keeps no history" in line
+
+
+def test_dry_run_imports_no_history(target: Daemon, with_history: Path) -> None:
+    assert counts(restore(target, with_history, "--dry-run")) == NOTHING | {"created": 1}
+    assert not history_of(target.address, "history/gone")
 
 
 def test_line_of_a_version_can_be_pushed(other: Daemon, with_history: Path) -> None:

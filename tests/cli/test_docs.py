@@ -237,9 +237,9 @@ def test_policy_on_the_access_page_is_valid(environment: dict[str, str], tmp_pat
 def test_access_page_has_every_method() -> None:
     assert re.findall(r"^\| `([\w-]+)` \| [a-z]", ACCESS, re.MULTILINE)[: len(METHODS)] == [
         *("read", "list", "watch", "create", "push", "delete", "delete-if-match"),
-        *("hold", "release", "destroy"),
+        *("hold", "release", "destroy", "import-history"),
     ]
-    assert len(METHODS) == 10
+    assert len(METHODS) == 11
 
 
 @pytest.fixture(scope="module")

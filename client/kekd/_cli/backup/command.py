@@ -4,26 +4,24 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final, get_args
+from typing import IO, Any, BinaryIO, TypeVar, get_args
 
 import click
 
 import kekd
 from kekd._cli.backup import json_lines
-from kekd._cli.backup.json_lines import BackupError
+from kekd._cli.backup.history_import import History, HistoryImport
+from kekd._cli.backup.json_lines import BackupContent, BackupError
 from kekd._cli.backup.restore import Outcome, RestoreResult, restore
 from kekd._cli.backup.version_json import version_content
 from kekd._cli.common import FAILED, STOPPED, Name, main, prefix_option, store_option
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
 
-_SKIPPED_VERSIONS: Final = (
-    "kekctl: skipped {} versions: a daemon cannot store them with their time and caller; to store"
-    " the envelope of one, run 'kekctl push -f -' with its line"
-)
+T = TypeVar("T")
 
 
 @main.command()
@@ -84,6 +82,7 @@ def export(
     help="Restore only this index; repeatable.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace envelopes that differ.")
+@click.option("--without-history", is_flag=True, help="Don't import versions.")
 @click.option("--dry-run", is_flag=True, help="Do everything except storing.")
 @store_option
 @click.pass_context
@@ -94,44 +93,78 @@ def import_(  # noqa: PLR0913  (options)
     indexes: tuple[str, ...],
     *,
     overwrite: bool,
+    without_history: bool,
     dry_run: bool,
 ) -> None:
-    """Restore envelopes from FILE, a backup by 'kekctl export'.
+    """Restore envelopes and their versions from FILE, a backup by 'kekctl export'.
 
     Checks the whole file before storing anything. Refuses to replace an envelope that differs,
-    unless --overwrite is given. Skips versions: 'kekctl push' stores the envelope of one. If an
-    index fails, the others continue. After an interruption, run the command again to restore the
-    rest. The exit code is 0 only if no index failed or was refused.
+    unless --overwrite is given. Adds versions below those that an index has. If an index fails, the
+    others continue. After an interruption, run the command again to restore the rest. The exit code
+    is 0 only if no index failed or was refused, and all versions were imported.
     """
     counts: Counter[Outcome] = Counter()
+    history = HistoryImport(context.obj, store)
     with file.open("rb") as backup:
         if not backup.seekable():
             raise click.UsageError("cannot import from a pipe: FILE is read twice; save it first")
         content = json_lines.check(backup)
-        if missing := [name for name in indexes if name not in content.names]:
-            raise BackupError(
-                [f"the backup has no index '{name}'; correct --index" for name in missing]
-            )
-        if content.versions:
-            say(_SKIPPED_VERSIONS.format(content.versions), error=True)
-        backup.seek(0)
+        _require_indexes(indexes, content)
         envelopes = (
             envelope
-            for envelope in json_lines.read_envelopes(backup)
+            for envelope in _read_again(backup, json_lines.read_envelopes)
             if not indexes or envelope.index_name in indexes
         )
+        has_history = bool(content.histories) and not (without_history or dry_run)
         results = restore(context.obj, store, envelopes, overwrite=overwrite, dry_run=dry_run)
+        withheld: set[str] = set()
         try:
             with closing(results):
                 for result in results:
                     counts[result.outcome] += 1
                     _report(result)
+                    if result.reason:
+                        withheld.add(result.index_name)
+            if has_history:
+                histories = _read_again(backup, json_lines.read_histories)
+                history.run(_select(histories, indexes, withheld, history))
         except KeyboardInterrupt:
             context.exit(STOPPED)
         finally:
             _print_summary(counts, dry_run=dry_run)
-    if counts["failed"] or counts["refused"]:
+            if has_history:
+                say(history.summary)
+    if counts["failed"] or counts["refused"] or history.has_failed:
         context.exit(FAILED)
+
+
+def _require_indexes(indexes: tuple[str, ...], content: BackupContent) -> None:
+    known = content.names | content.histories
+    if missing := [name for name in indexes if name not in known]:
+        raise BackupError(
+            [f"the backup has no index '{name}'; correct --index" for name in missing]
+        )
+
+
+def _read_again(backup: BinaryIO, read: Callable[[BinaryIO], Iterator[T]]) -> Iterator[T]:
+    backup.seek(0)
+    yield from read(backup)
+
+
+def _select(
+    histories: Iterator[History],
+    indexes: tuple[str, ...],
+    withheld: set[str],
+    history: HistoryImport,
+) -> Iterator[History]:
+    """Yields the versions of the indexes whose envelope was imported, or is deleted."""
+    for name, versions in histories:
+        if indexes and name not in indexes:
+            continue
+        if name in withheld:
+            history.skip(len(versions))
+        else:
+            yield name, versions
 
 
 def _default_store(client: kekd.Client) -> str:

@@ -16,11 +16,17 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from kekd._cli.backup.version_json import is_deletion, is_version, parse_envelope
+from kekd._cli.backup.version_json import (
+    is_deletion,
+    is_version,
+    parse_envelope,
+    parse_version,
+)
 from kekd._cli.json_format import EnvelopeJSON, EnvelopeJSONError, parse_json
+from kekd._models import EnvelopeVersion
 
 _FORMAT: Final = "kekd-backup"
 _VERSION: Final = 1
@@ -40,8 +46,8 @@ class BackupError(EnvelopeJSONError):
 class BackupContent(NamedTuple):
     names: set[str]
     """The indexes that have an envelope."""
-    versions: int
-    """Number of versions."""
+    histories: set[str]
+    """The indexes that have versions."""
 
 
 def lines(
@@ -78,7 +84,7 @@ def check(file: BinaryIO) -> BackupContent:
     checker.finish()
     if checker.problems:
         raise BackupError(checker.problems)
-    return BackupContent(checker.names, len(checker.versions))
+    return BackupContent(checker.names, {name for name, _ in checker.versions})
 
 
 def parse(text: str) -> EnvelopeJSON:
@@ -99,6 +105,22 @@ def read_envelopes(file: BinaryIO) -> Iterator[EnvelopeJSON]:
             yield _parse_envelope(_verify(content))
         except EnvelopeJSONError as error:
             raise BackupError([f"line {number}: {error}"]) from None
+
+
+def read_histories(file: BinaryIO) -> Iterator[tuple[str, list[EnvelopeVersion]]]:
+    """Reads each index of a checked backup with its versions. Raises `BackupError`."""
+    for name, versions in groupby(_read_versions(file), key=lambda pair: pair[0]):
+        yield name, [version for _, version in versions]
+
+
+def _read_versions(file: BinaryIO) -> Iterator[tuple[str, EnvelopeVersion]]:
+    for number, line in enumerate(file, 1):
+        content = _parse_line(line)
+        if isinstance(content, dict) and is_version(content):
+            try:
+                yield content["index_name"], parse_version(_verify(content))
+            except EnvelopeJSONError as error:
+                raise BackupError([f"line {number}: {error}"]) from None
 
 
 @dataclass
@@ -137,6 +159,7 @@ class _Checker:
         if not is_deletion(content):
             _parse_envelope(content)
         if is_version(content):
+            parse_version(content)
             self._add_version(str(content["index_name"]), str(content["version_id"]))
         else:
             self._add_name(content["index_name"])

@@ -106,7 +106,7 @@ class _Restorer:
                 name, "refused", "another caller created an envelope at the same time; try again"
             )
         except EnvelopeError as error:
-            if _is_lost(error):
+            if is_lost(error):
                 raise
             return RestoreResult(name, "failed", str(error))
         return RestoreResult(name, "created")
@@ -119,6 +119,6 @@ class _Restorer:
                 yield RestoreResult(name, "overwritten")
 
 
-def _is_lost(error: EnvelopeError) -> bool:
+def is_lost(error: EnvelopeError) -> bool:
     """Whether the daemon is unreachable: an error about one envelope has a reason."""
     return isinstance(error, (UnavailableError, DeadlineExceededError)) and not error.reason

@@ -5,11 +5,12 @@
 A deletion has no blob and no etag.
 """
 
+from datetime import datetime
 from typing import Any, Final
 
 from kekd._cli.json_format import EnvelopeJSON, EnvelopeJSONError
 from kekd._cli.times import format_timestamp
-from kekd._models import EnvelopeVersion
+from kekd._models import EnvelopeVersion, VersionEvent
 
 _KEYS: Final = ("version_id", "event", "time", "caller")
 
@@ -41,3 +42,17 @@ def parse_envelope(content: dict[str, Any]) -> EnvelopeJSON:
     return EnvelopeJSON.from_content(
         {key: value for key, value in content.items() if key not in keys}
     )
+
+
+def parse_version(content: dict[str, Any]) -> EnvelopeVersion:
+    """Raises `EnvelopeJSONError`."""
+    try:
+        event = VersionEvent(content["event"])
+        time = datetime.fromisoformat(content["time"])
+        version_id, caller = str(content["version_id"]), str(content["caller"])
+    except (KeyError, ValueError, TypeError):
+        raise EnvelopeJSONError("not a version of an envelope; use another backup") from None
+    if is_deletion(content) is not (event is VersionEvent.DELETED) or time.tzinfo is None:
+        raise EnvelopeJSONError("not a version of an envelope; use another backup")
+    blob = None if is_deletion(content) else parse_envelope(content).blob
+    return EnvelopeVersion(version_id, event, time, caller, str(content.get("etag", "")), 0, blob)
