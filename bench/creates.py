@@ -30,25 +30,28 @@ _SECONDS = 1.0
 
 
 class BareLoop:
-    """Only the system calls that kekd_server.storage.disk.durable lists.
+    """Only the system calls of a durable create: those that kekd_server.storage.disk.durable lists,
+    and the folder of the first version.
 
     Each thread has its own temporary folder, as in kekd_server.storage.disk.driver.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._records = f"{folder}/records"
+        self._records, self._history = f"{folder}/records", f"{folder}/history"
         self._content = encode(keystore.envelope_of(0))
         Path(self._records).mkdir(parents=True)
+        Path(self._history).mkdir()
         self._thread = _ThreadFolder(folder, counter())
 
     def create(self, name: str) -> None:
-        temporary = f"{self._thread.folder}/{name}"
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        file = os.open(self._thread.folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
         os.write(file, self._content)
         os.fsync(file)
+        os.mkdir(f"{self._history}/{name}")  # noqa: PTH102  (shows the system calls)
+        unnamed = f"/proc/self/fd/{file}"
+        os.link(unnamed, f"{self._history}/{name}/1", src_dir_fd=file, follow_symlinks=True)
+        os.link(unnamed, f"{self._records}/{name}", src_dir_fd=file, follow_symlinks=True)
         os.close(file)
-        os.link(temporary, f"{self._records}/{name}")
-        os.unlink(temporary)  # noqa: PTH108  (shows the system calls)
         folder = os.open(self._records, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fsync(folder)
         os.close(folder)

@@ -505,13 +505,13 @@ def test_retry_after_a_failed_system_call_succeeds_whether_or_not_that_was_appli
         harness.driver.put(NAME, before, if_etag=None)
     really_call = getattr(os, system_call)
 
-    def fail(*paths: str | Path, **options: bool) -> None:
+    def fail(*paths: str | Path, **options: int) -> None:
         if not str(paths[-1]).endswith(NAME.key):  # a link in the history
             really_call(*paths, **options)
             return
         monkeypatch.setattr(os, system_call, really_call)
         if is_applied:
-            really_call(*paths)
+            really_call(*paths, **options)
         raise OSError(errno.EIO, "failed")
 
     monkeypatch.setattr(os, system_call, fail)

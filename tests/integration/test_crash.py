@@ -15,6 +15,7 @@ import pytest
 import kekd
 from kekd_schema import decode
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.driver import DiskDriver
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.disk import opened
@@ -158,6 +159,8 @@ class Trace:
         if isinstance(argument, int):
             return self._open.get(argument)
         path = str(argument)
+        if path.startswith("/proc/self/fd/"):
+            return self._open.get(int(path.rpartition("/")[2]))
         for folder, name in self._folders.items():
             if path.startswith(folder):
                 return name
@@ -180,21 +183,21 @@ def trace(driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return trace
 
 
-LOCKED, UNLOCKED = "open temporary", "close temporary"
-WRITTEN = [LOCKED, "open temporary", "write temporary", "fsync temporary", "close temporary"]
+WRITTEN = ["open temporary", "write temporary", "fsync temporary"]
 KEPT = "link temporary version"
+CLOSED = "close temporary"
 SYNCED = ["open records", "fsync records", "close records"]
 
 
 def test_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.create(NAME, b"record")
-    linked = ["link temporary record", "unlink temporary", UNLOCKED]
-    assert trace.calls == [*WRITTEN, KEPT, *linked, *SYNCED]
+    assert trace.calls == [*WRITTEN, KEPT, "link temporary record", CLOSED, *SYNCED]
 
 
 def test_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.put(NAME, b"record", if_etag=None)
-    assert trace.calls == [*WRITTEN, KEPT, "rename temporary record", UNLOCKED, *SYNCED]
+    renamed = ["link temporary temporary", "rename temporary record"]
+    assert trace.calls == [*WRITTEN, KEPT, *renamed, CLOSED, *SYNCED]
 
 
 def test_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
@@ -211,5 +214,33 @@ def test_refused_create_leaves_no_version_and_no_temporary_file(
     trace.calls.clear()
     with pytest.raises(Exception, match="already exists"):
         driver.create(NAME, b"rival")
-    withdrawn = [KEPT, "unlink version", "unlink temporary", UNLOCKED]
-    assert trace.calls == [*WRITTEN, *withdrawn]
+    assert trace.calls == [*WRITTEN, KEPT, "unlink version", CLOSED]
+
+
+# Where a filesystem has no files without a name
+
+
+@pytest.fixture
+def no_unnamed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "_can_link_descriptors", lambda: False)
+
+
+LOCKED, UNLOCKED = "open temporary", "close temporary"
+
+
+@pytest.mark.usefixtures("no_unnamed_files")
+def test_create_with_a_named_file_is_on_disk_before_it_is_acknowledged(
+    driver: DiskDriver, trace: Trace
+) -> None:
+    driver.create(NAME, b"record")
+    linked = [KEPT, "link temporary record", "unlink temporary", UNLOCKED]
+    assert trace.calls == [LOCKED, *WRITTEN, CLOSED, *linked, *SYNCED]
+
+
+@pytest.mark.usefixtures("no_unnamed_files")
+def test_put_with_a_named_file_is_on_disk_before_it_is_acknowledged(
+    driver: DiskDriver, trace: Trace
+) -> None:
+    driver.put(NAME, b"record", if_etag=None)
+    renamed = [KEPT, "rename temporary record", UNLOCKED]
+    assert trace.calls == [LOCKED, *WRITTEN, CLOSED, *renamed, *SYNCED]

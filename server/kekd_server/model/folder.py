@@ -32,6 +32,6 @@ def is_folder(path: str | Path, *, within: int | None = None) -> bool:
     return True
 
 
-def sync_folder(path: Path, *, within: int | None = None) -> None:
+def sync_folder(path: str | Path, *, within: int | None = None) -> None:
     with opened(path, os.O_RDONLY | os.O_DIRECTORY, within=within) as folder:
         os.fsync(folder)

@@ -119,7 +119,7 @@ class DiskDriver:
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:
         try:
-            return self.cache.get_cached(self._prefix + name.key)
+            return self.cache.get_cached(self._path(name))
         except OSError:
             return None
 
@@ -238,7 +238,7 @@ class DiskDriver:
                 if stored.etag not in (version.etag for version in destroyed):  # without a history
                     destroyed.insert(0, DestroyedVersion("", stored.etag, digest(stored.record)))
                 durable.remove(self._path(name))
-                self.cache.drop(f"{self._prefix}{name.key}")
+                self.cache.drop(self._path(name))
             history.remove()
             # A process that was killed may have left a copy.
             remove_abandoned(self._temporary)
@@ -288,11 +288,11 @@ class DiskDriver:
         self._listings.close()
         self._listings_with_deleted.close()
 
-    def _path(self, name: IndexName) -> Path:
-        return self._records / name.key
+    def _path(self, name: IndexName) -> str:
+        return self._prefix + name.key
 
     def _read(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord | None:
-        path = self._prefix + name.key
+        path = self._path(name)
         try:
             return self.cache.read_uncached(path) if bypass_cache else self.cache.read(path)
         except FileNotFoundError:

@@ -3,72 +3,101 @@
 The order of the system calls matters (etcd had a bug report because the last one was missing,
 https://github.com/etcd-io/etcd/issues/6368):
 
-    open(temporary, O_CREAT|O_EXCL)  flock
-    open(temporary)  write  fsync  close
-    link(temporary, version)                       if the file has a history
-    link(temporary, path)  unlink(temporary)       to create a file, or
-    rename(temporary, path)                        to create or replace one
+    open(folder, O_TMPFILE)  write  fsync
+    link(file, version)                            if the file has a history
+    link(file, path)                               to create a file, or
+    flock  link(file, temporary)                   to create or replace one
+    rename(temporary, path)
+    close
     open(folder)  fsync  close
 
-Temporary files are in a separate folder on the same filesystem, so that a crash leaves no stray
-file among the records, and so that a long name doesn't become longer. Each is locked until it has
-its final name, so that other processes know that it isn't abandoned. The lock uses a second
-descriptor: closing one that was written through is one more event for inotify.
+The file has no name until it is complete, so a crash removes it. A replacement needs a name for the
+rename(2), and a crash right after the link leaves that. Temporary names are in a separate folder on
+the same filesystem, so that they are no stray files among the records, and so that a long name
+doesn't become longer. The lock shows other processes that the file isn't abandoned.
+
+Where a filesystem has no O_TMPFILE, or /proc isn't mounted, the file has the temporary name from
+the beginning:
+
+    open(temporary, O_CREAT|O_EXCL)  flock
+    open(temporary)  write  fsync  close
+
+The lock uses a second descriptor: closing one that was written through is one more event for
+inotify.
 
 Errors during clean-up are never raised: they would hide the first error, or make a successful write
 look like a failure.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from kekd_server.model.descriptor import close_quietly, opened
 from kekd_server.model.folder import sync_folder
 
+
+class NewFile(Protocol):
+    """A file that is on disk, and has no name yet, or a temporary one."""
+
+    def link(self, path: str) -> None:
+        """Raises OSError."""
+
+    def named(self) -> AbstractContextManager[str]:
+        """Yields a temporary path, which the body may rename. Raises OSError."""
+
+
 Commit = AbstractContextManager[object]
 """Entered around the one system call that makes a change visible."""
-Keep: TypeAlias = Callable[[str], AbstractContextManager[object]]
-"""Links the temporary file elsewhere. Entered around the commit."""
+Keep: TypeAlias = Callable[[NewFile], AbstractContextManager[object]]
+"""Links the file elsewhere. Entered around the commit."""
 
 _PLAIN_COMMIT: Final[Commit] = nullcontext()
+_O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
+_NO_TMPFILE_ERRORS: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+_DESCRIPTORS: Final = "/proc/self/fd"
 
 
-def keep_nothing(_: str) -> AbstractContextManager[object]:
+def keep_nothing(_: NewFile) -> AbstractContextManager[object]:
     return nullcontext()
 
 
 def create(
-    path: Path,
+    path: str,
     content: bytes,
     temporary_folder: Path,
     commit: Commit = _PLAIN_COMMIT,
     keep: Keep = keep_nothing,
 ) -> None:
     """Creates a file. Raises FileExistsError, atomically, if it exists."""
-    with _temporary(content, temporary_folder) as temporary:
-        with keep(temporary), commit:
-            os.link(temporary, path)
-        _unlink_quietly(temporary)
-    sync_folder(path.parent)
+    with _new_file(content, temporary_folder) as file, keep(file), commit:
+        file.link(path)
+    sync_folder(os.path.dirname(path))
 
 
 def replace(
-    path: Path,
+    path: str,
     content: bytes,
     temporary_folder: Path,
     commit: Commit = _PLAIN_COMMIT,
     keep: Keep = keep_nothing,
 ) -> None:
     """Creates or replaces a file."""
-    with _temporary(content, temporary_folder) as temporary, keep(temporary), commit:
+    with (
+        _new_file(content, temporary_folder) as file,
+        keep(file),
+        file.named() as temporary,
+        commit,
+    ):
         os.rename(temporary, path)
-    sync_folder(path.parent)
+    sync_folder(os.path.dirname(path))
 
 
 def remove_abandoned(temporary_folder: Path) -> None:
@@ -81,43 +110,108 @@ def remove_abandoned(temporary_folder: Path) -> None:
 
 def probe(temporary_folder: Path, length: int) -> None:
     """Writes `length` bytes as `replace` does, and removes them. Raises OSError."""
-    with _temporary(bytes(length), temporary_folder) as temporary:
+    with _new_file(bytes(length), temporary_folder) as file, file.named() as temporary:
         os.unlink(temporary)
     sync_folder(temporary_folder)
 
 
 def probe_link(temporary_folder: Path, folder: Path) -> None:
     """Links a file from one folder into the other, and removes it. Raises OSError."""
-    with _temporary(b"", temporary_folder) as temporary:
-        link = f"{folder}/{os.path.basename(temporary)}"
+    link = f"{folder}/{secrets.token_hex(16)}"
+    with _new_file(b"", temporary_folder) as file:
         try:
-            os.link(temporary, link)
+            file.link(link)
         finally:
             _unlink_quietly(link)
-            _unlink_quietly(temporary)
 
 
-def remove(path: Path, commit: Commit = _PLAIN_COMMIT) -> None:
+def remove(path: str, commit: Commit = _PLAIN_COMMIT) -> None:
     """Removes a file. Raises FileNotFoundError if there is none."""
     with commit:
         os.unlink(path)
-    sync_folder(path.parent)
+    sync_folder(os.path.dirname(path))
 
 
 @contextlib.contextmanager
-def _temporary(content: bytes, folder: Path) -> Iterator[str]:
-    """Yields a temporary file with the content, synced to disk."""
+def _new_file(content: bytes, folder: Path) -> Iterator[NewFile]:
+    unnamed = _open_unnamed(folder)
+    if unnamed is None:
+        with _create_named(content, folder) as named:
+            yield named
+        return
+    try:
+        _write_synced(unnamed, content)
+        yield _UnnamedFile(unnamed, folder)
+    finally:
+        # It is on disk: an error means nothing any more.
+        close_quietly(unnamed)
+
+
+def _open_unnamed(folder: Path) -> int | None:
+    """Returns None where the filesystem or the system can't create a file without a name."""
+    if not _can_link_descriptors():
+        return None
+    try:
+        return os.open(folder, os.O_WRONLY | _O_TMPFILE | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE_ERRORS:
+            raise
+        return None
+
+
+@cache
+def _can_link_descriptors() -> bool:
+    return bool(_O_TMPFILE) and os.path.isdir(_DESCRIPTORS)
+
+
+def _write_synced(file: int, content: bytes) -> None:
+    while content:  # a disk that is filling up takes only a part
+        content = content[os.write(file, content) :]
+    os.fsync(file)
+
+
+class _UnnamedFile:
+    def __init__(self, file: int, folder: Path) -> None:
+        self._file = file
+        self._folder = folder
+
+    def link(self, path: str) -> None:
+        # Python calls linkat(2) only if it gets a folder, which an absolute path doesn't need.
+        os.link(f"{_DESCRIPTORS}/{self._file}", path, src_dir_fd=self._file, follow_symlinks=True)
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[str]:
+        path = f"{self._folder}/{secrets.token_hex(16)}"
+        fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        self.link(path)
+        try:
+            yield path
+        except BaseException:
+            _unlink_quietly(path)
+            raise
+
+
+class _NamedFile:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def link(self, path: str) -> None:
+        os.link(self._path, path)
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[str]:
+        yield self._path
+
+
+@contextlib.contextmanager
+def _create_named(content: bytes, folder: Path) -> Iterator[_NamedFile]:
     path, lock = _create_locked(folder)
     try:
         with opened(path, os.O_WRONLY) as file:
-            while content:  # a disk that is filling up takes only a part
-                content = content[os.write(file, content) :]
-            os.fsync(file)
-        yield path
-    except BaseException:
-        _unlink_quietly(path)
-        raise
+            _write_synced(file, content)
+        yield _NamedFile(path)
     finally:
+        _unlink_quietly(path)
         close_quietly(lock)
 
 

@@ -83,12 +83,12 @@ class DiskHistory:
             return durable.keep_nothing
 
         @contextmanager
-        def keep(temporary: str) -> Iterator[None]:
+        def keep(record: durable.NewFile) -> Iterator[None]:
             with ExitStack() as kept:
                 with self._translate_errors(name):
                     history = self.open(name)
                     history.catch_up(current_etag)
-                    kept.enter_context(history.keep(temporary, origin, etag))
+                    kept.enter_context(history.keep(record, origin, etag))
                     self._note_size(name, history)
                 yield
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from kekd_server.model.errors import EnvelopeHeldError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable
+from kekd_server.storage.disk.record_cache import read_file
 from kekd_server.storage.hold import Hold
 
 
@@ -30,7 +31,7 @@ class DiskHolds:
 
     def find(self, name: IndexName) -> Hold | None:
         try:
-            return Hold.decode(self._path(name).read_bytes())
+            return Hold.decode(read_file(self._path(name)).record)
         except FileNotFoundError:
             return None
 
@@ -46,5 +47,5 @@ class DiskHolds:
             return False
         return True
 
-    def _path(self, name: IndexName) -> Path:
-        return self._folder / name.key
+    def _path(self, name: IndexName) -> str:
+        return f"{self._folder}/{name.key}"

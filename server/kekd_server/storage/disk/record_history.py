@@ -5,6 +5,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -69,10 +70,10 @@ class RecordHistory:
             self._find(newest, inode, etag)
 
     @contextmanager
-    def keep(self, temporary: str, origin: Origin, etag: str) -> Iterator[None]:
+    def keep(self, record: durable.NewFile, origin: Origin, etag: str) -> Iterator[None]:
         """Links a file that the body makes the record."""
         file = self._next(origin.event, etag, origin.caller)
-        self._link(temporary, file)
+        self._link(record.link, file)
         try:
             yield
         except FileExistsError:
@@ -98,7 +99,7 @@ class RecordHistory:
         if missing:
             make_folder(Path(self._folder))
         for file, record in missing:
-            durable.create(Path(self._path(file)), record, temporary_folder)
+            durable.create(self._path(file), record, temporary_folder)
             self._files.append(file)
         return [file.version(len(record)) for file, record in missing]
 
@@ -179,7 +180,7 @@ class RecordHistory:
     def _find(self, newest: VersionFile | None, inode: int, etag: str) -> None:
         found = self._next(VersionEvent.FOUND, etag, "")
         if newest is None or not self._is_link(newest, inode):
-            self._link(self._record, found)
+            self._link(partial(os.link, self._record, follow_symlinks=False), found)
         elif newest.etag != etag:
             # It was overwritten in place, and the version with it.
             os.rename(self._path(newest), self._path(found))
@@ -190,13 +191,20 @@ class RecordHistory:
         earliest = self._files[0].time_ns + 1 if self._files else 0
         return VersionFile.make(max(time.time_ns(), earliest), event, etag, caller)
 
-    def _link(self, source: str, file: VersionFile) -> None:
-        try:
-            os.link(source, self._path(file), follow_symlinks=False)
-        except FileNotFoundError:  # the first version of the index
-            make_folder(Path(self._folder))
-            os.link(source, self._path(file), follow_symlinks=False)
+    def _link(self, link: Callable[[str], None], file: VersionFile) -> None:
+        if not self._files:
+            self._make_folder()
+        link(self._path(file))
         self._files.insert(0, file)
+
+    def _make_folder(self) -> None:
+        """Like the links in it, the folder is synced with the folder of the records."""
+        try:
+            os.mkdir(self._folder, 0o700)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            make_folder(Path(self._folder))
 
     def _path(self, file: VersionFile) -> str:
         return f"{self._folder}/{file.name}"

@@ -23,7 +23,8 @@ class ThreadFolder(threading.local):
     def path(self) -> Path:
         # Created at each use, as it may have been deleted. Its parents aren't: if they are missing,
         # the keystore is damaged, and that has to be reported.
-        self._path.mkdir(mode=0o700, exist_ok=True)
+        if not self._path.is_dir():
+            self._path.mkdir(mode=0o700, exist_ok=True)
         return self._path
 
 

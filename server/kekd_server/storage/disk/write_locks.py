@@ -40,12 +40,12 @@ class WriteLocks:
         the lock file. Raises `StoreTimeoutError`, and OSError.
         """
         number = crc32(name.key.encode()) % _LOCKS
-        path, queue = self._folder / str(number), self._queues[number]
-        _acquire(lambda: queue.acquire(timeout=_LOCK_TIMEOUT), path)
+        path, queue = f"{self._folder}/{number}", self._queues[number]
+        _acquire(lambda timeout: queue.acquire(timeout=timeout), path)
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                _acquire(lambda: _try_flock(lock), path)
+                _acquire(lambda timeout: _try_flock(lock, timeout), path)
                 yield lock
             finally:
                 close_quietly(lock)
@@ -53,15 +53,17 @@ class WriteLocks:
             queue.release()
 
 
-def _acquire(try_acquire: Callable[[], bool], path: Path) -> None:
+def _acquire(try_acquire: Callable[[float], bool], path: str) -> None:
     """Waits while others write under the lock, which changes the time of its file. Otherwise the
     wait is short: one process that is stopped during a write would block all threads of every
     daemon.
     """
+    if try_acquire(0):
+        return
     begin = time.monotonic()
     while True:
         last_write = _last_write(path)
-        if try_acquire():
+        if try_acquire(_LOCK_TIMEOUT):
             return
         waited = time.monotonic() - begin
         if _last_write(path) == last_write or waited >= _MAX_WAIT:
@@ -71,21 +73,22 @@ def _acquire(try_acquire: Callable[[], bool], path: Path) -> None:
             )
 
 
-def _last_write(path: Path) -> int:
+def _last_write(path: str) -> int:
     try:
-        return path.stat().st_mtime_ns
+        return os.stat(path).st_mtime_ns
     except FileNotFoundError:  # no write has opened it yet
         return 0
 
 
-def _try_flock(lock: int) -> bool:
-    """Tries until `_LOCK_TIMEOUT`."""
-    end = time.monotonic() + _LOCK_TIMEOUT
-    while time.monotonic() < end:
+def _try_flock(lock: int, timeout: float) -> bool:
+    """Tries for so many seconds, at least once."""
+    end = time.monotonic() + timeout
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
             time.sleep(random.uniform(0, _MAX_LOCK_RETRY_INTERVAL))  # noqa: S311  (no secret)
         else:
             return True
-    return False
