@@ -1,15 +1,17 @@
-"""Measures the client's import, the daemon's start, and the daemon's memory."""
+"""Measures the client's import, the start of `kekctl` and the daemon, and the daemon's memory."""
 
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
 import kekd
-from bench import daemon, empty, keystore
+from bench import daemon, empty, keystore, load
 from bench.keystore import name_of
+from bench.process import ROOT
 from bench.tables import Goal, Table, count, milliseconds, paired, ratio
 
 _KEKD = "import kekd"
@@ -18,15 +20,26 @@ _FIRST_USE = "from kekd import Client"
 _GRPC = "import grpc"
 _IMPORTS = (_KEKD, _FIRST_USE, _GRPC)
 _IMPORT_ROUNDS = 21
+_COMMAND_ROUNDS = 21
 _START_ROUNDS = 9
 _GETS = 10_000
 """Gets of different names, which fill every cache."""
 _MAX_IMPORT_RATIO = 1.3
+_MAX_GET_RATIO = 1.5
+_PASS = "python -c pass"
+_GRPC_CALL = """
+import sys, grpc
+_, address, method, request = sys.argv
+grpc.insecure_channel(address).unary_unary(method)(bytes.fromhex(request))
+"""
+_ALONE = "a get with gRPC alone"
 _MEBIBYTE = 1024 * 1024
 
 
 def tables(folder: Path) -> Iterator[Table]:
+    _compile()
     yield _import_table()
+    yield _command_table(folder)
     yield _start_table(folder)
     yield _memory_table(folder)
 
@@ -51,6 +64,43 @@ def _import_seconds(statement: str) -> float:
     code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
     command = [sys.executable, "-I", "-c", code]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _compile() -> None:
+    """Writes the bytecode, as the installation of a package does."""
+    folders = [ROOT / name for name in ("bench", "client", "common", "protos", "schema", "server")]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *folders], check=True)
+
+
+def _command_table(folder: Path) -> Table:
+    kekctl = str(Path(sys.executable).with_name("kekctl"))
+    request = load.request_of(0).SerializeToString().hex()
+    with daemon.on_socket(keystore.fill(folder / "commands", 1)) as server:
+        commands = {
+            _PASS: [sys.executable, "-c", "pass"],
+            _ALONE: [sys.executable, "-c", _GRPC_CALL, server.address, load.METHOD, request],
+            "kekctl get": [kekctl, "--address", server.address, "get", name_of(0)],
+            "kekctl --version": [kekctl, "--version"],
+            "kekctl --help": [kekctl, "--help"],
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(_COMMAND_ROUNDS):
+            for name, command in commands.items():
+                seconds[name].append(_cpu_seconds(command))
+    shares = {name: paired(times, seconds[_PASS]) for name, times in seconds.items()}
+    rows = [
+        (name, milliseconds(median(times)), ratio(shares[name])) for name, times in seconds.items()
+    ]
+    own = paired(seconds["kekctl get"], seconds[_ALONE])
+    goal = Goal(f"kekctl get ÷ {_ALONE}", own, "at most", _MAX_GET_RATIO)
+    return Table("CPU time of a command", ("", "ms", f"÷ {_PASS}"), rows, [goal])
+
+
+def _cpu_seconds(command: Sequence[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def _start_table(folder: Path) -> Table:
