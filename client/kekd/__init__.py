@@ -8,24 +8,8 @@ cyborgdb.get_index_kms(None, "my_index")
 """
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from kekd._models import (
-    Change,
-    DestroyedVersion,
-    DestructionReceipt,
-    EnvelopeVersion,
-    Hold,
-    KMSBlob,
-    RemainingVersion,
-    Resync,
-    S3Credentials,
-    StorageConfig,
-    VersionEvent,
-)
-from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
-from kekd._transport.tls import Tls
 from kekd.errors import (
     AuditUnavailableError,
     CorruptEnvelopeError,
@@ -51,13 +35,13 @@ from kekd.errors import (
     VersionNotFoundError,
     WatchFellBehindError,
 )
+from kekd_common.lazy_exports import lazy_exports
 
 # Lets a forked child use gRPC. gRPC reads the variable when it is imported
 # (https://github.com/grpc/grpc/blob/master/doc/fork_support.md).
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
-# gRPC and protobuf are slow to import, so modules that need them are imported on first use
-# (https://peps.python.org/pep-0562/).
+# Imported on first use, because gRPC, protobuf and dataclasses are slow to import.
 if TYPE_CHECKING:
     from kekd._api import (
         connect,
@@ -77,37 +61,62 @@ if TYPE_CHECKING:
     )
     from kekd._async_client import AsyncClient
     from kekd._client import Client
+    from kekd._models import (
+        Change,
+        DestroyedVersion,
+        DestructionReceipt,
+        EnvelopeVersion,
+        Hold,
+        KMSBlob,
+        RemainingVersion,
+        Resync,
+        S3Credentials,
+        StorageConfig,
+        VersionEvent,
+    )
+    from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
+    from kekd._transport.tls import Tls
     from kekd_common.version import __version__
 else:
-    _LAZY: Final = {
-        "AsyncClient": "kekd._async_client",
-        "Client": "kekd._client",
-        "__version__": "kekd_common.version",
-        "connect": "kekd._api",
-        "create_index_kms": "kekd._api",
-        "delete_index_kms": "kekd._api",
-        "destroy_index_kms": "kekd._api",
-        "find_hold_index_kms": "kekd._api",
-        "get_index_kms": "kekd._api",
-        "hold_index_kms": "kekd._api",
-        "import_versions_index_kms": "kekd._api",
-        "list_index_kms": "kekd._api",
-        "list_versions_index_kms": "kekd._api",
-        "push_index_kms": "kekd._api",
-        "release_index_kms": "kekd._api",
-        "restore_index_kms": "kekd._api",
-        "undelete_index_kms": "kekd._api",
-    }
-
-    def __getattr__(name: str) -> Any:
-        if name not in _LAZY:
-            raise AttributeError(f"module 'kekd' has no attribute '{name}'")
-        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *_LAZY})
-
+    __getattr__, __dir__ = lazy_exports(
+        globals(),
+        {
+            "kekd._api": [
+                "connect",
+                "create_index_kms",
+                "delete_index_kms",
+                "destroy_index_kms",
+                "find_hold_index_kms",
+                "get_index_kms",
+                "hold_index_kms",
+                "import_versions_index_kms",
+                "list_index_kms",
+                "list_versions_index_kms",
+                "push_index_kms",
+                "release_index_kms",
+                "restore_index_kms",
+                "undelete_index_kms",
+            ],
+            "kekd._async_client": ["AsyncClient"],
+            "kekd._client": ["Client"],
+            "kekd._models": [
+                "Change",
+                "DestroyedVersion",
+                "DestructionReceipt",
+                "EnvelopeVersion",
+                "Hold",
+                "KMSBlob",
+                "RemainingVersion",
+                "Resync",
+                "S3Credentials",
+                "StorageConfig",
+                "VersionEvent",
+            ],
+            "kekd._status": ["CertificateStatus", "DaemonStatus", "StoreStatus"],
+            "kekd._transport.tls": ["Tls"],
+            "kekd_common.version": ["__version__"],
+        },
+    )
 
 __all__ = [
     "AsyncClient",

@@ -1,9 +1,9 @@
 """Builds the request of each method, and converts its response, for both kinds of client."""
 
-import secrets
+import os
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -17,13 +17,14 @@ from kekd._models import (
     KMSBlob,
     StorageConfig,
 )
-from kekd._status import DaemonStatus
 from kekd._transport import convert
 from kekd._transport.operation import SERVICE, Operation
 from kekd.errors import InvalidArgumentError, UnavailableError
 from kekd_common.reasons import Reason
-from kekd_proto.v1 import daemon_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
+
+if TYPE_CHECKING:
+    from kekd._status import DaemonStatus
 
 Result = TypeVar("Result")
 Built = TypeVar("Built")
@@ -260,7 +261,7 @@ def watch(config_location: StorageConfig | None, prefix: str = "") -> Operation[
 
 
 def new_idempotency_key() -> str:
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()  # as secrets.token_hex, which imports OpenSSL
 
 
 def _write(
@@ -315,7 +316,10 @@ def serving(address: str, service: str) -> Operation[None]:
     )
 
 
-def status() -> Operation[DaemonStatus]:
+def status() -> "Operation[DaemonStatus]":
+    # Imported here because most programs never ask for the status.
+    from kekd_proto.v1 import daemon_pb2  # noqa: PLC0415
+
     return Operation(
         f"/{STATUS_SERVICE}/GetStatus",
         daemon_pb2.GetStatusRequest(),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kekd
-from kekd._cli import EXIT_CODES
+from kekd._cli.common import EXIT_CODES
 from kekd_common.policy import METHODS
 from kekd_server.config.flag import flag_name, variable_name
 from kekd_server.config.flags import FLAGS, default_of

@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 
 import kekd
-from kekd._cli import EXIT_CODES, main
+from kekd._cli.common import EXIT_CODES, main
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import kekctl as run_kekctl
 from tests.fixtures.s3 import free_port

@@ -651,7 +651,7 @@ def test_ctrl_c_stops_immediately_and_reports_the_progress(
     environment: dict[str, str], many: list[str]
 ) -> None:
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    run = "import sys; from kekd._cli import main; main(sys.argv[1:])"
+    run = "from kekd._cli import main; main()"
     command = [sys.executable, "-c", f"{heed}; {run}", "rotate", "--all", "--slot", "next"]
     with subprocess.Popen(
         [*command, "--max-rate", "1"], env=environment, stdout=subprocess.PIPE, text=True

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from kekd._cli import main as kekctl
+from kekd._cli.common import main as kekctl
 from kekd_server.__main__ import main as kekd
 
 FOLDER: Final = Path(__file__).parent
@@ -41,8 +41,10 @@ def _commands(
     settings = {"terminal_width": _WIDTH, **command.context_settings}
     context = click.Context(command, parent, name, **settings)
     yield context.command_path, command.get_help(context)
-    for child_name, child in getattr(command, "commands", {}).items():
-        yield from _commands(child, child_name, context)
+    if isinstance(command, click.Group):
+        for child_name in command.list_commands(context):
+            if child := command.get_command(context, child_name):
+                yield from _commands(child, child_name, context)
 
 
 def _messages() -> str:

@@ -1,4 +1,4 @@
-"""The version has one source: the metadata of the installed package."""
+"""The version has one source, which the metadata of the installed package repeats."""
 
 from importlib.metadata import version
 
@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import kekd
-from kekd._cli import main as kekctl
+from kekd._cli.common import main as kekctl
 from kekd_server.__main__ import main as daemon
 
 

@@ -1,25 +1,30 @@
 """Shared by all commands: the `kekctl` group, options, errors and exit codes."""
 
+from __future__ import annotations
+
 import math
 import re
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 
 import kekd
-from kekd._cli.backup.json_lines import BackupError
-from kekd._cli.json_format import EnvelopeJSONError
+from kekd._cli.commands import CommandGroup
+from kekd._cli.errors import BackupError, EnvelopeJSONError
 from kekd._cli.terminal import Text, open_streams, read_texts_as_utf8, say
 from kekd._transport import address as addresses
 from kekd._transport import timeouts, tls
 from kekd.kek import errors
 from kekd.kek.errors import KekError
 from kekd_common.command_output import require_output, system_errors
+from kekd_common.version import __version__
+
+Arguments = ParamSpec("Arguments")
 
 EXIT_CODES: Final = (
     (kekd.EnvelopeNotFoundError, 3),
@@ -78,7 +83,7 @@ Exit codes:
 """
 
 
-class Store(click.ParamType[kekd.StorageConfig]):
+class Store(click.ParamType["kekd.StorageConfig"]):
     name = "store"
 
     def convert(
@@ -158,7 +163,7 @@ _variable_option: Final = partial(click.option, show_envvar=True)
 _pem_option: Final = partial(_variable_option, type=click.Path(exists=True, dir_okay=False))
 
 
-class _Group(click.Group):
+class _Group(CommandGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         require_output("kekctl")
         open_streams()
@@ -210,16 +215,41 @@ class _Group(click.Group):
     metavar="SECONDS",
     help="Timeout of each call, including retries.",
 )
-@click.version_option(package_name="kekd")
+@click.version_option(__version__)
 @click.pass_context
 def main(context: click.Context, /, address: str | None, timeout: float, **tls: str | None) -> None:
     """Manage the envelopes of a kekd daemon."""
-    try:
-        client = kekd.Client(address, tls=kekd.Tls.from_options(**tls), timeout=timeout)
-    except ValueError as error:
-        raise click.UsageError(str(error), context) from None
-    context.obj = context.with_resource(client)
+
+    def open_client() -> kekd.Client:
+        try:
+            client = kekd.Client(address, tls=kekd.Tls.from_options(**tls), timeout=timeout)
+        except ValueError as error:
+            raise click.UsageError(str(error), context) from None
+        return context.with_resource(client)
+
+    context.obj = open_client
     warnings.showwarning = _show_warning
+
+
+def open_client(context: click.Context) -> kekd.Client:
+    """Returns a client of the daemon that the options select. It closes when kekctl ends.
+
+    Only commands that call a daemon open one, because importing gRPC takes most of their time.
+    """
+    client: kekd.Client = context.obj()
+    return client
+
+
+def pass_client(
+    command: Callable[Concatenate[kekd.Client, Arguments], None],
+) -> Callable[Arguments, None]:
+    """Passes a client as the first argument."""
+
+    @wraps(command)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        command(open_client(click.get_current_context()), *args, **kwargs)
+
+    return run
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

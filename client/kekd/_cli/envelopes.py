@@ -1,5 +1,7 @@
 """Commands that read and write single envelopes, list or watch them, or wait for the daemon."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -9,14 +11,15 @@ from typing import TextIO
 import click
 
 import kekd
-from kekd._cli.backup import json_lines
 from kekd._cli.command_line import command_line
 from kekd._cli.common import (
     STOPPED,
     Seconds,
     if_etag_option,
     main,
+    open_client,
     output_option,
+    pass_client,
     prefix_option,
     store_option,
 )
@@ -39,7 +42,7 @@ _file = click.option(
 @click.option("--version", metavar="VERSION", help="Show this version, from 'kekctl history'.")
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def get(
     client: kekd.Client,
     index: str,
@@ -56,7 +59,7 @@ def get(
 @prefix_option
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
     """List the indexes that have an envelope, one per line."""
     for index in client.list_index_kms(store, prefix):
@@ -67,7 +70,7 @@ def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 @prefix_option
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
     """Print changes to envelopes, one per line, until Ctrl-C or the daemon disconnects.
 
@@ -83,10 +86,10 @@ def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 @main.command()
 @_file
 @store_option
-@click.pass_obj
+@pass_client
 def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) -> None:
     """Store the envelope of an index that has none, and print its etag."""
-    envelope = json_lines.parse(file.read())
+    envelope = _read_envelope(file)
     say(client.create_index_kms(store, envelope.index_name, envelope.blob))
 
 
@@ -94,7 +97,7 @@ def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) 
 @_file
 @if_etag_option
 @store_option
-@click.pass_obj
+@pass_client
 def push(
     client: kekd.Client, file: TextIO, if_etag: str | None, store: kekd.StorageConfig | None
 ) -> None:
@@ -103,7 +106,7 @@ def push(
     The etag in the file is ignored. To replace only the envelope that you read, pass its etag as
     --if-etag.
     """
-    envelope = json_lines.parse(file.read())
+    envelope = _read_envelope(file)
     say(client.push_index_kms(store, envelope.index_name, envelope.blob, if_etag=if_etag))
 
 
@@ -119,7 +122,7 @@ def delete(
 
     Prints the command that undoes it on standard error, if the store keeps a history.
     """
-    client: kekd.Client = context.obj
+    client = open_client(context)
     existed = client.delete_index_kms(store, index, if_etag=if_etag)
     say("deleted" if existed else "nothing to delete")
     if existed and _has_versions(client, store, index):
@@ -144,7 +147,7 @@ def delete(
     help="What must be healthy: a store such as disk:/var/lib/cyborgdb, or '' for the process alone"
     " (default: at least one store, which may be another than the default store).",
 )
-@click.pass_obj
+@pass_client
 def wait(client: kekd.Client, seconds: float, service: str) -> None:
     """Wait until the daemon serves, for example in a start-up probe."""
     try:
@@ -154,6 +157,13 @@ def wait(client: kekd.Client, seconds: float, service: str) -> None:
             f"the daemon has no store '{service}'; 'kekctl status' lists its stores",
             param_hint="--service",
         ) from None
+
+
+def _read_envelope(file: TextIO) -> EnvelopeJSON:
+    # Imported here because reading an envelope of the daemon needs no backup format.
+    from kekd._cli.backup import json_lines  # noqa: PLC0415
+
+    return json_lines.parse(file.read())
 
 
 def _has_versions(client: kekd.Client, store: kekd.StorageConfig | None, index: str) -> bool:

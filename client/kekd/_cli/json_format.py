@@ -10,8 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from google.protobuf import json_format
-
+from kekd._cli.errors import EnvelopeJSONError
 from kekd._models import KMSBlob
 from kekd._transport.convert import FIELDS, parse_blob
 from kekd_proto.v1 import envelope_pb2 as pb
@@ -19,10 +18,6 @@ from kekd_proto.v1 import envelope_pb2 as pb
 _KEYS: Final = ("index_name", "blob", "etag")
 _SPELLINGS: Final = {field.json_name: field.name for field in pb.KMSBlob.DESCRIPTOR.fields}
 """protobuf reads both spellings. grpcurl prints the first, and kekctl the second."""
-
-
-class EnvelopeJSONError(ValueError):
-    """The text isn't an envelope. The message says where, and quotes none of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +31,9 @@ class EnvelopeJSON:
     @property
     def content(self) -> dict[str, Any]:
         """The envelope as JSON values."""
+        # Imported here because it imports slowly and the table of `kekctl get` doesn't need it.
+        from google.protobuf import json_format  # noqa: PLC0415
+
         message = pb.KMSBlob(**{name: getattr(self.blob, name) for name in FIELDS})
         blob = json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
@@ -76,6 +74,8 @@ def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_blob(content: dict[str, Any]) -> KMSBlob:
+    from google.protobuf import json_format  # noqa: PLC0415  (as above)
+
     fields = {_SPELLINGS.get(key, key): value for key, value in content.items()}
     if len(fields) < len(content):
         raise EnvelopeJSONError("blob: duplicate key, in two spellings; remove one")

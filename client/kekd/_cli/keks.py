@@ -1,5 +1,7 @@
 """Commands that create, unwrap and rewrap KEKs. Only this process sees a KEK, not the daemon."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from kekd._cli.common import (
     Number,
     main,
     output_option,
+    pass_client,
     prefix_option,
     store_option,
 )
@@ -49,7 +52,7 @@ _max_rate = click.option(
 )
 @_registry
 @store_option
-@click.pass_obj
+@pass_client
 def provision(
     client: kekd.Client,
     index: str,
@@ -77,7 +80,7 @@ def provision(
 @_registry
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def unwrap(  # noqa: PLR0913
     client: kekd.Client,
     *,
@@ -147,7 +150,7 @@ def unwrap(  # noqa: PLR0913
 @_registry
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def rotate(  # noqa: PLR0913
     client: kekd.Client,
     *,
@@ -214,7 +217,7 @@ def rotate(  # noqa: PLR0913
 @_registry
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def drift(  # noqa: PLR0913
     client: kekd.Client,
     *,

@@ -1,5 +1,7 @@
 """Commands that hold, release and destroy the envelope of an index, with its versions."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,7 +11,14 @@ import click
 
 import kekd
 from kekd._cli.command_line import command_line
-from kekd._cli.common import if_etag_option, main, output_option, store_option
+from kekd._cli.common import (
+    if_etag_option,
+    main,
+    open_client,
+    output_option,
+    pass_client,
+    store_option,
+)
 from kekd._cli.terminal import say
 
 _REMAINS: Final = 1
@@ -30,7 +39,7 @@ def hold(context: click.Context, index: str, reason: str, store: kekd.StorageCon
 
     The index needs no envelope. Other programs can still change it: kekd reports that.
     """
-    client: kekd.Client = context.obj
+    client = open_client(context)
     client.hold_index_kms(store, index, reason)
     say("held")
     say(f"kekctl: to undo this: {command_line(context, 'release', index, store)}", error=True)
@@ -39,7 +48,7 @@ def hold(context: click.Context, index: str, reason: str, store: kekd.StorageCon
 @main.command()
 @click.argument("index")
 @store_option
-@click.pass_obj
+@pass_client
 def release(client: kekd.Client, index: str, store: kekd.StorageConfig | None) -> None:
     """End the protection of INDEX. Succeeds if there is none."""
     existed = client.release_index_kms(store, index)
@@ -53,7 +62,7 @@ def release(client: kekd.Client, index: str, store: kekd.StorageConfig | None) -
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def destroy(  # noqa: PLR0913
     client: kekd.Client,
     *,

@@ -1,21 +1,21 @@
 """`kekctl status`: shows what the daemon reports about itself."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import click
-
 import kekd
-from kekd._cli.common import main, output_option
+from kekd._cli.common import main, output_option, pass_client
 from kekd._cli.terminal import say
 from kekd._cli.times import describe_skew, format_timestamp
 
 
 @main.command()
 @output_option
-@click.pass_obj
+@pass_client
 def status(client: kekd.Client, output: str) -> None:
     """Show the daemon's version, clock, stores and certificates.
 

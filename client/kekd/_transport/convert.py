@@ -5,7 +5,7 @@ Errors name what a message can't hold as the caller knows it.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kekd._models import (
     Change,
@@ -24,11 +24,13 @@ from kekd._models import (
     StorageConfig,
     VersionEvent,
 )
-from kekd._status import CertificateStatus, DaemonStatus, StoreStatus
 from kekd.errors import BY_REASON, EnvelopeError, InvalidEnvelopeError, InvalidIndexNameError
 from kekd_common.reasons import Reason
-from kekd_proto.v1 import daemon_pb2
 from kekd_proto.v1 import envelope_pb2 as pb
+
+if TYPE_CHECKING:
+    from kekd._status import DaemonStatus
+    from kekd_proto.v1 import daemon_pb2
 
 _KINDS: Final[dict[int, ChangeKind]] = {
     pb.Change.KIND_CREATED: "created",
@@ -239,7 +241,10 @@ def parse_event(response: pb.WatchEnvelopesResponse) -> Event | None:
             return None
 
 
-def parse_status(response: daemon_pb2.GetStatusResponse) -> DaemonStatus:
+def parse_status(response: "daemon_pb2.GetStatusResponse") -> "DaemonStatus":
+    # Imported here because most programs never ask for the status.
+    from kekd._status import CertificateStatus, DaemonStatus, StoreStatus  # noqa: PLC0415
+
     return DaemonStatus(
         version=response.version,
         started_at=response.started_at.ToDatetime(UTC),

@@ -9,6 +9,8 @@ from google.protobuf.message import Message
 Result = TypeVar("Result")
 
 SERVICE: Final = "kekd.v1.EnvelopeService"
+MAYBE_APPLIED: Final = "; the write may have been applied"
+"""The end of an error after which a write may have been applied."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,13 @@ from typing import Any, Final
 import grpc
 
 from kekd import errors
-from kekd._transport.operation import Operation
+from kekd._transport.operation import MAYBE_APPLIED, Operation
 from kekd._transport.reachability import accepts_connections
 from kekd_common.reasons import DOMAIN
 
 CLIENT_CLOSED: Final = (
     "call failed: the client was closed during the call; close it after its calls"
 )
-MAYBE_APPLIED: Final = "; the write may have been applied"
 
 _PERMISSION_DENIED: Final = "Permission denied"
 _NO_SETTINGS: Final = "before receiving SETTINGS frame"

@@ -1,5 +1,7 @@
 """`kekctl export` and `kekctl import`: backs up envelopes to a file and restores them."""
 
+from __future__ import annotations
+
 import os
 import sys
 import tempfile
@@ -14,10 +16,11 @@ import click
 import kekd
 from kekd._cli.backup import json_lines
 from kekd._cli.backup.history_import import History, HistoryImport
-from kekd._cli.backup.json_lines import BackupContent, BackupError
+from kekd._cli.backup.json_lines import BackupContent
 from kekd._cli.backup.restore import Outcome, RestoreResult, restore
 from kekd._cli.backup.version_json import version_content
-from kekd._cli.common import FAILED, STOPPED, Name, main, prefix_option, store_option
+from kekd._cli.common import FAILED, STOPPED, Name, main, open_client, prefix_option, store_option
+from kekd._cli.errors import BackupError
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.terminal import say
 
@@ -50,7 +53,7 @@ def export(
     after the change. If an envelope can't be read, the command reports it, exports the others, and
     exits with 1.
     """
-    client: kekd.Client = context.obj
+    client = open_client(context)
     unread: list[str] = []
     lines = json_lines.lines(
         str(store or _default_store(client)),
@@ -104,7 +107,8 @@ def import_(  # noqa: PLR0913  (options)
     is 0 only if no index failed or was refused, and all versions were imported.
     """
     counts: Counter[Outcome] = Counter()
-    history = HistoryImport(context.obj, store)
+    client = open_client(context)
+    history = HistoryImport(client, store)
     with file.open("rb") as backup:
         if not backup.seekable():
             raise click.UsageError("cannot import from a pipe: FILE is read twice; save it first")
@@ -116,7 +120,7 @@ def import_(  # noqa: PLR0913  (options)
             if not indexes or envelope.index_name in indexes
         )
         has_history = bool(content.histories) and not (without_history or dry_run)
-        results = restore(context.obj, store, envelopes, overwrite=overwrite, dry_run=dry_run)
+        results = restore(client, store, envelopes, overwrite=overwrite, dry_run=dry_run)
         withheld: set[str] = set()
         try:
             with closing(results):

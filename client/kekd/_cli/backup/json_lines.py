@@ -25,7 +25,8 @@ from kekd._cli.backup.version_json import (
     parse_envelope,
     parse_version,
 )
-from kekd._cli.json_format import EnvelopeJSON, EnvelopeJSONError, parse_json
+from kekd._cli.errors import BackupError, EnvelopeJSONError
+from kekd._cli.json_format import EnvelopeJSON, parse_json
 from kekd._models import EnvelopeVersion
 
 _FORMAT: Final = "kekd-backup"
@@ -33,14 +34,6 @@ _VERSION: Final = 1
 _VERSION_WITH_HISTORY: Final = 2
 _SUM: Final = "sha256"
 _REPLACE: Final = "use another backup"
-
-
-class BackupError(EnvelopeJSONError):
-    """The file isn't a complete backup. Lists every problem by line; quotes no envelope."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class BackupContent(NamedTuple):

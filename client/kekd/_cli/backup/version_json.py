@@ -8,7 +8,8 @@ A deletion has no blob and no etag.
 from datetime import datetime
 from typing import Any, Final
 
-from kekd._cli.json_format import EnvelopeJSON, EnvelopeJSONError
+from kekd._cli.errors import EnvelopeJSONError
+from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.times import format_timestamp
 from kekd._models import EnvelopeVersion, VersionEvent
 

@@ -1,5 +1,7 @@
 """The command `kekctl doctor`."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import signal
@@ -11,7 +13,7 @@ from pathlib import Path
 import click
 
 import kekd
-from kekd._cli.common import FAILED, STOPPED, Store, main, output_option
+from kekd._cli.common import FAILED, STOPPED, Store, main, open_client, output_option
 from kekd._cli.doctor import address, certificate, clock, daemon, records, slots, store
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
 from kekd._cli.terminal import say
@@ -64,7 +66,7 @@ def _findings(
     only_store: kekd.StorageConfig | None,
     record_count: int | None,
 ) -> Iterator[Finding]:
-    client: kekd.Client = context.obj
+    client = open_client(context)
     files = context.find_root().params
     yield from address.check(client.address, tls=bool(files["ca"]))
     if files["cert"]:

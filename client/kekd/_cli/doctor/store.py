@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
 from kekd._models import KMSBlob, StorageConfig
 from kekd._status import StoreStatus
-from kekd._transport.status import MAYBE_APPLIED
+from kekd._transport.operation import MAYBE_APPLIED
 from kekd.errors import (
     DeadlineExceededError,
     EnvelopeError,

@@ -1,5 +1,7 @@
 """Commands that show, compare and restore the versions of envelopes."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -9,7 +11,7 @@ import click
 
 import kekd
 from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
-from kekd._cli.common import if_etag_option, main, output_option, store_option
+from kekd._cli.common import if_etag_option, main, output_option, pass_client, store_option
 from kekd._cli.history.difference import compare
 from kekd._cli.history.point_in_time import restore_all
 from kekd._cli.outcomes import show_all
@@ -44,7 +46,7 @@ class _PastTime(click.ParamType[datetime]):
 @click.argument("index")
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def history(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
     """Show the versions of INDEX, newest first. The first is its envelope or its deletion."""
     if output == "json":
@@ -67,7 +69,7 @@ def history(client: kekd.Client, index: str, store: kekd.StorageConfig | None, o
 @click.argument("other", required=False)
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def diff(  # noqa: PLR0913
     client: kekd.Client,
     *,
@@ -95,7 +97,7 @@ def diff(  # noqa: PLR0913
 @main.command()
 @click.argument("index")
 @store_option
-@click.pass_obj
+@pass_client
 def undelete(client: kekd.Client, index: str, store: kekd.StorageConfig | None) -> None:
     """Restore the deleted envelope of INDEX, and print its etag."""
     say(client.undelete_index_kms(store, index))
@@ -117,7 +119,7 @@ def undelete(client: kekd.Client, index: str, store: kekd.StorageConfig | None) 
 @jobs_option
 @store_option
 @output_option
-@click.pass_obj
+@pass_client
 def restore(  # noqa: PLR0913
     client: kekd.Client,
     *,

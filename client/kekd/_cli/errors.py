@@ -1,0 +1,13 @@
+"""The errors of files that kekctl reads."""
+
+
+class EnvelopeJSONError(ValueError):
+    """The text isn't an envelope. The message says where, and quotes none of the text."""
+
+
+class BackupError(EnvelopeJSONError):
+    """The file isn't a complete backup. Lists every problem by line; quotes no envelope."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems

@@ -1,0 +1,84 @@
+"""Checks what kekctl imports: imports take nearly all of its time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kekd
+from tests.fixtures.daemon import Daemon, clean_environment
+
+KEKCTL = str(Path(sys.executable).with_name("kekctl"))
+AT_COMPLETION = {"_KEKCTL_COMPLETE": "bash_complete", "COMP_WORDS": "kekctl ", "COMP_CWORD": "1"}
+POLICY = "policy: [{name: all, identities: '*', methods: '*'}]"
+
+
+def imported_by(*arguments: str, env: dict[str, str] | None = None) -> set[str]:
+    """Runs kekctl, and returns the modules and packages that it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", KEKCTL, *arguments],
+        env=clean_environment() | (env or {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def test_version_is_shown_without_importing_a_command() -> None:
+    imported = imported_by("--version")
+    assert "kekd._cli.common" in imported
+    unused = {"google.protobuf", "grpc", "importlib.metadata", "kekd._cli.envelopes"}
+    assert not imported & unused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["--help"], {}),
+        (["get", "--help"], {}),
+        (["audit", "tail", "/dev/null"], {}),
+        ([], AT_COMPLETION),
+    ],
+    ids=["help", "help-of-get", "audit", "completion"],
+)
+def test_command_without_a_call_does_not_import_grpc(
+    arguments: list[str], env: dict[str, str]
+) -> None:
+    imported = imported_by(*arguments, env=env)
+    assert "kekd._cli.common" in imported
+    assert not imported & {"boto3", "cryptography", "grpc", "kekd._client", "pydantic"}
+
+
+def test_policy_is_checked_without_importing_grpc(tmp_path: Path) -> None:
+    config = tmp_path / "kekd.yaml"
+    config.write_text(POLICY)
+    options = ["--config", str(config), "--identity", "dns:a", "--method", "read"]
+    imported = imported_by("policy", "check", *options)
+    assert "kekd_common.policy.rules" in imported
+    assert "grpc" not in imported
+
+
+def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
+    with kekd.Client(memory_daemon.address) as client:
+        client.push_index_kms(None, "my_index", kekd.KMSBlob(provider="none"))
+    imported = imported_by("--address", memory_daemon.address, "get", "my_index")
+    assert "grpc" in imported
+    unused = {
+        "boto3",
+        "google.protobuf.json_format",
+        "importlib.metadata",
+        "kekd._async_client",
+        "kekd._batches",
+        "kekd._cache.watcher",
+        "kekd._cli.backup.json_lines",
+        "kekd._cli.keks",
+        "kekd._status",
+        "kekd._transport.watch",
+        "kekd.kek.registry",
+        "pydantic",
+        "tenacity",
+    }
+    assert not imported & unused
