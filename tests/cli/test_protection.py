@@ -92,7 +92,11 @@ def test_held_index_is_refused_with_the_reason_until_it_is_released(
     hold = client.find_hold_index_kms(None, "i")
     assert hold
     assert (hold.reason, hold.caller) == ("in court", "listener:unix")
+    shown = run(daemon, "history", "i").stderr
+    assert "listener:unix holds index 'i' since 20" in shown
+    assert shown.endswith(": in court\n")
     assert run(daemon, "release", "i").stdout == "released\n"
+    assert not run(daemon, "history", "i").stderr
     assert run(daemon, "release", "i").stdout == "nothing to release\n"
     assert run(daemon, "delete", "i")
 

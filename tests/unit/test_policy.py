@@ -66,9 +66,9 @@ def test_empty_policy_denies_every_method(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_star_is_every_method_but_destroy_and_import_history(method: Method) -> None:
+def test_star_does_not_include_protection_and_destruction(method: Method) -> None:
     allowed = evaluate([RULES[1]], "dns:a.example", method, "disk:/a", "a-1")
-    assert (allowed is None) == (method in ("destroy", "import-history"))
+    assert (allowed is None) == (method in ("destroy", "hold", "import-history", "release"))
 
 
 @pytest.fixture

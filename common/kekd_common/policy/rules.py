@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _INCLUDED_IN: Final[dict[str, str]] = {"delete-if-match": "delete"}
-_NEVER_IMPLIED: Final = frozenset({"destroy", "import-history"})
-"""The methods that `*` doesn't include: nothing undoes the first, and the second writes what other
-callers are said to have done."""
+_NEVER_IMPLIED: Final = frozenset({"destroy", "hold", "import-history", "release"})
+"""The methods that `*` doesn't include. They are for those who answer for the data, and a policy
+that was written before them doesn't grant them."""
 
 
 class PolicyError(Exception):

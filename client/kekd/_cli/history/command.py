@@ -48,7 +48,16 @@ class _PastTime(click.ParamType[datetime]):
 @output_option
 @pass_client
 def history(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
-    """Show the versions of INDEX, newest first. The first is its envelope or its deletion."""
+    """Show the versions of INDEX, newest first. The first is its envelope or its deletion.
+
+    If the index is held, the hold is shown on standard error.
+    """
+    if hold := client.find_hold_index_kms(store, index):
+        say(
+            f"kekctl: {hold.caller} holds index '{index}' since {format_timestamp(hold.time)}:"
+            f" {hold.reason}",
+            error=True,
+        )
     if output == "json":
         for version in client.list_versions_index_kms(store, index):
             say(json.dumps(_content(version)))
