@@ -355,7 +355,9 @@ def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_
     assert methods(scripted_s3) == ["GET", "PUT history", "PUT", "PUT history"]
 
 
-@pytest.mark.parametrize("refusal", [DENIED, error("501 Not Implemented", "NotImplemented")])
+@pytest.mark.parametrize(
+    "refusal", [DENIED, error("501 Not Implemented", "NotImplemented"), listing()]
+)
 def test_bucket_whose_versioning_cannot_be_read_counts_as_one_without(
     driver: S3Driver, scripted_s3: ScriptedS3, refusal: Response
 ) -> None:

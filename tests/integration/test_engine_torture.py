@@ -34,7 +34,7 @@ from kekd_server.rpc.engines import MAX_STREAMS
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, both_engines
 from tests.fixtures.s3 import CREDENTIALS, free_port, make_bucket
-from tests.integration.fixtures.proxy import PROBE_PATH, Proxy, StartProxy, say_nothing
+from tests.integration.fixtures.proxy import BACKGROUND, Proxy, StartProxy, say_nothing
 from tests.integration.fixtures.wire import OPENING, PREFACE, call_frames
 from tests.patience import PATIENCE, eventually
 
@@ -85,7 +85,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory,
     engine: EngineName,
 ) -> Iterator[Victim]:
-    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=BACKGROUND)
     port = free_port()
     bucket = replace(make_bucket(s3_endpoint), endpoint=f"http://{proxy.address}")
     folder = tmp_path_factory.mktemp("victim")

@@ -24,7 +24,7 @@ from tests.fixtures.metrics import Scraped, StartScraped
 from tests.fixtures.s3 import CREDENTIALS, Bucket, free_port
 from tests.fixtures.tls import DAY, StartTlsDaemon
 from tests.fixtures.workers import StartWorkers, Workers
-from tests.integration.fixtures.proxy import PROBE_PATH, StartProxy, s3_error
+from tests.integration.fixtures.proxy import BACKGROUND, StartProxy, s3_error
 from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.integration.fixtures.watch import OpenWatch
 from tests.patience import PATIENCE, eventually
@@ -196,7 +196,7 @@ def test_store_operations_are_counted_and_timed(
 def test_retried_s3_requests_are_counted(
     start_scraped: StartScraped, start_proxy: StartProxy, bucket: Bucket
 ) -> None:
-    proxy = start_proxy(bucket.endpoint.removeprefix("http://"), spared=PROBE_PATH)
+    proxy = start_proxy(bucket.endpoint.removeprefix("http://"), spared=BACKGROUND)
     flags = replace(bucket, endpoint=f"http://{proxy.address}").flags
     scraped = start_scraped(*flags, env=CREDENTIALS)
     store = {"store": f"s3:{bucket.name}"}

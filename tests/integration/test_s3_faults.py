@@ -24,7 +24,7 @@ from tests.fixtures.calls import BLOB, each_call
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.s3 import CREDENTIALS, REGION, Bucket, free_port, make_bucket
 from tests.integration.fixtures.proxy import (
-    PROBE_PATH,
+    BACKGROUND,
     Fault,
     Proxy,
     StartProxy,
@@ -76,7 +76,7 @@ def shared_faulty(
     tmp_path_factory: pytest.TempPathFactory,
     engine: EngineName,
 ) -> Iterator[Faulty]:
-    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=BACKGROUND)
     with running(tmp_path_factory.mktemp("faulty"), s3_endpoint, proxy, engine) as faulty:
         yield faulty
 
@@ -103,7 +103,7 @@ def own_faulty(
     s3_endpoint: str, start_proxy: StartProxy, tmp_path: Path, engine: EngineName
 ) -> Iterator[Faulty]:
     """A daemon of its own for a test that leaves calls to S3 running."""
-    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=BACKGROUND)
     with running(tmp_path, s3_endpoint, proxy, engine) as own:
         yield own
 

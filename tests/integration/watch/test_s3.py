@@ -14,7 +14,7 @@ from kekd_server.model.index_name import IndexName
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.s3 import CREDENTIALS, Bucket
-from tests.integration.fixtures.proxy import PROBE_PATH, Proxy, StartProxy, refuse, say_nothing
+from tests.integration.fixtures.proxy import BACKGROUND, Proxy, StartProxy, refuse, say_nothing
 from tests.integration.fixtures.watch import OpenWatch, WatchEvent
 from tests.patience import eventually
 
@@ -32,7 +32,7 @@ def elsewhere(start_daemon: StartDaemon, bucket: Bucket) -> Iterator[kekd.Client
 
 @pytest.fixture
 def proxy(s3_endpoint: str, start_proxy: StartProxy) -> Iterator[Proxy]:
-    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=PROBE_PATH)
+    proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=BACKGROUND)
     yield proxy
     proxy.set_faults()
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
@@ -159,14 +158,10 @@ class S3Client:
             ("prefix", prefix),
             ("start-after", start_after),
         )
-        token, last = "", start_after
+        token = ""
         while True:
             more = (("continuation-token", token),) if token else ()
             page = self._retry_once(partial(self._list_objects_v2, (*more, *query)), _is_transient)
-            keys = [last, *(listed.key for listed in page.objects)]
-            if any(key >= following for key, following in pairwise(keys)):
-                raise InvalidResponseError("a listing that is not sorted by key")
-            last = keys[-1]
             yield page.objects
             if not page.next_token:
                 return

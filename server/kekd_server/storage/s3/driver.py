@@ -123,7 +123,7 @@ class S3Driver:
         return (
             "kekd cannot find out whether the bucket has versioning, and keeps the history of"
             f" envelopes itself: S3 answered {self._history.versioning.refusal}; allow the daemon"
-            " s3:GetBucketVersioning"
+            " s3:GetBucketVersioning, if the server has it"
         )
 
     def probe(self) -> None:

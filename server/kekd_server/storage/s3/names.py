@@ -3,13 +3,14 @@
 import heapq
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final
 
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import NameRange
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import MAX_PAGE_SIZE, S3Client
+from kekd_server.storage.s3.errors import InvalidResponseError
 
 _KEY_END: Final = re.compile(r"\.kms\.cat")
 
@@ -35,8 +36,12 @@ class S3Names:
                 start_after=self._records + after.key if after else "",
                 page_size=remaining or MAX_PAGE_SIZE,
             )
+            last = after.key if after else ""
             for page in pages:
-                keys = (listed.key.removeprefix(self._records) for listed in page)
+                keys = [listed.key.removeprefix(self._records) for listed in page]
+                if any(key >= following for key, following in pairwise((last, *keys))):
+                    raise InvalidResponseError("a listing that is not sorted by key")
+                last = keys[-1] if keys else last
                 found = list(filter(None, map(names.name_of, keys)))
                 yield from found
                 remaining = max(remaining - len(found), 0)

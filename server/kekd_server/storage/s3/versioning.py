@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from kekd_server.storage.s3.client import S3Client
-from kekd_server.storage.s3.errors import RequestError, S3Error
+from kekd_server.storage.s3.errors import InvalidResponseError, RequestError, S3Error
 
 _INTERVAL: Final = 60.0
 _REFUSALS: Final = ("AccessDenied", "MethodNotAllowed", "NotImplemented")
@@ -37,7 +37,7 @@ class BucketVersioning:
 
     def find(self) -> Versioning:
         """Raises `RequestError` if nothing is known, and the errors of botocore for credentials. A
-        bucket whose versioning kekd may not read counts as one without.
+        bucket whose versioning kekd can't read counts as one without.
         """
         if self.known is None or time.monotonic() >= self._next_request:
             try:
@@ -67,5 +67,8 @@ class BucketVersioning:
                 raise
             self.refusal = str(error)
             return Versioning.OFF
+        except InvalidResponseError as error:  # such as a listing, from a server without versioning
+            self.refusal = str(error)
+            return self.known or Versioning.OFF
         self.refusal = ""
         return Versioning(status) if status in _STATUSES else Versioning.OFF
