@@ -60,7 +60,9 @@ class Faulty(NamedTuple):
 def running(root: Path, s3_endpoint: str, proxy: Proxy, engine: EngineName) -> Iterator[Faulty]:
     bucket = replace(make_bucket(s3_endpoint, BUCKET), endpoint=f"http://{proxy.address}")
     stores = ("--disk", str(root / "keystore"), "--memory", "--s3", MISSING_BUCKET, *bucket.flags)
-    daemon = Daemon(root, *stores, env=CREDENTIALS, engine=engine)
+    # The background reads what a history keeps, which tests would count.
+    without_history = ("--history-versions", "0")
+    daemon = Daemon(root, *stores, *without_history, env=CREDENTIALS, engine=engine)
     try:
         daemon.wait()
         with kekd.Client(daemon.address) as client:
