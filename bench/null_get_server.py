@@ -19,7 +19,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import decode
 from kekd_server.listeners.listener import parse
 from kekd_server.rpc.convert import make_get_response
-from kekd_server.storage.etag import etag_of
+from kekd_server.storage.disk.record_cache import read_file
 from kekd_server.storage.stored_envelope import StoredEnvelope
 
 
@@ -33,8 +33,8 @@ def on_loopback(folder: Path, record: Path) -> Iterator[Server]:
 
 
 def _make_null_get(record: str) -> empty.Behavior:
-    stored = Path(record).read_bytes()
-    answer = make_get_response(StoredEnvelope(decode(stored), etag_of(stored), "disk"))
+    stored = read_file(record)
+    answer = make_get_response(StoredEnvelope(decode(stored.record), stored.etag, "disk", stored))
 
     async def null_get(_request: pb.GetEnvelopeRequest, _context: Any) -> Any:
         os.stat(record)  # noqa: PTH116  (faster than Path, as in the daemon)

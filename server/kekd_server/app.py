@@ -30,6 +30,7 @@ from kekd_server.process import predecessor, systemd
 from kekd_server.process.reloader import Reloader
 from kekd_server.process.signals import on_hangup, stop_signal
 from kekd_server.rpc.engines import ConnectionLimits
+from kekd_server.rpc.ready_answers import ReadyAnswers
 from kekd_server.rpc.server import Server
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.health import Health, Warn
@@ -130,6 +131,7 @@ async def build(
         connection_limits=ConnectionLimits(settings.max_connection_age, settings.keepalive),
         metrics=metrics,
         tracing=tracing,
+        ready_answers=ReadyAnswers() if settings.ready_answers else None,
         end_watches=stores.end_watches,
     )
     _bind_metrics(metrics, server, certificates.values(), policy_reloader)

@@ -18,6 +18,7 @@ from kekd_server.access.grant import (
 from kekd_server.access.import_grant import ImportGrant
 from kekd_server.access.prefix_grant import ListGrant
 from kekd_server.access.protection_grant import DestroyGrant, HoldGrant, ReleaseGrant
+from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.access.watch_grant import Watch, WatchGrant
 from kekd_server.model.envelope_validation import validate_envelope
@@ -34,6 +35,12 @@ from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.write_attempt import WriteAttempt
 
 Result = TypeVar("Result", StoredEnvelope, WriteResult)
+
+
+class GetResult(NamedTuple):
+    stored: StoredEnvelope
+    repeat_grant: RepeatGrant | None
+    """Permission to repeat the get, if that is possible."""
 
 
 class BatchGetResult(NamedTuple):
@@ -123,8 +130,10 @@ class EnvelopeService:
 
     async def get(
         self, request: RequestContext, location: Location | None, name: IndexName
-    ) -> StoredEnvelope:
-        return await self._authorizer.authorize(ReadGrant, request, location, name).get()
+    ) -> GetResult:
+        grant = self._authorizer.authorize(ReadGrant, request, location, name)
+        stored = await grant.get()
+        return GetResult(stored, self._authorizer.make_repeatable(grant, stored.record))
 
     async def get_version(
         self, request: RequestContext, location: Location | None, name: IndexName, version_id: str

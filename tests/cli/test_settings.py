@@ -94,6 +94,13 @@ EXAMPLES = {
     "max_burst": Example(1, "2", 2, ["--max-burst", "3"], 3),
     "max_connection_age": Example(1.5, "2.5", 2.5, ["--max-connection-age", "3"], 3.0),
     "keepalive": Example(1.5, "2.5", 2.5, ["--keepalive", "3"], 3.0),
+    "ready_answers": Example(
+        in_file=False,
+        variable="false",
+        from_variable=False,
+        flags=["--ready-answers"],
+        from_flags=True,
+    ),
     "metrics": Example("[::1]:1", "host:2", "host:2", ["--metrics", "127.0.0.1:3"], "127.0.0.1:3"),
     "take_over": Example(
         in_file=True, variable="false", from_variable=False, flags=["--take-over"], from_flags=True
@@ -177,6 +184,7 @@ def test_no_settings_give_the_defaults(print_config: PrintConfig) -> None:
         "history_on_failure": "deny",
         "max_calls": 1000,
         "max_burst": 100,
+        "ready_answers": True,
         "take_over": False,
         "log_format": "text",
         "shutdown_grace": 10.0,
@@ -231,6 +239,7 @@ def test_settings_of_different_origins_are_merged(print_config: PrintConfig, fil
         "history_on_failure": "default",
         "max_calls": "default",
         "max_burst": "default",
+        "ready_answers": "default",
         "take_over": "default",
         "log_format": str(file),
         "shutdown_grace": "KEKD_SHUTDOWN_GRACE",

@@ -5,7 +5,7 @@ against copies in which one call is missing.
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, get_args
 
@@ -15,6 +15,7 @@ from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.auditor import OnFailure
 from kekd_server.access.denial_throttle import BURST
 from kekd_server.access.lease import Lease
+from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.model.errors import (
     AccessDeniedError,
     AuditUnavailableError,
@@ -50,7 +51,7 @@ BEAT: Final = 0.001
 IMPORTED_NS: Final = time.time_ns() // 10**9 * 10**9 - 10**9
 IMPORTED_TIME: Final = f"{datetime.fromtimestamp(IMPORTED_NS // 10**9, UTC):%FT%T}.000000+00:00"
 OPERATIONS: Final = (
-    *("get_cached", "get", "create", "put", "delete", "list"),
+    *("get_cached", "confirm", "get", "create", "put", "delete", "list"),
     *("list_versions", "get_version", "destroy", "find_hold", "hold", "release"),
     "import_versions",
 )
@@ -480,6 +481,58 @@ async def batch_reaches_the_store_with_its_allowed_entries_alone() -> None:
         ]
 
 
+async def _repeat_grant(daemon: Daemon) -> RepeatGrant:
+    grant = (await daemon.service.get(daemon.request, None, NAME)).repeat_grant
+    assert grant
+    return grant
+
+
+async def repeated_get_is_audited_and_counted_like_the_first() -> None:
+    with daemon_of([CASES["get"].rule()]) as daemon:
+        grant = await _repeat_grant(daemon)
+        request = request_of(ME, peer="unix:again", on_store_selected=daemon.selected.append)
+        assert grant.repeat(request)
+        first, second = daemon.log.entries
+        assert second["request_id"] == request.request_id
+        assert second["peer"] == "unix:again"
+        varying = ("time", "request_id", "peer", "duration_ms")
+        assert second == first | {field: second[field] for field in varying}
+        assert daemon.selected == ["memory", "memory"]
+        assert daemon.touched == ["get_cached i", "confirm i"]
+        assert daemon.policy._decisions == {("read", "allowed"): 2}
+    with daemon_of(None, has_log=False, on_failure="deny") as daemon:
+        assert (await _repeat_grant(daemon)).repeat(daemon.request)
+
+
+CHANGES: Final[dict[str, Callable[[Daemon], object]]] = {
+    "policy": lambda d: d.policy.replace(d.rules),
+    "identity": lambda d: setattr(d, "request", request_of("dns:other")),
+    "locality": lambda d: setattr(d, "request", request_of(ME, is_local=False)),
+    "record": lambda d: d.store._driver.put(NAME, encode(Envelope(provider="x")), if_etag=None),
+    "deletion": lambda d: d.store._driver.delete(NAME, if_etag=None),
+}
+
+
+async def get_is_not_repeated_after_a_change() -> None:
+    for change in CHANGES.values():
+        with daemon_of([Rule(name="all", identities=("*",), methods=("*",))]) as daemon:
+            grant = await _repeat_grant(daemon)
+            change(daemon)
+            assert not grant.repeat(daemon.request)
+            assert len(daemon.log.entries) == len(daemon.selected) == 1
+            assert daemon.policy._decisions == {("read", "allowed"): 1}
+
+
+async def get_that_must_wait_for_the_store_or_the_log_is_not_repeated() -> None:
+    with daemon_of(None, on_failure="deny") as daemon:
+        assert not (await _repeat_grant(daemon)).repeat(daemon.request)
+        assert len(daemon.log.entries) == 1
+    with daemon_of(None) as daemon:
+        uncached = replace(daemon.store._driver.get(NAME), is_cached=False)
+        daemon.store._driver.get_cached = lambda _: uncached  # type: ignore[assignment, method-assign]
+        assert (await daemon.service.get(daemon.request, None, NAME)).repeat_grant is None
+
+
 async def denied_call_with_malformed_arguments_is_denied() -> None:
     with daemon_of([]) as daemon:
         service, request = daemon.service, daemon.request
@@ -660,6 +713,9 @@ async def empty_watch_ends_when_an_index_becomes_visible() -> None:
 
 SCENARIOS: Final[list[Callable[[], Awaitable[None]]]] = [
     batch_reaches_the_store_with_its_allowed_entries_alone,
+    repeated_get_is_audited_and_counted_like_the_first,
+    get_is_not_repeated_after_a_change,
+    get_that_must_wait_for_the_store_or_the_log_is_not_repeated,
     denied_call_with_malformed_arguments_is_denied,
     fully_denied_batch_has_one_line,
     denials_beyond_a_rate_have_one_line,

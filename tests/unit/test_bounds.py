@@ -25,7 +25,7 @@ REQUEST = request_of("dns:stranger", is_local=False, peer="ipv4:192.0.2.1:1")
 
 
 def denied(store: str, index: str) -> AuditRecord:
-    return AuditRecord(AccessDecision(REQUEST, "read", store, index, None))
+    return AuditRecord(AccessDecision(REQUEST, "read", store, index, None, generation=1))
 
 
 def test_cache_drops_the_oldest_beyond_its_bytes() -> None:

@@ -34,7 +34,7 @@ class PostedLines:
 
 
 def decision(identity: str = "a", index: str = "i", store: str = "memory") -> AccessDecision:
-    return AccessDecision(request_of(identity), "read", store, index, None)
+    return AccessDecision(request_of(identity), "read", store, index, None, generation=1)
 
 
 def denied(identity: str = "a", index: str = "i") -> AuditRecord:

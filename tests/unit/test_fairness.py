@@ -93,7 +93,7 @@ async def test_batches_of_one_identity_that_hang_do_not_block_others(daemon: Dae
     for number in range(20):
         name = IndexName(f"mine-{number}")
         await daemon.service.create(other, None, name, ENVELOPE)
-        assert (await daemon.service.get(other, None, name)).envelope == ENVELOPE
+        assert (await daemon.service.get(other, None, name)).stored.envelope == ENVELOPE
     page = await daemon.service.list(other, None, "mine", 100, "")
     assert len(page.names) == 20
     await daemon.store.check()

@@ -195,7 +195,7 @@ def test_reader_beside_a_busy_writer_never_sees_stale_content(
 
 
 def test_cache_is_bounded(path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_cache, "_MAX_RECORDS", 3)
+    monkeypatch.setattr(record_cache, "_MAX_CACHE_BYTES", 2500)
     paths = [path.with_name(str(number)) for number in range(10)]
     for other in paths:
         other.write_bytes(b"1")
@@ -203,7 +203,7 @@ def test_cache_is_bounded(path: Path, reads: list[int], monkeypatch: pytest.Monk
     cache = RecordCache()
     for other in paths:
         cache.read(str(other))
-    assert len(cache._cached) <= 3
+    assert cache._cached.size <= 2500
     assert cache.read(str(paths[-1])).record == b"1"
     assert len(reads) == 10
 

@@ -57,7 +57,7 @@ async def test_push_retry_does_not_undo_a_later_push(service: EnvelopeService) -
     etag = await service.push(REQUEST, None, Push(NAME, MINE, None), attempt=FIRST)
     await service.push(REQUEST, None, Push(NAME, OTHER, etag))
     assert await service.push(REQUEST, None, Push(NAME, MINE, None), attempt=RETRY) == etag
-    assert (await service.get(REQUEST, None, NAME)).envelope == OTHER
+    assert (await service.get(REQUEST, None, NAME)).stored.envelope == OTHER
 
 
 async def test_delete_retry_does_not_remove_a_later_envelope(service: EnvelopeService) -> None:
@@ -65,7 +65,7 @@ async def test_delete_retry_does_not_remove_a_later_envelope(service: EnvelopeSe
     assert await service.delete(REQUEST, None, NAME, if_etag=None, attempt=FIRST)
     await service.create(REQUEST, None, NAME, OTHER)
     assert await service.delete(REQUEST, None, NAME, if_etag=None, attempt=RETRY)
-    assert (await service.get(REQUEST, None, NAME)).envelope == OTHER
+    assert (await service.get(REQUEST, None, NAME)).stored.envelope == OTHER
 
 
 async def test_batch_retry_changes_nothing_and_answers_the_same(service: EnvelopeService) -> None:
@@ -75,7 +75,7 @@ async def test_batch_retry_changes_nothing_and_answers_the_same(service: Envelop
     again = (await service.push_many(REQUEST, None, pushes, attempt=RETRY)).results
     assert again[0] == first[0]
     assert isinstance(again[1], EtagMismatchError)
-    assert (await service.get(REQUEST, None, NAME)).envelope == OTHER
+    assert (await service.get(REQUEST, None, NAME)).stored.envelope == OTHER
 
 
 def deny(policy: AccessPolicy, *names: str) -> None:
@@ -97,7 +97,7 @@ async def test_batch_retry_under_another_policy_answers_each_entry_with_its_own_
     again = (await service.push_many(REQUEST, None, pushes, attempt=RETRY)).results
     assert again[1:] == first[1:]
     assert isinstance(again[0], AccessDeniedError if denied_at_retry else WriteResult)
-    assert (await service.get(REQUEST, None, IndexName("c"))).envelope == OTHER
+    assert (await service.get(REQUEST, None, IndexName("c"))).stored.envelope == OTHER
 
 
 async def test_refused_create_is_decided_again_at_its_retry(service: EnvelopeService) -> None:

@@ -18,12 +18,15 @@ class AccessPolicy:
     """
 
     def __init__(self, policy: Sequence[Rule] | None, metrics: Metrics) -> None:
+        self.generation = 0
+        """Changes whenever the rules may have changed."""
         self.replace(policy)
         self._decisions: Counter[tuple[str, str]] = Counter()
         metrics.decisions.bind(self._decisions)
 
     def replace(self, policy: Sequence[Rule] | None) -> None:
         self._rules = CallerRules(policy)
+        self.generation += 1
 
     def decide(
         self, request: RequestContext, method: Method, store: str, index: str
@@ -56,6 +59,10 @@ class AccessPolicy:
         if self._rules.rules_for(request.principal, method, store):
             return decision
         return self.denied_decision(request, method, store, decision.index)
+
+    def count(self, decision: AccessDecision) -> None:
+        """Adds a decision to the metrics."""
+        self._decisions[decision.method, decision.outcome] += 1
 
     def denied_decision(
         self, request: RequestContext, method: Method, store: str, index: str
@@ -102,6 +109,7 @@ class AccessPolicy:
         index: str,
         rule: Rule | None,
     ) -> AccessDecision:
-        decision = AccessDecision(request, method, store, index, rule.name if rule else None)
-        self._decisions[method, decision.outcome] += 1
+        name = rule.name if rule else None
+        decision = AccessDecision(request, method, store, index, name, generation=self.generation)
+        self.count(decision)
         return decision

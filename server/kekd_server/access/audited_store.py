@@ -13,7 +13,7 @@ from kekd_server.model.deadline import Deadline
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.destruction import Destruction
-from kekd_server.storage.driver import NameRange, WriteResult
+from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
@@ -130,6 +130,16 @@ class AuditedStore:
     def read(self, records: Records) -> AbstractAsyncContextManager[StoreReader]:
         """Records how the body ended. Raises `AuditUnavailableError`."""
         return self._auditor.audit_read(records, self._store)
+
+    def confirm_read(self, record: AuditRecord, name: IndexName, stored: StoredRecord) -> bool:
+        """Returns whether a read would return this record again, and then records it as one that
+        succeeded. Returns False if it can't record it without waiting.
+        """
+        if not self._auditor.records_reads_later or not self._store.confirm(name, stored):
+            return False
+        record.etag_after = stored.etag
+        self._auditor.enqueue_end((record,))
+        return True
 
     async def write(
         self,

@@ -30,6 +30,11 @@ class Auditor:
         self._require_for_writes = on_failure != "allow"
         self._require_for_reads = on_failure == "deny"
 
+    @property
+    def records_reads_later(self) -> bool:
+        """Whether reads don't wait for their lines."""
+        return not (self._log and self._require_for_reads)
+
     def audit_read(self, records: Records, store: T) -> AbstractAsyncContextManager[T]:
         """Passes the store to a read, then records how it ended.
 

@@ -9,11 +9,13 @@ from kekd_server.access.audited_store import AuditedStore
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.batch_grant import BatchGrant
 from kekd_server.access.decision import AccessDecision
-from kekd_server.access.grant import Grant
+from kekd_server.access.grant import Grant, ReadGrant
 from kekd_server.access.prefix_grant import PrefixGrant
+from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import AccessDeniedError, StoreNotConfiguredError
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.location import Location
 from kekd_server.storage.registry import Stores
 
@@ -48,6 +50,12 @@ class Authorizer:
         decision = self._policy.decide(request, grant_type.method, store.name, name.value)
         self._record_denial(decision)
         return grant_type(decision, store, name)
+
+    def make_repeatable(self, grant: ReadGrant, stored: StoredRecord) -> RepeatGrant | None:
+        """Returns a permission to repeat the `get` of a grant, which returned `stored`; None if the
+        store can't confirm that it is unchanged.
+        """
+        return grant.make_repeatable(self._policy, stored)
 
     def authorize_many(
         self,

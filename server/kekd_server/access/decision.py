@@ -6,17 +6,30 @@ from kekd_server.model.errors import AccessDeniedError
 
 
 class AccessDecision:
-    __slots__ = ("index", "is_denied", "method", "outcome", "request", "rule", "store")
+    __slots__ = (
+        *("generation", "index", "is_denied", "method", "outcome"),
+        *("request", "rule", "store"),
+    )
 
-    def __init__(
-        self, request: RequestContext, method: Method, store: str, index: str, rule: str | None
+    def __init__(  # noqa: PLR0913
+        self,
+        request: RequestContext,
+        method: Method,
+        store: str,
+        index: str,
+        rule: str | None,
+        *,
+        generation: int,
     ) -> None:
-        """`rule` is the name of the rule that allows the call. None denies it."""
+        """`rule` is the name of the rule that allows the call. None denies it. `generation` is that
+        of the policy.
+        """
         self.request = request
         self.method = method
         self.store = store
         self.index = index
         self.rule = rule
+        self.generation = generation
         # Attributes, because properties take longer.
         self.is_denied = rule is None
         self.outcome = "denied" if rule is None else "allowed"

@@ -5,10 +5,13 @@ from typing import ClassVar, TypeVar
 
 from kekd_common.policy import Method
 from kekd_schema import Envelope
+from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit_record import AuditRecord
 from kekd_server.access.audited_store import AuditedStore, StoreWriter
 from kekd_server.access.decision import AccessDecision
+from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -78,6 +81,12 @@ class ReadGrant(Grant):
                 owner=request.principal.identity,
                 deadline=request.deadline,
             )
+
+    def make_repeatable(self, policy: AccessPolicy, stored: StoredRecord) -> RepeatGrant | None:
+        """See `Authorizer.make_repeatable`."""
+        if not stored.is_cached:
+            return None
+        return RepeatGrant(policy, self._record.decision, self._store, self._name, stored)
 
 
 class CreateGrant(Grant):

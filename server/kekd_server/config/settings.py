@@ -151,6 +151,10 @@ class Settings(TlsSettings):
         Field(ge=1, le=1e6),
         Flag("Ping idle connections after this many seconds", "SECONDS", "7200"),
     ] = None
+    ready_answers: Annotated[
+        bool,
+        Flag("Keep the answers of gets in memory, and send one again if nothing has changed since"),
+    ] = True
     metrics: Annotated[
         Port | None, Flag("Address where Prometheus scrapes /metrics", "HOST:PORT")
     ] = None

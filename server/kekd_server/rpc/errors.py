@@ -22,6 +22,8 @@ _throttle: Final = LogThrottle()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+INVALID_MESSAGE: Final = "the request is not a valid message of its type"
+
 _ABORT_TIMEOUT: Final = 1.0
 _MAX_NAME_CHARACTERS: Final = 255
 """Of an index name to send back: headers have a limit, and an invalid name has none."""

@@ -11,7 +11,7 @@ from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import deadline_in
 from kekd_server.model.errors import InvalidRequestError, KekdError, ShuttingDownError
 from kekd_server.rpc.authentication import Authenticator
-from kekd_server.rpc.errors import Context, abort_known, abort_unknown
+from kekd_server.rpc.errors import INVALID_MESSAGE, Context, abort_known, abort_unknown
 from kekd_server.rpc.in_flight import InFlightCalls
 from kekd_server.rpc.instrumentation import Instrument
 
@@ -61,7 +61,7 @@ def wrap(  # noqa: PLR0913
                 )
                 limits.check_rate(principal.identity)
                 if isinstance(message, DecodeError):
-                    raise InvalidRequestError("the request is not a valid message of its type")  # noqa: TRY301
+                    raise InvalidRequestError(INVALID_MESSAGE)  # noqa: TRY301
                 return await method(message, context, request)
         except KekdError as error:
             await abort_known(error, message, context)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 
@@ -29,10 +30,12 @@ from kekd_server.rpc.handler import Method, wrap
 from kekd_server.rpc.health import HealthService
 from kekd_server.rpc.in_flight import InFlightCalls
 from kekd_server.rpc.instrumentation import CallInstrumentation
+from kekd_server.rpc.ready_answers import ReadyAnswers
 from kekd_server.rpc.reflection import add_reflection
 from kekd_server.rpc.servicer import EnvelopeServicer
 from kekd_server.rpc.status_servicer import DaemonServicer
 from kekd_server.rpc.tls import server_credentials
+from kekd_server.rpc.unparsed_get import UnparsedGet
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.health import Health
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from kekd_server.listeners.certificates import Certificates
 
 _SERVICE: Final = envelope_pb2.DESCRIPTOR.services_by_name["EnvelopeService"]
+_GET: Final = _SERVICE.methods_by_name["GetEnvelope"]
 _STATUS: Final = daemon_pb2.DESCRIPTOR.services_by_name["DaemonService"]
 _CHECK_INTERVAL: Final = 1.0
 _WATCH_SHUTDOWN_TIMEOUT: Final = 1.0
@@ -62,6 +66,7 @@ class Server:
         connection_limits: ConnectionLimits,
         metrics: Metrics,
         tracing: Tracing | None,
+        ready_answers: ReadyAnswers | None,
         end_watches: Callable[[], None],
     ) -> None:
         self._status = status
@@ -72,7 +77,7 @@ class Server:
         self._metrics = metrics
         self._tracing = tracing
         self._end_watches = end_watches
-        self._servicer = EnvelopeServicer(service)
+        self._servicer = EnvelopeServicer(service, ready_answers)
         self._health = HealthService(health, status, limits)
         self._max_connections = 0
         self._servers: dict[Listener, grpc.aio.Server] = {}
@@ -191,6 +196,14 @@ class Server:
                 is_watch=is_watch,
                 instrument=CallInstrumentation(descriptor, self._metrics, self._tracing).instrument,
             ),
-            request_deserializer=parser(GetMessageClass(descriptor.input_type)),
-            response_serializer=GetMessageClass(descriptor.output_type).SerializeToString,
+            request_deserializer=_deserializer(descriptor),
+            response_serializer=_serialize,
         )
+
+
+def _deserializer(descriptor: MethodDescriptor) -> Callable[[bytes], Any]:
+    return UnparsedGet if descriptor == _GET else parser(GetMessageClass(descriptor.input_type))
+
+
+def _serialize(response: Message | bytes) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()

@@ -11,6 +11,8 @@ from kekd_server.model.errors import ShuttingDownError, WatchFellBehindError
 from kekd_server.rpc import convert
 from kekd_server.rpc.envelope_reader import EnvelopeReader
 from kekd_server.rpc.errors import Context, log_causes
+from kekd_server.rpc.ready_answers import ReadyAnswers
+from kekd_server.rpc.unparsed_get import UnparsedGet
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.write_attempt import WriteAttempt
 
@@ -24,8 +26,9 @@ _WRITE_TIMEOUT: Final = 10.0
 
 
 class EnvelopeServicer:
-    def __init__(self, service: EnvelopeService) -> None:
+    def __init__(self, service: EnvelopeService, ready_answers: ReadyAnswers | None) -> None:
         self._service = service
+        self._ready_answers = ready_answers
 
     async def CreateEnvelope(
         self, message: pb.CreateEnvelopeRequest, context: Context, request: RequestContext
@@ -51,18 +54,26 @@ class EnvelopeServicer:
         return pb.PushEnvelopeResponse(etag=etag)
 
     async def GetEnvelope(
-        self, message: pb.GetEnvelopeRequest, _context: Context, request: RequestContext
-    ) -> pb.GetEnvelopeResponse:
+        self, message: UnparsedGet, _context: Context, request: RequestContext
+    ) -> bytes:
+        """Returns the serialized response, which may be ready."""
+        ready = self._ready_answers
+        if ready and (answer := ready.find(message.sent, request)) is not None:
+            return answer
+        parsed = message.parse()
         name, location = (
-            convert.parse_index_name(message.index_name),
-            convert.parse_location(message),
+            convert.parse_index_name(parsed.index_name),
+            convert.parse_location(parsed),
         )
-        if message.HasField("version_id"):
-            version_id = convert.parse_version_id(message)
-            stored = await self._service.get_version(request, location, name, version_id)
-        else:
-            stored = await self._service.get(request, location, name)
-        return convert.make_get_response(stored)
+        if parsed.HasField("version_id"):
+            version_id = convert.parse_version_id(parsed)
+            version = await self._service.get_version(request, location, name, version_id)
+            return convert.make_get_response(version).SerializeToString()
+        stored, repeat_grant = await self._service.get(request, location, name)
+        answer = convert.make_get_response(stored).SerializeToString()
+        if ready and repeat_grant:
+            ready.keep(message.sent, request, repeat_grant, answer)
+        return answer
 
     async def BatchGetEnvelopes(
         self, message: pb.BatchGetEnvelopesRequest, _context: Context, request: RequestContext

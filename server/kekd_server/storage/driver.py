@@ -30,6 +30,8 @@ class StoredRecord:
     record: bytes = field(repr=False)
     etag: str
     """Opaque; changes whenever the record does."""
+    is_cached: bool = field(default=False, compare=False)
+    """Whether `Driver.confirm` can find out that it is still the record."""
 
 
 class WriteResult(NamedTuple):
@@ -42,10 +44,10 @@ class WriteResult(NamedTuple):
 class Driver(Protocol):
     """Keeps one record per index name, and knows nothing about its content.
 
-    Every method except `get_cached` may block. All may be called from several threads at once, and
-    other processes may use the same store at the same time. Each operation is atomic. Where the
-    store has stable storage, a change is on it when the method returns. Except for `list`, the cost
-    doesn't depend on the number of records.
+    Every method except `get_cached` and `confirm` may block. All may be called from several threads
+    at once, and other processes may use the same store at the same time. Each operation is atomic.
+    Where the store has stable storage, a change is on it when the method returns. Except for
+    `list`, the cost doesn't depend on the number of records.
 
     A write with an `attempt` is applied at most once for its id, by any process: if an earlier
     attempt was applied, the method returns the result of that one. It raises `OutcomeUnknownError`
@@ -97,6 +99,12 @@ class Driver(Protocol):
     def get_cached(self, name: IndexName) -> StoredRecord | None:
         """Returns the result of `get` if it is known without waiting; otherwise None. Never raises
         an error.
+        """
+
+    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:
+        """Returns whether `get_cached` would now return this object, or one with the same content
+        from the same cache. If so, counts like `get_cached`; if not, changes nothing. Never waits,
+        and never raises an error.
         """
 
     def create(

@@ -31,8 +31,8 @@ _WRITES: Final = {
 
 
 class InstrumentedDriver:
-    """Counts, times and traces every operation of another driver except `get_cached`, which waits
-    for nothing and is most of the cost of a fast get, and those of the background.
+    """Counts, times and traces every operation of another driver except `get_cached` and `confirm`,
+    which wait for nothing and are most of the cost of a fast get, and those of the background.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class InstrumentedDriver:
         metrics.bind_gets(lambda: self._uncached_gets)
         self.recognizes_attempts = driver.recognizes_attempts
         self.get_cached = driver.get_cached
+        self.confirm = driver.confirm
         self.find_limitations = driver.find_limitations
         self.notice_change = driver.notice_change
         self.describe_history = driver.describe_history

@@ -82,6 +82,7 @@ class Store:
         self.location = location
         self.name = str(location)
         self._driver = driver
+        self.confirm = driver.confirm
         self._threads = FairExecutor(threads, name=self.name)
         # Separate threads, so that a busy store doesn't count as down: one for opening the store,
         # one for the check of reads, one for the check of writes, and one to find limitations.
@@ -459,7 +460,7 @@ class Store:
 
     def _decode(self, name: IndexName, stored: StoredRecord) -> StoredEnvelope:
         try:
-            return StoredEnvelope(decode(stored.record), stored.etag, self.name)
+            return StoredEnvelope(decode(stored.record), stored.etag, self.name, stored)
         except CorruptRecordError as error:
             self.corrupt_records += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
@@ -483,7 +484,8 @@ class Store:
 
     def _read_version(self, name: IndexName, version_id: str) -> StoredEnvelope:
         stored = self._driver.get_version(name, version_id)
-        return StoredEnvelope(_decode_version(name, version_id, stored), stored.etag, self.name)
+        envelope = _decode_version(name, version_id, stored)
+        return StoredEnvelope(envelope, stored.etag, self.name, stored)
 
     def _version_record(self, name: IndexName, version_id: str) -> bytes:
         """Returns a record that can be stored again, which a corrupt one can't."""

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from kekd_schema import Envelope
+from kekd_server.storage.driver import StoredRecord
 
 
 class StoredEnvelope(NamedTuple):
@@ -10,3 +11,5 @@ class StoredEnvelope(NamedTuple):
     etag: str
     store: str
     """The name of the store."""
+    record: StoredRecord
+    """From which it was decoded."""

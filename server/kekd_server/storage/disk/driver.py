@@ -123,6 +123,12 @@ class DiskDriver:
         except OSError:
             return None
 
+    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:
+        try:
+            return self.cache.confirm(self._prefix + name.key, stored)
+        except OSError:
+            return False
+
     def create(
         self,
         name: IndexName,

@@ -1,9 +1,11 @@
 """Caches the records of files until the files change."""
 
 import os
+import threading
 import time
 from typing import Final, NamedTuple
 
+from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.descriptor import close_quietly
 from kekd_server.storage.disk.page_cache import open_if_cached, read_if_cached
 from kekd_server.storage.disk.timestamps import is_settled
@@ -15,7 +17,8 @@ _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK_BYTES: Final = 16 * 1024
 """Nearly every record is shorter. Allocating a buffer for the longest takes several times as long
 as the read, because the kernel maps and unmaps it each time."""
-_MAX_RECORDS: Final = 8192
+_MAX_CACHE_BYTES: Final = 32 * 2**20
+"""About 30,000 records."""
 _MAX_CACHED_BYTES: Final = 2048
 """Nearly every record is shorter. Longer ones aren't cached, as a few would fill the memory."""
 
@@ -48,7 +51,9 @@ class RecordCache:
     """
 
     def __init__(self) -> None:
-        self._cached: dict[str, _CachedRecord] = {}
+        self._cached = BoundedCache[str, _CachedRecord](max_bytes=_MAX_CACHE_BYTES)
+        self._lock = threading.Lock()
+        """Held to change the cache: several threads read."""
         # Plain ints, as a get has no time for more. Concurrent increments may be lost.
         self.hits = 0
         self.misses = 0
@@ -67,7 +72,7 @@ class RecordCache:
             record = read_if_cached(file, _CHUNK_BYTES)
             if record is None:
                 return None
-            return self._add(path, file, StoredRecord(record, etag_of(record)), now)
+            return self._add(path, file, record, now)
         finally:
             close_quietly(file)
 
@@ -88,7 +93,18 @@ class RecordCache:
 
     def drop(self, path: str) -> None:
         """Forgets the content of a file."""
-        self._cached.pop(path, None)
+        with self._lock:
+            self._cached.drop(path)
+
+    def confirm(self, path: str, stored: StoredRecord) -> bool:
+        """Returns whether `get_cached` would return this object from the cache. Counts a hit if so,
+        and nothing if not. Raises OSError.
+        """
+        cached = self._cached.get(path)
+        if cached is None or cached.stored is not stored or _stamp(os.stat(path)) != cached.stamp:
+            return False
+        self.hits += 1
+        return True
 
     def _find(self, path: str) -> StoredRecord | None:
         """Doesn't wait for the disk: the kernel has the inode in memory since the last read."""
@@ -98,14 +114,16 @@ class RecordCache:
             return cached.stored
         return None
 
-    def _add(self, path: str, file: int, stored: StoredRecord, now: int) -> StoredRecord:
+    def _add(self, path: str, file: int, record: bytes, now: int) -> StoredRecord:
         """`now` is a time before the read; the stamp is taken after it."""
         self.misses += 1
         stat = os.fstat(file)
-        if is_settled(stat, now) and 0 < len(stored.record) <= _MAX_CACHED_BYTES:
-            if len(self._cached) >= _MAX_RECORDS:
-                self._cached.clear()  # in one step, as several threads may be here
-            self._cached[path] = _CachedRecord(_stamp(stat), stored)
+        is_cached = is_settled(stat, now) and 0 < len(record) <= _MAX_CACHED_BYTES
+        stored = StoredRecord(record, etag_of(record), is_cached=is_cached)
+        if is_cached:
+            cached = _CachedRecord(_stamp(stat), stored)
+            with self._lock:
+                self._cached.put(path, cached, size=entry_bytes(path, record, stored.etag))
         return stored
 
 
@@ -122,12 +140,13 @@ def read_file(path: str) -> StoredRecord:
     """Returns the content of a file; empty if it is a folder. Raises OSError."""
     file = os.open(path, _READ)
     try:
-        return _read(file)
+        record = _read(file)
     finally:
         close_quietly(file)
+    return StoredRecord(record, etag_of(record))
 
 
-def _read(file: int) -> StoredRecord:
+def _read(file: int) -> bytes:
     """Reads to the end of the file. One read(2) may return less: before a page that the disk fails
     to deliver, it returns a part, and only the next call returns the error.
     """
@@ -137,4 +156,4 @@ def _read(file: int) -> StoredRecord:
             record += part
     except IsADirectoryError:
         pass  # it takes the name, and counts as a corrupt record
-    return StoredRecord(record, etag_of(record))
+    return record

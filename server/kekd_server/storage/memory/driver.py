@@ -69,7 +69,10 @@ class MemoryDriver:
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:
         record = self._records.get(name.key)
-        return None if record is None else StoredRecord(record, etag_of(record))
+        return None if record is None else StoredRecord(record, etag_of(record), is_cached=True)
+
+    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:
+        return self._records.get(name.key) is stored.record
 
     def create(
         self,

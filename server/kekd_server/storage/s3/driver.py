@@ -141,6 +141,9 @@ class S3Driver:
     def get_cached(self, name: IndexName) -> StoredRecord | None:  # noqa: ARG002
         return None
 
+    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:  # noqa: ARG002
+        return False
+
     def create(
         self,
         name: IndexName,

@@ -1,0 +1,52 @@
+"""Answers a get with the bytes of an earlier answer."""
+
+from typing import Final, NamedTuple, TypeAlias
+
+from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.request_context import RequestContext
+from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
+
+_MAX_BYTES: Final = 32 * 2**20
+"""About 20,000 answers."""
+_MAX_REQUEST_BYTES: Final = 1024
+"""Nearly every request is shorter. A few longer ones would fill the memory."""
+
+_Key: TypeAlias = tuple[bytes, str]
+"""The request, and the identity of its caller."""
+
+
+class ReadyAnswers:
+    """Keeps the answers of gets, with a permission to repeat each.
+
+    An answer is sent again only for the same bytes from the same principal, after the same checks
+    of shutdown, identity, certificate and limits that every call passes, and if the permission is
+    still valid: the policy is the one that allowed the first get, and the store confirms with its
+    own proof that the record is unchanged. The answer is then what the get would return:
+
+    - The name, the store and the choice between them follow from the bytes alone: the daemon's
+      stores never change.
+    - The decision follows from the principal, the store, the name and the policy.
+    - The answer follows from the record and the name of the store.
+
+    The permission audits and counts what the get would audit and count. In every other case, the
+    call takes the ordinary path as if there were no answer. Only a get that succeeded leaves one.
+    """
+
+    def __init__(self) -> None:
+        self._ready = BoundedCache[_Key, _Ready](max_bytes=_MAX_BYTES)
+
+    def find(self, sent: bytes, request: RequestContext) -> bytes | None:
+        """Returns the answer if it is ready."""
+        ready = self._ready.get((sent, request.principal.identity))
+        return ready.answer if ready and ready.grant.repeat(request) else None
+
+    def keep(self, sent: bytes, request: RequestContext, grant: RepeatGrant, answer: bytes) -> None:
+        """Keeps the answer of a get that `grant` permits to repeat."""
+        if len(sent) <= _MAX_REQUEST_BYTES:
+            key = (sent, request.principal.identity)
+            self._ready.put(key, _Ready(grant, answer), size=entry_bytes(sent, answer))
+
+
+class _Ready(NamedTuple):
+    grant: RepeatGrant
+    answer: bytes

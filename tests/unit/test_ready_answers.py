@@ -1,0 +1,415 @@
+"""Ready answers: a daemon with them and one without answer, audit and count the same.
+
+READY_RUNS=1000 pytest makes 50,000 steps.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import grpc.aio
+import pytest
+from google.rpc import status_pb2
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from kekd_common.policy import Rule
+from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_schema import Envelope, encode
+from kekd_server.access.access_policy import AccessPolicy
+from kekd_server.access.auditor import Auditor
+from kekd_server.access.authorizer import Authorizer
+from kekd_server.access.call_limits import CallLimits
+from kekd_server.access.principal import Principal
+from kekd_server.model.errors import UnauthenticatedError
+from kekd_server.model.index_name import IndexName
+from kekd_server.observability.metrics import Metrics
+from kekd_server.rpc import ready_answers
+from kekd_server.rpc.engines import ConnectionLimits
+from kekd_server.rpc.ready_answers import ReadyAnswers
+from kekd_server.rpc.server import Server
+from kekd_server.rpc.servicer import EnvelopeServicer
+from kekd_server.rpc.unparsed_get import UnparsedGet
+from kekd_server.service import EnvelopeService
+from kekd_server.storage.disk import layout, timestamps
+from kekd_server.storage.factory import make_store
+from kekd_server.storage.location import DiskLocation, Location, MemoryLocation
+from kekd_server.storage.registry import Stores
+from kekd_server.storage.retention import DEFAULT_RETENTION
+from tests.fixtures.access import MemoryAuditLog
+
+RUNS: Final = int(os.environ.get("READY_RUNS", "20"))
+STEPS: Final = 50
+METHODS: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].methods_by_name
+NAMES: Final = ("a", "b/c", "é")
+DELAY: Final = re.compile(rb"retry in [0-9.]+ s")
+IDENTITIES: Final = ("dns:a", "dns:b", "listener:unix")
+BURST: Final = 60
+ALL: Final = Rule(name="all", identities=("*",), methods=("*",))
+ALSO_ALL: Final = Rule(name="also all", identities=("*",), methods=("*",))
+RULES: Final = (
+    ALL,
+    ALSO_ALL,
+    Rule(name="a", identities=("dns:a",), methods=("read", "push"), indexes=("a",)),
+    Rule(name="memory", identities=("*",), methods=("read",), stores=("memory",)),
+)
+
+INDEX, LOCATION, VERSION = b"\x12", b"\x0a", b"\x1a"
+"""The tags of the fields of GetEnvelopeRequest."""
+UNKNOWN: Final = b"\xa0\x06\x01"
+"""Field 100 is 1."""
+
+
+def field(tag: bytes, content: bytes) -> bytes:
+    return tag + bytes([len(content)]) + content
+
+
+MEMORY: Final = field(LOCATION, pb.StorageConfig(memory=pb.MemoryStorage()).SerializeToString())
+NOWHERE: Final = field(
+    LOCATION, pb.StorageConfig(disk=pb.DiskStorage(path="/nowhere")).SerializeToString()
+)
+requests: Final = st.one_of(
+    st.sampled_from(NAMES).map(lambda name: field(INDEX, name.encode())),
+    st.lists(
+        st.sampled_from(
+            [
+                *(field(INDEX, name.encode()) for name in (*NAMES, "")),
+                *(MEMORY, NOWHERE, field(LOCATION, b""), UNKNOWN),
+                *(field(VERSION, version) for version in (b"", b"unknown")),
+                *(field(INDEX, b"\xff"), b"\x12\x7f"),
+            ]
+        ),
+        max_size=4,
+    ).map(b"".join),
+)
+
+
+class Caller:
+    """The context of a call, in place of grpcio's."""
+
+    def __init__(self, principal: Principal, peer: str) -> None:
+        self.principal = principal
+        self._peer = peer
+        self.error: tuple[object, ...] = ()
+
+    def peer(self) -> str:
+        return self._peer
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def invocation_metadata(self) -> None:
+        return None
+
+    async def abort(self, code: object, text: str, *, trailing_metadata: Any) -> None:
+        status = status_pb2.Status.FromString(trailing_metadata[0][1])
+        self.error = (code, text, status.details[0].value)
+        raise grpc.aio.AbortError
+
+
+def authenticate(caller: Caller) -> Principal:
+    caller.principal.require_unexpired()
+    return caller.principal
+
+
+def expire() -> None:
+    raise UnauthenticatedError("expired")
+
+
+class Side:
+    """A daemon without a transport."""
+
+    def __init__(self, root: Path, answers: ReadyAnswers | None, *, burst: int = BURST) -> None:
+        self.root = root
+        self.metrics, self.log = Metrics(), MemoryAuditLog()
+        self.policy = AccessPolicy([ALL], self.metrics)
+        locations: tuple[Location, ...] = (DiskLocation(str(root)), MemoryLocation())
+        self.stores = [
+            make_store(location, DEFAULT_RETENTION, s3_poll=300, metrics=self.metrics, tracing=None)
+            for location in locations
+        ]
+        auditor = Auditor(self.log)
+        service = EnvelopeService(Authorizer(Stores(self.stores), self.policy, auditor))
+        unused: Any = None
+        self.server = Server(
+            *(service, unused, {}),
+            health=unused,
+            limits=CallLimits(calls=8, rate=1e-6, burst=burst, metrics=self.metrics),
+            connection_limits=ConnectionLimits(),
+            metrics=self.metrics,
+            tracing=None,
+            ready_answers=answers,
+            end_watches=lambda: None,
+        )
+        self._servicer = EnvelopeServicer(service, answers)
+        self.entries: list[dict[str, Any]] = []
+
+    async def open(self) -> None:
+        for store in self.stores:
+            await store.open(create=True)
+
+    async def call(self, method: str, sent: bytes, caller: Caller) -> bytes | list[bytes]:
+        authenticator: Any = SimpleNamespace(authenticate=authenticate)
+        handler: Any = self.server._handler(
+            METHODS[method], getattr(self._servicer, method), authenticator
+        )
+        with suppress(grpc.aio.AbortError):
+            answer = handler.unary_unary(handler.request_deserializer(sent), caller)
+            return self._portable(handler.response_serializer(await asyncio.create_task(answer)))
+        return [self._portable(repr(part).encode()) for part in caller.error]
+
+    def path(self, name: str) -> Path:
+        return self.root / layout.RECORDS / IndexName(name).key
+
+    def audited(self) -> list[object]:
+        varying = ("time", "request_id", "duration_ms")
+        return [
+            self._portable(repr({**entry, **dict.fromkeys(varying)}).encode())
+            for entry in self.log.entries
+        ]
+
+    def counted(self) -> dict[object, float]:
+        for _ in range(2):  # the first sample registers new labels
+            self.metrics.sample()
+        return {
+            self._portable(
+                repr((sample.name, sorted(sample.labels.items()))).encode()
+            ): sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if not sample.name.endswith(("_bucket", "_sum"))
+        }
+
+    def _portable(self, text: bytes) -> bytes:
+        return DELAY.sub(b"", text.replace(str(self.root).encode(), b"/keystore"))
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+
+def wait_for_the_next_tick(probe: Path) -> None:
+    """Waits until a change of a file gets another time than all earlier ones."""
+    probe.touch()
+    before = probe.stat().st_ctime_ns
+    while probe.stat().st_ctime_ns == before:
+        probe.touch()
+
+
+def record(number: int) -> bytes:
+    return encode(Envelope(provider="none", wrapped_kek=b"%06d" % number))
+
+
+class Machine(RuleBasedStateMachine):
+    folder: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        # Paths of one length, as an answer has the lengths of its fields.
+        self.sides = Side(self.folder / "ready", ReadyAnswers()), Side(self.folder / "plain", None)
+        self.number = 0
+        for side in self.sides:
+            self.runner.run(side.open())
+            for name in NAMES:
+                side.path(name).write_bytes(record(0))
+
+    @rule(sent=requests, identity=st.sampled_from(IDENTITIES), times=st.integers(1, 3))
+    def get(self, sent: bytes, identity: str, times: int) -> None:
+        for number in range(times):
+            self._call("GetEnvelope", sent, Principal(identity, is_local=False), f"unix:{number}")
+
+    @rule(name=st.sampled_from(NAMES), identity=st.sampled_from(IDENTITIES), is_local=st.booleans())
+    def get_twice(self, name: str, identity: str, is_local: bool) -> None:
+        principal = Principal(identity, is_local=is_local)
+        for _ in range(2):
+            self._call("GetEnvelope", field(INDEX, name.encode()), principal)
+
+    @rule(name=st.sampled_from(NAMES))
+    def get_with_an_expired_certificate(self, name: str) -> None:
+        expired = Principal("dns:a", is_local=False, require_unexpired=expire)
+        self._call("GetEnvelope", field(INDEX, name.encode()), expired)
+
+    @rule(name=st.sampled_from(NAMES))
+    def get_during_the_shutdown(self, name: str) -> None:
+        for side in self.sides:
+            side.server._calls.is_stopping = True
+        self._call("GetEnvelope", field(INDEX, name.encode()))
+        for side in self.sides:
+            side.server._calls.is_stopping = False
+
+    @rule(name=st.sampled_from(NAMES), is_memory=st.booleans())
+    def push(self, name: str, is_memory: bool) -> None:
+        self.number += 1
+        blob = pb.KMSBlob(provider="none", wrapped_kek=b"%06d" % self.number)
+        request = pb.PushEnvelopeRequest(index_name=name, blob=blob)
+        if is_memory:
+            request.config_location.memory.SetInParent()
+        self._call("PushEnvelope", request.SerializeToString())
+
+    @rule(name=st.sampled_from(NAMES))
+    def delete(self, name: str) -> None:
+        request = pb.DeleteEnvelopeRequest(index_name=name)
+        self._call("DeleteEnvelope", request.SerializeToString())
+
+    @rule(rules=st.lists(st.sampled_from(RULES), max_size=2))
+    def replace_policy(self, rules: Sequence[Rule]) -> None:
+        self._replace_policy(rules)
+
+    @rule(rules=st.sampled_from([None, [ALL], [ALSO_ALL]]))
+    def replace_policy_by_a_generous_one(self, rules: Sequence[Rule] | None) -> None:
+        self._replace_policy(rules)
+
+    def _replace_policy(self, rules: Sequence[Rule] | None) -> None:
+        for side in self.sides:
+            side.policy.replace(rules)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        way=st.sampled_from(["overwrite", "replace", "corrupt", "touch", "remove"]),
+    )
+    def change_the_file(self, name: str, way: str) -> None:
+        self.number += 1
+        wait_for_the_next_tick(self.folder / "probe")
+        for side in self.sides:
+            self._change_the_file(side.path(name), way)
+
+    def _change_the_file(self, path: Path, way: str) -> None:
+        new = path.with_name("new")
+        if way == "overwrite":
+            path.write_bytes(record(self.number))
+        elif way == "replace":
+            new.write_bytes(record(self.number))
+            os.utime(new, ns=(0, 0))
+            new.rename(path)
+        elif way == "corrupt":
+            path.write_bytes(b"%06d" % self.number)
+        elif way == "touch":
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
+    @rule(old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
+    def rename_the_file(self, old: str, new: str) -> None:
+        wait_for_the_next_tick(self.folder / "probe")
+        for side in self.sides:
+            with suppress(FileNotFoundError):
+                side.path(old).rename(side.path(new))
+
+    def _call(
+        self, method: str, sent: bytes, principal: Principal | None = None, peer: str = "unix:"
+    ) -> None:
+        wait_for_the_next_tick(self.folder / "probe")
+        caller = principal or Principal("listener:unix", is_local=True)
+        mine, other = (
+            self.runner.run(side.call(method, sent, Caller(caller, peer))) for side in self.sides
+        )
+        assert mine == other
+
+    def teardown(self) -> None:
+        ready, plain = self.sides
+        assert ready.audited() == plain.audited()
+        assert ready.counted() == plain.counted()
+        for side in self.sides:
+            side.close()
+        self.runner.close()
+
+
+@pytest.fixture
+def no_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches new files as well."""
+    monkeypatch.setattr(timestamps, "_RACY_NS", -(10**18))
+
+
+@pytest.mark.usefixtures("no_race")
+def test_ready_answers_change_nothing_but_the_time(tmp_path: Path) -> None:
+    Machine.folder = tmp_path / "machine"
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=RUNS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """A list that grows with each request that is parsed."""
+    parse, parsed = UnparsedGet.parse, []
+
+    def note(request: UnparsedGet) -> Any:
+        parsed.append(request.sent)
+        return parse(request)
+
+    monkeypatch.setattr(UnparsedGet, "parse", note)
+    return parsed
+
+
+@pytest.fixture
+def side(tmp_path: Path, no_race: None) -> Iterator[Side]:
+    side = Side(tmp_path, ReadyAnswers(), burst=1000)
+    yield side
+    side.close()
+
+
+async def get(side: Side, name: str, identity: str = "dns:a", padding: bytes = b"") -> bytes:
+    caller = Caller(Principal(identity, is_local=False), "unix:")
+    answer = await side.call("GetEnvelope", field(INDEX, name.encode()) + padding, caller)
+    assert isinstance(answer, bytes)
+    return answer
+
+
+async def test_repeated_get_is_not_parsed(side: Side, parsed: list[bytes]) -> None:
+    await side.open()
+    for name in ("a", "b"):
+        side.path(name).write_bytes(record(1))
+    for _ in range(3):
+        for name in ("a", "b"):
+            assert b"000001" in await get(side, name)
+    assert len(parsed) == 2
+    side.path("a").write_bytes(record(2))
+    assert b"000002" in await get(side, "a")
+
+
+async def test_identities_have_answers_of_their_own(side: Side, parsed: list[bytes]) -> None:
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    for _ in range(2):
+        for identity in ("dns:a", "dns:b"):
+            await get(side, "a", identity)
+    assert len(parsed) == 2
+
+
+async def test_answers_are_bounded(
+    side: Side, parsed: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ready_answers, "_MAX_BYTES", 2000)
+    await side.open()
+    answers = ReadyAnswers()
+    side._servicer._ready_answers = answers
+    for number in range(10):
+        side.path(f"{number}").write_bytes(record(number))
+        await get(side, f"{number}")
+    assert answers._ready.size <= 2000
+    await get(side, "9")
+    assert len(parsed) == 10
+
+
+async def test_long_request_leaves_no_answer(side: Side, parsed: list[bytes]) -> None:
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    for _ in range(2):
+        assert b"000001" in await get(side, "a", padding=UNKNOWN * 400)
+    assert len(parsed) == 2
