@@ -162,11 +162,12 @@ def test_full_disk_does_not_affect_other_stores(on_disk: DiskDaemon) -> None:
     assert on_disk.client.get_index_kms(MEMORY, "new") == LARGE
 
 
-def test_full_disk_is_writable_again_after_a_delete(on_disk: DiskDaemon) -> None:
+def test_full_disk_is_writable_again_after_a_destroy(on_disk: DiskDaemon) -> None:
+    """A delete frees nothing, because the history keeps the record."""
     daemon, client, disk, _ = on_disk
     disk.fill(daemon)
     on_disk.refuses(WRITES["create"])
-    assert client.delete_index_kms(None, "kept")
+    assert client.destroy_index_kms(None, "kept", "the disk is full").destroyed
     disk.has_room(daemon)
     client.create_index_kms(None, "new", LARGE)
     assert client.get_index_kms(None, "new") == LARGE
