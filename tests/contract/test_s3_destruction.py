@@ -1,28 +1,36 @@
 """A destroyed envelope leaves nothing in the bucket, also with versioning."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import pytest
 
-from kekd_server.model.errors import StoreMisconfiguredError
+from kekd_server.model.errors import (
+    StoreMisconfiguredError,
+    StoreUnavailableError,
+    VersionNotFoundError,
+)
 from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import S3Client, StoredObject
 from kekd_server.storage.s3.errors import ResponseLostError, S3Error
+from kekd_server.storage.s3.kept_versions import Folder, KeptVersions
 from kekd_server.storage.s3.object import AmbiguousResponseError, S3Object
-from tests.contract.driver_contract import NAME
-from tests.contract.history_contract import HOLD, OTHER, versions_of
+from kekd_server.storage.version_file import VersionFile
+from tests.contract.driver_contract import ALL, NAME
+from tests.contract.history_contract import HOLD, OTHER, events_of, versions_of
 from tests.contract.import_contract import past
 from tests.contract.test_s3 import S3Harness, driver_of
 from tests.contract.test_s3_history import HISTORY, LONGER, RECORD
 from tests.fixtures.s3 import Bucket, set_versioning
 
 Statuses: TypeAlias = tuple[Literal["Enabled", "Suspended"], ...]
+NOTHING = Folder((), (), ())
 HOLD_KEY = f"_kekd/holds/{NAME.key}"
 
 
@@ -50,6 +58,14 @@ def contents(bucket: Bucket) -> list[bytes]:
         for page in pages
         for version in page.get("Versions", [])
     ]
+
+
+def is_mark(key: str) -> bool:
+    return key.startswith(HISTORY) and key.endswith("-destroyed--")
+
+
+def keys_without_marks(bucket: Bucket) -> list[str]:
+    return [key for key, _ in listed(bucket) if not is_mark(key)]
 
 
 def write_all_kinds(bucket: Bucket, statuses: Statuses) -> S3Harness:
@@ -85,7 +101,7 @@ def test_no_byte_of_a_destroyed_record_remains_in_the_bucket(
     destroyed = destroy(driver)
     assert not destroyed.remaining
     assert not any(b"secret" in content for content in contents(bucket))
-    keys = {key for key, _ in listed(bucket) if LONGER.key not in key}
+    keys = {key for key, _ in listed(bucket) if LONGER.key not in key and not is_mark(key)}
     assert keys <= {"_kekd/keystore", HOLD_KEY}
     assert driver.get(LONGER).record == b"longer"
     digests = {version.wrapped_kek_digest for version in destroyed.destroyed}
@@ -99,7 +115,7 @@ def test_record_without_a_history_is_destroyed(bucket: Bucket) -> None:
     driver.put(NAME, b"secret", if_etag=None)
     (version,) = destroy(driver).destroyed
     assert version.wrapped_kek_digest == "digest of b'secret'"
-    assert listed(bucket) == [("_kekd/keystore", "null")]
+    assert keys_without_marks(bucket) == ["_kekd/keystore"]
 
 
 def test_destroy_with_an_etag_succeeds_where_no_record_is(bucket: Bucket) -> None:
@@ -224,7 +240,108 @@ def test_record_that_is_replaced_before_the_removal_is_destroyed_too(
         "digest of b'1'",
     ]
     assert not destroyed.remaining
-    assert listed(bucket) == [("_kekd/keystore", "null")]
+    assert keys_without_marks(bucket) == ["_kekd/keystore"]
+
+
+def keep_after(monkeypatch: pytest.MonkeyPatch, destroy: Callable[[], Destruction]) -> None:
+    """Makes the next daemon that keeps a record wait for a destruction."""
+    add = KeptVersions.add
+
+    def add_late(kept: KeptVersions, file: VersionFile, record: bytes = b"") -> None:
+        monkeypatch.setattr(KeptVersions, "add", add)
+        assert not destroy().remaining
+        add(kept, file, record)
+
+    monkeypatch.setattr(KeptVersions, "add", add_late)
+
+
+def late_calls() -> dict[str, Callable[[Driver], object]]:
+    return {
+        "push": lambda driver: driver.put(NAME, b"new", if_etag=None),
+        "delete": lambda driver: driver.delete(NAME, if_etag=None),
+        "list": versions_of,
+        "sweep": lambda driver: sum(driver.maintain_history()),
+    }
+
+
+@pytest.mark.parametrize("call", late_calls())
+def test_copy_that_another_daemon_makes_after_a_destruction_does_not_stay(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    harness, other = S3Harness(bucket, ""), driver_of(bucket)
+    harness.driver.create(NAME, b"1")
+    harness.write(NAME.key, b"secret")
+    keep_after(monkeypatch, lambda: destroy(other))
+    late_calls()[call](harness.driver)
+    assert not any(b"secret" in content for content in contents(bucket))
+    assert b"secret" not in [
+        other.get_version(NAME, version.id).record
+        for version in versions_of(other)
+        if not version.is_deletion
+    ]
+
+
+def test_record_that_is_destroyed_right_after_its_push_does_not_come_back(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
+    keep_after(monkeypatch, lambda: destroy(other))
+    driver.put(NAME, b"secret", if_etag=None)
+    assert b"secret" not in contents(bucket)
+    assert versions_of(other) == []
+
+
+def test_copy_of_a_daemon_that_was_killed_after_a_destruction_is_hidden_and_removed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
+    keep_after(monkeypatch, lambda: destroy(other))
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptVersions, "keep", lambda kept, *late: kept.add(*late) or NOTHING)
+        driver.put(NAME, b"secret", if_etag=None)
+    assert b"secret" in contents(bucket)
+    assert versions_of(other) == []
+    (copy,) = [key for key, _ in listed(bucket) if "-pushed-" in key]
+    with pytest.raises(VersionNotFoundError):
+        other.get_version(NAME, VersionFile(copy.rpartition("/")[2]).id)
+    sum(other.maintain_history())
+    assert b"secret" not in contents(bucket)
+
+
+def test_name_is_recreated_with_a_history_after_a_destruction_by_a_daemon_with_a_fast_clock(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    with monkeypatch.context() as patch:
+        later = time.time_ns() + 3600 * 10**9
+        patch.setattr(time, "time_ns", lambda: later)
+        destroy(driver)
+    assert driver.list(ALL, None, 9, listing="l", show_deleted=True) == []
+    driver.create(NAME, b"2")
+    driver.put(NAME, b"3", if_etag=None)
+    assert events_of(driver) == ["pushed", "created"]
+    assert events_of(driver_of(bucket)) == ["pushed", "created"]
+
+
+def test_backup_of_a_destroyed_index_can_be_imported(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    destroy(driver)
+    driver.create(NAME, b"2")
+    driver.import_versions(NAME, [past(1, b"import")])
+    assert events_of(driver) == ["created", "pushed"]
+
+
+def test_import_during_a_destruction_leaves_nothing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
+    driver.create(NAME, b"1")
+    keep_after(monkeypatch, lambda: destroy(other))
+    with pytest.raises(StoreUnavailableError, match="the index was destroyed"):
+        driver.import_versions(NAME, [past(1, b"secret import")])
+    assert b"secret import" not in contents(bucket)
 
 
 def test_destruction_whose_response_was_lost_returns_what_it_removed(

@@ -335,9 +335,12 @@ def test_version_whose_response_was_lost_is_stored_again_under_the_same_name(
     driver: S3Driver, scripted_s3: ScriptedS3
 ) -> None:
     there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
-    scripted_s3.play(there, LOST, REFUSED, PUT_DONE)
+    scripted_s3.play(there, LOST, REFUSED, listing(), PUT_DONE, PUT_DONE, listing())
     driver.put(NAME, b"2", if_etag=None)
-    assert methods(scripted_s3) == ["GET", "PUT history", "PUT history", "PUT", "PUT history"]
+    assert methods(scripted_s3) == [
+        *("GET", "PUT history", "PUT history", "GET"),
+        *("PUT", "PUT history", "GET"),
+    ]
     assert scripted_s3.requests[1] == scripted_s3.requests[2]
     assert scripted_s3.requests[1].endswith(f"{HISTORY}{7:016x}-created-e-")
 
@@ -346,13 +349,13 @@ def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_
     driver: S3Driver, scripted_s3: ScriptedS3, caplog: pytest.LogCaptureFixture
 ) -> None:
     there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
-    scripted_s3.play(there, PUT_DONE, PUT_DONE, DENIED)
+    scripted_s3.play(there, PUT_DONE, listing(), PUT_DONE, DENIED)
     driver.put(NAME, b"2", if_etag=None)
     assert "is not kept yet" in caplog.text
     new = stored(b"2", x_amz_meta_kekd_time="8", x_amz_meta_kekd_event="pushed")
-    scripted_s3.play(new, PUT_DONE)
+    scripted_s3.play(new, PUT_DONE, listing(), PUT_DONE, PUT_DONE, listing())
     driver.put(NAME, b"3", if_etag=None)
-    assert methods(scripted_s3) == ["GET", "PUT history", "PUT", "PUT history"]
+    assert methods(scripted_s3) == ["GET", "PUT history", "GET", "PUT", "PUT history", "GET"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Destroys one record in a bucket, with all its versions."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from kekd_server.storage.s3.object import (
     S3Object,
 )
 from kekd_server.storage.s3.object_versions import S3ObjectVersions, VersionKey
+from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.version import Version
 from kekd_server.storage.version_file import VersionFile, is_version_id
 
@@ -41,6 +43,8 @@ class _Found(NamedTuple):
     destroyed: Sequence[DestroyedVersion]
     files: Sequence[VersionFile]
     """The versions that kekd keeps."""
+    latest_ns: int
+    """The time of the newest version; 0 if there is none."""
     listed: frozenset[VersionKey]
     """The versions that S3 keeps of all objects of the index."""
 
@@ -50,8 +54,11 @@ class S3Destruction:
     the versions that S3 keeps of all these objects. It removes the marks of deletions last, as
     they hide what is left.
 
-    No lock protects these requests. It keeps a record that is written after the removal, and
-    reports it. Only on a bucket whose versioning is suspended, it may remove such a record.
+    No lock protects these requests. Another daemon may keep a copy of the record during or after
+    them: the mark of the destruction makes that daemon remove it (see `KeptVersions`).
+
+    It keeps a record that is written after the removal, and reports it. Only on a bucket whose
+    versioning is suspended, it may remove such a record.
 
     The methods raise `RequestError`, and the errors of botocore for credentials.
     """
@@ -69,7 +76,7 @@ class S3Destruction:
 
     def run(self, if_etag: str | None, digest: Callable[[bytes], str]) -> Destruction:
         found = self._remove_record(if_etag, digest)
-        for file in found.files:
+        for file in self._mark_destroyed(found):
             self._kept.remove(file)
         remaining = list(self._find_remaining(found, self._remove_versions(found)))
         self._history.forget(self._name)
@@ -112,13 +119,15 @@ class S3Destruction:
                 content = ""
             return DestroyedVersion(version.id, version.etag, content)
 
-        versions = [version for version in reader.versions() if not version.is_deletion]
+        all_versions = reader.versions()
+        versions = [version for version in all_versions if not version.is_deletion]
         listed = self._versions.list()
         self._require_versioning(listed)
         with ThreadPoolExecutor(_GET_THREADS) as threads:
             contents = list(threads.map(destroyed, versions))
         files = [version.file for version in self._kept.list()]
-        return _Found(contents, files, frozenset(map(VersionKey.of, listed)))
+        latest_ns = max((version.time_ns for version in all_versions), default=0)
+        return _Found(contents, files, latest_ns, frozenset(map(VersionKey.of, listed)))
 
     def _require_versioning(self, listed: Sequence[ListedVersion]) -> None:
         """Raises an error if S3 has versions that are not in the history, and have no digest."""
@@ -128,6 +137,16 @@ class S3Destruction:
                 f" {self._history.versioning.refusal} to the request for the versioning of the"
                 " bucket; allow the daemon s3:GetBucketVersioning"
             )
+
+    def _mark_destroyed(self, found: _Found) -> Sequence[VersionFile]:
+        """Returns the versions that kekd keeps, also those that it has kept since. Needs no mark if
+        S3 keeps all of them, as then no daemon copies a record.
+        """
+        is_enabled = self._history.versioning.find() is Versioning.ENABLED
+        if is_enabled and all(version.id for version in found.listed):
+            return found.files
+        folder = self._kept.mark_destroyed(max(time.time_ns(), found.latest_ns))
+        return folder.leftovers
 
     def _remove_versions(self, found: _Found) -> Mapping[VersionKey, S3Error]:
         """Returns the errors of those that S3 didn't remove."""
@@ -160,6 +179,8 @@ class S3Destruction:
         listed_keys = set()
         for version in self._versions.list():
             listed_keys.add(version.key)
+            if self._kept.is_mark(version.key):
+                continue
             error = errors.get(VersionKey.of(version))
             is_hold = version.key == self._holds.key(self._name)
             if error:
@@ -168,7 +189,8 @@ class S3Destruction:
                 yield RemainingVersion(self._id_of(version, found), self._why(version.key))
         for page in self._client.list_objects_v2(self._kept.folder):
             for listed in page:
-                if listed.key not in listed_keys:  # the server has no versions
+                # The server may have no versions.
+                if listed.key not in listed_keys and not self._kept.is_mark(listed.key):
                     yield RemainingVersion(self._file_id(listed.key), self._why(listed.key))
 
     def _why(self, key: str) -> str:

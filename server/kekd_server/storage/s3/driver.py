@@ -2,7 +2,7 @@
 
 [PREFIX/]_catalog/config/<key>    the records, where CyborgDB 0.18 keeps them
 [PREFIX/]_kekd/keystore           the marker of a keystore (see `S3Keystore`)
-[PREFIX/]_kekd/history/<key>/     the versions of a record (see `S3History`)
+[PREFIX/]_kekd/history/<key>/     the versions of a record (see `KeptVersions`)
 [PREFIX/]_kekd/holds/<key>        the hold on a record (see `S3Holds`)
 """
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
-from kekd_server.model.errors import HistoryOffError
+from kekd_server.model.errors import HistoryOffError, StoreUnavailableError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.location import S3Location
@@ -25,7 +25,7 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.history_state import HistoryState
 from kekd_server.storage.s3.holds import S3Holds
-from kekd_server.storage.s3.kept_versions import KeptVersions
+from kekd_server.storage.s3.kept_versions import Folder, KeptVersions
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.record_history import S3RecordHistory
 from kekd_server.storage.s3.version_reader import S3VersionReader
@@ -73,10 +73,22 @@ class S3History:
             raise HistoryOffError(name.value)
         kept = self.kept(name)
         missing = find_missing(name, versions, self.reader(name).versions(), _etag_of)
+        kept.remove_marks()
         for file, record in missing:
             kept.add(file, record)
+        self._require_undestroyed(name, [file for file, _ in missing])
         self._state.note_change(name)
         return [file.version(len(record)) for file, record in missing]
+
+    def _require_undestroyed(self, name: IndexName, files: Sequence[VersionFile]) -> None:
+        kept = self.kept(name)
+        if kept.read_folder().marks:
+            for file in files:
+                kept.remove(file)
+            raise StoreUnavailableError(
+                f"the versions of index '{name.value}' were not imported: the index was destroyed"
+                " in the meantime; retry if you still want them"
+            )
 
     def forget(self, name: IndexName) -> None:
         """Call it when the versions of an index were removed."""
@@ -112,34 +124,40 @@ class S3History:
             for listed in page:
                 if VersionFile.is_name(name := listed.key.rpartition("/")[2]):
                     totals = totals.add(VersionFile(name).time_ns, listed.size)
-            for outdated in self._find_outdated(page):
+            folders = self._group(page)
+            for key, folder in folders.items():
+                self._remove_leftovers(key, folder)
+            for outdated in self._find_outdated(folders):
                 yield from self._prune(outdated)
         self.totals = totals
 
-    def _find_outdated(self, page: Sequence[ListedObject]) -> Sequence[IndexName]:
-        """Returns the indexes whose history on this page has expired versions, or doesn't end with
-        the record.
+    def _remove_leftovers(self, key: str, folder: Folder) -> None:
+        if folder.leftovers and (name := IndexName.from_key(key)):
+            kept = self.kept(name)
+            for file in folder.leftovers:
+                kept.remove(file)
+
+    def _find_outdated(self, folders: Mapping[str, Folder]) -> Sequence[IndexName]:
+        """Returns the indexes whose history has expired versions, or doesn't end with the
+        record.
         """
-        histories = self._group(page)
-        if not histories:
+        if not folders:
             return ()
-        etags = self._list_etags(min(histories), max(histories))
+        etags = self._list_etags(min(folders), max(folders))
         return [
             name
-            for key, files in histories.items()
-            if not self._is_settled(files, etags.get(key)) and (name := IndexName.from_key(key))
+            for key, folder in folders.items()
+            if not self._is_settled([version.file for version in folder.versions], etags.get(key))
+            and (name := IndexName.from_key(key))
         ]
 
-    def _group(self, page: Sequence[ListedObject]) -> Mapping[str, Sequence[VersionFile]]:
-        """Returns the versions by the key of the index, newest first."""
-        paths = (listed.key.removeprefix(self._folder).partition("/") for listed in page)
-        return {
-            key: sorted(
-                (VersionFile(name) for _, _, name in group if VersionFile.is_name(name)),
-                reverse=True,
-            )
-            for key, group in groupby(paths, key=lambda path: path[0])
-        }
+    def _group(self, page: Sequence[ListedObject]) -> Mapping[str, Folder]:
+        """Returns the part of each folder that is on the page, by the key of the index."""
+
+        def key_of(listed: ListedObject) -> str:
+            return listed.key.removeprefix(self._folder).partition("/")[0]
+
+        return {key: Folder.of(group) for key, group in groupby(page, key=key_of)}
 
     def _list_etags(self, first: str, last: str) -> Mapping[str, str]:
         """Returns the etags of the records from one key to another."""

@@ -1,21 +1,31 @@
 """The versions of one index that kekd itself keeps in a bucket.
 
-[PREFIX/]_kekd/history/<key>/<version>    a copy of each record (see VersionFile)
+[PREFIX/]_kekd/history/<key>/<version>             a copy of each record (see VersionFile)
+[PREFIX/]_kekd/history/<key>/<time>-destroyed--    the mark of a destruction, without content
 
-Each is an imported version, or the copy of an object that was the record when kekd kept it. Its
+Each version is an imported one, or the copy of an object that was the record when kekd kept it. Its
 name depends on that version or object alone. So daemons that keep the same version store the same
 copy, and a write that fails leaves none to be removed.
+
+A write or a listing may read a record, and keep it after its destruction. So each copy is followed
+by a look for the mark, which a destruction stores before it removes the copies. One of the two
+finds the copy. A version with the time of the mark or an earlier one doesn't count, and is removed.
 """
 
-from typing import Final, NamedTuple
+import re
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Final, NamedTuple, Self
 
 from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.errors import RequestError, S3Error
+from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.version import Version
 from kekd_server.storage.version_file import VersionFile
 
 _ATTEMPTS: Final = 3
+_MARK: Final = re.compile(r"([0-9a-f]{16})-destroyed--", re.ASCII)
 
 
 class KeptVersion(NamedTuple):
@@ -27,6 +37,35 @@ class KeptVersion(NamedTuple):
         return self.file.version(self.size)
 
 
+class Folder(NamedTuple):
+    versions: Sequence[KeptVersion]
+    """Newest first."""
+    leftovers: Sequence[VersionFile]
+    """Versions that a destruction didn't remove, because they came later."""
+    marks: Sequence[int]
+    """The times of the destructions."""
+
+    @classmethod
+    def of(cls, listed: Iterable[ListedObject]) -> Self:
+        """`listed`: the objects of the folder."""
+        kept, marks = [], []
+        for one in listed:
+            name = one.key.rpartition("/")[2]
+            if VersionFile.is_name(name):
+                kept.append(KeptVersion(VersionFile(name), one.size))
+            elif mark := _MARK.fullmatch(name):
+                marks.append(int(mark[1], 16))
+        last = max(marks, default=0)
+        versions = [version for version in kept if version.file.time_ns > last]
+        leftovers = [version.file for version in kept if version.file.time_ns <= last]
+        return cls(sorted(versions, reverse=True), leftovers, marks)
+
+    @property
+    def destroyed_ns(self) -> int:
+        """The time of the last destruction, and 0 if there was none."""
+        return max(self.marks, default=0)
+
+
 class KeptVersions:
     """Its methods raise `RequestError`, and the errors of botocore for credentials."""
 
@@ -35,16 +74,39 @@ class KeptVersions:
         self.folder = folder
         """With a slash at the end."""
 
-    def list(self, *, starting_with: str = "") -> "list[KeptVersion]":
-        """Returns those whose names start with a text, newest first."""
-        pages = self._client.list_objects_v2(self.folder + starting_with)
-        kept = [
-            KeptVersion(VersionFile(name), listed.size)
-            for page in pages
-            for listed in page
-            if VersionFile.is_name(name := listed.key.removeprefix(self.folder))
-        ]
-        return sorted(kept, reverse=True)
+    def list(self) -> Sequence[KeptVersion]:
+        """Newest first."""
+        return self.read_folder().versions
+
+    def read_folder(self) -> Folder:
+        pages = self._client.list_objects_v2(self.folder)
+        return Folder.of(chain.from_iterable(pages))
+
+    def keep(self, file: VersionFile, record: bytes) -> Folder:
+        """Adds a version, unless it was destroyed. Returns what the folder has then."""
+        self.add(file, record)
+        folder = self.read_folder()
+        if file in folder.leftovers:
+            self.remove(file)
+        return folder
+
+    def mark_destroyed(self, time_ns: int) -> Folder:
+        """Marks the versions up to a time as destroyed. Returns what the folder has then."""
+        self._client.put_object(self._mark_key(time_ns), b"", {})
+        folder = self.read_folder()
+        for earlier in folder.marks:
+            if earlier < time_ns:
+                self._client.delete_object(self._mark_key(earlier), {})
+        return folder
+
+    def remove_marks(self) -> None:
+        """Lets versions be imported that are older than a destruction."""
+        for time_ns in self.read_folder().marks:
+            self._client.delete_object(self._mark_key(time_ns), {})
+
+    def is_mark(self, key: str) -> bool:
+        """Whether the object with this key marks a destruction."""
+        return _MARK.fullmatch(key.removeprefix(self.folder)) is not None
 
     def add(self, file: VersionFile, record: bytes = b"") -> None:
         """Stores a version, or leaves the one that is there. Tries again even if S3 may have
@@ -67,6 +129,9 @@ class KeptVersions:
 
     def remove(self, file: VersionFile) -> None:
         self._client.delete_object(self.folder + file.name, {})
+
+    def _mark_key(self, time_ns: int) -> str:
+        return f"{self.folder}{time_ns:016x}-destroyed--"
 
 
 def _exists(error: RequestError) -> bool:

@@ -3,7 +3,7 @@
 import heapq
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from typing import Final
 
 from kekd_server.model.index_name import IndexName
@@ -11,6 +11,8 @@ from kekd_server.storage.driver import NameRange
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import MAX_PAGE_SIZE, S3Client
 from kekd_server.storage.s3.errors import InvalidResponseError
+from kekd_server.storage.s3.listing import ListedObject
+from kekd_server.storage.version_file import VersionFile
 
 _KEY_END: Final = re.compile(r"\.kms\.cat")
 
@@ -86,12 +88,23 @@ class S3Names:
         pages = self._client.list_objects_v2(
             self._history + prefix, start_after=self._history + after.key if after else ""
         )
-        paths = (listed.key.removeprefix(self._history) for page in pages for listed in page)
+        paths = (
+            listed.key.removeprefix(self._history)
+            for page in pages
+            for listed in page
+            if _is_version(listed)
+        )
         for key, _ in groupby(paths, key=lambda path: path.partition("/")[0]):
             yield key
 
     def _has_history(self, key: str) -> bool:
-        return any(next(self._client.list_objects_v2(f"{self._history}{key}/", page_size=1)))
+        pages = self._client.list_objects_v2(f"{self._history}{key}/")
+        return any(map(_is_version, chain.from_iterable(pages)))
+
+
+def _is_version(listed: ListedObject) -> bool:
+    """Whether an object of a history is no mark of a destruction."""
+    return VersionFile.is_name(listed.key.rpartition("/")[2])
 
 
 def _keys_at_the_start(key: str) -> Iterator[str]:

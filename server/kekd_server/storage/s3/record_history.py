@@ -13,7 +13,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.s3.client import PutResult, StoredObject
 from kekd_server.storage.s3.errors import RequestError, S3Error
 from kekd_server.storage.s3.history_state import HistoryState
-from kekd_server.storage.s3.kept_versions import KeptVersion, KeptVersions
+from kekd_server.storage.s3.kept_versions import Folder, KeptVersion, KeptVersions
 from kekd_server.storage.s3.version_metadata import identify, version_of
 from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.version import Origin, Version, VersionEvent
@@ -105,28 +105,31 @@ class S3RecordHistory:
         return None
 
     def _find_deletion(self) -> tuple[int, bool]:
-        """Returns the earliest time of the first version after a deletion, and whether kekd doesn't
-        know of that deletion.
+        """Returns the earliest time of the first version after a deletion or destruction, and
+        whether kekd doesn't know of that deletion.
         """
         if self._state.versioning.find() is Versioning.ENABLED:
             return 0, False
-        kept = self._kept.list()
-        if not kept:
-            return 0, False
-        return kept[0].file.time_ns + 2, not kept[0].file.is_deletion
+        folder = self._kept.read_folder()
+        if not folder.versions:
+            return folder.destroyed_ns + 1, False
+        newest = folder.versions[0].file
+        return newest.time_ns + 2, not newest.is_deletion
 
     def _keep_current(self, current: StoredObject) -> int:
-        """Returns the time of the version."""
+        """Returns the time of the version, or of a destruction after it."""
         file = version_of(current)
-        if not self._state.is_kept(self._name, file):
-            if file.event is VersionEvent.FOUND:
-                file = identify(current, [version.file for version in self._kept.list()])
-            self._keep(file, current.content)
-        return file.time_ns
+        if self._state.is_kept(self._name, file):
+            return file.time_ns
+        if file.event is VersionEvent.FOUND:
+            file = identify(current, [version.file for version in self._kept.list()])
+        return max(file.time_ns, self._keep(file, current.content).destroyed_ns)
 
-    def _keep(self, file: VersionFile, record: bytes) -> None:
-        self._kept.add(file, record)
-        self._state.note_kept(self._name, file)
+    def _keep(self, file: VersionFile, record: bytes) -> Folder:
+        folder = self._kept.keep(file, record)
+        if file not in folder.leftovers:
+            self._state.note_kept(self._name, file)
+        return folder
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

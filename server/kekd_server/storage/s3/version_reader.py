@@ -23,7 +23,6 @@ from kekd_server.storage.version_file import VersionFile, is_version_id
 from kekd_server.storage.version_page import page_of
 
 _GET_THREADS: Final = 8
-_TIME_DIGITS: Final = 16
 _NOT_FOUND: Final = {
     "InvalidArgument",  # no id of S3
     "InvalidRequest",  # the same on SeaweedFS
@@ -93,7 +92,7 @@ class S3VersionReader:
         return StoredRecord(stored.content, stored.etag)
 
     def _read_kept(self, version_id: str) -> StoredRecord | None:
-        for file, _ in self._kept.list(starting_with=version_id[:_TIME_DIGITS]):
+        for file, _ in self._kept.list():
             if file.id == version_id:
                 if file.is_deletion:
                     raise self._not_found(version_id, is_deletion=True)
