@@ -15,9 +15,12 @@ class Hold(NamedTuple):
     def decode(cls, content: bytes) -> Self:
         """Returns a hold for a damaged file too, which still holds the record."""
         try:
-            return cls(**json.loads(content))
-        except (ValueError, TypeError):
-            return cls("its file is damaged", "", 0)
+            match json.loads(content):
+                case {"reason": str(reason), "caller": str(caller), "time_ns": int(time_ns)}:
+                    return cls(reason, caller, time_ns)
+        except ValueError:
+            pass
+        return cls("its file is damaged", "", 0)
 
     def encode(self) -> bytes:
         """Returns a JSON object."""
