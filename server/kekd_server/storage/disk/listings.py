@@ -1,9 +1,10 @@
 """The keys of running listings, cached from page to page."""
 
+import heapq
 import os
 import threading
 from collections.abc import Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -80,4 +81,7 @@ class Listings:
 
 
 def _merge(keys: Sequence[Sequence[str]]) -> Sequence[str]:
-    return keys[0] if len(keys) == 1 else sorted(set().union(*keys))
+    """Merges sorted keys without those that are in several."""
+    if len(keys) == 1:
+        return keys[0]
+    return [key for key, _ in groupby(heapq.merge(*keys))]
