@@ -135,4 +135,18 @@ def test_breach_of_a_hold_is_reported_to_watchers(
     )
     (keystore / "_catalog/config/i.kms.cat").unlink()
     assert next(with_breach).index_name == "i"
-    assert "another program changed index 'i', which is held" in daemon.read_log()
+    eventually(lambda: "another program changed index 'i', which is held" in daemon.read_log())
+
+
+def test_breach_of_a_hold_while_the_daemon_was_down_is_reported(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    keystore = tmp_path / "keystore"
+    daemon = start_daemon("--disk", str(keystore))
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", kekd.KMSBlob(provider="none"))
+        client.hold_index_kms(None, "i", "in court")
+    daemon.stop()
+    (keystore / "_catalog/config/i.kms.cat").unlink()
+    restarted = start_daemon("--disk", str(keystore))
+    eventually(lambda: "another program changed index 'i', which is held" in restarted.read_log())

@@ -27,6 +27,11 @@ def events_of(driver: Driver) -> list[str]:
     return [version.event for version in versions_of(driver)]
 
 
+def maintain(driver: Driver) -> int:
+    """Returns the number of versions that were removed."""
+    return sum(step for step in driver.maintain_history() if isinstance(step, int))
+
+
 def destroy(driver: Driver) -> tuple[list[tuple[str, str]], list[str]]:
     """Returns the ids and etags of what was removed, and the ids of what remains."""
     destroyed = driver.destroy(NAME, if_etag=None, digest=lambda _: "")

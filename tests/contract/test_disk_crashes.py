@@ -10,7 +10,7 @@ import pytest
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import NAME
-from tests.contract.history_contract import RESTORED, events_of, versions_of
+from tests.contract.history_contract import RESTORED, events_of, maintain, versions_of
 from tests.contract.import_contract import deletion, past
 from tests.fixtures.disk import opened
 
@@ -28,8 +28,8 @@ class Operation(NamedTuple):
     """The record that it leaves."""
 
 
-def maintain(driver: DiskDriver) -> None:
-    assert sum(driver.maintain_history())
+def prune(driver: DiskDriver) -> None:
+    assert maintain(driver)
 
 
 OPERATIONS: Final = {
@@ -45,7 +45,7 @@ OPERATIONS: Final = {
     "import": Operation(
         (OLD,), lambda driver: driver.import_versions(NAME, [past(1, OLD), past(2, NEW)]), OLD
     ),
-    "prune": Operation((b"1", b"2", b"3", OLD), maintain, OLD),
+    "prune": Operation((b"1", b"2", b"3", OLD), prune, OLD),
 }
 
 

@@ -6,14 +6,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from kekd_server.model.errors import (
     CorruptVersionError,
+    EnvelopeHeldError,
     HistoryUnavailableError,
     StoreMisconfiguredError,
+    StoreUnavailableError,
 )
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
@@ -86,8 +89,23 @@ def test_write_without_a_version_continues_if_the_history_is_optional(
     fail_links(monkeypatch, errno.ENOSPC)
     with caplog.at_level(logging.WARNING):
         driver.create(NAME, b"1")
-    assert driver.get(NAME).record == b"1"
-    assert "a version of index 'my_index' was not kept" in caplog.text
+        driver.put(NAME, b"2", if_etag=None)
+    assert driver.get(NAME).record == b"2"
+    assert caplog.text.count("the history of index 'my_index' is not up to date") == 1
+    assert driver.history_failures() == 2
+
+
+@pytest.mark.parametrize(
+    ("retention", "fails"), [(Retention(), True), (OPTIONAL, False), (Retention(versions=0), False)]
+)
+def test_store_with_an_unwritable_history_is_down_only_if_writes_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: Retention, fails: bool
+) -> None:
+    driver = opened(tmp_path, retention)
+    history = tmp_path / "_kekd/history"
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: path != history)
+    with pytest.raises(StoreMisconfiguredError) if fails else nullcontext():
+        driver.check_writes()
 
 
 def test_delete_on_a_full_disk_succeeds_and_keeps_the_last_version(
@@ -195,6 +213,64 @@ def test_unknown_files_in_a_history_are_ignored_and_reported_by_destroy(tmp_path
     assert "remove it yourself" in remaining.why
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_destroy_continues_after_a_version_that_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    driver = opened(tmp_path)
+    for record in (b"1", b"2", b"3"):
+        driver.put(NAME, record, if_etag=None)
+    immutable = sorted(history_path(tmp_path).iterdir())[place]
+    unlink = os.unlink
+
+    def fail(path: str) -> None:
+        if str(path) == str(immutable):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", fail)
+    receipt = driver.destroy(NAME, if_etag=None, digest=str)
+    (remaining,) = receipt.remaining
+    assert remaining.id == str(immutable)
+    assert "it could not be removed: Operation not permitted" in remaining.why
+    assert not record_path(tmp_path).exists()
+    assert list(history_path(tmp_path).iterdir()) == [immutable]
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert not driver.destroy(NAME, if_etag=None, digest=str).remaining
+    assert not history_path(tmp_path).exists()
+
+
+def test_destroy_reports_a_folder_with_the_name_of_a_version(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    folder = history_path(tmp_path) / "0000000000000001-created-abc-x"
+    folder.mkdir()
+    receipt = driver.destroy(NAME, if_etag=None, digest=str)
+    assert len(receipt.destroyed) == 1
+    assert [version.id for version in receipt.remaining] == [str(folder)]
+
+
+def test_destroy_reports_a_file_in_the_place_of_the_history(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    shutil.rmtree(history_path(tmp_path))
+    history_path(tmp_path).write_text("no folder")
+    receipt = driver.destroy(NAME, if_etag=None, digest=str)
+    assert len(receipt.destroyed) == 1
+    assert [version.id for version in receipt.remaining] == [str(history_path(tmp_path))]
+
+
+def test_destroy_reports_files_that_a_killed_cyborgdb_left(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    left = record_path(tmp_path).with_name(f"{NAME.key}.4711.3.tmp")
+    for path in (left, record_path(tmp_path).with_name(f"other_{NAME.key}.4711.3.tmp")):
+        path.write_bytes(b"1")
+    (remaining,) = driver.destroy(NAME, if_etag=None, digest=str).remaining
+    assert remaining.id == str(left)
+    assert "cyborgdb_core has not finished this file" in remaining.why
+
+
 def test_destroy_without_a_history_has_the_record_in_its_receipt(tmp_path: Path) -> None:
     driver = opened(tmp_path, Retention(versions=0))
     etag = driver.create(NAME, b"1")
@@ -211,12 +287,22 @@ def test_record_that_is_no_file_is_replaced_without_a_version(tmp_path: Path) ->
     assert events_of(driver) == ["pushed"]
 
 
-def test_damaged_hold_still_holds(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff",
+        b"[]",
+        b'{"reason": 1, "caller": "c", "time_ns": 1}',
+        b'{"reason": "r", "caller": "c", "time_ns": "1"}',
+    ],
+)
+def test_damaged_hold_still_holds(tmp_path: Path, content: bytes) -> None:
     driver = opened(tmp_path)
     driver.hold(NAME, HOLD)
-    (tmp_path / "_kekd/holds" / NAME.key).write_bytes(b"\xff")
-    with pytest.raises(Exception, match="is held: its file is damaged"):
+    (tmp_path / "_kekd/holds" / NAME.key).write_bytes(content)
+    with pytest.raises(EnvelopeHeldError, match="is held: its file is damaged"):
         driver.create(NAME, b"1")
+    assert not driver.notice_change(NAME)
 
 
 def test_held_versions_do_not_expire(tmp_path: Path) -> None:
@@ -230,6 +316,86 @@ def test_held_versions_do_not_expire(tmp_path: Path) -> None:
     restarted = opened(tmp_path, Retention(versions=1))
     list(restarted.maintain_history())
     assert len(versions_of(restarted)) == 1
+
+
+def foreign_write(root: Path, record: bytes) -> None:
+    """Replaces the record as CyborgDB does."""
+    temporary = root / "foreign"
+    temporary.write_bytes(record)
+    temporary.rename(record_path(root))
+
+
+def test_foreign_writes_cannot_outrun_the_background(tmp_path: Path) -> None:
+    driver = opened(tmp_path, Retention(versions=2))
+    list(driver.maintain_history())
+    for number in range(20):
+        foreign_write(tmp_path, b"%d" % number)
+        driver.notice_change(NAME)
+        list(driver.maintain_history())
+    assert len(versions_of(driver)) == 2
+
+
+def test_writes_during_the_background_work_do_not_delay_the_sweep(tmp_path: Path) -> None:
+    driver = opened(tmp_path, Retention(versions=1))
+    (tmp_path / f"_catalog/config/{OTHER.key}").write_bytes(b"foreign")
+    driver.create(NAME, b"0")
+    driver.put(NAME, b"1", if_etag=None)
+    for number, _ in enumerate(driver.maintain_history()):
+        if (tmp_path / "_kekd/history" / OTHER.key).exists():
+            break
+        assert number < 20
+        driver.put(NAME, b"%d" % number, if_etag=None)
+
+
+def test_damaged_history_of_one_index_hides_no_other_from_the_sweep(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    (tmp_path / "_kekd/history/a.kms.cat").write_text("no folder")
+    for name in ("a", "b"):
+        (tmp_path / f"_catalog/config/{name}.kms.cat").write_bytes(b"1")
+    list(driver.maintain_history())
+    assert list((tmp_path / "_kekd/history/b.kms.cat").glob("*-found-*"))
+    assert driver.history_failures() == 1
+
+
+def test_sweep_finds_a_breach_that_happened_before_the_start(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    driver.hold(NAME, HOLD)
+    foreign_write(tmp_path, b"2")
+    versions_of(driver)  # another daemon may have added the version
+    assert NAME in list(opened(tmp_path).maintain_history())
+
+
+def test_scheduled_sweep_waits_for_the_shortest_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    list(driver.maintain_history())
+    record_path(tmp_path).write_bytes(b"1")
+    driver.schedule_sweep()
+    assert not list(driver.maintain_history())
+    later = time.monotonic() + 10
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert list(driver.maintain_history())
+    assert not list(driver.maintain_history())
+
+
+def raise_input_output_error(_: Path) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_sweep_that_failed_is_repeated_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    record_path(tmp_path).write_bytes(b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", raise_input_output_error)
+        with pytest.raises(StoreUnavailableError):
+            list(driver.maintain_history())
+    later = time.monotonic() + 10
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert list(driver.maintain_history())
 
 
 def test_burst_of_writes_cannot_outrun_the_background(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kekd_server.storage.s3.errors import S3Error
 from kekd_server.storage.version import Origin, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from tests.contract.driver_contract import ALL, FIRST, NAME, RETRY
-from tests.contract.history_contract import OTHER, events_of, versions_of
+from tests.contract.history_contract import OTHER, events_of, maintain, versions_of
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.contract.scripted_s3 import (
     BUCKET,
@@ -72,7 +72,7 @@ def kept_by_kekd(bucket: Bucket) -> list[str]:
 
 
 def run_maintenance(driver: Driver) -> int:
-    return sum(driver.maintain_history())
+    return maintain(driver)
 
 
 def copy(bucket: Bucket, source: str, target: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -20,10 +20,11 @@ from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.storage.version import CREATED, Origin
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
-from kekd_server.storage.watch.hub import ChangeHub, Changes, RunInThread
+from kekd_server.storage.watch.hub import ChangeHub
 from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 from tests.patience import PATIENCE
+from tests.unit.fake_watcher import FakeWatcher
 from tests.unit.waiting import reached
 
 ALL = NamePrefix("")
@@ -40,42 +41,6 @@ async def everything(subscription: Subscription) -> list[Change | WatchEvent | N
     while (event := await subscription.next(SOON)) is not WatchEvent.HEARTBEAT:
         events.append(event)
     return events
-
-
-class FakeWatcher:
-    """Yields the polls that it is given."""
-
-    def __init__(self, timeout: float = 60) -> None:
-        self.timeout = timeout
-        self.polls: asyncio.Queue[Changes | Exception] = asyncio.Queue()
-        self.running = 0
-        self.is_idle = False
-        """Whether the hub has taken all polls and waits for the next."""
-
-    def note_write(self, name: IndexName) -> None:
-        """Does nothing."""
-
-    async def poll(
-        self,
-        run_in_thread: RunInThread,  # noqa: ARG002
-    ) -> AsyncGenerator[Changes, None]:
-        self.running += 1
-        try:
-            while True:
-                self.is_idle = self.polls.empty()
-                poll = await self.polls.get()
-                if isinstance(poll, Exception):
-                    raise poll
-                yield poll
-        finally:
-            self.running -= 1
-
-    async def report(self, *polls: Changes | Exception) -> None:
-        """Returns when the hub has taken them."""
-        self.is_idle = False
-        for poll in polls:
-            self.polls.put_nowait(poll)
-        await reached(lambda: self.is_idle or not self.running)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ class StoreMetricFamilies:
         )
         self.history_failures = counter(
             "kekd_history_failures",
-            "Failures of the background work on the history of a store.",
+            "Versions that were not kept, and failures of the background work on the history.",
             ["store"],
         )
         self.hold_breaches = counter(

@@ -18,6 +18,9 @@ NameRange: TypeAlias = NamePrefix | KeyRanges
 """Each name's key starts with one of `prefixes`, or equals one if `is_exact`. `name_of` returns the
 name of a key in the range."""
 
+HistoryStep: TypeAlias = int | IndexName
+"""The number of versions that were removed, or a held index that another program changed."""
+
 MAX_RECORD_BYTES: Final = 2 * MAX_REQUEST_BYTES
 """A longer record isn't an envelope, and isn't read to its end."""
 
@@ -47,7 +50,7 @@ class Driver(Protocol):
     Every method except `get_cached` and `confirm` may block. All may be called from several threads
     at once, and other processes may use the same store at the same time. Each operation is atomic.
     Where the store has stable storage, a change is on it when the method returns. Except for
-    `list`, the cost doesn't depend on the number of records.
+    `list`, and `destroy` on disk, the cost doesn't depend on the number of records.
 
     A write with an `attempt` is applied at most once for its id, by any process: if an earlier
     attempt was applied, the method returns the result of that one. It raises `OutcomeUnknownError`
@@ -215,14 +218,22 @@ class Driver(Protocol):
     def history_totals(self) -> HistoryTotals:
         """Returns the size of the history when `maintain_history` last looked at all of it."""
 
+    def history_failures(self) -> int:
+        """Returns how many versions were not kept or removed as they should be, since the start."""
+
+    def schedule_sweep(self) -> None:
+        """Makes `maintain_history` look at all of the history soon, as changes were missed. Used if
+        the history follows the changes.
+        """
+
     def describe_history(self) -> str:
         """Says where the versions are kept, and how many for how long; empty while nothing is
         known. Never waits.
         """
 
-    def maintain_history(self) -> Iterator[int]:
-        """Removes the versions that have expired, and adds those that other programs wrote. Does so
-        in steps of a few milliseconds, and yields the number of removed versions after each.
+    def maintain_history(self) -> Iterator[HistoryStep]:
+        """Removes the versions that have expired, and adds those that other programs wrote, in
+        steps of a few milliseconds. A failure for one index doesn't end it.
         """
 
     def close(self) -> None:

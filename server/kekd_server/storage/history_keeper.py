@@ -6,12 +6,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol, TypeVar
 
-from kekd_server.model.errors import KekdError
-from kekd_server.model.index_name import NamePrefix
+from kekd_server.model.errors import EnvelopeNotFoundError, KekdError
+from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.observability.logs import LogThrottle
-from kekd_server.storage.driver import Driver
+from kekd_server.storage.driver import Driver, HistoryStep
 from kekd_server.storage.history_totals import HistoryTotals
-from kekd_server.storage.watch.event import Change
+from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub
 
 T = TypeVar("T")
@@ -46,10 +46,17 @@ class HistoryKeeper:
         self._run_in_thread = run_in_thread
         self.removed = 0
         """Versions that expired."""
-        self.failures = 0
         self.breaches = 0
         """Changes by other programs to indexes that were held."""
+        self._reported: dict[str, str] = {}
+        """The etags that the last reported breaches left, by key."""
+        self._own_failures = 0
         self._throttle = LogThrottle()
+
+    @property
+    def failures(self) -> int:
+        """Failures of this work, and versions that were not kept."""
+        return self._own_failures + self._driver.history_failures()
 
     def totals(self) -> HistoryTotals:
         """See `Driver.history_totals`."""
@@ -58,7 +65,7 @@ class HistoryKeeper:
     async def run(self, *, follow_changes: bool) -> None:
         """Runs until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(self._maintain, _MAINTENANCE_INTERVAL))
+            group.create_task(self._repeat(self._maintain, 0))
             if follow_changes:
                 group.create_task(self._repeat(self._follow_changes, _RETRY_INTERVAL))
 
@@ -67,46 +74,80 @@ class HistoryKeeper:
             try:
                 await work()
             except KekdError as error:
-                self.failures += 1
-                if self._throttle.is_due("failure"):
-                    _log.warning("%s: the history is not up to date: %s", self._store, error)
+                self._note_failure(error)
             except Exception:  # noqa: BLE001  (after any error, the history must continue)
-                self.failures += 1
+                self._own_failures += 1
                 _log.exception("%s: the history is not up to date", self._store)
             await asyncio.sleep(interval)
 
-    async def _maintain(self) -> None:
-        steps = self._driver.maintain_history()
-        while not await self._run_in_thread(lambda: self._take_steps(steps)):  # noqa: ASYNC110
-            await asyncio.sleep(_PAUSE_SECONDS)
+    def _note_failure(self, error: KekdError) -> None:
+        self._own_failures += 1
+        if self._throttle.is_due("failure"):
+            _log.warning("%s: the history is not up to date: %s", self._store, error)
 
-    def _take_steps(self, steps: Iterator[int]) -> bool:
-        """Returns whether it took the last step."""
+    async def _maintain(self) -> None:
+        # A sweep at the start finds all changes that were made before the subscription.
+        await asyncio.sleep(_MAINTENANCE_INTERVAL)
+        steps = self._driver.maintain_history()
+        while step := await self._run_in_thread(lambda: self._take_steps(steps)):
+            if isinstance(step, IndexName):
+                await self._report_breach(step)
+            else:
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _take_steps(self, steps: Iterator[HistoryStep]) -> IndexName | bool:
+        """Returns the name of a held index that another program changed, or whether there are more
+        steps.
+        """
         end = time.monotonic() + _STEP_SECONDS
-        for removed in steps:
-            self.removed += removed
+        for step in steps:
+            if isinstance(step, IndexName):
+                return step
+            self.removed += step
             if time.monotonic() >= end:
-                return False
-        return True
+                return True
+        return False
 
     async def _follow_changes(self) -> None:
         async with self._changes.subscribe(NamePrefix("")) as subscription:
+            self._driver.schedule_sweep()
             while True:
                 event = await subscription.next(_HEARTBEAT)
                 if event is None:
                     return
+                if event is WatchEvent.RESYNC:
+                    self._driver.schedule_sweep()
                 # A breach that it published itself comes back.
-                if isinstance(event, Change) and not event.breaches_hold:
-                    await self._notice(event)
+                elif isinstance(event, Change) and not event.breaches_hold:
+                    await self._notice(event.name)
 
-    async def _notice(self, change: Change) -> None:
-        name = change.name
-        if not await self._run_in_thread(lambda: self._driver.notice_change(name)):
+    async def _notice(self, name: IndexName) -> None:
+        try:
+            if await self._run_in_thread(lambda: self._driver.notice_change(name)):
+                await self._report_breach(name)
+            else:
+                self._reported.pop(name.key, None)
+        except KekdError as error:
+            self._note_failure(error)
+            self._driver.schedule_sweep()
+
+    async def _report_breach(self, name: IndexName) -> None:
+        """Reports each breach once, although several events and each sweep find it."""
+        change = await self._run_in_thread(lambda: self._find_change(name))
+        if self._reported.get(name.key) == change.etag:
             return
+        self._reported[name.key] = change.etag
         self.breaches += 1
         _log.warning(
             "%s: another program changed index %r, which is held; find it, and restore the version"
             " before it",
             *(self._store, name.value),
         )
-        self._changes.publish(change._replace(breaches_hold=True))
+        self._changes.publish(change)
+
+    def _find_change(self, name: IndexName) -> Change:
+        try:
+            etag = self._driver.get(name).etag
+        except EnvelopeNotFoundError:
+            return Change(ChangeKind.DELETED, name, breaches_hold=True)
+        return Change(ChangeKind.PUSHED, name, etag, breaches_hold=True)

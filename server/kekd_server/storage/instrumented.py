@@ -52,6 +52,8 @@ class InstrumentedDriver:
         self.notice_change = driver.notice_change
         self.describe_history = driver.describe_history
         self.history_totals = driver.history_totals
+        self.history_failures = driver.history_failures
+        self.schedule_sweep = driver.schedule_sweep
         self.maintain_history = driver.maintain_history
         self.close = driver.close
 

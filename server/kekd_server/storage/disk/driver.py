@@ -20,11 +20,13 @@ from kekd_server.model.errors import (
     EnvelopeNotFoundError,
     EtagMismatchError,
     HistoryUnavailableError,
+    KekdError,
 )
 from kekd_server.model.folder import sync_folder
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.disk import durable, layout
+from kekd_server.storage.disk.foreign_files import find_unfinished
 from kekd_server.storage.disk.history import DiskHistory
 from kekd_server.storage.disk.holds import DiskHolds
 from kekd_server.storage.disk.idempotent_write import IdempotentWrite
@@ -33,7 +35,13 @@ from kekd_server.storage.disk.os_errors import OsErrorTranslator
 from kekd_server.storage.disk.record_cache import RecordCache
 from kekd_server.storage.disk.temporary_folder import ThreadFolder, remove_abandoned
 from kekd_server.storage.disk.write_locks import WriteLocks
-from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.driver import (
+    PROBE_BYTES,
+    HistoryStep,
+    NameRange,
+    StoredRecord,
+    WriteResult,
+)
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
@@ -95,7 +103,7 @@ class DiskDriver:
             if disk.f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
             layout.restore(self._root)
-            for folder in (self._records, self._temporary, self._root / layout.HISTORY):
+            for folder in (self._records, self._temporary, *self._history.required_folders):
                 if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
                     os.stat(folder)
                     raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -238,17 +246,18 @@ class DiskDriver:
                 self._check_etag(name, stored, if_etag)
             self._holds.require_free(name)
             self._catch_up(name)
-            history = self._history.open(name)
-            destroyed = history.contents(digest)
             if stored:
-                if stored.etag not in (version.etag for version in destroyed):  # without a history
-                    destroyed.insert(0, DestroyedVersion("", stored.etag, digest(stored.record)))
                 durable.remove(self._path(name))
                 self.cache.drop(self._path(name))
-            history.remove()
+            destroyed, remaining = self._history.destroy(name, digest)
+            kept = {version.etag for version in destroyed}
+            if stored and stored.etag not in kept:  # without a history
+                destroyed.insert(0, DestroyedVersion("", stored.etag, digest(stored.record)))
             # A process that was killed may have left a copy.
             remove_abandoned(self._temporary)
-            return Destruction("", destroyed, history.find_remaining())
+        with self._translate_os_errors:
+            remaining += find_unfinished(self._records, name)
+        return Destruction("", destroyed, remaining)
 
     def find_hold(self, name: IndexName) -> Hold | None:
         with self._translate_os_errors:
@@ -267,8 +276,7 @@ class DiskDriver:
             if not self._history.is_settled(name):
                 with self._locks.hold(name):
                     self._history.catch_up(name, self._etag(name))
-            hold = self._holds.find(name)
-            return bool(hold and self._history.has_foreign_change(name, since_ns=hold.time_ns))
+            return self._is_breached(name)
 
     def history_totals(self) -> HistoryTotals:
         return self._history.totals
@@ -276,9 +284,16 @@ class DiskDriver:
     def describe_history(self) -> str:
         return self._history.retention.describe("on disk")
 
-    def maintain_history(self) -> Iterator[int]:
-        for name in self._history.outdated_names():
-            yield self._maintain(name) if name else 0
+    def history_failures(self) -> int:
+        return self._history.failures.total
+
+    def schedule_sweep(self) -> None:
+        self._history.schedule_sweep()
+
+    def maintain_history(self) -> Iterator[HistoryStep]:
+        with self._translate_os_errors:
+            for name in self._history.outdated_names(self._holds.is_held):
+                yield self._maintain(name) if name else 0
 
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._translate_os_errors, self._locks.hold(name):
@@ -307,10 +322,20 @@ class DiskDriver:
             # A dangling symlink takes the name, and counts as a corrupt record.
             return StoredRecord(b"", etag_of(b"")) if os.path.islink(path) else None
 
-    def _maintain(self, name: IndexName) -> int:
-        with self._translate_os_errors, self._locks.hold(name):
-            self._catch_up(name)
-            return 0 if self._holds.is_held(name) else self._history.prune(name)
+    def _maintain(self, name: IndexName) -> HistoryStep:
+        try:
+            with self._translate_os_errors, self._locks.hold(name):
+                self._history.catch_up(name, self._etag(name))
+                if not self._holds.is_held(name):
+                    return self._history.prune(name)
+                return name if self._is_breached(name) else 0
+        except KekdError as error:
+            self._history.failures.report(name.value, error)
+            return 0
+
+    def _is_breached(self, name: IndexName) -> bool:
+        hold = self._holds.find(name)
+        return bool(hold and self._history.has_foreign_change(name, since_ns=hold.time_ns))
 
     def _catch_up(self, name: IndexName) -> None:
         """Before a read, which also succeeds on a disk that can't be written."""

@@ -12,10 +12,9 @@ XFS. On others, a power cut may take the newest versions, but no record.
 """
 
 import errno
-import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +26,10 @@ from kekd_server.model.errors import (
     StoreMisconfiguredError,
 )
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
 from kekd_server.storage.disk import durable
-from kekd_server.storage.disk.record_history import RecordHistory
+from kekd_server.storage.disk.record_history import NOT_OURS, RecordHistory
+from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version
@@ -36,9 +37,9 @@ from kekd_server.storage.version_import import ImportedVersion
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _SWEEP_INTERVAL: Final = 3600.0
+_MIN_SWEEP_INTERVAL: Final = 10.0
+"""Between two sweeps, also while the first one fails or misses changes."""
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
-
-_log = logging.getLogger(__name__)
 
 
 class DiskHistory:
@@ -50,8 +51,9 @@ class DiskHistory:
         self._records = records
         self.totals = HistoryTotals()
         """When the last sweep ended."""
+        self.failures = HistoryFailures()
         self._overfull: set[IndexName] = set()
-        self._next_sweep = time.monotonic()
+        self._next_sweep = self._earliest_sweep = time.monotonic()
 
     def check_links(self, temporary_folder: Path) -> None:
         """Raises `StoreMisconfiguredError` if a record can't be linked into the history. Any other
@@ -68,6 +70,12 @@ class DiskHistory:
                     " filesystem of the records, and that must have hard links; set"
                     " history_versions to 0 to work without a history"
                 ) from error
+
+    @property
+    def required_folders(self) -> Sequence[Path]:
+        """The folders without which writes fail."""
+        is_required = self.retention.is_on and self.retention.is_required
+        return [self._folder] if is_required else []
 
     def open(self, name: IndexName) -> RecordHistory:
         """Raises OSError."""
@@ -112,7 +120,10 @@ class DiskHistory:
         """See `RecordHistory.catch_up`. Raises `HistoryUnavailableError`."""
         if self.retention.is_on:
             with self._translate_errors(name):
-                self.open(name).catch_up(current_etag)
+                history = self.open(name)
+                history.catch_up(current_etag)
+                if len(history) > self.retention.versions:
+                    self._overfull.add(name)
 
     def import_versions(
         self,
@@ -130,31 +141,61 @@ class DiskHistory:
         self._note_size(name, history)
         return added
 
+    def destroy(
+        self, name: IndexName, digest: Callable[[bytes], str]
+    ) -> tuple[list[DestroyedVersion], list[RemainingVersion]]:
+        """See `RecordHistory.destroy`. Raises OSError."""
+        try:
+            history = self.open(name)
+        except NotADirectoryError:
+            return [], [RemainingVersion(f"{self._folder}/{name.key}", NOT_OURS)]
+        return history.destroy(digest)
+
     def prune(self, name: IndexName) -> int:
         """Removes the versions that have expired, and returns their number. Raises OSError."""
         return self.open(name).prune(self.retention)
 
-    def outdated_names(self) -> Iterator[IndexName | None]:
+    def schedule_sweep(self) -> None:
+        """See `Driver.schedule_sweep`."""
+        self._next_sweep = min(self._next_sweep, self._earliest_sweep)
+
+    def outdated_names(self, is_held: Callable[[IndexName], bool]) -> Iterator[IndexName | None]:
         """Yields the names whose history has too many versions. Every hour, looks at all records
-        and histories, and yields None for each that needs no change. Takes no lock. Raises OSError.
+        and histories, and yields those that are held, and None for each that needs no change. Takes
+        no lock. Raises OSError.
         """
         if not self.retention.is_on:
             return
-        while self._overfull:
+        # Those that writes add in the meantime don't delay the sweep.
+        for _ in range(len(self._overfull)):
             yield self._overfull.pop()
-        if time.monotonic() >= self._next_sweep:
-            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
-            yield from self._sweep()
+        if (now := time.monotonic()) >= self._next_sweep:
+            self._earliest_sweep = now + _MIN_SWEEP_INTERVAL
+            self._next_sweep = now + _SWEEP_INTERVAL
+            try:
+                yield from self._sweep(is_held)
+            except BaseException:
+                self.schedule_sweep()
+                raise
 
-    def _sweep(self) -> Iterator[IndexName | None]:
+    def _sweep(self, is_held: Callable[[IndexName], bool]) -> Iterator[IndexName | None]:
         totals = HistoryTotals()
-        keys = {*os.listdir(self._records), *os.listdir(self._folder)}
-        for name in filter(None, map(IndexName.from_key, keys)):
-            yield None if self.is_settled(name) else name
-            with suppress(FileNotFoundError):  # a version was removed in the meantime
+        for name in self._names():
+            yield None if self.is_settled(name) and not is_held(name) else name
+            with suppress(OSError):  # it is damaged, or a version was removed in the meantime
                 for version in self.open(name).versions():
                     totals = totals.add(version.time_ns, version.size)
         self.totals = totals
+
+    def _names(self) -> Iterator[IndexName]:
+        """Yields each name that has a record or a history."""
+        for folder in (self._records, self._folder):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if folder is self._folder and os.path.lexists(self._records / entry.name):
+                        continue
+                    if name := IndexName.from_key(entry.name):
+                        yield name
 
     def has_foreign_change(self, name: IndexName, *, since_ns: int) -> bool:
         """Returns whether another program made the newest version after that time. Needs no
@@ -166,7 +207,7 @@ class DiskHistory:
         """See `RecordHistory.is_settled`. Needs no lock."""
         try:
             return self.open(name).is_settled(self.retention)
-        except FileNotFoundError:  # a version was removed in the meantime
+        except OSError:  # a version was removed in the meantime, or the folder is damaged
             return False
 
     def _note_size(self, name: IndexName, history: RecordHistory) -> None:
@@ -177,16 +218,17 @@ class DiskHistory:
             history.prune(self.retention)
 
     def _translate_errors(self, name: IndexName) -> "_HistoryErrorTranslator":
-        return _HistoryErrorTranslator(name, self._folder, is_required=self.retention.is_required)
+        failures = None if self.retention.is_required else self.failures
+        return _HistoryErrorTranslator(name, self._folder, failures)
 
 
 class _HistoryErrorTranslator:
-    """Translates an OSError to a `HistoryUnavailableError`, or logs it if writes may continue."""
+    """Translates an OSError to a `HistoryUnavailableError`, or counts it if writes may continue."""
 
-    def __init__(self, name: IndexName, folder: Path, *, is_required: bool) -> None:
+    def __init__(self, name: IndexName, folder: Path, failures: HistoryFailures | None) -> None:
         self._name = name
         self._folder = folder
-        self._is_required = is_required
+        self._failures = failures
 
     def __enter__(self) -> None:
         pass
@@ -196,12 +238,8 @@ class _HistoryErrorTranslator:
     ) -> bool:
         if not isinstance(error, OSError):
             return False
-        if self._is_required:
-            raise HistoryUnavailableError(
-                self._name.value, f"{self._folder}: {error.strerror}"
-            ) from error
-        _log.warning(
-            "a version of index %r was not kept: %s: %s",
-            *(self._name.value, self._folder, error.strerror),
-        )
+        why = f"{self._folder}: {error.strerror}"
+        if self._failures is None:
+            raise HistoryUnavailableError(self._name.value, why) from error
+        self._failures.report(self._name.value, why)
         return True

@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.version_file import VersionFile
 from kekd_server.storage.version_import import ImportedVersion, find_missing
 
+NOT_OURS: Final = "kekd did not make this file; remove it yourself"
 _FOREIGN_EVENTS: Final = (VersionEvent.FOUND, VersionEvent.DELETED)
 
 
@@ -113,32 +114,46 @@ class RecordHistory:
                 os.rmdir(self._folder)
         return len(expired)
 
-    def contents(self, digest: Callable[[bytes], str]) -> list[DestroyedVersion]:
-        """Describes the versions that have a record, newest first."""
-        return [
-            DestroyedVersion(file.id, file.etag, digest(read_file(self._path(file)).record))
-            for file in self._files
-            if not file.is_deletion
-        ]
-
-    def remove(self) -> None:
-        """Removes all versions, so that no crash brings one back."""
+    def destroy(
+        self, digest: Callable[[bytes], str]
+    ) -> tuple[list[DestroyedVersion], list[RemainingVersion]]:
+        """Removes all versions, so that no crash brings one back. Returns those that had a record,
+        newest first, and the files that are left.
+        """
         if not os.path.lexists(self._folder):
-            return
-        while self._files:
-            os.unlink(self._path(self._files.pop()))
-        sync_folder(Path(self._folder))
+            return [], []
+        destroyed: list[DestroyedVersion] = []
+        errors: dict[str, str] = {}
+        for file in reversed(self._files):  # a crash leaves the newest
+            try:
+                destroyed[:0] = self._destroy_version(file, digest)
+            except OSError as error:
+                errors[file.name] = f"it could not be removed: {error.strerror}; remove it yourself"
+        sync_folder(self._folder)
         with suppress(OSError):  # it has other files
             os.rmdir(self._folder)
-        sync_folder(Path(self._folder).parent)
+        sync_folder(os.path.dirname(self._folder))
+        return destroyed, self._find_remaining(errors)
 
-    def find_remaining(self) -> list[RemainingVersion]:
-        """Returns the files that are not kekd's."""
+    def _destroy_version(
+        self, file: VersionFile, digest: Callable[[bytes], str]
+    ) -> list[DestroyedVersion]:
+        path = self._path(file)
+        digest_of_record = ""
+        if not file.is_deletion:
+            with suppress(OSError):  # a damaged version can be removed
+                digest_of_record = digest(read_file(path).record)
+        os.unlink(path)
+        if file.is_deletion:
+            return []
+        return [DestroyedVersion(file.id, file.etag, digest_of_record)]
+
+    def _find_remaining(self, errors: Mapping[str, str]) -> list[RemainingVersion]:
         if not os.path.lexists(self._folder):
             return []
-        why = "kekd did not make this file; remove it yourself"
         return [
-            RemainingVersion(f"{self._folder}/{name}", why) for name in os.listdir(self._folder)
+            RemainingVersion(f"{self._folder}/{name}", errors.get(name, NOT_OURS))
+            for name in os.listdir(self._folder)
         ]
 
     def is_settled(self, retention: Retention) -> bool:

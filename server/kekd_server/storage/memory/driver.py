@@ -15,7 +15,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction
-from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
+from kekd_server.storage.driver import HistoryStep, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
@@ -189,10 +189,16 @@ class MemoryDriver:
     def history_totals(self) -> HistoryTotals:
         return self._totals
 
+    def history_failures(self) -> int:
+        return 0
+
+    def schedule_sweep(self) -> None:
+        """Does nothing: the history doesn't follow changes."""
+
     def describe_history(self) -> str:
         return self._history.retention.describe("in memory")
 
-    def maintain_history(self) -> Iterator[int]:
+    def maintain_history(self) -> Iterator[HistoryStep]:
         if time.monotonic() < self._next_sweep:
             return
         self._next_sweep = time.monotonic() + _SWEEP_INTERVAL

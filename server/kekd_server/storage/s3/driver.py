@@ -249,6 +249,12 @@ class S3Driver:
     def history_totals(self) -> HistoryTotals:
         return self._history.totals
 
+    def history_failures(self) -> int:
+        return 0
+
+    def schedule_sweep(self) -> None:
+        """Does nothing: the history doesn't follow changes."""
+
     def describe_history(self) -> str:
         return self._history.describe()
 
