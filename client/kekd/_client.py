@@ -196,7 +196,7 @@ class Client:
 
         The first version is the current envelope or its deletion. Yields nothing for an index
         without versions. With `full`, each version has its envelope. The timeout applies to each
-        page of up to 1000 versions.
+        page of up to 100 versions.
         """
         page = partial(operations.version_page, config_location, index_name, full=full)
         return self._pages(page, timeout)

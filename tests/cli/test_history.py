@@ -296,6 +296,24 @@ def test_restore_at_replaces_only_what_it_read(
     assert [blob and blob.kms_name for blob in kept] == ["prod", "rival", "next", "prod"]
 
 
+def test_restore_at_reads_no_version_before_the_one_that_it_restores(
+    kekctl: Kekctl, client: kekd.Client, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create_index_kms(None, index, NEW)
+    client.push_index_kms(None, index, OLD)
+    at = datetime.now(UTC).isoformat()
+    client.push_index_kms(None, index, NEW)
+    list_versions = kekd.Client.list_versions_index_kms
+
+    def list_two(caller: kekd.Client, *arguments: Any, **options: Any) -> Any:
+        yield from islice(list_versions(caller, *arguments, **options), 2)
+        pytest.fail("it reads more")
+
+    monkeypatch.setattr(kekd.Client, "list_versions_index_kms", list_two)
+    assert kekctl("restore", "--at", at, "--prefix", index).stdout.startswith("restored ")
+    assert client.get_index_kms(None, index) == OLD
+
+
 @pytest.mark.parametrize(
     ("count", "kills"), [(600, 1), pytest.param(10_000, 10, marks=pytest.mark.slow)]
 )

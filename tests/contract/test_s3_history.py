@@ -1,11 +1,13 @@
 """The history of envelopes on S3, with and without versioning of the bucket."""
 
 import time
-from typing import Final, Literal
+from contextlib import closing
+from typing import Any, Final, Literal
 from unittest.mock import Mock
 
 import pytest
 
+from kekd_schema import Envelope, encode
 from kekd_server.model.errors import (
     HistoryUnavailableError,
     StoreMisconfiguredError,
@@ -18,6 +20,9 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import S3Client, make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.errors import S3Error
+from kekd_server.storage.s3.signature import UnsignedRequest
+from kekd_server.storage.store import Store
+from kekd_server.storage.stored_envelope import StoredEnvelope
 from kekd_server.storage.version import Origin, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from tests.contract.driver_contract import ALL, FIRST, NAME, RETRY
@@ -194,6 +199,45 @@ def test_bucket_with_versioning_keeps_its_versions_itself(bucket: Bucket) -> Non
     assert run_maintenance(driver) == 0
     assert records_of(driver) == [b"5", b"4", b"3", b"2", b"1"]
     assert {version.caller for version in versions_of(driver)} == {"uid:7"}
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The methods of all requests to S3."""
+    sent: list[str] = []
+    send = S3Client._send
+
+    def note_and_send(client: S3Client, request: UnsignedRequest, *limit: int) -> Any:
+        sent.append(request.method)
+        return send(client, request, *limit)
+
+    monkeypatch.setattr(S3Client, "_send", note_and_send)
+    return sent
+
+
+async def test_index_with_many_versions_is_listed_in_pages_and_undeleted_with_few_requests(
+    bucket: Bucket, requests: list[str]
+) -> None:
+    set_versioning(bucket, "Enabled")
+    harness = S3Harness(bucket, "")
+    records = [encode(Envelope(provider="none", kms_name=f"{number}")) for number in range(120)]
+    for record in records:
+        harness.write(NAME.key, record)
+    with closing(Store(S3Location(bucket.name), harness.driver, threads=8)) as store:
+        requests.clear()
+        page = await store.list_versions(NAME, "", 1000, with_envelopes=True)
+        assert (len(page.versions), page.has_more) == (100, True)
+        assert len(requests) < 220
+        rest = await store.list_versions(NAME, page.versions[-1].id, 1000, with_envelopes=True)
+        assert (len(rest.versions), rest.has_more) == (20, False)
+        found = [*page.envelopes.values(), *rest.envelopes.values()]
+        names = [one.envelope.kms_name for one in found if isinstance(one, StoredEnvelope)]
+        assert names == [f"{number}" for number in reversed(range(120))]
+        await store.delete(NAME, if_etag=None)
+        requests.clear()
+        await store.undelete(NAME)
+        assert len(requests) < 15
+    assert harness.read(NAME.key) == records[-1]
 
 
 def test_deleted_names_of_a_bucket_with_versioning_are_listed_on_request(bucket: Bucket) -> None:

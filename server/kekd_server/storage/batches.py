@@ -7,7 +7,6 @@ from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from kekd_server.model.errors import CallAbandonedError, KekdError
-from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
 from kekd_server.storage.watch.hub import RunInThread
@@ -20,32 +19,33 @@ _MAX_READ_TASK_SECONDS: Final = 0.05
 _WRITES_PER_TASK: Final = 8
 """Fewer, as each write waits for the disk."""
 
+K = TypeVar("K")
 T = TypeVar("T")
 PushResult: TypeAlias = WriteResult | KekdError
 
 
 async def read_many(
-    names: Sequence[IndexName],
-    read: Callable[[IndexName], T],
+    keys: Sequence[K],
+    read: Callable[[K], T],
     run: RunInThread,
     *,
     concurrency: int,
 ) -> list[T]:
-    """Returns a result for each name, in their order. Each task in a thread reads several names,
+    """Returns a result for each key, in their order. Each task in a thread reads several keys,
     because fast reads take less time than a change of threads.
     """
-    remaining = enumerate(names)
+    remaining = enumerate(keys)
     results: dict[int, T] = {}
 
     def read_some() -> bool:
-        """Returns false after the last name."""
+        """Returns false after the last key."""
         end = time.monotonic() + _MAX_READ_TASK_SECONDS
         for _ in range(_MAX_READS_PER_TASK):
             try:
-                number, name = next(remaining)
+                number, key = next(remaining)
             except StopIteration:
                 return False
-            results[number] = read(name)
+            results[number] = read(key)
             if time.monotonic() >= end:
                 break
         return True
@@ -55,7 +55,7 @@ async def read_many(
             pass
 
     await asyncio.gather(*(work() for _ in range(concurrency)))
-    return [results[number] for number in range(len(names))]
+    return [results[number] for number in range(len(keys))]
 
 
 async def write_many(

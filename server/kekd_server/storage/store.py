@@ -49,7 +49,9 @@ from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
 
 T = TypeVar("T")
-_VERSIONS_PER_PAGE: Final = 100
+_MAX_VERSIONS: Final = 100
+"""Versions on a page. On S3, each may take two requests."""
+_DELETION_AND_LAST: Final = 2
 _MAX_VERSIONS_BYTES: Final = 2**20
 
 W = TypeVar("W", WriteResult, WriteResult | None)
@@ -152,7 +154,7 @@ class Store:
             names,
             self._get_result,
             partial(self._run_in_executor, owner=owner),
-            concurrency=min(ceil(len(names) / self._gets_per_thread), self._threads.share),
+            concurrency=self._read_concurrency(len(names)),
         )
         return await with_deadline(read, deadline, self.name)
 
@@ -353,27 +355,29 @@ class Store:
         owner: str = "",
         deadline: Deadline = None,
     ) -> VersionListing:
-        """See `Driver.list_versions`. With envelopes, the page ends before they exceed
-        `_MAX_VERSIONS_BYTES`, but not before the first one.
+        """See `Driver.list_versions`. A page has at most `_MAX_VERSIONS` versions. With envelopes,
+        it ends before they exceed `_MAX_VERSIONS_BYTES`, but not before the first one.
         """
+        limit = min(limit, _MAX_VERSIONS)
 
         def read() -> VersionListing:
             # One more than requested, to see whether there is a next page.
             found = self._driver.list_versions(name, after=after, limit=limit + 1)
             page = found[:limit]
-            envelopes = {}
             if with_envelopes:
                 page = _first_bytes(page, _MAX_VERSIONS_BYTES)
-                envelopes = {
-                    version.id: self._version_result(name, version.id)
-                    for version in page
-                    if not version.is_deletion
-                }
             hold = None if after else self._driver.find_hold(name)
-            return VersionListing(self.name, page, envelopes, hold, len(found) > len(page))
+            return VersionListing(self.name, page, {}, hold, len(found) > len(page))
+
+        async def read_with_envelopes() -> VersionListing:
+            listing = await self._run_with_context(read, owner)
+            if with_envelopes:
+                envelopes = await self._read_versions(name, listing.versions, owner)
+                listing = listing._replace(envelopes=envelopes)
+            return listing
 
         with self._error_context:
-            return await self._read(read, owner, deadline)
+            return await with_deadline(read_with_envelopes(), deadline, self.name)
 
     async def get_version(
         self, name: IndexName, version_id: str, *, owner: str = "", deadline: Deadline = None
@@ -451,6 +455,9 @@ class Store:
             async with self._changes.subscribe(prefix, is_visible) as subscription:
                 yield subscription
 
+    def _read_concurrency(self, count: int) -> int:
+        return min(ceil(count / self._gets_per_thread), self._threads.share)
+
     def _get_result(self, name: IndexName) -> StoredEnvelope | KekdError:
         try:
             with self._error_context:
@@ -475,6 +482,19 @@ class Store:
             return
         raise OutcomeUnknownError(name.value)
 
+    async def _read_versions(
+        self, name: IndexName, versions: Sequence[Version], owner: str
+    ) -> dict[str, StoredEnvelope | KekdError]:
+        """Returns the result for each version with an envelope, by its id."""
+        ids = [version.id for version in versions if not version.is_deletion]
+        results = await read_many(
+            ids,
+            partial(self._version_result, name),
+            partial(self._run_in_executor, owner=owner),
+            concurrency=self._read_concurrency(len(ids)),
+        )
+        return dict(zip(ids, results, strict=True))
+
     def _version_result(self, name: IndexName, version_id: str) -> StoredEnvelope | KekdError:
         try:
             with self._error_context:
@@ -496,7 +516,7 @@ class Store:
     def _last_version(self, name: IndexName) -> Version:
         """Returns the newest version that has an envelope."""
         after = ""
-        while page := self._driver.list_versions(name, after=after, limit=_VERSIONS_PER_PAGE):
+        while page := self._driver.list_versions(name, after=after, limit=_DELETION_AND_LAST):
             for version in page:
                 if not version.is_deletion:
                     return version

@@ -73,7 +73,7 @@ class _Restorer:
             return Failure(index_name, error)
 
     def _restore(self, index_name: str) -> Restoration:
-        versions = list(self._client.list_versions_index_kms(self._location, index_name, full=True))
+        versions = self._read_versions(index_name)
         wanted = self._find_wanted(index_name, versions)
         current = versions[0]
         if _has_same_state(wanted, current):
@@ -92,6 +92,15 @@ class _Restorer:
                 self._location, index_name, wanted.version_id, if_etag=current.etag
             )
         return Restoration(index_name, change)
+
+    def _read_versions(self, index_name: str) -> list[EnvelopeVersion]:
+        """Reads no more than the versions since the time, and the one before it."""
+        versions = []
+        for version in self._client.list_versions_index_kms(self._location, index_name, full=True):
+            versions.append(version)
+            if version.time <= self._at:
+                break
+        return versions
 
     def _find_wanted(
         self, index_name: str, versions: Iterable[EnvelopeVersion]
