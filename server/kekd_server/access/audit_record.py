@@ -143,7 +143,9 @@ def _versions(versions: Iterable[Version]) -> str:
 
 
 def _text(text: str | None) -> str:
-    return _NULL if text is None else encode_basestring_ascii(truncate(text))
+    if text is None:
+        return _NULL
+    return encode_basestring_ascii(text if len(text) <= MAX_FIELD_CHARACTERS else truncate(text))
 
 
 def truncate(text: str) -> str:

@@ -103,14 +103,13 @@ class Auditor:
     def _end_lines(self, records: Records) -> list[str]:
         """Returns no lines for denials beyond a rate."""
         throttle = self._throttle
-        return format_lines(
-            (
-                record
-                for record in _merge_denials(records)
-                if not record.decision.is_denied or (throttle and throttle.admit(record))
-            ),
-            "end",
-        )
+        # A list, which takes less time than a generator.
+        admitted = [
+            record
+            for record in _merge_denials(records)
+            if not record.decision.is_denied or (throttle and throttle.admit(record))
+        ]
+        return format_lines(admitted, "end")
 
 
 def _merge_denials(records: Records) -> Records:

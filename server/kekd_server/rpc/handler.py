@@ -34,6 +34,8 @@ def wrap(  # noqa: PLR0913
     A call counts as in flight, and against the limits of its caller, until its task has ended: on
     grpcio, until its response was read or terminated.
     """
+    # Once, because Python 3.11 looks it up with a system call.
+    loop = asyncio.get_running_loop()
 
     async def handle(message: Any, context: Context) -> Any:
         request: RequestContext | None = None
@@ -45,7 +47,7 @@ def wrap(  # noqa: PLR0913
 
         in_flight.begin()
         # Not the context's own callbacks: grpcio keeps them in a cycle, and the call with it.
-        cast("asyncio.Task[Any]", asyncio.current_task()).add_done_callback(end)
+        cast("asyncio.Task[Any]", asyncio.current_task(loop)).add_done_callback(end)
         try:
             with instrument(context) as observed:
                 if in_flight.is_stopping:
