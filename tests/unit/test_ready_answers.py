@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -51,7 +51,7 @@ METHODS: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].methods_by_na
 NAMES: Final = ("a", "b/c", "é")
 DELAY: Final = re.compile(rb"retry in [0-9.]+ s")
 IDENTITIES: Final = ("dns:a", "dns:b", "listener:unix")
-BURST: Final = 60
+BURST: Final = 100
 ALL: Final = Rule(name="all", identities=("*",), methods=("*",))
 ALSO_ALL: Final = Rule(name="also all", identities=("*",), methods=("*",))
 RULES: Final = (
@@ -254,12 +254,14 @@ class Machine(RuleBasedStateMachine):
         request = pb.PushEnvelopeRequest(index_name=name, blob=blob)
         if is_memory:
             request.config_location.memory.SetInParent()
-        self._call("PushEnvelope", request.SerializeToString())
+        with self._gets_around(name):
+            self._call("PushEnvelope", request.SerializeToString())
 
     @rule(name=st.sampled_from(NAMES))
     def delete(self, name: str) -> None:
         request = pb.DeleteEnvelopeRequest(index_name=name)
-        self._call("DeleteEnvelope", request.SerializeToString())
+        with self._gets_around(name):
+            self._call("DeleteEnvelope", request.SerializeToString())
 
     @rule(rules=st.lists(st.sampled_from(RULES), max_size=2))
     def replace_policy(self, rules: Sequence[Rule]) -> None:
@@ -270,8 +272,9 @@ class Machine(RuleBasedStateMachine):
         self._replace_policy(rules)
 
     def _replace_policy(self, rules: Sequence[Rule] | None) -> None:
-        for side in self.sides:
-            side.policy.replace(rules)
+        with self._gets_around("a"):
+            for side in self.sides:
+                side.policy.replace(rules)
 
     @rule(
         name=st.sampled_from(NAMES),
@@ -279,9 +282,9 @@ class Machine(RuleBasedStateMachine):
     )
     def change_the_file(self, name: str, way: str) -> None:
         self.number += 1
-        wait_for_the_next_tick(self.folder / "probe")
-        for side in self.sides:
-            self._change_the_file(side.path(name), way)
+        with self._gets_around(name):
+            for side in self.sides:
+                self._change_the_file(side.path(name), way)
 
     def _change_the_file(self, path: Path, way: str) -> None:
         new = path.with_name("new")
@@ -300,15 +303,22 @@ class Machine(RuleBasedStateMachine):
 
     @rule(old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
     def rename_the_file(self, old: str, new: str) -> None:
-        wait_for_the_next_tick(self.folder / "probe")
-        for side in self.sides:
-            with suppress(FileNotFoundError):
+        with self._gets_around(new), suppress(FileNotFoundError):
+            for side in self.sides:
                 side.path(old).rename(side.path(new))
+
+    @contextmanager
+    def _gets_around(self, name: str) -> Iterator[None]:
+        """Makes an answer ready before a change, and asks for it afterwards."""
+        for _ in range(2):
+            self._call("GetEnvelope", field(INDEX, name.encode()))
+        wait_for_the_next_tick(self.folder / "probe")
+        yield
+        self._call("GetEnvelope", field(INDEX, name.encode()))
 
     def _call(
         self, method: str, sent: bytes, principal: Principal | None = None, peer: str = "unix:"
     ) -> None:
-        wait_for_the_next_tick(self.folder / "probe")
         caller = principal or Principal("listener:unix", is_local=True)
         mine, other = (
             self.runner.run(side.call(method, sent, Caller(caller, peer))) for side in self.sides
