@@ -12,7 +12,7 @@ SCHEMA_OUT ?= schema/kekd_schema
 PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
 SLOW := slow or faults or torture or systemd
 
-.PHONY: help run check fast test test-slow test-seaweedfs test-all stress generate texts bench clean
+.PHONY: help run check fast test test-slow test-seaweedfs test-all stress generate texts bench bench-quick clean
 
 help: ## List these targets
 	@sed -En 's/^([a-z-]+):.* ## (.+)/make \1\t\2/p' Makefile | expand -t 16
@@ -56,6 +56,9 @@ texts: $(VENV)/dev ## Collect the help and messages in tests/texts
 
 bench: $(VENV)/bench ## Measure, for bench/README.md
 	$(BIN)/python -m bench
+
+bench-quick: $(VENV)/bench ## Measure the five ratios that matter, in two minutes
+	$(BIN)/python -m bench quick
 
 clean: ## Remove .venv
 	rm -rf $(VENV)

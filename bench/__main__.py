@@ -18,6 +18,7 @@ from bench import (
     kek,
     machine,
     million,
+    quick,
     rotation,
     s3,
     scale,
@@ -43,17 +44,22 @@ _PARTS: Mapping[str, Part] = {
     "s3": s3.tables,
     "million": million.tables,
 }
+_NAMED: Mapping[str, Part] = {**_PARTS, "quick": quick.tables}
+"""`quick` repeats what other parts measure, and runs only if it is named."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"part to run: {', '.join(_PARTS)} (default: all)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"part to run: {', '.join(_NAMED)} (default: all but quick)",
     )
     parts = parser.parse_args().parts or list(_PARTS)
-    if unknown := set(parts) - set(_PARTS):
+    if unknown := set(parts) - set(_NAMED):
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
-    if "throughput" in parts:
+    if {"throughput", "quick"} & set(parts):
         h2load.check_installed()
     # Raise an exception, so that servers are stopped and files removed.
     signal.signal(signal.SIGTERM, _end)
@@ -69,7 +75,7 @@ def _run(names: list[str], folder: Path) -> None:
         start = time.monotonic()
         own_folder = folder / name
         own_folder.mkdir()
-        for table in _PARTS[name](own_folder):
+        for table in _NAMED[name](own_folder):
             print(table, flush=True)
             goals += table.goals
             plots += [table.plot] if table.plot else []

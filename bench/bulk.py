@@ -32,17 +32,17 @@ def tables(folder: Path) -> Iterator[Table]:
         for engine in _ENGINES:
             server = stack.enter_context(daemon.on_socket(root, engine))
             clients[engine] = stack.enter_context(kekd.Client(server.address))
-        yield _batch_table(clients)
+        yield batch_table(clients, _ENVELOPES, _BATCH_ROUNDS)
         yield _scan_table(clients)
 
 
-def _batch_table(clients: Clients) -> Table:
+def batch_table(clients: Clients, envelopes: int, rounds: int) -> Table:
     gets: dict[EngineName, list[float]] = {engine: [] for engine in clients}
     batches: dict[EngineName, list[float]] = {engine: [] for engine in clients}
     random_numbers = random.Random(0)
-    for round_number in range(_BATCH_ROUNDS):
+    for round_number in range(rounds):
         for engine, client in clients.items():
-            numbers = random_numbers.sample(range(_ENVELOPES), 2 * _BATCH)
+            numbers = random_numbers.sample(range(envelopes), 2 * _BATCH)
             if round_number % 2:
                 batches[engine].append(_batch(client, numbers[_BATCH:]))
             gets[engine].append(_gets(client, numbers[:_BATCH]))
@@ -59,9 +59,9 @@ def _batch_table(clients: Clients) -> Table:
         for engine in clients
     ]
     what = f"{_BATCH:,} gets ÷ a BatchGet of {_BATCH:,}"
-    goal = Goal(what, shares[_ENGINES[0]], "at least", _MIN_GETS_TO_BATCH)
+    goal = Goal(what, next(iter(shares.values())), "at least", _MIN_GETS_TO_BATCH)
     header = ("engine", "gets, ms", "BatchGet, ms", "gets ÷ BatchGet")
-    return Table(f"{_BATCH:,} envelopes of {_ENVELOPES:,}", header, rows, [goal])
+    return Table(f"{_BATCH:,} envelopes of {envelopes:,}", header, rows, [goal])
 
 
 def _gets(client: kekd.Client, numbers: Sequence[int]) -> float:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count as counter
 from pathlib import Path
 from statistics import median
@@ -64,22 +64,29 @@ class _ThreadFolder(threading.local):
 
 
 def tables(folder: Path) -> Iterator[Table]:
+    yield table(folder, _ENGINES, _CALLERS, _ROUNDS)
+
+
+def table(
+    folder: Path, engines: Sequence[EngineName], all_callers: Sequence[int], rounds: int
+) -> Table:
+    """The goal is for the last engine, with the most callers."""
     rows: list[tuple[str, ...]] = []
-    for engine in _ENGINES:
+    for engine in engines:
         bare = BareLoop(folder / f"bare-{engine}")
         root = keystore.fill(folder / f"keystore-{engine}", 0)
         with daemon.on_socket(root, engine) as server, kekd.Client(server.address) as client:
-            for callers in _CALLERS:
-                figures, share = _measure(callers, client, bare, server)
+            for callers in all_callers:
+                figures, share = _measure(callers, client, bare, server, rounds)
                 rows.append((engine, f"{callers}", *figures))
     header = ("engine", "callers", "kekd", "bare system calls", "kekd ÷ bare", *_CPU_HEADER)
-    what = f"durable creates, engine {_ENGINES[-1]} ÷ bare system calls, {_CALLERS[-1]} callers"
+    what = f"durable creates, engine {engines[-1]} ÷ bare system calls, {all_callers[-1]} callers"
     goal = Goal(what, share, "at least", _MIN_SHARE)
-    yield Table("Durable creates per second, and the CPU time of kekd's", header, rows, [goal])
+    return Table("Durable creates per second, and the CPU time of kekd's", header, rows, [goal])
 
 
 def _measure(
-    callers: int, client: kekd.Client, bare: BareLoop, server: Server
+    callers: int, client: kekd.Client, bare: BareLoop, server: Server, rounds: int
 ) -> tuple[tuple[str, ...], float]:
     """Returns the figures of a row, and kekd's rate divided by the bare one."""
     blob = blob_of(0)
@@ -88,7 +95,7 @@ def _measure(
         client.create_index_kms(None, name, blob)
 
     our_rates, bare_rates, cpu = [], [], []
-    for round_number in range(_ROUNDS):
+    for round_number in range(rounds):
         prefix = f"{callers}-{round_number}"
         before = (server.cpu_seconds(), time.process_time())
         created, seconds = _run(create, callers, prefix)

@@ -39,7 +39,7 @@ _MEBIBYTE = 1024 * 1024
 def tables(folder: Path) -> Iterator[Table]:
     _compile()
     yield _import_table()
-    yield _command_table(folder)
+    yield command_table(folder, _COMMAND_ROUNDS)
     yield _start_table(folder)
     yield _memory_table(folder)
 
@@ -72,7 +72,7 @@ def _compile() -> None:
     subprocess.run([sys.executable, "-m", "compileall", "-q", *folders], check=True)
 
 
-def _command_table(folder: Path) -> Table:
+def command_table(folder: Path, rounds: int) -> Table:
     kekctl = str(Path(sys.executable).with_name("kekctl"))
     request = load.request_of(0).SerializeToString().hex()
     with daemon.on_socket(keystore.fill(folder / "commands", 1)) as server:
@@ -84,7 +84,7 @@ def _command_table(folder: Path) -> Table:
             "kekctl --help": [kekctl, "--help"],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(_COMMAND_ROUNDS):
+        for _ in range(rounds):
             for name, command in commands.items():
                 seconds[name].append(_cpu_seconds(command))
     shares = {name: paired(times, seconds[_PASS]) for name, times in seconds.items()}
