@@ -17,6 +17,7 @@ from kekd_server.model.errors import (
     HistoryUnavailableError,
     StoreMisconfiguredError,
     StoreUnavailableError,
+    VersionNotFoundError,
 )
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
@@ -35,6 +36,13 @@ def record_path(root: Path) -> Path:
 
 def history_path(root: Path) -> Path:
     return root / "_kekd/history" / NAME.key
+
+
+def foreign_write(root: Path, record: bytes) -> None:
+    """Replaces the record as CyborgDB does."""
+    temporary = root / "foreign"
+    temporary.write_bytes(record)
+    temporary.rename(record_path(root))
 
 
 def fail_links(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
@@ -125,6 +133,40 @@ def test_delete_on_a_full_disk_succeeds_and_keeps_the_last_version(
     monkeypatch.setattr(os, "open", really_open)
     assert not record_path(tmp_path).exists()
     assert events_of(driver) == ["deleted", "created"]
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_history_on_a_disk_that_cannot_be_written_is_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    opened(tmp_path).create(NAME, b"1")
+    foreign_write(tmp_path, b"2")
+    really_open = os.open
+
+    def fail(path: str, flags: int, *rest: int, **options: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(code, os.strerror(code))
+        return really_open(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    fail_links(monkeypatch, code)
+    driver = opened(tmp_path, OPTIONAL)
+    (created,) = versions_of(driver)
+    assert driver.get_version(NAME, created.id).record == b"1"
+    assert driver.history_failures() == 0
+
+
+def test_version_that_is_removed_during_a_read_without_the_lock_is_not_found(
+    tmp_path: Path,
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    history = driver._history.open(NAME)
+    (created,) = history.versions()
+    shutil.rmtree(history_path(tmp_path))
+    assert history.versions() == []
+    with pytest.raises(VersionNotFoundError):
+        history.read(created.id)
 
 
 def test_lost_history_makes_no_record_unreadable(tmp_path: Path) -> None:
@@ -316,13 +358,6 @@ def test_held_versions_do_not_expire(tmp_path: Path) -> None:
     restarted = opened(tmp_path, Retention(versions=1))
     list(restarted.maintain_history())
     assert len(versions_of(restarted)) == 1
-
-
-def foreign_write(root: Path, record: bytes) -> None:
-    """Replaces the record as CyborgDB does."""
-    temporary = root / "foreign"
-    temporary.write_bytes(record)
-    temporary.rename(record_path(root))
 
 
 def test_foreign_writes_cannot_outrun_the_background(tmp_path: Path) -> None:

@@ -223,8 +223,9 @@ class DiskDriver:
             return listings.page(listing, names, after, limit)
 
     def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
-        with self._translate_os_errors, self._locks.hold(name):
-            self._catch_up(name)
+        with self._translate_os_errors, self._locks.hold_if_writable(name) as is_writable:
+            if is_writable:
+                self._catch_up(name)
             versions = self._history.open(name).versions()
         return page_of(versions, name, after, limit)
 
@@ -296,8 +297,9 @@ class DiskDriver:
                 yield self._maintain(name) if name else 0
 
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
-        with self._translate_os_errors, self._locks.hold(name):
-            self._catch_up(name)
+        with self._translate_os_errors, self._locks.hold_if_writable(name) as is_writable:
+            if is_writable:
+                self._catch_up(name)
             return self._history.open(name).read(version_id)
 
     @property

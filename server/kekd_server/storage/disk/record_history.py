@@ -28,8 +28,8 @@ _FOREIGN_EVENTS: Final = (VersionEvent.FOUND, VersionEvent.DELETED)
 
 class RecordHistory:
     """A folder with a hard link to each record that was written, a copy of each that was imported,
-    and an empty file for each deletion. Make it and use it while you hold the lock of the record.
-    Its methods raise OSError.
+    and an empty file for each deletion. Make it and use it while you hold the lock of the record;
+    to read from a disk that can't be written, you need none. Its methods raise OSError.
     """
 
     def __init__(self, name: IndexName, folder: str, record: str) -> None:
@@ -40,14 +40,21 @@ class RecordHistory:
 
     def versions(self) -> list[Version]:
         """Returns all versions, newest first."""
-        return [file.version(os.stat(self._path(file)).st_size) for file in self._files]
+        versions = []
+        for file in self._files:
+            with suppress(FileNotFoundError):  # without the lock, another process may remove it
+                versions.append(file.version(os.stat(self._path(file)).st_size))
+        return versions
 
     def read(self, version_id: str) -> StoredRecord:
         """Raises `VersionNotFoundError`, and `CorruptVersionError` if its file was changed."""
         file = next((file for file in self._files if file.id == version_id), None)
         if file is None or file.is_deletion:
             raise VersionNotFoundError(self._name.value, version_id, is_deletion=file is not None)
-        stored = read_file(self._path(file))
+        try:
+            stored = read_file(self._path(file))
+        except FileNotFoundError:  # without the lock, another process may remove it
+            raise VersionNotFoundError(self._name.value, version_id) from None
         if stored.etag != file.etag:
             raise CorruptVersionError(
                 self._name.value, version_id, "its file was changed after kekd kept it"

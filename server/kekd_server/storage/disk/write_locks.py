@@ -1,12 +1,13 @@
 """The locks under which daemons write to a keystore folder."""
 
+import errno
 import fcntl
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -16,6 +17,7 @@ from kekd_server.model.errors import StoreTimeoutError
 from kekd_server.model.index_name import IndexName
 
 _LOCKS: Final = 256
+_NOT_WRITABLE: Final = (errno.EROFS, errno.EACCES)
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds without a write under the lock, after which its holder counts as stopped."""
 _MAX_WAIT: Final = 60.0
@@ -51,6 +53,21 @@ class WriteLocks:
                 close_quietly(lock)
         finally:
             queue.release()
+
+    @contextmanager
+    def hold_if_writable(self, name: IndexName) -> Iterator[bool]:
+        """Like `hold`, but yields False without the lock if its file can't be written. Then no
+        write may follow. Raises `StoreTimeoutError`, and OSError.
+        """
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.hold(name))
+            except OSError as error:
+                if error.errno not in _NOT_WRITABLE:
+                    raise
+                yield False
+            else:
+                yield True
 
 
 def _acquire(try_acquire: Callable[[float], bool], path: str) -> None:
