@@ -334,8 +334,9 @@ def test_record_that_is_no_file_is_replaced_without_a_version(tmp_path: Path) ->
     [
         b"\xff",
         b"[]",
-        b'{"reason": 1, "caller": "c", "time_ns": 1}',
-        b'{"reason": "r", "caller": "c", "time_ns": "1"}',
+        b'{"reason": 1, "caller": "c", "time_ns": 1, "etag": "e"}',
+        b'{"reason": "r", "caller": "c", "time_ns": "1", "etag": "e"}',
+        b'{"reason": "r", "caller": "c", "time_ns": 1, "etag": 1}',
     ],
 )
 def test_damaged_hold_still_holds(tmp_path: Path, content: bytes) -> None:
@@ -399,6 +400,19 @@ def test_sweep_finds_a_breach_that_happened_before_the_start(tmp_path: Path) -> 
     foreign_write(tmp_path, b"2")
     versions_of(driver)  # another daemon may have added the version
     assert NAME in list(opened(tmp_path).maintain_history())
+
+
+@pytest.mark.parametrize("retention", [Retention(), Retention(versions=0)])
+def test_breach_is_noticed_after_the_clock_was_set_back_and_without_a_history(
+    tmp_path: Path, retention: Retention
+) -> None:
+    driver = opened(tmp_path, retention)
+    driver.create(NAME, b"1")
+    driver.hold(NAME, HOLD._replace(time_ns=2 * time.time_ns()))
+    assert not driver.notice_change(NAME)
+    foreign_write(tmp_path, b"2")
+    assert driver.notice_change(NAME)
+    assert NAME in list(driver.maintain_history())
 
 
 def test_scheduled_sweep_waits_for_the_shortest_interval(

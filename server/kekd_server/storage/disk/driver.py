@@ -266,7 +266,8 @@ class DiskDriver:
 
     def hold(self, name: IndexName, hold: Hold) -> None:
         with self._translate_os_errors, self._locks.hold(name):
-            self._holds.add(name, hold, self._thread_folder.path)
+            held = hold._replace(etag=self._etag(name) or "")
+            self._holds.add(name, held, self._thread_folder.path)
 
     def release(self, name: IndexName) -> bool:
         with self._translate_os_errors, self._locks.hold(name):
@@ -293,8 +294,12 @@ class DiskDriver:
 
     def maintain_history(self) -> Iterator[HistoryStep]:
         with self._translate_os_errors:
-            for name in self._history.outdated_names(self._holds.is_held):
-                yield self._maintain(name) if name else 0
+            if self._history.retention.is_on:
+                for name in self._history.outdated_names(self._holds.is_held):
+                    yield self._maintain(name) if name else 0
+            else:  # it follows no changes
+                for name in self._holds.names():
+                    yield name if self._is_breached(name) else 0
 
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._translate_os_errors, self._locks.hold_if_writable(name) as is_writable:
@@ -330,14 +335,25 @@ class DiskDriver:
                 self._history.catch_up(name, self._etag(name))
                 if not self._holds.is_held(name):
                     return self._history.prune(name)
+            with self._translate_os_errors:
                 return name if self._is_breached(name) else 0
         except KekdError as error:
             self._history.failures.report(name.value, error)
             return 0
 
     def _is_breached(self, name: IndexName) -> bool:
-        hold = self._holds.find(name)
-        return bool(hold and self._history.has_foreign_change(name, since_ns=hold.time_ns))
+        """The etag shows a breach also after the clock was set back. The history shows one whose
+        record was put back.
+        """
+        if not self._holds.is_held(name):
+            return False
+        with self._locks.hold_if_writable(name):
+            hold = self._holds.find(name)
+            if hold is None:
+                return False
+            if hold.etag is not None and hold.etag != (self._etag(name) or ""):
+                return True
+            return self._history.has_foreign_change(name, since_ns=hold.time_ns)
 
     def _catch_up(self, name: IndexName) -> None:
         """Before a read, which also succeeds on a disk that can't be written."""

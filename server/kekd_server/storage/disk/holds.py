@@ -14,8 +14,8 @@ from kekd_server.storage.hold import Hold
 
 
 class DiskHolds:
-    """Use its methods, except `is_held`, while you hold the lock of the record. They raise
-    OSError.
+    """Use its methods, except `is_held` and `names`, while you hold the lock of the record. They
+    raise OSError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,6 +28,10 @@ class DiskHolds:
 
     def is_held(self, name: IndexName) -> bool:
         return os.path.lexists(self._path(name))
+
+    def names(self) -> list[IndexName]:
+        """Returns the names that are held."""
+        return list(filter(None, map(IndexName.from_key, os.listdir(self._folder))))  # noqa: PTH208
 
     def find(self, name: IndexName) -> Hold | None:
         try:
