@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -502,3 +503,22 @@ def test_no_byte_of_a_destroyed_import_remains(tmp_path: Path) -> None:
     driver.destroy(NAME, if_etag=None, digest=str)
     contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [content for content in contents if b"secret" in content]
+
+
+def test_own_change_is_noticed_without_a_look_at_its_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    monkeypatch.setattr(driver._history, "is_settled", Mock(side_effect=AssertionError))
+    assert not driver.notice_change(NAME)
+
+
+def test_foreign_change_right_after_an_own_one_is_kept(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b"1")
+    foreign.rename(record_path(tmp_path))
+    driver.notice_change(NAME)
+    assert events_of(driver) == ["found", "created"]

@@ -1,5 +1,6 @@
 """Audit lines, and a file whose writes are late, partial or failing."""
 
+import asyncio
 import errno
 import os
 import threading
@@ -13,6 +14,7 @@ from kekd_server.access.audit_log import AuditLog
 from kekd_server.model.errors import AuditUnavailableError
 from kekd_server.observability.metrics import Metrics
 from tests.patience import PATIENCE
+from tests.unit.waiting import reached
 
 
 class HeldAuditLog(AuditLog):
@@ -20,10 +22,13 @@ class HeldAuditLog(AuditLog):
 
     def __init__(self, file: Path, metrics: Metrics) -> None:
         self.go_on = threading.Event()
+        self.is_writing = threading.Event()
         super().__init__(file, metrics)
 
     def _write_bytes(self, lines: bytes) -> bool:
-        self.go_on.wait(PATIENCE)
+        if lines:
+            self.is_writing.set()
+            self.go_on.wait(PATIENCE)
         return super()._write_bytes(lines)
 
 
@@ -157,3 +162,44 @@ async def test_unwritable_log_has_the_error_of_the_system(tmp_path: Path, metric
         await log.write_and_wait(["line\n"])
     assert log.error == f"{file}: No space left on device"
     log.close()
+
+
+async def test_waiting_lines_are_written_together(
+    log: HeldAuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[bytes] = []
+    really_write = os.write
+
+    def write(file: int, lines: bytes) -> int:
+        if file == log._output:
+            writes.append(lines)
+        return really_write(file, lines)
+
+    monkeypatch.setattr(os, "write", write)
+    first = asyncio.ensure_future(log.write_and_wait(["1\n"]))
+    await reached(log.is_writing.is_set)
+    others = [asyncio.ensure_future(log.write_and_wait([f"{n}\n"])) for n in (2, 3)]
+    await asyncio.sleep(0)
+    log.go_on.set()
+    await asyncio.gather(first, *others)
+    assert writes == [b"1\n", b"2\n3\n"]
+
+
+async def test_lines_beyond_a_limit_are_left_to_the_next_write(
+    log: HeldAuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "_MAX_WRITE_CHARACTERS", 4)
+    writes: list[bytes] = []
+
+    def write(lines: bytes) -> bool:
+        writes.append(lines)
+        return True
+
+    first = asyncio.ensure_future(log.write_and_wait(["1\n"]))
+    await reached(log.is_writing.is_set)
+    others = [asyncio.ensure_future(log.write_and_wait([f"{n}\n"])) for n in (2, 3, 4)]
+    await asyncio.sleep(0)
+    monkeypatch.setattr(log, "_write_bytes", write)
+    log.go_on.set()
+    await asyncio.gather(first, *others)
+    assert writes == [b"2\n3\n", b"4\n"]

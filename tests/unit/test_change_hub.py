@@ -245,3 +245,26 @@ async def test_error_of_a_watch_names_the_store() -> None:
         async with store.watch(ALL):
             pass
     assert failed.value.store == "memory"
+
+
+async def test_subscription_to_noticed_changes_gets_no_published_one(
+    changes: ChangeHub, watcher: FakeWatcher
+) -> None:
+    async with changes.subscribe(ALL, noticed_only=True) as subscription:
+        assert not changes.has_subscribers
+        changes.publish(pushed(ONE, "1"))
+        await watcher.report([pushed(OTHER, "2")])
+        assert await everything(subscription) == [pushed(OTHER, "2")]
+
+
+async def test_changes_are_taken_together_and_the_next_event_is_awaited() -> None:
+    subscription = Subscription(ALL)
+    for change in (pushed(ONE, "1"), pushed(OTHER, "2")):
+        subscription.notify(change)
+    assert await subscription.next(SOON) == pushed(ONE, "1")
+    assert subscription.take_changes() == [pushed(OTHER, "2")]
+    waiting = asyncio.ensure_future(subscription.next(PATIENCE))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    subscription.notify(pushed(ONE, "3"))
+    assert await waiting == pushed(ONE, "3")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -119,3 +120,16 @@ def test_shutdown_cancels_waiting_calls(gate: Gate) -> None:
         done(waiting)
     with pytest.raises(RuntimeError):
         executor.submit("a", lambda: 1)
+
+
+def test_call_beyond_the_share_wakes_no_thread(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = FairExecutor(16, name="t")
+    for _ in range(12):
+        executor.submit("hog", gate)
+    gate.wait_entered(12)
+    wake = Mock(wraps=executor._pool.submit)
+    monkeypatch.setattr(executor._pool, "submit", wake)
+    waiting = [executor.submit("hog", lambda: 1) for _ in range(10)]
+    wake.assert_not_called()
+    gate.open()
+    assert [done(call) for call in waiting] == [1] * 10

@@ -35,6 +35,8 @@ _BLOCKED_WRITE_TIMEOUT: Final = 0.2
 _COLLECT_INTERVAL: Final = 0.005
 """Seconds for which enqueued lines are collected. Waking the thread for each line would take longer
 than the rest of a get."""
+_MAX_WRITE_CHARACTERS: Final = 2**16
+"""Lines beyond this are for the next write, so that a slow output doesn't delay the first ones."""
 _CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of whether the file was moved."""
 _CLOSE_TIMEOUT: Final = 2.0
@@ -134,27 +136,40 @@ class AuditLog:
         return fits
 
     def _write_all(self) -> None:
-        while True:
-            try:
-                batch = self._queue.get(timeout=_CHECK_INTERVAL)
-            except Empty:
-                batch = _Batch([], None)
-            if batch is None:
-                break
-            self._write(batch)
+        is_open = True
+        while is_open:
+            batches = self._take_batches()
+            is_open = None not in batches
+            self._write([batch for batch in batches if batch])
 
-    def _write(self, batch: _Batch) -> None:
-        content = "".join(batch.lines).encode()
+    def _take_batches(self) -> list[_Batch | None]:
+        """Returns the batches that wait to be written; none if none arrives in time."""
+        batches: list[_Batch | None] = []
+        characters = 0
+        with suppress(Empty):
+            batch = self._queue.get(timeout=_CHECK_INTERVAL)
+            while True:
+                batches.append(batch)
+                characters += sum(map(len, batch.lines)) if batch else 0
+                if characters >= _MAX_WRITE_CHARACTERS:
+                    break
+                batch = self._queue.get_nowait()
+        return batches
+
+    def _write(self, batches: Sequence[_Batch]) -> None:
+        lines = [line for batch in batches for line in batch.lines]
+        text = "".join(lines)
+        content = text.encode()
         is_written = self._write_bytes(content)
         if is_written:
             self._bytes.inc(len(content))
         with self._room_lock:
-            self._free_characters += sum(map(len, batch.lines))
-        (self._lines if is_written else self._failures).inc(len(batch.lines))
-        if batch.written:
+            self._free_characters += len(text)
+        (self._lines if is_written else self._failures).inc(len(lines))
+        if waiting := [batch.written for batch in batches if batch.written]:
             # The loop may be closed, and then no call waits any more.
             with suppress(RuntimeError):
-                batch.written.get_loop().call_soon_threadsafe(_resolve, batch.written, is_written)
+                waiting[0].get_loop().call_soon_threadsafe(_resolve, waiting, is_written)
 
     def _write_bytes(self, lines: bytes) -> bool:
         try:
@@ -215,6 +230,7 @@ class AuditLog:
         return os.open(str(self._file), flags, 0o600)
 
 
-def _resolve(written: asyncio.Future[bool], is_written: bool) -> None:  # noqa: FBT001  (a callback)
-    if not written.done():  # the waiting call may have been cancelled
-        written.set_result(is_written)
+def _resolve(waiting: Sequence[asyncio.Future[bool]], is_written: bool) -> None:  # noqa: FBT001
+    for written in waiting:
+        if not written.done():  # the waiting call may have been cancelled
+            written.set_result(is_written)

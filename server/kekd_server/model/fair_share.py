@@ -17,16 +17,19 @@ class FairShare:
     def is_full(self) -> bool:
         return self._free <= 0
 
+    def has_room(self, identity: str) -> bool:
+        """Returns whether `take` would succeed."""
+        return self._taken.get(identity, 0) < self._factor * self._free
+
     def take(self, identity: str, count: int = 1) -> bool:
         """Takes `count` units; returns whether it did.
 
         One free unit within the share is enough, so a batch may exceed the share and then blocks
         the identity's next calls.
         """
-        taken = self._taken.get(identity, 0)
-        if taken >= self._factor * self._free:
+        if not self.has_room(identity):
             return False
-        self._taken[identity] = taken + count
+        self._taken[identity] = self._taken.get(identity, 0) + count
         self._free -= count
         return True
 

@@ -19,7 +19,7 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.store import Store
 
 _DISK_THREADS: Final = 16
-_DISK_WRITE_CONCURRENCY: Final = 4
+_DISK_WRITE_CONCURRENCY: Final = 8
 """A batch waits for several fsyncs at once, and leaves threads for other calls."""
 
 Instrument = Callable[[Driver], Driver]

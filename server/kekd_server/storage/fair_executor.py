@@ -28,20 +28,28 @@ class FairExecutor:
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[Future[Any], Callable[[], Any]]] = {}
         """By owner. The first owner has the next turn."""
+        self._is_shut_down = False
 
     def submit(self, owner: str, call: Callable[[], Any]) -> Future[Any]:
-        """Queues a call. Cancelling its future before it starts removes it."""
+        """Queues a call. Cancelling its future before it starts removes it. Raises RuntimeError
+        after the shutdown.
+        """
         future: Future[Any] = Future()
         with self._lock:
+            if self._is_shut_down:
+                raise RuntimeError("the threads were shut down")
             self._waiting.setdefault(owner, {})[future] = call
+            may_start = self._slots.has_room(owner)
         future.add_done_callback(lambda done: self._remove(owner, done))
-        self._pool.submit(self._work)
+        if may_start:  # otherwise a busy thread runs it
+            self._wake()
         return future
 
     def shutdown(self) -> None:
         """Starts no more calls. Doesn't wait for running ones."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
+            self._is_shut_down = True
             waiting = [future for calls in self._waiting.values() for future in calls]
             self._waiting.clear()
         for future in waiting:
@@ -51,9 +59,8 @@ class FairExecutor:
         """Runs calls until none may start now. A busy thread starts the rest when it is free."""
         while (turn := self._next()) is not None:
             owner, future, call = turn
-            if self._waiting:  # another thread may start the next call
-                with suppress(RuntimeError):  # after the shutdown
-                    self._pool.submit(self._work)
+            if self._may_start():  # another thread starts the next call
+                self._wake()
             try:
                 _run(future, call)
             finally:
@@ -71,6 +78,14 @@ class FairExecutor:
                         self._waiting[owner] = calls  # at the back
                     return owner, future, call
         return None
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # after the shutdown
+            self._pool.submit(self._work)
+
+    def _may_start(self) -> bool:
+        with self._lock:
+            return any(map(self._slots.has_room, self._waiting))
 
     def _remove(self, owner: str, future: Future[Any]) -> None:
         with self._lock:

@@ -109,7 +109,7 @@ class HistoryKeeper:
         return False
 
     async def _follow_changes(self) -> None:
-        async with self._changes.subscribe(NamePrefix("")) as subscription:
+        async with self._changes.subscribe(NamePrefix(""), noticed_only=True) as subscription:
             self._driver.schedule_sweep()
             while True:
                 event = await subscription.next(_HEARTBEAT)
@@ -117,19 +117,28 @@ class HistoryKeeper:
                     return
                 if event is WatchEvent.RESYNC:
                     self._driver.schedule_sweep()
-                # A breach that it published itself comes back.
-                elif isinstance(event, Change) and not event.breaches_hold:
-                    await self._notice(event.name)
+                elif isinstance(event, Change):
+                    changes = (event, *subscription.take_changes())
+                    await self._notice(change.name for change in changes)
 
-    async def _notice(self, name: IndexName) -> None:
-        try:
-            if await self._run_in_thread(lambda: self._driver.notice_change(name)):
-                await self._report_breach(name)
-            else:
-                self._reported.pop(name.key, None)
-        except KekdError as error:
-            self._note_failure(error)
-            self._driver.schedule_sweep()
+    async def _notice(self, names: Iterator[IndexName]) -> None:
+        while True:
+            try:
+                breached = await self._run_in_thread(lambda: self._find_breach(names))
+                if breached is None:
+                    return
+                await self._report_breach(breached)
+            except KekdError as error:  # of one name
+                self._note_failure(error)
+                self._driver.schedule_sweep()
+
+    def _find_breach(self, names: Iterator[IndexName]) -> IndexName | None:
+        """Adds the changes to their histories, up to one that breaches a hold, and returns that."""
+        for name in names:
+            if self._driver.notice_change(name):
+                return name
+            self._reported.pop(name.key, None)
+        return None
 
     async def _report_breach(self, name: IndexName) -> None:
         """Reports each breach once, although several events and each sweep find it."""

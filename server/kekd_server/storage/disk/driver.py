@@ -275,6 +275,8 @@ class DiskDriver:
 
     def notice_change(self, name: IndexName) -> bool:
         with self._translate_os_errors:
+            if self._history.is_own_write(name):
+                return False
             if not self._history.is_settled(name):
                 with self._locks.hold(name):
                     self._history.catch_up(name, self._etag(name))

@@ -50,6 +50,9 @@ class NewFile(Protocol):
     def link(self, path: str) -> None:
         """Raises OSError."""
 
+    def stat(self) -> os.stat_result:
+        """Raises OSError."""
+
     def named(self) -> AbstractContextManager[str]:
         """Yields a temporary path, which the body may rename. Raises OSError."""
 
@@ -179,6 +182,9 @@ class _UnnamedFile:
         # Python calls linkat(2) only if it gets a folder, which an absolute path doesn't need.
         os.link(f"{_DESCRIPTORS}/{self._file}", path, src_dir_fd=self._file, follow_symlinks=True)
 
+    def stat(self) -> os.stat_result:
+        return os.fstat(self._file)
+
     @contextlib.contextmanager
     def named(self) -> Iterator[str]:
         path = f"{self._folder}/{secrets.token_hex(16)}"
@@ -197,6 +203,9 @@ class _NamedFile:
 
     def link(self, path: str) -> None:
         os.link(self._path, path)
+
+    def stat(self) -> os.stat_result:
+        return os.stat(self._path)
 
     @contextlib.contextmanager
     def named(self) -> Iterator[str]:

@@ -28,6 +28,7 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
 from kekd_server.storage.disk import durable
+from kekd_server.storage.disk.own_writes import OwnWrites
 from kekd_server.storage.disk.record_history import NOT_OURS, RecordHistory
 from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
@@ -54,6 +55,7 @@ class DiskHistory:
         self.failures = HistoryFailures()
         self._overfull: set[IndexName] = set()
         self._next_sweep = self._earliest_sweep = time.monotonic()
+        self._own_writes = OwnWrites()
 
     def check_links(self, temporary_folder: Path) -> None:
         """Raises `StoreMisconfiguredError` if a record can't be linked into the history. Any other
@@ -92,13 +94,18 @@ class DiskHistory:
 
         @contextmanager
         def keep(record: durable.NewFile) -> Iterator[None]:
+            kept_file = None
             with ExitStack() as kept:
                 with self._translate_errors(name):
+                    file = record.stat()
                     history = self.open(name)
                     history.catch_up(current_etag)
                     kept.enter_context(history.keep(record, origin, etag))
                     self._note_size(name, history)
+                    kept_file = file
                 yield
+            if kept_file:
+                self._own_writes.add(name, kept_file)
 
         return keep
 
@@ -202,6 +209,15 @@ class DiskHistory:
         lock.
         """
         return self.open(name).has_foreign_change(since_ns)
+
+    def is_own_write(self, name: IndexName) -> bool:
+        """Whether the record is surely the last one that this daemon wrote and kept. Needs no
+        lock.
+        """
+        try:
+            return self._own_writes.take(name, os.lstat(f"{self._records}/{name.key}"))
+        except FileNotFoundError:
+            return False
 
     def is_settled(self, name: IndexName) -> bool:
         """See `RecordHistory.is_settled`. Needs no lock."""

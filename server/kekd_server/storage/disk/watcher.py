@@ -7,6 +7,7 @@ asyncinotify is used because it reports when the kernel's queue overflows. watch
 import asyncio
 import errno
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import closing
 from functools import partial
@@ -32,6 +33,7 @@ _WRITES: Final = (
 )
 _POLL_INTERVAL: Final = 1.0
 _POLL_TIMEOUT: Final = 10.0
+_COLLECT_INTERVAL: Final = 0.01
 _MAX_EVENTS_PER_POLL: Final = 1000
 _LIMITS: Final = {
     errno.EMFILE: "fs.inotify.max_user_instances, or of the daemon's descriptors",
@@ -59,6 +61,7 @@ class DiskWatcher:
     def __init__(self, driver: DiskDriver) -> None:
         self._path = driver.records
         self._driver = driver
+        self._next_poll = 0.0
 
     def note_write(self, name: IndexName) -> None:
         """Does nothing: inotify reports this daemon's writes too."""
@@ -71,6 +74,7 @@ class DiskWatcher:
                 yield first
                 while await run_in_thread(folder.is_in_place):
                     if await folder.has_events():
+                        await self._collect()
                         yield await run_in_thread(partial(self._changes, folder))
                     else:
                         yield []
@@ -78,6 +82,13 @@ class DiskWatcher:
             folder = await self._wait_for_folder(run_in_thread)
             _log.warning("%s is back: watching for changes again", self._path)
             first = None
+
+    async def _collect(self) -> None:
+        """Takes events together while they are frequent."""
+        now = time.monotonic()
+        if now < self._next_poll:
+            await asyncio.sleep(self._next_poll - now)
+        self._next_poll = now + _COLLECT_INTERVAL
 
     async def _wait_for_folder(self, run_in_thread: RunInThread) -> "_WatchedFolder":
         while True:

@@ -75,12 +75,16 @@ class ChangeHub:
 
     @asynccontextmanager
     async def subscribe(
-        self, prefix: NamePrefix, is_visible: Callable[[str], bool] = lambda _: True
+        self,
+        prefix: NamePrefix,
+        is_visible: Callable[[str], bool] = lambda _: True,
+        *,
+        noticed_only: bool = False,
     ) -> AsyncIterator[Subscription]:
         """Subscribes to every change that is made after entry. Raises a `KekdError` if the store
-        can't be watched.
+        can't be watched. `noticed_only`: without the changes that this daemon publishes.
         """
-        subscription = Subscription(prefix, is_visible)
+        subscription = Subscription(prefix, is_visible, noticed_only=noticed_only)
         self._subscriptions.add(subscription)
         try:
             if self._watcher:
@@ -103,13 +107,16 @@ class ChangeHub:
 
     @property
     def has_subscribers(self) -> bool:
-        return bool(self._subscriptions)
+        """Whether there are any for the changes that are published."""
+        return not all(subscription.noticed_only for subscription in self._subscriptions.copy())
 
     def publish(self, change: Change) -> None:
         """Sends a change that this daemon made to every subscription."""
         if self._watcher:
             self._watcher.note_write(change.name)
-        self._send(change)
+        for subscription in self._subscriptions:
+            if not subscription.noticed_only:
+                subscription.notify(change)
 
     def _send(self, change: Change) -> None:
         for subscription in self._subscriptions:

@@ -16,11 +16,16 @@ class Subscription:
     """Holds at most `MAX_PENDING` changes. A subscriber that falls further behind is dropped."""
 
     def __init__(
-        self, prefix: NamePrefix, is_visible: Callable[[str], bool] = lambda _: True
+        self,
+        prefix: NamePrefix,
+        is_visible: Callable[[str], bool] = lambda _: True,
+        *,
+        noticed_only: bool = False,
     ) -> None:
         """`is_visible`: whether the subscriber may know about a change to that index now. Invisible
-        changes take no room.
+        changes take no room. `noticed_only`: only the changes that the change watcher notices.
         """
+        self.noticed_only = noticed_only
         self._prefix = prefix.value
         self._is_visible = is_visible
         self._pending: dict[str, Change] = {}
@@ -53,6 +58,14 @@ class Subscription:
         if not self._pending:
             self._has_news.clear()
         return event
+
+    def take_changes(self) -> list[Change]:
+        """Returns the pending changes without waiting. Call it after `next` returned a change."""
+        changes = list(self._pending.values())
+        self._pending.clear()
+        if not self._has_ended:
+            self._has_news.clear()
+        return changes
 
     @property
     def is_slow(self) -> bool:
