@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest.mock import Mock
 
 import pytest
@@ -66,6 +67,29 @@ def test_start_without_hard_links_into_the_history_is_refused(
     with pytest.raises(StoreMisconfiguredError, match=r"set history_versions to 0"):
         opened(tmp_path)
     opened(tmp_path, Retention(versions=0)).create(NAME, b"1")
+
+
+def test_start_with_the_history_on_another_filesystem_is_refused(tmp_path: Path) -> None:
+    if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second filesystem")
+    with TemporaryDirectory(dir="/dev/shm") as other:
+        (tmp_path / "_kekd").symlink_to(other)
+        with pytest.raises(StoreMisconfiguredError, match="must be on the filesystem of the rec"):
+            opened(tmp_path)
+
+
+@pytest.mark.parametrize("retention", [Retention(), Retention(versions=0)])
+def test_record_of_another_user_that_cannot_be_linked_is_a_limitation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: Retention
+) -> None:
+    driver = opened(tmp_path, retention)
+    driver.create(NAME, b"1")
+    assert not driver.find_limitations()
+    monkeypatch.setattr(os, "geteuid", lambda: record_path(tmp_path).stat().st_uid + 1)
+    assert not driver.find_limitations()
+    fail_links(monkeypatch, errno.EPERM)
+    limitation = driver.find_limitations()
+    assert ("Operation not permitted; make kekd's user" in limitation) == retention.is_on
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EDQUOT])

@@ -112,7 +112,8 @@ class DiskDriver:
             self.probe()
 
     def find_limitations(self) -> str:
-        return ""
+        with self._translate_os_errors:
+            return self._history.find_limitations()
 
     def probe(self) -> None:
         with self._translate_os_errors:

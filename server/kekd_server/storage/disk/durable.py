@@ -128,6 +128,13 @@ def probe_link(temporary_folder: Path, folder: Path) -> None:
             _unlink_quietly(link)
 
 
+def probe_record_link(record: str, folder: Path) -> None:
+    """Links a record into a folder, and removes the link. Raises OSError."""
+    link = f"{folder}/{secrets.token_hex(16)}"
+    os.link(record, link, follow_symlinks=False)
+    _unlink_quietly(link)
+
+
 def remove(path: str, commit: Commit = _PLAIN_COMMIT) -> None:
     """Removes a file. Raises FileNotFoundError if there is none."""
     with commit:

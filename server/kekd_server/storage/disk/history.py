@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -40,6 +41,7 @@ _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _SWEEP_INTERVAL: Final = 3600.0
 _MIN_SWEEP_INTERVAL: Final = 10.0
 """Between two sweeps, also while the first one fails or misses changes."""
+_MAX_EXAMINED_RECORDS: Final = 1000
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -64,6 +66,7 @@ class DiskHistory:
         if not self.retention.is_on:
             return
         try:
+            self._require_one_filesystem()
             durable.probe_link(temporary_folder, self._folder)
         except OSError as error:
             if error.errno in _NO_LINKS:
@@ -72,6 +75,36 @@ class DiskHistory:
                     " filesystem of the records, and that must have hard links; set"
                     " history_versions to 0 to work without a history"
                 ) from error
+
+    def _require_one_filesystem(self) -> None:
+        """Finds out more than a probe with a temporary file, as that may be beside the history."""
+        if self._folder.stat().st_dev != self._records.stat().st_dev:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def find_limitations(self) -> str:
+        """Tries to link a record of another user, which Linux may refuse. See
+        `Driver.find_limitations`.
+        """
+        record = self._find_foreign_record() if self.retention.is_on else None
+        if record is None:
+            return ""
+        try:
+            durable.probe_record_link(record, self._folder)
+        except PermissionError as error:
+            return (
+                f"no history can be kept of the records of other users, such as {record}:"
+                f" {error.strerror}; make kekd's user their owner, or give it read and write access"
+            )
+        return ""
+
+    def _find_foreign_record(self) -> str | None:
+        own = os.geteuid()
+        with os.scandir(self._records) as entries:
+            for entry in islice(entries, _MAX_EXAMINED_RECORDS):
+                with suppress(FileNotFoundError):
+                    if entry.is_file() and entry.stat(follow_symlinks=False).st_uid != own:
+                        return entry.path
+        return None
 
     @property
     def required_folders(self) -> Sequence[Path]:
