@@ -183,7 +183,7 @@ class EnvelopeService:
         attempt: WriteAttempt | None = None,
     ) -> str:
         """Creates the envelope that a deleted index had; returns its etag. Raises
-        `VersionNotFoundError` and `CorruptVersionError`. `attempt` as for `create`.
+        `NothingToUndeleteError` and `CorruptVersionError`. `attempt` as for `create`.
         """
         grant = self._authorizer.authorize(CreateGrant, request, location, name)
         return await grant.undelete(attempt=attempt)

@@ -10,6 +10,7 @@ from click.testing import Result
 import kekd
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.kekctl import kekctl
+from tests.fixtures.s3 import CREDENTIALS, Bucket
 from tests.patience import eventually
 
 KEK = b"a wrapped KEK that nobody may find"
@@ -150,3 +151,22 @@ def test_breach_of_a_hold_while_the_daemon_was_down_is_reported(
     (keystore / "_catalog/config/i.kms.cat").unlink()
     restarted = start_daemon("--disk", str(keystore))
     eventually(lambda: "another program changed index 'i', which is held" in restarted.read_log())
+
+
+def test_breach_of_a_hold_on_s3_is_reported_to_watchers(
+    start_daemon: StartDaemon, bucket: Bucket
+) -> None:
+    daemon = start_daemon(*bucket.flags, "--s3-poll", "0.3", env=CREDENTIALS)
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "i", kekd.KMSBlob("prod", "none"))
+        # Long before the breach: kekd reports none in the second of the hold.
+        hold = b'{"reason": "in court", "caller": "uid:7", "time_ns": 1}'
+        bucket.s3.put_object(Bucket=bucket.name, Key="_kekd/holds/i.kms.cat", Body=hold)
+        events = client.watch_index_kms(None)
+        assert isinstance(next(events), kekd.Resync)  # the watch has started
+        with_breach = (
+            event for event in events if isinstance(event, kekd.Change) and event.breaches_hold
+        )
+        bucket.s3.delete_object(Bucket=bucket.name, Key="_catalog/config/i.kms.cat")
+        assert next(with_breach).index_name == "i"
+    assert "another program changed index 'i', which is held" in daemon.read_log()

@@ -13,6 +13,7 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
     VersionNotFoundError,
 )
+from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.hold import Hold
@@ -260,7 +261,7 @@ def late_calls() -> dict[str, Callable[[Driver], object]]:
         "push": lambda driver: driver.put(NAME, b"new", if_etag=None),
         "delete": lambda driver: driver.delete(NAME, if_etag=None),
         "list": versions_of,
-        "sweep": lambda driver: sum(driver.maintain_history()),
+        "sweep": lambda driver: list(driver.maintain_history()),
     }
 
 
@@ -304,7 +305,7 @@ def test_copy_of_a_daemon_that_was_killed_after_a_destruction_is_hidden_and_remo
     (copy,) = [key for key, _ in listed(bucket) if "-pushed-" in key]
     with pytest.raises(VersionNotFoundError):
         other.get_version(NAME, VersionFile(copy.rpartition("/")[2]).id)
-    sum(other.maintain_history())
+    list(other.maintain_history())
     assert b"secret" not in contents(bucket)
 
 
@@ -462,6 +463,18 @@ def test_hold_that_is_placed_during_a_destruction_stays(
     monkeypatch.setattr(S3Object, "delete", delete_before_a_hold)
     assert not destroy(driver).remaining
     assert driver.find_hold(NAME) == HOLD
+
+
+def test_maintenance_yields_held_indexes_that_another_program_changed(bucket: Bucket) -> None:
+    harness = S3Harness(bucket, "")
+    for name in (NAME, OTHER):
+        harness.driver.create(name, b"1")
+    harness.driver.hold(NAME, HOLD)
+    assert NAME not in list(harness.driver.maintain_history())
+    for name in (NAME, OTHER):
+        harness.write(name.key, b"foreign")
+    steps = list(harness.driver.maintain_history())
+    assert [step for step in steps if isinstance(step, IndexName)] == [NAME]
 
 
 @pytest.mark.parametrize("status", [None, "Enabled"])

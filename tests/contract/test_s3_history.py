@@ -9,8 +9,10 @@ import pytest
 
 from kekd_schema import Envelope, encode
 from kekd_server.model.errors import (
+    CorruptVersionError,
     HistoryUnavailableError,
     StoreMisconfiguredError,
+    StoreUnavailableError,
     VersionNotFoundError,
 )
 from kekd_server.model.index_name import IndexName
@@ -72,8 +74,12 @@ def records_of(driver: Driver) -> list[bytes | None]:
 
 def kept_by_kekd(bucket: Bucket) -> list[str]:
     """Returns the events of the versions that kekd keeps."""
+    return [key.rpartition("/")[2].split("-")[1] for key in kept_keys(bucket)]
+
+
+def kept_keys(bucket: Bucket) -> list[str]:
     listed = bucket.s3.list_objects_v2(Bucket=bucket.name, Prefix="_kekd/history/")
-    return [item["Key"].rpartition("/")[2].split("-")[1] for item in listed.get("Contents", [])]
+    return [item["Key"] for item in listed.get("Contents", [])]
 
 
 def run_maintenance(driver: Driver) -> int:
@@ -173,6 +179,71 @@ def test_sweep_removes_what_expired_and_notices_deletions_by_others(bucket: Buck
     assert run_maintenance(driver) == 1
     assert sorted(kept_by_kekd(bucket)) == ["created", "deleted", "pushed", "pushed", "pushed"]
     assert driver.history_totals().versions == 5
+
+
+def test_maintenance_ends_while_other_indexes_are_written(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    for number in range(5):
+        driver.put(NAME, b"%d" % number, if_etag=None)
+    for number, _ in enumerate(driver.maintain_history()):
+        assert number < 20
+        for record in b"1", b"2", b"3", b"4":
+            driver.put(IndexName(f"{number}"), record, if_etag=None)
+    assert len(versions_of(driver)) == 3
+
+
+def test_sweep_that_failed_is_repeated_soon(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = S3Harness(bucket, "", Retention(versions=10))
+    for record in b"1", b"2", b"3", b"4":
+        harness.driver.put(NAME, record, if_etag=None)
+    driver = S3Harness(bucket, "").driver
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Client, "get_object", Mock(side_effect=S3Error(503, "SlowDown", "", "")))
+        with pytest.raises(StoreUnavailableError):
+            run_maintenance(driver)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert run_maintenance(driver) == 1
+    assert run_maintenance(driver) == 0
+
+
+@pytest.mark.parametrize("has_digest", [True, False])
+def test_version_that_another_program_replaced_is_corrupt(
+    bucket: Bucket, *, has_digest: bool
+) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    driver.put(NAME, b"2", if_etag=None)
+    created = versions_of(driver)[1]
+    (key,) = [key for key in kept_keys(bucket) if "-created-" in key]
+    metadata = {"kekd-sha256": "0" * 64} if has_digest else {}
+    bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"evil", Metadata=metadata)
+    with pytest.raises(CorruptVersionError, match="has another content"):
+        driver.get_version(NAME, created.id)
+    destroyed = driver.destroy(NAME, if_etag=None, digest=lambda record: record.decode())
+    assert [version.wrapped_kek_digest for version in destroyed.destroyed] == ["2", ""]
+
+
+def test_copy_without_a_digest_is_read_if_its_etag_is_that_of_the_record(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    driver.put(NAME, b"2", if_etag=None)
+    (key,) = [key for key in kept_keys(bucket) if "-created-" in key]
+    bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"1")
+    assert records_of(driver) == [b"2", b"1"]
+
+
+def test_object_with_the_last_possible_time_is_no_version(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    key = f"{HISTORY}{'f' * 16}-created-{'a' * 32}-"
+    bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"x")
+    driver.put(NAME, b"2", if_etag=None)
+    driver.delete(NAME, if_etag=None)
+    driver.create(NAME, b"3")
+    assert records_of(driver) == [b"3", None, b"2", b"1"]
 
 
 def test_deleted_names_are_listed_on_request(bucket: Bucket) -> None:
@@ -368,10 +439,12 @@ def test_write_continues_without_a_version_if_the_history_is_optional(
 ) -> None:
     driver = scripted_driver(scripted_s3, Retention(is_required=False))
     scripted_s3.play(
-        stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created"), DENIED, PUT_DONE
+        stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created"),
+        *(DENIED, PUT_DONE, PUT_DONE, listing()),
     )
     assert driver.put(NAME, b"2", if_etag=None).etag == "new"
-    assert "was not kept: _kekd/history/" in caplog.text
+    assert f"of index '{NAME.value}' is not up to date: _kekd/history/" in caplog.text
+    assert driver.history_failures() == 1
     assert "AccessDenied" in caplog.text
 
 
@@ -395,7 +468,8 @@ def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_
     there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
     scripted_s3.play(there, PUT_DONE, listing(), PUT_DONE, DENIED)
     driver.put(NAME, b"2", if_etag=None)
-    assert "is not kept yet" in caplog.text
+    assert f"of index '{NAME.value}' is not up to date: _kekd/history/" in caplog.text
+    assert driver.history_failures() == 1
     new = stored(b"2", x_amz_meta_kekd_time="8", x_amz_meta_kekd_event="pushed")
     scripted_s3.play(new, PUT_DONE, listing(), PUT_DONE, PUT_DONE, listing())
     driver.put(NAME, b"3", if_etag=None)

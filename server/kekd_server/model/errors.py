@@ -4,6 +4,7 @@ KekdError
 ├── EnvelopeExistsError
 ├── EnvelopeNotFoundError
 ├── VersionNotFoundError
+├── NothingToUndeleteError
 ├── CorruptVersionError
 ├── HistoryUnavailableError
 ├── HistoryOffError
@@ -79,6 +80,17 @@ class VersionNotFoundError(KekdError):
         super().__init__(
             f"no version {version_id!r:.100} of index '{index_name}': {why}; choose another one"
             " (kekctl history)"
+        )
+        self.index_name = index_name
+
+
+class NothingToUndeleteError(KekdError):
+    reason = Reason.VERSION_NOT_FOUND
+
+    def __init__(self, index_name: str) -> None:
+        super().__init__(
+            f"index '{index_name}' not undeleted: the store keeps no version of it; import a backup"
+            " (kekctl import)"
         )
         self.index_name = index_name
 

@@ -90,7 +90,7 @@ def _s3_store(
     change_log = S3ChangeLog(client, location)
     log_writer = S3LogWriter(change_log, str(location))
     log_reader = S3LogReader(change_log, log_writer.has_written)
-    driver = S3Driver(client, location, log_writer, retention)
+    driver = S3Driver(client, location, log_writer, retention, hold_check_interval=poll)
     return Store(
         # Clients may name the region, also if it comes from AWS's own chain.
         replace(location, region=client.endpoint.region),

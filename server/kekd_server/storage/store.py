@@ -18,10 +18,10 @@ from kekd_server.model.errors import (
     CorruptVersionError,
     EnvelopeNotFoundError,
     KekdError,
+    NothingToUndeleteError,
     OutcomeUnknownError,
     StoreMisconfiguredError,
     StoreUnavailableError,
-    VersionNotFoundError,
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
@@ -286,7 +286,7 @@ class Store:
         self, name: IndexName, *, owner: str = "", attempt: WriteAttempt | None = None
     ) -> str:
         """Creates the envelope that the index had before it was deleted, and returns its etag.
-        Raises `EnvelopeExistsError`, `VersionNotFoundError` and `CorruptVersionError`.
+        Raises `EnvelopeExistsError`, `NothingToUndeleteError` and `CorruptVersionError`.
         """
 
         def write_record(attempt: WriteAttempt | None) -> WriteResult:
@@ -521,7 +521,7 @@ class Store:
                 if not version.is_deletion:
                     return version
             after = page[-1].id
-        raise VersionNotFoundError(name.value, "")
+        raise NothingToUndeleteError(name.value)
 
     async def _run_once(
         self,

@@ -3,6 +3,7 @@
     <time>-<event>-<etag>-<caller>
 
 The time is in nanoseconds since the Unix epoch, as 16 hex digits, so that the names sort by time.
+It is before the year 2116: a later name isn't kekd's, and would leave no time for newer versions.
 The etag is empty for a deletion, which has no content. Etag and caller are percent-encoded, and the
 caller is cut off after some 150 bytes.
 """
@@ -14,7 +15,7 @@ from urllib.parse import quote, unquote
 from kekd_server.storage.version import Version, VersionEvent
 
 _NAME: Final = re.compile(
-    rf"([0-9a-f]{{16}})-({'|'.join(VersionEvent)})-([\w.~%]*)-[\w.~%-]*", re.ASCII
+    rf"([0-3][0-9a-f]{{15}})-({'|'.join(VersionEvent)})-([\w.~%]*)-[\w.~%-]*", re.ASCII
 )
 _ID: Final = re.compile(r"[0-9a-f]{16}-[\w.~%]+", re.ASCII)
 _TIME_DIGITS: Final = 16

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from kekd_server.model.errors import (
+    CorruptVersionError,
     EtagMismatchError,
     StoreMisconfiguredError,
     StoreUnavailableError,
@@ -115,7 +116,7 @@ class S3Destruction:
         def destroyed(version: Version) -> DestroyedVersion:
             try:
                 content = digest(reader.read(version.id).record)
-            except VersionNotFoundError:  # another program removed it
+            except (CorruptVersionError, VersionNotFoundError):  # another program changed it
                 content = ""
             return DestroyedVersion(version.id, version.etag, content)
 
@@ -126,7 +127,9 @@ class S3Destruction:
         with ThreadPoolExecutor(_GET_THREADS) as threads:
             contents = list(threads.map(destroyed, versions))
         files = [version.file for version in self._kept.list()]
-        latest_ns = max((version.time_ns for version in all_versions), default=0)
+        # A listing shows some of the files with an earlier time.
+        times = [*(one.time_ns for one in all_versions), *(file.time_ns for file in files)]
+        latest_ns = max(times, default=0)
         return _Found(contents, files, latest_ns, frozenset(map(VersionKey.of, listed)))
 
     def _require_versioning(self, listed: Sequence[ListedVersion]) -> None:

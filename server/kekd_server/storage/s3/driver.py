@@ -6,6 +6,7 @@
 [PREFIX/]_kekd/holds/<key>        the hold on a record (see `S3Holds`)
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from email.utils import parsedate_to_datetime
@@ -21,7 +22,13 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import Destruction
-from kekd_server.storage.driver import MAX_RECORD_BYTES, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.driver import (
+    MAX_RECORD_BYTES,
+    HistoryStep,
+    NameRange,
+    StoredRecord,
+    WriteResult,
+)
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.location import S3Location
@@ -66,8 +73,12 @@ class S3Driver:
         location: S3Location,
         log_writer: S3LogWriter | None = None,
         retention: Retention = DEFAULT_RETENTION,
+        *,
+        hold_check_interval: float = 0.0,
     ) -> None:
-        """With a `log_writer`, other daemons soon notice what the driver writes."""
+        """With a `log_writer`, other daemons soon notice what the driver writes.
+        `hold_check_interval`: seconds after which it looks for changes to held indexes.
+        """
         self._s3 = client
         self._log_writer = log_writer
         self._folder = location.key("_catalog/config/")
@@ -76,6 +87,8 @@ class S3Driver:
         self._holds = S3Holds(client, location)
         self._history = S3History(client, location, retention, self._holds)
         self._names = S3Names(client, location)
+        self._hold_check_interval = hold_check_interval
+        self._next_hold_check = 0.0
         self._may_create = False
         self._may_be_missing = False
         """Whether there may be no keystore, so that a missing envelope proves nothing."""
@@ -250,7 +263,7 @@ class S3Driver:
         return self._history.totals
 
     def history_failures(self) -> int:
-        return 0
+        return self._history.failures.total
 
     def schedule_sweep(self) -> None:
         """Does nothing: the history doesn't follow changes."""
@@ -258,9 +271,18 @@ class S3Driver:
     def describe_history(self) -> str:
         return self._history.describe()
 
-    def maintain_history(self) -> Iterator[int]:
+    def maintain_history(self) -> Iterator[HistoryStep]:
         with self.translate_errors():
+            yield from self._find_breaches()
             yield from self._history.maintain()
+
+    def _find_breaches(self) -> Iterator[HistoryStep]:
+        """Checks each held index, as S3 reports no changes."""
+        if time.monotonic() < self._next_hold_check:
+            return
+        self._next_hold_check = time.monotonic() + self._hold_check_interval
+        for name in self._holds.list():
+            yield name if self.notice_change(name) else 0
 
     def scan_objects(self) -> Iterator[Sequence[ListedObject]]:
         """Yields the objects in the folder, a page at a time. Their keys are relative to it."""

@@ -11,7 +11,6 @@ A record of another program is kept when kekd next writes the index or lists its
 another program replaced it before that, it is lost.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -25,7 +24,7 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.history_state import HistoryState
 from kekd_server.storage.s3.holds import S3Holds
-from kekd_server.storage.s3.kept_versions import Folder, KeptVersions
+from kekd_server.storage.s3.kept_versions import Folder, KeptVersions, etag_of
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.s3.record_history import S3RecordHistory
 from kekd_server.storage.s3.version_reader import S3VersionReader
@@ -36,6 +35,7 @@ from kekd_server.storage.version_import import ImportedVersion, find_missing
 
 _SWEEP_INTERVAL: Final = 6 * 3600.0
 """A sweep costs a listing request for each 1,000 versions and each 1,000 records."""
+_RETRY_INTERVAL: Final = 60.0
 _ADVICE: Final = "to keep other programs' versions too"
 
 
@@ -51,6 +51,7 @@ class S3History:
         self._folder = location.key("_kekd/history/")
         self.versioning = BucketVersioning(client)
         self._state = HistoryState(retention, self.versioning)
+        self.failures = self._state.failures
         self._next_sweep = time.monotonic()
         self.totals = HistoryTotals()
         """Of the versions that kekd keeps, when it last looked at all of them."""
@@ -72,12 +73,12 @@ class S3History:
         if not self._state.retention.is_on:
             raise HistoryOffError(name.value)
         kept = self.kept(name)
-        missing = find_missing(name, versions, self.reader(name).versions(), _etag_of)
+        missing = find_missing(name, versions, self.reader(name).versions(), etag_of)
         kept.remove_marks()
         for file, record in missing:
             kept.add(file, record)
         self._require_undestroyed(name, [file for file, _ in missing])
-        self._state.note_change(name)
+        self._state.note_overfull(name)
         return [file.version(len(record)) for file, record in missing]
 
     def _require_undestroyed(self, name: IndexName, files: Sequence[VersionFile]) -> None:
@@ -111,11 +112,12 @@ class S3History:
         """See `Driver.maintain_history`."""
         if not self._state.retention.is_on:
             return
-        while name := self._state.take_written():
-            yield from self._prune(name)
         if time.monotonic() >= self._next_sweep:
-            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
+            self._next_sweep = time.monotonic() + _RETRY_INTERVAL  # if it fails
             yield from self._sweep()
+            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
+        for name in self._state.take_overfull():
+            yield from self._prune(name)
 
     def _sweep(self) -> Iterator[int]:
         totals = HistoryTotals()
@@ -193,8 +195,3 @@ class S3History:
                 kept.remove(file)
                 yield 1
         yield 0
-
-
-def _etag_of(record: bytes) -> str:
-    """Returns the etag of an object with this content, unless it is encrypted with KMS."""
-    return hashlib.md5(record, usedforsecurity=False).hexdigest()

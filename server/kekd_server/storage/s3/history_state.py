@@ -2,27 +2,28 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.index_name import IndexName
-from kekd_server.observability.logs import LogThrottle
+from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.retention import Retention, V
 from kekd_server.storage.s3.versioning import BucketVersioning
 from kekd_server.storage.version_file import VersionFile
 
 _MAX_KEPT_BYTES: Final = 8 << 20
+_MAX_OVERFULL: Final = 10_000
 
 
 class HistoryState:
     def __init__(self, retention: Retention, versioning: BucketVersioning) -> None:
         self.retention = retention
         self.versioning = versioning
-        self.throttle = LogThrottle()
+        self.failures = HistoryFailures()
         self._lock = threading.Lock()
         self._last_kept = BoundedCache[str, str](max_bytes=_MAX_KEPT_BYTES)
-        self._written: set[IndexName] = set()
+        self._overfull: set[IndexName] = set()
 
     def find_expired(self, versions: Sequence[V]) -> Sequence[V]:
         """See `Retention.find_expired`."""
@@ -39,19 +40,20 @@ class HistoryState:
     def note_kept(self, name: IndexName, file: VersionFile) -> None:
         with self._lock:
             self._last_kept.put(name.key, file.name, size=entry_bytes(name.key, file.name))
-            self._written.add(name)
 
-    def note_change(self, name: IndexName) -> None:
-        """Lets `take_written` return the name."""
+    def note_overfull(self, name: IndexName) -> None:
+        """Lets `take_overfull` return the name. The next sweep finds those that are too many."""
         with self._lock:
-            self._written.add(name)
+            if len(self._overfull) < _MAX_OVERFULL:
+                self._overfull.add(name)
 
     def forget(self, name: IndexName) -> None:
         """Call it when the versions of an index were removed."""
         with self._lock:
             self._last_kept.drop(name.key)
 
-    def take_written(self) -> IndexName | None:
-        """Returns a name that has got versions since it was taken last."""
+    def take_overfull(self) -> Collection[IndexName]:
+        """Returns the names that got more versions than they may have since the last call."""
         with self._lock:
-            return self._written.pop() if self._written else None
+            overfull, self._overfull = self._overfull, set()
+        return overfull

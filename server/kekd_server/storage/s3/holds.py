@@ -3,6 +3,7 @@
 [PREFIX/]_kekd/holds/<key>    a JSON object; while it exists, kekd doesn't change the record
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from kekd_server.model.errors import EnvelopeHeldError
@@ -20,6 +21,13 @@ class S3Holds:
     def __init__(self, client: S3Client, location: S3Location) -> None:
         self._client = client
         self._folder = location.key("_kekd/holds/")
+
+    def list(self) -> Iterator[IndexName]:
+        """Yields the names that are held."""
+        for page in self._client.list_objects_v2(self._folder):
+            for listed in page:
+                if name := IndexName.from_key(listed.key.removeprefix(self._folder)):
+                    yield name
 
     def require_free(self, name: IndexName) -> None:
         """Raises `EnvelopeHeldError`."""

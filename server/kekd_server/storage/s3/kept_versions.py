@@ -12,19 +12,22 @@ by a look for the mark, which a destruction stores before it removes the copies.
 finds the copy. A version with the time of the mark or an earlier one doesn't count, and is removed.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, NamedTuple, Self
 
 from kekd_server.storage.driver import MAX_RECORD_BYTES
-from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.client import S3Client, StoredObject
 from kekd_server.storage.s3.errors import RequestError, S3Error
 from kekd_server.storage.s3.listing import ListedObject
 from kekd_server.storage.version import Version
 from kekd_server.storage.version_file import VersionFile
 
 _ATTEMPTS: Final = 3
+_DIGEST: Final = "x-amz-meta-kekd-sha256"
+"""The metadata with the SHA-256 of the record, in hex."""
 _MARK: Final = re.compile(r"([0-9a-f]{16})-destroyed--", re.ASCII)
 
 
@@ -114,7 +117,11 @@ class KeptVersions:
         """
         for attempt in range(_ATTEMPTS):
             try:
-                self._client.put_object(self.folder + file.name, record, {"if-none-match": "*"})
+                self._client.put_object(
+                    self.folder + file.name,
+                    record,
+                    {"if-none-match": "*", _DIGEST: hashlib.sha256(record).hexdigest()},
+                )
                 return
             except RequestError as error:
                 if _exists(error):
@@ -123,8 +130,10 @@ class KeptVersions:
                     raise
 
     def read(self, file: VersionFile) -> bytes | None:
-        """Returns None if it was removed."""
+        """Returns None if it was removed. Raises `ValueError` if another program replaced it."""
         stored = self._client.find_object(self.folder + file.name, MAX_RECORD_BYTES)
+        if stored and not _is_copy(stored, file):
+            raise ValueError(f"the object {self.folder + file.name} has another content")
         return stored.content if stored else None
 
     def remove(self, file: VersionFile) -> None:
@@ -132,6 +141,21 @@ class KeptVersions:
 
     def _mark_key(self, time_ns: int) -> str:
         return f"{self.folder}{time_ns:016x}-destroyed--"
+
+
+def etag_of(record: bytes) -> str:
+    """Returns the etag of an object with this content, unless it is encrypted with KMS."""
+    return hashlib.md5(record, usedforsecurity=False).hexdigest()
+
+
+def _is_copy(stored: StoredObject, file: VersionFile) -> bool:
+    """Whether an object has the record that kekd kept. Only another program stores a copy without
+    its digest.
+    """
+    digest = stored.metadata.get(_DIGEST)
+    if digest is None:
+        return etag_of(stored.content) == file.etag
+    return hashlib.sha256(stored.content).hexdigest() == digest
 
 
 def _exists(error: RequestError) -> bool:

@@ -1,6 +1,5 @@
 """Keeps the versions of one record that S3 doesn't keep itself."""
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from kekd_server.storage.s3.version_metadata import identify, version_of
 from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.version_file import VersionFile
-
-_log = logging.getLogger(__name__)
 
 
 class NextVersion(NamedTuple):
@@ -64,7 +61,7 @@ class S3RecordHistory:
         self._state.versioning.note_version(result.version_id)
         if result.version_id or not self._state.retention.is_on:
             return
-        with self._log_errors():
+        with self._report_errors():
             if version.follows_unknown_deletion:
                 self._kept.add(_deletion(version.file.time_ns - 1))
             self._keep(_with_etag(version.file, result.etag), record)
@@ -80,7 +77,7 @@ class S3RecordHistory:
         """
         if version_id or not self._state.retention.is_on:
             return
-        with self._log_errors():
+        with self._report_errors():
             if version_id is None and self._state.versioning.find() is Versioning.ENABLED:
                 return
             self._kept.add(version.file)
@@ -90,7 +87,7 @@ class S3RecordHistory:
         """Keeps the record that another program wrote, if it is not the newest one of `kept`."""
         file = identify(current, [version.file for version in kept])
         if self._state.retention.is_on and not (kept and file == kept[0].file):
-            with self._log_errors():
+            with self._report_errors():
                 self._keep(file, current.content)
 
     def add_deletion(self, last: Version) -> KeptVersion | None:
@@ -98,7 +95,7 @@ class S3RecordHistory:
         it.
         """
         if self._state.retention.is_on:
-            with self._log_errors():
+            with self._report_errors():
                 deletion = _deletion(max(time.time_ns(), last.time_ns + 1))
                 self._kept.add(deletion)
                 return KeptVersion(deletion, 0)
@@ -129,6 +126,8 @@ class S3RecordHistory:
         folder = self._kept.keep(file, record)
         if file not in folder.leftovers:
             self._state.note_kept(self._name, file)
+        if len(folder.versions) > self._state.retention.versions:
+            self._state.note_overfull(self._name)
         return folder
 
     @contextmanager
@@ -140,22 +139,18 @@ class S3RecordHistory:
                 raise HistoryUnavailableError(
                     self._name.value, f"{self._kept.folder}: {_describe(error)}"
                 ) from error
-            _log.warning(
-                "a version of index %r was not kept: %s: %s",
-                *(self._name.value, self._kept.folder, _describe(error)),
-            )
+            self._report(_describe(error))
 
     @contextmanager
-    def _log_errors(self) -> Iterator[None]:
+    def _report_errors(self) -> Iterator[None]:
+        """The next write of the index keeps the version."""
         try:
             yield
         except (RequestError, BotoCoreError, ClientError) as error:
-            if self._state.throttle.is_due("failure"):
-                _log.warning(
-                    "a version of index %r is not kept yet: %s: %s; the next write of the index"
-                    " keeps it",
-                    *(self._name.value, self._kept.folder, error),
-                )
+            self._report(error)
+
+    def _report(self, why: object) -> None:
+        self._state.failures.report(self._name.value, f"{self._kept.folder}: {why}")
 
 
 def _with_etag(file: VersionFile, etag: str) -> VersionFile:

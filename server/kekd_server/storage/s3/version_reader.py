@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from kekd_server.model.errors import StoreMisconfiguredError, VersionNotFoundError
+from kekd_server.model.errors import (
+    CorruptVersionError,
+    StoreMisconfiguredError,
+    VersionNotFoundError,
+)
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import MAX_RECORD_BYTES, StoredRecord
 from kekd_server.storage.s3.client import S3Client, StoredObject
@@ -77,7 +81,7 @@ class S3VersionReader:
         return versions
 
     def read(self, version_id: str) -> StoredRecord:
-        """Raises `VersionNotFoundError`."""
+        """Raises `VersionNotFoundError` and `CorruptVersionError`."""
         if is_version_id(version_id):
             return self._read_kept(version_id) or self._read_current(version_id)
         is_null = version_id in ("", NULL_VERSION)
@@ -96,7 +100,10 @@ class S3VersionReader:
             if file.id == version_id:
                 if file.is_deletion:
                     raise self._not_found(version_id, is_deletion=True)
-                record = self._kept.read(file)
+                try:
+                    record = self._kept.read(file)
+                except ValueError as error:
+                    raise CorruptVersionError(self._name.value, version_id, str(error)) from error
                 return None if record is None else StoredRecord(record, file.etag)
         return None
 
