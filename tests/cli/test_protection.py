@@ -169,4 +169,5 @@ def test_breach_of_a_hold_on_s3_is_reported_to_watchers(
         )
         bucket.s3.delete_object(Bucket=bucket.name, Key="_catalog/config/i.kms.cat")
         assert next(with_breach).index_name == "i"
-    assert "another program changed index 'i', which is held" in daemon.read_log()
+    # The log is written by a thread of its own.
+    eventually(lambda: "another program changed index 'i', which is held" in daemon.read_log())

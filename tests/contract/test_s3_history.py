@@ -434,6 +434,15 @@ def test_write_is_refused_if_the_version_before_it_cannot_be_kept(
         assert set(methods(scripted_s3)) == {"GET", "PUT history"}
 
 
+def test_refused_credentials_are_an_error_of_the_store(
+    driver: S3Driver, scripted_s3: ScriptedS3
+) -> None:
+    refused = error("403 Forbidden", "InvalidAccessKeyId")
+    scripted_s3.play(stored(b"1"), refused, refused)
+    with pytest.raises(StoreMisconfiguredError, match=r"InvalidAccessKeyId.*renew"):
+        driver.put(NAME, b"2", if_etag=None)
+
+
 def test_write_continues_without_a_version_if_the_history_is_optional(
     scripted_s3: ScriptedS3, aws_credentials: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from kekd_common.aws_credentials import STALE_CODES
 from kekd_server.model.errors import HistoryUnavailableError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.s3.client import PutResult, StoredObject
@@ -135,6 +136,8 @@ class S3RecordHistory:
         try:
             yield
         except RequestError as error:
+            if isinstance(error, S3Error) and error.code in STALE_CODES:
+                raise  # the whole store refuses these credentials
             if self._state.retention.is_required:
                 raise HistoryUnavailableError(
                     self._name.value, f"{self._kept.folder}: {_describe(error)}"
