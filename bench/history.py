@@ -1,5 +1,6 @@
-"""Measures the cost of a history on disk: pushes, gets, and the room of a version."""
+"""Measures the cost of a history: pushes, gets, and the room of a version."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,17 +8,21 @@ from itertools import count as counter
 from pathlib import Path
 from statistics import median
 from typing import Final
+from unittest.mock import patch
 
 import kekd
-from bench import daemon, keystore
+from bench import daemon, keystore, s3_stub
 from bench.keystore import blob_of, name_of
+from bench.s3_contender import CREDENTIALS, Kekd
 from bench.tables import Goal, Table, count, paired, ratio
 
 _CALLERS: Final = 32
 _ENVELOPES: Final = 1_000
 _ROUNDS: Final = 9
 _SECONDS: Final = 1.0
+_WITHOUT: Final = ("--history-versions", "0")
 _MIN_PUSHES: Final = 0.85
+_MIN_S3_PUSHES: Final = 0.5
 _MIN_GETS: Final = 0.95
 _VERSIONS: Final = 10
 
@@ -29,27 +34,41 @@ def tables(folder: Path) -> Iterator[Table]:
     without = keystore.fill(folder / "without", _ENVELOPES)
     with (
         daemon.on_socket(with_history) as keeping,
-        daemon.on_socket(without, flags=("--history-versions", "0")) as forgetting,
+        daemon.on_socket(without, flags=_WITHOUT) as forgetting,
         kekd.Client(keeping.address) as with_client,
         kekd.Client(forgetting.address) as without_client,
     ):
-        rows, shares = [], []
-        for what, call_of in (("pushes", _push), ("gets", _get)):
-            rates = [
-                (_rate(call_of(with_client)), _rate(call_of(without_client)))
-                for _ in range(_ROUNDS)
-            ]
-            with_rates, without_rates = zip(*rates, strict=True)
-            shares.append(paired(with_rates, without_rates))
-            medians = (count(median(with_rates)), count(median(without_rates)))
-            rows.append((what, *medians, ratio(shares[-1])))
-        goals = [
-            Goal("pushes with a history ÷ without, 32 callers", shares[0], "at least", _MIN_PUSHES),
-            Goal("gets with a history ÷ without, 32 callers", shares[1], "at least", _MIN_GETS),
-        ]
-        header = ("calls a second", "with a history", "without", "with ÷ without")
-        yield Table("The cost of a history on disk, 32 callers", header, rows, goals)
+        yield _rates_table("on disk", with_client, without_client, _MIN_PUSHES)
         yield _room(with_history, with_client)
+    with (
+        patch.dict(os.environ, CREDENTIALS),
+        s3_stub.on_loopback(folder, 0, _ENVELOPES) as stub,
+        Kekd("with", folder / "s3-with", stub) as s3_with,
+        Kekd("without", folder / "s3-without", stub, flags=_WITHOUT) as s3_without,
+    ):
+        where = "on S3 (stub, without versioning)"
+        yield _rates_table(where, s3_with.client, s3_without.client, _MIN_S3_PUSHES)
+
+
+def _rates_table(
+    where: str, with_client: kekd.Client, without_client: kekd.Client, min_pushes: float
+) -> Table:
+    rows, shares = [], []
+    for what, call_of in (("pushes", _push), ("gets", _get)):
+        rates = [
+            (_rate(call_of(with_client)), _rate(call_of(without_client))) for _ in range(_ROUNDS)
+        ]
+        with_rates, without_rates = zip(*rates, strict=True)
+        shares.append(paired(with_rates, without_rates))
+        medians = (count(median(with_rates)), count(median(without_rates)))
+        rows.append((what, *medians, ratio(shares[-1])))
+    what = f"{where}, with a history ÷ without, {_CALLERS} callers"
+    goals = [
+        Goal(f"pushes {what}", shares[0], "at least", min_pushes),
+        Goal(f"gets {what}", shares[1], "at least", _MIN_GETS),
+    ]
+    header = ("calls a second", "with a history", "without", "with ÷ without")
+    return Table(f"The cost of a history {where}, {_CALLERS} callers", header, rows, goals)
 
 
 def _push(client: kekd.Client) -> Call:

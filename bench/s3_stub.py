@@ -126,9 +126,10 @@ class _Bucket:
         )
 
     def _time_listing(self, *, is_first: bool, is_last: bool) -> None:
-        if is_first:
-            self._listing_start = 0.0 if is_last else time.monotonic()
-        elif is_last and self._listing_start:
+        """Other listings have one page, and may come between two pages."""
+        if is_first and not is_last:
+            self._listing_start = time.monotonic()
+        elif is_last and not is_first:
             self.listings.append(Listing(self._listing_start, time.monotonic()))
 
 
