@@ -174,9 +174,7 @@ class Store:
             etag = self._driver.create(name, record, origin=origin, attempt=attempt)
             return WriteResult(etag, None)
 
-        written = await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.CREATED, name, write_record, owner)
-        )
+        written = await self._write(ChangeKind.CREATED, name, write_record, owner, attempt)
         return written.etag
 
     async def put(
@@ -195,9 +193,7 @@ class Store:
             origin = Origin(VersionEvent.PUSHED, owner)
             return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
-        return await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.PUSHED, name, write_record, owner)
-        )
+        return await self._write(ChangeKind.PUSHED, name, write_record, owner, attempt)
 
     async def put_many(
         self,
@@ -255,9 +251,7 @@ class Store:
             )
             return None if previous_etag is None else WriteResult("", previous_etag)
 
-        written = await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.DELETED, name, write_record, owner)
-        )
+        written = await self._write(ChangeKind.DELETED, name, write_record, owner, attempt)
         return written.previous_etag if written else None
 
     async def restore(
@@ -278,9 +272,7 @@ class Store:
             origin = Origin(VersionEvent.RESTORED, owner)
             return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
-        return await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.RESTORED, name, write_record, owner)
-        )
+        return await self._write(ChangeKind.RESTORED, name, write_record, owner, attempt)
 
     async def undelete(
         self, name: IndexName, *, owner: str = "", attempt: WriteAttempt | None = None
@@ -295,9 +287,7 @@ class Store:
             etag = self._driver.create(name, record, origin=origin, attempt=attempt)
             return WriteResult(etag, None)
 
-        written = await self._run_once(
-            attempt, name, partial(self._write, ChangeKind.UNDELETED, name, write_record, owner)
-        )
+        written = await self._write(ChangeKind.UNDELETED, name, write_record, owner, attempt)
         return written.etag
 
     async def destroy(
@@ -550,20 +540,24 @@ class Store:
         owner: str,
         attempt: WriteAttempt | None,
     ) -> W:
-        """Runs `write`, which returns None if it changed nothing, and publishes the change.
+        """Runs `write` once for all its attempts, and publishes the change. `write` returns None if
+        it changed nothing.
 
         The thread that writes also publishes: the caller may be gone by then, and the changes of
         two writes are published in their order.
         """
         loop = asyncio.get_running_loop()
 
-        def write_and_publish() -> W:
+        def write_and_publish(attempt: WriteAttempt | None) -> W:
             written = write(attempt)
             if written is not None:
                 self._publish(loop, Change(kind, name, written.etag))
             return written
 
-        return await self._run_with_context(write_and_publish, owner)
+        async def write_once(attempt: WriteAttempt | None) -> W:
+            return await self._run_with_context(partial(write_and_publish, attempt), owner)
+
+        return await self._run_once(attempt, name, write_once)
 
     def _put(self, loop: asyncio.AbstractEventLoop, owner: str, push: Push) -> PushResult:
         try:
