@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
@@ -16,6 +16,11 @@ _MAX_READS_PER_TASK: Final = 100
 """Reads before another owner has its turn. They take some milliseconds."""
 _MAX_READ_TASK_SECONDS: Final = 0.05
 """A task whose reads wait for a server ends earlier."""
+_FIRST_READERS: Final = 4
+"""Enough for a server that answers at once: more would only contend for the interpreter."""
+_SLOW_READ_SECONDS: Final = 0.003
+_READERS_FACTOR: Final = 4
+"""By how much slow reads multiply the readers."""
 _WRITES_PER_TASK: Final = 8
 """Fewer, as each write waits for the disk."""
 
@@ -33,6 +38,8 @@ async def read_many(
 ) -> list[T]:
     """Returns a result for each key, in their order. Each task in a thread reads several keys,
     because fast reads take less time than a change of threads.
+
+    A few readers begin. While they wait for a slow server, more join them, up to `concurrency`.
     """
     remaining = enumerate(keys)
     results: dict[int, T] = {}
@@ -54,8 +61,30 @@ async def read_many(
         while await run(read_some):
             pass
 
-    await asyncio.gather(*(work() for _ in range(concurrency)))
+    await _run_readers(work, lambda: len(results), concurrency)
     return [results[number] for number in range(len(keys))]
+
+
+async def _run_readers(
+    work: Callable[[], Coroutine[None, None, None]], count_results: Callable[[], int], limit: int
+) -> None:
+    """Runs `work` in few tasks, and in up to `limit` while a read takes them
+    `_SLOW_READ_SECONDS`.
+    """
+    readers = [asyncio.create_task(work()) for _ in range(min(limit, _FIRST_READERS))]
+    try:
+        while len(readers) < limit:
+            before = count_results()
+            _, working = await asyncio.wait(readers, timeout=_SLOW_READ_SECONDS)
+            if not working:
+                break
+            if count_results() - before < len(readers):
+                count = min(limit, _READERS_FACTOR * len(readers)) - len(readers)
+                readers += [asyncio.create_task(work()) for _ in range(count)]
+        await asyncio.gather(*readers)
+    finally:
+        for reader in readers:
+            reader.cancel()
 
 
 async def write_many(
