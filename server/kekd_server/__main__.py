@@ -72,7 +72,7 @@ def main(
             require_output("kekd")
             _print(str(loaded).rstrip())
             return
-        with logs.configure(loaded.settings.log_format):
+        with logs.configure(loaded.settings.log_format, loaded.settings.log_level):
             disable_core_dumps()
             raise_descriptor_limit()
             _serve(loaded.settings, loaded.config_file)

@@ -33,7 +33,7 @@ def main() -> None:
     # A thread, because an event loop that waits for a hung disk notices nothing.
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     try:
-        with logs.configure(settings.log_format, worker=number):
+        with logs.configure(settings.log_format, settings.log_level, worker=number):
             disable_core_dumps()
             raise_descriptor_limit()
             asyncio.Runner(loop_factory=loop_factory(settings)).run(

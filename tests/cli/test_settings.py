@@ -82,7 +82,7 @@ EXAMPLES = {
     "s3_addressing_style": Example(
         "path", "virtual", "virtual", ["--s3-addressing-style", "path"], "path"
     ),
-    "s3_poll": Example(1.5, "2.5", 2.5, ["--s3-poll", "60"], 60.0),
+    "s3_poll": Example(1.5, "2.5", 2.5, ["--s3-poll", "1m"], 60.0),
     "history_versions": Example(1, "2", 2, ["--history-versions", "0"], 0),
     "history_days": Example(1.5, "2.5", 2.5, ["--history-days", "0"], 0.0),
     "history_on_failure": Example(
@@ -106,7 +106,8 @@ EXAMPLES = {
         in_file=True, variable="false", from_variable=False, flags=["--take-over"], from_flags=True
     ),
     "log_format": Example("json", "text", "text", ["--log-format", "json"], "json"),
-    "shutdown_grace": Example(1.5, "2.5", 2.5, ["--shutdown-grace", "0"], 0.0),
+    "log_level": Example("debug", "warning", "warning", ["--log-level", "error"], "error"),
+    "shutdown_grace": Example(1.5, "2500ms", 2.5, ["--shutdown-grace", "0"], 0.0),
 }
 FILE_ONLY = {"policy"}
 
@@ -187,6 +188,7 @@ def test_no_settings_give_the_defaults(print_config: PrintConfig) -> None:
         "ready_answers": True,
         "take_over": False,
         "log_format": "text",
+        "log_level": "info",
         "shutdown_grace": 10.0,
     }
 
@@ -242,6 +244,7 @@ def test_settings_of_different_origins_are_merged(print_config: PrintConfig, fil
         "ready_answers": "default",
         "take_over": "default",
         "log_format": str(file),
+        "log_level": "default",
         "shutdown_grace": "KEKD_SHUTDOWN_GRACE",
     }
 
@@ -304,6 +307,58 @@ def test_variables_of_a_kubernetes_service_are_ignored(print_config: PrintConfig
         "KEKD_SERVICE_PORT": "7535",
     }
     assert print_config(env=service).stdout == print_config().stdout
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KEKD_SERVICE_PORT_GRPC",
+        "KEKD_PORT_7535_TCP_ADDR",
+        "KEKD_METRICS_PORT",
+        "KEKD_METRICS_SERVICE_HOST",
+        "KEKD_ADDRESS",
+        "KEKD_CA",
+        "KEKD_REGISTRY",
+        "kekd_server_name",
+    ],
+)
+def test_variable_of_kubernetes_or_a_client_is_accepted(
+    print_config: PrintConfig, name: str
+) -> None:
+    assert print_config(env={name: "value"}).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("KEKD_LISTNE", "did you mean KEKD_LISTEN? Correct or unset it"),
+        ("kekd_log_levle", "did you mean KEKD_LOG_LEVEL? Correct or unset it"),
+        ("KEKD_PORTS", "unset it"),
+        ("KEKD_COLOUR", "unset it"),
+    ],
+)
+def test_unknown_variable_is_refused_with_a_suggestion(
+    print_config: PrintConfig, name: str, advice: str
+) -> None:
+    assert problems(print_config("--workers=0", env={name: "value"})) == [
+        f"{name} (from the environment): unknown variable; {advice}",
+        "workers (from --workers): out of range; use 1 or more",
+    ]
+    assert print_config(env={name: ""}).exit_code == 0
+
+
+def test_every_variable_of_kekctl_is_known_to_the_daemon(print_config: PrintConfig) -> None:
+    text = (Path(__file__).parents[1] / "texts/help.txt").read_text()
+    variables = set(re.findall(r"KEKD_[A-Z_]+\b", text))
+    assert variables >= {"KEKD_ADDRESS", "KEKD_REGISTRY"}
+    for problem in print_config(env=dict.fromkeys(variables, "1")).stderr.splitlines():
+        assert "unknown variable" not in problem
+
+
+@pytest.mark.parametrize("value", ["s", "5 m", "-5m", "5mm", "1h30", "5M", "nans"])
+def test_invalid_duration_is_refused(print_config: PrintConfig, value: str) -> None:
+    (problem,) = problems(print_config(f"--s3-poll={value}"))
+    assert problem.partition(": ")[2].startswith("not a duration; write one such as 45s")
 
 
 def test_variable_with_json_is_parsed(print_config: PrintConfig) -> None:

@@ -108,3 +108,32 @@ def test_engine_lines_with_the_same_template_are_throttled(
         return logs._is_due(logging.LogRecord(name, logging.ERROR, "", 0, *words, None))
 
     assert [is_due(message) for message in ("one", "one", "another")] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        ("debug", ["kekd debug", "kekd info", "kekd error", "library info", "library error"]),
+        ("info", ["kekd info", "kekd error", "library info", "library error"]),
+        ("error", ["kekd error", "library error"]),
+    ],
+)
+def test_level_selects_lines_and_never_the_details_of_libraries(
+    capsys: pytest.CaptureFixture[str], level: str, expected: list[str]
+) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        with logs.configure("text", level):
+            for name in ("kekd", "library"):
+                logger = logging.getLogger("kekd_server.test" if name == "kekd" else "botocore")
+                for severity in (logging.DEBUG, logging.INFO, logging.ERROR):
+                    text = f"{name} {logging.getLevelName(severity).lower()}"
+                    logger.log(severity, text)
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        logging.getLogger("kekd_server").setLevel(logging.NOTSET)
+        logging.captureWarnings(capture=False)
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.split(" ", 2)[2] for line in printed] == expected

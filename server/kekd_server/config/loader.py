@@ -17,6 +17,7 @@ from kekd_server.config.flag import flag_name, variable_name
 from kekd_server.config.listen import Listen, ListenSettings
 from kekd_server.config.settings import Settings
 from kekd_server.config.types import split
+from kekd_server.config.variables import unknown_variables
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -50,6 +51,8 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
         document, problems = load_yaml(file) if file else {}, []
     except DocumentError as error:
         document, problems = {}, [str(error)]
+    is_complete = not problems
+    problems += unknown_variables(os.environ)
     origins = (
         dict.fromkeys(Settings.model_fields, "default")
         | dict.fromkeys(document, str(file))
@@ -57,7 +60,7 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Loaded:
         | {name: flag_name(name) for name in flags}
     )
     try:
-        settings, found = _validated({**document, **variables, **flags}, is_complete=not problems)
+        settings, found = _validated({**document, **variables, **flags}, is_complete=is_complete)
     except ValueError as error:  # no default address, for a user without a home folder
         raise SettingsError([*problems, str(error)]) from error
     problems += [_text(origins, place, problem) for place, problem in found]

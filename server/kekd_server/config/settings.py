@@ -15,7 +15,7 @@ from kekd_server.config.history import Days, HistoryFailure, HistorySettings, Ve
 from kekd_server.config.listen import Listen, ListenSettings
 from kekd_server.config.s3 import Bucket, S3Settings
 from kekd_server.config.tls import TlsSettings
-from kekd_server.config.types import Endpoint, Expanded, Port, Several
+from kekd_server.config.types import Endpoint, Expanded, Port, Seconds, Several
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener, parse
 from kekd_server.listeners.tcp import TcpListener
@@ -94,12 +94,13 @@ class Settings(TlsSettings):
         ),
     ] = "auto"
     s3_poll: Annotated[
-        float,
+        Seconds,
         Field(gt=0, le=86400),
         Flag(
-            "Seconds between listings of a bucket while a client watches it, to notice the writes"
-            " of other programs. Those of other daemons are usually noticed within 2 s",
-            "SECONDS",
+            "Time between listings of a bucket while a client watches it, to notice the writes of"
+            " other programs. Those of other daemons are usually noticed within 2 s",
+            "DURATION",
+            "5m",
         ),
     ] = 300.0
     history_versions: Annotated[
@@ -142,14 +143,14 @@ class Settings(TlsSettings):
         Flag("Calls that each identity may make at once before --max-rate applies", "N"),
     ] = 100
     max_connection_age: Annotated[
-        float | None,
+        Seconds | None,
         Field(ge=1, le=1e6),
-        Flag("Close connections after this many seconds", "SECONDS", "never"),
+        Flag("Close connections after this time", "DURATION", "never"),
     ] = None
     keepalive: Annotated[
-        float | None,
+        Seconds | None,
         Field(ge=1, le=1e6),
-        Flag("Ping idle connections after this many seconds", "SECONDS", "7200"),
+        Flag("Ping idle connections after this time", "DURATION", "2h"),
     ] = None
     ready_answers: Annotated[
         bool,
@@ -162,10 +163,13 @@ class Settings(TlsSettings):
         bool, Flag("Replace the daemon that serves the socket, once this one is ready")
     ] = False
     log_format: Annotated[Literal["text", "json"], Flag("Format of log lines")] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Flag("Least severe lines to log")
+    ] = "info"
     shutdown_grace: Annotated[
-        float,
+        Seconds,
         Field(ge=0, le=3600),
-        Flag("Seconds that calls in flight have to finish at shutdown", "SECONDS"),
+        Flag("Time that calls in flight have to finish at shutdown", "DURATION", "10s"),
     ] = 10.0
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import AfterValidator, BeforeValidator
 
 from kekd_common.address import require_expanded
+from kekd_common.duration import parse_duration
 from kekd_server.listeners.listener import parse
 
 _URL: Final = re.compile("https?://[^/?#]+(/[^?#]*)?")
@@ -37,6 +38,15 @@ def _port(value: str) -> str:
     raise ValueError(
         f"invalid address '{value}'; use HOST:PORT or [IPV6]:PORT, with a port from 1 to 65535"
     )
+
+
+def _duration(value: object) -> object:
+    """Accepts a duration instead of a number of seconds."""
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        return float(value)
+    return parse_duration(value)
 
 
 def _url(value: str) -> str:
@@ -72,4 +82,5 @@ Address = Annotated[str, AfterValidator(_address)]
 Expanded = Annotated[str, AfterValidator(require_expanded)]
 Port = Annotated[str, AfterValidator(_port)]
 Endpoint = Annotated[str, AfterValidator(_url)]
+Seconds = Annotated[float, BeforeValidator(_duration)]
 FilePath = Annotated[Path, BeforeValidator(_require_path), AfterValidator(_absolute)]

@@ -22,8 +22,13 @@ _MAX_THROTTLED_LINES: Final = 10_000
 
 
 @contextmanager
-def configure(form: Literal["text", "json"], *, worker: int | None = None) -> Iterator[None]:
+def configure(
+    form: Literal["text", "json"], level: str = "info", *, worker: int | None = None
+) -> Iterator[None]:
     """Configures logging while the context lasts. Each line of a worker has the worker's number.
+
+    Logs lines from `level` on. Below info, logs only kekd's own lines: those of the libraries can
+    contain wrapped keys.
 
     A thread writes the lines, because a full pipe would block the daemon. At the end, the context
     waits for queued lines, at most one second.
@@ -38,7 +43,10 @@ def configure(form: Literal["text", "json"], *, worker: int | None = None) -> It
         else _Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
     )
     lines: Queue[Any] = Queue(_MAX_QUEUED_LINES)
-    logging.basicConfig(level=logging.INFO, handlers=[_DroppingQueueHandler(lines)], force=True)
+    severity = logging.getLevelNamesMapping()[level.upper()]
+    others = max(severity, logging.INFO)
+    logging.basicConfig(level=others, handlers=[_DroppingQueueHandler(lines)], force=True)
+    logging.getLogger("kekd_server").setLevel(severity)
     logging.captureWarnings(capture=True)
     QueueListener(lines, handler).start()
     try:
