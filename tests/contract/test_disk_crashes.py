@@ -16,7 +16,9 @@ from tests.fixtures.disk import opened
 
 KILLED: Final = 9
 RETENTION: Final = Retention(versions=2)
-SYSTEM_CALLS: Final = ("open", "write", "fsync", "link", "rename", "unlink", "mkdir", "rmdir")
+SYSTEM_CALLS: Final = (
+    *("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir"),
+)
 OLD, NEW = b"the old record", b"the new record"
 
 
@@ -143,6 +145,26 @@ def test_killed_push_leaves_no_version_that_was_never_stored(tmp_path: Path) -> 
         records = [driver.get_version(NAME, version.id).record for version in versions]
         assert records[0] == record_of(root)
         assert (NEW in records) == (record_of(root) == NEW)
+
+
+@pytest.mark.parametrize("name", ["push", "delete"])
+def test_write_after_another_daemon_was_killed_keeps_only_what_was_stored(
+    tmp_path: Path, name: str
+) -> None:
+    number, is_killed = 0, True
+    while is_killed:
+        root = tmp_path / str(number)
+        driver = opened(root, Retention())
+        driver.put(NAME, OLD, if_etag=None)  # the driver remembers its version
+        is_killed = run_until(number, root, OPERATIONS[name])
+        number += 1
+        stored = [OLD] if record_of(root) == OLD else [OLD, OPERATIONS[name].after]
+        driver.put(NAME, b"next", if_etag=None)
+        assert [
+            None if version.is_deletion else driver.get_version(NAME, version.id).record
+            for version in reversed(versions_of(driver))
+        ] == [*stored, b"next"]
+    assert number > 3
 
 
 def test_repeated_import_after_a_killed_one_adds_the_rest(tmp_path: Path) -> None:

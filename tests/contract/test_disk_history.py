@@ -21,6 +21,8 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
     VersionNotFoundError,
 )
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk import newest_versions
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, VersionEvent
@@ -536,6 +538,60 @@ def test_own_change_is_noticed_without_a_look_at_its_history(
     driver.create(NAME, b"1")
     monkeypatch.setattr(driver._history, "is_settled", Mock(side_effect=AssertionError))
     assert not driver.notice_change(NAME)
+
+
+def test_push_over_an_own_write_does_not_look_at_the_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", Mock(side_effect=AssertionError))
+        driver.put(NAME, b"2", if_etag=None)
+        driver.put(NAME, b"3", if_etag=None)
+    assert events_of(driver) == ["pushed", "pushed", "created"]
+
+
+@pytest.mark.parametrize("record", [b"1", b"foreign"])
+def test_push_over_a_foreign_write_after_an_own_one_keeps_both(
+    tmp_path: Path, record: bytes
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    foreign_write(tmp_path, record)
+    driver.put(NAME, b"2", if_etag=None)
+    assert events_of(driver) == ["pushed", "found", "created"]
+
+
+def test_push_over_a_record_overwritten_in_place_keeps_what_was_there(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    stat = record_path(tmp_path).stat()
+    record_path(tmp_path).write_bytes(b"0")
+    os.utime(record_path(tmp_path), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    driver.put(NAME, b"2", if_etag=None)
+    assert events_of(driver) == ["pushed", "found"]
+
+
+def test_push_after_another_daemon_s_writes_keeps_the_order_of_a_clock_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, other = opened(tmp_path), opened(tmp_path)
+    driver.create(NAME, b"1")
+    other.put(NAME, b"2", if_etag=None)
+    other.put(NAME, b"1", if_etag=None)
+    monkeypatch.setattr(time, "time_ns", lambda: 10**18)
+    driver.put(NAME, b"3", if_etag=None)
+    records = [driver.get_version(NAME, version.id).record for version in versions_of(driver)]
+    assert records == [b"3", b"1", b"2", b"1"]
+
+
+def test_remembered_versions_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newest_versions, "_MAX_VERSIONS", 3)
+    driver = opened(tmp_path)
+    for number in range(10):
+        driver.create(IndexName(f"i{number}"), b"1")
+    assert len(driver._history._newest._versions) == 3
 
 
 def test_foreign_change_right_after_an_own_one_is_kept(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from kekd_server.model.errors import HistoryUnavailableError
 from kekd_server.storage.disk import write_ledger
 from kekd_server.storage.disk.write_ledger import MAX_ENTRIES, EntryStatus, WriteLedger
 from kekd_server.storage.driver import WriteResult
@@ -67,9 +68,10 @@ def test_write_whose_system_call_failed_is_started(lock: int) -> None:
     assert WriteLedger(lock, KEY).find(ID) == (EntryStatus.STARTED, PUSHED, True)
 
 
-def test_create_over_an_existing_record_removes_the_entry(lock: int) -> None:
-    with pytest.raises(FileExistsError), WriteLedger(lock, KEY).commit(ID, PUSHED):
-        raise FileExistsError
+@pytest.mark.parametrize("error", [FileExistsError(), HistoryUnavailableError("i", "why")])
+def test_write_that_changed_nothing_removes_the_entry(lock: int, error: Exception) -> None:
+    with pytest.raises(type(error)), WriteLedger(lock, KEY).commit(ID, PUSHED):
+        raise error
     assert WriteLedger(lock, KEY).find(ID) is None
 
 
@@ -178,3 +180,24 @@ def test_entry_is_the_last_until_the_same_record_is_written(lock: int) -> None:
     entry = WriteLedger(lock, KEY).find(ID)
     assert entry
     assert not entry.is_last
+
+
+def test_last_applied_write_is_that_of_the_same_record(lock: int) -> None:
+    assert not WriteLedger(lock, KEY).last_applied
+    apply(lock, "ff" * 16)
+    apply(lock, ID)
+    with WriteLedger(lock, "another").commit("ee" * 16, PUSHED):
+        pass
+    assert WriteLedger(lock, KEY).last_applied == ID
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, FileExistsError, HistoryUnavailableError("i", "why")]
+)
+def test_write_that_was_not_applied_is_not_the_last_applied_one(
+    lock: int, error: BaseException
+) -> None:
+    apply(lock, ID)
+    with pytest.raises(BaseException), WriteLedger(lock, KEY).commit("ff" * 16, PUSHED):  # noqa: B017, PT011
+        raise error
+    assert not WriteLedger(lock, KEY).last_applied

@@ -9,6 +9,7 @@ caller is cut off after some 150 bytes.
 """
 
 import re
+import time
 from typing import Final, NamedTuple, Self
 from urllib.parse import quote, unquote
 
@@ -36,6 +37,16 @@ class VersionFile(NamedTuple):
         return cls(
             f"{time_ns:0{_TIME_DIGITS}x}-{event}-{_encode_etag(etag)}-{encode_caller(caller)}"
         )
+
+    @classmethod
+    def after(
+        cls, newest: "VersionFile | None", event: VersionEvent, etag: str, caller: str
+    ) -> Self:
+        """Makes a version of now. It is later than the newest one, even if the clock was set
+        back.
+        """
+        earliest = newest.time_ns + 1 if newest else 0
+        return cls.make(max(time.time_ns(), earliest), event, etag, caller)
 
     @staticmethod
     def is_name(name: str) -> bool:

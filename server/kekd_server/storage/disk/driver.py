@@ -155,7 +155,7 @@ class DiskDriver:
                 durable.create(
                     *(self._path(name), record, self._thread_folder.path),
                     commit=write.commit(written),
-                    keep=self._history.keep(name, None, origin, written.etag),
+                    keep=self._history.keep(name, written, origin, write),
                 )
             except FileExistsError:
                 raise EnvelopeExistsError(name.value) from None
@@ -181,7 +181,7 @@ class DiskDriver:
             durable.replace(
                 *(self._path(name), record, self._thread_folder.path),
                 commit=write.commit(written),
-                keep=self._history.keep(name, written.previous_etag, origin, etag),
+                keep=self._history.keep(name, written, origin, write),
             )
         return written
 
@@ -206,8 +206,9 @@ class DiskDriver:
             if if_etag is not None:
                 self._check_etag(name, stored, if_etag)
             self._holds.require_free(name)
-            self._history.note_deletion(name, stored.etag, caller)
-            durable.remove(self._path(name), write.commit(WriteResult("", stored.etag)))
+            with write.commit(WriteResult("", stored.etag)) as is_recorded:
+                self._history.keep_deletion(name, stored.etag, caller, is_recorded=is_recorded)
+                durable.remove(self._path(name))
         return stored.etag
 
     def list(

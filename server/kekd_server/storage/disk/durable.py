@@ -4,10 +4,10 @@ The order of the system calls matters (etcd had a bug report because the last on
 https://github.com/etcd-io/etcd/issues/6368):
 
     open(folder, O_TMPFILE)  write  fsync
+    flock  link(file, temporary)                   to create or replace a file, and not to create it
     link(file, version)                            if the file has a history
-    link(file, path)                               to create a file, or
-    flock  link(file, temporary)                   to create or replace one
-    rename(temporary, path)
+    link(file, path)                               to create it, or
+    rename(temporary, path)                        to create or replace it
     close
     open(folder)  fsync  close
 
@@ -58,9 +58,10 @@ class NewFile(Protocol):
 
 
 Commit = AbstractContextManager[object]
-"""Entered around the one system call that makes a change visible."""
+"""Entered before the first system call that leaves something after a crash, and left after the one
+that makes the change visible."""
 Keep: TypeAlias = Callable[[NewFile], AbstractContextManager[object]]
-"""Links the file elsewhere. Entered around the commit."""
+"""Links the file elsewhere. Entered within the commit."""
 
 _PLAIN_COMMIT: Final[Commit] = nullcontext()
 _O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
@@ -80,7 +81,7 @@ def create(
     keep: Keep = keep_nothing,
 ) -> None:
     """Creates a file. Raises FileExistsError, atomically, if it exists."""
-    with _new_file(content, temporary_folder) as file, keep(file), commit:
+    with _new_file(content, temporary_folder) as file, commit, keep(file):
         file.link(path)
     sync_folder(os.path.dirname(path))
 
@@ -95,9 +96,9 @@ def replace(
     """Creates or replaces a file."""
     with (
         _new_file(content, temporary_folder) as file,
-        keep(file),
         file.named() as temporary,
         commit,
+        keep(file),
     ):
         os.rename(temporary, path)
     sync_folder(os.path.dirname(path))
@@ -135,10 +136,9 @@ def probe_record_link(record: str, folder: Path) -> None:
     _unlink_quietly(link)
 
 
-def remove(path: str, commit: Commit = _PLAIN_COMMIT) -> None:
+def remove(path: str) -> None:
     """Removes a file. Raises FileNotFoundError if there is none."""
-    with commit:
-        os.unlink(path)
+    os.unlink(path)
     sync_folder(os.path.dirname(path))
 
 

@@ -15,7 +15,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -29,12 +29,15 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
 from kekd_server.storage.disk import durable
-from kekd_server.storage.disk.own_writes import OwnWrites
+from kekd_server.storage.disk.idempotent_write import IdempotentWrite
+from kekd_server.storage.disk.newest_versions import NewestVersion, NewestVersions, stamp_of
 from kekd_server.storage.disk.record_history import NOT_OURS, RecordHistory
+from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version
+from kekd_server.storage.version_file import VersionFile
 from kekd_server.storage.version_import import ImportedVersion
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -57,7 +60,7 @@ class DiskHistory:
         self.failures = HistoryFailures()
         self._overfull: set[IndexName] = set()
         self._next_sweep = self._earliest_sweep = time.monotonic()
-        self._own_writes = OwnWrites()
+        self._newest = NewestVersions()
 
     def check_links(self, temporary_folder: Path) -> None:
         """Raises `StoreMisconfiguredError` if a record can't be linked into the history. Any other
@@ -114,41 +117,83 @@ class DiskHistory:
 
     def open(self, name: IndexName) -> RecordHistory:
         """Raises OSError."""
-        return RecordHistory(name, f"{self._folder}/{name.key}", f"{self._records}/{name.key}")
+        return RecordHistory(name, self._path(name), self._record_path(name))
 
     def keep(
-        self, name: IndexName, current_etag: str | None, origin: Origin, etag: str
+        self, name: IndexName, written: WriteResult, origin: Origin, write: IdempotentWrite
     ) -> durable.Keep:
-        """Returns what keeps a file as the version with this origin and etag. `current_etag`: of
-        the record that is there now.
-        """
+        """Returns what links a file as the version of a write, which has begun in the ledger."""
         if not self.retention.is_on:
             return durable.keep_nothing
 
         @contextmanager
         def keep(record: durable.NewFile) -> Iterator[None]:
-            kept_file = None
-            with ExitStack() as kept:
-                with self._translate_errors(name):
-                    file = record.stat()
-                    history = self.open(name)
-                    history.catch_up(current_etag)
-                    kept.enter_context(history.keep(record, origin, etag))
-                    self._note_size(name, history)
-                    kept_file = file
+            version = None
+            with self._translate_errors(name):
+                version = self._add_version(name, record, written, origin, write)
+            try:
                 yield
-            if kept_file:
-                self._own_writes.add(name, kept_file)
+            except FileExistsError:
+                # After any other error it may be the record: `catch_up` finds out.
+                if version:
+                    with suppress(OSError):
+                        os.unlink(f"{self._path(name)}/{version.file.name}")
+                raise
+            if version:
+                self._newest.add(name, version._replace(total=self._limit(name, version.total)))
 
         return keep
 
-    def note_deletion(self, name: IndexName, current_etag: str, caller: str) -> None:
-        """Prepares the removal of the record. Raises `HistoryUnavailableError`."""
+    def _add_version(
+        self,
+        name: IndexName,
+        record: durable.NewFile,
+        written: WriteResult,
+        origin: Origin,
+        write: IdempotentWrite,
+    ) -> NewestVersion:
+        stamp = stamp_of(record.stat())
+        newest = self._find_newest(name, written.previous_etag, write)
+        self._newest.forget(name)
+        if newest:
+            file = VersionFile.after(newest.file, origin.event, written.etag, origin.caller)
+            with suppress(FileNotFoundError):  # the history was removed
+                record.link(f"{self._path(name)}/{file.name}")
+                return NewestVersion(file, stamp, write.attempt_id, newest.total + 1)
+        history = self.open(name)
+        history.catch_up(written.previous_etag)
+        file = history.add(record, origin, written.etag)
+        return NewestVersion(file, stamp, write.attempt_id, len(history))
+
+    def _find_newest(
+        self, name: IndexName, current_etag: str | None, write: IdempotentWrite
+    ) -> NewestVersion | None:
+        """Returns the newest version if this daemon made it, and nothing has happened since. See
+        `NewestVersions`.
+        """
+        newest = self._newest.find(name)
+        if newest is None or newest.file.etag != current_etag:
+            return None
+        return (
+            newest
+            if newest.attempt_id == write.last_applied and self._is_record(newest, name)
+            else None
+        )
+
+    def keep_deletion(
+        self, name: IndexName, current_etag: str, caller: str, *, is_recorded: bool
+    ) -> None:
+        """Prepares the removal of the record. `is_recorded`: whether the ledger has it. Raises
+        `HistoryUnavailableError`.
+        """
         if not self.retention.is_on:
             return
+        self._newest.forget(name)
         with self._translate_errors(name):
             history = self.open(name)
             history.catch_up(current_etag)
+            if not is_recorded:
+                return  # the disk is full: the deletion is noticed later
             try:
                 history.mark_deletion(caller)
             except OSError as error:
@@ -159,6 +204,7 @@ class DiskHistory:
     def catch_up(self, name: IndexName, current_etag: str | None) -> None:
         """See `RecordHistory.catch_up`. Raises `HistoryUnavailableError`."""
         if self.retention.is_on:
+            self._newest.forget(name)
             with self._translate_errors(name):
                 history = self.open(name)
                 history.catch_up(current_etag)
@@ -177,8 +223,9 @@ class DiskHistory:
             raise HistoryOffError(name.value)
         history = self.open(name)
         history.catch_up(current_etag)
+        self._newest.forget(name)
         added = history.import_versions(versions, temporary_folder)
-        self._note_size(name, history)
+        self._limit(name, len(history))
         return added
 
     def destroy(
@@ -188,7 +235,7 @@ class DiskHistory:
         try:
             history = self.open(name)
         except NotADirectoryError:
-            return [], [RemainingVersion(f"{self._folder}/{name.key}", NOT_OURS)]
+            return [], [RemainingVersion(self._path(name), NOT_OURS)]
         return history.destroy(digest)
 
     def prune(self, name: IndexName) -> int:
@@ -247,8 +294,12 @@ class DiskHistory:
         """Whether the record is surely the last one that this daemon wrote and kept. Needs no
         lock.
         """
+        newest = self._newest.find(name)
+        return newest is not None and self._is_record(newest, name)
+
+    def _is_record(self, version: NewestVersion, name: IndexName) -> bool:
         try:
-            return self._own_writes.take(name, os.lstat(f"{self._records}/{name.key}"))
+            return version.stamp == stamp_of(os.lstat(self._record_path(name)))
         except FileNotFoundError:
             return False
 
@@ -259,12 +310,27 @@ class DiskHistory:
         except OSError:  # a version was removed in the meantime, or the folder is damaged
             return False
 
-    def _note_size(self, name: IndexName, history: RecordHistory) -> None:
-        if len(history) > self.retention.versions:
+    def _limit(self, name: IndexName, count: int) -> int:
+        """Has expired versions removed in the background, or removes them if writes are faster than
+        that: it must not fall behind without end. Returns how many versions there are then.
+        """
+        if count > self.retention.versions:
             self._overfull.add(name)
-        if len(history) > 2 * self.retention.versions:
-            # Writes are faster than the background: it must not fall behind without end.
+        if count <= 2 * self.retention.versions:
+            return count
+        try:
+            history = self.open(name)
             history.prune(self.retention)
+        except OSError as error:  # the write has succeeded
+            self.failures.report(name.value, error.strerror)
+            return count
+        return len(history)
+
+    def _path(self, name: IndexName) -> str:
+        return f"{self._folder}/{name.key}"
+
+    def _record_path(self, name: IndexName) -> str:
+        return f"{self._records}/{name.key}"
 
     def _translate_errors(self, name: IndexName) -> "_HistoryErrorTranslator":
         failures = None if self.retention.is_required else self.failures

@@ -1,12 +1,12 @@
 """One write to a keystore folder, applied at most once by all daemons that share the folder."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 from kekd_server.model.errors import EnvelopeExistsError, EtagMismatchError, OutcomeUnknownError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.write_ledger import Entry, EntryStatus, WriteLedger
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -64,7 +64,17 @@ class IdempotentWrite:
             return None  # it was not applied
         raise OutcomeUnknownError(self._name.value)
 
-    def commit(self, result: WriteResult) -> durable.Commit:
+    @property
+    def attempt_id(self) -> str:
+        return self._attempt.id
+
+    @property
+    def last_applied(self) -> str:
+        """See `WriteLedger.last_applied`."""
+        return self._ledger.last_applied
+
+    def commit(self, result: WriteResult) -> AbstractContextManager[bool]:
+        """See `WriteLedger.commit`."""
         return self._ledger.commit(self._attempt.id, result)
 
     def record_no_change(self) -> None:

@@ -3,8 +3,8 @@
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -77,18 +77,13 @@ class RecordHistory:
         elif inode and etag is not None:
             self._find(newest, inode, etag)
 
-    @contextmanager
-    def keep(self, record: durable.NewFile, origin: Origin, etag: str) -> Iterator[None]:
-        """Links a file that the body makes the record."""
+    def add(self, record: durable.NewFile, origin: Origin, etag: str) -> VersionFile:
+        """Links a file that becomes the record afterwards. If kekd is killed before that,
+        `catch_up` removes the version.
+        """
         file = self._next(origin.event, etag, origin.caller)
         self._link(record.link, file)
-        try:
-            yield
-        except FileExistsError:
-            # After any other error it may be the record: `catch_up` finds out.
-            with suppress(OSError):
-                os.unlink(self._path(file))
-            raise
+        return file
 
     def mark_deletion(self, caller: str = "") -> None:
         """Adds a deletion. Kekd removes the record afterwards."""
@@ -209,9 +204,8 @@ class RecordHistory:
             self._files[0] = found
 
     def _next(self, event: VersionEvent, etag: str, caller: str) -> VersionFile:
-        """Makes a version that is later than all others, even if the clock was set back."""
-        earliest = self._files[0].time_ns + 1 if self._files else 0
-        return VersionFile.make(max(time.time_ns(), earliest), event, etag, caller)
+        newest = self._files[0] if self._files else None
+        return VersionFile.after(newest, event, etag, caller)
 
     def _link(self, link: Callable[[str], None], file: VersionFile) -> None:
         if not self._files:

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from kekd_server.model.errors import HistoryUnavailableError
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.write_attempt import ID_BYTES, RETENTION
 
@@ -32,6 +33,7 @@ _MAGIC: Final = b"kekd ledger v1\n\0"
 _HEADER: Final = struct.Struct("<16s16sd16s8x")
 _ENTRY: Final = struct.Struct("<16sdBB6s16s16s")
 _KEY_BYTES: Final = 6
+_KEY_OFFSET: Final = 26
 _TIME: Final = struct.Struct("<d")
 _SIZE: Final = _ENTRY.size
 _NO_ETAG: Final = bytes(16)
@@ -70,15 +72,31 @@ class WriteLedger:
 
     def find(self, attempt_id: str) -> Entry | None:
         """Returns the entry of an attempt; None if it has none, or no longer."""
-        sought = bytes.fromhex(attempt_id)
-        at = self._content.rfind(sought)
-        while at > 0 and at % _SIZE:  # another field with the same bytes
-            at = self._content.rfind(sought, 0, at + ID_BYTES - 1)
-        if at < _SIZE or at + _SIZE > len(self._content):
+        at = self._find_last(bytes.fromhex(attempt_id), 0)
+        if at is None:
             return None
         _, _, status, existed, _, etag, previous_etag = _ENTRY.unpack_from(self._content, at)
         result = WriteResult(_etag(etag), previous_etag.hex() if existed else None)
         return Entry(EntryStatus(status), result, self._is_last(at))
+
+    @property
+    def last_applied(self) -> str:
+        """The attempt that wrote the record last; empty if that is unknown, or if it may not have
+        been applied.
+        """
+        at = self._find_last(self._key, _KEY_OFFSET)
+        if at is None:
+            return ""
+        attempt_id, _, status, *_ = _ENTRY.unpack_from(self._content, at)
+        return attempt_id.hex() if status == EntryStatus.APPLIED else ""
+
+    def _find_last(self, field: bytes, offset: int) -> int | None:
+        """Returns the position of the last entry with these bytes at this offset."""
+        at = self._content.rfind(field)
+        while at >= 0 and (at - offset) % _SIZE:  # another field with the same bytes
+            at = self._content.rfind(field, 0, at + len(field) - 1)
+        at -= offset
+        return at if _SIZE <= at <= len(self._content) - _SIZE else None
 
     def _is_last(self, at: int) -> bool:
         later = self._content[at + _SIZE :]
@@ -99,23 +117,24 @@ class WriteLedger:
                 raise
 
     @contextmanager
-    def commit(self, attempt_id: str, result: WriteResult) -> Iterator[None]:
-        """Records a write around the one system call that applies it. A FileExistsError removes the
-        entry, as the call changed nothing. After any other error the entry stays: a network
-        filesystem, or a disk that failed later, may have applied the write.
+    def commit(self, attempt_id: str, result: WriteResult) -> Iterator[bool]:
+        """Records a write around the system calls that keep its version and apply it. A
+        FileExistsError or HistoryUnavailableError removes the id of the entry, as the write changed
+        nothing. After any other error the entry stays: a network filesystem, or a disk that failed
+        later, may have applied the write.
 
-        If the disk has no room for an entry, a removal continues without one.
+        Yields whether it has an entry: if the disk has no room, a removal continues without one.
         """
         try:
             at = self._append(self._entry(attempt_id, EntryStatus.STARTED, result))
         except OSError as error:
             if error.errno not in _DISK_FULL_ERRORS or result.etag:
                 raise
-            yield
+            yield False
             return
         try:
-            yield
-        except FileExistsError:
+            yield True
+        except (FileExistsError, HistoryUnavailableError):
             os.pwrite(self._file, _NO_ID, at)
             raise
         os.pwrite(self._file, self._entry(attempt_id, EntryStatus.APPLIED, result), at)
