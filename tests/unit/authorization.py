@@ -16,6 +16,7 @@ from kekd_server.access.auditor import OnFailure
 from kekd_server.access.denial_throttle import BURST
 from kekd_server.access.lease import Lease
 from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.repetition import Repetition
 from kekd_server.model.errors import (
     AccessDeniedError,
     AuditUnavailableError,
@@ -487,21 +488,25 @@ async def _repeat_grant(daemon: Daemon) -> RepeatGrant:
     return grant
 
 
+def _repetition(daemon: Daemon) -> Repetition:
+    return Repetition(daemon.request.principal, daemon.request.peer)
+
+
 async def repeated_get_is_audited_and_counted_like_the_first() -> None:
     with daemon_of([CASES["get"].rule()]) as daemon:
         grant = await _repeat_grant(daemon)
-        request = request_of(ME, peer="unix:again", on_store_selected=daemon.selected.append)
-        assert grant.repeat(request)
+        repetition = Repetition(daemon.request.principal, "unix:again")
+        assert grant.repeat(repetition)
         first, second = daemon.log.entries
-        assert second["request_id"] == request.request_id
+        assert second["request_id"] == repetition.request_id
         assert second["peer"] == "unix:again"
         varying = ("time", "request_id", "peer", "duration_ms")
         assert second == first | {field: second[field] for field in varying}
-        assert daemon.selected == ["memory", "memory"]
+        assert grant.store_name == "memory"
         assert daemon.touched == ["get_cached i", "confirm i"]
         assert daemon.policy._decisions == {("read", "allowed"): 2}
     with daemon_of(None, has_log=False, on_failure="deny") as daemon:
-        assert (await _repeat_grant(daemon)).repeat(daemon.request)
+        assert (await _repeat_grant(daemon)).repeat(_repetition(daemon))
 
 
 CHANGES: Final[dict[str, Callable[[Daemon], object]]] = {
@@ -518,14 +523,14 @@ async def get_is_not_repeated_after_a_change() -> None:
         with daemon_of([Rule(name="all", identities=("*",), methods=("*",))]) as daemon:
             grant = await _repeat_grant(daemon)
             change(daemon)
-            assert not grant.repeat(daemon.request)
+            assert not grant.repeat(_repetition(daemon))
             assert len(daemon.log.entries) == len(daemon.selected) == 1
             assert daemon.policy._decisions == {("read", "allowed"): 1}
 
 
 async def get_that_must_wait_for_the_store_or_the_log_is_not_repeated() -> None:
     with daemon_of(None, on_failure="deny") as daemon:
-        assert not (await _repeat_grant(daemon)).repeat(daemon.request)
+        assert not (await _repeat_grant(daemon)).repeat(_repetition(daemon))
         assert len(daemon.log.entries) == 1
     with daemon_of(None) as daemon:
         uncached = replace(daemon.store._driver.get(NAME), is_cached=False)

@@ -60,9 +60,9 @@ class AccessPolicy:
             return decision
         return self.denied_decision(request, method, store, decision.index)
 
-    def count(self, decision: AccessDecision) -> None:
+    def count(self, method: Method, outcome: str) -> None:
         """Adds a decision to the metrics."""
-        self._decisions[decision.method, decision.outcome] += 1
+        self._decisions[method, outcome] += 1
 
     def denied_decision(
         self, request: RequestContext, method: Method, store: str, index: str
@@ -111,5 +111,5 @@ class AccessPolicy:
     ) -> AccessDecision:
         name = rule.name if rule else None
         decision = AccessDecision(request, method, store, index, name, generation=self.generation)
-        self.count(decision)
+        self.count(method, decision.outcome)
         return decision

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
+from sys import getsizeof
 from typing import Final, Literal
 
 from kekd_server.access.decision import AccessDecision
+from kekd_server.access.repetition import Repetition
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import reason_of, status_of
 from kekd_server.storage.destruction import Destruction
@@ -59,17 +61,27 @@ class AuditRecord:
         a whole get.
         """
         decision = self.decision
-        code, reason, duration = _NULL, _NULL, _NULL
+        request = decision.request
+        identity, peer = request.principal.identity, request.peer
+        shared = _shared_fields(identity, peer, decision.method, decision.store, decision.rule)
+        duration = _NULL if event == "begin" else f"{(clock - self._started_at) * 1e3:.3f}"
+        return (
+            f'{{"time": "{now}", "event": "{event}", "request_id": "{request.request_id}",'
+            f" {shared}, {self.outcome(event)}{duration}{self._optional_fields(event)}}}\n"
+        )
+
+    def outcome(self, event: Event) -> str:
+        """Returns the part of the line between the fields that many lines share and the value of
+        `duration_ms`.
+        """
+        code, reason = _NULL, _NULL
         if event != "begin":
             code = f'"{self._code}"'
             reason = f'"{self._reason}"' if self._reason else _NULL
-            duration = f"{(clock - self._started_at) * 1e3:.3f}"
         return (
-            f'{{"time": "{now}", "event": "{event}",'
-            f' "request_id": "{decision.request.request_id}", {_shared_fields(decision)},'
-            f' "index": {_text(decision.index)}, "etag_before": {_text(self.etag_before)},'
+            f'"index": {_text(self.decision.index)}, "etag_before": {_text(self.etag_before)},'
             f' "etag_after": {_text(self.etag_after)}, "code": {code}, "reason": {reason},'
-            f' "duration_ms": {duration}{self._optional_fields(event)}}}\n'
+            ' "duration_ms": '
         )
 
     def _optional_fields(self, event: Event) -> str:
@@ -87,34 +99,63 @@ class AuditRecord:
         return fields
 
 
+class RepeatedReadLine:
+    """The line of a read that succeeded, for reads that repeat it. Only the time, the request id,
+    the peer and the duration differ.
+    """
+
+    __slots__ = ("_method", "_outcome", "_rule", "_store")
+
+    def __init__(self, record: AuditRecord) -> None:
+        decision = record.decision
+        self._method, self._store, self._rule = decision.method, decision.store, decision.rule
+        self._outcome = record.outcome("end")
+
+    @property
+    def size(self) -> int:
+        """The bytes of its text."""
+        return getsizeof(self._outcome)
+
+    def format(self, repetition: Repetition) -> str:
+        """Returns the line that `AuditRecord.line` would, for a read that ends now."""
+        identity, peer = repetition.principal.identity, repetition.peer
+        shared = _shared_fields(identity, peer, self._method, self._store, self._rule)
+        duration = time.monotonic() - repetition.started_at
+        return (
+            f'{{"time": "{_now()}", "event": "end", "request_id": "{repetition.request_id}",'
+            f" {shared}, {self._outcome}{duration * 1e3:.3f}}}\n"
+        )
+
+
 def format_lines(records: Iterable[AuditRecord], event: Event) -> list[str]:
     """Returns the lines for an event that happens now."""
     now, clock = _now(), time.monotonic()
     return [record.line(event, now, clock) for record in records]
 
 
-def _shared_fields(decision: AccessDecision) -> str:
+def _shared_fields(identity: str, peer: str, method: str, store: str, rule: str | None) -> str:
     """Returns the fields that many lines share, as the inside of a JSON object. Cached for allowed
     calls only, because a denied call may name any store.
     """
-    identity, peer = decision.request.principal.identity, decision.request.peer
-    key = (identity, peer, decision.method, decision.store, decision.rule)
+    key = (identity, peer, method, store, rule)
     fields = _shared_fields_cache.get(key)
     if fields is None:
-        fields = _format_shared_fields(decision)
-        if not decision.is_denied:
+        fields = _format_shared_fields(*key)
+        if rule is not None:
             _shared_fields_cache.put(key, fields, size=entry_bytes(identity, peer, fields))
     return fields
 
 
-def _format_shared_fields(decision: AccessDecision) -> str:
+def _format_shared_fields(
+    identity: str, peer: str, method: str, store: str, rule: str | None
+) -> str:
     fields = {
-        "identity": truncate(decision.request.principal.identity),
-        "peer": truncate(decision.request.peer),
-        "method": decision.method,
-        "store": truncate(decision.store),
-        "decision": decision.outcome,
-        "rule": None if decision.rule is None else truncate(decision.rule),
+        "identity": truncate(identity),
+        "peer": truncate(peer),
+        "method": method,
+        "store": truncate(store),
+        "decision": "denied" if rule is None else "allowed",
+        "rule": None if rule is None else truncate(rule),
     }
     return json.dumps(fields)[1:-1]
 

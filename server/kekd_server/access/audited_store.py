@@ -5,9 +5,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
 
 from kekd_schema import Envelope
-from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.audit_record import AuditRecord, RepeatedReadLine
 from kekd_server.access.auditor import Auditor, Records
 from kekd_server.access.detached_write import run_detached
+from kekd_server.access.repetition import Repetition
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import Deadline
 from kekd_server.model.errors import KekdError
@@ -131,14 +132,15 @@ class AuditedStore:
         """Records how the body ended. Raises `AuditUnavailableError`."""
         return self._auditor.audit_read(records, self._store)
 
-    def confirm_read(self, record: AuditRecord, name: IndexName, stored: StoredRecord) -> bool:
+    def repeat_read(
+        self, name: IndexName, stored: StoredRecord, line: RepeatedReadLine, repetition: Repetition
+    ) -> bool:
         """Returns whether a read would return this record again, and then records it as one that
         succeeded. Returns False if it can't record it without waiting.
         """
         if not self._auditor.records_reads_later or not self._store.confirm(name, stored):
             return False
-        record.etag_after = stored.etag
-        self._auditor.enqueue_end((record,))
+        self._auditor.enqueue_repeated_read(line, repetition)
         return True
 
     async def write(

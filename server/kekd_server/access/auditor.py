@@ -6,9 +6,10 @@ from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
 from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.audit_record import AuditRecord, format_lines
+from kekd_server.access.audit_record import AuditRecord, RepeatedReadLine, format_lines
 from kekd_server.access.decision import AccessDecision
 from kekd_server.access.denial_throttle import DenialThrottle
+from kekd_server.access.repetition import Repetition
 from kekd_server.model.errors import KekdError
 
 T = TypeVar("T")
@@ -79,6 +80,11 @@ class Auditor:
         """Records that an operation succeeded, some milliseconds later."""
         if self._log:
             self._log.enqueue(self._end_lines(records))
+
+    def enqueue_repeated_read(self, line: RepeatedReadLine, repetition: Repetition) -> None:
+        """Records a read that succeeded like the one of `line`, some milliseconds later."""
+        if self._log:
+            self._log.enqueue((line.format(repetition),))
 
     async def write_end(self, records: Records) -> None:
         """Records that an operation succeeded. Raises `AuditUnavailableError`."""

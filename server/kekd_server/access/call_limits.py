@@ -58,9 +58,19 @@ class CallLimits:
         self._take(share, what, identity, 1)
         return Lease(identity, share, self._take_entries)
 
+    def admits(self, identity: str, running: int) -> bool:
+        """Returns whether `check_calls`, `begin` and `check_rate` would raise no error for a call,
+        and counts nothing.
+        """
+        return (
+            running <= self._calls.capacity
+            and self._calls.has_room(identity)
+            and not (self._bucket and self._delay(self._bucket, identity))
+        )
+
     def _take_entries(self, identity: str, count: int) -> FairShare:
         self._take(self._entries, "entries of batches", identity, count)
-        self._charge(identity, count - 1)  # the call itself was charged before
+        self.charge(identity, count - 1)  # the call itself was charged before
         return self._entries
 
     def _take(self, share: FairShare, what: str, identity: str, count: int) -> None:
@@ -76,15 +86,18 @@ class CallLimits:
         """Raises `RateLimitedError`."""
         if not self._bucket:
             return
-        if delay := self._bucket.delay(self._full_at.get(identity, 0.0), time.monotonic()):
+        if delay := self._delay(self._bucket, identity):
             self._shed.labels(_RATE).inc()
             if self._throttle.is_due(identity):  # a caller in a loop would fill the log
                 _log.warning("%s exceeds max_rate", identity)
             raise RateLimitedError(delay)
-        self._charge(identity, 1)
+        self.charge(identity, 1)
 
-    def _charge(self, identity: str, calls: int) -> None:
-        """Beyond the rate, the identity's next calls are refused."""
+    def _delay(self, bucket: TokenBucket, identity: str) -> float:
+        return bucket.delay(self._full_at.get(identity, 0.0), time.monotonic())
+
+    def charge(self, identity: str, calls: int) -> None:
+        """Counts calls. Beyond the rate, the identity's next calls are refused."""
         if self._bucket and calls > 0:
             full_at = self._bucket.take(self._full_at.get(identity, 0.0), time.monotonic(), calls)
             self._full_at.put(identity, full_at, size=entry_bytes(identity))

@@ -86,7 +86,7 @@ class ReadGrant(Grant):
         """See `Authorizer.make_repeatable`."""
         if not stored.is_cached:
             return None
-        return RepeatGrant(policy, self._record.decision, self._store, self._name, stored)
+        return RepeatGrant(policy, self._record, self._store, self._name, stored)
 
 
 class CreateGrant(Grant):

@@ -40,5 +40,9 @@ class RequestContext:
         self.deadline: Final = deadline
         self.lease: Final = lease
         self.on_store_selected: Final = on_store_selected
-        self.request_id: Final = f"{_PROCESS}{next(_NUMBERS):08x}"
+        self.request_id: Final = make_request_id()
         """Identifies the call in the log and the audit."""
+
+
+def make_request_id() -> str:
+    return f"{_PROCESS}{next(_NUMBERS):08x}"

@@ -23,15 +23,17 @@ class Authenticator:
 
     def __init__(self, listener: Listener) -> None:
         self._is_local = listener.is_local
-        self._role = Principal(f"listener:{listener.role}", is_local=listener.is_local)
-        self._requires_certificate = isinstance(listener, TcpListener) and bool(
+        role = Principal(f"listener:{listener.role}", is_local=listener.is_local)
+        requires_certificate = isinstance(listener, TcpListener) and bool(
             listener.tls and listener.tls.client_ca
         )
+        self.role: Final = None if requires_certificate else role
+        """The principal of every call, unless certificates are required."""
 
     def authenticate(self, context: Context) -> Principal:
         """Raises `UnauthenticatedError`."""
-        if not self._requires_certificate:
-            return self._role
+        if self.role:
+            return self.role
         identity = _certificate_identity(context)
         identity.require_unexpired()
         return Principal(

@@ -15,10 +15,10 @@ docs/decisions/0007-engines.md explains why `auto` is grpcio.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import grpc.aio
 
@@ -103,10 +103,18 @@ def make_server(
             f"{listener}: engine native isn't installed; run pip install 'kekd[native]', or omit"
             " the engine"
         )
-    import pygrpc_native.aio  # noqa: PLC0415  (an extra)
-
     threads = ThreadPoolExecutor(_WRITE_THREADS, thread_name_prefix="writes")
     asyncio.get_running_loop().set_default_executor(threads)
+    return _native_server(options)
+
+
+def _native_server(options: Sequence[tuple[str, Any]]) -> grpc.aio.Server:
+    import pygrpc_native.aio  # noqa: PLC0415  (an extra)
+
+    from kekd_server.rpc import native_server  # noqa: PLC0415  (imports the extra)
+
+    if native_server.is_supported():
+        return native_server.NativeServer(options)
     return pygrpc_native.aio.server(options=options)
 
 
@@ -124,7 +132,7 @@ async def stop(server: grpc.aio.Server, idle: Awaitable[None]) -> None:
     """Accepts no more connections, and ends the remaining calls once `idle` is done: the streams of
     health and reflection don't end by themselves.
     """
-    if type(server).__module__.startswith("pygrpc_native"):
+    if any(kind.__module__.startswith("pygrpc_native") for kind in type(server).__mro__):
         # A second stop can't shorten its first.
         await idle
         await server.stop(_FLUSH_TIMEOUT)

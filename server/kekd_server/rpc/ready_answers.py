@@ -7,7 +7,7 @@ from kekd_server.access.request_context import RequestContext
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 
 _MAX_BYTES: Final = 32 * 2**20
-"""About 20,000 answers."""
+"""About 25,000 answers."""
 _MAX_REQUEST_BYTES: Final = 1024
 """Nearly every request is shorter. A few longer ones would fill the memory."""
 
@@ -33,20 +33,20 @@ class ReadyAnswers:
     """
 
     def __init__(self) -> None:
-        self._ready = BoundedCache[_Key, _Ready](max_bytes=_MAX_BYTES)
+        self._ready = BoundedCache[_Key, ReadyAnswer](max_bytes=_MAX_BYTES)
 
-    def find(self, sent: bytes, request: RequestContext) -> bytes | None:
-        """Returns the answer if it is ready."""
-        ready = self._ready.get((sent, request.principal.identity))
-        return ready.answer if ready and ready.grant.repeat(request) else None
+    def find(self, sent: bytes, identity: str) -> "ReadyAnswer | None":
+        """Returns the answer to a request, to be sent if its grant permits it."""
+        return self._ready.get((sent, identity))
 
     def keep(self, sent: bytes, request: RequestContext, grant: RepeatGrant, answer: bytes) -> None:
         """Keeps the answer of a get that `grant` permits to repeat."""
         if len(sent) <= _MAX_REQUEST_BYTES:
             key = (sent, request.principal.identity)
-            self._ready.put(key, _Ready(grant, answer), size=entry_bytes(sent, answer))
+            size = entry_bytes(sent, answer) + grant.size
+            self._ready.put(key, ReadyAnswer(grant, answer), size=size)
 
 
-class _Ready(NamedTuple):
+class ReadyAnswer(NamedTuple):
     grant: RepeatGrant
     answer: bytes

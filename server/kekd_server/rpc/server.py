@@ -23,6 +23,7 @@ from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener, TlsFiles
 from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.tracing import Tracing
+from kekd_server.rpc.answer_now import AnswerNowServer
 from kekd_server.rpc.authentication import Authenticator
 from kekd_server.rpc.engines import ConnectionLimits, make_server, stop
 from kekd_server.rpc.errors import parser
@@ -32,6 +33,7 @@ from kekd_server.rpc.in_flight import InFlightCalls
 from kekd_server.rpc.instrumentation import CallInstrumentation
 from kekd_server.rpc.ready_answers import ReadyAnswers
 from kekd_server.rpc.reflection import add_reflection
+from kekd_server.rpc.repeated_gets import RepeatedGets
 from kekd_server.rpc.servicer import EnvelopeServicer
 from kekd_server.rpc.status_servicer import DaemonServicer
 from kekd_server.rpc.tls import server_credentials
@@ -77,6 +79,7 @@ class Server:
         self._metrics = metrics
         self._tracing = tracing
         self._end_watches = end_watches
+        self._ready_answers = ready_answers
         self._servicer = EnvelopeServicer(service, ready_answers)
         self._health = HealthService(health, status, limits)
         self._max_connections = 0
@@ -159,9 +162,23 @@ class Server:
         authenticator = Authenticator(listener)
         # First, because grpcio tries the handlers in this order at each call.
         self._add(server, _SERVICE, self._servicer, authenticator)
+        if isinstance(server, AnswerNowServer):
+            self._answer_repeated_gets(server, authenticator)
         self._add(server, _STATUS, DaemonServicer(self._status, listener.engine), authenticator)
         self._health.add_to(server, authenticator)
         add_reflection(server, _SERVICE.full_name, _STATUS.full_name, HEALTH)
+
+    def _answer_repeated_gets(self, server: AnswerNowServer, authenticator: Authenticator) -> None:
+        if not self._ready_answers or self._tracing or not (role := authenticator.role):
+            return
+        gets = RepeatedGets(
+            self._ready_answers,
+            in_flight=self._calls,
+            limits=self._limits,
+            metrics=self._metrics.calls.method(_GET.name),
+        )
+        path = f"/{_SERVICE.full_name}/{_GET.name}"
+        server.answers_now[path] = lambda sent, peer: gets.answer(sent, role, peer)
 
     def _add(
         self,

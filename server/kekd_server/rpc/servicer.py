@@ -6,6 +6,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server.access.repetition import Repetition
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import ShuttingDownError, WatchFellBehindError
 from kekd_server.rpc import convert
@@ -58,7 +59,7 @@ class EnvelopeServicer:
     ) -> bytes:
         """Returns the serialized response, which may be ready."""
         ready = self._ready_answers
-        if ready and (answer := ready.find(message.sent, request)) is not None:
+        if ready and (answer := _repeat(ready, message.sent, request)) is not None:
             return answer
         parsed = message.parse()
         name, location = (
@@ -215,6 +216,15 @@ class EnvelopeServicer:
             while (event := await watch.next(_HEARTBEAT_INTERVAL)) is not None:
                 await _send(context, convert.make_event(event))
         raise ShuttingDownError
+
+
+def _repeat(ready: ReadyAnswers, sent: bytes, request: RequestContext) -> bytes | None:
+    principal = request.principal
+    found = ready.find(sent, principal.identity)
+    if not (found and found.grant.repeat(Repetition(principal, request.peer, request.request_id))):
+        return None
+    request.on_store_selected(found.grant.store_name)
+    return found.answer
 
 
 async def _send(context: Context, message: Message) -> None:
