@@ -17,6 +17,7 @@ from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.policy_reloader import PolicyReloader
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.exposed_files import exposures
+from kekd_server.config.metrics import load_metrics_tls
 from kekd_server.config.settings import Settings
 from kekd_server.daemon import Daemon
 from kekd_server.daemon_status import CertificateStatus, DaemonStatus
@@ -25,8 +26,9 @@ from kekd_server.listeners.tcp import TcpListener, TlsFiles
 from kekd_server.model.file_trust import Exposure
 from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.metrics_server import serve as serve_metrics
+from kekd_server.observability.probes import Probes
 from kekd_server.observability.tracing import Tracing
-from kekd_server.process import predecessor, systemd
+from kekd_server.process import heartbeat, predecessor, systemd
 from kekd_server.process.reloader import Reloader
 from kekd_server.process.signals import on_hangup, stop_signal
 from kekd_server.rpc.engines import ConnectionLimits
@@ -49,21 +51,27 @@ async def run(
 
     Calls `on_serving` when clients can connect. Raises `SettingsError` and `ListenError`.
     """
-    signalled, metrics = stop_signal(), Metrics()
+    signalled, metrics, probes = stop_signal(), Metrics(), Probes()
+    metrics_tls = load_metrics_tls(settings.metrics_listener)
     with ExitStack() as acquired:
 
         def acquire_addresses() -> None:
             acquired.enter_context(acquire(settings.listeners))
             if settings.metrics_listener:
-                serve_metrics(settings.metrics_listener, metrics.registry)
+                serve_metrics(settings.metrics_listener, metrics.registry, probes, metrics_tls)
 
         if not settings.take_over:
             acquire_addresses()
+        beating = asyncio.create_task(heartbeat.run(probes.beat))
         daemon = await build(settings, config_file, settings.listeners, metrics)
+        if metrics_tls:
+            metrics.files.bind_certificates(metrics_tls.certificates)
+            daemon.reloader.add(metrics_tls.certificates)
         if settings.take_over:
             await predecessor.replace(settings.listeners, shutdown_grace=settings.shutdown_grace)
             acquire_addresses()
-        await _serve(daemon, signalled, on_serving)
+        await _serve(daemon, signalled, on_serving, probes)
+        beating.cancel()
     _log.info("stopped")
 
 
@@ -84,7 +92,7 @@ async def run_worker(
     ]
     warn = _log.warning if number == 1 else _ignore
     daemon = await build(settings, config_file, listeners, metrics, warn=warn)
-    await _serve(daemon, signalled, on_serving)
+    await _serve(daemon, signalled, on_serving, Probes())
     _log.info("stopped")
 
 
@@ -150,11 +158,15 @@ async def build(
     )
 
 
-async def _serve(daemon: Daemon, signalled: asyncio.Event, on_serving: Callable[[], None]) -> None:
+async def _serve(
+    daemon: Daemon, signalled: asyncio.Event, on_serving: Callable[[], None], probes: Probes
+) -> None:
     await daemon.start()
     on_serving()
+    probes.report_serving()
     systemd.ready()
     await signalled.wait()
+    probes.report_draining()
     systemd.stopping()
     await daemon.stop()
 

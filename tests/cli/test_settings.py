@@ -523,6 +523,35 @@ def test_invalid_address_is_rejected(print_config: PrintConfig, address: str) ->
     assert f"invalid address '{address}'; use unix:PATH, HOST:PORT or [IPV6]:PORT" in problem
 
 
+def test_metrics_address_with_tls_is_printed_as_a_mapping(
+    print_config: PrintConfig, file: Path
+) -> None:
+    metrics = {"address": "127.0.0.1:1", "tls_cert": "/c", "tls_key": "/k"}
+    assert values(print_config(env={"KEKD_METRICS": json.dumps(metrics)}))["metrics"] == metrics
+    file.write_text(yaml.safe_dump({"metrics": metrics}))
+    assert values(print_config("--config", str(file)))["metrics"] == metrics
+
+
+@pytest.mark.parametrize(
+    ("metrics", "problem"),
+    [
+        ({"address": "unix:/s"}, "metrics (from {file}): invalid address 'unix:/s'; use HOST:PORT"),
+        ({"address": "a:1", "tls_cert": "/c"}, "tls_key required by tls_cert; set both"),
+        ({"address": "a:1", "tls_key": "/k"}, "tls_key requires tls_cert; set both"),
+        (
+            {"address": "a:1", "tls_client_ca": "/a"},
+            "tls_client_ca requires tls_cert and tls_key; set them",
+        ),
+    ],
+)
+def test_invalid_metrics_mapping_is_rejected(
+    print_config: PrintConfig, file: Path, metrics: dict[str, str], problem: str
+) -> None:
+    file.write_text(yaml.safe_dump({"metrics": metrics}))
+    (found,) = problems(print_config("--config", str(file)))
+    assert problem.format(file=file) in found
+
+
 @pytest.mark.parametrize("address", ["unix:/s", "127.0.0.1", "127.0.0.1:0"])
 def test_invalid_metrics_address_is_rejected(print_config: PrintConfig, address: str) -> None:
     (problem,) = problems(print_config("--metrics", address))

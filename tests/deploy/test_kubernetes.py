@@ -1,6 +1,7 @@
 """The manifests that kustomize builds are valid by Kubernetes' schemas, and restricted."""
 
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 import yaml
 
 from kekd_server.config.loader import load
-from tests.fixtures.daemon import BIN, Daemon, clean_environment
+from tests.fixtures.daemon import BIN
+from tests.fixtures.metrics import Scraped, StartScraped
+from tests.patience import PATIENCE
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OLDEST = "1.34"
 """The oldest version that the validator supports. Sidecars came with 1.29."""
-KEKCTL = "/opt/kekd/bin/kekctl"
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 Manifest = dict[str, Any]
 
@@ -35,6 +38,11 @@ def manifests(request: pytest.FixtureRequest) -> dict[str, Manifest]:
 @pytest.fixture(scope="module")
 def irsa() -> dict[str, Manifest]:
     return built("overlays/s3-irsa")
+
+
+@pytest.fixture
+def memory_scraped(start_scraped: StartScraped) -> Scraped:
+    return start_scraped("--memory")
 
 
 def pod(manifests: dict[str, Manifest]) -> Manifest:
@@ -80,39 +88,32 @@ def test_mounted_config_map_has_the_settings(manifests: dict[str, Manifest]) -> 
     assert volume["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
 
 
-@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
-def test_each_probe_succeeds_while_kekd_serves_and_fails_without_it(
-    manifests: dict[str, Manifest], memory_daemon: Daemon, tmp_path: Path, probe: str
+@pytest.mark.parametrize("probe", PROBES)
+def test_each_probe_succeeds_while_kekd_serves(
+    manifests: dict[str, Manifest], memory_scraped: Scraped, probe: str
 ) -> None:
-    program, *arguments = kekd(manifests)[probe]["exec"]["command"]
-    assert program == KEKCTL
-
-    def code(address: str) -> int:
-        environment = clean_environment() | {"KEKD_ADDRESS": address}
-        command = [BIN / "kekctl", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
-
-    assert [code(memory_daemon.address), code(f"unix:{tmp_path}/none")] == [0, 6]
+    path = kekd(manifests)[probe]["httpGet"]["path"]
+    url = memory_scraped.url.replace("/metrics", path)
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        assert answer.read() == b"ok\n"
 
 
-def test_probe_has_time_for_its_start_and_its_check(manifests: dict[str, Manifest]) -> None:
-    start = 0.3 / 0.1  # seconds of a core, at a limit of 100m
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        found = kekd(manifests)[probe]
-        command = found["exec"]["command"]
-        look = float(command[command.index("--timeout") + 1])
-        assert found["timeoutSeconds"] > start + look
+def test_probes_use_the_port_of_the_metrics(manifests: dict[str, Manifest], tmp_path: Path) -> None:
+    file = tmp_path / "kekd.yaml"
+    file.write_text(manifests["ConfigMap"]["data"]["kekd.yaml"])
+    metrics = load({}, file).settings.metrics_listener
+    assert metrics
+    assert not metrics.is_local
+    assert kekd(manifests)["ports"] == [{"name": "metrics", "containerPort": metrics.port}]
+    assert {kekd(manifests)[probe]["httpGet"]["port"] for probe in PROBES} == {"metrics"}
 
 
 def test_nothing_is_restarted_for_a_store_that_is_down(manifests: dict[str, Manifest]) -> None:
-    probes = {
-        probe: kekd(manifests)[probe]["exec"]["command"]
-        for probe in kekd(manifests)
-        if "Probe" in probe
-    }
-    assert {probe for probe, command in probes.items() if command[-2:] == ["--service", ""]} == {
-        "startupProbe",
-        "livenessProbe",
+    paths = {probe: kekd(manifests)[probe]["httpGet"]["path"] for probe in PROBES}
+    assert paths == {
+        "startupProbe": "/livez",
+        "livenessProbe": "/livez",
+        "readinessProbe": "/readyz",
     }
 
 

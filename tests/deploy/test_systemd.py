@@ -115,6 +115,27 @@ def test_metrics_are_served_on_loopback(running: Machine) -> None:
     assert "kekd_build_info{" in said
 
 
+def test_probes_are_served_beside_the_metrics(running: Machine) -> None:
+    ask = r'printf "GET /readyz HTTP/1.0\r\n\r\n" >&3; cat <&3'
+    command = f"exec 3<>/dev/tcp/127.0.0.1/9535; {ask}"
+    eventually(lambda: running.run("bash", "-c", command).endswith("\n\nok\n"))
+
+
+def test_hung_daemon_is_restarted_by_the_watchdog(running: Machine) -> None:
+    running.write("/run/systemd/system/kekd.service.d/fast.conf", "[Service]\nWatchdogSec=2\n")
+    running.run("systemctl", "daemon-reload")
+    try:
+        running.run("systemctl", "restart", "kekd")
+        (pid,) = shown(running, "MainPID")
+        running.run("kill", "-STOP", pid)
+        eventually(lambda: shown(running, "NRestarts") == ["1"])
+        running.run(*KEKCTL, "wait", "--for", "60")
+        assert shown(running, "MainPID") != [pid]
+    finally:
+        running.run("rm", "-r", "/run/systemd/system/kekd.service.d")
+        running.run("systemctl", "daemon-reload")
+
+
 def test_unit_passes_systemd_analyze(installed: Machine) -> None:
     assert installed.run("systemd-analyze", "verify", "--man=no", "kekd.service") == ""
 

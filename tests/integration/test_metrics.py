@@ -18,6 +18,7 @@ from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.tcp import TcpListener
 from kekd_server.observability.metrics_server import multiprocess_metrics
+from kekd_server.observability.probes import Probes
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import BIN, StartDaemon, both_engines, refusal
 from tests.fixtures.metrics import Scraped, StartScraped
@@ -357,7 +358,8 @@ def test_missing_folder_for_the_metrics_of_workers_is_reported(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     listener = TcpListener("127.0.0.1", free_port())
-    with pytest.raises(ListenError, match="set TMPDIR to a folder"), multiprocess_metrics(listener):
+    metrics = multiprocess_metrics(listener, Probes(), None)
+    with pytest.raises(ListenError, match="set TMPDIR to a folder"), metrics:
         pass
 
 

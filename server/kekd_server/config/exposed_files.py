@@ -33,7 +33,7 @@ def _files(settings: Settings, config_file: Path | None) -> Iterator[tuple[Path,
     """Yields each file, and whether it is secret."""
     if config_file:
         yield config_file, False
-    for listener in settings.listeners:
+    for listener in (*settings.listeners, settings.metrics_listener):
         if isinstance(listener, TcpListener) and (tls := listener.tls):
             yield tls.cert, False
             yield tls.key, True

@@ -22,7 +22,7 @@ from kekd_server.config.variables import unknown_variables
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_JSON_VARIABLES: Final = {"policy", "audit"}
+_JSON_VARIABLES: Final = {"policy", "audit", "metrics"}
 
 
 class Loaded(NamedTuple):
@@ -135,9 +135,11 @@ def _place(error: "ErrorDetails") -> validation.Place:
     """Returns where the error is. An address may be written without its key."""
     place = error["loc"]
     is_address = (
-        place[:1] == ("listen",) and place[2:] == ("address",) and error["type"] != "missing"
+        place[:1] in (("listen",), ("metrics",))
+        and place[-1:] == ("address",)
+        and error["type"] != "missing"
     )
-    return place[:2] if is_address else place
+    return place[:-1] if is_address else place
 
 
 def _position(problem: tuple[validation.Place, str]) -> tuple[int, int]:

@@ -13,11 +13,12 @@ from kekd_server.config.disk import DiskSettings, Folders
 from kekd_server.config.flag import Flag
 from kekd_server.config.history import Days, HistoryFailure, HistorySettings, Versions
 from kekd_server.config.listen import Listen, ListenSettings
+from kekd_server.config.metrics import Metrics
 from kekd_server.config.s3 import Bucket, S3Settings
 from kekd_server.config.tls import TlsSettings
-from kekd_server.config.types import Endpoint, Expanded, Port, Seconds, Several
+from kekd_server.config.types import Endpoint, Expanded, Seconds, Several
 from kekd_server.listeners.engine import EngineName
-from kekd_server.listeners.listener import Listener, parse
+from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener
 from kekd_server.storage.location import (
     AddressingStyle,
@@ -157,7 +158,8 @@ class Settings(TlsSettings):
         Flag("Keep the answers of gets in memory, and send one again if nothing has changed since"),
     ] = True
     metrics: Annotated[
-        Port | None, Flag("Address where Prometheus scrapes /metrics", "HOST:PORT")
+        Metrics | None,
+        Flag("Address of /metrics for Prometheus, and of /livez and /readyz", "HOST:PORT"),
     ] = None
     take_over: Annotated[
         bool, Flag("Replace the daemon that serves the socket, once this one is ready")
@@ -191,8 +193,7 @@ class Settings(TlsSettings):
 
     @property
     def metrics_listener(self) -> TcpListener | None:
-        listener = parse(self.metrics) if self.metrics else None
-        return listener if isinstance(listener, TcpListener) else None
+        return self.metrics.listener if self.metrics else None
 
     @property
     def stores(self) -> list[tuple[Location, Retention]]:

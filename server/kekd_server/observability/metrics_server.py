@@ -1,5 +1,8 @@
-"""An HTTP server that Prometheus scrapes. It has its own threads, so it answers however busy the
-daemon is.
+"""An HTTP server for Prometheus, and for probes. It has its own threads, so it answers however busy
+the daemon is.
+
+It has the handler of prometheus_client. The server of prometheus_client has no limit on
+connections, and a TLS client that sends nothing blocks it for all others.
 """
 
 import logging
@@ -10,13 +13,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from socketserver import ThreadingTCPServer
 from tempfile import TemporaryDirectory
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CollectorRegistry, MetricsHandler
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.tcp import TcpListener
+from kekd_server.observability.metrics_tls import MetricsTls
+from kekd_server.observability.probes import Probes
 
 _PATH: Final = "/metrics"
 _IDLE_TIMEOUT: Final = 10.0
@@ -25,17 +30,19 @@ MAX_CONNECTIONS: Final = 16
 _log = logging.getLogger(__name__)
 
 
-def serve(listener: TcpListener, registry: CollectorRegistry) -> None:
-    """Serves the registry's metrics until the process ends. Raises `ListenError`."""
+def serve(
+    listener: TcpListener, registry: CollectorRegistry, probes: Probes, tls: MetricsTls | None
+) -> None:
+    """Serves the registry's metrics and the probes until the process ends. Raises `ListenError`."""
     try:
-        server = _Server(listener, _Handler.factory(registry))
+        server = _Server(listener, registry, probes, tls)
     except OSError as error:
         raise ListenError(
             f"cannot serve metrics on {listener}: {error.strerror}; stop the program that uses the"
             " port, or give --metrics another"
         ) from error
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    _log.info("serving metrics on http://%s%s", listener, _PATH)
+    _log.info("serving metrics on %s://%s%s", "https" if tls else "http", listener, _PATH)
 
 
 class MultiprocessMetrics:
@@ -54,7 +61,9 @@ class MultiprocessMetrics:
 
 
 @contextmanager
-def multiprocess_metrics(listener: TcpListener | None) -> Iterator[MultiprocessMetrics | None]:
+def multiprocess_metrics(
+    listener: TcpListener | None, probes: Probes, tls: MetricsTls | None
+) -> Iterator[MultiprocessMetrics | None]:
     """Serves the metrics of all workers, if there is a listener. Raises `ListenError`."""
     if listener is None:
         yield None
@@ -68,7 +77,7 @@ def multiprocess_metrics(listener: TcpListener | None) -> Iterator[MultiprocessM
                 f" {error.strerror}; set TMPDIR to a folder that kekd can write"
             ) from error
         metrics = MultiprocessMetrics(folder)
-        serve(listener, metrics.registry)
+        serve(listener, metrics.registry, probes, tls)
         yield metrics
 
 
@@ -81,12 +90,30 @@ class _Server(ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, listener: TcpListener, handler: type[MetricsHandler]) -> None:
+    def __init__(
+        self,
+        listener: TcpListener,
+        registry: CollectorRegistry,
+        probes: Probes,
+        tls: MetricsTls | None,
+    ) -> None:
+        self.registry = registry
+        self.probes = probes
+        self.tls = tls
         address = (listener.host, listener.port)
         self.address_family, *_ = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
         self._places = threading.Semaphore(MAX_CONNECTIONS)
         self._open: dict[Any, None] = {}
-        super().__init__(address, handler)
+        super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Returns a connection whose first read does the TLS handshake, in its own thread."""
+        request, client_address = super().get_request()
+        if self.tls:
+            request = self.tls.context.wrap_socket(
+                request, server_side=True, do_handshake_on_connect=False
+            )
+        return request, client_address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._places.acquire(blocking=False):
@@ -108,7 +135,8 @@ class _Server(ThreadingTCPServer):
     def _close_oldest(self) -> None:
         for oldest in list(self._open)[:1]:
             with suppress(OSError):  # its thread may have closed it already
-                oldest.shutdown(socket.SHUT_RDWR)
+                # Not the method of a TLS connection, which makes it plaintext first.
+                socket.socket.shutdown(oldest, socket.SHUT_RDWR)
 
     def _release(self, request: Any) -> None:
         self._open.pop(request, None)
@@ -121,9 +149,33 @@ class _Server(ThreadingTCPServer):
 
 class _Handler(MetricsHandler):
     timeout = _IDLE_TIMEOUT
+    server: _Server
 
     def do_GET(self) -> None:
-        if urlsplit(self.path).path == _PATH:
-            super().do_GET()
+        url = urlsplit(self.path)
+        if url.path == _PATH:
+            self._send_metrics()
+            return
+        is_verbose = "verbose" in parse_qs(url.query, keep_blank_values=True)
+        answer = self.server.probes.answer(url.path, self.server.registry, is_verbose=is_verbose)
+        if answer:
+            self._send_text(answer.status, answer.text)
         else:
-            self.send_error(404, f"not found: the metrics are at {_PATH}")
+            self._send_text(404, f"not found: use {_PATH}, /livez, /readyz or /readyz/STORE\n")
+
+    def _send_metrics(self) -> None:
+        tls = self.server.tls
+        if tls and tls.requires_certificate and not self.connection.getpeercert():
+            self._send_text(403, "the metrics require a client certificate; present one\n")
+            return
+        self.registry = self.server.registry
+        super().do_GET()
+
+    def _send_text(self, status: int, text: str) -> None:
+        content = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(content)

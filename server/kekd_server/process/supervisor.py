@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from kekd_server.config.errors import SettingsError
+from kekd_server.config.metrics import load_metrics_tls
 from kekd_server.config.settings import Settings
 from kekd_server.listeners.listener import acquire
 from kekd_server.observability import stray_output
 from kekd_server.observability.metrics_server import MultiprocessMetrics, multiprocess_metrics
-from kekd_server.process import systemd
+from kekd_server.observability.probes import Probes
+from kekd_server.process import heartbeat, systemd
+from kekd_server.process.reloader import Reloader
 from kekd_server.process.signals import on_hangup, stop_signal
 
 T = TypeVar("T")
@@ -45,36 +48,50 @@ async def run(
     Calls `on_serving` when clients can connect. Raises `SettingsError` and `ListenError`, also
     for a problem that prevents the first start of a worker.
     """
-    signalled = stop_signal()
+    signalled, probes, reloader = stop_signal(), Probes(), Reloader()
+    metrics_tls = load_metrics_tls(settings.metrics_listener)
+    if metrics_tls:
+        reloader.add(metrics_tls.certificates)
+    beating = asyncio.create_task(heartbeat.run(probes.beat))
     with (
         acquire(settings.listeners),
-        multiprocess_metrics(settings.metrics_listener) as metrics,
+        multiprocess_metrics(settings.metrics_listener, probes, metrics_tls) as metrics,
     ):
         workers = [
             _Worker(number, settings, config_file, metrics)
             for number in range(1, settings.workers + 1)
         ]
-        problems = await _run_workers(workers, signalled, on_serving)
+        problems = await _run_workers(workers, signalled, on_serving, probes, reloader)
+    beating.cancel()
     if problems:
         raise SettingsError(list(dict.fromkeys(problems)))
     _log.info("stopped")
 
 
 async def _run_workers(
-    workers: Sequence["_Worker"], signalled: asyncio.Event, on_serving: Callable[[], None]
+    workers: Sequence["_Worker"],
+    signalled: asyncio.Event,
+    on_serving: Callable[[], None],
+    probes: Probes,
+    reloader: Reloader,
 ) -> list[str] | None:
     """Runs the workers until the signal. Returns the problems that prevent their first start."""
     hang_up = [worker.hang_up for worker in workers]
     on_hangup(*hang_up)
     async with asyncio.TaskGroup() as group:
-        background_tasks = [group.create_task(worker.run()) for worker in workers]
+        background_tasks = [
+            group.create_task(reloader.run()),
+            *(group.create_task(worker.run()) for worker in workers),
+        ]
         problems = await _wait_unless_signalled(signalled, _started(workers))
         if problems == []:
             _log.info("serving with %d workers", len(workers))
             on_serving()
+            probes.report_serving()
             systemd.ready()
-            on_hangup(systemd.reloading, *hang_up, systemd.ready)
+            on_hangup(*hang_up, reloader.request)
             await signalled.wait()
+            probes.report_draining()
             systemd.stopping()
         for task in background_tasks:
             task.cancel()

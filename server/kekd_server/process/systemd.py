@@ -12,6 +12,8 @@ import time
 from typing import Final
 
 _VARIABLE: Final = "NOTIFY_SOCKET"
+_WATCHDOG_INTERVAL: Final = "WATCHDOG_USEC"
+_WATCHDOG_PID: Final = "WATCHDOG_PID"
 _SEND_TIMEOUT: Final = 1.0
 
 _log = logging.getLogger(__name__)
@@ -33,9 +35,27 @@ def stopping() -> None:
     _notify("STOPPING=1", "STATUS=draining")
 
 
+def watchdog_interval() -> float | None:
+    """Returns the seconds between two calls of `keep_alive`: half of what the service manager
+    allows, as sd_watchdog_enabled(3) recommends. None if it expects no calls from this process.
+    """
+    if os.environ.get(_WATCHDOG_PID, str(os.getpid())) != str(os.getpid()):
+        return None
+    limit = os.environ.get(_WATCHDOG_INTERVAL, "")
+    return int(limit) / 2e6 if limit.isascii() and limit.isdigit() and int(limit) else None
+
+
+def keep_alive() -> None:
+    """Reports that the event loop runs. Without a report in time, the service manager restarts the
+    daemon.
+    """
+    _notify("WATCHDOG=1")
+
+
 def environment_without_notify_socket() -> dict[str, str]:
     """Returns the environment for a worker: only the supervisor notifies the service manager."""
-    return {name: value for name, value in os.environ.items() if name != _VARIABLE}
+    own = {_VARIABLE, _WATCHDOG_INTERVAL, _WATCHDOG_PID}
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def _notify(*lines: str) -> None:
