@@ -85,7 +85,7 @@ ALLOWED = {
     "yaml": ["kekd_common/yaml_loader.py"],
     "kekd_schema.kms_blob_generated": ["kekd_schema/codec.py"],
     # Only to run a call in OpenTelemetry's context: request state is passed as an argument.
-    "contextvars": ["kekd_server/storage/store.py"],
+    "contextvars": ["kekd_server/storage/driver_calls.py"],
     "contextvars.ContextVar": [],
     # Use cases reach a store through a grant alone.
     "kekd_server.storage.registry": [

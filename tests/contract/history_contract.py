@@ -6,9 +6,15 @@ from typing import Final
 
 import pytest
 
-from kekd_server.model.errors import EnvelopeHeldError, EtagMismatchError, VersionNotFoundError
+from kekd_server.model.errors import (
+    CorruptVersionError,
+    EnvelopeHeldError,
+    EtagMismatchError,
+    NothingToUndeleteError,
+    VersionNotFoundError,
+)
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.driver import Driver
+from kekd_server.storage.driver import Driver, StoredRecord, ValidateVersion
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import Origin, Version, VersionEvent
 from tests.contract.driver_contract import NAME, Harness
@@ -45,6 +51,22 @@ WRITES: Final[dict[str, Callable[[Driver], object]]] = {
     "push": lambda driver: driver.put(NAME, b"2", if_etag=None),
     "delete": lambda driver: driver.delete(NAME, if_etag=None),
     "destroy": destroy,
+}
+
+
+def accept(_id: str, _stored: StoredRecord) -> None:
+    """Lets every version be stored again."""
+
+
+def refuse(version_id: str, _stored: StoredRecord) -> None:
+    raise CorruptVersionError(NAME.value, version_id, "refused")
+
+
+REPEATS: Final[dict[str, Callable[[Driver, str, ValidateVersion], object]]] = {
+    "restore": lambda driver, version_id, validate: driver.restore(
+        *(NAME, version_id), validate=validate, if_etag=None
+    ),
+    "undelete": lambda driver, _, validate: driver.undelete(NAME, validate=validate),
 }
 
 
@@ -87,6 +109,37 @@ class HistoryContract:
         with pytest.raises(VersionNotFoundError, match="a deletion"):
             harness.driver.get_version(NAME, deletion.id)
         assert harness.driver.get_version(NAME, created.id).record == b"1"
+
+    def test_restore_stores_the_record_of_a_version_again(self, harness: Harness) -> None:
+        harness.driver.create(NAME, b"1")
+        harness.driver.put(NAME, b"2", if_etag=None)
+        created = versions_of(harness.driver)[1]
+        harness.driver.restore(*(NAME, created.id), validate=accept, if_etag=None, caller="uid:7")
+        newest = versions_of(harness.driver)[0]
+        assert (newest.event, newest.caller, newest.etag) == ("restored", "uid:7", created.etag)
+        assert harness.driver.get(NAME).record == b"1"
+
+    def test_undelete_stores_the_last_record_again(self, harness: Harness) -> None:
+        for record in (b"1", b"2"):
+            harness.driver.put(NAME, record, if_etag=None)
+        harness.driver.delete(NAME, if_etag=None)
+        harness.driver.undelete(NAME, validate=accept, caller="uid:7")
+        newest = versions_of(harness.driver)[0]
+        assert (newest.event, newest.caller) == ("undeleted", "uid:7")
+        assert harness.driver.get(NAME).record == b"2"
+
+    def test_undelete_without_a_version_is_refused(self, harness: Harness) -> None:
+        with pytest.raises(NothingToUndeleteError):
+            harness.driver.undelete(NAME, validate=accept)
+
+    @pytest.mark.parametrize("write", ["restore", "undelete"])
+    def test_version_that_is_not_accepted_is_not_stored(self, harness: Harness, write: str) -> None:
+        harness.driver.create(NAME, b"1")
+        (created,) = versions_of(harness.driver)
+        harness.driver.delete(NAME, if_etag=None)
+        with pytest.raises(CorruptVersionError):
+            REPEATS[write](harness.driver, created.id, refuse)
+        assert events_of(harness.driver) == ["deleted", "created"]
 
     def test_refused_write_adds_no_version(self, harness: Harness) -> None:
         harness.driver.create(NAME, b"1")

@@ -18,16 +18,18 @@ from kekd_server.model.errors import (
     EnvelopeHeldError,
     HistoryUnavailableError,
     StoreMisconfiguredError,
+    StoreTimeoutError,
     StoreUnavailableError,
     VersionNotFoundError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.disk import newest_versions
+from kekd_server.storage.disk import newest_versions, write_locks
 from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, VersionEvent
 from tests.contract.driver_contract import NAME
-from tests.contract.history_contract import HOLD, OTHER, events_of, versions_of
+from tests.contract.history_contract import HOLD, OTHER, REPEATS, events_of, versions_of
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.fixtures.disk import opened
 
@@ -592,6 +594,24 @@ def test_remembered_versions_are_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     for number in range(10):
         driver.create(IndexName(f"i{number}"), b"1")
     assert len(driver._history._newest._versions) == 3
+
+
+@pytest.mark.parametrize("write", REPEATS)
+def test_no_other_write_comes_between_the_version_and_its_restoration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    driver, other = opened(tmp_path), opened(tmp_path)
+    driver.create(NAME, b"1")
+    (created,) = versions_of(driver)
+    driver.delete(NAME, if_etag=None)
+    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0)
+
+    def interfere(_id: str, _stored: StoredRecord) -> None:
+        with pytest.raises(StoreTimeoutError):
+            other.destroy(NAME, if_etag=None, digest=str)
+
+    REPEATS[write](driver, created.id, interfere)
+    assert driver.get(NAME).record == b"1"
 
 
 def test_foreign_change_right_after_an_own_one_is_kept(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ import pytest
 
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.retention import Retention
-from tests.contract.driver_contract import DriverContract, Harness
-from tests.contract.history_contract import KekdHistoryContract, ProtectionContract
+from tests.contract.driver_contract import NAME, DriverContract, Harness
+from tests.contract.history_contract import REPEATS, KekdHistoryContract, ProtectionContract
 from tests.contract.import_contract import ImportContract, refuses_without_a_history
 
 
@@ -31,3 +31,14 @@ class TestMemoryDriver(DriverContract, KekdHistoryContract, ProtectionContract, 
 
 def test_import_without_a_history_is_refused() -> None:
     refuses_without_a_history(MemoryDriver)
+
+
+@pytest.mark.parametrize("write", REPEATS)
+def test_no_other_write_comes_between_the_version_and_its_restoration(write: str) -> None:
+    driver = MemoryDriver()
+    driver.create(NAME, b"1")
+    version_id = driver.list_versions(NAME, after="", limit=1)[0].id
+    driver.delete(NAME, if_etag=None)
+    locked: list[bool] = []
+    REPEATS[write](driver, version_id, lambda *_: locked.append(driver._lock.locked()))
+    assert locked == [True]

@@ -296,17 +296,17 @@ async def test_index_with_many_versions_is_listed_in_pages_and_undeleted_with_fe
         harness.write(NAME.key, record)
     with closing(Store(S3Location(bucket.name), harness.driver, threads=8)) as store:
         requests.clear()
-        page = await store.list_versions(NAME, "", 1000, with_envelopes=True)
+        page = await store.versions.list(NAME, "", 1000, with_envelopes=True)
         assert (len(page.versions), page.has_more) == (100, True)
         assert len(requests) < 220
-        rest = await store.list_versions(NAME, page.versions[-1].id, 1000, with_envelopes=True)
+        rest = await store.versions.list(NAME, page.versions[-1].id, 1000, with_envelopes=True)
         assert (len(rest.versions), rest.has_more) == (20, False)
         found = [*page.envelopes.values(), *rest.envelopes.values()]
         names = [one.envelope.kms_name for one in found if isinstance(one, StoredEnvelope)]
         assert names == [f"{number}" for number in reversed(range(120))]
         await store.delete(NAME, if_etag=None)
         requests.clear()
-        await store.undelete(NAME)
+        await store.versions.undelete(NAME)
         assert len(requests) < 15
     assert harness.read(NAME.key) == records[-1]
 

@@ -53,8 +53,8 @@ IMPORTED_NS: Final = time.time_ns() // 10**9 * 10**9 - 10**9
 IMPORTED_TIME: Final = f"{datetime.fromtimestamp(IMPORTED_NS // 10**9, UTC):%FT%T}.000000+00:00"
 OPERATIONS: Final = (
     *("get_cached", "confirm", "get", "create", "put", "delete", "list"),
-    *("list_versions", "get_version", "destroy", "find_hold", "hold", "release"),
-    "import_versions",
+    *("list_versions", "get_version", "restore", "undelete", "import_versions"),
+    *("destroy", "find_hold", "hold", "release"),
 )
 
 

@@ -88,7 +88,7 @@ async def daemon() -> AsyncIterator[Daemon]:
 async def test_batches_of_one_identity_that_hang_do_not_block_others(daemon: Daemon) -> None:
     for _ in range(BATCHES):
         daemon.push_many(caller("hog"))
-    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._calls.threads.share)
     other = caller("other")
     for number in range(20):
         name = IndexName(f"mine-{number}")
@@ -97,14 +97,14 @@ async def test_batches_of_one_identity_that_hang_do_not_block_others(daemon: Dae
     page = await daemon.service.list(other, None, "mine", 100, "")
     assert len(page.names) == 20
     await daemon.store.check()
-    assert len(daemon.driver.begun) == daemon.store._threads.share
+    assert len(daemon.driver.begun) == daemon.store._calls.threads.share
 
 
 async def test_reads_of_batches_leave_threads_for_others(daemon: Daemon) -> None:
     names = [IndexName(f"held-{number}") for number in range(ENTRIES)]
     for _ in range(BATCHES):
         daemon.begin(daemon.service.get_many(caller("hog"), None, names))
-    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._calls.threads.share)
     await daemon.service.create(caller("other"), None, IndexName("i"), ENVELOPE)
 
 
@@ -113,7 +113,7 @@ async def test_call_of_the_same_identity_waits_for_a_turn_of_each_batch_and_not_
 ) -> None:
     for _ in range(BATCHES):
         daemon.push_many(caller("hog"))
-    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._calls.threads.share)
     created = daemon.begin(daemon.service.create(caller("hog"), None, IndexName("i"), ENVELOPE))
     daemon.driver.go_on.set()
     await created
@@ -159,7 +159,7 @@ async def test_entries_of_a_batch_count_against_limits(daemon: Daemon) -> None:
     daemon.push_many(owners[0])
     for owner in owners[1:3]:
         daemon.push_many(owner)
-    await reached(lambda: len(daemon.driver.begun) == daemon.store._threads.share)
+    await reached(lambda: len(daemon.driver.begun) == daemon.store._calls.threads.share)
     with pytest.raises(ShareTakenError, match="entries of batches"):
         await daemon.push_many(owners[3])
     caller("other", limits).lease.add_entries(ENTRIES)

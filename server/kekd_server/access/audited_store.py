@@ -29,16 +29,14 @@ from kekd_server.storage.write_outcomes import IsAbandoned
 T = TypeVar("T")
 
 
-class StoreReader(Protocol):
-    """What a read can do with a `Store`."""
+class VersionReader(Protocol):
+    """What a read can do with the `EnvelopeVersions` of a store."""
 
-    async def get(self, name: IndexName, *, owner: str, deadline: Deadline) -> StoredEnvelope: ...
-
-    async def get_version(
+    async def get(
         self, name: IndexName, version_id: str, *, owner: str, deadline: Deadline
     ) -> StoredEnvelope: ...
 
-    async def list_versions(  # noqa: PLR0913
+    async def list(  # noqa: PLR0913
         self,
         name: IndexName,
         after: str,
@@ -48,6 +46,15 @@ class StoreReader(Protocol):
         owner: str,
         deadline: Deadline,
     ) -> VersionListing: ...
+
+
+class StoreReader(Protocol):
+    """What a read can do with a `Store`."""
+
+    @property
+    def versions(self) -> VersionReader: ...
+
+    async def get(self, name: IndexName, *, owner: str, deadline: Deadline) -> StoredEnvelope: ...
 
     async def get_many(
         self, names: Sequence[IndexName], *, owner: str, deadline: Deadline
@@ -66,22 +73,8 @@ class StoreReader(Protocol):
     ) -> list[IndexName]: ...
 
 
-class StoreWriter(Protocol):
-    """What a write can do with a `Store`."""
-
-    async def create(
-        self, name: IndexName, envelope: Envelope, *, owner: str, attempt: WriteAttempt | None
-    ) -> str: ...
-
-    async def put(
-        self,
-        name: IndexName,
-        envelope: Envelope,
-        *,
-        if_etag: str | None,
-        owner: str,
-        attempt: WriteAttempt | None,
-    ) -> WriteResult: ...
+class VersionWriter(Protocol):
+    """What a write can do with the `EnvelopeVersions` of a store."""
 
     async def restore(
         self,
@@ -108,6 +101,27 @@ class StoreWriter(Protocol):
     async def hold(self, name: IndexName, hold: Hold, *, owner: str) -> None: ...
 
     async def release(self, name: IndexName, *, owner: str) -> bool: ...
+
+
+class StoreWriter(Protocol):
+    """What a write can do with a `Store`."""
+
+    @property
+    def versions(self) -> VersionWriter: ...
+
+    async def create(
+        self, name: IndexName, envelope: Envelope, *, owner: str, attempt: WriteAttempt | None
+    ) -> str: ...
+
+    async def put(
+        self,
+        name: IndexName,
+        envelope: Envelope,
+        *,
+        if_etag: str | None,
+        owner: str,
+        attempt: WriteAttempt | None,
+    ) -> WriteResult: ...
 
     async def put_many(
         self, pushes: Sequence[Push], *, owner: str, is_abandoned: IsAbandoned

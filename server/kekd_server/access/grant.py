@@ -59,7 +59,7 @@ class ReadGrant(Grant):
         request = self._request
         self._record.version_id = version_id
         async with self._store.read((self._record,)) as store:
-            stored = await store.get_version(
+            stored = await store.versions.get(
                 *(self._name, version_id),
                 owner=request.principal.identity,
                 deadline=request.deadline,
@@ -75,7 +75,7 @@ class ReadGrant(Grant):
         """
         request = self._request
         async with self._store.read((self._record,)) as store:
-            return await store.list_versions(
+            return await store.versions.list(
                 *(self._name, after, limit),
                 with_envelopes=with_envelopes,
                 owner=request.principal.identity,
@@ -109,7 +109,7 @@ class CreateGrant(Grant):
 
         async def undelete(store: StoreWriter) -> str:
             owner = self._request.principal.identity
-            etag = await store.undelete(self._name, owner=owner, attempt=attempt)
+            etag = await store.versions.undelete(self._name, owner=owner, attempt=attempt)
             self._record.etag_after = etag
             return etag
 
@@ -128,7 +128,7 @@ class PushGrant(Grant):
 
         async def restore(store: StoreWriter) -> str:
             owner = self._request.principal.identity
-            written = await store.restore(
+            written = await store.versions.restore(
                 self._name, version_id, if_etag=if_etag, owner=owner, attempt=attempt
             )
             self._record.etag_after, self._record.etag_before = written

@@ -19,7 +19,7 @@ class ImportGrant(Grant):
 
         async def import_versions(store: StoreWriter) -> Sequence[Version]:
             owner = self._request.principal.identity
-            added = await store.import_versions(self._name, versions, owner=owner)
+            added = await store.versions.import_versions(self._name, versions, owner=owner)
             self._record.imported = added
             return added
 

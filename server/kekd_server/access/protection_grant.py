@@ -19,7 +19,7 @@ class HoldGrant(Grant):
         self._record.justification = reason
 
         async def hold(store: StoreWriter) -> None:
-            await store.hold(self._name, Hold(reason, owner, time.time_ns()), owner=owner)
+            await store.versions.hold(self._name, Hold(reason, owner, time.time_ns()), owner=owner)
 
         await self._write(hold)
 
@@ -32,7 +32,7 @@ class ReleaseGrant(Grant):
         """Ends the protection; returns whether there was one."""
 
         async def release(store: StoreWriter) -> bool:
-            return await store.release(self._name, owner=self._request.principal.identity)
+            return await store.versions.release(self._name, owner=self._request.principal.identity)
 
         return await self._write(release)
 
@@ -49,7 +49,7 @@ class DestroyGrant(Grant):
 
         async def destroy(store: StoreWriter) -> Destruction:
             owner = self._request.principal.identity
-            destroyed = await store.destroy(
+            destroyed = await store.versions.destroy(
                 self._name, if_etag=if_etag, owner=owner, attempt=attempt
             )
             self._record.destruction = destroyed

@@ -44,6 +44,11 @@ class WriteResult(NamedTuple):
     """Of the record that was replaced; None if there was none, or the store doesn't report it."""
 
 
+ValidateVersion: TypeAlias = Callable[[str, StoredRecord], object]
+"""Raises `CorruptVersionError` if the version with this id has a record that must not be stored
+again."""
+
+
 class Driver(Protocol):
     """Keeps one record per index name, and knows nothing about its content.
 
@@ -135,6 +140,36 @@ class Driver(Protocol):
         """Stores a record, and replaces any that is there.
 
         Raises `EtagMismatchError` if `if_etag` is set, and there is no record or its etag differs.
+        """
+
+    def restore(  # noqa: PLR0913
+        self,
+        name: IndexName,
+        version_id: str,
+        *,
+        validate: ValidateVersion,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> WriteResult:
+        """Stores the record of a version again. Otherwise like `put`. On a store with locks, no
+        destruction comes between the read of the version and the write.
+
+        Raises `VersionNotFoundError`, also for a deletion, and `CorruptVersionError`.
+        """
+
+    def undelete(
+        self,
+        name: IndexName,
+        *,
+        validate: ValidateVersion,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> str:
+        """Stores the record of the last version that has one. Otherwise like `create`. On a store
+        with locks, no other write comes between the read of the version and the write.
+
+        Raises `NothingToUndeleteError` and `CorruptVersionError`.
         """
 
     def delete(

@@ -12,7 +12,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.observability.store_metrics import StoreMetrics
 from kekd_server.observability.tracing import Tracing
 from kekd_server.storage.destruction import Destruction
-from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.driver import Driver, NameRange, StoredRecord, ValidateVersion, WriteResult
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.version_import import ImportedVersion
@@ -22,6 +22,8 @@ from kekd_server.storage.write_monitor import WriteMonitor
 _WRITES: Final = {
     "create": True,
     "put": True,
+    "restore": True,
+    "undelete": True,
     "import versions": True,
     "probe": True,
     "delete": False,
@@ -113,6 +115,36 @@ class InstrumentedDriver:
     ) -> WriteResult:
         with self._operation("put"):
             return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+
+    def restore(  # noqa: PLR0913
+        self,
+        name: IndexName,
+        version_id: str,
+        *,
+        validate: ValidateVersion,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> WriteResult:
+        with self._operation("restore"):
+            return self._driver.restore(
+                *(name, version_id),
+                validate=validate,
+                if_etag=if_etag,
+                caller=caller,
+                attempt=attempt,
+            )
+
+    def undelete(
+        self,
+        name: IndexName,
+        *,
+        validate: ValidateVersion,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> str:
+        with self._operation("undelete"):
+            return self._driver.undelete(name, validate=validate, caller=caller, attempt=attempt)
 
     def delete(
         self,

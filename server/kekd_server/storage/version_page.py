@@ -1,8 +1,8 @@
-"""Pages of the versions of one index."""
+"""Pages of the versions of one index, and the last one with a record."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from kekd_server.model.errors import VersionNotFoundError
+from kekd_server.model.errors import NothingToUndeleteError, VersionNotFoundError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.version import Version
 
@@ -16,3 +16,11 @@ def page_of(
         raise VersionNotFoundError(name.value, after)
     start = ids.index(after) + 1 if after else 0
     return versions[start : start + limit]
+
+
+def last_with_record(versions: Iterable[Version], name: IndexName) -> Version:
+    """Returns the newest version that is no deletion. Raises `NothingToUndeleteError`."""
+    for version in versions:
+        if not version.is_deletion:
+            return version
+    raise NothingToUndeleteError(name.value)

@@ -40,15 +40,16 @@ from kekd_server.storage.driver import (
     HistoryStep,
     NameRange,
     StoredRecord,
+    ValidateVersion,
     WriteResult,
 )
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
-from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
+from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.version_page import page_of
+from kekd_server.storage.version_page import last_with_record, page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
 
@@ -146,20 +147,8 @@ class DiskDriver:
         origin: Origin = CREATED,
         attempt: WriteAttempt | None = None,
     ) -> str:
-        written = WriteResult(etag_of(record), None)
         with self._translate_os_errors, self._write(name, attempt) as write:
-            if earlier := self._find_earlier(write, written.etag):
-                return earlier.etag
-            self._holds.require_free(name)
-            try:
-                durable.create(
-                    *(self._path(name), record, self._thread_folder.path),
-                    commit=write.commit(written),
-                    keep=self._history.keep(name, written, origin, write),
-                )
-            except FileExistsError:
-                raise EnvelopeExistsError(name.value) from None
-        return written.etag
+            return self._create(write, name, record, origin)
 
     def put(
         self,
@@ -170,20 +159,42 @@ class DiskDriver:
         origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
-        etag = etag_of(record)
         with self._translate_os_errors, self._write(name, attempt) as write:
-            if earlier := self._find_earlier(write, etag):
-                return earlier
-            if if_etag is not None:
-                self._check_etag(name, self._read(name), if_etag)
-            self._holds.require_free(name)
-            written = WriteResult(etag, if_etag or self._etag(name))
-            durable.replace(
-                *(self._path(name), record, self._thread_folder.path),
-                commit=write.commit(written),
-                keep=self._history.keep(name, written, origin, write),
-            )
-        return written
+            return self._put(write, name, record, if_etag, origin)
+
+    def restore(  # noqa: PLR0913
+        self,
+        name: IndexName,
+        version_id: str,
+        *,
+        validate: ValidateVersion,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> WriteResult:
+        origin = Origin(VersionEvent.RESTORED, caller)
+        with self._translate_os_errors, self._write(name, attempt) as write:
+            self._catch_up(name)
+            stored = self._history.open(name).read(version_id)
+            validate(version_id, stored)
+            return self._put(write, name, stored.record, if_etag, origin)
+
+    def undelete(
+        self,
+        name: IndexName,
+        *,
+        validate: ValidateVersion,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> str:
+        origin = Origin(VersionEvent.UNDELETED, caller)
+        with self._translate_os_errors, self._write(name, attempt) as write:
+            self._catch_up(name)
+            history = self._history.open(name)
+            last = last_with_record(history.versions(), name)
+            stored = history.read(last.id)
+            validate(last.id, stored)
+            return self._create(write, name, stored.record, origin)
 
     def delete(
         self,
@@ -319,6 +330,45 @@ class DiskDriver:
     def close(self) -> None:
         self._listings.close()
         self._listings_with_deleted.close()
+
+    def _create(
+        self, write: IdempotentWrite, name: IndexName, record: bytes, origin: Origin
+    ) -> str:
+        written = WriteResult(etag_of(record), None)
+        if earlier := self._find_earlier(write, written.etag):
+            return earlier.etag
+        self._holds.require_free(name)
+        try:
+            durable.create(
+                *(self._path(name), record, self._thread_folder.path),
+                commit=write.commit(written),
+                keep=self._history.keep(name, written, origin, write),
+            )
+        except FileExistsError:
+            raise EnvelopeExistsError(name.value) from None
+        return written.etag
+
+    def _put(
+        self,
+        write: IdempotentWrite,
+        name: IndexName,
+        record: bytes,
+        if_etag: str | None,
+        origin: Origin,
+    ) -> WriteResult:
+        etag = etag_of(record)
+        if earlier := self._find_earlier(write, etag):
+            return earlier
+        if if_etag is not None:
+            self._check_etag(name, self._read(name), if_etag)
+        self._holds.require_free(name)
+        written = WriteResult(etag, if_etag or self._etag(name))
+        durable.replace(
+            *(self._path(name), record, self._thread_folder.path),
+            commit=write.commit(written),
+            keep=self._history.keep(name, written, origin, write),
+        )
+        return written
 
     def _path(self, name: IndexName) -> str:
         return self._prefix + name.key

@@ -15,7 +15,13 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction
-from kekd_server.storage.driver import HistoryStep, NameRange, StoredRecord, WriteResult
+from kekd_server.storage.driver import (
+    HistoryStep,
+    NameRange,
+    StoredRecord,
+    ValidateVersion,
+    WriteResult,
+)
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
@@ -24,7 +30,7 @@ from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.sorted_keys import names_in_order
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.version_page import page_of
+from kekd_server.storage.version_page import last_with_record, page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
 _SWEEP_INTERVAL: Final = 60.0
@@ -83,10 +89,7 @@ class MemoryDriver:
         attempt: WriteAttempt | None = None,  # noqa: ARG002
     ) -> str:
         with self._lock:
-            if name.key in self._records:
-                raise EnvelopeExistsError(name.value)
-            self._require_free(name)
-            return self._set(name, record, origin)
+            return self._create(name, record, origin)
 
     def put(
         self,
@@ -98,11 +101,36 @@ class MemoryDriver:
         attempt: WriteAttempt | None = None,  # noqa: ARG002
     ) -> WriteResult:
         with self._lock:
-            previous_etag = self._etag(name)
-            if if_etag is not None and if_etag != previous_etag:
-                raise EtagMismatchError(name.value)
-            self._require_free(name)
-            return WriteResult(self._set(name, record, origin), previous_etag)
+            return self._put(name, record, if_etag, origin)
+
+    def restore(  # noqa: PLR0913
+        self,
+        name: IndexName,
+        version_id: str,
+        *,
+        validate: ValidateVersion,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,  # noqa: ARG002
+    ) -> WriteResult:
+        with self._lock:
+            stored = self._history.read(name, version_id)
+            validate(version_id, stored)
+            return self._put(name, stored.record, if_etag, Origin(VersionEvent.RESTORED, caller))
+
+    def undelete(
+        self,
+        name: IndexName,
+        *,
+        validate: ValidateVersion,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,  # noqa: ARG002
+    ) -> str:
+        with self._lock:
+            last = last_with_record(self._history.versions(name), name)
+            stored = self._history.read(name, last.id)
+            validate(last.id, stored)
+            return self._create(name, stored.record, Origin(VersionEvent.UNDELETED, caller))
 
     def delete(
         self,
@@ -214,6 +242,21 @@ class MemoryDriver:
 
     def close(self) -> None:
         self._records.clear()
+
+    def _create(self, name: IndexName, record: bytes, origin: Origin) -> str:
+        if name.key in self._records:
+            raise EnvelopeExistsError(name.value)
+        self._require_free(name)
+        return self._set(name, record, origin)
+
+    def _put(
+        self, name: IndexName, record: bytes, if_etag: str | None, origin: Origin
+    ) -> WriteResult:
+        previous_etag = self._etag(name)
+        if if_etag is not None and if_etag != previous_etag:
+            raise EtagMismatchError(name.value)
+        self._require_free(name)
+        return WriteResult(self._set(name, record, origin), previous_etag)
 
     def _etag(self, name: IndexName) -> str | None:
         record = self._records.get(name.key)

@@ -27,6 +27,7 @@ from kekd_server.storage.driver import (
     HistoryStep,
     NameRange,
     StoredRecord,
+    ValidateVersion,
     WriteResult,
 )
 from kekd_server.storage.history_totals import HistoryTotals
@@ -48,10 +49,12 @@ from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.s3.write import S3Write
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
+from kekd_server.storage.version_page import last_with_record
 from kekd_server.storage.write_attempt import WriteAttempt
 
 T = TypeVar("T")
 
+_DELETION_AND_LAST: Final = 2
 _MODIFIED_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -177,6 +180,42 @@ class S3Driver:
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
         return self._write(name, attempt, origin, lambda write: write.put(record, if_etag))
+
+    def restore(  # noqa: PLR0913
+        self,
+        name: IndexName,
+        version_id: str,
+        *,
+        validate: ValidateVersion,
+        if_etag: str | None,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> WriteResult:
+        stored = self.get_version(name, version_id)
+        validate(version_id, stored)
+        origin = Origin(VersionEvent.RESTORED, caller)
+        return self.put(name, stored.record, if_etag=if_etag, origin=origin, attempt=attempt)
+
+    def undelete(
+        self,
+        name: IndexName,
+        *,
+        validate: ValidateVersion,
+        caller: str = "",
+        attempt: WriteAttempt | None = None,
+    ) -> str:
+        last = last_with_record(self._versions(name), name)
+        stored = self.get_version(name, last.id)
+        validate(last.id, stored)
+        origin = Origin(VersionEvent.UNDELETED, caller)
+        return self.create(name, stored.record, origin=origin, attempt=attempt)
+
+    def _versions(self, name: IndexName) -> Iterator[Version]:
+        """Yields the versions of an index, newest first, and few more than are taken."""
+        after = ""
+        while page := self.list_versions(name, after=after, limit=_DELETION_AND_LAST):
+            yield from page
+            after = page[-1].id
 
     def delete(
         self,
