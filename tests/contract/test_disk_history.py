@@ -129,7 +129,7 @@ def test_write_without_a_version_continues_if_the_history_is_optional(
         driver.put(NAME, b"2", if_etag=None)
     assert driver.get(NAME).record == b"2"
     assert caplog.text.count("the history of index 'my_index' is not up to date") == 1
-    assert driver.history_failures() == 2
+    assert driver.history_failures.total == 2
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,19 @@ def test_delete_on_a_full_disk_succeeds_and_keeps_the_last_version(
     assert events_of(driver) == ["deleted", "created"]
 
 
+def test_delete_without_an_entry_in_the_ledger_leaves_its_deletion_to_be_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    with monkeypatch.context() as patch:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        patch.setattr(os, "pwrite", Mock(side_effect=full))
+        driver.delete(NAME, if_etag=None)
+    assert len(list(history_path(tmp_path).iterdir())) == 1
+    assert events_of(driver) == ["deleted", "created"]
+
+
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
 def test_history_on_a_disk_that_cannot_be_written_is_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
@@ -182,7 +195,7 @@ def test_history_on_a_disk_that_cannot_be_written_is_readable(
     driver = opened(tmp_path, OPTIONAL)
     (created,) = versions_of(driver)
     assert driver.get_version(NAME, created.id).record == b"1"
-    assert driver.history_failures() == 0
+    assert driver.history_failures.total == 0
 
 
 def test_version_that_is_removed_during_a_read_without_the_lock_is_not_found(
@@ -400,7 +413,7 @@ def test_foreign_writes_cannot_outrun_the_background(tmp_path: Path) -> None:
     assert len(versions_of(driver)) == 2
 
 
-def test_writes_during_the_background_work_do_not_delay_the_sweep(tmp_path: Path) -> None:
+def test_writes_during_the_background_work_do_not_delay_the_scan(tmp_path: Path) -> None:
     driver = opened(tmp_path, Retention(versions=1))
     (tmp_path / f"_catalog/config/{OTHER.key}").write_bytes(b"foreign")
     driver.create(NAME, b"0")
@@ -412,17 +425,17 @@ def test_writes_during_the_background_work_do_not_delay_the_sweep(tmp_path: Path
         driver.put(NAME, b"%d" % number, if_etag=None)
 
 
-def test_damaged_history_of_one_index_hides_no_other_from_the_sweep(tmp_path: Path) -> None:
+def test_damaged_history_of_one_index_hides_no_other_from_the_scan(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     (tmp_path / "_kekd/history/a.kms.cat").write_text("no folder")
     for name in ("a", "b"):
         (tmp_path / f"_catalog/config/{name}.kms.cat").write_bytes(b"1")
     list(driver.maintain_history())
     assert list((tmp_path / "_kekd/history/b.kms.cat").glob("*-found-*"))
-    assert driver.history_failures() == 1
+    assert driver.history_failures.total == 1
 
 
-def test_sweep_finds_a_breach_that_happened_before_the_start(tmp_path: Path) -> None:
+def test_scan_finds_a_breach_that_happened_before_the_start(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     driver.create(NAME, b"1")
     driver.hold(NAME, HOLD)
@@ -444,13 +457,13 @@ def test_breach_is_noticed_after_the_clock_was_set_back_and_without_a_history(
     assert NAME in list(driver.maintain_history())
 
 
-def test_scheduled_sweep_waits_for_the_shortest_interval(
+def test_scheduled_scan_waits_for_the_shortest_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
     list(driver.maintain_history())
     record_path(tmp_path).write_bytes(b"1")
-    driver.schedule_sweep()
+    driver.schedule_scan()
     assert not list(driver.maintain_history())
     later = time.monotonic() + 10
     monkeypatch.setattr(time, "monotonic", lambda: later)
@@ -462,9 +475,7 @@ def raise_input_output_error(_: Path) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_sweep_that_failed_is_repeated_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_that_failed_is_repeated_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = opened(tmp_path)
     record_path(tmp_path).write_bytes(b"1")
     with monkeypatch.context() as patch:

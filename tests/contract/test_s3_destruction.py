@@ -261,7 +261,7 @@ def late_calls() -> dict[str, Callable[[Driver], object]]:
         "push": lambda driver: driver.put(NAME, b"new", if_etag=None),
         "delete": lambda driver: driver.delete(NAME, if_etag=None),
         "list": versions_of,
-        "sweep": lambda driver: list(driver.maintain_history()),
+        "scan": lambda driver: list(driver.maintain_history()),
     }
 
 

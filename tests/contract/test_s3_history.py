@@ -169,7 +169,7 @@ def test_driver_without_a_history_keeps_nothing_and_shows_what_is_there(bucket: 
     assert run_maintenance(driver) == 0
 
 
-def test_sweep_removes_what_expired_and_notices_deletions_by_others(bucket: Bucket) -> None:
+def test_scan_removes_what_expired_and_notices_deletions_by_others(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "", Retention(versions=10))
     for record in b"1", b"2", b"3", b"4":
         harness.driver.put(NAME, record, if_etag=None)
@@ -192,9 +192,7 @@ def test_maintenance_ends_while_other_indexes_are_written(bucket: Bucket) -> Non
     assert len(versions_of(driver)) == 3
 
 
-def test_sweep_that_failed_is_repeated_soon(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_that_failed_is_repeated_soon(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     harness = S3Harness(bucket, "", Retention(versions=10))
     for record in b"1", b"2", b"3", b"4":
         harness.driver.put(NAME, record, if_etag=None)
@@ -453,7 +451,7 @@ def test_write_continues_without_a_version_if_the_history_is_optional(
     )
     assert driver.put(NAME, b"2", if_etag=None).etag == "new"
     assert f"of index '{NAME.value}' is not up to date: _kekd/history/" in caplog.text
-    assert driver.history_failures() == 1
+    assert driver.history_failures.total == 1
     assert "AccessDenied" in caplog.text
 
 
@@ -478,7 +476,7 @@ def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_
     scripted_s3.play(there, PUT_DONE, listing(), PUT_DONE, DENIED)
     driver.put(NAME, b"2", if_etag=None)
     assert f"of index '{NAME.value}' is not up to date: _kekd/history/" in caplog.text
-    assert driver.history_failures() == 1
+    assert driver.history_failures.total == 1
     new = stored(b"2", x_amz_meta_kekd_time="8", x_amz_meta_kekd_event="pushed")
     scripted_s3.play(new, PUT_DONE, listing(), PUT_DONE, PUT_DONE, listing())
     driver.put(NAME, b"3", if_etag=None)

@@ -29,9 +29,8 @@ class FakeDriver(MemoryDriver):
     def __init__(self) -> None:
         super().__init__()
         self.noticed: list[IndexName] = []
-        self.sweeps = 0
+        self.scans = 0
         self.steps: list[HistoryStep] = []
-        self.failures = 0
 
     def notice_change(self, name: IndexName) -> bool:
         self.noticed.append(name)
@@ -39,11 +38,8 @@ class FakeDriver(MemoryDriver):
             raise StoreUnavailableError("not a directory")
         return name == HELD
 
-    def schedule_sweep(self) -> None:
-        self.sweeps += 1
-
-    def history_failures(self) -> int:
-        return self.failures
+    def schedule_scan(self) -> None:
+        self.scans += 1
 
     def maintain_history(self) -> Iterator[HistoryStep]:
         while self.steps:
@@ -79,7 +75,7 @@ async def running(driver: FakeDriver, changes: ChangeHub) -> AsyncIterator[Histo
     """Runs a keeper that has subscribed."""
     keeper = HistoryKeeper("fake", driver, changes, run_here)
     task = asyncio.create_task(keeper.run(follow_changes=True))
-    await reached(lambda: driver.sweeps == 1)
+    await reached(lambda: driver.scans == 1)
     try:
         yield keeper
     finally:
@@ -96,26 +92,26 @@ async def test_failure_for_one_index_is_counted_and_does_not_stop_the_others(
     async with running(driver, changes) as keeper:
         await watcher.report([pushed(BAD), pushed(A)])
         await reached(lambda: driver.noticed == [BAD, A])
-        assert keeper.failures == 1
-        assert driver.sweeps == 2
+        assert keeper.failures.total == 1
+        assert driver.scans == 2
 
 
-async def test_missed_changes_lead_to_a_sweep(
+async def test_missed_changes_lead_to_a_scan(
     driver: FakeDriver, watcher: FakeWatcher, changes: ChangeHub
 ) -> None:
     async with running(driver, changes):
         await watcher.report(None)
-        await reached(lambda: driver.sweeps == 2)
+        await reached(lambda: driver.scans == 2)
 
 
-async def test_new_subscription_leads_to_a_sweep(
+async def test_new_subscription_leads_to_a_scan(
     driver: FakeDriver, watcher: FakeWatcher, changes: ChangeHub
 ) -> None:
     async with running(driver, changes) as keeper:
         changes.end(WatchFellBehindError())
         watcher.polls.put_nowait([])
-        await reached(lambda: driver.sweeps == 2)
-        assert keeper.failures == 1
+        await reached(lambda: driver.scans == 2)
+        assert keeper.failures.total == 1
 
 
 async def test_breach_is_reported_once_for_each_state(
@@ -130,15 +126,9 @@ async def test_breach_is_reported_once_for_each_state(
             assert keeper.breaches == breaches
 
 
-async def test_breach_that_a_sweep_finds_is_published(
+async def test_breach_that_a_scan_finds_is_published(
     driver: FakeDriver, changes: ChangeHub
 ) -> None:
     async with running(driver, changes), changes.subscribe(NamePrefix("")) as subscription:
         driver.steps = [HELD]
         assert await subscription.next(60) == Change(ChangeKind.DELETED, HELD, breaches_hold=True)
-
-
-async def test_failures_of_the_driver_are_counted(driver: FakeDriver, changes: ChangeHub) -> None:
-    async with running(driver, changes) as keeper:
-        driver.failures = 3
-        assert keeper.failures == 3

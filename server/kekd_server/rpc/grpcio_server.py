@@ -42,8 +42,8 @@ _METHODS: Final = (
 )
 _NO_REQUEST: Final = "a call whose caller did not send its request"
 _NO_READER: Final = "a response that its caller did not read"
-_SWEEPS: Final = 10
-"""Sweeps per timeout."""
+_CHECKS: Final = 10
+"""Checks per timeout."""
 
 Options = Sequence[tuple[str, Any]]
 Handler = Any
@@ -193,7 +193,7 @@ class _CallTimeouts:
         self._what = what
         self._max_calls = max_calls
         self._since: dict[_Call, float] = {}
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._next_check: asyncio.TimerHandle | None = None
         self._throttle = LogThrottle()
 
     def add(self, call: _Call) -> None:
@@ -202,21 +202,21 @@ class _CallTimeouts:
             self._terminate(
                 next(iter(self._since)), f"because more than {self._max_calls} were waiting"
             )
-        if not self._sweeper:
-            self._sweep()
+        if not self._next_check:
+            self._terminate_overdue()
 
     def remove(self, call: _Call) -> None:
         self._since.pop(call, None)
 
-    def _sweep(self) -> None:
+    def _terminate_overdue(self) -> None:
         too_old = time.monotonic() - self._timeout
         for call, since in list(self._since.items()):
             if since > too_old:
                 break
             self._terminate(call, f"in {self._timeout:g} s")
-        pause = self._timeout / _SWEEPS
+        pause = self._timeout / _CHECKS
         loop = asyncio.get_running_loop()
-        self._sweeper = loop.call_later(pause, self._sweep) if self._since else None
+        self._next_check = loop.call_later(pause, self._terminate_overdue) if self._since else None
 
     def _terminate(self, call: _Call, why: str) -> None:
         self.remove(call)

@@ -8,6 +8,7 @@ from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.destruction import Destruction
+from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
@@ -73,6 +74,8 @@ class Driver(Protocol):
     """
 
     recognizes_attempts: bool
+    history_failures: HistoryFailures
+    """Since the start: versions that were not kept or removed as they should be."""
 
     def open(self, *, create: bool = False) -> bool:
         """Opens the keystore, or creates one if there is none and `create` is true. Returns whether
@@ -253,10 +256,7 @@ class Driver(Protocol):
     def history_totals(self) -> HistoryTotals:
         """Returns the size of the history when `maintain_history` last looked at all of it."""
 
-    def history_failures(self) -> int:
-        """Returns how many versions were not kept or removed as they should be, since the start."""
-
-    def schedule_sweep(self) -> None:
+    def schedule_scan(self) -> None:
         """Makes `maintain_history` look at all of the history soon, as changes were missed. Used if
         the history follows the changes.
         """

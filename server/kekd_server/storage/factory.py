@@ -50,7 +50,7 @@ def make_store(
     store_metrics.bind_history(
         store.history.totals,
         expired=lambda: store.history.removed,
-        failures=lambda: store.history.failures,
+        failures=lambda: store.history.failures.total,
         breaches=lambda: store.history.breaches,
     )
     return store

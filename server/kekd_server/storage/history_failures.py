@@ -3,6 +3,8 @@
 import logging
 from typing import Final
 
+from kekd_server.model.errors import KekdError
+from kekd_server.model.index_name import IndexName
 from kekd_server.observability.logs import LogThrottle
 
 _log = logging.getLogger(__name__)
@@ -11,12 +13,16 @@ _log = logging.getLogger(__name__)
 class HistoryFailures:
     """Counts all failures, and logs at most one a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: str) -> None:
         self.total = 0
+        self._store = store
         self._throttle: Final = LogThrottle()
 
-    def report(self, name: str, why: object) -> None:
-        """Counts a failure to keep or remove a version of this index."""
+    def report(self, why: str | Exception, name: IndexName | None = None) -> None:
+        """`name`: the index whose version was not kept or removed, if it was one alone."""
         self.total += 1
-        if self._throttle.is_due("failure"):
-            _log.warning("the history of index %r is not up to date: %s", name, why)
+        if not self._throttle.is_due("failure"):
+            return
+        whose = f"the history of index {name.value!r}" if name else "the history"
+        is_defect = isinstance(why, Exception) and not isinstance(why, KekdError)
+        _log.warning("%s: %s is not up to date: %s", self._store, whose, why, exc_info=is_defect)

@@ -8,7 +8,6 @@ from typing import Final, Protocol, TypeVar
 
 from kekd_server.model.errors import EnvelopeNotFoundError, KekdError
 from kekd_server.model.index_name import IndexName, NamePrefix
-from kekd_server.observability.logs import LogThrottle
 from kekd_server.storage.driver import Driver, HistoryStep
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
@@ -50,13 +49,7 @@ class HistoryKeeper:
         """Changes by other programs to indexes that were held."""
         self._reported: dict[str, str] = {}
         """The etags that the last reported breaches left, by key."""
-        self._own_failures = 0
-        self._throttle = LogThrottle()
-
-    @property
-    def failures(self) -> int:
-        """Failures of this work, and versions that were not kept."""
-        return self._own_failures + self._driver.history_failures()
+        self.failures = driver.history_failures
 
     def totals(self) -> HistoryTotals:
         """See `Driver.history_totals`."""
@@ -73,20 +66,12 @@ class HistoryKeeper:
         while True:
             try:
                 await work()
-            except KekdError as error:
-                self._note_failure(error)
-            except Exception:  # noqa: BLE001  (after any error, the history must continue)
-                self._own_failures += 1
-                _log.exception("%s: the history is not up to date", self._store)
+            except Exception as error:  # noqa: BLE001  (after any error, the history must continue)
+                self.failures.report(error)
             await asyncio.sleep(interval)
 
-    def _note_failure(self, error: KekdError) -> None:
-        self._own_failures += 1
-        if self._throttle.is_due("failure"):
-            _log.warning("%s: the history is not up to date: %s", self._store, error)
-
     async def _maintain(self) -> None:
-        # A sweep at the start finds all changes that were made before the subscription.
+        # A scan at the start finds all changes that were made before the subscription.
         await asyncio.sleep(_MAINTENANCE_INTERVAL)
         steps = self._driver.maintain_history()
         while step := await self._run_in_thread(lambda: self._take_steps(steps)):
@@ -110,13 +95,13 @@ class HistoryKeeper:
 
     async def _follow_changes(self) -> None:
         async with self._changes.subscribe(NamePrefix(""), noticed_only=True) as subscription:
-            self._driver.schedule_sweep()
+            self._driver.schedule_scan()
             while True:
                 event = await subscription.next(_HEARTBEAT)
                 if event is None:
                     return
                 if event is WatchEvent.RESYNC:
-                    self._driver.schedule_sweep()
+                    self._driver.schedule_scan()
                 elif isinstance(event, Change):
                     changes = (event, *subscription.take_changes())
                     await self._notice(change.name for change in changes)
@@ -129,8 +114,8 @@ class HistoryKeeper:
                     return
                 await self._report_breach(breached)
             except KekdError as error:  # of one name
-                self._note_failure(error)
-                self._driver.schedule_sweep()
+                self.failures.report(error)
+                self._driver.schedule_scan()
 
     def _find_breach(self, names: Iterator[IndexName]) -> IndexName | None:
         """Adds the changes to their histories, up to one that breaches a hold, and returns that."""
@@ -141,7 +126,7 @@ class HistoryKeeper:
         return None
 
     async def _report_breach(self, name: IndexName) -> None:
-        """Reports each breach once, although several events and each sweep find it."""
+        """Reports each breach once, although several events and each scan find it."""
         change = await self._run_in_thread(lambda: self._find_change(name))
         if self._reported.get(name.key) == change.etag:
             return

@@ -55,7 +55,7 @@ class InstrumentedDriver:
         self.describe_history = driver.describe_history
         self.history_totals = driver.history_totals
         self.history_failures = driver.history_failures
-        self.schedule_sweep = driver.schedule_sweep
+        self.schedule_scan = driver.schedule_scan
         self.maintain_history = driver.maintain_history
         self.close = driver.close
 

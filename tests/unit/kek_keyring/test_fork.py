@@ -93,7 +93,7 @@ forked(use)
 backend.release()
 """
 
-SWEEPING = """
+EVICTING = """
 keyring = Keyring(backend.registry, backend.client)
 keyring.kek("i")
 
@@ -147,7 +147,7 @@ def test_unused_keks_of_the_parent_are_overwritten_in_the_child() -> None:
     run(NOBODY_ASKS)
 
 
-@pytest.mark.parametrize("script", [RENEWING, SWEEPING], ids=["renewing", "sweeping"])
+@pytest.mark.parametrize("script", [RENEWING, EVICTING], ids=["renewing", "evicting"])
 def test_child_does_not_wait_for_loads_of_its_parent(script: str) -> None:
     run(script)
 

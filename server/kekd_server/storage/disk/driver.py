@@ -44,6 +44,7 @@ from kekd_server.storage.driver import (
     WriteResult,
 )
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
@@ -72,7 +73,10 @@ class DiskDriver:
         self._records = root / layout.RECORDS
         self._temporary = root / layout.TEMPORARY
         self._locks = WriteLocks(root / layout.LOCKS)
-        self._history = DiskHistory(root / layout.HISTORY, self._records, retention)
+        self.history_failures = HistoryFailures(str(root))
+        self._history = DiskHistory(
+            root / layout.HISTORY, self._records, retention, self.history_failures
+        )
         self._holds = DiskHolds(root / layout.HOLDS)
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
@@ -301,11 +305,8 @@ class DiskDriver:
     def describe_history(self) -> str:
         return self._history.retention.describe("on disk")
 
-    def history_failures(self) -> int:
-        return self._history.failures.total
-
-    def schedule_sweep(self) -> None:
-        self._history.schedule_sweep()
+    def schedule_scan(self) -> None:
+        self._history.schedule_scan()
 
     def maintain_history(self) -> Iterator[HistoryStep]:
         with self._translate_os_errors:
@@ -392,7 +393,7 @@ class DiskDriver:
             with self._translate_os_errors:
                 return name if self._is_breached(name) else 0
         except KekdError as error:
-            self._history.failures.report(name.value, error)
+            self.history_failures.report(error, name)
             return 0
 
     def _is_breached(self, name: IndexName) -> bool:

@@ -41,9 +41,9 @@ from kekd_server.storage.version_file import VersionFile
 from kekd_server.storage.version_import import ImportedVersion
 
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-_SWEEP_INTERVAL: Final = 3600.0
-_MIN_SWEEP_INTERVAL: Final = 10.0
-"""Between two sweeps, also while the first one fails or misses changes."""
+_SCAN_INTERVAL: Final = 3600.0
+_MIN_SCAN_INTERVAL: Final = 10.0
+"""Between two scans, also while the first one fails or misses changes."""
 _MAX_EXAMINED_RECORDS: Final = 1000
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -51,15 +51,17 @@ _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 class DiskHistory:
     """Use its methods, except `check_links`, while you hold the lock of the record."""
 
-    def __init__(self, folder: Path, records: Path, retention: Retention) -> None:
+    def __init__(
+        self, folder: Path, records: Path, retention: Retention, failures: HistoryFailures
+    ) -> None:
         self.retention = retention
         self._folder = folder
         self._records = records
         self.totals = HistoryTotals()
-        """When the last sweep ended."""
-        self.failures = HistoryFailures()
+        """When the last scan ended."""
         self._overfull: set[IndexName] = set()
-        self._next_sweep = self._earliest_sweep = time.monotonic()
+        self._next_scan = self._earliest_scan = time.monotonic()
+        self._failures = failures
         self._newest = NewestVersions()
 
     def check_links(self, temporary_folder: Path) -> None:
@@ -242,9 +244,9 @@ class DiskHistory:
         """Removes the versions that have expired, and returns their number. Raises OSError."""
         return self.open(name).prune(self.retention)
 
-    def schedule_sweep(self) -> None:
-        """See `Driver.schedule_sweep`."""
-        self._next_sweep = min(self._next_sweep, self._earliest_sweep)
+    def schedule_scan(self) -> None:
+        """See `Driver.schedule_scan`."""
+        self._next_scan = min(self._next_scan, self._earliest_scan)
 
     def outdated_names(self, is_held: Callable[[IndexName], bool]) -> Iterator[IndexName | None]:
         """Yields the names whose history has too many versions. Every hour, looks at all records
@@ -253,19 +255,19 @@ class DiskHistory:
         """
         if not self.retention.is_on:
             return
-        # Those that writes add in the meantime don't delay the sweep.
+        # Those that writes add in the meantime don't delay the scan.
         for _ in range(len(self._overfull)):
             yield self._overfull.pop()
-        if (now := time.monotonic()) >= self._next_sweep:
-            self._earliest_sweep = now + _MIN_SWEEP_INTERVAL
-            self._next_sweep = now + _SWEEP_INTERVAL
+        if (now := time.monotonic()) >= self._next_scan:
+            self._earliest_scan = now + _MIN_SCAN_INTERVAL
+            self._next_scan = now + _SCAN_INTERVAL
             try:
-                yield from self._sweep(is_held)
+                yield from self._scan(is_held)
             except BaseException:
-                self.schedule_sweep()
+                self.schedule_scan()
                 raise
 
-    def _sweep(self, is_held: Callable[[IndexName], bool]) -> Iterator[IndexName | None]:
+    def _scan(self, is_held: Callable[[IndexName], bool]) -> Iterator[IndexName | None]:
         totals = HistoryTotals()
         for name in self._names():
             yield None if self.is_settled(name) and not is_held(name) else name
@@ -322,7 +324,7 @@ class DiskHistory:
             history = self.open(name)
             history.prune(self.retention)
         except OSError as error:  # the write has succeeded
-            self.failures.report(name.value, error.strerror)
+            self._failures.report(f"{self._folder}: {error.strerror}", name)
             return count
         return len(history)
 
@@ -333,7 +335,7 @@ class DiskHistory:
         return f"{self._records}/{name.key}"
 
     def _translate_errors(self, name: IndexName) -> "_HistoryErrorTranslator":
-        failures = None if self.retention.is_required else self.failures
+        failures = None if self.retention.is_required else self._failures
         return _HistoryErrorTranslator(name, self._folder, failures)
 
 
@@ -356,5 +358,5 @@ class _HistoryErrorTranslator:
         why = f"{self._folder}: {error.strerror}"
         if self._failures is None:
             raise HistoryUnavailableError(self._name.value, why) from error
-        self._failures.report(self._name.value, why)
+        self._failures.report(why, self._name)
         return True

@@ -23,6 +23,7 @@ from kekd_server.storage.driver import (
     WriteResult,
 )
 from kekd_server.storage.etag import etag_of
+from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.memory.history import MemoryHistory
@@ -33,8 +34,8 @@ from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record, page_of
 from kekd_server.storage.write_attempt import WriteAttempt
 
-_SWEEP_INTERVAL: Final = 60.0
-"""Writes remove what exceeds the number. A sweep removes what is too old."""
+_SCAN_INTERVAL: Final = 60.0
+"""Writes remove what exceeds the number. A scan removes what is too old."""
 
 
 class MemoryDriver:
@@ -43,14 +44,15 @@ class MemoryDriver:
     recognizes_attempts = False
 
     def __init__(self, retention: Retention = DEFAULT_RETENTION) -> None:
+        self.history_failures = HistoryFailures("memory")
         self._lock = threading.Lock()
         self._records: dict[str, bytes] = {}
         self._keys: list[str] = []
         self._history = MemoryHistory(retention)
         self._holds: dict[str, Hold] = {}
         self._totals = HistoryTotals()
-        """When the last sweep ended."""
-        self._next_sweep = time.monotonic()
+        """When the last scan ended."""
+        self._next_scan = time.monotonic()
 
     def open(self, *, create: bool = False) -> bool:  # noqa: ARG002
         return False
@@ -217,19 +219,16 @@ class MemoryDriver:
     def history_totals(self) -> HistoryTotals:
         return self._totals
 
-    def history_failures(self) -> int:
-        return 0
-
-    def schedule_sweep(self) -> None:
+    def schedule_scan(self) -> None:
         """Does nothing: the history doesn't follow changes."""
 
     def describe_history(self) -> str:
         return self._history.retention.describe("in memory")
 
     def maintain_history(self) -> Iterator[HistoryStep]:
-        if time.monotonic() < self._next_sweep:
+        if time.monotonic() < self._next_scan:
             return
-        self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
+        self._next_scan = time.monotonic() + _SCAN_INTERVAL
         with self._lock:
             keys = list(self._history.keys())
         totals = HistoryTotals()

@@ -89,6 +89,7 @@ class S3Driver:
         self._keystore = S3Keystore(location)
         self._holds = S3Holds(client, location)
         self._history = S3History(client, location, retention, self._holds)
+        self.history_failures = self._history.failures
         self._names = S3Names(client, location)
         self._hold_check_interval = hold_check_interval
         self._next_hold_check = 0.0
@@ -301,10 +302,7 @@ class S3Driver:
     def history_totals(self) -> HistoryTotals:
         return self._history.totals
 
-    def history_failures(self) -> int:
-        return self._history.failures.total
-
-    def schedule_sweep(self) -> None:
+    def schedule_scan(self) -> None:
         """Does nothing: the history doesn't follow changes."""
 
     def describe_history(self) -> str:

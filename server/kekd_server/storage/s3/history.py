@@ -18,6 +18,7 @@ from typing import Final
 
 from kekd_server.model.errors import HistoryOffError, StoreUnavailableError
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.retention import Retention
@@ -33,8 +34,8 @@ from kekd_server.storage.version import Version
 from kekd_server.storage.version_file import VersionFile
 from kekd_server.storage.version_import import ImportedVersion, find_missing
 
-_SWEEP_INTERVAL: Final = 6 * 3600.0
-"""A sweep costs a listing request for each 1,000 versions and each 1,000 records."""
+_SCAN_INTERVAL: Final = 6 * 3600.0
+"""A scan costs a listing request for each 1,000 versions and each 1,000 records."""
 _RETRY_INTERVAL: Final = 60.0
 _ADVICE: Final = "to keep other programs' versions too"
 
@@ -50,9 +51,9 @@ class S3History:
         self._records = location.key("_catalog/config/")
         self._folder = location.key("_kekd/history/")
         self.versioning = BucketVersioning(client)
-        self._state = HistoryState(retention, self.versioning)
+        self._state = HistoryState(retention, self.versioning, HistoryFailures(str(location)))
         self.failures = self._state.failures
-        self._next_sweep = time.monotonic()
+        self._next_scan = time.monotonic()
         self.totals = HistoryTotals()
         """Of the versions that kekd keeps, when it last looked at all of them."""
 
@@ -112,14 +113,14 @@ class S3History:
         """See `Driver.maintain_history`."""
         if not self._state.retention.is_on:
             return
-        if time.monotonic() >= self._next_sweep:
-            self._next_sweep = time.monotonic() + _RETRY_INTERVAL  # if it fails
-            yield from self._sweep()
-            self._next_sweep = time.monotonic() + _SWEEP_INTERVAL
+        if time.monotonic() >= self._next_scan:
+            self._next_scan = time.monotonic() + _RETRY_INTERVAL  # if it fails
+            yield from self._scan()
+            self._next_scan = time.monotonic() + _SCAN_INTERVAL
         for name in self._state.take_overfull():
             yield from self._prune(name)
 
-    def _sweep(self) -> Iterator[int]:
+    def _scan(self) -> Iterator[int]:
         totals = HistoryTotals()
         for page in self._client.list_objects_v2(self._folder):
             yield 0

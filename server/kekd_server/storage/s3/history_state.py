@@ -17,10 +17,12 @@ _MAX_OVERFULL: Final = 10_000
 
 
 class HistoryState:
-    def __init__(self, retention: Retention, versioning: BucketVersioning) -> None:
+    def __init__(
+        self, retention: Retention, versioning: BucketVersioning, failures: HistoryFailures
+    ) -> None:
         self.retention = retention
         self.versioning = versioning
-        self.failures = HistoryFailures()
+        self.failures = failures
         self._lock = threading.Lock()
         self._last_kept = BoundedCache[str, str](max_bytes=_MAX_KEPT_BYTES)
         self._overfull: set[IndexName] = set()
@@ -42,7 +44,7 @@ class HistoryState:
             self._last_kept.put(name.key, file.name, size=entry_bytes(name.key, file.name))
 
     def note_overfull(self, name: IndexName) -> None:
-        """Lets `take_overfull` return the name. The next sweep finds those that are too many."""
+        """Lets `take_overfull` return the name. The next scan finds those that are too many."""
         with self._lock:
             if len(self._overfull) < _MAX_OVERFULL:
                 self._overfull.add(name)

@@ -153,7 +153,7 @@ class S3RecordHistory:
             self._report(error)
 
     def _report(self, why: object) -> None:
-        self._state.failures.report(self._name.value, f"{self._kept.folder}: {why}")
+        self._state.failures.report(f"{self._kept.folder}: {why}", self._name)
 
 
 def _with_etag(file: VersionFile, etag: str) -> VersionFile:
