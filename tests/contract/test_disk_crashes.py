@@ -147,6 +147,32 @@ def test_killed_push_leaves_no_version_that_was_never_stored(tmp_path: Path) -> 
         assert (NEW in records) == (record_of(root) == NEW)
 
 
+def test_receipt_of_a_destroy_has_what_a_killed_one_removed(tmp_path: Path) -> None:
+    number, is_killed = 0, True
+    while is_killed:
+        root = tmp_path / str(number)
+        driver = opened(root, Retention())
+        for record in (OLD, NEW):
+            driver.put(NAME, record, if_etag=None)
+        expected = [(version.id, version.etag) for version in versions_of(driver)]
+        is_killed = run_until(number, root, OPERATIONS["destroy"])
+        number += 1
+        was_complete = not (history_of(root) or record_of(root) or marks_of(root))
+        receipt = opened(root, Retention()).destroy(NAME, if_etag=None, digest=str)
+        removed = [(version.id, version.etag) for version in receipt.destroyed]
+        assert removed == ([] if was_complete else expected)
+        assert not marks_of(root)
+    assert number > 3
+
+
+def history_of(root: Path) -> list[Path]:
+    return list((root / "_kekd/history").rglob("*"))
+
+
+def marks_of(root: Path) -> list[Path]:
+    return list((root / "_kekd/destructions").iterdir())
+
+
 @pytest.mark.parametrize("name", ["push", "delete"])
 def test_write_after_another_daemon_was_killed_keeps_only_what_was_stored(
     tmp_path: Path, name: str

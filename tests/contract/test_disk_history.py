@@ -324,6 +324,24 @@ def test_destroy_continues_after_a_version_that_cannot_be_removed(
     assert not history_path(tmp_path).exists()
 
 
+@pytest.mark.parametrize("content", [b"\xff", b"1", b"[1]", b"[[]]"])
+def test_damaged_mark_does_not_prevent_a_destroy(tmp_path: Path, content: bytes) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    (tmp_path / "_kekd/destructions" / NAME.key).write_bytes(content)
+    assert len(driver.destroy(NAME, if_etag=None, digest=str).destroyed) == 1
+    assert not list((tmp_path / "_kekd/destructions").iterdir())
+
+
+def test_destroy_on_a_full_disk_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "write", Mock(side_effect=full))
+    assert len(driver.destroy(NAME, if_etag=None, digest=str).destroyed) == 1
+    assert not record_path(tmp_path).exists()
+
+
 def test_destroy_reports_a_folder_with_the_name_of_a_version(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     driver.create(NAME, b"1")

@@ -6,6 +6,7 @@ PATH/_kekd/locks/<number>     lock files; the one of a record is held during eac
                               the writes of the last minute (see write_ledger)
 PATH/_kekd/history/<key>/     the versions of a record (see history)
 PATH/_kekd/holds/<key>        the hold on a record (see holds)
+PATH/_kekd/destructions/<key> what a destruction removes (see destruction_marks)
 """
 
 import errno
@@ -26,6 +27,7 @@ from kekd_server.model.folder import sync_folder
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.disk import durable, layout
+from kekd_server.storage.disk.destruction_marks import DestructionMarks
 from kekd_server.storage.disk.foreign_files import find_unfinished
 from kekd_server.storage.disk.history import DiskHistory
 from kekd_server.storage.disk.holds import DiskHolds
@@ -78,6 +80,7 @@ class DiskDriver:
             root / layout.HISTORY, self._records, retention, self.history_failures
         )
         self._holds = DiskHolds(root / layout.HOLDS)
+        self._destructions = DestructionMarks(root / layout.DESTRUCTIONS)
         self._prefix = f"{self._records}/"
         self.cache = RecordCache()
         self._translate_os_errors = OsErrorTranslator(root, self._records)
@@ -264,17 +267,21 @@ class DiskDriver:
                 self._check_etag(name, stored, if_etag)
             self._holds.require_free(name)
             self._catch_up(name)
+            versions = self._history.describe(name, digest)
+            if stored and stored.etag not in {version.etag for version in versions}:
+                # There is no history.
+                versions.insert(0, DestroyedVersion("", stored.etag, digest(stored.record)))
+            marked = self._destructions.begin(name, versions, self._thread_folder.path)
             if stored:
                 durable.remove(self._path(name))
                 self.cache.drop(self._path(name))
-            destroyed, remaining = self._history.destroy(name, digest)
-            kept = {version.etag for version in destroyed}
-            if stored and stored.etag not in kept:  # without a history
-                destroyed.insert(0, DestroyedVersion("", stored.etag, digest(stored.record)))
+            left, remaining = self._history.destroy(name)
             # A process that was killed may have left a copy.
             remove_abandoned(self._temporary)
+            self._destructions.end(name)
         with self._translate_os_errors:
             remaining += find_unfinished(self._records, name)
+        destroyed = [version for version in marked if version.id not in left]
         return Destruction("", destroyed, remaining)
 
     def find_hold(self, name: IndexName) -> Hold | None:

@@ -14,7 +14,7 @@ XFS. On others, a power cut may take the newest versions, but no record.
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -230,15 +230,24 @@ class DiskHistory:
         self._limit(name, len(history))
         return added
 
-    def destroy(
-        self, name: IndexName, digest: Callable[[bytes], str]
-    ) -> tuple[list[DestroyedVersion], list[RemainingVersion]]:
-        """See `RecordHistory.destroy`. Raises OSError."""
+    def describe(self, name: IndexName, digest: Callable[[bytes], str]) -> list[DestroyedVersion]:
+        """See `RecordHistory.describe`. Raises OSError."""
+        try:
+            return self.open(name).describe(digest)
+        except NotADirectoryError:
+            return []
+
+    def destroy(self, name: IndexName) -> tuple[Collection[str], list[RemainingVersion]]:
+        """Returns the ids of the versions that are left, and all files that are. See
+        `RecordHistory.destroy`. Raises OSError.
+        """
+        self._newest.forget(name)
         try:
             history = self.open(name)
         except NotADirectoryError:
             return [], [RemainingVersion(self._path(name), NOT_OURS)]
-        return history.destroy(digest)
+        remaining = history.destroy()
+        return {version.id for version in history.versions()}, remaining
 
     def prune(self, name: IndexName) -> int:
         """Removes the versions that have expired, and returns their number. Raises OSError."""

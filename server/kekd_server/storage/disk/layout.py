@@ -14,6 +14,7 @@ TEMPORARY: Final = Path("_kekd", "tmp")
 LOCKS: Final = Path("_kekd", "locks")
 HISTORY: Final = Path("_kekd", "history")
 HOLDS: Final = Path("_kekd", "holds")
+DESTRUCTIONS: Final = Path("_kekd", "destructions")
 
 _MARKERS: Final = ("_catalog", "_kekd")
 """CyborgDB's folder and kekd's. A folder with one of them is a keystore."""
@@ -66,5 +67,5 @@ def _is_readable(path: Path, folder: int) -> bool:
 
 
 def _make_own_folders(folder: int) -> None:
-    for path in (TEMPORARY, LOCKS, HISTORY, HOLDS):
+    for path in (TEMPORARY, LOCKS, HISTORY, HOLDS, DESTRUCTIONS):
         make_folder(path, within=folder)

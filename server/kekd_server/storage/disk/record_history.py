@@ -116,39 +116,34 @@ class RecordHistory:
                 os.rmdir(self._folder)
         return len(expired)
 
-    def destroy(
-        self, digest: Callable[[bytes], str]
-    ) -> tuple[list[DestroyedVersion], list[RemainingVersion]]:
-        """Removes all versions, so that no crash brings one back. Returns those that had a record,
-        newest first, and the files that are left.
+    def describe(self, digest: Callable[[bytes], str]) -> list[DestroyedVersion]:
+        """Returns the versions that have a record, newest first."""
+        return [self._describe(file, digest) for file in self._files if not file.is_deletion]
+
+    def _describe(self, file: VersionFile, digest: Callable[[bytes], str]) -> DestroyedVersion:
+        digest_of_record = ""
+        with suppress(OSError):  # a damaged version can be removed
+            digest_of_record = digest(read_file(self._path(file)).record)
+        return DestroyedVersion(file.id, file.etag, digest_of_record)
+
+    def destroy(self) -> list[RemainingVersion]:
+        """Removes all versions, so that no crash brings one back. Returns the files that are
+        left.
         """
         if not os.path.lexists(self._folder):
-            return [], []
-        destroyed: list[DestroyedVersion] = []
+            return []
         errors: dict[str, str] = {}
         for file in reversed(self._files):  # a crash leaves the newest
             try:
-                destroyed[:0] = self._destroy_version(file, digest)
+                os.unlink(self._path(file))
             except OSError as error:
                 errors[file.name] = f"it could not be removed: {error.strerror}; remove it yourself"
         sync_folder(self._folder)
         with suppress(OSError):  # it has other files
             os.rmdir(self._folder)
         sync_folder(os.path.dirname(self._folder))
-        return destroyed, self._find_remaining(errors)
-
-    def _destroy_version(
-        self, file: VersionFile, digest: Callable[[bytes], str]
-    ) -> list[DestroyedVersion]:
-        path = self._path(file)
-        digest_of_record = ""
-        if not file.is_deletion:
-            with suppress(OSError):  # a damaged version can be removed
-                digest_of_record = digest(read_file(path).record)
-        os.unlink(path)
-        if file.is_deletion:
-            return []
-        return [DestroyedVersion(file.id, file.etag, digest_of_record)]
+        self._files = [file for file in self._files if file.name in errors]
+        return self._find_remaining(errors)
 
     def _find_remaining(self, errors: Mapping[str, str]) -> list[RemainingVersion]:
         if not os.path.lexists(self._folder):
