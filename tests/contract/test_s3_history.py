@@ -11,6 +11,7 @@ from kekd_schema import Envelope, encode
 from kekd_server.model.errors import (
     CorruptVersionError,
     HistoryUnavailableError,
+    KekdError,
     StoreMisconfiguredError,
     StoreUnavailableError,
     VersionNotFoundError,
@@ -413,13 +414,28 @@ def methods(server: ScriptedS3) -> list[str]:
     ]
 
 
+FULL = error("507 Insufficient Storage", "InsufficientStorage")
+SLOW = error("503 Slow Down", "SlowDown")
+
+
 @pytest.mark.parametrize(
-    "failure", [DENIED, error("503 Slow Down", "SlowDown"), LOST], ids=["denied", "slow", "lost"]
+    ("failure", "expected", "text"),
+    [
+        (DENIED, HistoryUnavailableError, f"index '{NAME.value}' not writable: {HISTORY}"),
+        (FULL, HistoryUnavailableError, f"index '{NAME.value}' not writable: {HISTORY}"),
+        (SLOW, StoreUnavailableError, "SlowDown.*retry"),
+        (LOST, StoreUnavailableError, "retry"),
+    ],
+    ids=["denied", "full", "slow", "lost"],
 )
 def test_write_is_refused_if_the_version_before_it_cannot_be_kept(
-    driver: S3Driver, scripted_s3: ScriptedS3, failure: Response
+    driver: S3Driver,
+    scripted_s3: ScriptedS3,
+    failure: Response,
+    expected: type[KekdError],
+    text: str,
 ) -> None:
-    here = f"index '{NAME.value}' not writable: {HISTORY}"
+    """A client retries while S3 is down, and reports a history that S3 refuses to keep."""
     for write in (
         lambda: driver.put(NAME, b"2", if_etag=None),
         lambda: driver.delete(NAME, if_etag=None),
@@ -427,7 +443,7 @@ def test_write_is_refused_if_the_version_before_it_cannot_be_kept(
         scripted_s3.play(
             stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created"), failure
         )
-        with pytest.raises(HistoryUnavailableError, match=here):
+        with pytest.raises(expected, match=text):
             write()
         assert set(methods(scripted_s3)) == {"GET", "PUT history"}
 

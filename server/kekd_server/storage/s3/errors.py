@@ -55,6 +55,8 @@ class RequestError(Exception):
     """Whether the same request may succeed at the next try."""
     may_be_applied = True
     """Whether a write may have been applied, or may be later."""
+    is_full = False
+    """Whether the server has no room for an object."""
 
 
 class ConnectError(RequestError):
@@ -101,6 +103,7 @@ class S3Error(RequestError):
         """Whether the condition didn't hold, or another conditional write was in progress."""
         self.is_unsupported = code == _NOT_IMPLEMENTED
         """Whether the server doesn't implement the request or one of its headers."""
+        self.is_full = status == HTTPStatus.INSUFFICIENT_STORAGE
         is_throttled = status == HTTPStatus.TOO_MANY_REQUESTS or code in _THROTTLING_CODES
         is_failure = status >= HTTPStatus.INTERNAL_SERVER_ERROR and not self.is_unsupported
         self.is_transient = (

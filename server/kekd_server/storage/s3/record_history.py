@@ -139,6 +139,8 @@ class S3RecordHistory:
             if isinstance(error, S3Error) and error.code in STALE_CODES:
                 raise  # the whole store refuses these credentials
             if self._state.retention.is_required:
+                if error.is_transient and not error.is_full:
+                    raise  # a retry may help
                 raise HistoryUnavailableError(
                     self._name.value, f"{self._kept.folder}: {_describe(error)}"
                 ) from error
