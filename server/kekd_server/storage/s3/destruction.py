@@ -3,7 +3,6 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from kekd_server.model.errors import (
@@ -17,6 +16,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction, RemainingVersion
 from kekd_server.storage.driver import MAX_RECORD_BYTES
 from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.concurrent_requests import map_requests
 from kekd_server.storage.s3.errors import RequestError, S3Error
 from kekd_server.storage.s3.history import S3History
 from kekd_server.storage.s3.holds import S3Holds
@@ -31,7 +31,6 @@ from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.version import Version
 from kekd_server.storage.version_file import VersionFile, is_version_id
 
-_GET_THREADS: Final = 8
 _MAX_ROUNDS: Final = 8
 """How often it starts over because another writer was faster."""
 _FOREIGN: Final = "kekd did not make this object; remove it yourself"
@@ -124,8 +123,7 @@ class S3Destruction:
         versions = [version for version in all_versions if not version.is_deletion]
         listed = self._versions.list()
         self._require_versioning(listed)
-        with ThreadPoolExecutor(_GET_THREADS) as threads:
-            contents = list(threads.map(destroyed, versions))
+        contents = map_requests(destroyed, versions)
         files = [version.file for version in self._kept.list()]
         # A listing shows some of the files with an earlier time.
         times = [*(one.time_ns for one in all_versions), *(file.time_ns for file in files)]

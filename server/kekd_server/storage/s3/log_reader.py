@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from kekd_server.storage.s3.change_log import MAX_KEYS, S3ChangeLog
+from kekd_server.storage.s3.concurrent_requests import MAX_REQUESTS, map_requests
 
-_GET_THREADS: Final = 8
 _GAP_CHECK_INTERVAL: Final = 30.0
 """Seconds. A gap is rare: the reader was stuck while others wrote a thousand entries."""
 
@@ -51,14 +50,13 @@ class S3LogReader:
         keys: set[str] = set()
         last = self._last
         entry: Collection[str] | None = ()
-        with ThreadPoolExecutor(_GET_THREADS) as threads:
-            while entry is not None and len(keys) <= MAX_KEYS:
-                count = min((last - self._last) // 2 or 1, _GET_THREADS)
-                for entry in threads.map(self._read_entry, range(last + 1, last + 1 + count)):
-                    if entry is None:
-                        break
-                    last += 1
-                    keys.update(entry)
+        while entry is not None and len(keys) <= MAX_KEYS:
+            count = min((last - self._last) // 2 or 1, MAX_REQUESTS)
+            for entry in map_requests(self._read_entry, range(last + 1, last + 1 + count)):
+                if entry is None:
+                    break
+                last += 1
+                keys.update(entry)
         self._last = last  # only now, so that a failure loses no entry
         return keys
 

@@ -1,14 +1,13 @@
 """The versions that S3 keeps of some objects, to remove them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from kekd_server.storage.s3.client import S3Client
+from kekd_server.storage.s3.concurrent_requests import map_requests
 from kekd_server.storage.s3.errors import RequestError, S3Error
 from kekd_server.storage.s3.listing import NULL_VERSION, ListedVersion
 
-_THREADS: Final = 8
 _UNSUPPORTED: Final = ("MethodNotAllowed", "NotImplemented")
 
 
@@ -51,13 +50,12 @@ class S3ObjectVersions:
 
     def remove(self, versions: Iterable[ListedVersion]) -> Mapping[VersionKey, S3Error]:
         """Returns the errors of those that S3 didn't remove. Raises a transient error."""
-        with ThreadPoolExecutor(_THREADS) as threads:
-            errors = threads.map(self._try_remove, versions := list(versions))
-            return {
-                VersionKey.of(version): error
-                for version, error in zip(versions, errors, strict=True)
-                if error
-            }
+        errors = map_requests(self._try_remove, versions := list(versions))
+        return {
+            VersionKey.of(version): error
+            for version, error in zip(versions, errors, strict=True)
+            if error
+        }
 
     def _list_object(self, key: str) -> Iterator[ListedVersion]:
         for page in self._client.list_object_versions(key):

@@ -2,7 +2,6 @@
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import MAX_RECORD_BYTES, StoredRecord
 from kekd_server.storage.s3.client import S3Client, StoredObject
+from kekd_server.storage.s3.concurrent_requests import map_requests
 from kekd_server.storage.s3.errors import S3Error
 from kekd_server.storage.s3.history_state import HistoryState
 from kekd_server.storage.s3.kept_versions import KeptVersion, KeptVersions
@@ -26,7 +26,6 @@ from kekd_server.storage.version import Version, VersionEvent
 from kekd_server.storage.version_file import VersionFile, is_version_id
 from kekd_server.storage.version_page import page_of
 
-_GET_THREADS: Final = 8
 _NOT_FOUND: Final = {
     "InvalidArgument",  # no id of S3
     "InvalidRequest",  # the same on SeaweedFS
@@ -57,8 +56,7 @@ class S3VersionReader:
         page = page_of(self.versions(), self._name, after, limit)
         # S3's listings have no metadata.
         unread = [version.id for version in page if _is_unread(version)]
-        with ThreadPoolExecutor(_GET_THREADS) as threads:
-            stored = dict(zip(unread, threads.map(self._find_version, unread), strict=True))
+        stored = dict(zip(unread, map_requests(self._find_version, unread), strict=True))
         return [_with_metadata(version, stored.get(version.id)) for version in page]
 
     def versions(self) -> Sequence[Version]:

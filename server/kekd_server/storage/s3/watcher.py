@@ -4,13 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.s3.concurrent_requests import map_requests
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.known_objects import KnownObjects
 from kekd_server.storage.s3.listing import ListedObject
@@ -20,7 +20,6 @@ from kekd_server.storage.watch.hub import Changes, RunInThread
 
 LOG_INTERVAL: Final = 1.0
 _INTERVAL_WITHOUT_LOG: Final = 30.0
-_GET_THREADS: Final = 8
 _CHANGES_PER_YIELD: Final = 1000
 _LISTING_TIMEOUT: Final = 300.0
 """Enough for some millions of envelopes, which take 100 s each."""
@@ -139,8 +138,7 @@ class S3Watcher:
     def _refresh(self, keys: Collection[str]) -> list[Change]:
         """Gets the envelopes with these keys."""
         names = list(filter(None, map(IndexName.from_key, keys)))
-        with ThreadPoolExecutor(_GET_THREADS) as threads:
-            versions = list(threads.map(self._driver.find_object, names))
+        versions = map_requests(self._driver.find_object, names)
         return list(filter(None, map(self._known.refresh, names, versions)))
 
     def _begin_listing(self) -> Iterator[Sequence[ListedObject]]:
