@@ -104,11 +104,12 @@ def list_versions_index_kms(
     index_name: str,
     *,
     full: bool = False,
+    page_size: int = 0,
     timeout: float | None = None,
 ) -> Iterator[EnvelopeVersion]:
     """See `Client.list_versions_index_kms`."""
     return _client().list_versions_index_kms(
-        config_location, index_name, full=full, timeout=timeout
+        config_location, index_name, full=full, page_size=page_size, timeout=timeout
     )
 
 

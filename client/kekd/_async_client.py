@@ -149,10 +149,13 @@ class AsyncClient:
         index_name: str,
         *,
         full: bool = False,
+        page_size: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[EnvelopeVersion]:
         """See `Client.list_versions_index_kms`."""
-        page = partial(operations.version_page, config_location, index_name, full=full)
+        page = partial(
+            operations.version_page, config_location, index_name, full=full, page_size=page_size
+        )
         async for version in self._pages(page, timeout):
             yield version
 

@@ -190,15 +190,18 @@ class Client:
         index_name: str,
         *,
         full: bool = False,
+        page_size: int = 0,
         timeout: float | None = None,
     ) -> Iterator[EnvelopeVersion]:
         """Yields the versions of an index's envelope, newest first, also of a deleted index.
 
         The first version is the current envelope or its deletion. Yields nothing for an index
         without versions. With `full`, each version has its envelope. The timeout applies to each
-        page of up to 100 versions.
+        page of up to 100 versions, or `page_size` if you set it.
         """
-        page = partial(operations.version_page, config_location, index_name, full=full)
+        page = partial(
+            operations.version_page, config_location, index_name, full=full, page_size=page_size
+        )
         return self._pages(page, timeout)
 
     def restore_index_kms(

@@ -199,10 +199,18 @@ def destroy(
 
 @reject_surrogates
 def version_page(
-    config_location: StorageConfig | None, index_name: str, token: str, *, full: bool
+    config_location: StorageConfig | None,
+    index_name: str,
+    token: str,
+    *,
+    full: bool,
+    page_size: int = 0,
 ) -> Operation[tuple[list[EnvelopeVersion], str]]:
+    """`page_size`: the daemon's maximum if it is 0."""
     request = pb.ListEnvelopeVersionsRequest(
-        config_location=convert.make_location(config_location), page_token=token
+        config_location=convert.make_location(config_location),
+        page_token=token,
+        page_size=page_size,
     )
     convert.set_name(request, index_name=index_name)
     if full:

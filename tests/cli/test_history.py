@@ -17,6 +17,7 @@ import pytest
 from click.testing import Result
 
 import kekd
+from kekd import _operations as operations
 from kekd_server.storage.retention import DEFAULT_RETENTION
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import json_lines
@@ -191,6 +192,24 @@ def test_command_that_delete_prints_undoes_it(
     environment = clean_environment() | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     subprocess.run(["bash", "-c", undo], env=environment, check=True, stdout=subprocess.DEVNULL)
     assert client.get_index_kms(None, name) == OLD
+
+
+def test_delete_reads_few_versions(
+    kekctl: Kekctl, client: kekd.Client, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On S3, each may take a request."""
+    for _ in range(5):
+        client.push_index_kms(None, index, OLD)
+    sizes: list[int] = []
+    version_page = operations.version_page
+
+    def note_size(*arguments: Any, page_size: int, **options: Any) -> Any:
+        sizes.append(page_size)
+        return version_page(*arguments, page_size=page_size, **options)
+
+    monkeypatch.setattr(operations, "version_page", note_size)
+    kekctl("delete", index)
+    assert set(sizes) == {1}
 
 
 def test_delete_that_cannot_be_undone_prints_no_command(

@@ -168,7 +168,7 @@ def _read_envelope(file: TextIO) -> EnvelopeJSON:
 
 def _has_versions(client: kekd.Client, store: kekd.StorageConfig | None, index: str) -> bool:
     try:
-        return any(True for _ in client.list_versions_index_kms(store, index))
+        return any(True for _ in client.list_versions_index_kms(store, index, page_size=1))
     except kekd.EnvelopeError:  # an older daemon, or the caller may not read
         return False
 

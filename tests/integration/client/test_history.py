@@ -73,6 +73,12 @@ def test_all_pages_of_versions_are_yielded(
         ]
 
 
+def test_pages_of_a_chosen_size_have_all_versions(
+    client: kekd.Client, index: str, replaced: list[kekd.EnvelopeVersion]
+) -> None:
+    assert list(client.list_versions_index_kms(None, index, page_size=1)) == replaced
+
+
 def test_get_of_a_version_returns_its_envelope(
     client: kekd.Client, index: str, replaced: list[kekd.EnvelopeVersion]
 ) -> None:
