@@ -9,10 +9,12 @@ UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: 
 PROTO_OUT ?= protos
 SCHEMA_OUT ?= schema/kekd_schema
 
+MERMAID := 11.16.0
+
 PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
 SLOW := slow or faults or torture or systemd
 
-.PHONY: help run check fast test test-slow test-seaweedfs test-all stress generate texts bench bench-quick clean
+.PHONY: help run check fast test test-slow test-seaweedfs test-all stress generate texts docs bench bench-quick clean
 
 help: ## List these targets
 	@sed -En 's/^([a-z-]+):.* ## (.+)/make \1\t\2/p' Makefile | expand -t 16
@@ -54,6 +56,9 @@ generate: $(VENV)/dev ## Generate the code for protos/ and schema/
 texts: $(VENV)/dev ## Collect the help and messages in tests/texts
 	$(BIN)/python -m tests.texts.collect
 
+docs: $(VENV)/dev $(VENV)/mermaid.min.js ## Build the documentation as a site in build/site
+	$(BIN)/python website/build.py
+
 bench: $(VENV)/bench ## Measure, for bench/README.md
 	$(BIN)/python -m bench
 
@@ -62,6 +67,13 @@ bench-quick: $(VENV)/bench ## Measure the five ratios that matter, in two minute
 
 clean: ## Remove .venv
 	rm -rf $(VENV)
+
+# Draws the site's diagrams. The package has everything in one file.
+$(VENV)/mermaid.min.js:
+	@echo "installing mermaid into $(VENV)"
+	@npm pack --silent --pack-destination $(VENV) mermaid@$(MERMAID) >/dev/null
+	@tar --extract --to-stdout --file $(VENV)/mermaid-$(MERMAID).tgz package/dist/mermaid.min.js > $@
+	@rm $(VENV)/mermaid-$(MERMAID).tgz
 
 $(VENV)/run $(VENV)/dev $(VENV)/bench: $(VENV)/%: pyproject.toml
 	@echo "installing kekd[$*] into $(VENV)"

@@ -30,6 +30,7 @@ BENCH = (ROOT / "bench" / "README.md").read_text()
 BACKUP = (ROOT / "docs" / "backup.md").read_text()
 HISTORY = (ROOT / "docs" / "history.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
@@ -105,6 +106,20 @@ def test_readmes_first_program_prints_an_envelope(
     done = default_shell(f"python - <<'END'\n{program}END")
     assert done.returncode == 0, done.stdout
     assert "provider='none'" in done.stdout
+
+
+def test_quickstart_runs_as_printed(default_shell: Shell) -> None:
+    (session,) = blocks(QUICKSTART, "console")
+    for step in session.split("$ ")[1:]:
+        command, _, expected = step.partition("\n")
+        assert default_shell(command).stdout == expected
+    (program,) = blocks(QUICKSTART, "python")
+    done = default_shell(f"python - <<'END'\n{program}END")
+    assert re.fullmatch("2 [0-9a-f]{32}\n", done.stdout), done.stdout
+    *_, undo = blocks(QUICKSTART, "sh")
+    for command in undo.splitlines():
+        done = default_shell(command)
+        assert done.returncode == 0, done.stdout
 
 
 def test_figures_of_the_readme_are_in_the_benchmark_tables() -> None:
