@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ ECHO, FAIL = b"/test.Service/Echo", b"/test.Service/Fail"
 class CountingServer:
     """A server in this process that counts its calls in flight."""
 
-    def __init__(self, socket: Path, unread_timeout: float) -> None:
+    def __init__(self, socket: Path, unread_timeout: float, *, answers_now: bool) -> None:
         self.socket = socket
         self.answered = self.ended = 0
         self.server = GrpcioServer((), unread_timeout=unread_timeout)
@@ -30,7 +30,17 @@ class CountingServer:
             "Fail": grpc.unary_unary_rpc_method_handler(self.fail),
         }
         self.server.add_registered_method_handlers("test.Service", methods)
+        if answers_now:
+            self.server.answers_now[ECHO.decode()] = self
         self.server.add_insecure_port(f"unix:{socket}")
+
+    def answer(self, sent: bytes, _: str) -> bytes:
+        """As an `AnswerNow`."""
+        return sent
+
+    def begin(self) -> Callable[[], None]:
+        self.answered += 1
+        return lambda: self.end(None)
 
     async def echo(self, request: bytes, _: object) -> bytes:
         self.count()
@@ -48,12 +58,20 @@ class CountingServer:
         self.ended += 1
 
 
+@pytest.fixture(params=[False, True], ids=["handled", "answered now"])
+def answers_now(request: pytest.FixtureRequest) -> bool:
+    """Whether the server answers before it calls a handler."""
+    is_now: bool = request.param
+    return is_now
+
+
 @pytest.fixture
 async def deaf_connection(
-    tmp_path: Path, request: pytest.FixtureRequest
+    tmp_path: Path, request: pytest.FixtureRequest, answers_now: bool
 ) -> AsyncIterator[tuple[CountingServer, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A server, and a connection to it without room for answers."""
-    served = CountingServer(tmp_path / "socket", getattr(request, "param", 60.0))
+    timeout = getattr(request, "param", 60.0)
+    served = CountingServer(tmp_path / "socket", timeout, answers_now=answers_now)
     await served.server.start()
     reader, writer = await asyncio.open_unix_connection(served.socket)
     writer.write(DEAF_OPENING)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc.aio
 import pytest
@@ -28,6 +28,7 @@ from kekd_server.access.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.principal import Principal
+from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.model.errors import UnauthenticatedError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
@@ -183,7 +184,7 @@ class Side:
             transport = AnswerNowServer()
             self.server._answer_repeated_gets(transport, authenticator)
             answer = transport.answers_now.get(f"/kekd.v1.EnvelopeService/{method}")
-            return answer(sent, caller.peer()) if answer else None
+            return answer.answer(sent, caller.peer()) if answer else None
         return None
 
     def path(self, name: str) -> Path:
@@ -428,6 +429,34 @@ async def test_repeated_get_is_answered_before_its_task(tmp_path: Path, no_race:
     answer = await get(side, "a")
     assert side._portable(side._answer_now("GetEnvelope", sent, caller) or b"") == answer
     side.close()
+
+
+async def test_failure_of_a_repetition_is_left_to_the_ordinary_path(
+    tmp_path: Path, no_race: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = Side(tmp_path, ReadyAnswers(), burst=1000, answers_now=True)
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    answer = await get(side, "a")
+    monkeypatch.setattr(RepeatGrant, "repeat", lambda *_: 1 / 0)
+    sent, caller = field(INDEX, b"a"), Caller(Principal("dns:a", is_local=False), "unix:")
+    assert side._answer_now("GetEnvelope", sent, caller) is None
+    monkeypatch.undo()
+    assert await get(side, "a") == answer
+    side.close()
+
+
+async def test_answer_counts_as_in_flight_until_its_end(side: Side) -> None:
+    transport, role = AnswerNowServer(), Principal("dns:a", is_local=False)
+    side.server._answer_repeated_gets(transport, cast("Any", SimpleNamespace(role=role)))
+    (answers,) = transport.answers_now.values()
+    ends = [answers.begin() for _ in range(8)]
+    assert side.server.running == 8
+    assert not side.server._limits.admits("dns:a", 9)
+    for end in ends:
+        end()
+    assert side.server.running == 0
+    assert side.server._limits.admits("dns:a", 1)
 
 
 async def test_identities_have_answers_of_their_own(side: Side, parsed: list[bytes]) -> None:

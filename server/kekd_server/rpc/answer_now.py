@@ -1,16 +1,24 @@
-"""Servers that answer some calls without a task."""
+"""Servers that answer some calls before they make anything for them."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol
 
-AnswerNow: TypeAlias = Callable[[bytes, str], bytes | None]
-"""Gets a request and the address of its caller. Returns the response, or None if the call needs a
-task."""
+
+class AnswerNow(Protocol):
+    """Answers some of the calls to a method, without waiting. Raises no errors."""
+
+    def answer(self, sent: bytes, peer: str) -> bytes | None:
+        """Returns the response to the bytes of a request from a caller with this address. None if
+        the ordinary path must answer.
+        """
+
+    def begin(self) -> Callable[[], None]:
+        """Counts an answered call as in flight, until the returned function is called. For a server
+        that waits until the caller has read the response.
+        """
 
 
 class AnswerNowServer:
-    """Asks the function of a method before it makes a task for a call to it."""
-
     def __init__(self) -> None:
         self.answers_now: dict[str, AnswerNow] = {}
         """By the path of the method. Add to it before the server starts."""

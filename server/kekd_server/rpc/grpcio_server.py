@@ -11,7 +11,7 @@ grpcio's own loop serves.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from grpc._cython import cygrpc
 from grpc.aio import AbortError, _server
 
 from kekd_server.observability.logs import LogThrottle
+from kekd_server.rpc.answer_now import AnswerNow, AnswerNowServer
 
 UNREAD_TIMEOUT: Final = 10.0
 """Seconds for a caller to read a response."""
@@ -33,7 +34,12 @@ One more ends the oldest. Refusing the newest instead would let callers who send
 all others. A normal call waits only milliseconds for its request, so it is rarely the oldest.
 """
 
-_FUNCTIONS: Final = ("_handle_rpc", "_schedule_rpc_coro")
+_FUNCTIONS: Final = (
+    *("_handle_rpc", "_schedule_rpc_coro", "_receive_message", "execute_batch"),
+    *("_finish_handler_with_unary_response", "_ServicerContext", "ExecuteBatchError"),
+    *("SendInitialMetadataOperation", "SendMessageOperation", "SendStatusFromServerOperation"),
+    "ReceiveCloseOnServerOperation",
+)
 _METHODS: Final = (
     "_make_request_call_future",
     "_request_call",
@@ -58,7 +64,7 @@ def is_supported() -> bool:
     )
 
 
-class GrpcioServer(_server.Server):
+class GrpcioServer(AnswerNowServer, _server.Server):
     """Serves registered methods; all others are UNIMPLEMENTED.
 
     A method with a stream of responses must be a coroutine, not a generator. The task of a call
@@ -75,8 +81,10 @@ class GrpcioServer(_server.Server):
         request_timeout: float = REQUEST_TIMEOUT,
         max_calls_without_request: int = MAX_CALLS_WITHOUT_REQUEST,
     ) -> None:
+        AnswerNowServer.__init__(self)
         self._loop = asyncio.get_running_loop()
         self._server = _Acceptor(self._loop, None, (), None, options, None)
+        self._server.answers_now = self.answers_now
         self._server.waiting = _PendingCalls(
             requests=_CallTimeouts(
                 request_timeout, _NO_REQUEST, max_calls=max_calls_without_request
@@ -89,6 +97,7 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types 
     """Accepts calls in place of grpcio's loop, which only waits for these tasks."""
 
     waiting: "_PendingCalls"
+    answers_now: Mapping[str, AnswerNow]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -108,7 +117,9 @@ class _Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # grpcio has no types 
         name = path.decode() if path else "unknown"
         next_call = partial(self._request_registered_call, path) if path else self._request_call
         while True:
-            call = _Call(self._handlers.get(name), self.waiting, self._running)
+            call = _Call(
+                self._handlers.get(name), self.answers_now.get(name), self.waiting, self._running
+            )
             # No variable for the state: a call lives as long as something refers to its state.
             call.begin(name, await next_call())
 
@@ -120,18 +131,26 @@ class _Call:
     _rpc_task: "asyncio.Task[None]"
 
     def __init__(
-        self, handler: Handler | None, waiting: "_PendingCalls", running: "set[_Call]"
+        self,
+        handler: Handler | None,
+        answer_now: AnswerNow | None,
+        waiting: "_PendingCalls",
+        running: "set[_Call]",
     ) -> None:
         self._handler = handler
+        self._answer_now = answer_now
         self._waiting = waiting
         self._running = running
 
     def begin(self, name: str, state: Any) -> None:
         loop = asyncio.get_running_loop()
-        resolver = _Resolver(self)
-        answering = cygrpc._handle_rpc(name, resolver, (), state, loop, False)  # noqa: FBT003, SLF001
-        closing = cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
-        self._rpc_task = loop.create_task(closing)
+        handling: Coroutine[Any, Any, None]
+        if self._handler and self._answer_now:
+            handling = self._answer_or_handle(self._handler, self._answer_now, name, state)
+        else:
+            answering = cygrpc._handle_rpc(name, _Resolver(self), (), state, loop, False)  # noqa: FBT003, SLF001
+            handling = cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
+        self._rpc_task = loop.create_task(handling)
         self._running.add(self)
         self._waiting.requests.add(self)
         self._rpc_task.add_done_callback(self._end)
@@ -151,6 +170,41 @@ class _Call:
             return handler._replace(unary_stream=partial(self._answer, handler.unary_stream))
         return handler
 
+    async def _answer_or_handle(
+        self, handler: Handler, answer_now: AnswerNow, name: str, state: Any
+    ) -> None:
+        """Answers now, or does what grpcio does for a method with one request and one response."""
+        loop = asyncio.get_running_loop()
+        sent = await cygrpc._receive_message(state, loop)  # noqa: SLF001
+        if sent is None:  # the caller is gone
+            return
+        context = cygrpc._ServicerContext(state, None, None, loop)  # noqa: SLF001
+        answer = answer_now.answer(sent, context.peer())
+        if answer is None:
+            answering = self._handle(handler, sent, state, context)
+            await cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
+            return
+        end = answer_now.begin()
+        self._waiting.requests.remove(self)
+        self._waiting.answers.add(self)
+        try:
+            await cygrpc.execute_batch(state, _operations(answer), loop)
+        except cygrpc.ExecuteBatchError:
+            pass  # the caller is gone
+        finally:
+            end()
+
+    async def _handle(self, handler: Handler, sent: bytes, state: Any, context: Any) -> None:
+        self._handler_task = asyncio.current_task()
+        await cygrpc._finish_handler_with_unary_response(  # noqa: SLF001
+            state,
+            partial(self._answer, handler.unary_unary),
+            handler.request_deserializer(sent),
+            context,
+            handler.response_serializer,
+            asyncio.get_running_loop(),
+        )
+
     async def _answer(self, behavior: Any, request: Any, context: Any) -> Any:
         self._waiting.requests.remove(self)
         answer = behavior(request, context)
@@ -169,6 +223,16 @@ class _Call:
         if self._handler_task:
             self._handler_task.cancel()
         self._rpc_task.cancel()
+
+
+def _operations(answer: bytes) -> tuple[Any, ...]:
+    """Returns what grpcio would send, and await, in several batches."""
+    return (
+        cygrpc.SendInitialMetadataOperation((), 0),
+        cygrpc.SendMessageOperation(answer, 0),
+        cygrpc.SendStatusFromServerOperation((), 0, "", 0),
+        cygrpc.ReceiveCloseOnServerOperation(0),
+    )
 
 
 class _Resolver:

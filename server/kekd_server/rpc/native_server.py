@@ -4,7 +4,6 @@ This module uses undocumented names of pygrpc-native. `is_supported` checks that
 otherwise pygrpc-native's own loop serves.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,8 +11,6 @@ from pygrpc_native import aio
 from pygrpc_native._native import EVENT_CALL
 
 from kekd_server.rpc.answer_now import AnswerNow, AnswerNowServer
-
-_log = logging.getLogger(__name__)
 
 _METHODS: Final = ("_dispatch", "_on_events")
 
@@ -45,12 +42,7 @@ class NativeServer(AnswerNowServer, aio.Server):
         answer_now = self._by_number.get(method_id)
         if kind != EVENT_CALL or answer_now is None:
             return False
-        try:
-            answer = answer_now(request, details[1])
-        except Exception:  # noqa: BLE001  (any failure is left to the ordinary path)
-            # The other events must not be lost.
-            _log.exception("internal error")
-            return False
+        answer = answer_now.answer(request, details[1])
         if answer is None:
             return False
         self._front.respond(call_id, answer)  # type: ignore[union-attr]

@@ -1,5 +1,7 @@
 """Answers repeated gets where they arrive."""
 
+import logging
+from collections.abc import Callable
 from time import perf_counter
 
 from kekd_server.access.call_limits import CallLimits
@@ -9,31 +11,44 @@ from kekd_server.observability.call_metrics import MethodMetrics
 from kekd_server.rpc.in_flight import InFlightCalls
 from kekd_server.rpc.ready_answers import ReadyAnswers
 
+_log = logging.getLogger(__name__)
+
 
 class RepeatedGets:
     """Answers a get that has a ready answer, without a task, a request context or a lease.
 
     Makes the checks of `handler.wrap`, in their order: shutdown, limits and rate, and then those of
     the grant. If one fails, it changes nothing, and the ordinary path makes them again, counts the
-    call, and answers it. The caller of `answer` has checked the certificate.
+    call, and answers it.
     """
 
     def __init__(
         self,
         answers: ReadyAnswers,
+        principal: Principal,
         *,
         in_flight: InFlightCalls,
         limits: CallLimits,
         metrics: MethodMetrics,
     ) -> None:
+        """`principal` makes all the calls, and never expires."""
+        self._principal = principal
         self._find = answers.find
         self._in_flight = in_flight
         self._limits = limits
         self._metrics = metrics
 
-    def answer(self, sent: bytes, principal: Principal, peer: str) -> bytes | None:
-        """Returns the answer to the request, and None if the ordinary path must answer."""
+    def answer(self, sent: bytes, peer: str) -> bytes | None:
+        """See `AnswerNow`."""
+        try:
+            return self._answer(sent, peer)
+        except Exception:  # noqa: BLE001  (any failure is left to the ordinary path)
+            _log.exception("internal error")
+            return None
+
+    def _answer(self, sent: bytes, peer: str) -> bytes | None:
         began = perf_counter()
+        principal = self._principal
         identity = principal.identity
         ready = self._find(sent, identity)
         if (
@@ -46,3 +61,14 @@ class RepeatedGets:
         self._limits.charge(identity, 1)
         self._metrics.observe_call(ready.grant.store_name, "OK", perf_counter() - began)
         return ready.answer
+
+    def begin(self) -> Callable[[], None]:
+        """See `AnswerNow`. Call it right after `answer`, which checked the limits."""
+        self._in_flight.begin()
+        lease = self._limits.begin(self._principal.identity, is_watch=False)
+
+        def end() -> None:
+            self._in_flight.end()
+            lease.release()
+
+        return end

@@ -171,14 +171,14 @@ class Server:
     def _answer_repeated_gets(self, server: AnswerNowServer, authenticator: Authenticator) -> None:
         if not self._ready_answers or self._tracing or not (role := authenticator.role):
             return
-        gets = RepeatedGets(
+        path = f"/{_SERVICE.full_name}/{_GET.name}"
+        server.answers_now[path] = RepeatedGets(
             self._ready_answers,
+            role,
             in_flight=self._calls,
             limits=self._limits,
             metrics=self._metrics.calls.method(_GET.name),
         )
-        path = f"/{_SERVICE.full_name}/{_GET.name}"
-        server.answers_now[path] = lambda sent, peer: gets.answer(sent, role, peer)
 
     def _add(
         self,
