@@ -30,6 +30,11 @@ def built(folder: str) -> dict[str, Manifest]:
     return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout)}
 
 
+@pytest.fixture(scope="module")
+def existing() -> dict[str, Manifest]:
+    return built("overlays/existing")
+
+
 @pytest.fixture(scope="module", params=["base", "overlays/s3-irsa"])
 def manifests(request: pytest.FixtureRequest) -> dict[str, Manifest]:
     return built(request.param)
@@ -137,9 +142,55 @@ def test_pod_is_restricted(manifests: dict[str, Manifest]) -> None:
 
 def test_manifests_select_the_same_pods(manifests: dict[str, Manifest]) -> None:
     labels = manifests["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
-    assert manifests["StatefulSet"]["spec"]["selector"]["matchLabels"] == labels
-    assert manifests["Service"]["spec"]["selector"] == labels
-    assert manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
+    selector = {"app.kubernetes.io/name": "cyborgdb"}
+    assert selector.items() <= labels.items()
+    assert manifests["StatefulSet"]["spec"]["selector"]["matchLabels"] == selector
+    assert manifests["Service"]["spec"]["selector"] == selector
+    assert manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == selector
+
+
+def test_every_object_has_the_recommended_labels(manifests: dict[str, Manifest]) -> None:
+    """Follows https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/."""
+    names = {f"app.kubernetes.io/{name}" for name in ("name", "part-of", "managed-by")}
+    for manifest in manifests.values():
+        assert names <= manifest["metadata"]["labels"].keys(), manifest["kind"]
+    assert names <= manifests["StatefulSet"]["spec"]["template"]["metadata"]["labels"].keys()
+
+
+def test_component_adds_the_same_sidecar_to_an_existing_statefulset(
+    existing: dict[str, Manifest], irsa: dict[str, Manifest], tmp_path: Path
+) -> None:
+    kubernetes_validate.validate(existing["StatefulSet"], OLDEST, strict=True)
+    before = yaml.safe_load((KUBERNETES / "overlays/existing/existing.yaml").read_text())
+    after = existing["StatefulSet"]["spec"]
+    for unchanged in ("selector", "serviceName", "volumeClaimTemplates"):
+        assert after[unchanged] == before["spec"][unchanged]
+    shared = {"mountPath": "/var/lib/cyborgdb", "name": "data"}
+    own = [mount for mount in kekd(existing)["volumeMounts"] if mount != shared]
+    assert {**kekd(existing), "volumeMounts": own} == kekd(irsa)
+    (database,) = pod(existing)["containers"]
+    assert shared in database["volumeMounts"]
+    file = tmp_path / "kekd.yaml"
+    file.write_text(existing["ConfigMap"]["data"]["kekd.yaml"])
+    settings = load({}, file).settings
+    assert [str(disk.path) for disk in settings.disk] == [shared["mountPath"]]
+    variables = {variable["name"]: variable["value"] for variable in database["env"]}
+    assert variables["KEKD_ADDRESS"] == str(settings.listeners[0])
+
+
+def test_pod_monitor_selects_the_pods_with_the_sidecar_and_the_job_of_the_alerts(
+    existing: dict[str, Manifest],
+) -> None:
+    monitor = existing["PodMonitor"]["spec"]
+    labels = existing["StatefulSet"]["spec"]["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in kekd(existing)["ports"]}
+    job = {
+        relabeling["targetLabel"]: relabeling["replacement"]
+        for relabeling in endpoint["relabelings"]
+    }
+    assert f'up{{job="{job["job"]}"}}' in (KUBERNETES.parent / "prometheus/alerts.yaml").read_text()
 
 
 def test_network_policy_admits_only_clients_and_prometheus(
