@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import textwrap
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ README = (ROOT / "README.md").read_text()
 ACCESS = (ROOT / "docs" / "access.md").read_text()
 BENCH = (ROOT / "bench" / "README.md").read_text()
 BACKUP = (ROOT / "docs" / "backup.md").read_text()
+KEKCTL = (ROOT / "docs" / "kekctl.md").read_text()
 HISTORY = (ROOT / "docs" / "history.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text()
@@ -155,6 +157,32 @@ def test_operators_commands_succeed(default_shell: Shell, tmp_path: Path, page: 
         if "my-bucket" not in line:
             done = default_shell(f"cd {tmp_path} && {line}")
             assert done.returncode == 0, done.stdout
+
+
+def test_kekctl_pages_commands_succeed(default_shell: Shell, environment: dict[str, str]) -> None:
+    home = Path(environment["HOME"])
+    (home / "ca.crt").touch()
+    envelope = {
+        "provider": "aws-kms",
+        "kms_name": "prod",
+        "key_id": "alias/prod",
+        "region": "eu-west-1",
+        "wrapped_kek": "bm90IGEga2V5",
+        "version": 7,
+        "created_at": int(time.time()) - 5 * 3600,
+    }
+    document = json.dumps({"index_name": "my_index", "blob": envelope})
+    assert default_shell(f"kekctl create -f - <<< '{document}'").returncode == 0
+    (session,) = blocks(KEKCTL, "console")
+    command, _, expected = session.removeprefix("$ ").partition("\n")
+    assert default_shell(command).stdout == expected
+    socket = home / ".local/state/kekd/kekd.sock"
+    contexts, delete = blocks(KEKCTL, "sh")
+    contexts = contexts.replace("/run/kekd/kekd.sock", str(socket)).replace(" --store memory", "")
+    for line in contexts.splitlines():
+        done = default_shell(f"cd {home} && unset KEKCTL_CONFIG && {line}")
+        assert done.returncode == 0, done.stdout
+    assert default_shell(delete.replace("tenant-a/", "my_")).stdout == "would delete my_index\n"
 
 
 def test_history_pages_commands_and_program_run(default_shell: Shell) -> None:

@@ -41,8 +41,15 @@ def test_version_is_shown_without_importing_a_command() -> None:
         (["get", "--help"], {}),
         (["audit", "tail", "/dev/null"], {}),
         ([], AT_COMPLETION),
+        (["help", "get"], {}),
+        (["version", "--client"], {}),
+        (["completion", "zsh"], {}),
+        (["config", "get-contexts"], {}),
     ],
-    ids=["help", "help-of-get", "audit", "completion"],
+    ids=[
+        *("help", "help-of-get", "audit", "completion"),
+        *("help-command", "version", "script", "config"),
+    ],
 )
 def test_command_without_a_call_does_not_import_grpc(
     arguments: list[str], env: dict[str, str]
@@ -74,7 +81,13 @@ def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
         "kekd._batches",
         "kekd._cache.watcher",
         "kekd._cli.backup.json_lines",
+        "kekd._cli.command_line",
+        "kekd._cli.contexts",
+        "kekd._cli.dry_run",
+        "kekd._cli.envelope_table",
         "kekd._cli.keks",
+        "kekd._cli.private_file",
+        "kekd._cli.yaml_format",
         "kekd._status",
         "kekd._transport.watch",
         "kekd.kek.registry",

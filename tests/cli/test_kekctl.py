@@ -7,22 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
 import kekd
 from kekd._cli.common import EXIT_CODES, main
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
+from tests.fixtures.kekctl import Kekctl
 from tests.fixtures.kekctl import kekctl as run_kekctl
 from tests.fixtures.s3 import free_port
 from tests.patience import PATIENCE
-
-Kekctl = Callable[..., Result]
 
 CANARY = b"canary: a wrapped KEK that nobody may see"
 CANARY_BASE64 = base64.b64encode(CANARY).decode()

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,16 @@ import boto3
 import click
 import pytest
 import yaml
-from click.testing import Result
 from cyborgdb_service.kms.config import load_kms_registry  # type: ignore[import-untyped]
 
 import kekd
-from kekd._cli.common import Duration
+from kekd._cli.keks import _Age
+from kekd._cli.parameters import Duration
 from kekd.kek import Registry
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.errors import AccessDeniedError, ProviderUnavailableError
 from tests.fixtures.daemon import BIN, Daemon, clean_environment
+from tests.fixtures.kekctl import Kekctl
 from tests.fixtures.kekctl import kekctl as run_kekctl
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import CREDENTIALS, free_port
@@ -41,8 +42,6 @@ README = (ROOT / "README.md").read_text()
 EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
     "optional-dependencies"
 ]
-
-Kekctl = Callable[..., Result]
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -133,7 +132,11 @@ def registry(registry_file: Path) -> Registry:
 def test_envelope_is_provisioned_checked_and_rotated(
     kekctl: Kekctl, client: kekd.Client, registry: Registry
 ) -> None:
+    dry_run = ("provision", "i", "--slot", "prod", "--dry-run")
+    assert kekctl(*dry_run).stdout == "would provision i\n"
+    assert list(client.list_index_kms()) == []
     etag = kekctl("provision", "i", "--slot", "prod").stdout.strip()
+    kekctl(*dry_run, code=4)
     stored = client.get_index_kms(None, "i")
     assert stored.etag == etag
     kek = registry.unwrap("i", stored)
@@ -318,14 +321,18 @@ def test_missing_permission_to_see_rotations_is_one_line(
     assert line.endswith("; allow kms:ListKeyRotations")
 
 
-@pytest.mark.parametrize("duration", ["90", "d", "-1d", "1.5d", "1w", "", "1 d", "\u0661d"])
-def test_invalid_duration_is_refused(duration: str) -> None:
-    with pytest.raises(click.BadParameter, match="write 90d, 12h, 30m or 45s"):
-        Duration().convert(duration, None, None)
+@pytest.mark.parametrize("duration", ["90", "d", "-1d", "1w", "", "1 d", "1h30", "\u0661d"])
+def test_invalid_age_is_refused(duration: str) -> None:
+    with pytest.raises(click.BadParameter, match="; write one such as"):
+        _Age().convert(duration, None, None)
 
 
 @pytest.mark.parametrize(
-    ("duration", "seconds"), [("90d", 7_776_000), ("12h", 43_200), ("30m", 1800), ("0s", 0)]
+    ("duration", "seconds"),
+    [
+        *(("90d", 7_776_000), ("12h", 43_200), ("30m", 1800), ("0s", 0), ("1.5d", 129_600)),
+        *(("1h30m", 5400), ("250ms", 0.25), ("45", 45), ("2.5", 2.5)),
+    ],
 )
 def test_duration_is_in_seconds(duration: str, seconds: float) -> None:
     assert Duration().convert(duration, None, None) == seconds
@@ -402,7 +409,10 @@ def test_drift_waits_once_for_unreachable_aws(
 
 def test_secret_is_created_once(kekctl: Kekctl, aws: Aws, slots: dict[str, Any]) -> None:
     kekctl("provision", "i", "--slot", "vault", code=9)
+    dry_run = ("kms", "create-secret", "vault", "--dry-run")
+    assert kekctl(*dry_run).stdout == "would create vault\n"
     arn = kekctl("kms", "create-secret", "vault").stdout.strip()
+    assert "it already exists" in kekctl(*dry_run, code=4).stderr
     value = aws.secrets.get_secret_value(SecretId=arn)["SecretBinary"]
     assert (
         "it already exists, and is unchanged"

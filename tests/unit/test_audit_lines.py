@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kekd._cli.audit.command import _json, _line
+from kekd._cli.audit.command import _line
 from kekd._cli.audit.record import AuditError, Entry, Query, decisions
 
 ENTRY = {
@@ -37,7 +37,11 @@ def shown(line: bytes) -> list[str]:
     except AuditError:
         return []
     EVERYTHING.matches(entry)
-    return [text for decision in decisions([entry]) for text in (_line(decision), _json(decision))]
+    return [
+        text
+        for decision in decisions([entry])
+        for text in (_line(decision), json.dumps(decision.content))
+    ]
 
 
 @given(st.dictionaries(names, values, max_size=3))

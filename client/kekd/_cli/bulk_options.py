@@ -2,7 +2,7 @@
 
 import click
 
-from kekd._cli.common import Name
+from kekd._cli.parameters import Name
 from kekd.kek.job_pool import DEFAULT_JOBS
 
 all_option = click.option("--all", "every", is_flag=True, help="Every index of the store.")

@@ -3,28 +3,26 @@
 import shlex
 
 import click
-from click.core import ParameterSource
+
+from kekd._cli.global_options import CALL_OPTIONS, global_options
 
 
 def command_line(context: click.Context, command: str, index: str, store: object) -> str:
-    """Returns a kekctl command for an index, with the connection options of the current one.
+    """Returns a kekctl command for an index, which calls the same daemon as the current one.
 
     Options that come from variables are omitted: they apply to the next command too.
     """
-    words = ["kekctl", *_connection_options(context.find_root()), command]
+    words = ["kekctl"]
+    flags = global_options(context).flags
+    for option in CALL_OPTIONS:
+        name = option.opts[0]
+        if (value := flags.get(name[2:])) is not None:
+            words += [name, str(value)]
+    words.append(command)
     if store is not None:
         words += ["--store", str(store)]
     words += ["--", index] if index.startswith("-") else [index]
     return " ".join(map(_quote, words))
-
-
-def _connection_options(root: click.Context) -> list[str]:
-    return [
-        word
-        for option in root.command.params
-        if option.name and root.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
-        for word in (option.opts[0], str(root.params[option.name]))
-    ]
 
 
 def _quote(word: str) -> str:

@@ -6,10 +6,13 @@ from typing import Final
 
 import click
 
+from kekd._cli.global_options import add_global_options
 from kekd._cli.terminal import read_texts_as_utf8
 
 _MODULES: Final = {
     "audit": "kekd._cli.audit.command",
+    "completion": "kekd._cli.completion",
+    "config": "kekd._cli.config",
     "create": "kekd._cli.envelopes",
     "delete": "kekd._cli.envelopes",
     "destroy": "kekd._cli.protection",
@@ -18,6 +21,7 @@ _MODULES: Final = {
     "drift": "kekd._cli.keks",
     "export": "kekd._cli.backup.command",
     "get": "kekd._cli.envelopes",
+    "help": "kekd._cli.help",
     "history": "kekd._cli.history.command",
     "hold": "kekd._cli.protection",
     "import": "kekd._cli.backup.command",
@@ -32,6 +36,7 @@ _MODULES: Final = {
     "status": "kekd._cli.status",
     "undelete": "kekd._cli.history.command",
     "unwrap": "kekd._cli.keks",
+    "version": "kekd._cli.version",
     "wait": "kekd._cli.envelopes",
     "watch": "kekd._cli.envelopes",
 }
@@ -57,3 +62,4 @@ class CommandGroup(click.Group):
             for name in missing:
                 import_module(_MODULES[name])
             read_texts_as_utf8(self)
+            add_global_options(self)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec
 
 import click
@@ -16,9 +14,10 @@ import click
 import kekd
 from kekd._cli.commands import CommandGroup
 from kekd._cli.errors import BackupError, EnvelopeJSONError
-from kekd._cli.terminal import Text, open_streams, read_texts_as_utf8, say
-from kekd._transport import address as addresses
-from kekd._transport import timeouts, tls
+from kekd._cli.global_options import OPTIONS, global_options
+from kekd._cli.parameters import Store
+from kekd._cli.terminal import open_streams, read_texts_as_utf8, say
+from kekd._transport import timeouts
 from kekd.kek import errors
 from kekd.kek.errors import KekError
 from kekd_common.command_output import require_output, system_errors
@@ -68,8 +67,6 @@ EXIT_CODES: Final = (
 FAILED: Final = 1
 DENIED: Final = 7
 
-_UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-
 STOPPED: Final = 128 + signal.SIGINT
 """The exit code that shells report for a program ended by Ctrl-C."""
 
@@ -83,65 +80,20 @@ Exit codes:
 """
 
 
-class Store(click.ParamType["kekd.StorageConfig"]):
-    name = "store"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> kekd.StorageConfig:
-        try:
-            return kekd.StorageConfig.named(Text().convert(value, param, ctx))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Number(click.FloatRange):
-    """A FloatRange that rejects NaN, which compares false with every bound."""
-
-    name = "number"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a valid {self.name}; give one", param, ctx)
-        return number
-
-
-class Seconds(Number):
-    name = "number of seconds"
-
-
-class Duration(click.ParamType[float]):
-    name = "duration"
-
-    def convert(
-        self, value: str, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Returns the duration in seconds."""
-        if not (found := re.fullmatch(r"([0-9]{1,9})([dhms])", value, re.ASCII)):
-            self.fail(f"{value!r} is not a duration; write 90d, 12h, 30m or 45s", param, ctx)
-        return float(int(found[1]) * _UNITS[found[2]])
-
-
-class Name(Text):
-    """A text that can't be empty: an empty one comes from a shell variable that isn't set."""
-
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not value:
-            self.fail("empty value; give a value or omit the option", param, ctx)
-        return super().convert(value, param, ctx)
+def _find_store(
+    context: click.Context, _: click.Parameter, store: kekd.StorageConfig | None
+) -> kekd.StorageConfig | None:
+    found = global_options(context).values.get("store") if store is None else store
+    return kekd.StorageConfig.named(found) if isinstance(found, str) else found
 
 
 store_option = click.option(
     "--store",
     type=Store(),
     metavar="STORE",
+    callback=_find_store,
     help="Store, as named in the daemon's log: memory, disk:PATH or s3:BUCKET[/PREFIX]"
-    " (default: the daemon's default store).",
+    " (default: that of the context, or the daemon's default store).",
 )
 prefix_option = click.option(
     "--prefix", default="", help="Only indexes whose names start with this text."
@@ -149,18 +101,7 @@ prefix_option = click.option(
 if_etag_option = click.option(
     "--if-etag", metavar="ETAG", help="Only if the stored envelope has this etag."
 )
-output_option = click.option(
-    "--output",
-    "-o",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
-
-
-_variable_option: Final = partial(click.option, show_envvar=True)
-_pem_option: Final = partial(_variable_option, type=click.Path(exists=True, dir_okay=False))
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 
 
 class _Group(CommandGroup):
@@ -184,60 +125,52 @@ class _Group(CommandGroup):
         except (kekd.EnvelopeError, KekError, EnvelopeJSONError, UnicodeDecodeError) as error:
             for text in _messages(error):
                 say(f"kekctl: {text}", error=True)
-            ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+            ctx.exit(exit_code(error))
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
-@_variable_option(
-    "--address",
-    envvar=addresses.ADDRESS_VARIABLE,
-    metavar="ADDRESS",
-    help="Daemon address: unix:PATH or HOST:PORT (default: this user's socket).",
-)
-@_pem_option(
-    "--ca",
-    envvar=tls.CA_VARIABLE,
-    help="CA certificates (PEM) that verify the daemon. Enables TLS.",
-)
-@_pem_option("--cert", envvar=tls.CERT_VARIABLE, help="Client certificate (PEM).")
-@_pem_option("--key", envvar=tls.KEY_VARIABLE, help="Private key of the client certificate (PEM).")
-@_variable_option(
-    "--server-name",
-    envvar=tls.SERVER_NAME_VARIABLE,
-    metavar="NAME",
-    help="Name expected in the daemon's certificate (default: the address's host).",
-)
-@click.option(
-    "--timeout",
-    type=Seconds(0, timeouts.MAX_TIMEOUT, min_open=True),
-    default=timeouts.DEFAULT_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="Timeout of each call, including retries.",
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+    params=[*OPTIONS],
 )
 @click.version_option(__version__)
-@click.pass_context
-def main(context: click.Context, /, address: str | None, timeout: float, **tls: str | None) -> None:
-    """Manage the envelopes of a kekd daemon."""
+def main() -> None:
+    """Manage the envelopes of a kekd daemon.
 
-    def open_client() -> kekd.Client:
-        try:
-            client = kekd.Client(address, tls=kekd.Tls.from_options(**tls), timeout=timeout)
-        except ValueError as error:
-            raise click.UsageError(str(error), context) from None
-        return context.with_resource(client)
-
-    context.obj = open_client
+    Each of these options can also follow the command that it applies to.
+    """
     warnings.showwarning = _show_warning
 
 
 def open_client(context: click.Context) -> kekd.Client:
     """Returns a client of the daemon that the options select. It closes when kekctl ends.
 
-    Only commands that call a daemon open one, because importing gRPC takes most of their time.
+    Only commands that call a daemon open one, because importing gRPC takes most of their time. In a
+    dry run, it writes nothing.
     """
-    client: kekd.Client = context.obj()
-    return client
+    options = global_options(context)
+    values = options.values
+    try:
+        client = _client_class(is_dry_run=options.is_dry_run)(
+            values.get("address"),
+            tls=kekd.Tls.from_options(
+                *(values.get(name) for name in ("ca", "cert", "key", "server-name"))
+            ),
+            timeout=values.get("timeout", timeouts.DEFAULT_TIMEOUT),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error), context) from None
+    return context.find_root().with_resource(client)
+
+
+def _client_class(*, is_dry_run: bool) -> type[kekd.Client]:
+    if not is_dry_run:
+        return kekd.Client
+    # Imported here, because it is rarely needed.
+    from kekd._cli.dry_run import DryRunClient  # noqa: PLC0415
+
+    return DryRunClient
 
 
 def pass_client(
@@ -250,6 +183,15 @@ def pass_client(
         command(open_client(click.get_current_context()), *args, **kwargs)
 
     return run
+
+
+def exit_code(error: Exception) -> int:
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def confirm(question: str) -> None:
+    """Ends the command unless the user agrees. Without a terminal, reads standard input."""
+    click.confirm(question, abort=True, err=True)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -1,6 +1,5 @@
 """`kekctl drift`: compares an envelope with its slot."""
 
-import json
 from dataclasses import dataclass, field
 
 import kekd
@@ -29,10 +28,10 @@ class DriftReport:
     def as_text(self, index_name: str) -> str:
         return f"{index_name}: {'; '.join(self.lines)}"
 
-    def as_json(self, index_name: str) -> str:
+    def as_content(self, index_name: str) -> dict[str, object]:
         fields = {"drift": self.drift, "key": self.key, "error": self.error}
         present = {name: value for name, value in fields.items() if value}
-        return json.dumps({"index_name": index_name, **present})
+        return {"index_name": index_name, **present}
 
 
 class DriftChecker:

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Final, TextIO
 
 import click
 
 import kekd
-from kekd._cli.command_line import command_line
 from kekd._cli.common import (
+    FAILED,
     STOPPED,
-    Seconds,
+    confirm,
+    exit_code,
     if_etag_option,
     main,
     open_client,
-    output_option,
     pass_client,
     prefix_option,
     store_option,
+    yes_option,
 )
+from kekd._cli.errors import is_lost
 from kekd._cli.json_format import EnvelopeJSON
+from kekd._cli.output import Output, dry_run_option, output_option
+from kekd._cli.parameters import Duration
 from kekd._cli.terminal import say
+from kekd._models import GetResult
 from kekd._transport import timeouts
 from kekd._transport.operation import SERVICE
+from kekd_common.printable import printable
+
+_MAX_NAMED: Final = 10
+"""Indexes that a question names."""
 
 _file = click.option(
     "--file",
@@ -38,21 +47,54 @@ _file = click.option(
 
 
 @main.command()
-@click.argument("index")
+@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True)
 @click.option("--version", metavar="VERSION", help="Show this version, from 'kekctl history'.")
 @store_option
 @output_option
 @pass_client
 def get(
     client: kekd.Client,
-    index: str,
+    indexes: tuple[str, ...],
     version: str | None,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
-    """Show the envelope of INDEX."""
-    envelope = EnvelopeJSON(index, client.get_index_kms(store, index, version_id=version))
-    say(*str(envelope).split("\n") if output == "json" else _rows(envelope))
+    """Show the envelope of each INDEX.
+
+    If an envelope can't be read, the command reports it, shows the others, and exits with the code
+    of the first failure.
+    """
+    found: Iterable[GetResult]
+    if len(indexes) == 1:
+        found = [(indexes[0], client.get_index_kms(store, indexes[0], version_id=version))]
+    elif version is None:
+        found = client.get_many_index_kms(store, indexes)
+    else:
+        raise click.UsageError("--version needs a single INDEX; give one")
+    if failures := (_show_wide if output.is_wide else _show_envelopes)(found, output):
+        click.get_current_context().exit(exit_code(failures[0]))
+
+
+def _show_envelopes(found: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
+    """Reports envelopes that can't be read, and returns the errors."""
+    failures: list[kekd.EnvelopeError] = []
+    separator: list[str] = []
+    for name, result in found:
+        if isinstance(result, kekd.EnvelopeError):
+            failures.append(result)
+            say(f"kekctl: {result}", error=True)
+            continue
+        envelope = EnvelopeJSON(name, result)
+        output.show(name, envelope.as_content, [*separator, *_rows(envelope)], indent=2)
+        separator = [""]
+    return failures
+
+
+def _show_wide(found: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
+    # Imported here, because it is rarely needed.
+    from kekd._cli.envelope_table import show_wide  # noqa: PLC0415
+
+    return show_wide(found, output)
 
 
 @main.command("list")
@@ -60,10 +102,29 @@ def get(
 @store_option
 @output_option
 @pass_client
-def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
-    """List the indexes that have an envelope, one per line."""
-    for index in client.list_index_kms(store, prefix):
-        say(json.dumps({"index_name": index}) if output == "json" else index)
+def list_(
+    client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: Output
+) -> None:
+    """List the indexes that have an envelope, one per line.
+
+    With --output wide, also show the slot, provider, key, region, version and age of each envelope.
+    If one can't be read, the command reports it, lists the others, and exits with 1.
+    """
+    if not output.is_wide:
+        for index in client.list_index_kms(store, prefix):
+            output.show(index, {"index_name": index}, [index])
+        return
+    if _show_wide(_scan(client, store, prefix), output):
+        click.get_current_context().exit(FAILED)
+
+
+def _scan(
+    client: kekd.Client, store: kekd.StorageConfig | None, prefix: str
+) -> Iterator[GetResult]:
+    """Yields no envelope that was deleted since it was listed."""
+    for name, found in client.scan_index_kms(store, prefix):
+        if not isinstance(found, kekd.EnvelopeNotFoundError):
+            yield name, found
 
 
 @main.command()
@@ -71,35 +132,51 @@ def list_(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, ou
 @store_option
 @output_option
 @pass_client
-def watch(client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: str) -> None:
+def watch(
+    client: kekd.Client, prefix: str, store: kekd.StorageConfig | None, output: Output
+) -> None:
     """Print changes to envelopes, one per line, until Ctrl-C or the daemon disconnects.
 
     Prints 'resync' first, and again if earlier changes may have been missed.
     """
     try:
         for event in client.watch_index_kms(store, prefix):
-            say(_format_json(event) if output == "json" else _format_text(event))
+            if isinstance(event, kekd.Resync):
+                output.show("resync", {"kind": "resync"}, ["resync"])
+            else:
+                output.show(event.index_name, dataclasses.asdict(event), [_format_text(event)])
     except KeyboardInterrupt:  # the normal end of a watch
         click.get_current_context().exit(STOPPED)
 
 
 @main.command()
 @_file
+@dry_run_option
 @store_option
+@output_option
 @pass_client
-def create(client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None) -> None:
+def create(
+    client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None, output: Output
+) -> None:
     """Store the envelope of an index that has none, and print its etag."""
     envelope = _read_envelope(file)
-    say(client.create_index_kms(store, envelope.index_name, envelope.blob))
+    etag = client.create_index_kms(store, envelope.index_name, envelope.blob)
+    output.show_change(envelope.index_name, "created", etag, etag=etag)
 
 
 @main.command()
 @_file
 @if_etag_option
+@dry_run_option
 @store_option
+@output_option
 @pass_client
 def push(
-    client: kekd.Client, file: TextIO, if_etag: str | None, store: kekd.StorageConfig | None
+    client: kekd.Client,
+    file: TextIO,
+    if_etag: str | None,
+    store: kekd.StorageConfig | None,
+    output: Output,
 ) -> None:
     """Store the envelope of an index, replacing any existing one, and print its etag.
 
@@ -107,38 +184,80 @@ def push(
     --if-etag.
     """
     envelope = _read_envelope(file)
-    say(client.push_index_kms(store, envelope.index_name, envelope.blob, if_etag=if_etag))
+    etag = client.push_index_kms(store, envelope.index_name, envelope.blob, if_etag=if_etag)
+    output.show_change(envelope.index_name, "pushed", etag, etag=etag)
 
 
 @main.command()
-@click.argument("index")
+@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True)
 @if_etag_option
+@yes_option
+@dry_run_option
 @store_option
+@output_option
 @click.pass_context
-def delete(
-    context: click.Context, index: str, if_etag: str | None, store: kekd.StorageConfig | None
+def delete(  # noqa: PLR0913
+    context: click.Context,
+    /,
+    indexes: tuple[str, ...],
+    if_etag: str | None,
+    store: kekd.StorageConfig | None,
+    output: Output,
+    *,
+    yes: bool,
 ) -> None:
-    """Delete the envelope of INDEX. Succeeds if there is none.
+    """Delete the envelope of each INDEX. Succeeds for an index that has none.
 
-    Prints the command that undoes it on standard error, if the store keeps a history.
+    Asks first if standard input is a terminal. Prints the command that undoes it on standard error,
+    if the store keeps a history. If an index fails, the command reports it, deletes the others, and
+    exits with the code of the first failure.
     """
+    if if_etag is not None and len(indexes) > 1:
+        raise click.UsageError("--if-etag needs a single INDEX; give one")
+    if sys.stdin.isatty() and not (yes or output.is_dry_run):
+        confirm(f"Delete {_describe(indexes)}?")
     client = open_client(context)
-    existed = client.delete_index_kms(store, index, if_etag=if_etag)
-    say("deleted" if existed else "nothing to delete")
-    if existed and _has_versions(client, store, index):
-        undo = command_line(context, "undelete", index, store)
-        say(f"kekctl: to undo this: {undo}", error=True)
+    failures: list[kekd.EnvelopeError] = []
+    for index in dict.fromkeys(indexes):
+        try:
+            existed = client.delete_index_kms(store, index, if_etag=if_etag)
+        except kekd.EnvelopeError as error:
+            if len(indexes) == 1 or is_lost(error):
+                raise
+            failures.append(error)
+            say(f"kekctl: {error}", error=True)
+            continue
+        text = "deleted" if existed else "nothing to delete"
+        output.show_change(
+            index,
+            "deleted" if existed else "unchanged",
+            text if len(indexes) == 1 else f"{index}: {text}",
+        )
+        if existed and not output.is_dry_run and _has_versions(client, store, index):
+            from kekd._cli.command_line import command_line  # noqa: PLC0415  (rarely needed)
+
+            undo = command_line(context, "undelete", index, store)
+            say(f"kekctl: to undo this: {undo}", error=True)
+    if failures:
+        context.exit(exit_code(failures[0]))
+
+
+def _describe(indexes: Sequence[str]) -> str:
+    if len(indexes) == 1:
+        return f"the envelope of '{printable(indexes[0])}'"
+    names = ", ".join(printable(index) for index in indexes[:_MAX_NAMED])
+    return f"{len(indexes)} envelopes ({names}{', ...' if len(indexes) > _MAX_NAMED else ''})"
 
 
 @main.command()
 @click.option(
     "--for",
     "seconds",
-    type=Seconds(0, timeouts.MAX_TIMEOUT),
+    type=Duration(0, timeouts.MAX_TIMEOUT),
     default=timeouts.WAIT_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="Give up after this many seconds; 0 checks once, within --timeout.",
+    metavar="DURATION",
+    help="Give up after this time, such as 45s or 5m; 0 checks once, within --timeout (default:"
+    " 30s).",
 )
 @click.option(
     "--service",
@@ -173,15 +292,7 @@ def _has_versions(client: kekd.Client, store: kekd.StorageConfig | None, index: 
         return False
 
 
-def _format_json(event: kekd.Change | kekd.Resync) -> str:
-    if isinstance(event, kekd.Resync):
-        return json.dumps({"kind": "resync"})
-    return json.dumps(dataclasses.asdict(event))
-
-
-def _format_text(event: kekd.Change | kekd.Resync) -> str:
-    if isinstance(event, kekd.Resync):
-        return "resync"
+def _format_text(event: kekd.Change) -> str:
     etag = f" {event.etag}" if event.etag else ""
     return f"{event.kind} {event.index_name}{etag}"
 

@@ -1,4 +1,6 @@
-"""The errors of files that kekctl reads."""
+"""The errors of files that kekctl reads, and errors that end a command."""
+
+from kekd.errors import DeadlineExceededError, EnvelopeError, UnavailableError
 
 
 class EnvelopeJSONError(ValueError):
@@ -11,3 +13,8 @@ class BackupError(EnvelopeJSONError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def is_lost(error: EnvelopeError) -> bool:
+    """Whether the daemon is unreachable: an error about one envelope has a reason."""
+    return isinstance(error, (UnavailableError, DeadlineExceededError)) and not error.reason

@@ -25,12 +25,8 @@ class EnvelopeJSON:
     index_name: str
     blob: KMSBlob
 
-    def __str__(self) -> str:
-        return json.dumps(self.content, indent=2)
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """The envelope as JSON values."""
+    def as_content(self) -> dict[str, Any]:
+        """Returns the envelope as JSON values."""
         # Imported here because it imports slowly and the table of `kekctl get` doesn't need it.
         from google.protobuf import json_format  # noqa: PLC0415
 

@@ -9,21 +9,13 @@ import click
 
 import kekd
 from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
-from kekd._cli.common import (
-    FAILED,
-    Duration,
-    Name,
-    Number,
-    main,
-    output_option,
-    pass_client,
-    prefix_option,
-    store_option,
-)
+from kekd._cli.common import FAILED, main, pass_client, prefix_option, store_option
 from kekd._cli.drift_report import DriftChecker
-from kekd._cli.outcomes import line_of, show_all
+from kekd._cli.outcomes import show_all, show_outcome
+from kekd._cli.output import Output, dry_run_option, output_option
+from kekd._cli.parameters import Duration, Name, Number
 from kekd._cli.terminal import say
-from kekd.kek import Registry, UnwrapCheck, check_unwrap_all, rotate_all
+from kekd.kek import Registry, check_unwrap_all, rotate_all
 from kekd.kek.provider import scrub
 from kekd.kek.rotation import RotateOptions
 
@@ -45,20 +37,37 @@ _max_rate = click.option(
 )
 
 
+class _Age(Duration):
+    """A duration with a unit: without one, it could be meant in days."""
+
+    name = "age"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if not value[-1:].isalpha():
+            self.fail(f"{value!r}: no unit; write one such as 90d, 12h or 30m", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @main.command()
 @click.argument("index")
 @click.option(
     "--slot", type=Name(), required=True, metavar="SLOT", help="Registry slot to wrap under."
 )
 @_registry
+@dry_run_option
 @store_option
+@output_option
 @pass_client
-def provision(
+def provision(  # noqa: PLR0913
     client: kekd.Client,
+    *,
     index: str,
     slot: str,
     registry_file: Path,
     store: kekd.StorageConfig | None,
+    output: Output,
 ) -> None:
     """Create a KEK for INDEX, store it wrapped under a slot, and print the envelope's etag.
 
@@ -67,7 +76,7 @@ def provision(
     registry = Registry.from_yaml(registry_file)
     kek, envelope = registry.provision(index, slot, client=client, config_location=store)
     scrub(kek)
-    say(envelope.etag)
+    output.show_change(index, "provisioned", envelope.etag, etag=envelope.etag)
 
 
 @main.command()
@@ -92,7 +101,7 @@ def unwrap(  # noqa: PLR0913
     max_rate: float | None,
     registry_file: Path,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
     """Check that the KEK of INDEX, or the KEKs of many indexes, can be unwrapped.
 
@@ -108,10 +117,8 @@ def unwrap(  # noqa: PLR0913
         return
     envelope = client.get_index_kms(store, index)
     scrub(registry.unwrap(index, envelope))
-    if output == "json":
-        say(line_of(UnwrapCheck(index, "unwraps"), output))
-    else:
-        say(f"unwraps with {envelope.provider} key {envelope.key_id}")
+    content = {"index_name": index, "outcome": "unwraps"}
+    output.show(index, content, [f"unwraps with {envelope.provider} key {envelope.key_id}"])
 
 
 @main.command()
@@ -132,7 +139,7 @@ def unwrap(  # noqa: PLR0913
     help="Also accept KEKs bound to this store, from before the keystore was moved (from_store in"
     " error messages).",
 )
-@click.option("--dry-run", is_flag=True, help="Do everything except storing.")
+@dry_run_option
 @click.option(
     "--keep-version",
     is_flag=True,
@@ -141,7 +148,7 @@ def unwrap(  # noqa: PLR0913
 @click.option("--force", is_flag=True, help="Also rotate envelopes that are up to date.")
 @click.option(
     "--older-than",
-    type=Duration(),
+    type=_Age(0),
     metavar="DURATION",
     help="Also rotate envelopes wrapped longer ago than this: 90d, 12h, 30m or 45s.",
 )
@@ -160,7 +167,6 @@ def rotate(  # noqa: PLR0913
     slot: str | None,
     from_slot: str | None,
     from_store: str | None,
-    dry_run: bool,
     keep_version: bool,
     force: bool,
     older_than: float | None,
@@ -168,7 +174,7 @@ def rotate(  # noqa: PLR0913
     max_rate: float | None,
     registry_file: Path,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
     """Rewrap the KEK of INDEX, or the KEKs of many indexes, under a slot's current key.
 
@@ -189,7 +195,7 @@ def rotate(  # noqa: PLR0913
         warning = f"the registry has no slot '{from_slot}': rotating only envelopes that name it"
         say(f"kekctl: warning: {warning}", error=True)
     options = RotateOptions(
-        dry_run=dry_run,
+        dry_run=output.is_dry_run,
         keep_version=keep_version,
         from_store=from_store or "",
         from_slot=from_slot,
@@ -197,7 +203,7 @@ def rotate(  # noqa: PLR0913
     )
     where: Any = {"client": client, "config_location": store}
     if index is not None:
-        say(line_of(registry.rotate(index, slot, **where, **options), output))
+        show_outcome(registry.rotate(index, slot, **where, **options), output)
         return
     outcomes = rotate_all(
         registry, slot, prefix=prefix or "", jobs=jobs, force=force, **where, **options
@@ -226,7 +232,7 @@ def drift(  # noqa: PLR0913
     exit_code: bool,
     registry_file: Path,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
     """List envelopes that differ from their slot, or whose key isn't usable.
 
@@ -243,7 +249,7 @@ def drift(  # noqa: PLR0913
         report = checker.check(index, found)
         is_failing |= report.is_failing or bool(exit_code and report.drift)
         if report.lines:
-            say(report.as_json(index) if output == "json" else report.as_text(index))
+            output.show(index, report.as_content(index), [report.as_text(index)])
     for line in checker.missing_permissions:
         say(f"kekctl: {line}", error=True)
     if is_failing:
@@ -258,6 +264,9 @@ def kms() -> None:
 @kms.command("create-secret")
 @click.argument("slot")
 @_registry
-def create_secret(slot: str, registry_file: Path) -> None:
+@dry_run_option
+@output_option
+def create_secret(slot: str, registry_file: Path, output: Output) -> None:
     """Create the AWS secret of SLOT (provider 'aws'), and print its ARN."""
-    say(Registry.from_yaml(registry_file).create_secret(slot))
+    arn = Registry.from_yaml(registry_file).create_secret(slot, dry_run=output.is_dry_run)
+    output.show_change(slot, "created", arn, key="slot", arn=arn)

@@ -1,6 +1,5 @@
 """Prints the outcomes of a command for many indexes, with counts at the end."""
 
-import json
 import os
 import sys
 from collections import Counter
@@ -11,6 +10,7 @@ from typing import Protocol
 import click
 
 from kekd._cli.common import FAILED, STOPPED
+from kekd._cli.output import Output
 from kekd._cli.terminal import say
 from kekd.kek import Failure
 
@@ -28,7 +28,7 @@ Outcome = Success | Failure
 
 
 def show_all(
-    outcomes: Iterator[Outcome], output: str, *, label: str, always: Sequence[str] = ()
+    outcomes: Iterator[Outcome], output: Output, *, label: str, always: Sequence[str] = ()
 ) -> None:
     """Prints outcomes as they arrive, then the counts and the failures.
 
@@ -44,18 +44,17 @@ def show_all(
         click.get_current_context().exit(FAILED)
 
 
-def line_of(outcome: Outcome, output: str) -> str:
-    if output != "json":
-        return f"{_word(outcome)} {outcome.index_name}"
-    line = {"index_name": outcome.index_name, "outcome": _word(outcome)}
-    error = {"error": str(outcome.error)} if isinstance(outcome, Failure) else {}
-    return json.dumps(line | error)
+def show_outcome(outcome: Outcome, output: Output) -> None:
+    content = {"index_name": outcome.index_name, "outcome": _word(outcome)}
+    if isinstance(outcome, Failure):
+        content["error"] = str(outcome.error)
+    output.show(outcome.index_name, content, [f"{_word(outcome)} {outcome.index_name}"])
 
 
-def _show(outcomes: Iterator[Outcome], output: str, label: str, always: Sequence[str]) -> int:
+def _show(outcomes: Iterator[Outcome], output: Output, label: str, always: Sequence[str]) -> int:
     counts: Counter[str] = Counter(dict.fromkeys([*always, "failed"], 0))
     failures: list[Failure] = []
-    lines = output == "json" or not sys.stderr.isatty()
+    lines = not output.is_text or not sys.stderr.isatty()
     progress: AbstractContextManager[Iterable[Outcome]] = nullcontext(outcomes)
     if not lines:
         progress = click.progressbar(outcomes, label=label, show_pos=True, file=sys.stderr)
@@ -66,9 +65,9 @@ def _show(outcomes: Iterator[Outcome], output: str, label: str, always: Sequence
                 if isinstance(outcome, Failure):
                     failures.append(outcome)
                 if lines:
-                    say(line_of(outcome, output))
+                    show_outcome(outcome, output)
     finally:
-        if output != "json":  # also after Ctrl-C
+        if output.is_text:  # also after Ctrl-C
             _print_summary(counts, failures)
     return counts["failed"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from kekd._cli.common import DENIED, main
-from kekd._cli.terminal import say
+from kekd._cli.output import Output, output_option
 from kekd_common.methods import METHODS, Method
 
 
@@ -31,12 +31,15 @@ def policy() -> None:
 @click.option(
     "--store", metavar="STORE", help="Store, as named in the daemon's log (default: any)."
 )
-def check(
+@output_option
+def check(  # noqa: PLR0913
+    *,
     config: Path,
     identity: str,
     method: Method,
     index: str | None,
     store: str | None,
+    output: Output,
 ) -> None:
     """Show which policy rule allows a call, without calling a daemon.
 
@@ -53,13 +56,16 @@ def check(
     except PolicyError as error:
         raise click.UsageError(str(error)) from None
     if rules is None:
-        say("no policy: local listeners allow every call, others none")
+        text = "no policy: local listeners allow every call, others none"
+        output.show("", {"decision": "undecided", "rule": None}, [text])
         if not identity.startswith("listener:"):  # a certificate can be used on both
             click.get_current_context().exit(2)
         return
     rule = evaluate(rules, identity, method, store, index)
     if rule:
-        say(f"allowed by rule {rule.name}")
+        content = {"decision": "allowed", "rule": rule.name}
+        output.show(rule.name, content, [f"allowed by rule {rule.name}"])
         return
-    say(f"denied: none of the {len(rules)} rules allows the call")
+    text = f"denied: none of the {len(rules)} rules allows the call"
+    output.show("", {"decision": "denied", "rule": None}, [text])
     click.get_current_context().exit(DENIED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final
@@ -12,13 +11,15 @@ import click
 import kekd
 from kekd._cli.command_line import command_line
 from kekd._cli.common import (
+    confirm,
     if_etag_option,
     main,
     open_client,
-    output_option,
     pass_client,
     store_option,
+    yes_option,
 )
+from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.terminal import say
 
 _REMAINS: Final = 1
@@ -32,34 +33,52 @@ _reason_option = click.option(
 @main.command()
 @click.argument("index")
 @_reason_option
+@dry_run_option
 @store_option
+@output_option
 @click.pass_context
-def hold(context: click.Context, index: str, reason: str, store: kekd.StorageConfig | None) -> None:
+def hold(
+    context: click.Context,
+    index: str,
+    reason: str,
+    store: kekd.StorageConfig | None,
+    output: Output,
+) -> None:
     """Protect INDEX: kekd changes neither its envelope nor its versions.
 
     The index needs no envelope. Other programs can still change it: kekd reports that.
     """
     client = open_client(context)
     client.hold_index_kms(store, index, reason)
-    say("held")
-    say(f"kekctl: to undo this: {command_line(context, 'release', index, store)}", error=True)
+    output.show_change(index, "held", "held")
+    if not output.is_dry_run:
+        undo = command_line(context, "release", index, store)
+        say(f"kekctl: to undo this: {undo}", error=True)
 
 
 @main.command()
 @click.argument("index")
+@dry_run_option
 @store_option
+@output_option
 @pass_client
-def release(client: kekd.Client, index: str, store: kekd.StorageConfig | None) -> None:
+def release(
+    client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: Output
+) -> None:
     """End the protection of INDEX. Succeeds if there is none."""
     existed = client.release_index_kms(store, index)
-    say("released" if existed else "nothing to release")
+    if existed:
+        output.show_change(index, "released", "released")
+    else:
+        output.show_change(index, "unchanged", "nothing to release")
 
 
 @main.command()
 @click.argument("index")
 @_reason_option
 @if_etag_option
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@yes_option
+@dry_run_option
 @store_option
 @output_option
 @pass_client
@@ -71,7 +90,7 @@ def destroy(  # noqa: PLR0913
     if_etag: str | None,
     yes: bool,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
     """Remove the envelope of INDEX and all its versions. Nothing undoes this.
 
@@ -79,26 +98,21 @@ def destroy(  # noqa: PLR0913
     Prints a receipt: what was removed, what is still there and why, and where kekd can't look. The
     exit code is 1 if something is still there.
     """
-    if not yes:
-        _confirm(index)
+    if not (yes or output.is_dry_run):
+        confirm(f"Destroy the envelope of '{index}' and all its versions? Nothing undoes this")
     receipt = client.destroy_index_kms(store, index, reason, if_etag=if_etag)
-    say(json.dumps(asdict(receipt))) if output == "json" else say(*_lines(receipt))
+    output.show(index, asdict(receipt), _lines(receipt, is_dry_run=output.is_dry_run))
     if receipt.remaining:
         click.get_current_context().exit(_REMAINS)
 
 
-def _confirm(index: str) -> None:
-    """Without a terminal, click reads the answer from standard input, and fails at its end."""
-    question = f"Destroy the envelope of '{index}' and all its versions? Nothing undoes this"
-    click.confirm(question, abort=True, err=True)
-
-
-def _lines(receipt: kekd.DestructionReceipt) -> Iterator[str]:
+def _lines(receipt: kekd.DestructionReceipt, *, is_dry_run: bool) -> Iterator[str]:
+    word = "would destroy" if is_dry_run else "destroyed"
     if not receipt.destroyed:
         yield "nothing to destroy"
     for version in receipt.destroyed:
         digest = version.wrapped_kek_sha256 or "none"
-        yield f"destroyed  {version.version_id or '-'}  etag {version.etag}  sha256 {digest}"
+        yield f"{word}  {version.version_id or '-'}  etag {version.etag}  sha256 {digest}"
     for remaining in receipt.remaining:
         yield f"remains    {remaining.version_id}: {remaining.reason}"
     for place in receipt.unchecked:

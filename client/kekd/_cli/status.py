@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import kekd
-from kekd._cli.common import main, output_option, pass_client
-from kekd._cli.terminal import say
+from kekd._cli.common import main, pass_client
+from kekd._cli.output import Output, output_option
 from kekd._cli.times import describe_skew, format_timestamp
 
 
 @main.command()
 @output_option
 @pass_client
-def status(client: kekd.Client, output: str) -> None:
+def status(client: kekd.Client, output: Output) -> None:
     """Show the daemon's version, clock, stores and certificates.
 
     This is what the daemon reports. To test it, use 'kekctl doctor'.
@@ -24,13 +23,10 @@ def status(client: kekd.Client, output: str) -> None:
     sent_at = datetime.now(UTC)
     reported = client.status()
     skew = reported.clock_skew(sent_at, datetime.now(UTC))
-    if output == "json":
-        content = {"address": client.address, **dataclasses.asdict(reported)}
-        content["clock_skew_seconds"] = skew.total_seconds()
-        say(*json.dumps(content, default=format_timestamp, indent=2).split("\n"))
-        return
-    for name, value in _rows(reported, skew):
-        say(f"{name:<12}{value}")
+    content = {"address": client.address, **dataclasses.asdict(reported)}
+    content["clock_skew_seconds"] = skew.total_seconds()
+    lines = (f"{name:<12}{value}" for name, value in _rows(reported, skew))
+    output.show(client.address, content, lines, indent=2)
 
 
 def _rows(reported: kekd.DaemonStatus, skew: timedelta) -> Iterator[tuple[str, str]]:

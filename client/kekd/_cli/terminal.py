@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import click
 
@@ -11,14 +11,19 @@ from kekd_common.printable import printable
 _STREAMS: Final = (("stdin", "r"), ("stderr", "w"))
 
 
-def say(*lines: object, error: bool = False) -> None:
+Color: TypeAlias = Literal["green", "red", "yellow"]
+
+
+def say(*lines: object, error: bool = False, color: Color | None = None) -> None:
     """Prints each text as one line, with control characters escaped.
 
     Index names, etags and a daemon's errors are untrusted: they could steer the terminal or forge
-    lines.
+    lines. Prints no color except on a terminal, and none if NO_COLOR is set (https://no-color.org).
     """
+    is_plain = color is None or bool(os.environ.get("NO_COLOR"))
     for line in lines:
-        click.echo(printable(str(line)), err=error)
+        text = printable(str(line))
+        click.echo(text if is_plain else click.style(text, fg=color), err=error)
 
 
 def open_streams() -> None:

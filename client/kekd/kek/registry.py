@@ -249,16 +249,20 @@ class Registry:
         target = self.slot(slot or envelope.kms_name)
         return find_drift(index_name, envelope, target, self._providers.key_arn)
 
-    def create_secret(self, slot: str) -> str:
+    def create_secret(self, slot: str, *, dry_run: bool = False) -> str:
         """Creates the secret of a slot of provider `aws`, 32 random bytes. Returns its ARN.
 
-        Raises `SecretExistsError` if there is one, and leaves it unchanged.
+        Raises `SecretExistsError` if there is one, and leaves it unchanged. With `dry_run`, does
+        everything except creating it, and returns no ARN.
         """
         provider = self.provider(self.slot(slot))
         if not isinstance(provider, SecretCreator):
             raise KekError(
                 "cannot create a secret: the slot has none; use a slot of provider 'aws'", slot=slot
             )
+        if dry_run:
+            _require_missing(provider, self.slot(slot))
+            return ""
         return provider.create()
 
     def try_slot(self, name: str, index_name: str, store: str) -> None:
@@ -292,6 +296,19 @@ class Registry:
 
 def _context_for(slot: Slot, index_name: str, store: str) -> EncryptionContext | None:
     return EncryptionContext(index_name, store) if slot.encryption_context else None
+
+
+def _require_missing(provider: Provider, slot: Slot) -> None:
+    try:
+        provider.describe()
+    except errors.SecretNotFoundError:
+        return
+    raise errors.SecretExistsError(
+        "cannot create secret: it already exists, and is unchanged; use it, or give the slot"
+        " another key_id",
+        slot=slot.name,
+        key_id=slot.key_id,
+    )
 
 
 def _find_store(client: "Client", config_location: StorageConfig | None, index_name: str) -> str:

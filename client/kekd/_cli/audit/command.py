@@ -15,7 +15,8 @@ import click
 from kekd._cli.audit import log_files
 from kekd._cli.audit.log_files import Line
 from kekd._cli.audit.record import AuditError, Entry, Query, decisions
-from kekd._cli.common import FAILED, STOPPED, main, output_option
+from kekd._cli.common import FAILED, STOPPED, main
+from kekd._cli.output import Output, output_option
 from kekd._cli.terminal import say
 from kekd._cli.times import format_timestamp
 from kekd_common.printable import printable
@@ -43,8 +44,9 @@ class _Time(click.ParamType[datetime]):
 def audit() -> None:
     """Read the daemon's audit log, one line per decision.
 
-    Lines that aren't audit records are reported on standard error and skipped. With --output json,
-    lines are printed unchanged, and a write has two: "begin" and "end".
+    Lines that aren't audit records are reported on standard error and skipped. With --output json
+    or yaml, their content is unchanged, and a write has two: "begin" and "end". With --output name,
+    the ids of the calls are printed.
     """
 
 
@@ -63,7 +65,7 @@ def audit() -> None:
 )
 @output_option
 @click.pass_context
-def tail(context: click.Context, file: Path, *, follow: bool, count: int, output: str) -> None:
+def tail(context: click.Context, file: Path, *, follow: bool, count: int, output: Output) -> None:
     """Show the last decisions in FILE (default: $KEKD_AUDIT, or standard input).
 
     With --follow, a write is shown when it ends.
@@ -95,7 +97,9 @@ def tail(context: click.Context, file: Path, *, follow: bool, count: int, output
 @click.option("--until", type=_Time(), metavar="TIME", help="End, exclusive.")
 @output_option
 @click.pass_context
-def search(context: click.Context, /, files: tuple[Path, ...], output: str, **query: Any) -> None:
+def search(
+    context: click.Context, /, files: tuple[Path, ...], output: Output, **query: Any
+) -> None:
     """Show the decisions in FILEs that match all options. Also reads rotated files (.gz).
 
     Quote the globs; * matches any text. If a file can't be read, the command reports it, reads the
@@ -109,7 +113,7 @@ def search(context: click.Context, /, files: tuple[Path, ...], output: str, **qu
         context.exit(FAILED)
 
 
-def _follow(file: Path, count: int, output: str) -> None:
+def _follow(file: Path, count: int, output: Output) -> None:
     recent: deque[Entry] = deque(maxlen=count)
     is_caught_up = False
     for line in _lines(file) if file == _STDIN else log_files.follow(file):
@@ -122,7 +126,7 @@ def _follow(file: Path, count: int, output: str) -> None:
         entries = (
             entry
             for entry in _parse_lines(file, [line])
-            if output == "json" or entry.event != "begin"
+            if not output.is_text or entry.event != "begin"
         )
         if is_caught_up or file == _STDIN:
             _show(entries, output)
@@ -153,22 +157,16 @@ def _parse_lines(file: Path, lines: Iterable[Line]) -> Iterator[Entry]:
             _report(f"{file}:{number}: skipped: {error}")
 
 
-def _select(entries: Iterable[Entry], output: str) -> Iterable[Entry]:
-    return entries if output == "json" else decisions(entries)
+def _select(entries: Iterable[Entry], output: Output) -> Iterable[Entry]:
+    return decisions(entries) if output.is_text else entries
 
 
-def _show(entries: Iterable[Entry], output: str) -> None:
+def _show(entries: Iterable[Entry], output: Output) -> None:
     for entry in entries:
-        if text := _json(entry) if output == "json" else _line(entry):
-            say(text)
-
-
-def _json(entry: Entry) -> str:
-    try:
-        return json.dumps(entry.content)
-    except RecursionError:  # parsing it took fewer frames
-        _report("a line was skipped: nested too deeply")
-        return ""
+        try:
+            output.show(entry.request_id, entry.content, [_line(entry)])
+        except RecursionError:  # parsing it took fewer frames
+            _report("a line was skipped: nested too deeply")
 
 
 def _line(entry: Entry) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar, get_args
+from typing import Any, BinaryIO, Final, TypeVar, cast, get_args
 
 import click
 
@@ -19,12 +19,20 @@ from kekd._cli.backup.history_import import History, HistoryImport
 from kekd._cli.backup.json_lines import BackupContent
 from kekd._cli.backup.restore import Outcome, RestoreResult, restore
 from kekd._cli.backup.version_json import version_content
-from kekd._cli.common import FAILED, STOPPED, Name, main, open_client, prefix_option, store_option
+from kekd._cli.common import FAILED, STOPPED, main, open_client, prefix_option, store_option
 from kekd._cli.errors import BackupError
 from kekd._cli.json_format import EnvelopeJSON
+from kekd._cli.output import Output, dry_run_option, output_option
+from kekd._cli.parameters import Name
+from kekd._cli.private_file import replace_private
 from kekd._cli.terminal import say
 
 T = TypeVar("T")
+
+_STDIN: Final = Path("-")
+_MAX_MEMORY_BYTES: Final = 64 * 1024 * 1024
+"""Of a backup from a pipe. A larger one is copied to a temporary file without a name."""
+_DRY: Final[dict[Outcome, str]] = {"created": "would create", "overwritten": "would overwrite"}
 
 
 @main.command()
@@ -62,7 +70,7 @@ def export(
         _read_versions(client, prefix, store, unread) if with_history else None,
     )
     if file:
-        with _replace_private(file) as output:
+        with replace_private(file) as output:
             output.writelines(lines)
     elif sys.stdout.isatty():
         raise click.UsageError(
@@ -75,7 +83,9 @@ def export(
 
 
 @main.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+)
 @click.option(
     "--index",
     "indexes",
@@ -86,20 +96,21 @@ def export(
 )
 @click.option("--overwrite", is_flag=True, help="Replace envelopes that differ.")
 @click.option("--without-history", is_flag=True, help="Don't import versions.")
-@click.option("--dry-run", is_flag=True, help="Do everything except storing.")
+@dry_run_option
 @store_option
+@output_option
 @click.pass_context
 def import_(  # noqa: PLR0913  (options)
     context: click.Context,
     file: Path,
     store: kekd.StorageConfig | None,
     indexes: tuple[str, ...],
+    output: Output,
     *,
     overwrite: bool,
     without_history: bool,
-    dry_run: bool,
 ) -> None:
-    """Restore envelopes and their versions from FILE, a backup by 'kekctl export'.
+    """Restore envelopes and their versions from FILE (-: standard input), by 'kekctl export'.
 
     Checks the whole file before storing anything. Refuses to replace an envelope that differs,
     unless --overwrite is given. Adds versions below those that an index has. If an index fails, the
@@ -109,9 +120,7 @@ def import_(  # noqa: PLR0913  (options)
     counts: Counter[Outcome] = Counter()
     client = open_client(context)
     history = HistoryImport(client, store)
-    with file.open("rb") as backup:
-        if not backup.seekable():
-            raise click.UsageError("cannot import from a pipe: FILE is read twice; save it first")
+    with _open_seekable(file) as backup:
         content = json_lines.check(backup)
         _require_indexes(indexes, content)
         envelopes = (
@@ -119,14 +128,14 @@ def import_(  # noqa: PLR0913  (options)
             for envelope in _read_again(backup, json_lines.read_envelopes)
             if not indexes or envelope.index_name in indexes
         )
-        has_history = bool(content.histories) and not (without_history or dry_run)
-        results = restore(client, store, envelopes, overwrite=overwrite, dry_run=dry_run)
+        has_history = bool(content.histories) and not (without_history or output.is_dry_run)
+        results = restore(client, store, envelopes, overwrite=overwrite, dry_run=output.is_dry_run)
         withheld: set[str] = set()
         try:
             with closing(results):
                 for result in results:
                     counts[result.outcome] += 1
-                    _report(result)
+                    _report(result, output)
                     if result.reason:
                         withheld.add(result.index_name)
             if has_history:
@@ -135,11 +144,25 @@ def import_(  # noqa: PLR0913  (options)
         except KeyboardInterrupt:
             context.exit(STOPPED)
         finally:
-            _print_summary(counts, dry_run=dry_run)
+            if output.is_text:
+                _print_summary(counts, dry_run=output.is_dry_run)
             if has_history:
-                say(history.summary)
+                say(history.summary, error=not output.is_text)
     if counts["failed"] or counts["refused"] or history.has_failed:
         context.exit(FAILED)
+
+
+@contextmanager
+def _open_seekable(file: Path) -> Iterator[BinaryIO]:
+    """Opens a file to read it twice. Copies a pipe, which can be read only once."""
+    with sys.stdin.buffer if file == _STDIN else file.open("rb") as source:
+        if source.seekable():
+            yield source
+            return
+        with tempfile.SpooledTemporaryFile(_MAX_MEMORY_BYTES) as copy:
+            shutil.copyfileobj(source, copy)
+            copy.seek(0)
+            yield cast("BinaryIO", copy)
 
 
 def _require_indexes(indexes: tuple[str, ...], content: BackupContent) -> None:
@@ -205,34 +228,16 @@ def _read_versions(
                 yield version_content(name, version)
 
 
-@contextmanager
-def _replace_private(path: Path) -> Iterator[IO[str]]:
-    """Yields a file with mode 0600 that replaces `path` when it is complete and durable."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        raise click.UsageError(f"cannot write {path}: not a regular file; use another path")
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                yield file.file
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot write {path}: {error.strerror}; use another path"
-        ) from None
-
-
-def _report(result: RestoreResult) -> None:
+def _report(result: RestoreResult, output: Output) -> None:
     if result.reason:
         text = f"{result.outcome}: index '{result.index_name}': {result.reason}"
         say(f"kekctl: {text}", error=True)
+    if not output.is_text:
+        outcome = _DRY.get(result.outcome) if output.is_dry_run else None
+        content = {"index_name": result.index_name, "outcome": outcome or result.outcome}
+        output.show(
+            result.index_name, content | ({"error": result.reason} if result.reason else {}), ()
+        )
 
 
 def _print_summary(counts: Counter[Outcome], *, dry_run: bool) -> None:

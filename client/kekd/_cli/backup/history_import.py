@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from kekd._cli.backup.restore import is_lost
+from kekd._cli.errors import is_lost
 from kekd._cli.terminal import say
 from kekd._models import EnvelopeVersion, StorageConfig
 from kekd.errors import EnvelopeError

@@ -57,7 +57,7 @@ def lines(
         "prefix": prefix,
         "time": datetime.now(UTC).isoformat(),
     }
-    contents = chain((one.content for one in envelopes), versions or ())
+    contents = chain((one.as_content() for one in envelopes), versions or ())
     summed = (content | {_SUM: _checksum(content)} for content in contents)
     count, digest = -1, hashlib.sha256()  # the header isn't counted
     for count, content in enumerate(chain([header], summed)):  # noqa: B007

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from kekd._cli.errors import is_lost
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._models import KMSBlob, Push, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,
-    DeadlineExceededError,
     EnvelopeError,
     EnvelopeExistsError,
     EnvelopeNotFoundError,
-    UnavailableError,
 )
 
 if TYPE_CHECKING:
@@ -117,8 +116,3 @@ class _Restorer:
                 yield RestoreResult(name, "failed", str(result))
             else:
                 yield RestoreResult(name, "overwritten")
-
-
-def is_lost(error: EnvelopeError) -> bool:
-    """Whether the daemon is unreachable: an error about one envelope has a reason."""
-    return isinstance(error, (UnavailableError, DeadlineExceededError)) and not error.reason

@@ -19,7 +19,7 @@ _KEYS: Final = ("version_id", "event", "time", "caller")
 def version_content(index_name: str, version: EnvelopeVersion) -> dict[str, Any]:
     """Returns a version as JSON values."""
     envelope = (
-        EnvelopeJSON(index_name, version.blob).content
+        EnvelopeJSON(index_name, version.blob).as_content()
         if version.blob
         else {"index_name": index_name}
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,12 @@ from pathlib import Path
 import click
 
 import kekd
-from kekd._cli.common import FAILED, STOPPED, Store, main, open_client, output_option
+from kekd._cli.common import FAILED, STOPPED, main, open_client
 from kekd._cli.doctor import address, certificate, clock, daemon, records, slots, store
-from kekd._cli.doctor.finding import Finding, failure, ok, warning
-from kekd._cli.terminal import say
+from kekd._cli.doctor.finding import COLORS, Finding, failure, ok, warning
+from kekd._cli.global_options import global_options
+from kekd._cli.output import Output, output_option
+from kekd._cli.parameters import Store
 
 
 @main.command()
@@ -41,7 +42,7 @@ def doctor(
     registry_file: Path | None,
     records: int | None,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
     """Test the daemon, its stores, certificates and clock, and say how to fix problems.
 
@@ -50,10 +51,13 @@ def doctor(
     is 1 after a failure, else 0.
     """
     failed = False
+    only_store = store or global_options(context).flags.get("store")
     try:
-        for finding in _findings(context, registry_file, store, records):
+        for finding in _findings(context, registry_file, only_store, records):
             failed |= finding.level == "failure"
-            say(_json(finding) if output == "json" else _line(finding))
+            color = COLORS[finding.level]
+            content = dataclasses.asdict(finding)
+            output.show(finding.check, content, [_line(finding)], color=color)
     except KeyboardInterrupt:
         context.exit(STOPPED)
     if failed:
@@ -67,9 +71,9 @@ def _findings(
     record_count: int | None,
 ) -> Iterator[Finding]:
     client = open_client(context)
-    files = context.find_root().params
-    yield from address.check(client.address, tls=bool(files["ca"]))
-    if files["cert"]:
+    files = global_options(context).values
+    yield from address.check(client.address, tls="ca" in files)
+    if "cert" in files:
         yield certificate.check_own(Path(files["cert"]))
     status = None
     try:
@@ -139,10 +143,6 @@ def _deferred_interrupts() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(caught)
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _json(finding: Finding) -> str:
-    return json.dumps(dataclasses.asdict(finding))
 
 
 def _line(finding: Finding) -> str:

@@ -1,9 +1,12 @@
 """The result of a check."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
+
+from kekd._cli.terminal import Color
 
 Level: TypeAlias = Literal["ok", "warning", "failure"]
+COLORS: Final[dict[Level, Color]] = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 
 @dataclass(frozen=True, slots=True)

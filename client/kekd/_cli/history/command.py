@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,10 +10,11 @@ import click
 
 import kekd
 from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
-from kekd._cli.common import if_etag_option, main, output_option, pass_client, store_option
+from kekd._cli.common import if_etag_option, main, pass_client, store_option
 from kekd._cli.history.difference import compare
 from kekd._cli.history.point_in_time import restore_all
 from kekd._cli.outcomes import show_all
+from kekd._cli.output import Output, Row, dry_run_option, output_option
 from kekd._cli.terminal import say
 from kekd._cli.times import format_timestamp
 
@@ -47,7 +47,9 @@ class _PastTime(click.ParamType[datetime]):
 @store_option
 @output_option
 @pass_client
-def history(client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: str) -> None:
+def history(
+    client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: Output
+) -> None:
     """Show the versions of INDEX, newest first. The first is its envelope or its deletion.
 
     If the index is held, the hold is shown on standard error.
@@ -58,17 +60,8 @@ def history(client: kekd.Client, index: str, store: kekd.StorageConfig | None, o
             f" {hold.reason}",
             error=True,
         )
-    if output == "json":
-        for version in client.list_versions_index_kms(store, index):
-            say(json.dumps(_content(version)))
-        return
-    rows = [
-        [str(value) for value in _content(version).values()]
-        for version in client.list_versions_index_kms(store, index)
-    ]
-    if rows:
-        say(*_align([_COLUMNS, *rows]))
-    else:
+    versions = client.list_versions_index_kms(store, index)
+    if not output.show_table(_COLUMNS, map(_row, versions)) and output.is_text:
         say(f"kekctl: index '{index}' has no versions", error=True)
 
 
@@ -86,7 +79,7 @@ def diff(  # noqa: PLR0913
     version: str,
     other: str | None,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
     """Compare VERSION of INDEX with version OTHER, or with its envelope.
 
@@ -94,22 +87,25 @@ def diff(  # noqa: PLR0913
     """
     old = client.get_index_kms(store, index, version_id=version)
     new = client.get_index_kms(store, index, version_id=other)
-    if output == "json":
-        say(*(json.dumps(difference.content) for difference in compare(old, new)))
-        return
-    say(f"--- {index} version {version}")
-    say(f"+++ {index} {f'version {other}' if other else 'now'}")
+    if output.is_text:
+        say(f"--- {index} version {version}")
+        say(f"+++ {index} {f'version {other}' if other else 'now'}")
     for difference in compare(old, new):
-        say(*difference.lines)
+        output.show(difference.field, difference.content, difference.lines)
 
 
 @main.command()
 @click.argument("index")
+@dry_run_option
 @store_option
+@output_option
 @pass_client
-def undelete(client: kekd.Client, index: str, store: kekd.StorageConfig | None) -> None:
+def undelete(
+    client: kekd.Client, index: str, store: kekd.StorageConfig | None, output: Output
+) -> None:
     """Restore the deleted envelope of INDEX, and print its etag."""
-    say(client.undelete_index_kms(store, index))
+    etag = client.undelete_index_kms(store, index)
+    output.show_change(index, "undeleted", etag, etag=etag)
 
 
 @main.command()
@@ -124,7 +120,7 @@ def undelete(client: kekd.Client, index: str, store: kekd.StorageConfig | None) 
 )
 @all_option
 @many_prefix_option
-@click.option("--dry-run", is_flag=True, help="With --at: do everything except storing.")
+@dry_run_option
 @jobs_option
 @store_option
 @output_option
@@ -138,10 +134,9 @@ def restore(  # noqa: PLR0913
     at: datetime | None,
     every: bool,
     prefix: str | None,
-    dry_run: bool,
     jobs: int,
     store: kekd.StorageConfig | None,
-    output: str,
+    output: Output,
 ) -> None:
     """Restore a version of INDEX and print its etag, or restore many indexes with --at.
 
@@ -154,16 +149,15 @@ def restore(  # noqa: PLR0913
     if (index is None) is not (version is None) or (index is None) is (at is None):
         raise click.UsageError("give INDEX with --version, or --at with --all or --prefix")
     if index is not None and version is not None:
-        if dry_run:
-            raise click.UsageError("--dry-run needs --at; omit it")
-        say(client.restore_index_kms(store, index, version, if_etag=if_etag))
+        etag = client.restore_index_kms(store, index, version, if_etag=if_etag)
+        output.show_change(index, "restored", etag, etag=etag)
     elif at is not None:
         if if_etag is not None:
             raise click.UsageError("--if-etag needs INDEX; omit it")
         outcomes = restore_all(
-            client, store, at=at, prefix=prefix or "", jobs=jobs, dry_run=dry_run
+            client, store, at=at, prefix=prefix or "", jobs=jobs, dry_run=output.is_dry_run
         )
-        show_all(outcomes, output, label="restoring", always=_always(dry_run=dry_run))
+        show_all(outcomes, output, label="restoring", always=_always(dry_run=output.is_dry_run))
 
 
 def _always(*, dry_run: bool) -> Sequence[str]:
@@ -177,8 +171,6 @@ def _content(version: kekd.EnvelopeVersion) -> dict[str, Any]:
     return content | {"time": format_timestamp(version.time)}
 
 
-def _align(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+def _row(version: kekd.EnvelopeVersion) -> Row:
+    content = _content(version)
+    return version.version_id, content, list(content.values())

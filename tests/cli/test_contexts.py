@@ -1,0 +1,201 @@
+"""`kekctl config`, and what contexts select."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kekd
+from tests.fixtures.daemon import Daemon, StartDaemon
+from tests.fixtures.kekctl import Kekctl, json_lines
+from tests.fixtures.kekctl import kekctl as run_kekctl
+from tests.fixtures.tls import TlsDaemon
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config" / "contexts.json"
+
+
+@pytest.fixture
+def kekctl(file: Path) -> Kekctl:
+    return partial(run_kekctl, env={"KEKCTL_CONFIG": str(file)})
+
+
+def store_of(address: str, index: str) -> str:
+    with kekd.Client(address) as client:
+        return client.get_index_kms(kekd.StorageConfig.memory(), index).store
+
+
+@pytest.fixture
+def prod(kekctl: Kekctl, memory_daemon: Daemon) -> Daemon:
+    """The daemon of the current context."""
+    kekctl("config", "set-context", "prod", "--address", memory_daemon.address)
+    kekctl("config", "use-context", "prod")
+    return memory_daemon
+
+
+def push(address: str, *names: str) -> None:
+    with kekd.Client(address) as client:
+        for name in names:
+            client.push_index_kms(None, name, kekd.KMSBlob(provider="none"))
+
+
+def test_current_context_selects_the_daemon(kekctl: Kekctl, prod: Daemon) -> None:
+    push(prod.address, "a")
+    assert kekctl("list").stdout == "a\n"
+    assert kekctl("config", "current-context").stdout == "prod\n"
+
+
+def test_context_of_the_option_overrides_the_current_one(
+    kekctl: Kekctl, prod: Daemon, start_daemon: StartDaemon
+) -> None:
+    other = start_daemon("--memory", name="other")
+    push(other.address, "other")
+    kekctl("config", "set-context", "other", "--address", other.address)
+    assert kekctl("list").stdout == ""
+    assert kekctl("--context", "other", "list").stdout == "other\n"
+    assert kekctl("list", "--context", "other").stdout == "other\n"
+    assert prod.address
+
+
+def test_address_replaces_the_current_context_as_a_whole(
+    file: Path, kekctl: Kekctl, memory_daemon: Daemon
+) -> None:
+    ca = file.parent.parent / "ca.pem"
+    ca.write_text("of another daemon")
+    options = ("--address", "elsewhere.example:7535", "--ca", ca, "--store", "memory")
+    kekctl("config", "set-context", "tls", *options)
+    kekctl("config", "use-context", "tls")
+    assert kekctl("--address", memory_daemon.address, "list").stdout == ""
+    env = {"KEKCTL_CONFIG": str(file), "KEKD_ADDRESS": memory_daemon.address}
+    assert run_kekctl("list", env=env).stdout == ""
+    # But a context that was asked for overrides the variable.
+    asked = run_kekctl("--context", "tls", "list", env=env, code=2)
+    assert f"cannot use {ca}" in asked.stderr
+
+
+def test_context_selects_the_store(
+    kekctl: Kekctl, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "disk"), "--memory")
+    document = '{"index_name": "i", "blob": {"provider": "none"}}'
+    options = ("--address", daemon.address, "--store", "memory")
+    kekctl("config", "set-context", "memory", *options)
+    kekctl("--context", "memory", "create", "-f", "-", stdin=document)
+    assert store_of(daemon.address, "i") == "memory"
+    assert kekctl("--context", "memory", "list").stdout == "i\n"
+    disk = ("--store", f"disk:{tmp_path / 'disk'}")
+    assert kekctl("--context", "memory", "list", *disk).stdout == ""
+    assert kekctl("--context", "memory", *disk, "list").stdout == ""
+    undo = kekctl("--context", "memory", "delete", "i").stderr
+    assert "kekctl --context memory undelete --store memory i" in undo
+
+
+def test_context_selects_the_tls_files(kekctl: Kekctl, shared_tls_daemon: TlsDaemon) -> None:
+    files = {
+        "--ca": shared_tls_daemon.authority.cert,
+        "--cert": shared_tls_daemon.client.cert,
+        "--key": shared_tls_daemon.client.key,
+        "--server-name": "localhost",
+    }
+    options = [str(word) for option in files.items() for word in option]
+    kekctl("config", "set-context", "tls", "--address", shared_tls_daemon.address, *options)
+    kekctl("config", "use-context", "tls")
+    assert kekctl("list").output == ""
+    refused = kekctl("list", "--server-name", "other.example", code=6)
+    assert "its certificate is for another name" in refused.stderr
+
+
+def test_file_has_the_keys_of_a_kubeconfig_and_is_private(
+    kekctl: Kekctl, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent.parent)
+    Path("ca.pem").touch()
+    kekctl("config", "set-context", "prod", "--address", "unix:kekd.sock")
+    kekctl("config", "set-context", "tls", "--address", "h:1", "--ca", "ca.pem")
+    kekctl("config", "set-context", "tls", "--store", "s3:bucket/p")
+    kekctl("config", "use-context", "tls")
+    assert json.loads(file.read_text()) == {
+        "current-context": "tls",
+        "contexts": {
+            "prod": {"address": f"unix:{Path('kekd.sock').absolute()}"},
+            "tls": {"address": "h:1", "ca": str(Path("ca.pem").absolute()), "store": "s3:bucket/p"},
+        },
+    }
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_contexts_are_listed_in_each_format(kekctl: Kekctl) -> None:
+    kekctl("config", "set-context", "b", "--address", "h:1")
+    kekctl("config", "set-context", "a", "--store", "memory")
+    kekctl("config", "use-context", "b")
+    table = kekctl("config", "get-contexts").stdout.splitlines()
+    assert [line.split()[:3] for line in table] == [
+        ["current", "name", "address"],
+        ["a", "-", "-"],
+        ["*", "b", "h:1"],
+    ]
+    assert kekctl("config", "get-contexts", "-o", "name").stdout == "a\nb\n"
+    assert json_lines(kekctl("config", "get-contexts", "-o", "json")) == [
+        {"name": "a", "current": False, "store": "memory"},
+        {"name": "b", "current": True, "address": "h:1"},
+    ]
+
+
+def test_deleted_context_is_gone_and_no_longer_current(kekctl: Kekctl, prod: Daemon) -> None:
+    assert prod.address
+    kekctl("config", "delete-context", "prod", "--dry-run")
+    assert kekctl("config", "current-context").stdout == "prod\n"
+    kekctl("config", "delete-context", "prod")
+    assert "no current context" in kekctl("config", "current-context", code=2).stderr
+    assert kekctl("config", "get-contexts").stdout == ""
+
+
+def test_unknown_context_is_refused_with_the_known_ones(kekctl: Kekctl, prod: Daemon) -> None:
+    assert prod.address
+    for command in (
+        ("--context", "prd", "list"),
+        ("config", "use-context", "prd"),
+        ("config", "delete-context", "prd"),
+    ):
+        refused = kekctl(*command, code=2)
+        assert "no context 'prd' in" in refused.stderr
+        assert "use prod" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "nothing to set; give one of --address"),
+        (("--address", "nonsense"), "invalid address 'nonsense'"),
+        (("--cert", __file__), "ca is missing"),
+        (("--address", "unix:/s", "--ca", __file__), "cannot use TLS with a Unix socket"),
+        (("--store", "elsewhere"), "use memory, disk:PATH or s3:BUCKET"),
+    ],
+)
+def test_context_that_no_command_could_use_is_refused(
+    kekctl: Kekctl, file: Path, options: tuple[str, ...], says: str
+) -> None:
+    assert says in kekctl("config", "set-context", "x", *options, code=2).stderr
+    assert not file.exists()
+
+
+def test_variables_are_not_stored_in_a_context(file: Path) -> None:
+    env = {"KEKCTL_CONFIG": str(file), "KEKD_ADDRESS": "h:1", "KEKD_CA": __file__}
+    run_kekctl("config", "set-context", "x", "--store", "memory", env=env)
+    assert json.loads(file.read_text())["contexts"] == {"x": {"store": "memory"}}
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"contexts": []}', '{"contexts": {"a": {"adress": "h:1"}}}', "[" * 9999]
+)
+def test_invalid_file_is_reported_with_its_name(kekctl: Kekctl, file: Path, content: Any) -> None:
+    file.parent.mkdir()
+    file.write_text(content)
+    for command in (("list",), ("config", "get-contexts")):
+        (line,) = kekctl(*command, code=1).stderr.splitlines()
+        assert line.startswith(f"Error: cannot use {file}: not ")
+        assert line.endswith("; correct or remove it")
