@@ -5,6 +5,8 @@ HISTORY_RUNS=100 pytest makes 10,000 steps.
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.daemon import Daemon, StartDaemon
@@ -41,8 +44,19 @@ def blob(kek: bytes) -> pb.KMSBlob:
     return pb.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=kek)
 
 
+def envelope(kek: bytes) -> kekd.KMSBlob:
+    return kekd.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=kek)
+
+
+def _portable(version: kekd.EnvelopeVersion) -> tuple[object, ...]:
+    """Each store makes its own ids, and etags of the records that it encodes."""
+    return version.event, version.time, version.caller, version.blob
+
+
 class HistoryMachine(RuleBasedStateMachine):
     daemons: list[Daemon]
+    clients: list[kekd.Client]
+    target: kekd.Client
     root: Path
     number = 0
 
@@ -92,6 +106,10 @@ class HistoryMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
     def push_by_cyborgdb(self, name: str, daemon: int) -> None:
+        self._push_by_cyborgdb(name)
+        self._list(name, daemon)  # kekd notices it before the next foreign write
+
+    def _push_by_cyborgdb(self, name: str) -> None:
         kek = self._next()
         cyborgdb_core.push_index_kms(
             self.foreign,
@@ -99,7 +117,6 @@ class HistoryMachine(RuleBasedStateMachine):
             cyborgdb_core.KMSBlob(provider="aws-kms", key_id="k", wrapped_kek=kek),
         )
         self.model.versions[name].append(kek)
-        self._list(name, daemon)  # kekd notices it before the next foreign write
 
     @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
     def delete_by_cyborgdb(self, name: str, daemon: int) -> None:
@@ -107,6 +124,28 @@ class HistoryMachine(RuleBasedStateMachine):
         if self.model.current(name) is not None:
             self.model.versions[name].append(None)
         self._list(name, daemon)
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
+    def push_over_a_record_of_cyborgdb(self, name: str, daemon: int) -> None:
+        """No look at the versions comes between both."""
+        self._push_by_cyborgdb(name)
+        self.push(name, daemon)
+
+    @rule(name=st.sampled_from(NAMES), daemon=st.integers(0, 1))
+    def move_to_another_store(self, name: str, daemon: int) -> None:
+        """Exports the versions of an index, and imports them into an empty store."""
+        exported = list(self.clients[daemon].list_versions_index_kms(None, name, full=True))
+        self.target.destroy_index_kms(None, name, reason="test")
+        if (current := self.model.current(name)) is not None:
+            self.target.create_index_kms(None, name, envelope(current))
+        imported = self.target.import_versions_index_kms(None, name, exported)
+        assert imported == len(exported)
+        versions = list(self.target.list_versions_index_kms(None, name, full=True))
+        if current is not None:
+            assert versions.pop(0).blob == envelope(current)
+        assert [_portable(version) for version in versions] == [
+            _portable(version) for version in exported
+        ]
 
     @invariant()
     def every_version_is_kept(self) -> None:
@@ -123,11 +162,18 @@ class HistoryMachine(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def machine(start_daemon: StartDaemon, tmp_path: Path) -> type[HistoryMachine]:
+def machine(start_daemon: StartDaemon, tmp_path: Path) -> Iterator[type[HistoryMachine]]:
     HistoryMachine.root = tmp_path / "keystore"
-    flags = ("--disk", str(HistoryMachine.root), "--history-versions", "1000")
-    HistoryMachine.daemons = [start_daemon(*flags, name=name) for name in ("one", "two")]
-    return HistoryMachine
+    flags = ("--history-versions", "1000")
+    disk = ("--disk", str(HistoryMachine.root))
+    HistoryMachine.daemons = [start_daemon(*disk, *flags, name=name) for name in ("one", "two")]
+    target = start_daemon("--disk", str(tmp_path / "target"), *flags, name="target")
+    with ExitStack() as stack:
+        HistoryMachine.clients = [
+            stack.enter_context(kekd.Client(daemon.address)) for daemon in HistoryMachine.daemons
+        ]
+        HistoryMachine.target = stack.enter_context(kekd.Client(target.address))
+        yield HistoryMachine
 
 
 @pytest.mark.slow
