@@ -13,6 +13,7 @@ import pytest
 from kekd_schema import Envelope
 from kekd_server.model.errors import WatchFellBehindError
 from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.storage import history_keeper
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from tests.fixtures.disk import opened
@@ -82,6 +83,32 @@ async def test_full_scan_leaves_the_cache_unchanged(
     await store.get(READ_BEFORE)
     with pytest.raises(TypeError):
         await store.get(NEVER_READ)
+
+
+@pytest.mark.parametrize("show_deleted", [False, True])
+async def test_history_that_hangs_blocks_no_listing_and_no_write(
+    store: Store, monkeypatch: pytest.MonkeyPatch, show_deleted: bool
+) -> None:
+    over, begun = threading.Event(), threading.Event()
+
+    def hang() -> Iterator[int]:
+        begun.set()
+        assert over.wait(PATIENCE)
+        yield 0
+
+    monkeypatch.setattr(history_keeper, "_MAINTENANCE_INTERVAL", 0)
+    monkeypatch.setattr(store._driver, "maintain_history", hang)
+    keeping = asyncio.create_task(store.keep_history())
+    await reached(begun.is_set)
+    for name in map(IndexName, ("i", "j", "k")):
+        await store.create(name, Envelope(provider="none"))
+    names = await store.list(
+        *(NamePrefix(""), None, 10), listing="", show_deleted=show_deleted, owner=""
+    )
+    assert len(names) == 5
+    assert not keeping.done()
+    over.set()
+    keeping.cancel()
 
 
 async def test_failed_watch_counts_as_dropped_and_an_ended_one_does_not(store: Store) -> None:
