@@ -505,6 +505,20 @@ def test_scan_that_failed_is_repeated_soon(tmp_path: Path, monkeypatch: pytest.M
     assert list(driver.maintain_history())
 
 
+def test_background_removes_versions_when_the_writes_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path, Retention(versions=2))
+    list(driver.maintain_history())
+    for number in range(4):
+        driver.put(NAME, b"%d" % number, if_etag=None)
+    assert not list(driver.maintain_history())
+    later = time.monotonic() + 5
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert list(driver.maintain_history()) == [2]
+    assert not list(driver.maintain_history())
+
+
 def test_burst_of_writes_cannot_outrun_the_background(tmp_path: Path) -> None:
     driver = opened(tmp_path, Retention(versions=2))
     for number in range(20):

@@ -10,6 +10,7 @@ caller is cut off after some 150 bytes.
 
 import re
 import time
+from functools import lru_cache
 from typing import Final, NamedTuple, Self
 from urllib.parse import quote, unquote
 
@@ -87,6 +88,7 @@ class VersionFile(NamedTuple):
         return self.name.split("-", 3)
 
 
+@lru_cache(maxsize=1024)
 def encode_caller(caller: str) -> str:
     """Returns a text for names and headers, cut off after a character."""
     encoded = quote(caller, safe="")
@@ -103,4 +105,6 @@ def is_version_id(text: str) -> bool:
 
 def _encode_etag(etag: str) -> str:
     """Encodes hyphens too, which separate the parts of a name."""
+    if etag.isalnum() and etag.isascii():  # nearly every one
+        return etag
     return quote(etag, safe="").replace("-", "%2D")

@@ -44,6 +44,7 @@ _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _SCAN_INTERVAL: Final = 3600.0
 _MIN_SCAN_INTERVAL: Final = 10.0
 """Between two scans, also while the first one fails or misses changes."""
+_PRUNING_DELAY: Final = 5.0
 _MAX_EXAMINED_RECORDS: Final = 1000
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -59,7 +60,8 @@ class DiskHistory:
         self._records = records
         self.totals = HistoryTotals()
         """When the last scan ended."""
-        self._overfull: set[IndexName] = set()
+        self._overfull: dict[IndexName, float] = {}
+        """When the background may remove their expired versions."""
         self._next_scan = self._earliest_scan = time.monotonic()
         self._failures = failures
         self._newest = NewestVersions()
@@ -161,11 +163,11 @@ class DiskHistory:
             file = VersionFile.after(newest.file, origin.event, written.etag, origin.caller)
             with suppress(FileNotFoundError):  # the history was removed
                 record.link(f"{self._path(name)}/{file.name}")
-                return NewestVersion(file, stamp, write.attempt_id, newest.total + 1)
+                return NewestVersion(file, written.etag, stamp, write.attempt_id, newest.total + 1)
         history = self.open(name)
         history.catch_up(written.previous_etag)
         file = history.add(record, origin, written.etag)
-        return NewestVersion(file, stamp, write.attempt_id, len(history))
+        return NewestVersion(file, written.etag, stamp, write.attempt_id, len(history))
 
     def _find_newest(
         self, name: IndexName, current_etag: str | None, write: IdempotentWrite
@@ -174,7 +176,7 @@ class DiskHistory:
         `NewestVersions`.
         """
         newest = self._newest.find(name)
-        if newest is None or newest.file.etag != current_etag:
+        if newest is None or newest.etag != current_etag:
             return None
         return (
             newest
@@ -211,7 +213,7 @@ class DiskHistory:
                 history = self.open(name)
                 history.catch_up(current_etag)
                 if len(history) > self.retention.versions:
-                    self._overfull.add(name)
+                    self._overfull[name] = 0
 
     def import_versions(
         self,
@@ -265,9 +267,13 @@ class DiskHistory:
         if not self.retention.is_on:
             return
         # Those that writes add in the meantime don't delay the scan.
-        for _ in range(len(self._overfull)):
-            yield self._overfull.pop()
-        if (now := time.monotonic()) >= self._next_scan:
+        now = time.monotonic()
+        for name, due in self._overfull.copy().items():
+            if due <= now:
+                yield name
+                if self._overfull.get(name) in (due, 0):  # no write has followed
+                    self._overfull.pop(name, None)
+        if now >= self._next_scan:
             self._earliest_scan = now + _MIN_SCAN_INTERVAL
             self._next_scan = now + _SCAN_INTERVAL
             try:
@@ -322,11 +328,11 @@ class DiskHistory:
             return False
 
     def _limit(self, name: IndexName, count: int) -> int:
-        """Has expired versions removed in the background, or removes them if writes are faster than
-        that: it must not fall behind without end. Returns how many versions there are then.
+        """Lets the background remove expired versions when the writes of the record pause. While
+        they go on, removes several at once. Returns how many versions there are then.
         """
         if count > self.retention.versions:
-            self._overfull.add(name)
+            self._overfull[name] = time.monotonic() + _PRUNING_DELAY
         if count <= 2 * self.retention.versions:
             return count
         try:

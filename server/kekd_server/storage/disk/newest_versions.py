@@ -17,6 +17,7 @@ class NewestVersion(NamedTuple):
     """A version whose file became the record."""
 
     file: VersionFile
+    etag: str
     stamp: Stamp
     attempt_id: str
     """Of the write that made it."""
