@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 IS_SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
 SUITABLE_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: give one, as in 'make run PYTHON=python3.12', after 'make clean'
+PROTOS := v1/daemon.proto v1/envelope.proto
 PROTO_OUT ?= protos
 SCHEMA_OUT ?= schema/kekd_schema
 
@@ -48,9 +49,10 @@ stress: $(VENV)/dev ## Run every test while other processes take nine tenths of 
 generate: $(VENV)/dev ## Generate the code for protos/ and schema/
 	$(BIN)/python -m grpc_tools.protoc -Ikekd_proto/v1=protos/kekd/v1 \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	  --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) \
-	  --grpc_python_out=$(PROTO_OUT) --mypy_grpc_out=$(PROTO_OUT) \
-	  kekd_proto/v1/daemon.proto kekd_proto/v1/envelope.proto
+	  --pyi_out=$(PROTO_OUT) --mypy_grpc_out=$(PROTO_OUT) \
+	  $(PROTOS:%=kekd_proto/%)
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --include_imports \
+	  --descriptor_set_out=$(PROTO_OUT)/kekd_proto/v1/descriptors.binpb $(PROTOS:%=kekd/%)
 	$(BIN)/flatc --python --python-typing --gen-onefile -o $(SCHEMA_OUT) schema/kms_blob.fbs
 
 texts: $(VENV)/dev ## Collect the help and messages in tests/texts
@@ -75,9 +77,12 @@ $(VENV)/mermaid.min.js:
 	@tar --extract --to-stdout --file $(VENV)/mermaid-$(MERMAID).tgz package/dist/mermaid.min.js > $@
 	@rm $(VENV)/mermaid-$(MERMAID).tgz
 
+$(VENV)/run: EXTRAS := aws,server
+$(VENV)/dev $(VENV)/bench: EXTRAS := aws,native,otel,server
 $(VENV)/run $(VENV)/dev $(VENV)/bench: $(VENV)/%: pyproject.toml
-	@echo "installing kekd[$*] into $(VENV)"
+	@echo "installing kekd[$(EXTRAS)] and the group $* into $(VENV)"
 	$(if $(shell "$(SUITABLE_PYTHON)" -c '$(IS_SUITABLE)' 2>/dev/null && echo yes),,$(error $(UNSUITABLE)))
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group $* --editable '.[$(EXTRAS)]'
 	@touch $@

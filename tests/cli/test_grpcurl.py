@@ -76,6 +76,18 @@ def test_list_names_every_service(grpcurl: Grpcurl) -> None:
     assert grpcurl("list").stdout.split() == SERVICES
 
 
+def test_reflection_has_the_canonical_path(daemon: Daemon) -> None:
+    with grpc.insecure_channel(daemon.address) as channel:
+        ask = channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            request_serializer=Question.SerializeToString,
+            response_deserializer=Answer.FromString,
+        )
+        (answer,) = ask(iter([Question(file_containing_symbol=SERVICE)]))
+    file, *_ = answer.file_descriptor_response.file_descriptor_proto
+    assert descriptor_pb2.FileDescriptorProto.FromString(file).name == "kekd/v1/envelope.proto"
+
+
 def test_list_names_every_method(grpcurl: Grpcurl) -> None:
     methods = pb.DESCRIPTOR.services_by_name["EnvelopeService"].methods
     assert grpcurl("list", SERVICE).stdout.split() == sorted(method.full_name for method in methods)

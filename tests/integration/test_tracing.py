@@ -20,9 +20,11 @@ from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import free_port
 from tests.integration.fixtures.broken_disk import BrokenDisk
-from tests.integration.fixtures.otlp import Receiver, attributes
+from tests.integration.fixtures.otlp import Receiver, attributes, otlp_receiver
 from tests.integration.fixtures.watch import OpenWatch
 from tests.patience import PATIENCE, eventually
+
+__all__ = ["otlp_receiver"]
 
 CREATE, GET = "kekd.v1.EnvelopeService/CreateEnvelope", "kekd.v1.EnvelopeService/GetEnvelope"
 TRACE, CALLER = bytes(range(16)), bytes(range(8))

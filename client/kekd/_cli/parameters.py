@@ -11,7 +11,7 @@ import kekd
 from kekd._cli.terminal import Text
 
 
-class Store(click.ParamType["kekd.StorageConfig"]):
+class Store(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
     name = "store"
 
     def convert(

@@ -38,7 +38,7 @@ def open_streams() -> None:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
 
 
-class Text(click.ParamType[str]):
+class Text(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
     """Decodes an argument as UTF-8, as the daemon stores it.
 
     Python decodes arguments by the locale, which may differ. File paths keep that decoding.

@@ -1,6 +1,7 @@
 """Opens gRPC channels to a daemon."""
 
 import json
+import os
 import warnings
 import weakref
 from typing import Any, Final
@@ -66,8 +67,15 @@ class Connection:
     def __init__(self, channel: Any, credentials: TlsCredentials | None) -> None:
         self.channel = channel
         self.credentials = credentials
+        self._process = os.getpid()
         self._methods: dict[str, Any] = {}
         fork.use_grpc(self, cygrpc.is_fork_support_enabled)
+
+    def is_current(self, credentials: TlsCredentials | None) -> bool:
+        """Whether calls with these credentials can use the connection. Older versions of gRPC close
+        a parent's channels in a forked child.
+        """
+        return self.credentials is credentials and self._process == os.getpid()
 
     def method(self, operation: Operation[Any]) -> Any:
         """Returns a callable that takes a request and a timeout and makes the call."""
@@ -92,7 +100,7 @@ class Connection:
 
 
 class Connector:
-    """Opens connections. Reuses the current one until its TLS files change.
+    """Opens connections. Reuses the current one until its TLS files change or the process forks.
 
     Raises ValueError if TLS is configured for a Unix socket or its files can't be used.
     """
@@ -111,12 +119,13 @@ class Connector:
         """Whether a daemon has responded at this address before."""
 
     def connect(self, current: Connection | None = None) -> Connection:
-        """Returns `current`, or a new connection if there is none or its certificates were renewed.
+        """Returns `current`, or a new connection if there is none, if its certificates were renewed
+        or if another process opened it.
 
-        In the latter case, `current` closes when its last call ends.
+        If the certificates were renewed, `current` closes when its last call ends.
         """
         credentials = self._credentials()
-        if current and current.credentials is credentials:
+        if current and current.is_current(credentials):
             return current
         channel = self._open(grpc, credentials)
         connection = Connection(channel, credentials)
@@ -128,7 +137,7 @@ class Connector:
     def connect_async(self, current: Connection | None = None) -> Connection:
         """Does the same for asyncio, whose channels close when nothing refers to them."""
         credentials = self._credentials()
-        if current and current.credentials is credentials:
+        if current and current.is_current(credentials):
             return current
         return Connection(self._open(grpc.aio, credentials), credentials)
 

@@ -1,16 +1,29 @@
 """Repeats changes that lost to another caller's."""
 
-from typing import Final
-
-import tenacity
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from kekd.errors import EnvelopeExistsError, EtagMismatchError
 
-RETRY_CONFLICTS: Final = tenacity.Retrying(
-    retry=tenacity.retry_if_exception_type((EtagMismatchError, EnvelopeExistsError)),
-    # Short, because a change that waits long loses to its rivals.
-    wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.2),
-    stop=tenacity.stop_after_delay(30),
-    reraise=True,
-)
-"""Calls a function that reads an envelope and changes it, again with the newer envelope."""
+Result = TypeVar("Result")
+
+_TIMEOUT: Final = 30.0
+_INITIAL_BACKOFF: Final = 0.02
+_MAX_BACKOFF: Final = 0.2
+"""Seconds. Short, because a change that waits long loses to its rivals."""
+
+
+def retry_conflicts(change: Callable[[], Result]) -> Result:
+    """Calls a function that reads an envelope and changes it, again with the newer envelope."""
+    end = time.monotonic() + _TIMEOUT
+    backoff = _INITIAL_BACKOFF
+    while True:
+        try:
+            return change()
+        except (EtagMismatchError, EnvelopeExistsError):
+            if time.monotonic() >= end:
+                raise
+        time.sleep(random.uniform(0, backoff))  # noqa: S311  (no secret)
+        backoff = min(2 * backoff, _MAX_BACKOFF)

@@ -13,7 +13,7 @@ from kekd._transport.timeouts import require_timeout
 from kekd.errors import EnvelopeNotFoundError
 from kekd.kek import errors
 from kekd.kek.blocking import require_blocking
-from kekd.kek.conflicts import RETRY_CONFLICTS
+from kekd.kek.conflicts import retry_conflicts
 from kekd.kek.drift import find_drift
 from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import KekError
@@ -236,7 +236,7 @@ class Registry:
             new.etag = client.push_index_kms(config_location, index_name, new, if_etag=old.etag)
             return Rotation(index_name, "rotated", new)
 
-        return attempt() if dry_run else RETRY_CONFLICTS(attempt)
+        return attempt() if dry_run else retry_conflicts(attempt)
 
     def drift(self, index_name: str, envelope: EnvelopeLike, slot: str | None = None) -> list[str]:
         """Returns how the envelope differs from what its slot, or the one named, would make now.

@@ -11,7 +11,12 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
+
+from kekd_proto.v1 import daemon_pb2, envelope_pb2
 
 _V1ALPHA: Final = "grpc.reflection.v1alpha"
 _V1: Final = "grpc.reflection.v1"
@@ -42,10 +47,32 @@ def add_reflection(server: grpc.aio.Server, *services: str) -> None:
 
 @cache
 def _servicer(names: tuple[str, ...]) -> Any:
-    from grpc_reflection.v1alpha import reflection, reflection_pb2  # noqa: PLC0415
+    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415
 
-    _add_v1_descriptor(descriptor_pool.Default(), reflection_pb2.DESCRIPTOR)
-    return reflection.aio.ReflectionServicer(names)
+    return reflection.aio.ReflectionServicer(names, pool=_pool())
+
+
+def _pool() -> DescriptorPool:
+    """Collects what clients can ask for, including the details of errors."""
+    from google.rpc import error_details_pb2  # noqa: PLC0415
+    from grpc_reflection.v1alpha import reflection_pb2  # noqa: PLC0415
+
+    pool = DescriptorPool()
+    files = (envelope_pb2, daemon_pb2, health_pb2, error_details_pb2, reflection_pb2)
+    for module in files:
+        _add_file(pool, module.DESCRIPTOR)
+    _add_v1_descriptor(pool, reflection_pb2.DESCRIPTOR)
+    return pool
+
+
+def _add_file(pool: DescriptorPool, file: FileDescriptor) -> None:
+    for dependency in file.dependencies:
+        _add_file(pool, dependency)
+    proto = descriptor_pb2.FileDescriptorProto.FromString(file.serialized_pb)
+    for message in proto.message_type:
+        for field in message.field:
+            field.ClearField("json_name")  # makes grpcurl print the names of the .proto files
+    pool.AddSerializedFile(proto.SerializeToString())
 
 
 def _request(message: bytes) -> Any:
@@ -54,7 +81,7 @@ def _request(message: bytes) -> Any:
     return reflection_pb2.ServerReflectionRequest.FromString(message)
 
 
-def _add_v1_descriptor(pool: descriptor_pool.DescriptorPool, v1alpha: Any) -> None:
+def _add_v1_descriptor(pool: DescriptorPool, v1alpha: Any) -> None:
     file = descriptor_pb2.FileDescriptorProto()
     v1alpha.CopyToProto(file)
     file.name = file.name.replace("v1alpha", "v1")

@@ -16,7 +16,7 @@ class Hidden:
 
 sys.meta_path.insert(0, Hidden())
 """
-EXTRA = {"boto3", "botocore", "cryptography", "pydantic", "yaml"}
+EXTRA = {"boto3", "botocore", "cryptography", "pydantic", "tenacity", "yaml"}
 FILE = "kms: {registry: {prod: {provider: aws-kms, key_id: alias/prod}}}"
 
 

@@ -26,7 +26,7 @@ _STDIN: Final = Path("-")
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
-class _Time(click.ParamType[datetime]):
+class _Time(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
     name = "time"
 
     def convert(

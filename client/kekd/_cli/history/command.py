@@ -21,7 +21,7 @@ from kekd._cli.times import format_timestamp
 _COLUMNS: Final = ("version_id", "event", "time", "caller", "etag", "size")
 
 
-class _PastTime(click.ParamType[datetime]):
+class _PastTime(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
     name = "time"
 
     def convert(

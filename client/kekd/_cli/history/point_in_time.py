@@ -3,13 +3,14 @@
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from kekd._cli.times import format_timestamp
 from kekd._models import EnvelopeVersion, StorageConfig, VersionEvent
 from kekd.errors import EnvelopeError, VersionNotFoundError
 from kekd.kek import Failure
-from kekd.kek.conflicts import RETRY_CONFLICTS
+from kekd.kek.conflicts import retry_conflicts
 from kekd.kek.job_pool import JobPool
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class _Restorer:
     def restore(self, index_name: str) -> Restoration | Failure:
         """Never overwrites a change that it hasn't read: it starts again with that one."""
         try:
-            return RETRY_CONFLICTS(self._restore, index_name)
+            return retry_conflicts(partial(self._restore, index_name))
         except EnvelopeError as error:
             return Failure(index_name, error)
 
