@@ -1,5 +1,6 @@
 """An HTTP/1.1 connection, and the requests on it."""
 
+import ctypes
 import select
 import socket
 from collections.abc import Mapping
@@ -8,6 +9,14 @@ from typing import Final
 from kekd_server.storage.s3.response import Response, ResponseParser
 
 _CHUNK_BYTES: Final = 1 << 16
+
+
+class _PollFd(ctypes.Structure):
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+# Unlike `select.poll`, it keeps the interpreter, which other threads would take. It doesn't wait.
+_poll: Final = ctypes.PyDLL(None).poll
 
 
 class Connection:
@@ -31,9 +40,9 @@ class Connection:
         """Whether the server hasn't closed an idle connection. Anything to read means that it
         has.
         """
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        return not poll.poll(0)
+        polled = _PollFd(self.socket.fileno(), select.POLLIN, 0)
+        ready: int = _poll(ctypes.byref(polled), 1, 0)
+        return not ready
 
     def close(self) -> None:
         self.socket.close()

@@ -1,7 +1,9 @@
 """Opens HTTP/1.1 connections to one S3 endpoint, directly or through a proxy."""
 
 import base64
+import socket
 import ssl
+import struct
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
 
@@ -32,7 +34,7 @@ class Connector:
             raise ConnectError(describe(error), is_tls=True) from error
         except (OSError, HTTPException) as error:
             raise ConnectError(describe(error)) from error
-        connection.sock.settimeout(_READ_TIMEOUT)
+        _set_timeout(connection.sock)
         return Connection(connection.sock)
 
     def request_target(self, path: str) -> str:
@@ -50,6 +52,20 @@ class Connector:
         if self._endpoint.proxy:
             return _TlsTunnel(self._endpoint, self._endpoint.proxy, tls)
         return HTTPSConnection(host, port, timeout=_CONNECT_TIMEOUT, context=tls)
+
+
+def _set_timeout(connected: socket.socket) -> None:
+    """Leaves the timeout to the kernel, if TLS allows. Python's own takes one more system call for
+    each, in which other threads take the interpreter.
+    """
+    if isinstance(connected, ssl.SSLSocket):
+        connected.settimeout(_READ_TIMEOUT)
+        return
+    connected.settimeout(None)
+    seconds, part = divmod(_READ_TIMEOUT, 1)
+    timeout = struct.pack("ll", int(seconds), int(part * 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connected.setsockopt(socket.SOL_SOCKET, option, timeout)
 
 
 class _TlsTunnel(HTTPConnection):

@@ -114,7 +114,8 @@ class S3Error(RequestError):
 
 def describe(error: Exception) -> str:
     """Describes an error of a connection in one line, without content of a record."""
-    if isinstance(error, TimeoutError) and not error.args:
+    # The first is the timeout of the kernel, see `Connector`.
+    if isinstance(error, BlockingIOError) or (isinstance(error, TimeoutError) and not error.args):
         return "timed out"
     is_http = isinstance(error, (HTTPException, HttpParserError))
     if is_http and not isinstance(error, RemoteDisconnected):
