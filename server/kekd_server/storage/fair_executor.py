@@ -3,14 +3,15 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from kekd_server.model.fair_share import FairShare
 
 _SHARE_FACTOR: Final = 3
 """An owner may use up to this many times the number of free threads: of 16, it gets 12 alone, or 7
 beside another owner that wants as many."""
+
+_Turn: TypeAlias = tuple[str, Future[Any], Callable[[], Any]]
 
 
 class FairExecutor:
@@ -28,6 +29,8 @@ class FairExecutor:
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[Future[Any], Callable[[], Any]]] = {}
         """By owner. The first owner has the next turn."""
+        self._is_waking = False
+        """Whether a thread was woken, and hasn't looked for a call yet."""
         self._is_shut_down = False
 
     def submit(self, owner: str, call: Callable[[], Any]) -> Future[Any]:
@@ -39,9 +42,9 @@ class FairExecutor:
             if self._is_shut_down:
                 raise RuntimeError("the threads were shut down")
             self._waiting.setdefault(owner, {})[future] = call
-            may_start = self._slots.has_room(owner)
+            must_wake = self._must_wake()
         future.add_done_callback(lambda done: self._remove(owner, done))
-        if may_start:  # otherwise a busy thread runs it
+        if must_wake:
             self._wake()
         return future
 
@@ -57,35 +60,50 @@ class FairExecutor:
 
     def _work(self) -> None:
         """Runs calls until none may start now. A busy thread starts the rest when it is free."""
+        with self._lock:
+            self._is_waking = False
         while (turn := self._next()) is not None:
             owner, future, call = turn
-            if self._may_start():  # another thread starts the next call
-                self._wake()
             try:
                 _run(future, call)
             finally:
                 with self._lock:
                     self._slots.give_back(owner)
 
-    def _next(self) -> tuple[str, Future[Any], Callable[[], Any]] | None:
+    def _next(self) -> _Turn | None:
         with self._lock:
-            for owner, calls in self._waiting.items():
-                if self._slots.take(owner):
-                    future = next(iter(calls))
-                    call = calls.pop(future)
-                    del self._waiting[owner]
-                    if calls:
-                        self._waiting[owner] = calls  # at the back
-                    return owner, future, call
+            turn = self._take()
+            must_wake = self._must_wake()
+        if must_wake:  # another thread starts the next call
+            self._wake()
+        return turn
+
+    def _take(self) -> _Turn | None:
+        for owner, calls in self._waiting.items():
+            if self._slots.take(owner):
+                future = next(iter(calls))
+                call = calls.pop(future)
+                del self._waiting[owner]
+                if calls:
+                    self._waiting[owner] = calls  # at the back
+                return owner, future, call
         return None
 
-    def _wake(self) -> None:
-        with suppress(RuntimeError):  # after the shutdown
-            self._pool.submit(self._work)
+    def _must_wake(self) -> bool:
+        """Whether a call may start, and no other thread is about to look for it. Threads wake one
+        after the other: many at once would find no call, as busy threads take it first.
+        """
+        if self._is_waking or not any(map(self._slots.has_room, self._waiting)):
+            return False
+        self._is_waking = True
+        return True
 
-    def _may_start(self) -> bool:
-        with self._lock:
-            return any(map(self._slots.has_room, self._waiting))
+    def _wake(self) -> None:
+        try:
+            self._pool.submit(self._work)
+        except RuntimeError:  # after the shutdown, or if no thread can be started
+            with self._lock:
+                self._is_waking = False
 
     def _remove(self, owner: str, future: Future[Any]) -> None:
         with self._lock:
