@@ -33,6 +33,7 @@ from tests.contract.history_contract import OTHER, events_of, maintain, versions
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.contract.scripted_s3 import (
     BUCKET,
+    MISSING,
     PUT_DONE,
     REFUSED,
     Response,
@@ -475,7 +476,7 @@ def test_version_whose_response_was_lost_is_stored_again_under_the_same_name(
     driver: S3Driver, scripted_s3: ScriptedS3
 ) -> None:
     there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
-    scripted_s3.play(there, LOST, REFUSED, listing(), PUT_DONE, PUT_DONE, listing())
+    scripted_s3.play(there, LOST, REFUSED, listing(), PUT_DONE, PUT_DONE, MISSING)
     driver.put(NAME, b"2", if_etag=None)
     assert methods(scripted_s3) == [
         *("GET", "PUT history", "PUT history", "GET"),
@@ -483,6 +484,29 @@ def test_version_whose_response_was_lost_is_stored_again_under_the_same_name(
     ]
     assert scripted_s3.requests[1] == scripted_s3.requests[2]
     assert scripted_s3.requests[1].endswith(f"{HISTORY}{7:016x}-created-e-")
+
+
+def test_consecutive_pushes_list_no_versions_and_count_them(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = S3Harness(bucket, "").driver
+    run_maintenance(driver)
+    driver.create(NAME, b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(S3Client, "list_objects_v2", Mock(side_effect=AssertionError))
+        for number in range(2, 6):
+            driver.put(NAME, b"%d" % number, if_etag=None)
+    assert run_maintenance(driver) == 2
+    assert records_of(driver) == [b"5", b"4", b"3"]
+
+
+def test_push_after_a_destruction_removes_only_what_is_older(bucket: Bucket) -> None:
+    driver = S3Harness(bucket, "").driver
+    driver.create(NAME, b"1")
+    driver.destroy(NAME, if_etag=None, digest=lambda _: "")
+    driver.create(NAME, b"2")
+    driver.put(NAME, b"3", if_etag=None)
+    assert records_of(driver) == [b"3", b"2"]
 
 
 def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_next(
@@ -494,7 +518,7 @@ def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_
     assert f"of index '{NAME.value}' is not up to date: _kekd/history/" in caplog.text
     assert driver.history_failures.total == 1
     new = stored(b"2", x_amz_meta_kekd_time="8", x_amz_meta_kekd_event="pushed")
-    scripted_s3.play(new, PUT_DONE, listing(), PUT_DONE, PUT_DONE, listing())
+    scripted_s3.play(new, PUT_DONE, listing(), PUT_DONE, PUT_DONE, MISSING)
     driver.put(NAME, b"3", if_etag=None)
     assert methods(scripted_s3) == ["GET", "PUT history", "GET", "PUT", "PUT history", "GET"]
 

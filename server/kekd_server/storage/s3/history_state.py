@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.index_name import IndexName
@@ -16,6 +16,12 @@ _MAX_KEPT_BYTES: Final = 8 << 20
 _MAX_OVERFULL: Final = 10_000
 
 
+class _LastKept(NamedTuple):
+    file_name: str
+    version_count: int | None
+    """Of the versions that there are with it, if it is known."""
+
+
 class HistoryState:
     def __init__(
         self, retention: Retention, versioning: BucketVersioning, failures: HistoryFailures
@@ -24,7 +30,7 @@ class HistoryState:
         self.versioning = versioning
         self.failures = failures
         self._lock = threading.Lock()
-        self._last_kept = BoundedCache[str, str](max_bytes=_MAX_KEPT_BYTES)
+        self._last_kept = BoundedCache[str, _LastKept](max_bytes=_MAX_KEPT_BYTES)
         self._overfull: set[IndexName] = set()
 
     def find_expired(self, versions: Sequence[V]) -> Sequence[V]:
@@ -37,11 +43,23 @@ class HistoryState:
 
     def is_kept(self, name: IndexName, file: VersionFile) -> bool:
         """Whether this daemon certainly keeps a version, which saves a request in most writes."""
-        return self._last_kept.get(name.key) == file.name
+        last = self._last_kept.get(name.key)
+        return last is not None and last.file_name == file.name
 
-    def note_kept(self, name: IndexName, file: VersionFile) -> None:
+    def count_kept(self, name: IndexName) -> int | None:
+        """Returns how many versions there were when this daemon kept one; None if it isn't known.
+        There may be fewer now.
+        """
+        last = self._last_kept.get(name.key)
+        return last.version_count if last else None
+
+    def note_kept(self, name: IndexName, file: VersionFile, count: int | None) -> None:
+        """`count`: how many versions the index has with this one; None if it isn't known."""
         with self._lock:
-            self._last_kept.put(name.key, file.name, size=entry_bytes(name.key, file.name))
+            size = entry_bytes(name.key, file.name)
+            self._last_kept.put(name.key, _LastKept(file.name, count), size=size)
+        if count is not None and count > self.retention.versions:
+            self.note_overfull(name)
 
     def note_overfull(self, name: IndexName) -> None:
         """Lets `take_overfull` return the name. The next scan finds those that are too many."""

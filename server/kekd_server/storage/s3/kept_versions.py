@@ -2,14 +2,19 @@
 
 [PREFIX/]_kekd/history/<key>/<version>             a copy of each record (see VersionFile)
 [PREFIX/]_kekd/history/<key>/<time>-destroyed--    the mark of a destruction, without content
+[PREFIX/]_kekd/history/<key>/destroyed             there may be marks; without content
 
 Each version is an imported one, or the copy of an object that was the record when kekd kept it. Its
 name depends on that version or object alone. So daemons that keep the same version store the same
 copy, and a write that fails leaves none to be removed.
 
 A write or a listing may read a record, and keep it after its destruction. So each copy is followed
-by a look for the mark, which a destruction stores before it removes the copies. One of the two
-finds the copy. A version with the time of the mark or an earlier one doesn't count, and is removed.
+by a look for marks, which a destruction stores before it removes the copies. One of the two finds
+the copy. A version with the time of the mark or an earlier one doesn't count, and is removed.
+
+A listing finds the marks. The object `destroyed`, which a destruction stores after its mark and
+before it lists the copies, and which stays, saves that listing: while it is missing, no destruction
+has listed the copies yet.
 """
 
 import hashlib
@@ -28,6 +33,7 @@ from kekd_server.storage.version_file import VersionFile
 _ATTEMPTS: Final = 3
 _DIGEST: Final = "x-amz-meta-kekd-sha256"
 """The metadata with the SHA-256 of the record, in hex."""
+_FLAG: Final = "destroyed"
 _MARK: Final = re.compile(r"([0-9a-f]{16})-destroyed--", re.ASCII)
 
 
@@ -88,14 +94,22 @@ class KeptVersions:
     def keep(self, file: VersionFile, record: bytes) -> Folder:
         """Adds a version, unless it was destroyed. Returns what the folder has then."""
         self.add(file, record)
+        return self.remove_if_destroyed(file)
+
+    def remove_if_destroyed(self, file: VersionFile) -> Folder:
+        """Returns what the folder has then."""
         folder = self.read_folder()
         if file in folder.leftovers:
             self.remove(file)
         return folder
 
+    def may_have_marks(self) -> bool:
+        return self._client.find_object(self.folder + _FLAG, 1) is not None
+
     def mark_destroyed(self, time_ns: int) -> Folder:
         """Marks the versions up to a time as destroyed. Returns what the folder has then."""
         self._client.put_object(self._mark_key(time_ns), b"", {})
+        self._client.put_object(self.folder + _FLAG, b"", {})
         folder = self.read_folder()
         for earlier in folder.marks:
             if earlier < time_ns:
@@ -109,7 +123,8 @@ class KeptVersions:
 
     def is_mark(self, key: str) -> bool:
         """Whether the object with this key marks a destruction."""
-        return _MARK.fullmatch(key.removeprefix(self.folder)) is not None
+        name = key.removeprefix(self.folder)
+        return name == _FLAG or _MARK.fullmatch(name) is not None
 
     def add(self, file: VersionFile, record: bytes = b"") -> None:
         """Stores a version, or leaves the one that is there. Tries again even if S3 may have

@@ -27,6 +27,8 @@ class NextVersion(NamedTuple):
     """Without an etag, which S3 makes."""
     follows_unknown_deletion: bool = False
     """Whether another program deleted the record before."""
+    version_count: int | None = None
+    """How many versions kekd keeps until then; None if that isn't known."""
 
 
 class S3RecordHistory:
@@ -47,15 +49,17 @@ class S3RecordHistory:
         `HistoryUnavailableError`, and the errors of botocore for credentials.
         """
         earliest = version_of(current).time_ns + 1 if current else 0
-        is_deleted = False
+        is_deleted, count = False, None
         if self._state.retention.is_on:
             with self._translate_errors():
                 if current is None:
-                    earliest, is_deleted = self._find_deletion()
+                    earliest, is_deleted, count = self._find_deletion()
                 elif not current.version_id:
                     earliest = self._keep_current(current) + 1
+                    count = self._state.count_kept(self._name)
         time_ns = max(time.time_ns(), earliest)
-        return NextVersion(VersionFile.make(time_ns, origin.event, "", origin.caller), is_deleted)
+        file = VersionFile.make(time_ns, origin.event, "", origin.caller)
+        return NextVersion(file, is_deleted, count)
 
     def complete(self, version: NextVersion, record: bytes, result: PutResult) -> None:
         """Keeps what a write stored. If that fails, the next write does it."""
@@ -65,7 +69,13 @@ class S3RecordHistory:
         with self._report_errors():
             if version.follows_unknown_deletion:
                 self._kept.add(_deletion(version.file.time_ns - 1))
-            self._keep(_with_etag(version.file, result.etag), record)
+            file = _with_etag(version.file, result.etag)
+            if version.version_count is None:
+                self._keep(file, record)
+            else:
+                self._keep_next(
+                    file, record, version.version_count + 1 + version.follows_unknown_deletion
+                )
 
     def complete_earlier(self, stored: StoredObject) -> None:
         """Does the same for an object that an earlier request of the same write stored."""
@@ -82,7 +92,8 @@ class S3RecordHistory:
             if version_id is None and self._state.versioning.find() is Versioning.ENABLED:
                 return
             self._kept.add(version.file)
-            self._state.note_kept(self._name, version.file)
+            count = None if version.version_count is None else version.version_count + 1
+            self._state.note_kept(self._name, version.file, count)
 
     def add_record(self, current: StoredObject, kept: Sequence[KeptVersion]) -> None:
         """Keeps the record that another program wrote, if it is not the newest one of `kept`."""
@@ -102,17 +113,17 @@ class S3RecordHistory:
                 return KeptVersion(deletion, 0)
         return None
 
-    def _find_deletion(self) -> tuple[int, bool]:
-        """Returns the earliest time of the first version after a deletion or destruction, and
-        whether kekd doesn't know of that deletion.
+    def _find_deletion(self) -> tuple[int, bool, int | None]:
+        """Returns the earliest time of the first version after a deletion or destruction, whether
+        kekd doesn't know of that deletion, and how many versions kekd keeps, if that is known.
         """
         if self._state.versioning.find() is Versioning.ENABLED:
-            return 0, False
+            return 0, False, None
         folder = self._kept.read_folder()
         if not folder.versions:
-            return folder.destroyed_ns + 1, False
+            return folder.destroyed_ns + 1, False, 0
         newest = folder.versions[0].file
-        return newest.time_ns + 2, not newest.is_deletion
+        return newest.time_ns + 2, not newest.is_deletion, len(folder.versions)
 
     def _keep_current(self, current: StoredObject) -> int:
         """Returns the time of the version, or of a destruction after it."""
@@ -125,11 +136,22 @@ class S3RecordHistory:
 
     def _keep(self, file: VersionFile, record: bytes) -> Folder:
         folder = self._kept.keep(file, record)
-        if file not in folder.leftovers:
-            self._state.note_kept(self._name, file)
-        if len(folder.versions) > self._state.retention.versions:
-            self._state.note_overfull(self._name)
+        self._note(file, folder)
         return folder
+
+    def _keep_next(self, file: VersionFile, record: bytes, count: int) -> None:
+        """Does the same without a listing, unless the index was ever destroyed. `count`: of the
+        versions that there are then.
+        """
+        self._kept.add(file, record)
+        if self._kept.may_have_marks():
+            self._note(file, self._kept.remove_if_destroyed(file))
+        else:
+            self._state.note_kept(self._name, file, count)
+
+    def _note(self, file: VersionFile, folder: Folder) -> None:
+        if file not in folder.leftovers:
+            self._state.note_kept(self._name, file, len(folder.versions))
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
