@@ -10,7 +10,7 @@ import pytest
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import NAME
-from tests.contract.history_contract import RESTORED, events_of, maintain, versions_of
+from tests.contract.history_contract import accept, events_of, maintain, versions_of
 from tests.contract.import_contract import deletion, past
 from tests.fixtures.disk import opened
 
@@ -30,6 +30,11 @@ class Operation(NamedTuple):
     """The record that it leaves."""
 
 
+def restore(driver: DiskDriver) -> None:
+    oldest = versions_of(driver)[-1]
+    driver.restore(NAME, oldest.id, validate=accept, if_etag=None)
+
+
 def prune(driver: DiskDriver) -> None:
     assert maintain(driver)
 
@@ -37,9 +42,7 @@ def prune(driver: DiskDriver) -> None:
 OPERATIONS: Final = {
     "create": Operation((), lambda driver: driver.create(NAME, NEW), NEW),
     "push": Operation((OLD,), lambda driver: driver.put(NAME, NEW, if_etag=None), NEW),
-    "restore": Operation(
-        (OLD,), lambda driver: driver.put(NAME, NEW, if_etag=None, origin=RESTORED), NEW
-    ),
+    "restore": Operation((NEW, OLD), restore, NEW),
     "delete": Operation((OLD,), lambda driver: driver.delete(NAME, if_etag=None), None),
     "destroy": Operation(
         (OLD, NEW), lambda driver: driver.destroy(NAME, if_etag=None, digest=str), None

@@ -239,6 +239,36 @@ def test_history_that_is_switched_off_stays_readable(tmp_path: Path) -> None:
     assert driver.get_version(NAME, created.id).record == b"1"
 
 
+def test_history_that_is_switched_on_again_continues(tmp_path: Path) -> None:
+    opened(tmp_path).create(NAME, b"1")
+    opened(tmp_path, Retention(versions=0)).put(NAME, b"2", if_etag=None)
+    driver = opened(tmp_path)
+    driver.put(NAME, b"3", if_etag=None)
+    assert events_of(driver) == ["pushed", "found", "created"]
+
+
+def test_killed_undelete_leaves_the_index_deleted_or_undeleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = opened(tmp_path)
+    driver.create(NAME, b"1")
+    driver.delete(NAME, if_etag=None)
+    link = os.link
+
+    def fail(source: str, target: str, **options: bool) -> None:
+        if str(target) == str(record_path(tmp_path)):
+            raise KeyboardInterrupt
+        link(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", fail)
+        with pytest.raises(KeyboardInterrupt):
+            driver.undelete(NAME, validate=lambda *_: None)
+    assert not record_path(tmp_path).exists()
+    opened(tmp_path).undelete(NAME, validate=lambda *_: None)
+    assert record_path(tmp_path).read_bytes() == b"1"
+
+
 def test_version_takes_no_room_while_it_is_the_record(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     driver.create(NAME, b"1")
