@@ -29,12 +29,17 @@ from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
-from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.stored_envelope import (
+    FindPrepared,
+    PreparedEnvelope,
+    StoredEnvelope,
+    nothing_prepared,
+)
 from kekd_server.storage.version_import import ImportedEnvelope, validate_import
 from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.write_attempt import WriteAttempt
 
-Result = TypeVar("Result", StoredEnvelope, WriteResult)
+T = TypeVar("T")
 
 
 class GetResult(NamedTuple):
@@ -45,7 +50,7 @@ class GetResult(NamedTuple):
 
 class BatchGetResult(NamedTuple):
     store_name: str
-    results: list[StoredEnvelope | KekdError]
+    results: list[StoredEnvelope | PreparedEnvelope | KekdError]
 
 
 class BatchPushResult(NamedTuple):
@@ -126,7 +131,8 @@ class EnvelopeService:
         names = [push.name for push in valid]
         grant = self._authorizer.authorize_many(BatchPushGrant, request, location, names)
         results = await grant.push_many(valid)
-        return BatchPushResult(grant.store_name, _fill_in_errors(validated, results))
+        merged = _fill_in_errors(validated, results)
+        return BatchPushResult(grant.store_name, merged)
 
     async def get(
         self, request: RequestContext, location: Location | None, name: IndexName
@@ -193,14 +199,17 @@ class EnvelopeService:
         request: RequestContext,
         location: Location | None,
         names: Sequence[IndexName | KekdError],
+        find_prepared: FindPrepared = nothing_prepared,
     ) -> BatchGetResult:
-        """Returns for each name, in their order, what `get` returns or raises. An entry that is
-        already an error keeps it.
+        """Returns for each name, in their order, what `get` returns or raises, or what was made of
+        it. An entry that is already an error keeps it.
         """
         request.lease.add_entries(len(names))
         valid = _valid_names(names)
         grant = self._authorizer.authorize_many(BatchReadGrant, request, location, valid)
-        return BatchGetResult(grant.store_name, _fill_in_errors(names, await grant.get_many()))
+        return BatchGetResult(
+            grant.store_name, _fill_in_errors(names, await grant.get_many(find_prepared))
+        )
 
     def denies_all(
         self,
@@ -314,8 +323,8 @@ def _validated(push: Push | KekdError) -> Push | KekdError:
 
 
 def _fill_in_errors(
-    requested: Sequence[object | KekdError], results: Sequence[Result | KekdError]
-) -> list[Result | KekdError]:
+    requested: Sequence[object | KekdError], results: Sequence[T]
+) -> list[T | KekdError]:
     """Puts the results in the places of the entries that were valid, between the errors."""
     remaining = iter(results)
     return [entry if isinstance(entry, KekdError) else next(remaining) for entry in requested]

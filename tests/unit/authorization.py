@@ -464,6 +464,7 @@ async def batch_reaches_the_store_with_its_allowed_entries_alone() -> None:
             *("ACCESS_DENIED", "INDEX_NAME_INVALID", "", "ENVELOPE_NOT_FOUND")
         ]
         assert {operation.split()[1] for operation in daemon.touched} == {"i", "none"}
+        assert daemon.policy._decisions == {("read", "denied"): 1, ("read", "allowed"): 2}
         ended = {entry["index"]: entry["reason"] for entry in daemon.log.entries}
         assert ended == {"other": "ACCESS_DENIED", "i": None, "none": "ENVELOPE_NOT_FOUND"}
     with daemon_of([rule]) as daemon:

@@ -32,7 +32,7 @@ from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.model.errors import UnauthenticatedError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
-from kekd_server.rpc import ready_answers
+from kekd_server.rpc import envelope_reader, ready_answers
 from kekd_server.rpc.answer_now import AnswerNowServer
 from kekd_server.rpc.engines import ConnectionLimits
 from kekd_server.rpc.ready_answers import ReadyAnswers
@@ -167,8 +167,10 @@ class Side:
             await store.open(create=True)
 
     async def call(self, method: str, sent: bytes, caller: Caller) -> bytes | list[bytes]:
-        if self.answers_now and (answer := self._answer_now(method, sent, caller)) is not None:
-            return self._portable(answer)
+        if self.answers_now and method == "GetEnvelope":
+            answer_now = self._answer_now(sent, caller)
+            if answer_now is not None:
+                return self._portable(answer_now)
         authenticator: Any = SimpleNamespace(authenticate=authenticate)
         handler: Any = self.server._handler(
             METHODS[method], getattr(self._servicer, method), authenticator
@@ -178,13 +180,13 @@ class Side:
             return self._portable(handler.response_serializer(await asyncio.create_task(answer)))
         return [self._portable(repr(part).encode()) for part in caller.error]
 
-    def _answer_now(self, method: str, sent: bytes, caller: Caller) -> bytes | None:
+    def _answer_now(self, sent: bytes, caller: Caller) -> bytes | None:
         with suppress(UnauthenticatedError):
             authenticator: Any = SimpleNamespace(role=authenticate(caller))
             transport = AnswerNowServer()
             self.server._answer_repeated_gets(transport, authenticator)
-            answer = transport.answers_now.get(f"/kekd.v1.EnvelopeService/{method}")
-            return answer.answer(sent, caller.peer()) if answer else None
+            (answers,) = transport.answers_now.values()
+            return answers.answer(sent, caller.peer())
         return None
 
     def path(self, name: str) -> Path:
@@ -259,6 +261,26 @@ class Machine(RuleBasedStateMachine):
         principal = Principal(identity, is_local=is_local)
         for _ in range(2):
             self._call("GetEnvelope", field(INDEX, name.encode()), principal)
+
+    @rule(
+        names=st.lists(st.sampled_from((*NAMES, "", "none")), min_size=1, max_size=6),
+        identity=st.sampled_from(IDENTITIES),
+        is_memory=st.booleans(),
+    )
+    def get_a_batch(self, names: Sequence[str], identity: str, is_memory: bool) -> None:
+        request = pb.BatchGetEnvelopesRequest(index_names=names)
+        if is_memory:
+            request.config_location.memory.SetInParent()
+        caller = Principal(identity, is_local=False)
+        self._call("BatchGetEnvelopes", request.SerializeToString(), caller)
+
+    @rule(prefix=st.sampled_from(("", "b")), identity=st.sampled_from(IDENTITIES))
+    def list_envelopes(self, prefix: str, identity: str) -> None:
+        # One page, because the token of a next one has a random number.
+        request = pb.ListEnvelopesRequest(prefix=prefix, view=pb.ENVELOPE_VIEW_FULL)
+        self._call(
+            "ListEnvelopes", request.SerializeToString(), Principal(identity, is_local=False)
+        )
 
     @rule(name=st.sampled_from(NAMES))
     def get_with_an_expired_certificate(self, name: str) -> None:
@@ -338,8 +360,10 @@ class Machine(RuleBasedStateMachine):
         """Makes an answer ready before a change, and asks for it afterwards."""
         for _ in range(2):
             self._call("GetEnvelope", field(INDEX, name.encode()))
+            self._call("BatchGetEnvelopes", field(INDEX, name.encode()))
         wait_for_the_next_tick(self.folder / "probe")
         yield
+        self._call("BatchGetEnvelopes", field(INDEX, name.encode()))
         self._call("GetEnvelope", field(INDEX, name.encode()))
 
     def _call(
@@ -425,9 +449,9 @@ async def test_repeated_get_is_answered_before_its_task(tmp_path: Path, no_race:
     await side.open()
     side.path("a").write_bytes(record(1))
     sent, caller = field(INDEX, b"a"), Caller(Principal("dns:a", is_local=False), "unix:")
-    assert side._answer_now("GetEnvelope", sent, caller) is None
+    assert side._answer_now(sent, caller) is None
     answer = await get(side, "a")
-    assert side._portable(side._answer_now("GetEnvelope", sent, caller) or b"") == answer
+    assert side._portable(side._answer_now(sent, caller) or b"") == answer
     side.close()
 
 
@@ -440,7 +464,7 @@ async def test_failure_of_a_repetition_is_left_to_the_ordinary_path(
     answer = await get(side, "a")
     monkeypatch.setattr(RepeatGrant, "repeat", lambda *_: 1 / 0)
     sent, caller = field(INDEX, b"a"), Caller(Principal("dns:a", is_local=False), "unix:")
-    assert side._answer_now("GetEnvelope", sent, caller) is None
+    assert side._answer_now(sent, caller) is None
     monkeypatch.undo()
     assert await get(side, "a") == answer
     side.close()
@@ -457,6 +481,50 @@ async def test_answer_counts_as_in_flight_until_its_end(side: Side) -> None:
         end()
     assert side.server.running == 0
     assert side.server._limits.admits("dns:a", 1)
+
+
+async def test_unchanged_entry_of_a_page_is_not_made_again(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def note(sent: str, result: Any) -> bytes:
+        made.append(sent)
+        return serialize(sent, result)
+
+    serialize = envelope_reader._serialize
+    monkeypatch.setattr(envelope_reader, "_serialize", note)
+    await side.open()
+    for name in ("a", "b"):
+        side.path(name).write_bytes(record(1))
+    request = pb.ListEnvelopesRequest(view=pb.ENVELOPE_VIEW_FULL).SerializeToString()
+    batch = pb.BatchGetEnvelopesRequest(index_names=["b", "a"]).SerializeToString()
+    caller = Caller(Principal("dns:a", is_local=False), "unix:")
+    for method, sent in (
+        *[("ListEnvelopes", request), ("BatchGetEnvelopes", batch)],
+        *[("ListEnvelopes", request), ("BatchGetEnvelopes", batch)],
+    ):
+        assert str(await side.call(method, sent, caller)).count("000001") == 2
+    assert made == ["a", "b"]
+    wait_for_the_next_tick(side.root / "probe")
+    side.path("a").write_bytes(record(2))
+    assert b"000002" in bytes(await side.call("BatchGetEnvelopes", batch, caller))  # type: ignore[arg-type]
+    assert made == ["a", "b", "a"]
+
+
+async def test_entries_are_bounded(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready_answers, "_MAX_BYTES", 2000)
+    await side.open()
+    answers = ReadyAnswers()
+    side._servicer._ready_answers = answers
+    names = [f"{number}" for number in range(10)]
+    for name in names:
+        side.path(name).write_bytes(record(1))
+    batch = pb.BatchGetEnvelopesRequest(index_names=names).SerializeToString()
+    caller = Caller(Principal("dns:a", is_local=False), "unix:")
+    for _ in range(2):
+        assert str(await side.call("BatchGetEnvelopes", batch, caller)).count("000001") == 10
+    assert 0 < answers.entries._ready.size <= 2000
 
 
 async def test_identities_have_answers_of_their_own(side: Side, parsed: list[bytes]) -> None:

@@ -87,7 +87,7 @@ def test_file_of_any_length_is_read_completely(tmp_path: Path, size: int) -> Non
     path, record = tmp_path / "record", os.urandom(size)
     path.write_bytes(record)
     assert RecordCache().read(str(path)).record == record
-    assert RecordCache().read_uncached(str(path)).record == record
+    assert RecordCache().read_without_eviction(str(path)).record == record
 
 
 def test_file_that_is_too_long_is_not_read_to_its_end(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_read_that_stops_early_is_continued(
     read = os.read
     monkeypatch.setattr(os, "read", lambda file, most: read(file, min(most, 4096)))
     assert RecordCache().read(str(path)).record == record
-    assert RecordCache().read_uncached(str(path)).record == record
+    assert RecordCache().read_without_eviction(str(path)).record == record
 
 
 def test_page_that_the_disk_cannot_read_is_an_error(

@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from kekd_schema import Envelope
 from kekd_server.model.errors import WatchFellBehindError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage import history_keeper
+from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from tests.fixtures.disk import opened
@@ -74,9 +75,11 @@ async def test_disk_that_hangs_blocks_only_uncached_reads(
 
 
 @pytest.mark.usefixtures("read_before")
-async def test_full_scan_leaves_the_cache_unchanged(
+async def test_full_scan_evicts_nothing_from_the_cache(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cached = cast("DiskDriver", store._driver).cache._cached
+    monkeypatch.setattr(cached, "_max_bytes", cached.size)
     await store.get_many([READ_BEFORE, NEVER_READ])
     monkeypatch.setattr("kekd_server.storage.disk.record_cache.open_if_cached", lambda _: None)
     monkeypatch.setattr(os, "open", None)
@@ -109,6 +112,16 @@ async def test_history_that_hangs_blocks_no_listing_and_no_write(
     assert not keeping.done()
     over.set()
     keeping.cancel()
+
+
+@pytest.mark.usefixtures("read_before")
+async def test_full_scan_fills_the_room_in_the_cache(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.get_many([READ_BEFORE, NEVER_READ])
+    monkeypatch.setattr("kekd_server.storage.disk.record_cache.open_if_cached", lambda _: None)
+    monkeypatch.setattr(os, "open", None)
+    await store.get(NEVER_READ)
 
 
 async def test_failed_watch_counts_as_dropped_and_an_ended_one_does_not(store: Store) -> None:

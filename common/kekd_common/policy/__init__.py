@@ -9,6 +9,7 @@ from kekd_common.policy.rules import (
     Rule,
     evaluate,
     first_match,
+    first_matches,
     read,
     rules_for,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "common_ranges",
     "evaluate",
     "first_match",
+    "first_matches",
     "index_ranges",
     "load_yaml",
     "read",

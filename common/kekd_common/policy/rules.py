@@ -78,6 +78,10 @@ class Rule(BaseModel):
             return True
         return method in self.methods or _INCLUDED_IN.get(method) in self.methods
 
+    @property
+    def matches_every_index(self) -> bool:
+        return "*" in self.indexes
+
     def matches_index(self, index: str) -> bool:
         return _matches(index, self.indexes)
 
@@ -133,6 +137,13 @@ def first_match(rules: Iterable[Rule], index: str | None) -> Rule | None:
         if index is None or rule.matches_index(index):
             return rule
     return None
+
+
+def first_matches(rules: Sequence[Rule], indexes: Iterable[str]) -> list[Rule | None]:
+    """Returns `first_match` for each index."""
+    if rules and rules[0].matches_every_index:
+        return [rules[0] for _ in indexes]
+    return [first_match(rules, index) for index in indexes]
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

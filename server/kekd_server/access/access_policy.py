@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from kekd_common.policy import IndexRange, Method, Rule, first_match
+from kekd_common.policy import IndexRange, Method, Rule, first_match, first_matches
 from kekd_server.access.caller_rules import CallerRules
 from kekd_server.access.decision import AccessDecision
 from kekd_server.access.principal import Principal
@@ -35,13 +35,21 @@ class AccessPolicy:
         return self._decision(request, method, store, index, rule)
 
     def decide_many(
-        self, request: RequestContext, method: Method, store: str, indexes: Iterable[str]
+        self, request: RequestContext, method: Method, store: str, indexes: Sequence[str]
     ) -> list[AccessDecision]:
         rules = self._rules.rules_for(request.principal, method, store)
-        return [
-            self._decision(request, method, store, index, first_match(rules, index))
-            for index in indexes
+        generation = self.generation
+        decisions = [
+            AccessDecision(
+                *(request, method, store, index),
+                rule.name if rule else None,
+                generation=generation,
+            )
+            for index, rule in zip(indexes, first_matches(rules, indexes), strict=True)
         ]
+        for outcome, number in Counter(decision.outcome for decision in decisions).items():
+            self.count(method, outcome, number)
+        return decisions
 
     def decide_prefix(
         self, request: RequestContext, method: Method, store: str, prefix: str
@@ -60,9 +68,9 @@ class AccessPolicy:
             return decision
         return self.denied_decision(request, method, store, decision.index)
 
-    def count(self, method: Method, outcome: str) -> None:
-        """Adds a decision to the metrics."""
-        self._decisions[method, outcome] += 1
+    def count(self, method: Method, outcome: str, number: int = 1) -> None:
+        """Adds decisions to the metrics."""
+        self._decisions[method, outcome] += number
 
     def denied_decision(
         self, request: RequestContext, method: Method, store: str, index: str
@@ -83,7 +91,10 @@ class AccessPolicy:
         """Returns a predicate: may the caller see this index in a list or watch?"""
         rules = self._rules.rules_for(principal, method, store)
         to_read = self._rules.rules_for(principal, "read", store)
-        return lambda index: bool(first_match(rules, index) and first_match(to_read, index))
+        sees_all = all(some and some[0].matches_every_index for some in (rules, to_read))
+        return lambda index: (
+            sees_all or bool(first_match(rules, index) and first_match(to_read, index))
+        )
 
     def visible_ranges(
         self, principal: Principal, method: Method, store: str

@@ -18,7 +18,7 @@ from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
-from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.stored_envelope import FindPrepared, PreparedEnvelope, StoredEnvelope
 from kekd_server.storage.version import Version
 from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.version_listing import VersionListing
@@ -57,8 +57,13 @@ class StoreReader(Protocol):
     async def get(self, name: IndexName, *, owner: str, deadline: Deadline) -> StoredEnvelope: ...
 
     async def get_many(
-        self, names: Sequence[IndexName], *, owner: str, deadline: Deadline
-    ) -> list[StoredEnvelope | KekdError]: ...
+        self,
+        names: Sequence[IndexName],
+        *,
+        find_prepared: FindPrepared,
+        owner: str,
+        deadline: Deadline,
+    ) -> list[StoredEnvelope | PreparedEnvelope | KekdError]: ...
 
     async def list(  # noqa: PLR0913
         self,

@@ -66,7 +66,7 @@ class Authorizer:
     ) -> B:
         """Decides for each name. The grant covers the allowed ones, even if there are none."""
         store = self._select(request, grant_type.method, location, "")
-        indexes = (name.value for name in names)
+        indexes = [name.value for name in names]
         decisions = self._policy.decide_many(request, grant_type.method, store.name, indexes)
         return grant_type(request, decisions, store, names)
 

@@ -1,7 +1,7 @@
 """Permission to call one method on some indexes of a batch."""
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from kekd_common.policy import Method
 from kekd_server.access.audit_record import AuditRecord
@@ -12,11 +12,12 @@ from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
-from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.stored_envelope import FindPrepared, PreparedEnvelope, StoredEnvelope
 from kekd_server.storage.write_outcomes import IsAbandoned
 
 T = TypeVar("T")
-Result = TypeVar("Result", StoredEnvelope, WriteResult)
+ReadResult: TypeAlias = StoredEnvelope | PreparedEnvelope
+Result = TypeVar("Result", bound=ReadResult | WriteResult | KekdError)
 
 
 class BatchGrant:
@@ -42,32 +43,36 @@ class BatchGrant:
         pairs = zip(entries, self._records, strict=True)
         return [entry for entry, record in pairs if not record.decision.is_denied]
 
-    def _merge_results(self, results: Sequence[Result | KekdError]) -> list[Result | KekdError]:
+    def _merge_results(self, results: Sequence[Result]) -> list[Result | KekdError]:
         """Returns the results of the allowed entries and the denials of the others, in the order of
         the batch.
         """
         remaining = iter(results)
-        merged = [record.decision.denial or next(remaining) for record in self._records]
-        for record, result in zip(self._records, merged, strict=True):
+        merged: list[Result | KekdError] = []
+        for record in self._records:
+            result = record.decision.denial or next(remaining)
             if isinstance(result, KekdError):
                 record.set_outcome(result)
             else:
                 record.etag_after = result.etag
+            merged.append(result)
         return merged
 
 
 class BatchReadGrant(BatchGrant):
     method = "read"
 
-    async def get_many(self) -> list[StoredEnvelope | KekdError]:
+    async def get_many(self, find_prepared: FindPrepared) -> list[ReadResult | KekdError]:
         request = self._request
         async with self._store.read(self._records) as store:
-            names = self._allowed(self._names)
-            if not names:
-                return self._merge_results([])
-            found = await store.get_many(
-                names, owner=request.principal.identity, deadline=request.deadline
-            )
+            found: list[ReadResult | KekdError] = []
+            if names := self._allowed(self._names):
+                found = await store.get_many(
+                    names,
+                    find_prepared=find_prepared,
+                    owner=request.principal.identity,
+                    deadline=request.deadline,
+                )
             return self._merge_results(found)
 
 

@@ -34,6 +34,10 @@ class BoundedCache(Generic[K, V]):
         while self.size > self._max_bytes and len(self._sizes) > 1:
             self.drop(next(iter(self._sizes)))
 
+    def has_room(self, size: int) -> bool:
+        """Returns whether `put` would drop nothing."""
+        return self.size + size <= self._max_bytes
+
     def drop(self, key: K) -> None:
         self._values.pop(key, None)
         self.size -= self._sizes.pop(key, 0)

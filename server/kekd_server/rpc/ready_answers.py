@@ -5,6 +5,8 @@ from typing import Final, NamedTuple, TypeAlias
 from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.stored_envelope import PreparedEnvelope
 
 _MAX_BYTES: Final = 32 * 2**20
 """About 25,000 answers."""
@@ -34,6 +36,7 @@ class ReadyAnswers:
 
     def __init__(self) -> None:
         self._ready = BoundedCache[_Key, ReadyAnswer](max_bytes=_MAX_BYTES)
+        self.entries = ReadyEntries()
 
     def find(self, sent: bytes, identity: str) -> "ReadyAnswer | None":
         """Returns the answer to a request, to be sent if its grant permits it."""
@@ -45,6 +48,24 @@ class ReadyAnswers:
             key = (sent, request.principal.identity)
             size = entry_bytes(sent, answer) + grant.size
             self._ready.put(key, ReadyAnswer(grant, answer), size=size)
+
+
+class ReadyEntries:
+    """Keeps the entries of pages and batches, as they are sent. The store that is asked for an
+    entry confirms that the record is unchanged, with the proof that a get uses. The entry follows
+    from the name and the record.
+    """
+
+    def __init__(self) -> None:
+        self._ready = BoundedCache[tuple[str, str], PreparedEnvelope](max_bytes=_MAX_BYTES)
+
+    def find(self, store: str, name: IndexName) -> PreparedEnvelope | None:
+        return self._ready.get((store, name.value))
+
+    def keep(self, store: str, name: str, entry: PreparedEnvelope) -> None:
+        """Keeps an entry if the store can confirm its record."""
+        if entry.record.is_cached:
+            self._ready.put((store, name), entry, size=entry_bytes(name, entry.content))
 
 
 class ReadyAnswer(NamedTuple):

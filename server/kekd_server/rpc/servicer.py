@@ -78,8 +78,9 @@ class EnvelopeServicer:
 
     async def BatchGetEnvelopes(
         self, message: pb.BatchGetEnvelopesRequest, _context: Context, request: RequestContext
-    ) -> pb.BatchGetEnvelopesResponse:
-        reader = EnvelopeReader(self._service, request, convert.parse_location(message))
+    ) -> bytes:
+        """Returns the serialized response, whose entries may be ready."""
+        reader = self._reader(request, message)
         return await reader.batch(convert.parse_index_names(message))
 
     async def BatchPushEnvelopes(
@@ -108,7 +109,8 @@ class EnvelopeServicer:
 
     async def ListEnvelopes(
         self, message: pb.ListEnvelopesRequest, _context: Context, request: RequestContext
-    ) -> pb.ListEnvelopesResponse:
+    ) -> pb.ListEnvelopesResponse | bytes:
+        """Returns the serialized response if it has envelopes, which may be ready."""
         page = await self._service.list(
             request,
             convert.parse_location(message),
@@ -120,8 +122,15 @@ class EnvelopeServicer:
         if message.view != pb.ENVELOPE_VIEW_FULL:
             listed = [pb.ListedEnvelope(index_name=name.value) for name in page.names]
             return pb.ListEnvelopesResponse(envelopes=listed, next_page_token=page.next_token)
-        reader = EnvelopeReader(self._service, request, convert.parse_location(message))
-        return await reader.page(page, message)
+        return await self._reader(request, message).page(page, message)
+
+    def _reader(
+        self,
+        request: RequestContext,
+        message: pb.BatchGetEnvelopesRequest | pb.ListEnvelopesRequest,
+    ) -> EnvelopeReader:
+        entries = self._ready_answers.entries if self._ready_answers else None
+        return EnvelopeReader(self._service, request, convert.parse_location(message), entries)
 
     async def ListEnvelopeVersions(
         self, message: pb.ListEnvelopeVersionsRequest, _context: Context, request: RequestContext

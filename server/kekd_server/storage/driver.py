@@ -53,8 +53,9 @@ again."""
 class Driver(Protocol):
     """Keeps one record per index name, and knows nothing about its content.
 
-    Every method except `get_cached` and `confirm` may block. All may be called from several threads
-    at once, and other processes may use the same store at the same time. Each operation is atomic.
+    Every method except `get_cached`, `confirm` and `confirm_entry` may block. All may be called
+    from several threads at once, and other processes may use the same store at the same time. Each
+    operation is atomic.
     Where the store has stable storage, a change is on it when the method returns. Except for
     `list`, and `destroy` on disk, the cost doesn't depend on the number of records.
 
@@ -104,7 +105,8 @@ class Driver(Protocol):
     def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:
         """Raises `EnvelopeNotFoundError` if the name has no record.
 
-        `bypass_cache`: used by full scans, which would evict everything else.
+        `bypass_cache`: used by full scans, which would evict everything else. The record stays in
+        memory only if there is room.
         """
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:
@@ -117,6 +119,9 @@ class Driver(Protocol):
         from the same cache. If so, counts like `get_cached`; if not, changes nothing. Never waits,
         and never raises an error.
         """
+
+    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
+        """Like `confirm`, for an entry of a batch: counts like `get` with `bypass_cache`."""
 
     def create(
         self,

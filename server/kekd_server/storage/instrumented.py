@@ -93,6 +93,12 @@ class InstrumentedDriver:
         with self._operation("get"):
             return self._driver.get(name)
 
+    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
+        if not self._driver.confirm_entry(name, stored):
+            return False
+        self._uncached_gets += 1
+        return True
+
     def create(
         self,
         name: IndexName,

@@ -28,7 +28,12 @@ from kekd_server.storage.envelope_versions import EnvelopeVersions
 from kekd_server.storage.history_keeper import HistoryKeeper
 from kekd_server.storage.location import Location
 from kekd_server.storage.push import Push
-from kekd_server.storage.stored_envelope import StoredEnvelope
+from kekd_server.storage.stored_envelope import (
+    FindPrepared,
+    PreparedEnvelope,
+    StoredEnvelope,
+    nothing_prepared,
+)
 from kekd_server.storage.version import Origin, VersionEvent
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
@@ -132,11 +137,29 @@ class Store:
             return self._decode(name, stored)
 
     async def get_many(
-        self, names: Sequence[IndexName], *, owner: str = "", deadline: Deadline = None
-    ) -> list[StoredEnvelope | KekdError]:
-        """Returns for each name what `get` returns or raises."""
-        read = self._calls.read_many(names, self._get_result, owner)
-        return await with_deadline(read, deadline, self.name)
+        self,
+        names: Sequence[IndexName],
+        *,
+        find_prepared: FindPrepared = nothing_prepared,
+        owner: str = "",
+        deadline: Deadline = None,
+    ) -> list[StoredEnvelope | PreparedEnvelope | KekdError]:
+        """Returns for each name what `get` returns or raises, or what was made of it if its record
+        is unchanged. Threads read the others.
+        """
+        prepared = [self._find_prepared(name, find_prepared) for name in names]
+        others = [name for name, found in zip(names, prepared, strict=True) if found is None]
+        if not others:
+            return list(filter(None, prepared))
+        read = self._calls.read_many(others, self._get_result, owner)
+        results = iter(await with_deadline(read, deadline, self.name))
+        return [found or next(results) for found in prepared]
+
+    def _find_prepared(
+        self, name: IndexName, find_prepared: FindPrepared
+    ) -> PreparedEnvelope | None:
+        prepared = find_prepared(self.name, name)
+        return prepared if prepared and self._driver.confirm_entry(name, prepared.record) else None
 
     async def create(
         self,

@@ -146,6 +146,12 @@ class DiskDriver:
         except OSError:
             return False
 
+    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
+        try:
+            return self.cache.is_unchanged(self._prefix + name.key, stored)
+        except OSError:
+            return False
+
     def create(
         self,
         name: IndexName,
@@ -384,7 +390,7 @@ class DiskDriver:
     def _read(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord | None:
         path = self._path(name)
         try:
-            return self.cache.read_uncached(path) if bypass_cache else self.cache.read(path)
+            return self.cache.read_without_eviction(path) if bypass_cache else self.cache.read(path)
         except FileNotFoundError:
             # If the folder is missing too, that is an error of the store, and not "not found".
             os.stat(self._records)

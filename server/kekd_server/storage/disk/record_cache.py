@@ -72,6 +72,7 @@ class RecordCache:
             record = read_if_cached(file, _CHUNK_BYTES)
             if record is None:
                 return None
+            self.misses += 1
             return self._add(path, file, record, now)
         finally:
             close_quietly(file)
@@ -80,16 +81,17 @@ class RecordCache:
         """Returns the content of the file; empty if it is a folder. Raises OSError."""
         if (cached := self._find(path)) is not None:
             return cached
-        now = time.time_ns()
-        file = os.open(path, _READ)
-        try:
-            return self._add(path, file, _read(file), now)
-        finally:
-            close_quietly(file)
+        self.misses += 1
+        return self._read_and_add(path)
 
-    def read_uncached(self, path: str) -> StoredRecord:
-        """Like `read`, but doesn't use the cache: a full scan would evict everything else."""
-        return read_file(path)
+    def read_without_eviction(self, path: str) -> StoredRecord:
+        """Like `read`, but drops nothing from the cache: a full scan would evict everything else.
+        Doesn't count as a lookup.
+        """
+        cached = self._cached.get(path)
+        if cached is not None and _stamp(os.stat(path)) == cached.stamp:
+            return cached.stored
+        return self._read_and_add(path, evict=False)
 
     def drop(self, path: str) -> None:
         """Forgets the content of a file."""
@@ -100,11 +102,17 @@ class RecordCache:
         """Returns whether `get_cached` would return this object from the cache. Counts a hit if so,
         and nothing if not. Raises OSError.
         """
-        cached = self._cached.get(path)
-        if cached is None or cached.stored is not stored or _stamp(os.stat(path)) != cached.stamp:
+        if not self.is_unchanged(path, stored):
             return False
         self.hits += 1
         return True
+
+    def is_unchanged(self, path: str, stored: StoredRecord) -> bool:
+        """Like `confirm`, but counts nothing."""
+        cached = self._cached.get(path)
+        return (
+            cached is not None and cached.stored is stored and _stamp(os.stat(path)) == cached.stamp
+        )
 
     def _find(self, path: str) -> StoredRecord | None:
         """Doesn't wait for the disk: the kernel has the inode in memory since the last read."""
@@ -114,16 +122,33 @@ class RecordCache:
             return cached.stored
         return None
 
-    def _add(self, path: str, file: int, record: bytes, now: int) -> StoredRecord:
-        """`now` is a time before the read; the stamp is taken after it."""
-        self.misses += 1
+    def _read_and_add(self, path: str, *, evict: bool = True) -> StoredRecord:
+        now = time.time_ns()
+        file = os.open(path, _READ)
+        try:
+            return self._add(path, file, _read(file), now, evict=evict)
+        finally:
+            close_quietly(file)
+
+    def _add(
+        self, path: str, file: int, record: bytes, now: int, *, evict: bool = True
+    ) -> StoredRecord:
+        """`now` is a time before the read; the stamp is taken after it. `evict`: whether others may
+        be dropped to have room.
+        """
         stat = os.fstat(file)
-        is_cached = is_settled(stat, now) and 0 < len(record) <= _MAX_CACHED_BYTES
-        stored = StoredRecord(record, etag_of(record), is_cached=is_cached)
+        etag = etag_of(record)
+        size = entry_bytes(path, record, etag)
+        is_cached = (
+            is_settled(stat, now)
+            and 0 < len(record) <= _MAX_CACHED_BYTES
+            and (evict or self._cached.has_room(size))
+        )
+        stored = StoredRecord(record, etag, is_cached=is_cached)
         if is_cached:
             cached = _CachedRecord(_stamp(stat), stored)
             with self._lock:
-                self._cached.put(path, cached, size=entry_bytes(path, record, stored.etag))
+                self._cached.put(path, cached, size=size)
         return stored
 
 

@@ -82,6 +82,9 @@ class MemoryDriver:
     def confirm(self, name: IndexName, stored: StoredRecord) -> bool:
         return self._records.get(name.key) is stored.record
 
+    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
+        return self.confirm(name, stored)
+
     def create(
         self,
         name: IndexName,

@@ -161,6 +161,9 @@ class S3Driver:
     def confirm(self, name: IndexName, stored: StoredRecord) -> bool:  # noqa: ARG002
         return False
 
+    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:  # noqa: ARG002
+        return False
+
     def create(
         self,
         name: IndexName,
