@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import cyborgdb_core
 import pytest
 
 import kekd
@@ -29,6 +30,8 @@ README = (ROOT / "README.md").read_text()
 ACCESS = (ROOT / "docs" / "access.md").read_text()
 BENCH = (ROOT / "bench" / "README.md").read_text()
 BACKUP = (ROOT / "docs" / "backup.md").read_text()
+TESTING = (ROOT / "docs" / "testing.md").read_text()
+CYBORGDB = (ROOT / "docs" / "cyborgdb-service.md").read_text()
 KEKCTL = (ROOT / "docs" / "kekctl.md").read_text()
 HISTORY = (ROOT / "docs" / "history.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
@@ -183,6 +186,25 @@ def test_kekctl_pages_commands_succeed(default_shell: Shell, environment: dict[s
         done = default_shell(f"cd {home} && unset KEKCTL_CONFIG && {line}")
         assert done.returncode == 0, done.stdout
     assert default_shell(delete.replace("tenant-a/", "my_")).stdout == "would delete my_index\n"
+
+
+def test_programs_of_the_testing_page_run(environment: dict[str, str]) -> None:
+    daemon, kms, plugins, test = blocks(TESTING, "python")
+    assert shell(f"python - <<'END'\n{daemon}END", environment).stdout == "memory\n"
+    printed = shell(f"python - <<'END'\n{kms}END", environment).stdout
+    assert printed.startswith("True 1\ncannot use key: it is disabled; enable it")
+    folder = Path(environment["HOME"])
+    (folder / "conftest.py").write_text(plugins)
+    (folder / "test_orders.py").write_text(test)
+    done = shell(f"cd {folder} && python -m pytest -q -p no:cacheprovider", environment)
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_program_of_the_cyborgdb_page_runs(daemon: Daemon) -> None:
+    (program,) = blocks(CYBORGDB, "python")
+    before = cyborgdb_core.get_index_kms
+    exec(program.replace("unix:/run/kekd/kekd.sock", daemon.address), {})
+    assert cyborgdb_core.get_index_kms is before
 
 
 def test_history_pages_commands_and_program_run(default_shell: Shell) -> None:

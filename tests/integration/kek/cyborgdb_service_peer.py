@@ -16,16 +16,11 @@ from typing import Any
 
 import cyborgdb_core
 
-import kekd
+import kekd.cyborgdb
 
 indexes: Any = import_module("cyborgdb_service.indexes")  # untyped
-config = kekd.StorageConfig.disk(sys.argv[1])
-
-# Everything that the service calls in cyborgdb_core for envelopes. The rest is unchanged.
-indexes._core_create_index_kms = kekd.create_index_kms
-indexes._core_push_index_kms = kekd.push_index_kms
-indexes._core_get_index_kms = kekd.get_index_kms
-indexes._core_delete_index_kms = kekd.delete_index_kms
+config = cyborgdb_core.StorageConfig.disk(sys.argv[1])
+kekd.cyborgdb.install()
 
 rekeyed: list[list[str]] = []
 
