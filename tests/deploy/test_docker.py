@@ -3,17 +3,26 @@
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
+from kekd_common.version import __version__
 from tests.fixtures.daemon import BIN, Daemon, clean_environment
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 COMPOSE = ROOT / "deploy" / "docker" / "compose.yaml"
+LOCKS = DOCKERFILE.parent / "locks"
+EXTRAS = ["server", "aws", "native", "otel"]
+PYTHON = Path(sys.base_prefix) / "bin" / "python3"
 NOBODYS = "65532"
 """The id of a user that no machine has."""
 
@@ -89,6 +98,7 @@ def test_build_context_has_the_whole_package() -> None:
         *project["project"]["license-files"],
         *(package.split("/")[0] for package in packages),
     }
+    needed.add("deploy/docker/locks")
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert {line[1:] for line in ignored if line.startswith("!")} == needed
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
@@ -110,3 +120,73 @@ def test_client_can_reach_the_socket_but_cannot_replace_it() -> None:
     assert client["volumes"] == ["socket:/run/kekd:ro"]
     assert client["user"] != kekd["user"]
     assert client["group_add"] == [kekd["user"].split(":")[1]]
+
+
+def test_image_has_the_labels_of_the_open_container_initiative() -> None:
+    """Follows https://github.com/opencontainers/image-spec/blob/main/annotations.md."""
+    text = DOCKERFILE.read_text()
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="(.+?)"', text))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert labels["title"] == project["name"]
+    assert labels["description"] in project["description"]
+    assert labels["licenses"] == project["license"]
+    assert {"version", "revision", "created"} <= labels.keys()
+    assert f"\nARG VERSION={__version__}\n" in text
+
+
+def pinned(*names: str) -> dict[str, Version]:
+    """Returns the packages of the lock files and their versions, each of which has a hash."""
+    found: dict[str, Version] = {}
+    for name in names:
+        text = (LOCKS / f"{name}.txt").read_text()
+        for package, version, rest in re.findall(
+            r"^([\w.-]+)==(\S+)((?:.*\\\n)+.*)", text, re.MULTILINE
+        ):
+            assert "--hash=sha256:" in rest, package
+            assert found.setdefault(package, Version(version)) == Version(version), package
+    return found
+
+
+def test_locked_packages_satisfy_the_requirements() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    build = project["build-system"]["requires"]
+    for name, requirements in ({name: extras[name] for name in EXTRAS} | {"build": build}).items():
+        versions = pinned(name)
+        own = [] if name == "build" else project["project"]["dependencies"]
+        for requirement in map(Requirement, [*requirements, *own]):
+            version = versions.get(canonicalize_name(requirement.name))
+            assert version, f"{requirement} isn't locked: run deploy/docker/lock"
+            assert requirement.specifier.contains(version), f"run deploy/docker/lock: {requirement}"
+
+
+def test_locked_extras_have_the_same_versions() -> None:
+    assert len(pinned(*EXTRAS)) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extras", [["server"], EXTRAS], ids=["default", "all"])
+def test_locked_packages_are_installed_by_hash_and_kekd_runs_with_them(
+    tmp_path: Path, extras: list[str]
+) -> None:
+    """Runs the steps of the Dockerfile."""
+    run(PYTHON, "-m", "venv", tmp_path / "build")
+    run(PYTHON, "-m", "venv", tmp_path / "kekd")
+    locked = ("install", "--require-hashes", "--only-binary", ":all:")
+    run(tmp_path / "build/bin/pip", *locked, "-r", LOCKS / "build.txt")
+    requirements = [argument for name in extras for argument in ("-r", LOCKS / f"{name}.txt")]
+    run(tmp_path / "kekd/bin/pip", *locked, *requirements)
+    wheel = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "wheels")
+    run(tmp_path / "build/bin/pip", *wheel, ROOT)
+    run(tmp_path / "kekd/bin/pip", "install", "--no-deps", *(tmp_path / "wheels").glob("*.whl"))
+    run(tmp_path / "kekd/bin/pip", "check")
+    assert __version__ in run(tmp_path / "kekd/bin/kekd", "--version")
+    engine = ("--engine", "native") if "native" in extras else ()
+    run(tmp_path / "kekd/bin/kekd", "--memory", *engine, "--print-config")
+
+
+def test_dockerfile_installs_by_hash_only() -> None:
+    installs = re.findall(r"pip install (.+)", DOCKERFILE.read_text())
+    assert len(installs) == 3
+    for arguments in installs:
+        assert "--require-hashes" in arguments or "--no-deps /wheels/" in arguments
