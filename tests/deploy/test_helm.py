@@ -13,7 +13,7 @@ from helm_python.chart import Chart, lint
 
 from kekd_common.version import __version__
 from kekd_server.config.loader import load
-from tests.deploy.test_kubernetes import OLDEST, Manifest, built, containers, kekd, pod
+from tests.deploy.test_kubernetes import KUBERNETES, OLDEST, Manifest, built, containers, kekd, pod
 
 _INFO = 1
 """Helm's severity of a recommendation."""
@@ -104,3 +104,8 @@ def test_unknown_value_is_rejected(example: Path) -> None:
 def test_versions_of_the_chart_and_the_image_are_that_of_kekd() -> None:
     chart = yaml.safe_load((HELM / "kekd" / "Chart.yaml").read_text())
     assert {chart["version"], chart["appVersion"]} == {__version__}
+    (dependency,) = yaml.safe_load((HELM / "example" / "Chart.yaml").read_text())["dependencies"]
+    assert dependency["version"] == __version__
+    component = KUBERNETES / "components" / "sidecar" / "kustomization.yaml"
+    (image,) = yaml.safe_load(component.read_text())["images"]
+    assert image["newTag"] == __version__
