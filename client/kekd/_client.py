@@ -415,7 +415,7 @@ class Client:
             self._caches.close()
         connection, self._connection = self._connection, None
         if connection:
-            connection.channel.close()
+            connection.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Watches a location in the background, and reports the changes to its cache."""
 
 import asyncio
+import logging
 import random
 import threading
 from abc import ABC, abstractmethod
@@ -16,6 +17,9 @@ from kekd._transport import watch
 from kekd._transport.channel import Connection, Connector
 from kekd._transport.fork import stop_before_fork
 from kekd._transport.timeouts import DEFAULT_TIMEOUT
+from kekd.errors import EnvelopeError
+
+_log = logging.getLogger(__name__)
 
 _MIN_BACKOFF: Final = 0.1
 _MAX_BACKOFF: Final = 5.0
@@ -43,6 +47,7 @@ class CacheWatcher(ABC):
         self._cache = cache
         self._on_change = on_change
         self._backoffs = _backoffs()
+        self._is_lost = False
         self._start()
 
     @abstractmethod
@@ -53,11 +58,20 @@ class CacheWatcher(ABC):
         if isinstance(event, Resync):
             self._cache.on_resync()
             self._backoffs = _backoffs()
+            self._is_lost = False
         elif isinstance(event, Change):
             self._cache.invalidate(event.index_name)
             # After the cache, so that a listener that reads again doesn't get the old envelope.
             self._on_change(event.index_name)
         self._cache.on_heartbeat()
+
+    def _report_loss(self, error: Exception) -> None:
+        """Logs the first failure since the watch last worked."""
+        if self._is_lost:
+            return
+        self._is_lost = True
+        why = error if isinstance(error, EnvelopeError) else f"{type(error).__name__}: {error}"
+        _log.warning("cache not in use: %s (trying again; calls go to the daemon meanwhile)", why)
 
 
 class ThreadCacheWatcher(CacheWatcher):
@@ -71,7 +85,7 @@ class ThreadCacheWatcher(CacheWatcher):
 
     def close(self) -> None:
         self._is_over.set()
-        self._connection.channel.close()
+        self._connection.close()
 
     def abandon(self) -> None:
         self._is_over.set()
@@ -83,12 +97,13 @@ class ThreadCacheWatcher(CacheWatcher):
         while not self._is_over.is_set():
             try:
                 self._read()
-            except Exception:  # noqa: BLE001, S110  (after any failure, the watch is lost)
-                pass
+            except Exception as error:  # noqa: BLE001  (after any failure, the watch is lost)
+                if not self._is_over.is_set():
+                    self._report_loss(error)
             finally:
                 self._cache.on_disconnect()
             self._is_over.wait(next(self._backoffs))
-        self._connection.channel.close()
+        self._connection.close()
 
     def _read(self) -> None:
         self._connection = self._connector.connect(self._connection)
@@ -150,11 +165,11 @@ class AsyncCacheWatcher(CacheWatcher):
         connection = None
         try:
             while True:
-                connection = self._connector.connect_async(connection)
                 try:
+                    connection = self._connector.connect_async(connection)
                     await self._read(connection)
-                except Exception:  # noqa: BLE001, S110  (after any failure, the watch is lost)
-                    pass
+                except Exception as error:  # noqa: BLE001  (after any failure, the watch is lost)
+                    self._report_loss(error)
                 finally:
                     self._cache.on_disconnect()
                 await asyncio.sleep(next(self._backoffs))

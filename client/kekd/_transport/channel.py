@@ -4,6 +4,8 @@ import json
 import os
 import warnings
 import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -64,9 +66,13 @@ _PLAINTEXT_WARNING: Final = (
 class Connection:
     """A blocking or asyncio channel to a daemon, with its methods."""
 
-    def __init__(self, channel: Any, credentials: TlsCredentials | None) -> None:
+    def __init__(
+        self, channel: Any, credentials: TlsCredentials | None, open_channel: Callable[[], Any]
+    ) -> None:
         self.channel = channel
         self.credentials = credentials
+        self._open_channel = open_channel
+        self._stream_channels: weakref.WeakSet[Any] = weakref.WeakSet()
         self._process = os.getpid()
         self._methods: dict[str, Any] = {}
         fork.use_grpc(self, cygrpc.is_fork_support_enabled)
@@ -88,7 +94,21 @@ class Connection:
 
     def stream(self, operation: Operation[Any]) -> Any:
         """Starts a streaming call, which lasts until it is cancelled."""
-        return self._bind(self.channel.unary_stream, operation)(operation.request)
+        call = self._bind(self.channel.unary_stream, operation)(operation.request)
+        return call if hasattr(call, "cancel") else self._stream_alone(operation)
+
+    def close(self) -> None:
+        """Ends all calls of a blocking connection."""
+        for channel in (self.channel, *self._stream_channels):
+            channel.close()
+
+    def _stream_alone(self, operation: Operation[Any]) -> "_GeneratorCall":
+        """Starts a streaming call on a channel of its own, for a stream that can't be cancelled."""
+        channel = self._open_channel()
+        self._stream_channels.add(channel)
+        return _GeneratorCall(
+            self._bind(channel.unary_stream, operation)(operation.request), channel
+        )
 
     @staticmethod
     def _bind(make: Any, operation: Operation[Any]) -> Any:
@@ -97,6 +117,23 @@ class Connection:
             request_serializer=type(operation.request).SerializeToString,
             response_deserializer=operation.response_type.FromString,
         )
+
+
+class _GeneratorCall:
+    """A call that instrumentation has wrapped in a generator, which has no `cancel`.
+
+    To cancel the call, this closes its channel.
+    """
+
+    def __init__(self, responses: Iterator[Any], channel: Any) -> None:
+        self._responses = responses
+        self._channel = channel
+
+    def __next__(self) -> Any:
+        return next(self._responses)
+
+    def cancel(self) -> None:
+        self._channel.close()
 
 
 class Connector:
@@ -127,8 +164,9 @@ class Connector:
         credentials = self._credentials()
         if current and current.is_current(credentials):
             return current
-        channel = self._open(grpc, credentials)
-        connection = Connection(channel, credentials)
+        open_channel = partial(self._open, grpc, credentials)
+        channel = open_channel()
+        connection = Connection(channel, credentials, open_channel)
         if credentials:
             # Otherwise gRPC never closes a connection that was replaced.
             weakref.finalize(connection, channel.close).atexit = False
@@ -139,7 +177,8 @@ class Connector:
         credentials = self._credentials()
         if current and current.is_current(credentials):
             return current
-        return Connection(self._open(grpc.aio, credentials), credentials)
+        open_channel = partial(self._open, grpc.aio, credentials)
+        return Connection(open_channel(), credentials, open_channel)
 
     def _credentials(self) -> TlsCredentials | None:
         if fork.refusal:
