@@ -54,6 +54,9 @@ Addressed = (
     | pb.WatchEnvelopesRequest
 )
 
+_MAX_SERIALIZED_EVENTS: Final = 256
+"""Watchers that are further behind than these serialize their events again."""
+
 _KINDS: Final = {
     ChangeKind.CREATED: pb.Change.KIND_CREATED,
     ChangeKind.PUSHED: pb.Change.KIND_PUSHED,
@@ -218,7 +221,13 @@ def make_watch_started(store: str, heartbeat_seconds: float) -> pb.WatchEnvelope
     )
 
 
-def make_event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
+@lru_cache(maxsize=_MAX_SERIALIZED_EVENTS)
+def serialize_event(event: Change | WatchEvent) -> bytes:
+    """Serializes an event for its first watcher, and returns the same bytes for the others."""
+    return _make_event(event).SerializeToString()
+
+
+def _make_event(event: Change | WatchEvent) -> pb.WatchEnvelopesResponse:
     match event:
         case WatchEvent.HEARTBEAT:
             return pb.WatchEnvelopesResponse(heartbeat=pb.Heartbeat())

@@ -223,7 +223,7 @@ class EnvelopeServicer:
         ) as watch:
             await _send(context, convert.make_watch_started(watch.store_name, _HEARTBEAT_INTERVAL))
             while (event := await watch.next(_HEARTBEAT_INTERVAL)) is not None:
-                await _send(context, convert.make_event(event))
+                await _send(context, convert.serialize_event(event))
         raise ShuttingDownError
 
 
@@ -236,7 +236,7 @@ def _repeat(ready: ReadyAnswers, sent: bytes, request: RequestContext) -> bytes 
     return found.answer
 
 
-async def _send(context: Context, message: Message) -> None:
+async def _send(context: Context, message: Message | bytes) -> None:
     """Raises `WatchFellBehindError` if the caller doesn't read: then gRPC's buffer is full, and the
     write blocks.
     """
