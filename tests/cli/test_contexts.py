@@ -189,6 +189,25 @@ def test_variables_are_not_stored_in_a_context(file: Path) -> None:
     assert json.loads(file.read_text())["contexts"] == {"x": {"store": "memory"}}
 
 
+@pytest.mark.parametrize("folder", ["", "relative"])
+def test_context_of_a_relative_folder_is_never_used(
+    memory_daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """Such a folder could be another user's. Without a home, `~` would be relative, too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    for place in ("~/.config", "relative"):
+        file = Path(place, "kekd", "contexts.json")
+        file.parent.mkdir(parents=True)
+        file.write_text("not read")
+    env = {"KEKCTL_CONFIG": "", "XDG_CONFIG_HOME": folder, "XDG_RUNTIME_DIR": str(tmp_path)}
+    failed = run_kekctl("--timeout", "100ms", "list", env=env, code=6)
+    assert f"unix:{tmp_path}/kekd/kekd.sock" in failed.stderr
+    refused = run_kekctl("config", "use-context", "x", env=env, code=2)
+    assert "no home folder; set KEKCTL_CONFIG" in refused.stderr
+    run_kekctl("list", env=env | {"KEKD_ADDRESS": memory_daemon.address})
+
+
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"contexts": []}', '{"contexts": {"a": {"adress": "h:1"}}}', "[" * 9999]
 )

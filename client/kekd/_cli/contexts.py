@@ -31,6 +31,8 @@ class Contexts:
     def load(cls) -> "Contexts":
         """Without a file, there are no contexts. Raises click's errors for one it can't read."""
         path = contexts_file()
+        if path is None:
+            raise click.UsageError("no file for contexts: no home folder; set KEKCTL_CONFIG")
         try:
             content = json.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):

@@ -43,7 +43,7 @@ class GlobalOptions:
         if name := self.flags.get("context"):
             return ChainMap(self.flags, _load_contexts().find(name), self.variables)
         is_selected = "address" in self.flags or "address" in self.variables
-        if is_selected or not contexts_file().exists():
+        if is_selected or not ((file := contexts_file()) and file.exists()):
             return ChainMap(self.flags, self.variables)
         return ChainMap(self.flags, self.variables, _load_contexts().find_current())
 
@@ -52,12 +52,13 @@ class GlobalOptions:
         (self.flags if is_flag else self.variables)[name] = value
 
 
-def contexts_file() -> Path:
-    """Returns the file of the variable, or the user's own."""
+def contexts_file() -> Path | None:
+    """Returns the file of the variable, or the user's own. None if the user has no home folder."""
     if path := os.environ.get(FILE_VARIABLE):
         return Path(path)
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111  (raises without a home)
-    return Path(base, "kekd", "contexts.json")
+    # The rule of XDG: a relative path is invalid. Another user could own the folder that it means.
+    return Path(base, "kekd", "contexts.json") if os.path.isabs(base) else None  # noqa: PTH117
 
 
 def _load_contexts() -> "Contexts":
