@@ -8,14 +8,22 @@ SUITABLE_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: give one, as in 'make run PYTHON=python3.12', after 'make clean'
 PROTOS := v1/daemon.proto v1/envelope.proto
 PROTO_OUT ?= protos
+DIST ?= dist
 SCHEMA_OUT ?= schema/kekd_schema
 
 MERMAID := 11.16.0
 
 PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
+CLIENT_TESTS = --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal -p no:cacheprovider \
+  -m "not ($(SLOW))" tests/integration/client tests/unit/kek tests/cli/test_kekctl.py \
+  --ignore=tests/integration/client/test_instrumentation.py \
+  --ignore=tests/unit/kek/test_aws_secrets.py --ignore=tests/unit/kek/test_registry_file.py
+# pyenv's shims fail for the versions that aren't selected.
+PYTHONS = $(shell for version in 3.12 3.13; do \
+  ls -d $(HOME)/.pyenv/versions/$$version.*/bin/python$$version /usr/bin/python$$version /usr/local/bin/python$$version 2>/dev/null | head -1; done)
 SLOW := slow or faults or torture or systemd
 
-.PHONY: help run check fast test test-slow test-seaweedfs test-all stress generate texts docs bench bench-quick clean
+.PHONY: dist test-lowest test-pythons help run check fast test test-slow test-seaweedfs test-all stress generate texts docs bench bench-quick clean
 
 help: ## List these targets
 	@sed -En 's/^([a-z-]+):.* ## (.+)/make \1\t\2/p' Makefile | expand -t 16
@@ -35,11 +43,23 @@ fast: $(VENV)/dev ## Run the unit tests, which need no daemon, socket or process
 test: check ## Run the linters, the type checker and the tests, except the slow ones
 	$(PYTEST) -m "not ($(SLOW))"
 
-test-slow: test-seaweedfs ## Run the tests that `make test` leaves out
+test-slow: test-seaweedfs test-lowest test-pythons ## Run the tests that `make test` leaves out
 	$(PYTEST) -m "$(SLOW)"
 
 test-seaweedfs: $(VENV)/dev ## Run the tests of S3 on SeaweedFS
 	$(PYTEST) -m s3 --s3-server=seaweedfs --ignore=tests/integration/test_engine_torture.py
+
+test-lowest: $(VENV)/dev ## Run the client's tests on the lowest versions that it declares
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(VENV)-lowest
+	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct --editable '.[aws]' --group client-tests
+	TEST_DAEMON_BIN=$(CURDIR)/$(BIN) $(VENV)-lowest/bin/pytest -W default::pytest.PytestUnraisableExceptionWarning $(CLIENT_TESTS)
+
+test-pythons: $(VENV)/dev ## Run the client's tests on the other versions of Python that are installed
+	for python in $(PYTHONS); do \
+	  $(BIN)/uv venv --quiet --allow-existing --python $$python $(VENV)-pythons/$$(basename $$python) && \
+	  $(BIN)/uv pip install --quiet --python $(VENV)-pythons/$$(basename $$python) --editable '.[aws,server]' --group client-tests && \
+	  $(VENV)-pythons/$$(basename $$python)/bin/pytest $(CLIENT_TESTS) || exit 1; \
+	done
 
 test-all: test test-slow ## Run every test
 
@@ -66,6 +86,13 @@ bench: $(VENV)/bench ## Measure, for bench/README.md
 
 bench-quick: $(VENV)/bench ## Measure the five ratios that matter, in two minutes
 	$(BIN)/python -m bench quick
+
+dist: $(VENV)/dev ## Build the wheel and the source archive in DIST, and check them
+	rm -rf $(DIST)
+	$(BIN)/python -m build --no-isolation --outdir $(DIST) .
+	$(BIN)/twine check --strict $(DIST)/*
+	$(BIN)/check-wheel-contents $(DIST)/*.whl
+	$(BIN)/pyroma --min 10 $(DIST)/*.tar.gz
 
 clean: ## Remove .venv
 	rm -rf $(VENV)

@@ -53,13 +53,14 @@ FLOORS = {
         ("kek.aws",),
         ("kek",),
         ("_cli", "testing"),
+        ("__main__",),
     ],
 }
 
 # Module -> the only places that may import it.
 ALLOWED = {
     "kekd": ["kekd"],
-    "kekd_server": ["kekd_server"],
+    "kekd_server": ["kekd/__main__.py", "kekd_server"],
     "kekd_common": ["kekd", "kekd_common", "kekd_server"],
     "kekd_common.policy": ["kekd/_cli/policy.py", "kekd_common/policy", "kekd_server"],
     "kekd_schema": ["kekd_schema", "kekd_server"],

@@ -88,6 +88,10 @@ def state_folder() -> Path:
         if folder.parts[0] != "~":  # older versions of platformdirs raise no error
             return folder
     raise ValueError(
-        f"user {os.getuid()} has no home folder: HOME is not set and passwd has no entry; set HOME,"
-        " or give each address and path"
+        f"{_user()} has no home folder: HOME is not set and passwd has no entry; set HOME, or give"
+        " each address and path"
     )
+
+
+def _user() -> str:
+    return f"user {os.getuid()}" if hasattr(os, "getuid") else "the user"

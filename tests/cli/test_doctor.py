@@ -546,7 +546,7 @@ def test_missing_cryptography_is_a_warning(
     own = authority.issue(tmp_path / "own")
     monkeypatch.setitem(sys.modules, "cryptography", None)
     finding = certificate.check_own(own.cert)
-    assert (finding.level, "pip install 'kekd[aws]'" in finding.advice) == ("warning", True)
+    assert (finding.level, "pip install '.[aws]'" in finding.advice) == ("warning", True)
 
 
 # Slots

@@ -84,8 +84,8 @@ def test_missing_native_engine_is_reported_with_its_extra(tmp_path: Path) -> Non
     address = f"unix:{tmp_path}/kekd.sock"
     flags = ("--memory", "--listen", address, "--engine", "native")
     assert refused("-c", WITHOUT_NATIVE, *flags) == (
-        f"kekd: {address}: engine native isn't installed; run pip install 'kekd[native]', or omit"
-        " the engine\n"
+        f"kekd: {address}: engine native isn't installed; run pip install '.[native]' in a"
+        " clone of kekd, or omit the engine\n"
     )
 
 

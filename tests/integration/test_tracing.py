@@ -229,4 +229,4 @@ def test_missing_extra_is_logged(
     monkeypatch.setattr(tracing, "find_spec", lambda _: None)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
     assert Tracing.from_environment() is None
-    assert "pip install 'kekd[otel]'" in caplog.text
+    assert "pip install '.[otel]'" in caplog.text

@@ -6,6 +6,7 @@ import click
 
 from kekd._cli.common import DENIED, main
 from kekd._cli.output import Output, output_option
+from kekd_common.install import install_command
 from kekd_common.methods import METHODS, Method
 
 
@@ -49,7 +50,7 @@ def check(  # noqa: PLR0913
         from kekd_common.policy import PolicyError, evaluate, read  # noqa: PLC0415  (of the daemon's extra)
     except ImportError:
         raise click.UsageError(
-            "cannot read policies: the daemon isn't installed; run pip install 'kekd[server]'"
+            f"cannot read policies: the daemon isn't installed; run {install_command('server')}"
         ) from None
     try:
         rules = read(config)

@@ -76,17 +76,22 @@ def refuse_calls_after_async() -> None:
 
 @cache
 def _register_reset() -> None:
-    os.register_at_fork(after_in_child=partial(_call, _reset_handlers))
+    _register_at_fork(after_in_child=partial(_call, _reset_handlers))
 
 
 @cache
 def _register_stop() -> None:
-    os.register_at_fork(before=partial(_call, _stop_handlers))
+    _register_at_fork(before=partial(_call, _stop_handlers))
 
 
 @cache
 def _register_check(supports_forks: Callable[[], bool]) -> None:
-    os.register_at_fork(after_in_child=partial(_check_support, supports_forks))
+    _register_at_fork(after_in_child=partial(_check_support, supports_forks))
+
+
+def _register_at_fork(**handlers: Callable[[], None]) -> None:
+    if hasattr(os, "register_at_fork"):  # Windows has no forks
+        os.register_at_fork(**handlers)
 
 
 def _call(handlers: Handlers) -> None:

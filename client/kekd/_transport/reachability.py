@@ -17,6 +17,8 @@ def accepts_connections(address: str) -> bool:
     Doesn't wait. Returns False for another machine, because only a response would show it.
     """
     if address.startswith("unix:"):
+        if not hasattr(socket, "AF_UNIX"):  # Python on Windows can't ask
+            return False
         return _connects(socket.AF_UNIX, address.removeprefix("unix:"))
     host, port = host_of(address), address.rpartition(":")[2]
     if not is_loopback(host):

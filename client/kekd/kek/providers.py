@@ -11,6 +11,7 @@ from kekd.kek.errors import MissingDependencyError
 from kekd.kek.provider import Provider
 from kekd.kek.rate_limiter import RateLimiter
 from kekd.kek.slot import Slot
+from kekd_common.install import install_command
 
 _ALIAS_TTL: Final = 5.0
 """Seconds for which the key of an alias is cached, while many envelopes are compared with it."""
@@ -92,5 +93,5 @@ def require_extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"cannot import {error.name}: it isn't installed; run pip install 'kekd[aws]'"
+            f"cannot import {error.name}: it isn't installed; run {install_command('aws')}"
         ) from error

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Self
 
+from kekd_common.install import install_command
 from kekd_common.version import __version__
 from kekd_server.model.errors import KekdError
 
@@ -120,7 +121,7 @@ def _problem(exporter: str) -> str | None:
     if protocol not in (None, "", "http/protobuf"):
         return f"the OTLP protocol is '{protocol}'; kekd supports 'http/protobuf'"
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        return "OpenTelemetry isn't installed; run pip install 'kekd[otel]'"
+        return f"OpenTelemetry isn't installed; run {install_command('otel')}"
     return None
 
 

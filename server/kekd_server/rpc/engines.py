@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import grpc.aio
 
+from kekd_common.install import install_command
 from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.listener import Listener
@@ -100,7 +101,7 @@ def make_server(
         )
     if find_spec("pygrpc_native") is None:
         raise ListenError(
-            f"{listener}: engine native isn't installed; run pip install 'kekd[native]', or omit"
+            f"{listener}: engine native isn't installed; run {install_command('native')}, or omit"
             " the engine"
         )
     threads = ThreadPoolExecutor(_WRITE_THREADS, thread_name_prefix="writes")

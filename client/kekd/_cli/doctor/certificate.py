@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
+from kekd_common.install import install_command
 
 _EXPIRES_SOON: Final = timedelta(days=14)
 _SUPPORTED_KEYS: Final = "issue it for RSA-2048 or stronger, or for ECDSA P-256 or P-384"
@@ -33,7 +34,7 @@ def check_own(file: Path) -> Finding:
         # An optional dependency.
         from cryptography import x509  # noqa: PLC0415
     except ModuleNotFoundError:
-        advice = "pip install 'kekd[aws]'"
+        advice = install_command("aws")
         return warning(name, f"cannot check {file}: cryptography is not installed", advice)
     certificate = x509.load_pem_x509_certificate(file.read_bytes())
     if kind := _unsupported_key(certificate.public_key()):

@@ -1,7 +1,7 @@
 """Clients of AWS for slots, and their requests."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, TypeVar, cast
 
 import botocore.loaders
@@ -114,13 +114,21 @@ class Requests:
                 raise outcome
             return outcome
 
+        @cache
+        def pause(state: tenacity.RetryCallState, _: int) -> float:
+            return tenacity.wait_random_exponential(multiplier=0.1, max=2)(state)
+
+        # Versions of tenacity differ in which of these two functions they call first.
+        def wait(state: tenacity.RetryCallState) -> float:
+            return pause(state, state.attempt_number)
+
         def is_over(state: tenacity.RetryCallState) -> bool:
             tried = (state.seconds_since_start or 0.0) - waited
-            return tried + state.upcoming_sleep >= self._timeout
+            return tried + wait(state) >= self._timeout
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(errors.ProviderUnavailableError),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2),
+            wait=wait,
             stop=is_over,
             reraise=True,
         )(attempt)
