@@ -52,45 +52,55 @@ class _Calls:
     """The rounds of one contender with `IN_FLIGHT` calls."""
 
     contender: Contender
+    s3: Server
     get_rates: list[float] = field(default_factory=list)
     get_cpu: list[float] = field(default_factory=list)
     """CPU seconds a get."""
+    get_s3_cpu: list[float] = field(default_factory=list)
+    """CPU seconds of the S3 server a get."""
     create_rates: list[float] = field(default_factory=list)
     create_cpu: list[float] = field(default_factory=list)
+    create_s3_cpu: list[float] = field(default_factory=list)
 
     def measure(self, gets: Sequence[int], creates: Sequence[int]) -> None:
-        rate, cpu = self._measure(self.contender.gets, gets)
+        rate, cpu, s3_cpu = self._measure(self.contender.gets, gets)
         self.get_rates.append(rate)
         self.get_cpu.append(cpu)
-        rate, cpu = self._measure(self.contender.creates, creates)
+        self.get_s3_cpu.append(s3_cpu)
+        rate, cpu, s3_cpu = self._measure(self.contender.creates, creates)
         self.create_rates.append(rate)
         self.create_cpu.append(cpu)
+        self.create_s3_cpu.append(s3_cpu)
 
     def row(self) -> Sequence[str]:
+        times = (self.get_cpu, self.get_s3_cpu, self.create_cpu, self.create_s3_cpu)
+        get, s3_get, create, s3_create = (milliseconds(median(each)) for each in times)
         return (
             self.contender.name,
-            *(count(median(self.get_rates)), milliseconds(median(self.get_cpu))),
-            *(count(median(self.create_rates)), milliseconds(median(self.create_cpu))),
+            *(count(median(self.get_rates)), get, s3_get),
+            *(count(median(self.create_rates)), create, s3_create),
         )
 
     def ratios(self, base: "_Calls") -> Sequence[str]:
         pairs = (
             (self.get_rates, base.get_rates),
             (self.get_cpu, base.get_cpu),
+            (self.get_s3_cpu, base.get_s3_cpu),
             (self.create_rates, base.create_rates),
             (self.create_cpu, base.create_cpu),
+            (self.create_s3_cpu, base.create_s3_cpu),
         )
         name = f"{self.contender.name} ÷ {base.contender.name}"
         return (name, *(ratio(paired(*pair)) for pair in pairs))
 
     def _measure(
         self, call: Callable[[Sequence[int]], None], numbers: Sequence[int]
-    ) -> tuple[float, float]:
-        """Returns the calls per second and the CPU seconds per call."""
-        before = self.contender.cpu_seconds()
+    ) -> tuple[float, float, float]:
+        """Returns the calls per second, and the CPU seconds per call: its own and S3's."""
+        before, s3_before = self.contender.cpu_seconds(), self.s3.cpu_seconds()
         seconds = _seconds(lambda: call(numbers))
-        cpu = self.contender.cpu_seconds() - before
-        return len(numbers) / seconds, cpu / len(numbers)
+        cpu, s3_cpu = self.contender.cpu_seconds() - before, self.s3.cpu_seconds() - s3_before
+        return len(numbers) / seconds, cpu / len(numbers), s3_cpu / len(numbers)
 
 
 def tables(folder: Path) -> Iterator[Table]:
@@ -125,9 +135,11 @@ def _tables(
             other = Kekd("baseline", folder / "baseline", server, checkout=baseline)
             daemons.append(stack.enter_context(other))
         yield _many_table(name, daemons, boto3)
+        contenders: list[Contender] = [*daemons, boto3]
         if stub:
-            yield _single_table(name, [*daemons, boto3], stub)
-        yield _calls_table(name, [*daemons, boto3], has_baseline=bool(baseline))
+            yield _single_table(name, contenders, stub)
+        calls = [_Calls(contender, server) for contender in contenders]
+        yield _calls_table(name, calls, has_baseline=bool(baseline))
 
 
 def _fill(client: kekd.Client) -> None:
@@ -135,9 +147,8 @@ def _fill(client: kekd.Client) -> None:
     assert all(isinstance(etag, str) for _, etag in client.push_many_index_kms(None, pushes))
 
 
-def _calls_table(name: str, contenders: Sequence[Contender], *, has_baseline: bool) -> Table:
+def _calls_table(name: str, calls: Sequence[_Calls], *, has_baseline: bool) -> Table:
     numbers = counter(_MIN_CREATED)
-    calls = [_Calls(contender) for contender in contenders]
     for round_number in range(_ROUNDS):
         for each in calls[:: -1 if round_number % 2 else 1]:
             each.measure(range(_GETS), list(islice(numbers, _CREATES)))
@@ -151,7 +162,10 @@ def _calls_table(name: str, contenders: Sequence[Contender], *, has_baseline: bo
             Goal(f"S3 ({name}): creates/s ÷ baseline", creates, "at least", _MIN_CREATES),
         ]
     title = f"S3 ({name}): {IN_FLIGHT} calls in flight"
-    header = ("", "gets/s", "CPU a get, ms", "creates/s", "CPU a create, ms")
+    header = (
+        *("", "gets/s", "CPU a get, ms", "S3's CPU a get, ms"),
+        *("creates/s", "CPU a create, ms", "S3's CPU a create, ms"),
+    )
     rows = [*(each.row() for each in calls), *(own.ratios(each) for each in others)]
     return Table(title, header, rows, goals)
 
