@@ -150,15 +150,17 @@ def test_eviction_continues_after_the_cache_was_empty(
 
 
 def test_each_kek_is_overwritten_at_its_own_expiry(
-    backend: Backend, open_keyring: OpenKeyring
+    backend: Backend, clock: Clock, open_keyring: OpenKeyring
 ) -> None:
-    keyring = open_keyring(ttl=0.5)
+    keyring = open_keyring(ttl=0.2)
     keyring.kek("early")
-    threading.Event().wait(0.25)
+    clock.now += 0.1
     keyring.kek("late")
     early, late = backend.keks
+    clock.now += 0.1
     eventually(lambda: is_scrubbed(early))
     assert not is_scrubbed(late)
+    clock.now += 0.1
     eventually(lambda: is_scrubbed(late))
 
 
