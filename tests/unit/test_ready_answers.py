@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +29,7 @@ from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.principal import Principal
 from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.repetition import Repetition
 from kekd_server.model.errors import UnauthenticatedError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
@@ -171,14 +172,20 @@ class Side:
             answer_now = self._answer_now(sent, caller)
             if answer_now is not None:
                 return self._portable(answer_now)
+        if (answer := await self.respond(method, sent, caller)) is not None:
+            return self._portable(answer)
+        return [self._portable(repr(part).encode()) for part in caller.error]
+
+    async def respond(self, method: str, sent: bytes, caller: Caller) -> bytes | None:
+        """Returns the response of the ordinary path, or None if the call fails."""
         authenticator: Any = SimpleNamespace(authenticate=authenticate)
         handler: Any = self.server._handler(
             METHODS[method], getattr(self._servicer, method), authenticator
         )
         with suppress(grpc.aio.AbortError):
             answer = handler.unary_unary(handler.request_deserializer(sent), caller)
-            return self._portable(handler.response_serializer(await asyncio.create_task(answer)))
-        return [self._portable(repr(part).encode()) for part in caller.error]
+            return bytes(handler.response_serializer(await asyncio.create_task(answer)))
+        return None
 
     def _answer_now(self, sent: bytes, caller: Caller) -> bytes | None:
         with suppress(UnauthenticatedError):
@@ -512,6 +519,86 @@ async def test_unchanged_entry_of_a_page_is_not_made_again(
     assert made == ["a", "b", "a"]
 
 
+async def list_pages(
+    side: Side, page_size: int, after_first: Callable[[Side], None] = lambda _: None
+) -> list[list[pb.ListedEnvelope]]:
+    """Returns the entries of each page. Calls `after_first` between the first page and the next."""
+    caller = Caller(Principal("dns:a", is_local=False), "unix:")
+    request = pb.ListEnvelopesRequest(view=pb.ENVELOPE_VIEW_FULL, page_size=page_size)
+    pages: list[list[pb.ListedEnvelope]] = []
+    while not pages or request.page_token:
+        sent = await side.respond("ListEnvelopes", request.SerializeToString(), caller)
+        page = pb.ListEnvelopesResponse.FromString(sent or b"")
+        if not pages:
+            after_first(side)
+        pages.append(list(page.envelopes))
+        request.page_token = page.next_page_token
+    return pages
+
+
+def change_later_names(side: Side) -> None:
+    wait_for_the_next_tick(side.root / "probe")
+    side.path("5").write_bytes(record(50))
+    side.path("6").write_bytes(b"corrupt")
+    side.path("7").unlink()
+
+
+def deny_later_names(side: Side) -> None:
+    side.policy.replace(
+        [Rule(name="some", identities=("*",), methods=("*",), indexes=("[01238]",))]
+    )
+
+
+@pytest.mark.parametrize(("page_size", "room"), [(1, 2**20), (4, 2**20), (1000, 150)])
+@pytest.mark.parametrize("change", [change_later_names, deny_later_names])
+async def test_pages_of_ready_entries_are_those_of_a_daemon_without(
+    tmp_path: Path,
+    no_race: None,
+    monkeypatch: pytest.MonkeyPatch,
+    page_size: int,
+    room: int,
+    change: Callable[[Side], None],
+) -> None:
+    monkeypatch.setattr(envelope_reader, "MAX_RESPONSE_BYTES", room)
+    sides = [
+        Side(tmp_path / "plain", None, burst=1000),
+        Side(tmp_path / "ready", ReadyAnswers(), burst=1000),
+    ]
+    results = []
+    for side in sides:
+        await side.open()
+        for number in range(10):
+            side.path(f"{number}").write_bytes(record(number))
+        unchanged = [await list_pages(side, page_size) for _ in range(2)]
+        changed = [await list_pages(side, page_size, change), await list_pages(side, page_size)]
+        results.append((unchanged, changed, side.audited(), side.counted()))
+        side.close()
+    plain, ready = results
+    assert ready == plain
+    unchanged, changed, *_ = ready
+    assert len(unchanged[0]) > 2
+    assert unchanged[0] == unchanged[1] != changed[0]
+    names = [entry.index_name for page in unchanged[0] for entry in page]
+    assert sorted(names) == [f"{number}" for number in range(10)]
+
+
+async def test_ready_entry_of_a_batch_is_denied_by_a_new_policy(side: Side) -> None:
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    side.path("b").write_bytes(record(2))
+    batch = pb.BatchGetEnvelopesRequest(index_names=["b", "a"]).SerializeToString()
+    caller = Caller(Principal("dns:a", is_local=False), "unix:")
+    for _ in range(2):
+        answer = str(await side.call("BatchGetEnvelopes", batch, caller))
+        assert "000001" in answer
+        assert "000002" in answer
+    side.policy.replace([RULES[2]])
+    response = await side.respond("BatchGetEnvelopes", batch, caller)
+    denied, allowed = pb.BatchGetEnvelopesResponse.FromString(response or b"").envelopes
+    assert (denied.index_name, denied.HasField("blob")) == ("b", False)
+    assert (allowed.index_name, allowed.blob.wrapped_kek) == ("a", b"000001")
+
+
 async def test_entries_are_bounded(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready_answers, "_MAX_BYTES", 2000)
     await side.open()
@@ -525,6 +612,23 @@ async def test_entries_are_bounded(side: Side, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(2):
         assert str(await side.call("BatchGetEnvelopes", batch, caller)).count("000001") == 10
     assert 0 < answers.entries._ready.size <= 2000
+
+
+async def test_grant_repeats_the_read_of_its_principal_alone(side: Side) -> None:
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    await get(side, "a")
+    answers = side._servicer._ready_answers
+    ready = answers.find(field(INDEX, b"a"), "dns:a") if answers else None
+    assert ready
+    for principal, is_permitted in (
+        (Principal("dns:a", is_local=False), True),
+        (Principal("dns:b", is_local=False), False),
+        (Principal("dns:a", is_local=True), False),
+    ):
+        lines = len(side.log.entries)
+        assert ready.grant.repeat(Repetition(principal, "unix:")) == is_permitted
+        assert len(side.log.entries) == lines + is_permitted
 
 
 async def test_identities_have_answers_of_their_own(side: Side, parsed: list[bytes]) -> None:
