@@ -137,10 +137,12 @@ pytest_plugins = ["kekd.testing.plugin"]
 @pytest.mark.parametrize("number", [1, 2])
 def test_store_is_empty(kekd_client, kekd_kms, number):
     assert list(kekd_client.list_index_kms(show_deleted=True)) == []
+    assert kekd_client.find_hold_index_kms(None, "without an envelope") is None
     kekd_client.create_index_kms(None, "i", kekd.KMSBlob(provider="none"))
     kekd_client.create_index_kms(None, "gone", kekd.KMSBlob(provider="none"))
     kekd_client.delete_index_kms(None, "gone")
     kekd_client.hold_index_kms(None, "i", "held")
+    kekd_client.hold_index_kms(None, "without an envelope", "held")
     assert not kekd_kms.requests
 """
 

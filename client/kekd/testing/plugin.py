@@ -12,20 +12,17 @@ from kekd._client import Client
 from kekd.testing import FakeKms, TestDaemon, run_daemon
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def kekd_daemon() -> Iterator[TestDaemon]:
-    """A daemon with a memory store, for all tests of a process."""
+    """A daemon of the test's own, whose memory store is empty."""
     with run_daemon() as daemon:
         yield daemon
 
 
 @pytest.fixture
 def kekd_client(kekd_daemon: TestDaemon) -> Iterator[Client]:
-    """A client of `kekd_daemon`, whose store is empty at the start of the test."""
+    """A client of `kekd_daemon`."""
     with Client(kekd_daemon.address) as client:
-        for index_name in list(client.list_index_kms(show_deleted=True)):
-            client.release_index_kms(None, index_name)
-            client.destroy_index_kms(None, index_name, "another test begins")
         yield client
 
 
