@@ -10,20 +10,20 @@
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, Final
 
 from kekd._client import Client
-from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
+from kekd._models import StorageConfig
 from kekd._transport import timeouts
 from kekd._transport.tls import Tls
+from kekd.cyborgdb import _functions
 
-FUNCTIONS: Final = ("create_index_kms", "push_index_kms", "get_index_kms", "delete_index_kms")
+FUNCTIONS: Final = tuple(_functions.REPLACEMENTS)
 
 _Functions = Mapping[str, Callable[..., Any]]
 
 _lock = threading.Lock()
-_client: Client | None = None
-_store: StorageConfig | None = None
 _originals: dict[str, Callable[..., Any]] = {}
 
 
@@ -38,81 +38,55 @@ def install(
 
     Also replaces them in every module that has imported them by name, so you can call this before
     or after the service is imported, or while it runs. Nothing else of the service changes. Another
-    call replaces the daemon. `address`, `tls` and `timeout` are those of `kekd.Client`.
+    call replaces the daemon; calls in flight end on the previous one. `address`, `tls` and
+    `timeout` are those of `kekd.Client`.
 
     `store` is the store for cyborgdb_core's StorageConfig, whose path or bucket can't be read: by
     default the daemon's default store. Credentials in it never leave the process.
     """
-    global _client, _store
-    import cyborgdb_core  # noqa: PLC0415  (imports slowly, and the caller has the extra)
-
+    if store is not None and not isinstance(store, StorageConfig):
+        raise TypeError(
+            f"cannot install kekd.cyborgdb: store is a {type(store).__name__}; pass a"
+            " kekd.StorageConfig, such as StorageConfig.named('memory')"
+        )
+    core = _import_core()
     client = Client(address, tls=tls, timeout=timeout)
     with _lock:
-        previous, _client, _store = _client, client, store
+        # The previous client closes its connection when the last call drops it.
+        _functions.installation = _functions.Installation(client, store)
         if not _originals:
-            _originals.update({name: getattr(cyborgdb_core, name) for name in FUNCTIONS})
-            _replace(_originals, _REPLACEMENTS)
-    if previous:
-        previous.close()
+            _originals.update({name: getattr(core, name) for name in FUNCTIONS})
+            _replace(_originals, _functions.REPLACEMENTS)
 
 
 def uninstall() -> None:
-    """Puts cyborgdb_core's own functions back. Does nothing if they weren't replaced."""
-    global _client
+    """Puts cyborgdb_core's own functions back. Does nothing if they weren't replaced.
+
+    Calls in flight end on the daemon.
+    """
     with _lock:
-        previous, _client = _client, None
-        if _originals:
-            _replace(_REPLACEMENTS, _originals)
-            _originals.clear()
-    if previous:
-        previous.close()
+        _replace(_functions.REPLACEMENTS, _originals)
+        _originals.clear()
+        _functions.installation = None
 
 
 def is_installed() -> bool:
-    return _client is not None
+    return _functions.installation is not None
 
 
-def _create_index_kms(config_location: object, index_name: str, blob: EnvelopeLike) -> None:
-    _require_client().create_index_kms(_location(config_location), index_name, blob)
-
-
-def _push_index_kms(config_location: object, index_name: str, blob: EnvelopeLike) -> None:
-    _require_client().push_index_kms(_location(config_location), index_name, blob)
-
-
-def _get_index_kms(config_location: object, index_name: str) -> KMSBlob:
-    return _require_client().get_index_kms(_location(config_location), index_name)
-
-
-def _delete_index_kms(config_location: object, index_name: str) -> None:
-    _require_client().delete_index_kms(_location(config_location), index_name)
-
-
-_REPLACEMENTS: Final[_Functions] = {
-    "create_index_kms": _create_index_kms,
-    "push_index_kms": _push_index_kms,
-    "get_index_kms": _get_index_kms,
-    "delete_index_kms": _delete_index_kms,
-}
-
-
-def _location(config_location: object) -> StorageConfig | None:
-    if isinstance(config_location, StorageConfig):
-        return config_location
-    import cyborgdb_core  # noqa: PLC0415  (imported by now)
-
-    if not isinstance(config_location, cyborgdb_core.StorageConfig):
-        raise TypeError(
-            f"config_location is a {type(config_location).__name__}; pass a StorageConfig"
-        )
-    return _store
-
-
-def _require_client() -> Client:
-    # A thread may have looked up the function before `uninstall`.
-    if _client is None:
-        raise RuntimeError("kekd.cyborgdb is not installed; call install()")
-    return _client
+def _import_core() -> ModuleType:
+    try:
+        import cyborgdb_core  # noqa: PLC0415  (imports slowly, and the caller has the extra)
+    except ModuleNotFoundError as error:
+        if error.name != "cyborgdb_core":
+            raise
+        raise ModuleNotFoundError(
+            "cannot install kekd.cyborgdb: this environment has no cyborgdb_core; install"
+            " cyborgdb-service in it",
+            name=error.name,
+        ) from None
+    module: ModuleType = cyborgdb_core
+    return module
 
 
 def _replace(old: _Functions, new: _Functions) -> None:
@@ -120,7 +94,7 @@ def _replace(old: _Functions, new: _Functions) -> None:
 
     The extension module keeps cyborgdb_core's own: nothing but its package imports from it.
     """
-    by_identity = {id(function): new[name] for name, function in old.items()}
+    by_identity = {id(old[name]): function for name, function in new.items()}
     for module in list(sys.modules.values()):
         if module.__name__ in _SKIPPED:
             continue
@@ -129,4 +103,4 @@ def _replace(old: _Functions, new: _Functions) -> None:
                 setattr(module, name, function)
 
 
-_SKIPPED: Final = {__name__, "cyborgdb_core.cyborgdb_core"}
+_SKIPPED: Final = {_functions.__name__, "cyborgdb_core.cyborgdb_core"}
