@@ -1,12 +1,15 @@
 """CyborgDB Service with its envelopes in kekd: `kekd.cyborgdb`."""
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 import types
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -228,24 +231,143 @@ def test_only_the_four_functions_of_the_service_change(client: kekd.Client, tmp_
 @pytest.mark.parametrize(
     ("arguments", "env", "says"),
     [
-        (["no-such-command"], {}, "'no-such-command' is not a Python script; use -m MODULE"),
-        (["true"], {}, "'true' is not a Python script; use -m MODULE"),
+        (["no-such-command"], {}, "cannot run 'no-such-command': it does not exist; give the"),
+        (["/nope.py"], {}, "cannot run '/nope.py': it does not exist; give the path"),
+        (["true"], {}, "cannot run 'true': it is not a Python script; use -m MODULE"),
+        (["./wrapper"], {}, "cannot run './wrapper': it is not a Python script; use -m MODULE"),
+        (["./plain.py"], {}, "cannot run './plain.py': it is not executable; run 'python SCRIPT'"),
+        (["plain.py"], {}, "cannot run 'plain.py': it is not in PATH; run 'python SCRIPT'"),
+        (["-m", "nosuch"], {}, "cannot run module 'nosuch': this environment has no such module"),
+        (["-m", "nosuch.a"], {}, "cannot run module 'nosuch.a': this environment has no such"),
+        (["-m", "json"], {}, "cannot run module 'json': this environment has no such module"),
+        (["python", "nope.py"], {}, "cannot run 'nope.py': it does not exist; give the path"),
+        (["python3", "-u", "s.py"], {}, "cannot run 'python3' like this: it needs a script"),
         (["cyborgdb-service"], {"KEKD_ADDRESS": "nonsense"}, "invalid address 'nonsense'"),
         (["--store", "nonsense", "cyborgdb-service"], {}, "use memory, disk:PATH or s3:BUCKET"),
         ([], {}, "Missing argument 'COMMAND'"),
     ],
 )
 def test_command_that_cannot_run_is_refused(
-    arguments: list[str], env: dict[str, str], says: str
+    arguments: list[str], env: dict[str, str], says: str, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
+    (tmp_path / "plain.py").write_text("print('ran')")
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text("#!/bin/sh\nexec python plain.py\n")
+    wrapper.chmod(0o700)
+    done = run_command(*arguments, folder=tmp_path, env=env)
+    assert says in done.stderr
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def run_command(
+    *arguments: str, folder: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "kekd.cyborgdb", *arguments],
-        env=clean_environment() | env,
-        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=clean_environment() | (env or {}),
+        capture_output=True,
         text=True,
         check=False,
         timeout=PATIENCE,
     )
-    assert says in done.stderr
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+
+
+SCRIPT = """
+import os, signal, sys
+import beside
+import cyborgdb_core
+print(sys.argv[1:], cyborgdb_core.get_index_kms.__module__)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+os.kill(os.getpid(), signal.SIGINT)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["python", "folder/script"],
+        ["python3", "folder/script"],
+        [sys.executable, "folder/script"],
+        ["folder/script"],
+        ["folder/long"],
+    ],
+)
+def test_script_runs_as_with_python(command: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "beside.py").touch()
+    shebangs = {
+        "script": "#!/usr/bin/env python3\n",
+        "long": f"#!/bin/sh\n'''exec' {sys.executable} \"$0\" \"$@\"\n' '''\n",
+    }
+    for name, shebang in shebangs.items():
+        (folder / name).write_text(shebang + SCRIPT)
+        (folder / name).chmod(0o700)
+    done = run_command(*command, "-a", "b", folder=tmp_path)
+    assert done.stdout == "['-a', 'b'] kekd.cyborgdb._functions\ninterrupted\n", done.stderr
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert done.returncode == -signal.SIGINT
+
+
+def test_module_runs_after_the_name_of_an_interpreter(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("import sys\nprint(sys.argv[1:])")
+    done = run_command("python", "-m", "module", "-a", folder=tmp_path)
+    assert done.stdout == "['-a']\n", done.stderr
+
+
+def test_calls_survive_another_install_and_uninstall(client: kekd.Client) -> None:
+    """A call ends on the client that it began with, or runs on cyborgdb_core's own function."""
+    own = cyborgdb_core.get_index_kms
+    blob = kekd.KMSBlob(provider="none")
+    client.create_index_kms(None, "i", blob)
+    kekd.cyborgdb.install(client.address)
+    kekd_get = cyborgdb_core.get_index_kms
+    done = threading.Event()
+
+    def get() -> None:
+        while not done.is_set():
+            kekd_get(S3, "i")
+
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(get) for _ in range(4)]
+        for _ in range(100):
+            kekd.cyborgdb.install(client.address)
+            kekd_get(S3, "i")
+        done.set()
+    for call in calls:
+        call.result()
+    kekd.cyborgdb.uninstall()
+    assert cyborgdb_core.get_index_kms is own
+    disk = cyborgdb_core.StorageConfig.disk("/nonexistent")
+    with pytest.raises(ValueError, match="No KMS blob exists") as of_core:
+        own(disk, "j")
+    with pytest.raises(ValueError, match="No KMS blob exists") as of_kekd:
+        kekd_get(disk, "j")  # as a thread that looked up the function before
+    assert type(of_kekd.value) is type(of_core.value)
+
+
+@pytest.mark.usefixtures("installed")
+def test_functions_have_their_names_and_documentation() -> None:
+    for name in kekd.cyborgdb.FUNCTIONS:
+        function = getattr(cyborgdb_core, name)
+        assert function.__name__ == function.__qualname__ == name
+        assert function.__doc__
+
+
+def test_store_of_another_type_is_refused_when_installed(client: kekd.Client) -> None:
+    with pytest.raises(TypeError, match="store is a str; pass a kekd"):
+        kekd.cyborgdb.install(client.address, store="memory")  # type: ignore[arg-type]
+    assert not kekd.cyborgdb.is_installed()
+
+
+def test_environment_without_cyborgdb_core_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cyborgdb_core", None)
+    with pytest.raises(ModuleNotFoundError, match="no cyborgdb_core; install cyborgdb-service"):
+        kekd.cyborgdb.install("unix:/nonexistent")
