@@ -3,7 +3,6 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -209,12 +208,70 @@ def test_context_of_a_relative_folder_is_never_used(
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"contexts": []}', '{"contexts": {"a": {"adress": "h:1"}}}', "[" * 9999]
+    ("content", "says"),
+    [
+        ("{", "not JSON; correct or remove it"),
+        ("[" * 9999, "not JSON; correct or remove it"),
+        ("[]", "the file is not an object; correct or remove it"),
+        ('{"context": {}}', "the file has the unknown key 'context'; use contexts"),
+        ('{"contexts": []}', "the file: 'contexts' is not an object; correct or remove it"),
+        ('{"current-context": 1}', "the file: 'current-context' is not a text; correct or"),
+        ('{"contexts": {"a": []}}', "context 'a' is not an object; correct or remove it"),
+        (
+            '{"contexts": {"a": {"adress": "h:1"}}}',
+            "context 'a' has the unknown key 'adress'; use address",
+        ),
+        (
+            '{"contexts": {"a": {"zzz": ""}}}',
+            "context 'a' has the unknown key 'zzz'; use address, ca, cert, key, server-name, store",
+        ),
+        ('{"contexts": {"a": {"ca": 1}}}', "context 'a': 'ca' is not a text; correct or remove it"),
+        (
+            '{"contexts": {"a": {"store": "bogus"}}, "current-context": "a"}',
+            "context 'a': invalid store name 'bogus'; use memory, disk:PATH or s3:BUCKET[/PREFIX]",
+        ),
+    ],
 )
-def test_invalid_file_is_reported_with_its_name(kekctl: Kekctl, file: Path, content: Any) -> None:
+def test_invalid_file_is_reported_with_the_context_and_key(
+    kekctl: Kekctl, file: Path, content: str, says: str
+) -> None:
     file.parent.mkdir()
     file.write_text(content)
     for command in (("list",), ("config", "get-contexts")):
         (line,) = kekctl(*command, code=1).stderr.splitlines()
-        assert line.startswith(f"Error: cannot use {file}: not ")
-        assert line.endswith("; correct or remove it")
+        assert line.startswith(f"Error: cannot use {file}: {says}")
+
+
+@pytest.mark.parametrize("content", ["", "{}"])
+def test_empty_file_has_no_contexts(kekctl: Kekctl, file: Path, content: str) -> None:
+    file.parent.mkdir()
+    file.write_text(content)
+    assert kekctl("config", "get-contexts").output == ""
+    kekctl("config", "set-context", "a", "--store", "memory")
+
+
+def test_file_that_cannot_be_read_is_reported(kekctl: Kekctl, file: Path) -> None:
+    advice = "correct it, or set KEKCTL_CONFIG to another file"
+    file.mkdir(parents=True)
+    failed = kekctl("list", code=1)
+    assert failed.stderr == f"Error: cannot read {file}: Is a directory; {advice}\n"
+    file.rmdir()
+    file.parent.rmdir()
+    file.parent.touch()
+    failed = kekctl("list", code=1)
+    assert failed.stderr == f"Error: cannot read {file}: Not a directory; {advice}\n"
+
+
+def test_folder_that_cannot_be_created_is_reported() -> None:
+    file = "/proc/kekd/contexts.json"
+    options = ("config", "set-context", "a", "--store", "memory")
+    failed = run_kekctl(*options, env={"KEKCTL_CONFIG": file}, code=1)
+    assert failed.stderr.startswith("Error: cannot create /proc/kekd: No such file or directory;")
+
+
+def test_current_context_that_does_not_exist_is_reported(kekctl: Kekctl, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text('{"current-context": "prd", "contexts": {"prod": {}}}')
+    listed = kekctl("config", "get-contexts", "-o", "name")
+    assert listed.stdout == "prod\n"
+    assert "warning: the current context 'prd' doesn't exist; choose one" in listed.stderr

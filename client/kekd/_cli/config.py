@@ -41,6 +41,12 @@ def use_context(name: str, output: Output) -> None:
 def get_contexts(output: Output) -> None:
     """List the contexts, and mark the current one."""
     contexts = Contexts.load()
+    if contexts.current and contexts.current not in contexts.by_name:
+        say(
+            f"kekctl: warning: the current context '{contexts.current}' doesn't exist; choose one"
+            " with 'kekctl config use-context'",
+            error=True,
+        )
     output.show_table(
         ("current", "name", *KEYS),
         (
@@ -86,7 +92,7 @@ def set_context(
     contexts = Contexts.load()
     contexts.by_name[name] = _checked(contexts.by_name.get(name, {}) | given)
     _save(contexts, name, "changed", f"context '{name}' saved in {contexts.path}", output)
-    if contexts.current != name and output.is_text:
+    if contexts.current != name and output.is_text and not output.is_dry_run:
         say(f"kekctl: to use it: kekctl config use-context {name}", error=True)
 
 

@@ -4,12 +4,14 @@
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from kekd._cli.global_options import contexts_file
+import kekd
+from kekd._cli.global_options import FILE_VARIABLE, contexts_file
 
 KEYS: Final = ("address", "ca", "cert", "key", "server-name", "store")
 
@@ -34,25 +36,33 @@ class Contexts:
         if path is None:
             raise click.UsageError("no file for contexts: no home folder; set KEKCTL_CONFIG")
         try:
-            content = json.loads(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
+            content = json.loads(path.read_bytes() or b"{}")
+        except FileNotFoundError:
             return cls(path)
         except OSError as error:
             raise click.ClickException(
-                f"cannot read {path}: {error.strerror}; check its mode"
+                f"cannot read {path}: {error.strerror}; correct it, or set {FILE_VARIABLE} to"
+                " another file"
             ) from None
         except (ValueError, RecursionError):
             raise _invalid(path, "not JSON") from None
-        match content:
-            case {"contexts": dict(contexts)} if all(map(_is_context, contexts.values())):
-                return cls(path, str(content.get("current-context", "")), contexts)
-        raise _invalid(path, f'not {{"contexts": {{NAME: {{…}}}}}} with the keys {", ".join(KEYS)}')
+        try:
+            _check_file(content)
+        except ValueError as error:
+            raise _invalid(path, str(error)) from None
+        return cls(path, content.get("current-context", ""), content.get("contexts", {}))
 
     def save(self) -> None:
         # Imported here, because most commands only read the file.
         from kekd._cli.private_file import replace_private  # noqa: PLC0415
 
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.ClickException(
+                f"cannot create {self.path.parent}: {error.strerror}; set {FILE_VARIABLE} to a file"
+                " in another folder"
+            ) from None
         content = {"current-context": self.current, "contexts": self.by_name}
         with replace_private(self.path) as file:
             file.write(json.dumps(content, indent=2) + "\n")
@@ -71,12 +81,30 @@ class Contexts:
 
 
 def _invalid(path: Path, problem: str) -> click.ClickException:
-    return click.ClickException(f"cannot use {path}: {problem}; correct or remove it")
+    advice = "" if ";" in problem else "; correct or remove it"
+    return click.ClickException(f"cannot use {path}: {problem}{advice}")
 
 
-def _is_context(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() <= set(KEYS)
-        and all(isinstance(text, str) for text in value.values())
-    )
+def _check_file(content: Any) -> None:
+    _check_keys("the file", content, {"current-context": str, "contexts": dict})
+    for name, context in content.get("contexts", {}).items():
+        _check_keys(f"context '{name}'", context, dict.fromkeys(KEYS, str))
+        if "store" in context:
+            try:
+                kekd.StorageConfig.named(context["store"])
+            except ValueError as error:
+                raise ValueError(f"context '{name}': {error}") from None
+
+
+def _check_keys(subject: str, content: Any, kinds: Mapping[str, type]) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{subject} is not an object")  # noqa: TRY004
+    for key, value in content.items():
+        if key not in kinds:
+            from difflib import get_close_matches  # noqa: PLC0415  (rarely needed)
+
+            similar = get_close_matches(key, kinds, 1) or kinds
+            raise ValueError(f"{subject} has the unknown key '{key}'; use {', '.join(similar)}")
+        if not isinstance(value, kinds[key]):
+            kind = "a text" if kinds[key] is str else "an object"
+            raise ValueError(f"{subject}: '{key}' is not {kind}")  # noqa: TRY004

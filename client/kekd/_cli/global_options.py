@@ -43,7 +43,7 @@ class GlobalOptions:
         if name := self.flags.get("context"):
             return ChainMap(self.flags, _load_contexts().find(name), self.variables)
         is_selected = "address" in self.flags or "address" in self.variables
-        if is_selected or not ((file := contexts_file()) and file.exists()):
+        if is_selected or not ((file := contexts_file()) and _may_exist(file)):
             return ChainMap(self.flags, self.variables)
         return ChainMap(self.flags, self.variables, _load_contexts().find_current())
 
@@ -59,6 +59,16 @@ def contexts_file() -> Path | None:
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111  (raises without a home)
     # The rule of XDG: a relative path is invalid. Another user could own the folder that it means.
     return Path(base, "kekd", "contexts.json") if os.path.isabs(base) else None  # noqa: PTH117
+
+
+def _may_exist(file: Path) -> bool:
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:  # reading the file reports it
+        pass
+    return True
 
 
 def _load_contexts() -> "Contexts":
