@@ -73,7 +73,12 @@ def test_version_has_those_of_kekctl_and_the_daemon(kekctl: Kekctl) -> None:
 def test_version_of_the_client_needs_no_daemon() -> None:
     done = run_kekctl("--address", "unix:/nowhere", "version", "--client")
     assert done.stdout.split() == ["kekctl", __version__]
-    run_kekctl("--address", "unix:/nowhere", "--timeout", "100ms", "version", code=6)
+
+
+def test_version_of_the_client_is_shown_before_the_error_of_the_daemon() -> None:
+    done = run_kekctl("--address", "unix:/nowhere", "--timeout", "100ms", "version", code=6)
+    assert done.stdout.split() == ["kekctl", __version__]
+    assert done.stderr.startswith("kekctl: cannot reach kekd")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -14,7 +14,9 @@ from kekd_common.version import __version__
 def version(context: click.Context, output: Output, *, only_client: bool) -> None:
     """Show the versions of kekctl and of the daemon."""
     versions = {"kekctl": __version__}
-    if not only_client:
-        versions["kekd"] = open_client(context).status().version
-    lines = (f"{name:<12}{value}" for name, value in versions.items())
-    output.show(__version__, versions, lines)
+    try:
+        if not only_client:
+            versions["kekd"] = open_client(context).status().version
+    finally:  # also without a daemon
+        lines = (f"{name:<12}{value}" for name, value in versions.items())
+        output.show(__version__, versions, lines)
