@@ -27,6 +27,9 @@ from tests.patience import PATIENCE, eventually
 CANARY = b"canary: a wrapped KEK that nobody may see"
 NAMES = ["a/é", "b", "c", "red \x1b[31m", "x" * 200]
 NOTHING = {"created": 0, "unchanged": 0, "overwritten": 0, "refused": 0, "failed": 0}
+DRY_NOTHING = dict.fromkeys(
+    ["would create", "unchanged", "would overwrite", "refused", "failed"], 0
+)
 
 
 def envelope(number: int) -> kekd.KMSBlob:
@@ -103,7 +106,7 @@ def restore(daemon: Daemon, file: Path, *arguments: str, code: int = 0) -> Resul
 
 
 def counts(done: Result) -> dict[str, int]:
-    rows = (line.split() for line in done.stdout.splitlines() if ":" not in line)
+    rows = (line.rsplit(maxsplit=1) for line in done.stdout.splitlines() if ":" not in line)
     return {name: int(count) for name, count in rows}
 
 
@@ -354,7 +357,11 @@ def test_dry_run_stores_nothing(daemon: Daemon, client: kekd.Client, backup: Pat
     client.delete_index_kms(None, "c")
     done = restore(daemon, backup, "--overwrite", "--dry-run")
     assert done.stdout.startswith("dry run: nothing was stored\n")
-    assert counts(done) == NOTHING | {"created": 1, "unchanged": 3, "overwritten": 1}
+    assert counts(done) == DRY_NOTHING | {
+        "would create": 1,
+        "unchanged": 3,
+        "would overwrite": 1,
+    }
     assert client.get_index_kms(None, "b") == envelope(99)
     assert "c" not in client.list_index_kms()
 
@@ -652,7 +659,8 @@ def test_import_into_a_store_without_a_history_stores_the_envelopes(
 
 
 def test_dry_run_imports_no_history(target: Daemon, with_history: Path) -> None:
-    assert counts(restore(target, with_history, "--dry-run")) == NOTHING | {"created": 1}
+    done = restore(target, with_history, "--dry-run")
+    assert counts(done) == DRY_NOTHING | {"would create": 1}
     assert not history_of(target.address, "history/gone")
 
 

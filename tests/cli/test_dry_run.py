@@ -158,6 +158,26 @@ def test_dry_run_of_destroy_lists_what_it_would_remove(kekctl: Kekctl) -> None:
     assert all(line.startswith("would destroy  ") for line in lines)
 
 
+@pytest.mark.usefixtures("unchanged")
+def test_dry_run_of_destroy_has_its_outcome_and_store_in_json(
+    kekctl: Kekctl, daemon: Daemon, tmp_path: Path
+) -> None:
+    destroy = ("destroy", "a", "--reason", "r", "--dry-run")
+    (receipt,) = json_lines(kekctl(*destroy, "-o", "json"))
+    assert (receipt["outcome"], receipt["store"]) == ("would destroy", f"disk:{tmp_path}/keystore")
+    assert 'outcome: "would destroy"' in kekctl(*destroy, "-o", "yaml").stdout
+    names = kekctl(*destroy, "-o", "name")
+    assert (names.stdout, names.stderr) == ("a\n", "kekctl: dry run: these names would change\n")
+
+
+def test_dry_run_of_an_import_counts_what_it_would_do(kekctl: Kekctl, tmp_path: Path) -> None:
+    kekctl("export", "--file", tmp_path / "backup")
+    kekctl("delete", "a")
+    printed = kekctl("import", tmp_path / "backup", "--dry-run").stdout
+    assert "would create        1\n" in printed
+    assert "would overwrite     0\n" in printed
+
+
 def test_dry_run_of_an_import_has_the_outcomes_in_json(
     kekctl: Kekctl, daemon: Daemon, tmp_path: Path
 ) -> None:

@@ -115,6 +115,22 @@ def test_names_can_be_passed_to_another_command(kekctl: Kekctl, client: kekd.Cli
     assert list(client.list_index_kms()) == []
 
 
+@pytest.mark.parametrize("command", ["delete missing", "release first", "import BACKUP"])
+def test_names_omit_what_did_not_change(kekctl: Kekctl, tmp_path: Path, command: str) -> None:
+    kekctl("export", "--file", tmp_path / "backup")
+    words = command.replace("BACKUP", str(tmp_path / "backup")).split()
+    assert kekctl(*words, "-o", "name").stdout == ""
+    assert kekctl("delete", "first", "missing", "-o", "name").stdout == "first\n"
+
+
+def test_names_of_a_watch_are_those_of_indexes(
+    kekctl: Kekctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = (kekd.Resync(), kekd.Change("i", "created", "etag"))
+    monkeypatch.setattr(kekd.Client, "watch_index_kms", lambda *_: iter(changes))
+    assert kekctl("watch", "-o", "name").stdout == "i\n"
+
+
 @pytest.mark.parametrize(
     ("command", "content"),
     [

@@ -121,7 +121,7 @@ class DryRunClient(kekd.Client):
         ]
         if current is not None and not destroyed:  # a store without a history
             destroyed = [kekd.DestroyedVersion("", current, "")]
-        store = str(config_location or "")
+        store = str(config_location or self._default_store())
         return kekd.DestructionReceipt(index_name, store, tuple(destroyed), (), ())
 
     def _require_writable(
@@ -140,6 +140,10 @@ class DryRunClient(kekd.Client):
                 " if_etag names; get it again and decide again"
             )
         return etag
+
+    def _default_store(self) -> str:
+        """Returns an empty name if the daemon hides its default store from the caller."""
+        return next((store.name for store in self.status().stores if store.is_default), "")
 
     def _find(
         self, location: kekd.StorageConfig | None, index_name: str, timeout: float | None

@@ -137,12 +137,13 @@ def watch(
 ) -> None:
     """Print changes to envelopes, one per line, until Ctrl-C or the daemon disconnects.
 
-    Prints 'resync' first, and again if earlier changes may have been missed.
+    Prints 'resync' first, and again if earlier changes may have been missed. --output name omits
+    that.
     """
     try:
         for event in client.watch_index_kms(store, prefix):
             if isinstance(event, kekd.Resync):
-                output.show("resync", {"kind": "resync"}, ["resync"])
+                output.show("", {"kind": "resync"}, ["resync"])
             else:
                 output.show(event.index_name, dataclasses.asdict(event), [_format_text(event)])
     except KeyboardInterrupt:  # the normal end of a watch

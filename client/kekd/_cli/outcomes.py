@@ -48,7 +48,7 @@ def show_outcome(outcome: Outcome, output: Output) -> None:
     content = {"index_name": outcome.index_name, "outcome": _word(outcome)}
     if isinstance(outcome, Failure):
         content["error"] = str(outcome.error)
-    output.show(outcome.index_name, content, [f"{_word(outcome)} {outcome.index_name}"])
+    output.show_outcome(outcome.index_name, content, [f"{_word(outcome)} {outcome.index_name}"])
 
 
 def _show(outcomes: Iterator[Outcome], output: Output, label: str, always: Sequence[str]) -> int:

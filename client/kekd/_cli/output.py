@@ -18,6 +18,7 @@ _VERBS: Final = {
     "deleted": "delete",
     "destroyed": "destroy",
     "held": "hold",
+    "overwritten": "overwrite",
     "provisioned": "provision",
     "pushed": "push",
     "released": "release",
@@ -94,15 +95,28 @@ class Output:
 
         `text`: what humans read. `key`: the key of the name in JSON.
         """
-        if self.is_dry_run and outcome in _VERBS:
-            outcome = f"would {_VERBS[outcome]}"
-            text, details = f"{outcome} {name}", {}
-        self.show(name, {key: name, "outcome": outcome, **details}, [text])
+        described = self.describe(outcome)
+        if described != outcome:
+            text, details = f"{described} {name}", {}
+        self.show_outcome(name, {key: name, "outcome": described, **details}, [text])
+
+    def show_outcome(self, name: str, content: Mapping[str, Any], text: Iterable[object]) -> None:
+        """Prints a result that has an `outcome`. The format `name` omits what didn't change."""
+        is_unchanged = content["outcome"] in {"failed", "refused", "unchanged"}
+        self.show("" if is_unchanged else name, content, text)
+
+    def describe(self, outcome: str) -> str:
+        """Returns what a dry run calls an outcome, such as `would create` for `created`."""
+        verb = _VERBS.get(outcome)
+        return f"would {verb}" if verb and self.is_dry_run else outcome
 
 
 def _make_output(context: click.Context, _: click.Parameter, value: str | None) -> Output:
     options = global_options(context)
-    return Output(value or options.flags.get("output") or OUTPUT_FORMATS[0], options)
+    form = value or options.flags.get("output") or OUTPUT_FORMATS[0]
+    if form == "name" and options.is_dry_run:
+        say("kekctl: dry run: these names would change", error=True)
+    return Output(form, options)
 
 
 def _record_dry_run(context: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001

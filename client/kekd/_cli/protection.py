@@ -101,18 +101,22 @@ def destroy(  # noqa: PLR0913
     if not (yes or output.is_dry_run):
         confirm(f"Destroy the envelope of '{index}' and all its versions? Nothing undoes this")
     receipt = client.destroy_index_kms(store, index, reason, if_etag=if_etag)
-    output.show(index, asdict(receipt), _lines(receipt, is_dry_run=output.is_dry_run))
+    outcome = output.describe("destroyed") if receipt.destroyed else "unchanged"
+    output.show(
+        index if receipt.destroyed else "",
+        {"outcome": outcome, **asdict(receipt)},
+        _lines(receipt, outcome),
+    )
     if receipt.remaining:
         click.get_current_context().exit(_REMAINS)
 
 
-def _lines(receipt: kekd.DestructionReceipt, *, is_dry_run: bool) -> Iterator[str]:
-    word = "would destroy" if is_dry_run else "destroyed"
+def _lines(receipt: kekd.DestructionReceipt, outcome: str) -> Iterator[str]:
     if not receipt.destroyed:
         yield "nothing to destroy"
     for version in receipt.destroyed:
         digest = version.wrapped_kek_sha256 or "none"
-        yield f"{word}  {version.version_id or '-'}  etag {version.etag}  sha256 {digest}"
+        yield f"{outcome}  {version.version_id or '-'}  etag {version.etag}  sha256 {digest}"
     for remaining in receipt.remaining:
         yield f"remains    {remaining.version_id}: {remaining.reason}"
     for place in receipt.unchecked:

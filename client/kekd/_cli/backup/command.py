@@ -32,7 +32,6 @@ T = TypeVar("T")
 _STDIN: Final = Path("-")
 _MAX_MEMORY_BYTES: Final = 64 * 1024 * 1024
 """Of a backup from a pipe. A larger one is copied to a temporary file without a name."""
-_DRY: Final[dict[Outcome, str]] = {"created": "would create", "overwritten": "would overwrite"}
 
 
 @main.command()
@@ -145,7 +144,7 @@ def import_(  # noqa: PLR0913  (options)
             context.exit(STOPPED)
         finally:
             if output.is_text:
-                _print_summary(counts, dry_run=output.is_dry_run)
+                _print_summary(counts, output)
             if has_history:
                 say(history.summary, error=not output.is_text)
     if counts["failed"] or counts["refused"] or history.has_failed:
@@ -233,15 +232,14 @@ def _report(result: RestoreResult, output: Output) -> None:
         text = f"{result.outcome}: index '{result.index_name}': {result.reason}"
         say(f"kekctl: {text}", error=True)
     if not output.is_text:
-        outcome = _DRY.get(result.outcome) if output.is_dry_run else None
-        content = {"index_name": result.index_name, "outcome": outcome or result.outcome}
-        output.show(
+        content = {"index_name": result.index_name, "outcome": output.describe(result.outcome)}
+        output.show_outcome(
             result.index_name, content | ({"error": result.reason} if result.reason else {}), ()
         )
 
 
-def _print_summary(counts: Counter[Outcome], *, dry_run: bool) -> None:
-    if dry_run:
+def _print_summary(counts: Counter[Outcome], output: Output) -> None:
+    if output.is_dry_run:
         say("dry run: nothing was stored")
     for outcome in get_args(Outcome):
-        say(f"{outcome:<13}{counts[outcome]:>8}")
+        say(f"{output.describe(outcome):<16}{counts[outcome]:>5}")
