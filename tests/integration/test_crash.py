@@ -196,8 +196,8 @@ def test_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: 
 
 def test_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
     driver.put(NAME, b"record", if_etag=None)
-    renamed = ["link temporary temporary", "rename temporary record"]
-    assert trace.calls == [*WRITTEN, KEPT, *renamed, CLOSED, *SYNCED]
+    named, renamed = "link temporary temporary", "rename temporary record"
+    assert trace.calls == [*WRITTEN, named, KEPT, renamed, CLOSED, *SYNCED]
 
 
 def test_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
