@@ -170,6 +170,7 @@ def test_unknown_context_is_refused_with_the_known_ones(kekctl: Kekctl, prod: Da
     [
         ((), "nothing to set; give one of --address"),
         (("--address", "nonsense"), "invalid address 'nonsense'"),
+        (("--store", "memory", "--timeout", "5s"), "a context has no timeout; omit --timeout"),
         (("--cert", __file__), "ca is missing"),
         (("--address", "unix:/s", "--ca", __file__), "cannot use TLS with a Unix socket"),
         (("--store", "elsewhere"), "use memory, disk:PATH or s3:BUCKET"),
@@ -186,6 +187,15 @@ def test_variables_are_not_stored_in_a_context(file: Path) -> None:
     env = {"KEKCTL_CONFIG": str(file), "KEKD_ADDRESS": "h:1", "KEKD_CA": __file__}
     run_kekctl("config", "set-context", "x", "--store", "memory", env=env)
     assert json.loads(file.read_text())["contexts"] == {"x": {"store": "memory"}}
+
+
+def test_variable_that_replaces_the_current_context_is_reported(file: Path) -> None:
+    env = {"KEKCTL_CONFIG": str(file), "KEKD_ADDRESS": "h:1"}
+    run_kekctl("config", "set-context", "x", "--store", "memory", env=env)
+    used = run_kekctl("config", "use-context", "x", env=env)
+    assert "warning: KEKD_ADDRESS is set" in used.stderr
+    del env["KEKD_ADDRESS"]
+    assert run_kekctl("config", "use-context", "x", env=env).stderr == ""
 
 
 @pytest.mark.parametrize("folder", ["", "relative"])

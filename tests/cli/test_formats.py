@@ -207,7 +207,8 @@ def test_color_is_for_terminals_without_no_color(client: kekd.Client) -> None:
 def test_delete_on_a_terminal_asks_first(client: kekd.Client) -> None:
     command = ["--address", client.address, "delete", "first", "second"]
     output, code = on_a_terminal(command, "n\n")
-    assert "Delete 2 envelopes (first, second)? [y/N]" in output
+    place = f"the default store of {client.address}"
+    assert f"Delete 2 envelopes (first, second) in {place}? [y/N]" in output
     assert code == 1
     assert list(client.list_index_kms()) == ["first", "second"]
     assert on_a_terminal(command, "y\n")[1] == 0

@@ -21,6 +21,7 @@ from kekd._transport import timeouts
 from kekd.kek import errors
 from kekd.kek.errors import KekError
 from kekd_common.command_output import require_output, system_errors
+from kekd_common.printable import printable
 from kekd_common.version import __version__
 
 Arguments = ParamSpec("Arguments")
@@ -187,6 +188,10 @@ def pass_client(
 
 def exit_code(error: Exception) -> int:
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def describe_place(client: kekd.Client, store: kekd.StorageConfig | None) -> str:
+    return f"{printable(str(store or 'the default store'))} of {printable(client.address)}"
 
 
 def confirm(question: str) -> None:

@@ -34,6 +34,12 @@ def use_context(name: str, output: Output) -> None:
     contexts.find(name)
     contexts.current = name
     _save(contexts, name, "changed", f"switched to context '{name}'", output)
+    if "address" in global_options(click.get_current_context()).variables:
+        say(
+            f"kekctl: warning: {addresses.ADDRESS_VARIABLE} is set, so that commands ignore the"
+            " current context; unset it",
+            error=True,
+        )
 
 
 @config.command("get-contexts")
@@ -85,6 +91,8 @@ def set_context(
     context: click.Context, name: str, store: kekd.StorageConfig | None, output: Output
 ) -> None:
     """Create the context NAME, or change the given options of it."""
+    if "timeout" in global_options(context).flags:
+        raise click.UsageError("a context has no timeout; omit --timeout")
     flags = {key: value for key, value in global_options(context).flags.items() if key in KEYS}
     given = _parse(flags | ({"store": store} if store else {}))
     if not given:

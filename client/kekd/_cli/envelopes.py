@@ -15,6 +15,7 @@ from kekd._cli.common import (
     FAILED,
     STOPPED,
     confirm,
+    describe_place,
     exit_code,
     if_etag_option,
     main,
@@ -215,9 +216,9 @@ def delete(  # noqa: PLR0913
     """
     if if_etag is not None and len(indexes) > 1:
         raise click.UsageError("--if-etag needs a single INDEX; give one")
-    if sys.stdin.isatty() and not (yes or output.is_dry_run):
-        confirm(f"Delete {_describe(indexes)}?")
     client = open_client(context)
+    if sys.stdin.isatty() and not (yes or output.is_dry_run):
+        confirm(f"Delete {_describe(indexes)} in {describe_place(client, store)}?")
     failures: list[kekd.EnvelopeError] = []
     for index in dict.fromkeys(indexes):
         try:

@@ -12,6 +12,7 @@ import kekd
 from kekd._cli.command_line import command_line
 from kekd._cli.common import (
     confirm,
+    describe_place,
     if_etag_option,
     main,
     open_client,
@@ -99,7 +100,11 @@ def destroy(  # noqa: PLR0913
     exit code is 1 if something is still there.
     """
     if not (yes or output.is_dry_run):
-        confirm(f"Destroy the envelope of '{index}' and all its versions? Nothing undoes this")
+        place = describe_place(client, store)
+        confirm(
+            f"Destroy the envelope of '{index}' and all its versions in {place}?"
+            " Nothing undoes this"
+        )
     receipt = client.destroy_index_kms(store, index, reason, if_etag=if_etag)
     outcome = output.describe("destroyed") if receipt.destroyed else "unchanged"
     output.show(
