@@ -3,8 +3,11 @@
 import ssl
 import urllib.error
 import urllib.request
+from email.message import Message
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -41,6 +44,36 @@ def test_daemon_that_serves_is_ready_for_each_of_its_stores(
         eventually(partial(succeeds, f"{base}/readyz{store}"))
     assert probe(f"{base}/readyz/s3:other")[0] == 404
     assert "2 of 2 can be read" in probe(f"{base}/readyz?verbose")[1]
+
+
+def request(url: str, method: str) -> tuple[int, Message, bytes]:
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=PATIENCE)
+    connection.request(method, parts.path)
+    answer = connection.getresponse()
+    return answer.status, answer.headers, answer.read()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/nonexistent"])
+def test_head_has_the_status_and_headers_of_get_without_content(
+    start_scraped: StartScraped, path: str
+) -> None:
+    url = start_scraped("--memory").url.removesuffix("/metrics") + path
+    status, headers, content = request(url, "GET")
+    head_status, head_headers, head_content = request(url, "HEAD")
+    assert (head_status, head_headers.keys()) == (status, headers.keys())
+    assert head_headers["Content-Type"] == headers["Content-Type"]
+    assert content
+    assert not head_content
+
+
+def test_other_method_is_not_allowed(start_scraped: StartScraped) -> None:
+    url = start_scraped("--memory").url
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "OTHER"):
+        status, headers, content = request(url, method)
+        assert (status, headers["Allow"]) == (405, "GET, HEAD")
+        assert headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert content == b"method not allowed: use GET or HEAD\n"
 
 
 def test_store_that_is_gone_is_not_ready_and_the_daemon_stays_live(

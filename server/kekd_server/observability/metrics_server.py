@@ -10,6 +10,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from http import HTTPStatus
+from io import BytesIO
 from socketserver import ThreadingTCPServer
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -163,6 +165,21 @@ class _Handler(MetricsHandler):
         else:
             self._send_text(404, f"not found: use {_PATH}, /livez, /readyz or /readyz/STORE\n")
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def end_headers(self) -> None:
+        super().end_headers()
+        if self.command == "HEAD":
+            self.wfile = BytesIO()  # discards the content; the connection serves no other request
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Overrides the base class, which sends an HTML page, and 501 for POST."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            self._send_text(405, "method not allowed: use GET or HEAD\n", Allow="GET, HEAD")
+        else:
+            self._send_text(code, f"{message or explain or HTTPStatus(code).phrase}\n")
+
     def _send_metrics(self) -> None:
         tls = self.server.tls
         if tls and tls.requires_certificate and not self.connection.getpeercert():
@@ -171,11 +188,13 @@ class _Handler(MetricsHandler):
         self.registry = self.server.registry
         super().do_GET()
 
-    def _send_text(self, status: int, text: str) -> None:
+    def _send_text(self, status: int, text: str, **headers: str) -> None:
         content = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("X-Content-Type-Options", "nosniff")
+        for header in headers.items():
+            self.send_header(*header)
         self.end_headers()
         self.wfile.write(content)
