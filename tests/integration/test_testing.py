@@ -1,9 +1,11 @@
 """`kekd.testing`: the daemon, the fake KMS and the fixtures for users' own tests."""
 
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,29 @@ def test_daemons_are_separate_and_take_flags(monkeypatch: pytest.MonkeyPatch) ->
 def test_daemon_that_cannot_start_raises_its_log() -> None:
     start = run_daemon("--workers=0")
     with pytest.raises(DaemonStartError, match=r"workers .*: out of range"), start:
+        pass
+
+
+def test_environment_without_the_daemon_is_refused_with_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    start = run_daemon()
+    with pytest.raises(DaemonStartError, match=r"no daemon; run pip install '.+\[server\]'"), start:
+        pass
+
+
+def test_temporary_folder_with_a_long_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    start = run_daemon()
+    with (
+        pytest.raises(DaemonStartError, match="more than 107 bytes; set TMPDIR to a shorter"),
+        start,
+    ):
         pass
 
 

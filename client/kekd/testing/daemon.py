@@ -1,5 +1,6 @@
 """Runs a daemon in a process of its own."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -12,13 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from kekd_common.install import install_command
+
 START_TIMEOUT: Final = 30.0
+_MAX_SOCKET_PATH: Final = 107
+"""Bytes that Linux allows for the path of a Unix socket."""
 _POLL_INTERVAL: Final = 0.05
 """Seconds between two checks whether a daemon that is starting has ended."""
 
 
 class DaemonStartError(Exception):
-    """The daemon ended before it served, or didn't serve in time. The message has its log."""
+    """The daemon can't run here, ended before it served, or didn't serve in time. The message says
+    why, or has the daemon's log.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,10 @@ def run_daemon(*flags: str) -> Iterator[TestDaemon]:
     The daemon is real and ends with its context, or when this process does. Raises
     `DaemonStartError`.
     """
+    _require_server()
     with tempfile.TemporaryDirectory(prefix="kekd-") as name:
         folder = Path(name)
+        _require_short(folder)
         daemon = TestDaemon(f"unix:{folder / 'kekd.sock'}", folder / "log")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
             notifications.bind(str(folder / "notify"))
@@ -57,6 +66,21 @@ def run_daemon(*flags: str) -> Iterator[TestDaemon]:
             finally:
                 process.terminate()
                 process.communicate()
+
+
+def _require_server() -> None:
+    if importlib.util.find_spec("kekd_server") is None:
+        raise DaemonStartError(
+            "cannot run kekd: this environment has no daemon; run " + install_command("server")
+        )
+
+
+def _require_short(folder: Path) -> None:
+    if len(os.fsencode(folder / "kekd.sock")) > _MAX_SOCKET_PATH:
+        raise DaemonStartError(
+            f"cannot run kekd: the path of a Unix socket in {folder} has more than"
+            f" {_MAX_SOCKET_PATH} bytes; set TMPDIR to a shorter path"
+        )
 
 
 def _start(folder: Path, daemon: TestDaemon, flags: tuple[str, ...]) -> subprocess.Popen[bytes]:
