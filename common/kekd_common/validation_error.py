@@ -1,7 +1,10 @@
 """Describes pydantic's errors in the words of kekd."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
+
+from kekd_common.printable import printable
+from kekd_common.suggestion import closest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -36,7 +39,7 @@ _TEXTS: Final[Mapping[str, str]] = {
     "string_too_long": "longer than {max_length} characters; shorten it",
     "string_pattern_mismatch": "not of the form {pattern}; correct it",
     "path_type": "not a path; write it as a string",
-    "literal_error": "unknown value; use {expected}",
+    "literal_error": "unknown value{value}; use {expected}",
     "list_type": _LIST,
     "tuple_type": _LIST,
     "too_short": "empty; add an entry",
@@ -47,6 +50,19 @@ _TEXTS: Final[Mapping[str, str]] = {
 """By the type of the error (https://docs.pydantic.dev/latest/errors/validation_errors/)."""
 
 
-def describe(error: "ErrorDetails") -> str:
-    """Returns why the value is invalid, and what to do."""
-    return _TEXTS.get(error["type"], UNDESCRIBED).format(**error.get("ctx", {}))
+_MAX_QUOTED: Final = 60
+
+
+def describe(error: "ErrorDetails", keys: Collection[str] = ()) -> str:
+    """Returns why the value is invalid, and what to do. Suggests one of `keys` for an unknown key.
+
+    Quotes an unknown value only if the error has its input.
+    """
+    if error["type"] == "extra_forbidden" and (key := closest(str(error["loc"][-1]), keys)):
+        return f"unknown key; did you mean {key}? Correct or remove it"
+    text = _TEXTS.get(error["type"], UNDESCRIBED)
+    return text.format(**error.get("ctx", {}), value=_quoted(error.get("input")))
+
+
+def _quoted(value: object) -> str:
+    return f" '{printable(value[:_MAX_QUOTED])}'" if isinstance(value, str) else ""

@@ -8,11 +8,12 @@ MAX_ALIASED_VALUES: Final = 100_000
 """The number of values that all aliases together may expand to. Aliases can be nested: ten lines
 can expand to more than fits into memory.
 """
+_UNREADABLE: Final = "a value that its type doesn't allow; correct or quote it"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class YamlError(Exception):
-    """The text isn't valid YAML. `problem` may quote values."""
+    """The text isn't valid YAML."""
 
     def __init__(self, problem: str, line: int | None) -> None:
         super().__init__(f"line {line}: {problem}" if line else problem)
@@ -31,11 +32,11 @@ def load(text: str | bytes) -> Any:
     except _ForbiddenError as caught:
         error: YamlError = StrictYamlError(str(caught.problem), _line(caught))
     except yaml.YAMLError as caught:
-        error = YamlError(str(getattr(caught, "problem", None) or caught), _line(caught))
-    # PyYAML passes on what its constructors raise: for bytes that aren't UTF-8, a date that isn't
-    # in the calendar, or an invalid number.
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as caught:
-        error = YamlError(str(caught), None)
+        error = YamlError(_describe(caught), _line(caught))
+    except UnicodeDecodeError:
+        error = YamlError("not text in UTF-8; write a YAML file", None)
+    except RecursionError:
+        error = YamlError("too many levels of lists and mappings; nest fewer", None)
     # Raised here, without a context, because PyYAML's own error quotes a line that may be a secret.
     raise error
 
@@ -43,6 +44,32 @@ def load(text: str | bytes) -> Any:
 def dump(value: object) -> str:
     text: str = yaml.safe_dump(value, allow_unicode=True)
     return text
+
+
+_PROBLEMS: Final = {
+    "mapping values are not allowed here": "a second ': ' or a wrong indentation; quote the value,"
+    " or indent the line like its neighbours",
+    "could not find expected ':'": "a key without ':'; add it",
+    "expected <block end>": "a wrong indentation, or text after a value; correct it",
+    "expected ',' or": "a list or mapping isn't closed; add the bracket or comma",
+    "expected the node content": "a value is missing, or a list or mapping isn't closed; write it",
+    "found unexpected end of stream": "a quoted text isn't closed; add the quote",
+    "found undefined alias": "an alias without its anchor; write the value",
+    "could not determine a constructor": "an unknown tag; remove it, or quote the value",
+    "found unhashable key": "a list or mapping as a key; write a text",
+    "found character '\\t'": "a tab in the indentation; use spaces",
+    "expected a single document": "more than one document; remove '---' and what follows",
+    _UNREADABLE: _UNREADABLE,
+}
+"""By the start of PyYAML's problem, which can quote a value that may be a secret."""
+
+
+def _describe(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return "a character that YAML doesn't allow; remove it"
+    problem = f"{getattr(error, 'problem', '')} {getattr(error, 'context', '')}"
+    matches = (text for start, text in _PROBLEMS.items() if start in problem)
+    return next(matches, "not valid YAML; correct it")
 
 
 class _ForbiddenError(yaml.constructor.ConstructorError):
@@ -53,6 +80,17 @@ class _StrictLoader(yaml.SafeLoader):
     """Rejects duplicate keys, of which PyYAML takes the last, and aliases that contain themselves
     or expand to more than `MAX_ALIASED_VALUES`.
     """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002
+        """Adds the line to what PyYAML's constructors raise, such as for a date that isn't in the
+        calendar.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, _UNREADABLE, node.start_mark
+            ) from error
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()

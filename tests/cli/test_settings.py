@@ -460,11 +460,26 @@ def test_value_of_a_wrong_type_is_described_without_pydantics_terms(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("listen: [", "cannot be read as YAML"),
-        ("a: b: c", "cannot be read as YAML: line 1: mapping values are not allowed here"),
-        ('workers: !!int ""', "cannot be read as YAML"),
-        ("audit: !!timestamp foo", "cannot be read as YAML"),
-        ("\udcff", "cannot be read as YAML"),
+        ("listen: [", "YAML: line 1: a value is missing, or a list or mapping isn't closed; write"),
+        ("a: b: c", "YAML: line 1: a second ': ' or a wrong indentation; quote the value"),
+        ('a: 1\nworkers: !!int ""', "YAML: line 2: a value that its type doesn't allow; correct"),
+        ("audit: !!timestamp foo", "YAML: line 1: a value that its type doesn't allow; correct"),
+        ("a: 1\nb: 2024-13-45", "YAML: line 2: a value that its type doesn't allow; correct or"),
+        ("a: !secret x", "YAML: line 1: an unknown tag; remove it, or quote the value"),
+        ("? [a]\n: b", "YAML: line 1: a list or mapping as a key; write a text"),
+        ("a:\n\tb: 1", "YAML: line 2: a tab in the indentation; use spaces"),
+        ("a: 'b", "YAML: line 1: a quoted text isn't closed; add the quote"),
+        ("a: *b", "YAML: line 1: an alias without its anchor; write the value"),
+        ("a: 1\n---\nb: 1", "YAML: line 2: more than one document; remove '---'"),
+        ("a: \x01", "YAML: a character that YAML doesn't allow; remove it"),
+        ("a: 1\n\udcff", "YAML: line 2: not text in UTF-8; give a YAML file"),
+        ("listen: [5]", "listen.0 (from {file}): neither an address nor a mapping; write one such"),
+        ("metrics: 5", "metrics (from {file}): neither an address nor a mapping; write one such"),
+        ("max_calll: 5", "unknown key; did you mean max_calls? Correct or remove it"),
+        ("listen: [{adress: a}]", "unknown key; did you mean address? Correct or remove it"),
+        ("policy: [{identites: a}]", "unknown key; did you mean identities? Correct or remove it"),
+        ("nothing_like: 5", "unknown key; correct or remove it"),
+        ("log_level: loud", "unknown value 'loud'; use 'debug', 'info', 'warning' or 'error'"),
         ("- memory", "not a mapping; write settings such as 'memory: true'"),
         ("memory", "not a mapping; write settings such as 'memory: true'"),
         ("kekd: {memory: true}", "kekd (from"),
@@ -477,12 +492,18 @@ def test_invalid_file_is_reported_with_its_name(
 ) -> None:
     file.write_text(content, errors="surrogateescape")
     reported = "\n".join(problems(print_config("--config", str(file))))
-    assert says in reported
+    assert says.format(file=file) in reported
     assert str(file) in reported
 
 
 def test_missing_file_is_reported_with_its_name(print_config: PrintConfig, file: Path) -> None:
-    assert str(file) in "\n".join(problems(print_config("--config", str(file))))
+    assert problems(print_config("--config", str(file))) == [
+        f"{file}: cannot be read: No such file or directory; check its path and mode"
+    ]
+
+
+def test_log_level_ignores_case(print_config: PrintConfig) -> None:
+    assert values(print_config("--log-level", "INFO"))["log_level"] == "info"
 
 
 @pytest.mark.parametrize(

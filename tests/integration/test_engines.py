@@ -91,4 +91,6 @@ def test_missing_native_engine_is_reported_with_its_extra(tmp_path: Path) -> Non
 
 def test_unknown_engine_is_reported_with_the_known_ones() -> None:
     said = refused("-m", "kekd_server", "--memory", "--engine", "http3")
-    assert said == "kekd: engine (from --engine): unknown value; use 'auto', 'grpcio' or 'native'\n"
+    assert said == (
+        "kekd: engine (from --engine): unknown value 'http3'; use 'auto', 'grpcio' or 'native'\n"
+    )

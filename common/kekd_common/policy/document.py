@@ -16,8 +16,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from error
-    except (YamlError, UnicodeDecodeError) as error:
+        raise DocumentError(
+            f"{path}: cannot be read: {error.strerror}; check its path and mode"
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DocumentError(
+            f"{path}: cannot be read as YAML: line {line}: not text in UTF-8; give a YAML file"
+        ) from error
+    except YamlError as error:
         raise DocumentError(f"{path}: cannot be read as YAML: {error}") from error
     if loaded is None:  # nothing but comments
         return {}

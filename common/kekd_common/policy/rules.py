@@ -151,4 +151,4 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
 
 
 def _problem(error: "ErrorDetails") -> str:
-    return f"{'.'.join(str(part) for part in error['loc'])}: {describe(error)}"
+    return f"{'.'.join(str(part) for part in error['loc'])}: {describe(error, Rule.model_fields)}"

@@ -11,7 +11,7 @@ from pydantic import (
 )
 
 from kekd_server.config.tls import TlsSettings, missing_files
-from kekd_server.config.types import Address
+from kekd_server.config.types import Address, address_or_mapping
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener, parse
 from kekd_server.listeners.tcp import TlsFiles
@@ -60,9 +60,4 @@ class ListenSettings(TlsSettings):
         )
 
 
-def _listen(value: object) -> object:
-    """Accepts an address instead of a mapping."""
-    return {"address": value} if isinstance(value, str) else value
-
-
-Listen = Annotated[ListenSettings, BeforeValidator(_listen)]
+Listen = Annotated[ListenSettings, BeforeValidator(address_or_mapping)]

@@ -2,19 +2,21 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from kekd_common.policy import DocumentError, load_yaml
+from kekd_common.policy import DocumentError, Rule, load_yaml
 from kekd_common.validation_error import describe
 from kekd_server.config import validation
+from kekd_server.config.audit import AuditSettings
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.flag import flag_name, variable_name
 from kekd_server.config.listen import Listen, ListenSettings
+from kekd_server.config.metrics import MetricsSettings
 from kekd_server.config.settings import Settings
 from kekd_server.config.types import split
 from kekd_server.config.variables import unknown_variables
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _JSON_VARIABLES: Final = {"policy", "audit", "metrics"}
+_KEYS: Final[Mapping[str, Collection[str]]] = {
+    "listen": ListenSettings.model_fields,
+    "metrics": MetricsSettings.model_fields,
+    "audit": AuditSettings.model_fields,
+    "policy": Rule.model_fields,
+}
+"""The keys of the settings that are mappings."""
 
 
 class Loaded(NamedTuple):
@@ -106,7 +115,7 @@ def _validated(
     if not is_complete:
         valid = {name: value for name, value in valid.items() if name in values}
     problems = [
-        *((_place(error), describe(error)) for error in errors),
+        *((_place(error), describe(error, _keys(error))) for error in errors),
         *validation.check(valid | {"addresses": addresses}),
     ]
     return settings, sorted(problems, key=_position)
@@ -140,6 +149,12 @@ def _place(error: "ErrorDetails") -> validation.Place:
         and error["type"] != "missing"
     )
     return place[:-1] if is_address else place
+
+
+def _keys(error: "ErrorDetails") -> Collection[str]:
+    """Returns the keys of the mapping that the error is in."""
+    setting, *rest = error["loc"] or ("",)
+    return _KEYS.get(str(setting), ()) if rest else Settings.model_fields
 
 
 def _position(problem: tuple[validation.Place, str]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pydantic import (
 
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.tls import TlsSettings, missing_files
-from kekd_server.config.types import Port
+from kekd_server.config.types import Port, address_or_mapping
 from kekd_server.listeners.listener import parse
 from kekd_server.listeners.tcp import TcpListener
 from kekd_server.observability.metrics_tls import MetricsTls
@@ -38,12 +38,7 @@ class MetricsSettings(TlsSettings):
         return listener if isinstance(listener, TcpListener) else None
 
 
-def _metrics(value: object) -> object:
-    """Accepts an address instead of a mapping."""
-    return {"address": value} if isinstance(value, str) else value
-
-
-Metrics = Annotated[MetricsSettings, BeforeValidator(_metrics)]
+Metrics = Annotated[MetricsSettings, BeforeValidator(address_or_mapping)]
 
 
 def load_metrics_tls(listener: TcpListener | None) -> MetricsTls | None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from kekd_common.address import DEFAULT_TCP_PORT, default_socket, state_folder
 from kekd_common.policy import Policy
@@ -16,7 +16,7 @@ from kekd_server.config.listen import Listen, ListenSettings
 from kekd_server.config.metrics import Metrics
 from kekd_server.config.s3 import Bucket, S3Settings
 from kekd_server.config.tls import TlsSettings
-from kekd_server.config.types import Endpoint, Expanded, Seconds, Several
+from kekd_server.config.types import Endpoint, Expanded, Seconds, Several, lower
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener
@@ -166,7 +166,9 @@ class Settings(TlsSettings):
     ] = False
     log_format: Annotated[Literal["text", "json"], Flag("Format of log lines")] = "text"
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Flag("Least severe lines to log")
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lower),
+        Flag("Least severe lines to log"),
     ] = "info"
     shutdown_grace: Annotated[
         Seconds,

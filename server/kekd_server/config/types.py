@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
 from kekd_common.address import require_expanded
 from kekd_common.duration import parse_duration
@@ -18,6 +18,19 @@ _URL: Final = re.compile("https?://[^/?#]+(/[^?#]*)?")
 def split(value: object) -> object:
     """A list is comma-separated in a variable."""
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+
+def address_or_mapping(value: object) -> object:
+    """Accepts an address instead of a mapping."""
+    if isinstance(value, str):
+        return {"address": value}
+    if isinstance(value, (dict, BaseModel)):
+        return value
+    raise ValueError("neither an address nor a mapping; write one such as 127.0.0.1:7535")
+
+
+def lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _require_distinct(values: list[Any]) -> list[Any]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from kekd_common.suggestion import closest
 from kekd_server.config.flag import variable_name
 from kekd_server.config.settings import Settings
 
@@ -40,8 +41,5 @@ def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _advice(name: str, known: set[str]) -> str:
-    # Imported here, because nearly every start has no unknown variable.
-    from difflib import get_close_matches  # noqa: PLC0415
-
-    matches = get_close_matches(name, sorted(known), 1, 0.75)
-    return f"did you mean {matches[0]}? Correct or unset it" if matches else "unset it"
+    match = closest(name, known)
+    return f"did you mean {match}? Correct or unset it" if match else "unset it"

@@ -152,7 +152,9 @@ def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise TlsError(f"{path}: cannot be read: {error.strerror}") from error
+        raise TlsError(
+            f"{path}: cannot be read: {error.strerror}; check its path and mode"
+        ) from error
 
 
 def _read_pem(path: Path, kind: bytes) -> bytes:
