@@ -57,8 +57,8 @@ test-lowest: $(VENV)/dev ## Run the client's tests on the lowest versions that i
 test-pythons: $(VENV)/dev ## Run the client's tests on the other versions of Python that are installed
 	for python in $(PYTHONS); do \
 	  $(BIN)/uv venv --quiet --allow-existing --python $$python $(VENV)-pythons/$$(basename $$python) && \
-	  $(BIN)/uv pip install --quiet --python $(VENV)-pythons/$$(basename $$python) --editable '.[aws,server]' --group client-tests && \
-	  $(VENV)-pythons/$$(basename $$python)/bin/pytest $(CLIENT_TESTS) || exit 1; \
+	  $(BIN)/uv pip install --quiet --python $(VENV)-pythons/$$(basename $$python) --editable '.[aws]' --group client-tests && \
+	  TEST_DAEMON_BIN=$(CURDIR)/$(BIN) $(VENV)-pythons/$$(basename $$python)/bin/pytest $(CLIENT_TESTS) || exit 1; \
 	done
 
 test-all: test test-slow ## Run every test

@@ -148,7 +148,8 @@ for version in range(2, 30):
 def run(script: str, daemon: Daemon) -> None:
     """Runs in another process, because pytest's has threads, which a fork doesn't copy."""
     process = subprocess.run(
-        [sys.executable, "-c", script],
+        # Python 3.12 warns of each fork of a process with threads, also if fork handlers end them.
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script],
         env=clean_environment() | {"KEKD_ADDRESS": daemon.address},
         capture_output=True,
         text=True,
