@@ -17,6 +17,7 @@ from kekd_server.storage import history_keeper
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
+from kekd_server.storage.stored_envelope import PreparedEnvelope
 from tests.fixtures.disk import opened
 from tests.patience import PATIENCE
 from tests.unit.waiting import reached
@@ -132,3 +133,23 @@ async def test_failed_watch_counts_as_dropped_and_an_ended_one_does_not(store: S
                 if failure:
                     raise failure
     assert (store.subscribers, store.watches_dropped) == (0, 1)
+
+
+async def test_other_calls_run_between_batches_of_prepared_entries(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = (await store.get(READ_BEFORE)).record
+    prepared = PreparedEnvelope(b"", record)
+    monkeypatch.setattr(store._driver, "confirm_entry", lambda *_: True)
+    turns = 0
+    ends: list[int] = []
+
+    async def read() -> None:
+        await store.get_many([READ_BEFORE], find_prepared=lambda *_: prepared)
+        ends.append(turns)
+
+    batches = asyncio.gather(*(read() for _ in range(5)))
+    while not batches.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(set(ends)) == 5

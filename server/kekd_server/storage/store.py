@@ -71,6 +71,7 @@ class Store:
         self.name = str(location)
         self._driver = driver
         self.confirm = driver.confirm
+        self._confirming = asyncio.Lock()
         # Separate threads, so that a busy store doesn't count as down: one for opening the store,
         # one for the check of reads, one for the check of writes, and one to find limitations.
         self._check_threads = ThreadPoolExecutor(4, thread_name_prefix=f"{self.name} check")
@@ -147,13 +148,24 @@ class Store:
         """Returns for each name what `get` returns or raises, or what was made of it if its record
         is unchanged. Threads read the others.
         """
-        prepared = [self._find_prepared(name, find_prepared) for name in names]
+        prepared = await with_deadline(self._confirm(names, find_prepared), deadline, self.name)
         others = [name for name, found in zip(names, prepared, strict=True) if found is None]
         if not others:
             return list(filter(None, prepared))
         read = self._calls.read_many(others, self._get_result, owner)
         results = iter(await with_deadline(read, deadline, self.name))
         return [found or next(results) for found in prepared]
+
+    async def _confirm(
+        self, names: Sequence[IndexName], find_prepared: FindPrepared
+    ) -> list[PreparedEnvelope | None]:
+        """Lets other calls run between two batches. Otherwise, batches that arrive together would
+        delay them by the time of all.
+        """
+        async with self._confirming:
+            prepared = [self._find_prepared(name, find_prepared) for name in names]
+            await asyncio.sleep(0)
+            return prepared
 
     def _find_prepared(
         self, name: IndexName, find_prepared: FindPrepared
