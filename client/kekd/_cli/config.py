@@ -7,7 +7,7 @@ import click
 import kekd
 from kekd._cli.common import main
 from kekd._cli.contexts import KEYS, Context, Contexts
-from kekd._cli.global_options import CONTEXT_OPTIONS, global_options
+from kekd._cli.global_options import CONTEXT_OPTIONS, complete_context, global_options
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.parameters import Name, Store
 from kekd._cli.terminal import say
@@ -25,7 +25,7 @@ def config() -> None:
 
 
 @config.command("use-context")
-@click.argument("name", type=Name())
+@click.argument("name", type=Name(), shell_complete=complete_context)
 @dry_run_option
 @output_option
 def use_context(name: str, output: Output) -> None:
@@ -105,7 +105,7 @@ def set_context(
 
 
 @config.command("delete-context")
-@click.argument("name", type=Name())
+@click.argument("name", type=Name(), shell_complete=complete_context)
 @dry_run_option
 @output_option
 def delete_context(name: str, output: Output) -> None:

@@ -78,6 +78,13 @@ def _load_contexts() -> "Contexts":
     return Contexts.load()
 
 
+def complete_context(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        return [name for name in _load_contexts().by_name if name.startswith(incomplete)]
+    except click.ClickException:
+        return []
+
+
 def global_options(context: click.Context) -> GlobalOptions:
     return context.ensure_object(GlobalOptions)
 
@@ -126,6 +133,7 @@ CALL_OPTIONS: Final = (
     _option(
         "--context",
         metavar="NAME",
+        shell_complete=complete_context,
         help="Use this context of 'kekctl config' (default: the current one).",
     ),
     *CONNECTION_OPTIONS,
