@@ -65,6 +65,8 @@ EXIT_CODES: Final = (
 )
 """The first matching class decides. README.md has the table."""
 
+_FIELD: Final = "config_location"
+
 FAILED: Final = 1
 DENIED: Final = 7
 
@@ -208,4 +210,6 @@ def _messages(error: Exception) -> Sequence[str]:
         return error.problems
     if isinstance(error, UnicodeError):
         return ["cannot read the file: not valid UTF-8; convert it"]
-    return [str(error)]
+    text = str(error)
+    # The daemon names the field of its API.
+    return [f"--store{text[len(_FIELD) :]}" if text.startswith(_FIELD) else text]

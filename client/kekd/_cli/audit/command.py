@@ -6,7 +6,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from kekd._cli.common import FAILED, STOPPED, main
 from kekd._cli.output import Output, output_option
 from kekd._cli.terminal import say
 from kekd._cli.times import format_timestamp
+from kekd_common.duration import parse_duration
 from kekd_common.printable import printable
 
 _POLL_INTERVAL: Final = 0.2
@@ -33,9 +34,13 @@ class _Time(click.ParamType):  # type: ignore[type-arg]  # it has no parameter b
         self, value: str, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         try:
+            return datetime.now(UTC) - timedelta(seconds=parse_duration(value))
+        except (OverflowError, ValueError):  # a time
+            pass
+        try:
             parsed = datetime.fromisoformat(value)
         except ValueError:
-            message = f"{value!r} is not a time; write 2026-01-31 or 2026-01-31T12:00:00Z"
+            message = f"{value!r} is not a time; write 2026-01-31, 2026-01-31T12:00:00Z or 5m"
             self.fail(message, param, ctx)
         return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
@@ -92,7 +97,10 @@ def tail(context: click.Context, file: Path, *, follow: bool, count: int, output
 @click.option("--reason", metavar="GLOB", help="kekd's reason, such as ENVELOPE_NOT_FOUND.")
 @click.option("--denied", is_flag=True, help="Only denied calls.")
 @click.option(
-    "--since", type=_Time(), metavar="TIME", help="Start (ISO 8601, UTC unless it has an offset)."
+    "--since",
+    type=_Time(),
+    metavar="TIME",
+    help="Start: ISO 8601, UTC unless it has an offset, or a duration before now, such as 5m.",
 )
 @click.option("--until", type=_Time(), metavar="TIME", help="End, exclusive.")
 @output_option
