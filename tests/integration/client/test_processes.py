@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import grpc
 import pytest
 
 from tests.fixtures.daemon import StartDaemon, clean_environment
@@ -13,6 +14,7 @@ from tests.integration.fixtures.proxy import Proxy, say_nothing
 from tests.patience import PATIENCE
 
 StartScript = Callable[[str, str], subprocess.Popen[str]]
+GRPC_VERSION = tuple(map(int, grpc.__version__.split(".")[:2]))
 
 
 @pytest.fixture
@@ -71,6 +73,11 @@ print(*client.list_index_kms(), sep=",")
 """
 
 
+@pytest.mark.xfail(
+    GRPC_VERSION < (1, 64),
+    reason="gRPC itself ends a few forked children in a hundred with exit code 64",
+    strict=False,
+)
 def test_forked_children_and_their_parent_use_the_client(
     start_daemon: StartDaemon, start_script: StartScript
 ) -> None:
