@@ -14,7 +14,9 @@ from tests.fixtures.tls import DAY, Authority, StartTlsDaemon, TlsDaemon
 
 BLOB = kekd.KMSBlob(provider="none")
 TIMEOUT = 10.0
-HANDSHAKE = "it closed the connection; check that it uses TLS and that its client CA issued cert"
+HANDSHAKE = (
+    "it closed the connection; if it uses TLS, pass ca (KEKD_CA) and a cert of its client CA"
+)
 
 
 def refused(address: str, tls: kekd.Tls | None) -> str:

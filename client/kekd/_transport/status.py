@@ -39,7 +39,7 @@ _TLS_ADVICE: Final = (
     ),
     (
         "Socket closed",
-        "it closed the connection; check that it uses TLS and that its client CA issued cert",
+        "it closed the connection; if it uses TLS, pass ca (KEKD_CA) and a cert of its client CA",
     ),
 )
 """Substrings of the messages of gRPC 1.85 for a failed connection, and what to check. A daemon that
