@@ -271,7 +271,7 @@ def test_other_path_is_not_found(scraped: Scraped) -> None:
     for path in ("", "/", "/metric", "/metrics/"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(scraped.url.removesuffix("/metrics") + path)
-    with pytest.raises(urllib.error.HTTPError, match="501"):
+    with pytest.raises(urllib.error.HTTPError, match="405"):
         urllib.request.urlopen(scraped.url, data=b"x")
 
 
