@@ -12,6 +12,8 @@ DIST ?= dist
 SCHEMA_OUT ?= schema/kekd_schema
 
 MERMAID := 11.16.0
+# pip trusts the machine's certificates too, for an index behind a proxy.
+export UV_SYSTEM_CERTS := true
 
 PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
 CLIENT_TESTS = --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal -p no:cacheprovider \
