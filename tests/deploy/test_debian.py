@@ -78,9 +78,11 @@ def test_audit_file_is_rotated_by_logrotate(installed: Machine) -> None:
 
 @pytest.mark.systemd
 def test_upgrade_keeps_and_removal_leaves_the_keystore(installed: Machine, package: Path) -> None:
+    kekctl = ("kekctl", "--address", "unix:/run/kekd/kekd.sock")
+    installed.run(*kekctl, "create", "-f", "-", stdin=ENVELOPE.replace('"i"', '"kept"'))
     installed.run("dpkg", "--install", str(package))
     assert installed.run("systemctl", "is-active", "kekd") == "active\n"
     installed.run("dpkg", "--purge", "kekd")
     assert installed.run("systemctl", "is-active", "kekd", code=3) == "inactive\n"
     installed.run("test", "!", "-e", "/usr/bin/kekd")
-    assert installed.run("sh", "-c", "ls /var/lib/kekd/_catalog/config").endswith(".kms.cat\n")
+    installed.run("test", "-s", "/var/lib/kekd/_catalog/config/kept.kms.cat")
