@@ -44,6 +44,7 @@ def test_rotation_moves_the_file_and_loses_no_line(
     daemon = start_daemon("--memory", "--audit", str(audit))
     with kekd.Client(daemon.address) as client:
         client.create_index_kms(None, "before", BLOB)
+        eventually(lambda: len(audit.read_text().splitlines()) == 2)  # its begin and its end
         rotate(tmp_path, audit, daemon)
         eventually(audit.exists)
         client.create_index_kms(None, "after", BLOB)
