@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.daemon import clean_environment
-from tests.patience import PATIENCE
+from tests.fixtures.daemon import completed
 
 pytestmark = pytest.mark.slow
 
@@ -38,19 +37,6 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-def run(*command: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
 def test_wheel_has_the_proto_files_at_their_canonical_path(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for proto in sorted((ROOT / "protos" / "kekd").rglob("*.proto")):
@@ -67,8 +53,8 @@ def test_every_package_is_typed(wheel: Path) -> None:
 
 
 def test_client_is_installed_without_an_extra(environment: Path) -> None:
-    assert run(environment / "kekctl", "--version").stdout
-    assert run(environment / "python", "-c", "import kekd; kekd.Client('localhost:1')")
+    assert completed(environment / "kekctl", "--version").stdout
+    assert completed(environment / "python", "-c", "import kekd; kekd.Client('localhost:1')")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
@@ -77,7 +63,7 @@ def test_daemon_without_its_extra_names_the_command_that_installs_it(
     environment: Path, command: list[str], arguments: list[str]
 ) -> None:
     program, *words = command
-    (line,) = run(environment / program, *words, *arguments, code=1).stderr.splitlines()
+    (line,) = completed(environment / program, *words, *arguments, code=1).stderr.splitlines()
     assert line.startswith("kekd: ")
     assert line.endswith(
         "the daemon isn't installed; run pip install '.[server]' in a clone of kekd"

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from kekd_common.install import SOURCE, install_command
-from tests.fixtures.daemon import Daemon, StartDaemon, clean_environment
+from tests.fixtures.daemon import Daemon, StartDaemon, completed
 from tests.fixtures.s3 import free_port
-from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 UNIX_MODULES = ("fcntl", "grp", "posix", "pwd", "resource", "termios")
@@ -61,16 +60,7 @@ main()
 
 
 def run(script: str, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == code, done.stderr
-    return done
+    return completed(sys.executable, "-c", script, *arguments, code=code)
 
 
 @pytest.fixture
