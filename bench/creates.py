@@ -21,8 +21,10 @@ Create = Callable[[str], object]
 
 _ENGINES: tuple[EngineName, ...] = ("grpcio", "native")
 _CALLERS = (1, 16, 32)
-_MIN_SHARE = 0.7
+_MIN_SHARE = 0.4
 """The least share of the bare loop's rate, with the last engine and the most callers."""
+_MAX_MICROSECONDS = 400.0
+"""The most CPU time of the daemon for a create, with the same engine and callers."""
 _CPU_HEADER = ("daemon's CPU a create, µs", "client's CPU a create, µs")
 _ROUNDS = 9
 _SECONDS = 1.0
@@ -70,25 +72,30 @@ def tables(folder: Path) -> Iterator[Table]:
 def table(
     folder: Path, engines: Sequence[EngineName], all_callers: Sequence[int], rounds: int
 ) -> Table:
-    """The goal is for the last engine, with the most callers."""
+    """The goals are for the last engine, with the most callers."""
     rows: list[tuple[str, ...]] = []
     for engine in engines:
         bare = BareLoop(folder / f"bare-{engine}")
         root = keystore.fill(folder / f"keystore-{engine}", 0)
         with daemon.on_socket(root, engine) as server, kekd.Client(server.address) as client:
             for callers in all_callers:
-                figures, share = _measure(callers, client, bare, server, rounds)
+                figures, share, cpu = _measure(callers, client, bare, server, rounds)
                 rows.append((engine, f"{callers}", *figures))
     header = ("engine", "callers", "kekd", "bare system calls", "kekd ÷ bare", *_CPU_HEADER)
-    what = f"durable creates, engine {engines[-1]} ÷ bare system calls, {all_callers[-1]} callers"
-    goal = Goal(what, share, "at least", _MIN_SHARE)
-    return Table("Durable creates per second, and the CPU time of kekd's", header, rows, [goal])
+    how = f"engine {engines[-1]}, {all_callers[-1]} callers"
+    goals = [
+        Goal(f"durable creates ÷ bare system calls, {how}", share, "at least", _MIN_SHARE),
+        Goal(f"daemon's CPU a durable create, µs, {how}", cpu * 1e6, "at most", _MAX_MICROSECONDS),
+    ]
+    return Table("Durable creates per second, and the CPU time of kekd's", header, rows, goals)
 
 
 def _measure(
     callers: int, client: kekd.Client, bare: BareLoop, server: Server, rounds: int
-) -> tuple[tuple[str, ...], float]:
-    """Returns the figures of a row, and kekd's rate divided by the bare one."""
+) -> tuple[tuple[str, ...], float, float]:
+    """Returns the figures of a row, kekd's rate divided by the bare one, and the daemon's CPU
+    seconds of a create.
+    """
     blob = blob_of(0)
 
     def create(name: str) -> None:
@@ -105,9 +112,10 @@ def _measure(
         bare_rates.append(created_bare / seconds)
         cpu.append([(end - start) / created for start, end in zip(before, after, strict=True)])
     rates = (median(our_rates), median(bare_rates))
-    cpu_medians = (median(column) for column in zip(*cpu, strict=True))
+    own_cpu, client_cpu = (median(column) for column in zip(*cpu, strict=True))
     share = paired(our_rates, bare_rates)
-    return (*map(count, rates), ratio(share), *map(microseconds, cpu_medians)), share
+    figures = (*map(count, rates), ratio(share), *map(microseconds, (own_cpu, client_cpu)))
+    return figures, share, own_cpu
 
 
 def _run(create: Create, callers: int, prefix: str) -> tuple[int, float]:

@@ -1,23 +1,16 @@
 """Delivers each change to many watchers of one daemon.
 
-python -m bench.fanout [--watchers 5000] [--rate 1] [--changes 20] [--engine grpcio]
-
 Each connection has as many watches as the daemon allows. The program starts them in groups: gRPC
 cancels some of the calls that its server hasn't accepted yet when these are more than 1,000. One
-caller creates envelopes at a constant rate. The program prints the server's CPU time per delivered
-event, the memory per watcher, and how long after the beginning of a create a sample of the watchers
-gets its event. The clients share the machine with the daemon, and take more CPU time than it. A
-change may be reported twice, because the kernel reports the daemon's own writes too; several that a
-watcher hasn't read yet may be one event.
+caller starts creates at a constant rate, and doesn't wait for their answers. The clients share the
+machine with the daemon, and take more CPU time than it. A change may be reported twice, because the
+kernel reports the daemon's own writes too; several that a watcher hasn't read yet may be one event.
 """
 
-import argparse
 import asyncio
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -34,6 +27,9 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.rpc.engines import MAX_STREAMS
 
 _SERVICE = "/kekd.v1.EnvelopeService"
+_WATCHERS = 5_000
+_LOADS = ((1.0, 10), (100.0, 100))
+"""Changes per second, and how many."""
 _SAMPLED = 50
 """One watcher of as many parses its events, which costs more than to count them."""
 _STARTED_AT_ONCE = 500
@@ -94,6 +90,21 @@ def _channel(address: str, number: int) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=options)
 
 
+def tables(folder: Path) -> Iterator[Table]:
+    flags = ["--max-calls", str(2 * _WATCHERS)]
+    rows = []
+    for rate, changes in _LOADS:
+        root = keystore.fill(folder / f"keystore-{rate:g}", 1)
+        with daemon.on_socket(root, flags=flags) as server:
+            rows.append(asyncio.run(_run(server, changes, rate)))
+    header = (
+        *("changes a second", "changes", "events a change and watcher", "lost watches"),
+        *("delivered a second", "server CPU an event, µs", "memory a watcher, KiB"),
+        *("p50, ms", "p99, ms"),
+    )
+    yield Table(f"Changes to {_WATCHERS:,} watchers", header, rows)
+
+
 async def _start(
     watchers: Watchers, channels: Sequence[grpc.aio.Channel], total: int
 ) -> list["asyncio.Task[None]"]:
@@ -112,26 +123,29 @@ async def _start(
 
 
 async def _create(channel: grpc.aio.Channel, watchers: Watchers, changes: int, rate: float) -> None:
+    """Starts the creates at the rate, and returns when all are done."""
     create: Any = channel.unary_unary(
         f"{_SERVICE}/CreateEnvelope",
         request_serializer=pb.CreateEnvelopeRequest.SerializeToString,
     )
     start = time.perf_counter()
+    calls = []
     for number in range(changes):
         await asyncio.sleep(start + number / rate - time.perf_counter())
         name = f"{_PREFIX}{number:06}"
         watchers.began[name] = time.perf_counter()
-        await create(pb.CreateEnvelopeRequest(index_name=name, blob=pb.KMSBlob(provider="none")))
+        request = pb.CreateEnvelopeRequest(index_name=name, blob=pb.KMSBlob(provider="none"))
+        calls.append(create(request))
+    await asyncio.gather(*calls)
 
 
-async def _run(server: Server, count_of_watchers: int, changes: int, rate: float) -> Table:
+async def _run(server: Server, changes: int, rate: float) -> Sequence[str]:
+    """Returns the row of a load."""
     watchers = Watchers()
     empty = server.resident_bytes()
-    channels = [
-        _channel(server.address, number) for number in range(-(-count_of_watchers // MAX_STREAMS))
-    ]
-    tasks = await _start(watchers, channels, count_of_watchers)
-    memory = (server.resident_bytes() - empty) / count_of_watchers
+    channels = [_channel(server.address, number) for number in range(-(-_WATCHERS // MAX_STREAMS))]
+    tasks = await _start(watchers, channels, _WATCHERS)
+    memory = (server.resident_bytes() - empty) / _WATCHERS
     before, start = server.cpu_seconds(), time.perf_counter()
     async with _channel(server.address, -1) as writer:
         await _create(writer, watchers, changes, rate)
@@ -139,24 +153,16 @@ async def _run(server: Server, count_of_watchers: int, changes: int, rate: float
     while time.perf_counter() < watchers.last + _QUIET_SECONDS:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     cpu, seconds = server.cpu_seconds() - before, watchers.last - start
-    row = _row(watchers, cpu, seconds, memory, changes * count_of_watchers)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, *(channel.close() for channel in channels), return_exceptions=True)
-    title = f"{changes:,} changes at {rate:g} a second to {count_of_watchers:,} watchers"
-    header = (
-        *(
-            "events a change and watcher",
-            "lost watches",
-            "delivered a second",
-            "server CPU an event, µs",
-        ),
-        *("memory a watcher, KiB", "p50, ms", "p99, ms"),
-    )
-    return Table(title, header, [row])
+    due = changes * _WATCHERS
+    return (f"{rate:g}", count(changes), *_figures(watchers, cpu, seconds, memory, due))
 
 
-def _row(watchers: Watchers, cpu: float, seconds: float, memory: float, due: int) -> Sequence[str]:
+def _figures(
+    watchers: Watchers, cpu: float, seconds: float, memory: float, due: int
+) -> Sequence[str]:
     return (
         f"{watchers.delivered / due:.2f}",
         ", ".join(f"{count(times)} {why}" for why, times in watchers.lost.items()) or "0",
@@ -166,21 +172,3 @@ def _row(watchers: Watchers, cpu: float, seconds: float, memory: float, due: int
         milliseconds(median(watchers.latencies or [0.0])),
         milliseconds(quantiles(watchers.latencies or [0.0, 0.0], n=100)[-1]),
     )
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.fanout")
-    parser.add_argument("--watchers", type=int, default=5000)
-    parser.add_argument("--rate", type=float, default=1.0, help="changes per second")
-    parser.add_argument("--changes", type=int, default=20)
-    parser.add_argument("--engine", choices=("grpcio", "native"), default="grpcio")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kekd-bench.") as folder, suppress(KeyboardInterrupt):
-        root = keystore.fill(Path(folder) / "keystore", 1)
-        flags = ["--max-calls", str(2 * options.watchers)]
-        with daemon.on_socket(root, options.engine, flags) as server:
-            print(asyncio.run(_run(server, options.watchers, options.changes, options.rate)))
-
-
-if __name__ == "__main__":
-    _main()

@@ -18,7 +18,7 @@ _SIZES = (1, 1_000_000)
 _ROUNDS = 9
 _GETS = 500
 """Gets in a round."""
-_MAX_SLOWDOWN = 1.2
+_MAX_SLOWDOWN = 1.1
 
 
 def tables(folder: Path) -> Iterator[Table]:
