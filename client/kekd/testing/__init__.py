@@ -7,7 +7,7 @@ The fixtures of `kekd.testing.plugin` do the same for pytest. The daemon is that
 `server`; nothing needs AWS.
 """
 
-from kekd.testing.daemon import DaemonStartError, TestDaemon, run_daemon
+from kekd.testing.daemon import DaemonStartError, RunningDaemon, run_daemon
 from kekd.testing.fake_kms import FakeKms
 
-__all__ = ["DaemonStartError", "FakeKms", "TestDaemon", "run_daemon"]
+__all__ = ["DaemonStartError", "FakeKms", "RunningDaemon", "run_daemon"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from kekd_common.install import install_command
 
@@ -29,11 +29,8 @@ class DaemonStartError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class TestDaemon:
+class RunningDaemon:
     """A daemon that serves until its context ends."""
-
-    __test__: ClassVar = False
-    """Stops pytest from collecting the class."""
 
     address: str
     """For `kekd.Client`."""
@@ -45,7 +42,7 @@ class TestDaemon:
 
 
 @contextmanager
-def run_daemon(*flags: str) -> Iterator[TestDaemon]:
+def run_daemon(*flags: str) -> Iterator[RunningDaemon]:
     """Runs a daemon with an empty memory store, on a Unix socket in a folder of its own.
 
     `flags`: more flags of kekd, such as `--history-versions=0`. The variables of kekd are ignored.
@@ -56,7 +53,7 @@ def run_daemon(*flags: str) -> Iterator[TestDaemon]:
     with tempfile.TemporaryDirectory(prefix="kekd-") as name:
         folder = Path(name)
         _require_short(folder)
-        daemon = TestDaemon(f"unix:{folder / 'kekd.sock'}", folder / "log")
+        daemon = RunningDaemon(f"unix:{folder / 'kekd.sock'}", folder / "log")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
             notifications.bind(str(folder / "notify"))
             process = _start(folder, daemon, flags)
@@ -83,7 +80,7 @@ def _require_short(folder: Path) -> None:
         )
 
 
-def _start(folder: Path, daemon: TestDaemon, flags: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, daemon: RunningDaemon, flags: tuple[str, ...]) -> subprocess.Popen[bytes]:
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -102,7 +99,7 @@ def _start(folder: Path, daemon: TestDaemon, flags: tuple[str, ...]) -> subproce
 
 
 def _wait(
-    process: subprocess.Popen[bytes], notifications: socket.socket, daemon: TestDaemon
+    process: subprocess.Popen[bytes], notifications: socket.socket, daemon: RunningDaemon
 ) -> None:
     """Returns as soon as the daemon has sent what it would send to systemd."""
     notifications.settimeout(_POLL_INTERVAL)

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 import pytest
 
 from kekd._client import Client
-from kekd.testing import FakeKms, TestDaemon, run_daemon
+from kekd.testing import FakeKms, RunningDaemon, run_daemon
 
 
 @pytest.fixture
-def kekd_daemon() -> Iterator[TestDaemon]:
+def kekd_daemon() -> Iterator[RunningDaemon]:
     """A daemon of the test's own, whose memory store is empty."""
     with run_daemon() as daemon:
         yield daemon
 
 
 @pytest.fixture
-def kekd_client(kekd_daemon: TestDaemon) -> Iterator[Client]:
+def kekd_client(kekd_daemon: RunningDaemon) -> Iterator[Client]:
     """A client of `kekd_daemon`."""
     with Client(kekd_daemon.address) as client:
         yield client
