@@ -13,7 +13,7 @@ _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 class YamlError(Exception):
-    """The text isn't valid YAML."""
+    """The text isn't valid YAML, or kekd doesn't allow it. `problem` quotes keys and no values."""
 
     def __init__(self, problem: str, line: int | None) -> None:
         super().__init__(f"line {line}: {problem}" if line else problem)
@@ -21,16 +21,12 @@ class YamlError(Exception):
         self.line = line
 
 
-class StrictYamlError(YamlError):
-    """YAML allows the text, but kekd doesn't. `problem` quotes keys only, and no values."""
-
-
 def load(text: str | bytes) -> Any:
     """Raises `YamlError`."""
     try:
         return yaml.load(text, _StrictLoader)  # noqa: S506  (a SafeLoader)
     except _ForbiddenError as caught:
-        error: YamlError = StrictYamlError(str(caught.problem), _line(caught))
+        error = YamlError(str(caught.problem), _line(caught))
     except yaml.YAMLError as caught:
         error = YamlError(_describe(caught), _line(caught))
     except UnicodeDecodeError:

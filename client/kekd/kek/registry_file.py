@@ -31,7 +31,7 @@ from pydantic import (
 from kekd.kek.errors import RegistryError
 from kekd.kek.slot import ProviderName, Slot, region_of
 from kekd_common.validation_error import describe
-from kekd_common.yaml_loader import StrictYamlError, YamlError, load
+from kekd_common.yaml_loader import YamlError, load
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 
@@ -120,12 +120,7 @@ def _entries(path: Path) -> dict[Any, Any]:
             path, [f"cannot read the file: {error.strerror}; check its path and mode"]
         ) from error
     except YamlError as error:
-        # Other problems can quote a value, which can be a secret of another section.
-        problem = (
-            error.problem if isinstance(error, StrictYamlError) else "invalid YAML; correct it"
-        )
-        if error.line:
-            problem = f"line {error.line}: {problem}"
+        problem = str(error)
     raise _error(path, [problem])
 
 

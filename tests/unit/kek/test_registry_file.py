@@ -311,21 +311,22 @@ def test_file_without_a_registry_is_a_problem(problems_of: ProblemsOf, text: str
 
 
 @pytest.mark.parametrize(
-    ("text", "where"),
+    ("text", "problem"),
     [
-        ("kms:\n\tregistry: {}\n", "line 2: "),
-        ("kms: {\n", "line 2: "),
-        ("kms: 'a\n", "line 2: "),
-        ("a: b: c\n", "line 1: "),
-        ("kms: *nowhere\n", "line 1: "),
-        ("kms: !!python/object:os.system {}\n", "line 1: "),
-        ("{[]: 1}: 2\n", "line 1: "),
-        ("a: 1\n---\nb: 2\n", "line 2: "),
-        ("a: \0\n", ""),
+        ("kms:\n\tregistry: {}\n", "line 2: a tab in the indentation"),
+        ("kms: {\n", "line 2: a value is missing, or a list"),
+        ("kms: 'a\n", "line 2: a quoted text isn't closed"),
+        ("a: b: c\n", "line 1: a second ': ' or a wrong indentation"),
+        ("kms: *nowhere\n", "line 1: an alias without its anchor"),
+        ("kms: !!python/object:os.system {}\n", "line 1: an unknown tag"),
+        ("{[]: 1}: 2\n", "line 1: a list or mapping as a key"),
+        ("a: 1\n---\nb: 2\n", "line 2: more than one document"),
+        ("a: \0\n", "a character that YAML doesn't allow"),
     ],
 )
-def test_invalid_yaml_is_a_problem(problems_of: ProblemsOf, text: str, where: str) -> None:
-    assert problems_of(text) == (f"{where}invalid YAML; correct it",)
+def test_invalid_yaml_is_a_problem(problems_of: ProblemsOf, text: str, problem: str) -> None:
+    (found,) = problems_of(text)
+    assert found.startswith(problem)
 
 
 @pytest.mark.parametrize(
