@@ -1,8 +1,7 @@
-"""Shared by all commands: the `kekctl` group, options, errors and exit codes."""
+"""Shared by all commands: the `kekctl` group, options and errors."""
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import click
 import kekd
 from kekd._cli.commands import CommandGroup
 from kekd._cli.errors import BackupError, EnvelopeJSONError
+from kekd._cli.exit_codes import describe_exit_codes, exit_code
 from kekd._cli.global_options import OPTIONS, global_options
 from kekd._cli.parameters import Store
 from kekd._cli.terminal import open_streams, read_texts_as_utf8, say
@@ -26,61 +26,7 @@ from kekd_common.version import __version__
 
 Arguments = ParamSpec("Arguments")
 
-EXIT_CODES: Final = (
-    (kekd.EnvelopeNotFoundError, 3),
-    (kekd.EnvelopeExistsError, 4),
-    (kekd.EtagMismatchError, 5),
-    (kekd.OutcomeUnknownError, 5),
-    (kekd.HistoryConflictError, 5),
-    (kekd.UnavailableError, 6),
-    (kekd.DeadlineExceededError, 6),
-    (kekd.PermissionDeniedError, 7),
-    (kekd.UnauthenticatedError, 7),
-    (kekd.CorruptEnvelopeError, 8),
-    (kekd.StoreMisconfiguredError, 9),
-    (kekd.AuditUnavailableError, 9),
-    (kekd.HistoryUnavailableError, 9),
-    (kekd.HistoryOffError, 9),
-    (kekd.EnvelopeHeldError, 9),
-    (kekd.InvalidArgumentError, 2),
-    (errors.ProviderUnavailableError, 6),
-    (errors.AccessDeniedError, 7),
-    (errors.CredentialsError, 7),
-    (errors.KeyNotAllowedError, 7),
-    (errors.UnwrapError, 8),
-    (errors.RegistryError, 2),
-    (errors.SlotNotFoundError, 2),
-    (errors.KekNotAcceptedError, 2),
-    (errors.KekRequiredError, 2),
-    (errors.SecretExistsError, 4),
-    (errors.KeyNotFoundError, 9),
-    (errors.KeyDisabledError, 9),
-    (errors.KeyPendingDeletionError, 9),
-    (errors.SecretNotFoundError, 9),
-    (errors.InvalidSecretError, 9),
-    (errors.RegionMismatchError, 9),
-    (EnvelopeJSONError, 2),
-    (UnicodeDecodeError, 2),
-    (Exception, 1),
-)
-"""The first matching class decides. README.md has the table."""
-
 _FIELD: Final = "config_location"
-
-FAILED: Final = 1
-DENIED: Final = 7
-
-STOPPED: Final = 128 + signal.SIGINT
-"""The exit code that shells report for a program ended by Ctrl-C."""
-
-EPILOG: Final = """\b
-Exit codes:
-  0  success                  5  conflict with another write
-  1  other failure            6  daemon or store unavailable, or timeout
-  2  invalid arguments        7  permission denied
-  3  not found                8  corrupt envelope, or KEK cannot be unwrapped
-  4  already exists           9  store, audit or key needs operator action
-"""
 
 
 def _find_store(
@@ -134,7 +80,7 @@ class _Group(CommandGroup):
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EPILOG,
+    epilog=describe_exit_codes(),
     params=[*OPTIONS],
 )
 @click.version_option(__version__)
@@ -186,10 +132,6 @@ def pass_client(
         command(open_client(click.get_current_context()), *args, **kwargs)
 
     return run
-
-
-def exit_code(error: Exception) -> int:
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
 def describe_place(client: kekd.Client, store: kekd.StorageConfig | None) -> str:

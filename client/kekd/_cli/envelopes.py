@@ -12,11 +12,8 @@ import click
 
 import kekd
 from kekd._cli.common import (
-    FAILED,
-    STOPPED,
     confirm,
     describe_place,
-    exit_code,
     if_etag_option,
     main,
     open_client,
@@ -26,6 +23,7 @@ from kekd._cli.common import (
     yes_option,
 )
 from kekd._cli.errors import is_lost
+from kekd._cli.exit_codes import FAILED, STOPPED, exit_code
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.parameters import Duration

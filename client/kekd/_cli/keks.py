@@ -9,8 +9,9 @@ import click
 
 import kekd
 from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
-from kekd._cli.common import FAILED, main, pass_client, prefix_option, store_option
+from kekd._cli.common import main, pass_client, prefix_option, store_option
 from kekd._cli.drift_report import DriftChecker
+from kekd._cli.exit_codes import FAILED
 from kekd._cli.outcomes import show_all, show_outcome
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.parameters import Duration, Name, Number

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import click
 
-from kekd._cli.common import FAILED, STOPPED
+from kekd._cli.exit_codes import FAILED, STOPPED
 from kekd._cli.output import Output
 from kekd._cli.terminal import say
 from kekd.kek import Failure

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from kekd._cli.common import DENIED, main
+from kekd._cli.common import main
+from kekd._cli.exit_codes import DENIED
 from kekd._cli.output import Output, output_option
 from kekd_common.install import install_command
 from kekd_common.methods import METHODS, Method

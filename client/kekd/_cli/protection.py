@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Final
 
 import click
 
@@ -20,11 +19,9 @@ from kekd._cli.common import (
     store_option,
     yes_option,
 )
+from kekd._cli.exit_codes import FAILED
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.terminal import say
-
-_REMAINS: Final = 1
-"""The exit code of a destruction that left something."""
 
 _reason_option = click.option(
     "--reason", required=True, metavar="TEXT", help="Why. The audit log gets it."
@@ -113,7 +110,7 @@ def destroy(  # noqa: PLR0913
         _lines(receipt, outcome),
     )
     if receipt.remaining:
-        click.get_current_context().exit(_REMAINS)
+        click.get_current_context().exit(FAILED)
 
 
 def _lines(receipt: kekd.DestructionReceipt, outcome: str) -> Iterator[str]:

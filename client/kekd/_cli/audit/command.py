@@ -15,7 +15,8 @@ import click
 from kekd._cli.audit import log_files
 from kekd._cli.audit.log_files import Line
 from kekd._cli.audit.record import AuditError, Entry, Query, decisions
-from kekd._cli.common import FAILED, STOPPED, main
+from kekd._cli.common import main
+from kekd._cli.exit_codes import FAILED, STOPPED
 from kekd._cli.output import Output, output_option
 from kekd._cli.terminal import say
 from kekd._cli.times import format_timestamp

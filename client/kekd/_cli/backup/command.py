@@ -19,8 +19,9 @@ from kekd._cli.backup.history_import import History, HistoryImport
 from kekd._cli.backup.json_lines import BackupContent
 from kekd._cli.backup.restore import Outcome, RestoreResult, restore
 from kekd._cli.backup.version_json import version_content
-from kekd._cli.common import FAILED, STOPPED, main, open_client, prefix_option, store_option
+from kekd._cli.common import main, open_client, prefix_option, store_option
 from kekd._cli.errors import BackupError
+from kekd._cli.exit_codes import FAILED, STOPPED
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.parameters import Name

@@ -12,9 +12,10 @@ from pathlib import Path
 import click
 
 import kekd
-from kekd._cli.common import FAILED, STOPPED, main, open_client
+from kekd._cli.common import main, open_client
 from kekd._cli.doctor import address, certificate, clock, daemon, records, slots, store
 from kekd._cli.doctor.finding import COLORS, Finding, failure, ok, warning
+from kekd._cli.exit_codes import FAILED, STOPPED
 from kekd._cli.global_options import global_options
 from kekd._cli.output import Output, output_option
 from kekd._cli.parameters import Store
