@@ -96,6 +96,10 @@ def test_completion_script_is_printed_for_each_shell(shell: str) -> None:
         ("--context pr", "prod"),
         ("help config use", "use-context"),
         ("help undel", "undelete"),
+        ("get --ad", "--address"),
+        ("list --context pr", "prod"),
+        ("audit tail --server", "--server-name"),
+        ("config set-context x --ad", "--address"),
     ],
 )
 def test_completion_script_completes_in_bash(words: str, completed: str, tmp_path: Path) -> None:

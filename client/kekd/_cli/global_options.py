@@ -174,7 +174,7 @@ def add_global_options(command: click.Command) -> None:
         add_global_options(subcommand)
     present = {param.name for param in command.params}
     if not subcommands and "context" not in present:
-        command.params += [option for option in _HIDDEN if option.name not in present]
+        command.params += [option for option in _OF_COMMANDS if option.name not in present]
 
 
 def _copies(options: Sequence[click.Option], **changes: Any) -> Sequence[click.Option]:
@@ -184,6 +184,8 @@ def _copies(options: Sequence[click.Option], **changes: Any) -> Sequence[click.O
     return copies
 
 
-_HIDDEN: Final = _copies(CALL_OPTIONS, hidden=True)
+_IS_COMPLETING: Final = "_KEKCTL_COMPLETE" in os.environ
+_OF_COMMANDS: Final = _copies(CALL_OPTIONS, hidden=not _IS_COMPLETING)
+"""Hidden in help, and completed, which click does only for options that it shows."""
 CONTEXT_OPTIONS: Final = _copies(CONNECTION_OPTIONS, envvar=None)
 """For the command that stores them: a variable can mean another daemon."""
