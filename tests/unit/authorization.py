@@ -497,7 +497,8 @@ async def repeated_get_is_audited_and_counted_like_the_first() -> None:
     with daemon_of([CASES["get"].rule()]) as daemon:
         grant = await _repeat_grant(daemon)
         repetition = Repetition(daemon.request.principal, "unix:again")
-        assert grant.repeat(repetition)
+        steps = (repetition.is_recorded, grant.repeat(repetition), repetition.is_recorded)
+        assert steps == (False, True, True)
         first, second = daemon.log.entries
         assert second["request_id"] == repetition.request_id
         assert second["peer"] == "unix:again"

@@ -7,8 +7,8 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -20,16 +20,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from kekd_common.address import grpc_target
 from kekd_common.policy import Rule
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope, encode
 from kekd_server.access.access_policy import AccessPolicy
+from kekd_server.access.audited_store import AuditedStore
 from kekd_server.access.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.principal import Principal
 from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.access.repetition import Repetition
+from kekd_server.listeners.engine import EngineName
+from kekd_server.listeners.listener import parse
 from kekd_server.model.errors import UnauthenticatedError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
@@ -37,6 +41,7 @@ from kekd_server.rpc import envelope_reader, ready_answers
 from kekd_server.rpc.answer_now import AnswerNowServer
 from kekd_server.rpc.engines import ConnectionLimits
 from kekd_server.rpc.ready_answers import ReadyAnswers
+from kekd_server.rpc.repeated_gets import RepeatedGets
 from kekd_server.rpc.server import Server
 from kekd_server.rpc.servicer import EnvelopeServicer
 from kekd_server.rpc.unparsed_get import UnparsedGet
@@ -47,6 +52,7 @@ from kekd_server.storage.location import DiskLocation, Location, MemoryLocation
 from kekd_server.storage.registry import Stores
 from kekd_server.storage.retention import DEFAULT_RETENTION
 from tests.fixtures.access import MemoryAuditLog
+from tests.patience import PATIENCE, eventually_async
 
 RUNS: Final = int(os.environ.get("READY_RUNS", "20"))
 STEPS: Final = 50
@@ -475,6 +481,91 @@ async def test_failure_of_a_repetition_is_left_to_the_ordinary_path(
     monkeypatch.undo()
     assert await get(side, "a") == answer
     side.close()
+
+
+@asynccontextmanager
+async def served(side: Side, engine: EngineName) -> AsyncIterator[Callable[[], Any]]:
+    """Serves a side on a socket, and yields what makes a get of `a`."""
+    side.server._max_connections = 10
+    listener = parse(f"unix:{side.root}/socket", engine)
+    server = side.server._bind(listener)
+    await server.start()
+    async with grpc.aio.insecure_channel(grpc_target(str(listener))) as channel:
+        method: Any = channel.unary_unary("/kekd.v1.EnvelopeService/GetEnvelope")
+        yield lambda: method(field(INDEX, b"a"), timeout=PATIENCE)
+    await server.stop(None)
+
+
+@pytest.mark.external
+@pytest.mark.parametrize(
+    ("engine", "step"),
+    [
+        ("grpcio", (RepeatedGets, "begin")),
+        *(
+            (engine, step)
+            for engine in ("grpcio", "native")
+            for step in ((AccessPolicy, "count"), (CallLimits, "charge"))
+        ),
+    ],
+)
+async def test_failure_after_the_audit_line_is_internal_and_recorded_once(
+    tmp_path: Path,
+    no_race: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    engine: EngineName,
+    step: tuple[type, str],
+) -> None:
+    side = Side(tmp_path, ReadyAnswers(), burst=1000)
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    async with served(side, engine) as get_a:
+        await get_a()
+        recorded = len(side.log.entries)
+        fail_once(monkeypatch, *step)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await get_a()
+        assert failed.value.code() is grpc.StatusCode.INTERNAL
+        assert len(side.log.entries) == recorded + 1
+        assert [entry.getMessage() for entry in caplog.records] == ["internal error"]
+        assert b"000001" in await get_a()
+        await eventually_async(lambda: side.server.running == 0)
+        assert len(side.log.entries) == recorded + 2
+    side.close()
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, kind: type, name: str) -> None:
+    intact = getattr(kind, name)
+
+    def fail(*_: object, **__: object) -> None:
+        monkeypatch.setattr(kind, name, intact)
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(kind, name, fail)
+
+
+async def test_failure_in_the_servicer_before_the_audit_line_is_left_to_the_ordinary_path(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    answer = await get(side, "a")
+    fail_once(monkeypatch, AuditedStore, "repeat_read")
+    assert await get(side, "a") == answer
+    assert len(side.log.entries) == 2
+
+
+async def test_failure_in_the_servicer_after_the_audit_line_is_recorded_once(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await side.open()
+    side.path("a").write_bytes(record(1))
+    await get(side, "a")
+    fail_once(monkeypatch, AccessPolicy, "count")
+    sent, caller = field(INDEX, b"a"), Caller(Principal("dns:a", is_local=False), "unix:")
+    await side.call("GetEnvelope", sent, caller)
+    assert caller.error[0] is grpc.StatusCode.INTERNAL
+    assert len(side.log.entries) == 2
 
 
 async def test_answer_counts_as_in_flight_until_its_end(side: Side) -> None:

@@ -160,6 +160,7 @@ class AuditedStore:
         if not self._auditor.records_reads_later or not self._store.confirm(name, stored):
             return False
         self._auditor.enqueue_repeated_read(line, repetition)
+        repetition.is_recorded = True
         return True
 
     async def write(

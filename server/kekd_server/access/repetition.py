@@ -8,9 +8,9 @@ from kekd_server.access.request_context import make_request_id
 
 
 class Repetition:
-    """What differs between two calls with the same request. Immutable."""
+    """What differs between two calls with the same request."""
 
-    __slots__ = ("peer", "principal", "request_id", "started_at")
+    __slots__ = ("is_recorded", "peer", "principal", "request_id", "started_at")
 
     def __init__(self, principal: Principal, peer: str, request_id: str | None = None) -> None:
         """`peer`: the caller's address, in gRPC's notation."""
@@ -18,3 +18,6 @@ class Repetition:
         self.peer: Final = peer
         self.request_id: Final = request_id or make_request_id()
         self.started_at: Final = time.monotonic()
+        self.is_recorded = False
+        """Whether the audit log has its line. A call must not be recorded twice, even if it fails
+        after that."""

@@ -5,7 +5,11 @@ from typing import Protocol
 
 
 class AnswerNow(Protocol):
-    """Answers some of the calls to a method, without waiting. Raises no errors."""
+    """Answers some of the calls to a method, without waiting.
+
+    If one of its methods raises an error, the call may be recorded already. The server then passes
+    the error to the method's handler, in place of the request.
+    """
 
     def answer(self, sent: bytes, peer: str) -> bytes | None:
         """Returns the response to the bytes of a request from a caller with this address. None if

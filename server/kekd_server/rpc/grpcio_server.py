@@ -179,12 +179,17 @@ class _Call:
         if sent is None:  # the caller is gone
             return
         context = cygrpc._ServicerContext(state, None, None, loop)  # noqa: SLF001
-        answer = answer_now.answer(sent, context.peer())
+        failure = None
+        try:
+            answer = answer_now.answer(sent, context.peer())
+            if answer is not None:
+                end = answer_now.begin()
+        except Exception as error:  # noqa: BLE001  (the handler answers it)
+            answer, failure = None, error
         if answer is None:
-            answering = self._handle(handler, sent, state, context)
+            answering = self._handle(handler, failure or sent, state, context)
             await cygrpc._schedule_rpc_coro(answering, state, loop, name)  # noqa: SLF001
             return
-        end = answer_now.begin()
         self._waiting.requests.remove(self)
         self._waiting.answers.add(self)
         try:
@@ -194,12 +199,14 @@ class _Call:
         finally:
             end()
 
-    async def _handle(self, handler: Handler, sent: bytes, state: Any, context: Any) -> None:
+    async def _handle(
+        self, handler: Handler, sent: bytes | Exception, state: Any, context: Any
+    ) -> None:
         self._handler_task = asyncio.current_task()
         await cygrpc._finish_handler_with_unary_response(  # noqa: SLF001
             state,
             partial(self._answer, handler.unary_unary),
-            handler.request_deserializer(sent),
+            sent if isinstance(sent, Exception) else handler.request_deserializer(sent),
             context,
             handler.response_serializer,
             asyncio.get_running_loop(),

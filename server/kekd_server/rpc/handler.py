@@ -29,7 +29,7 @@ def wrap(  # noqa: PLR0913
     is_watch: bool = False,
 ) -> Handler:
     """Returns a handler that answers a `KekdError` with the status of its reason, and any other
-    exception with INTERNAL.
+    exception with INTERNAL, also one that it gets in place of a request.
 
     A call counts as in flight, and against the limits of its caller, until its task has ended: on
     grpcio, until its response was read or terminated.
@@ -62,8 +62,8 @@ def wrap(  # noqa: PLR0913
                     on_store_selected=observed.set_store,
                 )
                 limits.check_rate(principal.identity)
-                if isinstance(message, DecodeError):
-                    raise InvalidRequestError(INVALID_MESSAGE)  # noqa: TRY301
+                if isinstance(message, Exception):
+                    raise _failure(message)  # noqa: TRY301
                 return await method(message, context, request)
         except KekdError as error:
             await abort_known(error, message, context)
@@ -71,3 +71,7 @@ def wrap(  # noqa: PLR0913
             await abort_unknown(context, request)
 
     return handle
+
+
+def _failure(error: Exception) -> Exception:
+    return InvalidRequestError(INVALID_MESSAGE) if isinstance(error, DecodeError) else error

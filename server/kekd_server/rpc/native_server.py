@@ -12,7 +12,7 @@ from pygrpc_native._native import EVENT_CALL
 
 from kekd_server.rpc.answer_now import AnswerNow, AnswerNowServer
 
-_METHODS: Final = ("_dispatch", "_on_events")
+_METHODS: Final = ("_dispatch", "_on_events", "_request")
 
 
 def is_supported() -> bool:
@@ -34,16 +34,25 @@ class NativeServer(AnswerNowServer, aio.Server):
         }
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
-        if remaining := [event for event in events if not self._is_answered(event)]:
+        if remaining := [left for event in events if (left := self._answer(event))]:
             super()._on_events(remaining)
 
-    def _is_answered(self, event: tuple[Any, ...]) -> bool:
+    def _answer(self, event: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Returns the event for the ordinary path, or None if the call is answered."""
         kind, call_id, method_id, request, _, details = event
         answer_now = self._by_number.get(method_id)
         if kind != EVENT_CALL or answer_now is None:
-            return False
-        answer = answer_now.answer(request, details[1])
-        if answer is None:
-            return False
-        self._front.respond(call_id, answer)  # type: ignore[union-attr]
-        return True
+            return event
+        try:
+            answer = answer_now.answer(request, details[1])
+            if answer is None:
+                return event
+            self._front.respond(call_id, answer)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001  (the handler answers it)
+            return (*event[:3], error, *event[4:])
+        return None
+
+    def _request(self, call: Any, payload: bytes | Exception) -> tuple[bool, Any]:
+        if isinstance(payload, Exception):
+            return True, payload
+        return super()._request(call, payload)

@@ -19,7 +19,8 @@ class RepeatedGets:
 
     Makes the checks of `handler.wrap`, in their order: shutdown, limits and rate, and then those of
     the grant. If one fails, it changes nothing, and the ordinary path makes them again, counts the
-    call, and answers it.
+    call, and answers it. The same if one raises an exception. After the audit line,
+    `answer` raises it, because the ordinary path would record the call a second time.
     """
 
     def __init__(
@@ -40,32 +41,32 @@ class RepeatedGets:
 
     def answer(self, sent: bytes, peer: str) -> bytes | None:
         """See `AnswerNow`."""
-        try:
-            return self._answer(sent, peer)
-        except Exception:  # noqa: BLE001  (any failure is left to the ordinary path)
-            _log.exception("internal error")
-            return None
-
-    def _answer(self, sent: bytes, peer: str) -> bytes | None:
         began = perf_counter()
         principal = self._principal
         identity = principal.identity
-        ready = self._find(sent, identity)
-        if (
-            ready is None
-            or self._in_flight.is_stopping
-            or not self._limits.admits(identity, self._in_flight.running + 1)
-            or not ready.grant.repeat(Repetition(principal, peer))
-        ):
+        repetition = None
+        try:
+            ready = self._find(sent, identity)
+            if (
+                ready is None
+                or self._in_flight.is_stopping
+                or not self._limits.admits(identity, self._in_flight.running + 1)
+                or not ready.grant.repeat(repetition := Repetition(principal, peer))
+            ):
+                return None
+            self._limits.charge(identity, 1)
+            self._metrics.observe_call(ready.grant.store_name, "OK", perf_counter() - began)
+        except Exception:
+            if repetition and repetition.is_recorded:
+                raise
+            _log.exception("internal error")
             return None
-        self._limits.charge(identity, 1)
-        self._metrics.observe_call(ready.grant.store_name, "OK", perf_counter() - began)
         return ready.answer
 
     def begin(self) -> Callable[[], None]:
         """See `AnswerNow`. Call it right after `answer`, which checked the limits."""
-        self._in_flight.begin()
         lease = self._limits.begin(self._principal.identity, is_watch=False)
+        self._in_flight.begin()
 
         def end() -> None:
             self._in_flight.end()

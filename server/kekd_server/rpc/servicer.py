@@ -1,6 +1,7 @@
 """Serves EnvelopeService: converts the request, calls the use case, converts the result."""
 
 import asyncio
+import logging
 from typing import Final
 
 from google.protobuf.message import Message
@@ -24,6 +25,8 @@ _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 _HEARTBEAT_INTERVAL: Final = 2.0
 _WRITE_TIMEOUT: Final = 10.0
 """Seconds that a subscriber has to read an event."""
+
+_log = logging.getLogger(__name__)
 
 
 class EnvelopeServicer:
@@ -228,9 +231,17 @@ class EnvelopeServicer:
 
 
 def _repeat(ready: ReadyAnswers, sent: bytes, request: RequestContext) -> bytes | None:
+    """Raises the failure of a repetition that is recorded already."""
     principal = request.principal
-    found = ready.find(sent, principal.identity)
-    if not (found and found.grant.repeat(Repetition(principal, request.peer, request.request_id))):
+    repetition = Repetition(principal, request.peer, request.request_id)
+    try:
+        found = ready.find(sent, principal.identity)
+        if not (found and found.grant.repeat(repetition)):
+            return None
+    except Exception:
+        if repetition.is_recorded:
+            raise
+        _log.exception("internal error")
         return None
     request.on_store_selected(found.grant.store_name)
     return found.answer
