@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 IS_SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
 SUITABLE_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 UNSUITABLE = kekd needs Python 3.11 or later, and '$(SUITABLE_PYTHON)' is none: give one, as in 'make run PYTHON=python3.12', after 'make clean'
-PROTOS := v1/daemon.proto v1/envelope.proto
+SERVICES := v1/daemon.proto v1/envelope.proto
+PROTOS ?= protos
 PROTO_OUT ?= protos
 DIST ?= dist
 SCHEMA_OUT ?= schema/kekd_schema
@@ -25,7 +26,7 @@ PYTHONS = $(shell for version in 3.12 3.13; do \
   ls -d $(HOME)/.pyenv/versions/$$version.*/bin/python$$version /usr/bin/python$$version /usr/local/bin/python$$version 2>/dev/null | head -1; done)
 SLOW := slow or faults or torture or systemd
 
-.PHONY: dist test-lowest test-pythons help run check fast test test-slow test-seaweedfs test-all stress generate texts docs bench bench-quick clean
+.PHONY: dist test-lowest test-pythons help run check check-protos fast test test-slow test-seaweedfs test-all stress generate released-protos texts docs bench bench-quick clean
 
 help: ## List these targets
 	@sed -En 's/^([a-z-]+):.* ## (.+)/make \1\t\2/p' Makefile | expand -t 16
@@ -33,11 +34,14 @@ help: ## List these targets
 run: $(VENV)/run ## Start a daemon on a Unix socket and 127.0.0.1:7535
 	@$(BIN)/kekd
 
-check: $(VENV)/dev ## Run the linters and the type checker
+check: $(VENV)/dev check-protos ## Run the linters and the type checker
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/buf lint protos
+
+check-protos: $(VENV)/dev ## Check the style of protos/, and that callers of the last release still work
+	$(BIN)/buf lint $(PROTOS)
+	$(BIN)/buf breaking $(PROTOS) --against protos/released.binpb
 
 fast: $(VENV)/dev ## Run the unit tests, which need no daemon, socket or process
 	$(PYTEST) -m "not external and not ($(SLOW))" tests/unit tests/test_architecture.py
@@ -72,10 +76,13 @@ generate: $(VENV)/dev ## Generate the code for protos/ and schema/
 	$(BIN)/python -m grpc_tools.protoc -Ikekd_proto/v1=protos/kekd/v1 \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --pyi_out=$(PROTO_OUT) --mypy_grpc_out=$(PROTO_OUT) \
-	  $(PROTOS:%=kekd_proto/%)
+	  $(SERVICES:%=kekd_proto/%)
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --include_imports \
-	  --descriptor_set_out=$(PROTO_OUT)/kekd_proto/v1/descriptors.binpb $(PROTOS:%=kekd/%)
+	  --descriptor_set_out=$(PROTO_OUT)/kekd_proto/v1/descriptors.binpb $(SERVICES:%=kekd/%) kekd/v1/reason.proto
 	$(BIN)/flatc --python --python-typing --gen-onefile -o $(SCHEMA_OUT) schema/kms_blob.fbs
+
+released-protos: $(VENV)/dev ## Let `make check` compare protos/ with its current state, at a release
+	$(BIN)/buf build protos --exclude-source-info --output protos/released.binpb
 
 texts: $(VENV)/dev ## Collect the help and messages in tests/texts
 	$(BIN)/python -m tests.texts.collect

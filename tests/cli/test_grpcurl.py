@@ -98,6 +98,7 @@ def test_list_names_every_method(grpcurl: Grpcurl) -> None:
     [
         (SERVICE, "rpc GetEnvelope ( .kekd.v1.GetEnvelopeRequest ) returns"),
         ("kekd.v1.KMSBlob", "bytes wrapped_kek = 5;"),
+        ("kekd.v1.Reason", "ENVELOPE_EXISTS = 1;"),
         ("grpc.health.v1.Health", "rpc Check ("),
         (
             "grpc.reflection.v1.ServerReflection",

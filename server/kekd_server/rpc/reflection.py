@@ -16,6 +16,7 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 
+from kekd_proto.descriptors import POOL
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
 
 _V1ALPHA: Final = "grpc.reflection.v1alpha"
@@ -61,6 +62,7 @@ def _pool() -> DescriptorPool:
     files = (envelope_pb2, daemon_pb2, health_pb2, error_details_pb2, reflection_pb2)
     for module in files:
         _add_file(pool, module.DESCRIPTOR)
+    _add_file(pool, POOL.FindFileByName("kekd/v1/reason.proto"))
     _add_v1_descriptor(pool, reflection_pb2.DESCRIPTOR)
     return pool
 
