@@ -81,44 +81,6 @@ def test_version_of_the_client_is_shown_before_the_error_of_the_daemon() -> None
     assert done.stderr.startswith("kekctl: cannot reach kekd")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script_is_printed_for_each_shell(shell: str) -> None:
-    assert "_KEKCTL_COMPLETE" in run_kekctl("completion", shell).stdout
-    run_kekctl("completion", "tcsh", code=2)
-
-
-@pytest.mark.parametrize(
-    ("words", "completed"),
-    [
-        ("config use", "use-context"),
-        ("config use-context pr", "prod"),
-        ("config delete-context pr", "prod"),
-        ("--context pr", "prod"),
-        ("help config use", "use-context"),
-        ("help undel", "undelete"),
-        ("get --ad", "--address"),
-        ("list --context pr", "prod"),
-        ("audit tail --server", "--server-name"),
-        ("config set-context x --ad", "--address"),
-    ],
-)
-def test_completion_script_completes_in_bash(words: str, completed: str, tmp_path: Path) -> None:
-    file = tmp_path / "contexts.json"
-    file.write_text('{"contexts": {"prod": {}}}')
-    script = f"""
-source <(kekctl completion bash)
-COMP_WORDS=(kekctl {words}) COMP_CWORD={len(words.split())}
-_kekctl_completion kekctl
-echo "${{COMPREPLY[@]}}"
-"""
-    environment = clean_environment() | {"KEKCTL_CONFIG": str(file)}
-    environment["PATH"] = f"{BIN}:{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    assert (done.stdout, done.stderr) == (f"{completed}\n", "")
-
-
 def test_backup_is_imported_from_standard_input(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory")
     with kekd.Client(daemon.address) as client:

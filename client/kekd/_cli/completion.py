@@ -14,9 +14,12 @@ def completion(shell: str) -> None:
 
     \b
     bash: add to ~/.bashrc:  source <(kekctl completion bash)
-    zsh:  add to ~/.zshrc:   source <(kekctl completion zsh)
+    zsh:  add to ~/.zshrc, after compinit:  source <(kekctl completion zsh)
     fish: kekctl completion fish > ~/.config/fish/completions/kekctl.fish
     """  # noqa: D301  (click ends a paragraph's wrapping at the backslash)
     make_script = get_completion_class(shell)
     if make_script is not None:
-        say(*make_script(main, {}, "kekctl", "_KEKCTL_COMPLETE").source().split("\n"))
+        script = make_script(main, {}, "kekctl", "_KEKCTL_COMPLETE").source()
+        # Click's script for fish would end each description at its first comma.
+        script = script.replace('string split ","', 'string split --max 1 ","')
+        say(*script.split("\n"))
