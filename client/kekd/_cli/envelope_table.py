@@ -1,4 +1,4 @@
-"""The wide output of envelopes: one row for each index."""
+"""The output of many envelopes: one row, or one JSON or YAML value, for each index."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 import kekd
 from kekd._cli.ages import format_age
+from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.output import Output, Row
 from kekd._cli.terminal import say
 from kekd._models import GetResult
@@ -14,8 +15,8 @@ from kekd._models import GetResult
 _COLUMNS: Final = ("index", "slot", "provider", "key", "region", "version", "age")
 
 
-def show_wide(results: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
-    """Shows a row for each envelope. Reports those that can't be read, and returns the errors."""
+def show_envelopes(results: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
+    """Shows envelopes without wrapped KEKs. Returns the errors of those that can't be read."""
     failures: list[kekd.EnvelopeError] = []
     output.show_table(_COLUMNS, _rows(results, failures))
     return failures
@@ -27,7 +28,7 @@ def _rows(results: Iterable[GetResult], failures: list[kekd.EnvelopeError]) -> I
             failures.append(found)
             say(f"kekctl: {found}", error=True)
         else:
-            yield name, {"index_name": name}, _cells(name, found)
+            yield name, EnvelopeJSON(name, found).as_summary, _cells(name, found)
 
 
 def _cells(name: str, blob: kekd.KMSBlob) -> list[str]:

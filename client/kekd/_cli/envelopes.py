@@ -70,11 +70,11 @@ def get(
         found = client.get_many_index_kms(store, indexes)
     else:
         raise click.UsageError("--version needs a single INDEX; give one")
-    if failures := (_show_wide if output.is_wide else _show_envelopes)(found, output):
+    if failures := (_show_list if output.is_wide else _show_each)(found, output):
         click.get_current_context().exit(exit_code(failures[0]))
 
 
-def _show_envelopes(found: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
+def _show_each(found: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
     """Reports envelopes that can't be read, and returns the errors."""
     failures: list[kekd.EnvelopeError] = []
     separator: list[str] = []
@@ -89,11 +89,11 @@ def _show_envelopes(found: Iterable[GetResult], output: Output) -> list[kekd.Env
     return failures
 
 
-def _show_wide(found: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
+def _show_list(found: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
     # Imported here, because it is rarely needed.
-    from kekd._cli.envelope_table import show_wide  # noqa: PLC0415
+    from kekd._cli.envelope_table import show_envelopes  # noqa: PLC0415
 
-    return show_wide(found, output)
+    return show_envelopes(found, output)
 
 
 @main.command("list")
@@ -107,13 +107,14 @@ def list_(
     """List the indexes that have an envelope, one per line.
 
     With --output wide, also show the slot, provider, key, region, version and age of each envelope.
-    If one can't be read, the command reports it, lists the others, and exits with 1.
+    With json or yaml, show what 'get' shows, without the wrapped KEK. If an envelope can't be read,
+    the command reports it, lists the others, and exits with 1.
     """
-    if not output.is_wide:
+    if output.has_only_names:
         for index in client.list_index_kms(store, prefix):
             output.show(index, {"index_name": index}, [index])
         return
-    if _show_wide(_scan(client, store, prefix), output):
+    if _show_list(_scan(client, store, prefix), output):
         click.get_current_context().exit(FAILED)
 
 

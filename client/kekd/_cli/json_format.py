@@ -36,6 +36,12 @@ class EnvelopeJSON:
         )
         return {"index_name": self.index_name, "blob": blob, "etag": self.blob.etag}
 
+    def as_summary(self) -> dict[str, Any]:
+        """Returns the envelope as JSON values, without its wrapped KEK."""
+        content = self.as_content()
+        del content["blob"]["wrapped_kek"]
+        return content
+
     @classmethod
     def from_content(cls, content: Any) -> "EnvelopeJSON":
         """Reads JSON values. Raises `EnvelopeJSONError`."""

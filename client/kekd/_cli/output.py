@@ -46,6 +46,11 @@ class Output:
         return self._form == "wide"
 
     @property
+    def has_only_names(self) -> bool:
+        """Whether the output of a list is the names of its members."""
+        return self._form in {"table", "name"}
+
+    @property
     def is_dry_run(self) -> bool:
         return self._options.is_dry_run
 
