@@ -1,18 +1,22 @@
 """Commands with --dry-run print what they would do, and change nothing."""
 
-import json
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import kekd
 from kekd._cli.common import main
+from kekd.kek import Registry
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.fixtures.kekctl import Kekctl, json_lines
 from tests.fixtures.kekctl import kekctl as run_kekctl
+from tests.fixtures.kms import Aws
+from tests.fixtures.s3 import REGION
 
 DOCUMENT = '{"index_name": "%s", "blob": {"provider": "none", "version": 7}}'
 READING = {
@@ -189,7 +193,63 @@ def test_dry_run_of_an_import_has_the_outcomes_in_json(
     assert state(daemon) == before
 
 
-@pytest.mark.usefixtures("unchanged")
-def test_dry_run_in_json_has_the_outcome(kekctl: Kekctl) -> None:
-    done = kekctl("delete", "a", "--dry-run", "-o", "json")
-    assert json.loads(done.stdout) == {"index_name": "a", "outcome": "would delete"}
+RESULTS = {
+    "config delete-context": ("prod", {"name": "prod", "outcome": "would delete"}),
+    "config set-context": ("prod --store memory", {"name": "prod", "outcome": "would change"}),
+    "config use-context": ("prod", {"name": "prod", "outcome": "would change"}),
+    "create": ("-f -", {"index_name": "new", "outcome": "would create"}),
+    "delete": ("a", {"index_name": "a", "outcome": "would delete"}),
+    "destroy": ("a --reason r", {"index_name": "a", "outcome": "would destroy"}),
+    "hold": ("a --reason r", {"index_name": "a", "outcome": "would hold"}),
+    "import": ("BACKUP", {"index_name": "new", "outcome": "would create"}),
+    "kms create-secret": ("vault", {"slot": "vault", "outcome": "would create"}),
+    "provision": ("new --slot prod", {"index_name": "new", "outcome": "would provision"}),
+    "push": ("-f -", {"index_name": "new", "outcome": "would push"}),
+    "release": ("held", {"index_name": "held", "outcome": "would release"}),
+    "restore": ("a --version OLD", {"index_name": "a", "outcome": "would restore"}),
+    "rotate": ("wrapped", {"index_name": "wrapped", "outcome": "would rotate"}),
+    "undelete": ("gone", {"index_name": "gone", "outcome": "would undelete"}),
+}
+"""By command: its arguments, and what its dry run prints."""
+
+
+@pytest.fixture
+def files(daemon: Daemon, aws: Aws, tmp_path: Path) -> dict[str, str]:
+    """The files of all commands, with what they need in the daemon and in KMS."""
+    registry, contexts = tmp_path / "registry.yaml", tmp_path / "contexts.json"
+    key = aws.new_alias(aws.new_key())
+    where = f"endpoint_url: '{aws.endpoint}', region: {REGION}"
+    registry.write_text(f"""kms: {{registry: {{
+        prod: {{provider: aws-kms, key_id: {key}, {where}}},
+        vault: {{provider: aws, key_id: dry-run-{os.urandom(4).hex()}, {where}}}}}}}""")
+    contexts.write_text('{"contexts": {"prod": {"store": "memory"}}}')
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "new", kekd.KMSBlob(provider="none"))
+        run_kekctl("--address", daemon.address, "export", "--file", tmp_path / "backup")
+        client.delete_index_kms(None, "new")
+        client.hold_index_kms(None, "held", "in court")
+        Registry.from_yaml(registry).provision("wrapped", "prod", client=client)
+    return {
+        "KEKD_ADDRESS": daemon.address,
+        "KEKD_REGISTRY": str(registry),
+        "KEKCTL_CONFIG": str(contexts),
+    }
+
+
+@pytest.mark.parametrize("command", [name for name, _ in commands(main) if name not in READING])
+def test_dry_run_has_its_outcome_in_json_and_yaml(
+    daemon: Daemon, files: dict[str, str], tmp_path: Path, command: str
+) -> None:
+    contexts = Path(files["KEKCTL_CONFIG"])
+    with kekd.Client(daemon.address) as client:
+        old = [version.version_id for version in client.list_versions_index_kms(None, "a")][-1]
+    arguments, expected = RESULTS[command]
+    arguments = arguments.replace("OLD", old).replace("BACKUP", str(tmp_path / "backup"))
+    words = [*command.split(), *arguments.split(), "--dry-run", "-o"]
+    before = [state(daemon), contexts.read_text()]
+    stdin = DOCUMENT % "new" if arguments == "-f -" else ""
+    as_json = json_lines(run_kekctl(*words, "json", stdin=stdin, env=files))
+    as_yaml = list(yaml.safe_load_all(run_kekctl(*words, "yaml", stdin=stdin, env=files).stdout))
+    assert as_json == as_yaml
+    assert expected in [{key: result.get(key) for key in expected} for result in as_json]
+    assert [state(daemon), contexts.read_text()] == before
