@@ -226,30 +226,80 @@ def test_context_of_a_relative_folder_is_never_used(
         ('{"context": {}}', "the file has the unknown key 'context'; use contexts"),
         ('{"contexts": []}', "the file: 'contexts' is not an object; correct or remove it"),
         ('{"current-context": 1}', "the file: 'current-context' is not a text; correct or"),
-        ('{"contexts": {"a": []}}', "context 'a' is not an object; correct or remove it"),
-        (
-            '{"contexts": {"a": {"adress": "h:1"}}}',
-            "context 'a' has the unknown key 'adress'; use address",
-        ),
-        (
-            '{"contexts": {"a": {"zzz": ""}}}',
-            "context 'a' has the unknown key 'zzz'; use address, ca, cert, key, server-name, store",
-        ),
-        ('{"contexts": {"a": {"ca": 1}}}', "context 'a': 'ca' is not a text; correct or remove it"),
-        (
-            '{"contexts": {"a": {"store": "bogus"}}, "current-context": "a"}',
-            "context 'a': invalid store name 'bogus'; use memory, disk:PATH or s3:BUCKET[/PREFIX]",
-        ),
     ],
 )
-def test_invalid_file_is_reported_with_the_context_and_key(
-    kekctl: Kekctl, file: Path, content: str, says: str
-) -> None:
+def test_invalid_file_is_reported(kekctl: Kekctl, file: Path, content: str, says: str) -> None:
     file.parent.mkdir()
     file.write_text(content)
     for command in (("list",), ("config", "get-contexts")):
         (line,) = kekctl(*command, code=1).stderr.splitlines()
         assert line.startswith(f"Error: cannot use {file}: {says}")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[]", "is not an object; correct or remove it"),
+        ('{"adress": "h:1"}', "has the unknown key 'adress'; use address"),
+        (
+            '{"zzz": ""}',
+            "has the unknown key 'zzz'; use address, ca, cert, key, server-name, store",
+        ),
+        ('{"ca": 1}', ": 'ca' is not a text; correct or remove it"),
+        ('{"store": "bogus"}', ": invalid store name 'bogus'; use memory, disk:PATH or s3:BUCKET"),
+    ],
+)
+def test_invalid_context_is_reported_only_where_it_is_used(
+    kekctl: Kekctl, file: Path, memory_daemon: Daemon, content: str, says: str
+) -> None:
+    says = f"cannot use {file}: context 'bad'{'' if says.startswith(':') else ' '}{says}"
+    file.parent.mkdir()
+    good = f'{{"address": "{memory_daemon.address}"}}'
+    file.write_text(
+        f'{{"current-context": "good", "contexts": {{"bad": {content}, "good": {good}}}}}'
+    )
+    assert kekctl("list").output == ""
+    for command in (("--context", "bad", "list"), ("config", "use-context", "bad")):
+        assert kekctl(*command, code=1).stderr.startswith(f"Error: {says}")
+    listed = kekctl("config", "get-contexts", "-o", "name", code=1)
+    assert (listed.stdout, listed.stderr.startswith(f"kekctl: {says}")) == ("good\n", True)
+    refused = kekctl("config", "set-context", "bad", "--store", "memory", code=1)
+    assert refused.stderr.startswith(f"Error: {says}")
+    kekctl("config", "set-context", "other", "--store", "memory")
+    kekctl("config", "use-context", "other")
+    assert json.loads(file.read_text())["contexts"]["bad"] == json.loads(content)
+    kekctl("config", "delete-context", "bad")
+    assert kekctl("config", "get-contexts", "-o", "name").output == "good\nother\n"
+
+
+def test_empty_option_removes_the_value_of_the_context_for_one_call(
+    kekctl: Kekctl, file: Path, memory_daemon: Daemon
+) -> None:
+    file.parent.mkdir()
+    context = {"address": memory_daemon.address, "ca": "/gone", "server-name": "other.example"}
+    file.write_text(json.dumps({"current-context": "a", "contexts": {"a": context}}))
+    assert "cannot use TLS" in kekctl("list", code=2).stderr
+    assert kekctl("list", "--ca", "", "--server-name=").output == ""
+    assert kekctl("--ca", "", "--server-name", "", "doctor", code=0).stderr == ""
+    assert "ca is missing" in kekctl("list", "--ca", "", code=2).stderr
+
+
+def test_empty_option_removes_a_value_from_a_context(kekctl: Kekctl, file: Path) -> None:
+    ca = file.parent.parent / "ca.pem"
+    ca.touch()
+    options = ("--address", "h:1", "--ca", ca, "--server-name", "h", "--store", "memory")
+    kekctl("config", "set-context", "a", *options)
+    kekctl("config", "set-context", "a", "--ca", "", "--server-name", "", "--store", "")
+    assert json.loads(file.read_text())["contexts"]["a"] == {"address": "h:1"}
+    kekctl("config", "set-context", "a", "--address", "", "--store", "memory")
+    assert json.loads(file.read_text())["contexts"]["a"] == {"store": "memory"}
+
+
+def test_empty_store_is_refused_in_a_call(kekctl: Kekctl, prod: Daemon) -> None:
+    """It could be a shell variable that isn't set, and the default store is another one."""
+    assert prod.address
+    for command in (("--store", "", "delete", "a"), ("delete", "a", "--store", "")):
+        assert "invalid store name ''" in kekctl(*command, code=2).stderr
 
 
 @pytest.mark.parametrize("content", ["", "{}"])

@@ -7,9 +7,10 @@ import click
 import kekd
 from kekd._cli.common import main
 from kekd._cli.contexts import KEYS, Context, Contexts
+from kekd._cli.exit_codes import FAILED
 from kekd._cli.global_options import CONTEXT_OPTIONS, complete_context, global_options
-from kekd._cli.output import Output, dry_run_option, output_option
-from kekd._cli.parameters import Name, Store
+from kekd._cli.output import Output, Row, dry_run_option, output_option
+from kekd._cli.parameters import Name, OrEmpty, Store
 from kekd._cli.terminal import say
 from kekd._transport import address as addresses
 
@@ -45,7 +46,10 @@ def use_context(name: str, output: Output) -> None:
 @config.command("get-contexts")
 @output_option
 def get_contexts(output: Output) -> None:
-    """List the contexts, and mark the current one."""
+    """List the contexts, and mark the current one.
+
+    If a context is invalid, the command reports it, lists the others, and exits with 1.
+    """
     contexts = Contexts.load()
     if contexts.current and contexts.current not in contexts.by_name:
         say(
@@ -53,17 +57,10 @@ def get_contexts(output: Output) -> None:
             " with 'kekctl config use-context'",
             error=True,
         )
-    output.show_table(
-        ("current", "name", *KEYS),
-        (
-            (
-                name,
-                {"name": name, "current": name == contexts.current, **context},
-                ("*" if name == contexts.current else "", name, *_cells(context)),
-            )
-            for name, context in sorted(contexts.by_name.items())
-        ),
-    )
+    rows = [row for name in sorted(contexts.by_name) if (row := _row(contexts, name))]
+    output.show_table(("current", "name", *KEYS), rows)
+    if len(rows) < len(contexts.by_name):
+        click.get_current_context().exit(FAILED)
 
 
 @config.command("current-context")
@@ -80,7 +77,7 @@ def current_context(output: Output) -> None:
 @click.argument("name", type=Name())
 @click.option(
     "--store",
-    type=Store(),
+    type=OrEmpty(Store()),
     metavar="STORE",
     help="Store that commands use: memory, disk:PATH or s3:BUCKET[/PREFIX].",
 )
@@ -88,17 +85,21 @@ def current_context(output: Output) -> None:
 @output_option
 @click.pass_context
 def set_context(
-    context: click.Context, name: str, store: kekd.StorageConfig | None, output: Output
+    context: click.Context, name: str, store: kekd.StorageConfig | str | None, output: Output
 ) -> None:
-    """Create the context NAME, or change the given options of it."""
+    """Create the context NAME, or change the given options of it.
+
+    An empty value, such as --ca '', removes an option from the context.
+    """
     if "timeout" in global_options(context).flags:
         raise click.UsageError("a context has no timeout; omit --timeout")
     flags = {key: value for key, value in global_options(context).flags.items() if key in KEYS}
-    given = _parse(flags | ({"store": store} if store else {}))
+    given = _parse(flags | ({} if store is None else {"store": store}))
     if not given:
         raise click.UsageError(f"nothing to set; give one of --{', --'.join(KEYS)}")
     contexts = Contexts.load()
-    contexts.by_name[name] = _checked(contexts.by_name.get(name, {}) | given)
+    previous = contexts.find(name) if name in contexts.by_name else {}
+    contexts.by_name[name] = _checked(previous | given)
     _save(contexts, name, "changed", f"context '{name}' saved in {contexts.path}", output)
     if contexts.current != name and output.is_text and not output.is_dry_run:
         say(f"kekctl: to use it: kekctl config use-context {name}", error=True)
@@ -111,7 +112,7 @@ def set_context(
 def delete_context(name: str, output: Output) -> None:
     """Delete the context NAME. Its files stay."""
     contexts = Contexts.load()
-    contexts.find(name)
+    contexts.require(name)
     del contexts.by_name[name]
     if contexts.current == name:
         contexts.current = ""
@@ -122,9 +123,9 @@ def _parse(flags: dict[str, object]) -> Context:
     """Makes paths absolute, because a context is used from any folder."""
     context = {key: str(value) for key, value in flags.items()}
     for key in _FILES:
-        if key in context:
+        if context.get(key):
             context[key] = str(Path(context[key]).absolute())
-    if "address" in context:
+    if context.get("address"):
         try:
             context["address"] = addresses.resolve(context["address"])
         except ValueError as error:
@@ -140,7 +141,7 @@ def _checked(context: Context) -> Context:
         raise click.UsageError(str(error)) from None
     if tls and context.get("address", "").startswith("unix:"):
         raise click.UsageError("cannot use TLS with a Unix socket; give HOST:PORT as --address")
-    return {key: context[key] for key in KEYS if key in context}
+    return {key: context[key] for key in KEYS if context.get(key)}
 
 
 def _save(contexts: Contexts, name: str, outcome: str, text: str, output: Output) -> None:
@@ -149,5 +150,13 @@ def _save(contexts: Contexts, name: str, outcome: str, text: str, output: Output
     output.show_change(name, outcome, text, key="name")
 
 
-def _cells(context: Context) -> list[str]:
-    return [context.get(key, "-") for key in KEYS]
+def _row(contexts: Contexts, name: str) -> Row | None:
+    """Reports a context that is invalid."""
+    try:
+        context = contexts.find(name)
+    except click.ClickException as error:
+        say(f"kekctl: {error.message}", error=True)
+        return None
+    is_current = name == contexts.current
+    cells = [context.get(key, "-") for key in KEYS]
+    return name, {"name": name, "current": is_current, **context}, ["*" * is_current, name, *cells]

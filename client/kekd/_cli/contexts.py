@@ -23,11 +23,12 @@ class Contexts:
     """Not a dataclass, which would take longer to import than the file to read."""
 
     def __init__(
-        self, path: Path, current: str = "", by_name: dict[str, Context] | None = None
+        self, path: Path, current: str = "", by_name: dict[str, Any] | None = None
     ) -> None:
         self.path = path
         self.current = current
         self.by_name = by_name or {}
+        """As in the file: `find` checks a context when it is used."""
 
     @classmethod
     def load(cls) -> "Contexts":
@@ -47,7 +48,7 @@ class Contexts:
         except (ValueError, RecursionError):
             raise _invalid(path, "not JSON") from None
         try:
-            _check_file(content)
+            _check_keys("the file", content, {"current-context": str, "contexts": dict})
         except ValueError as error:
             raise _invalid(path, str(error)) from None
         return cls(path, content.get("current-context", ""), content.get("contexts", {}))
@@ -68,12 +69,21 @@ class Contexts:
             file.write(json.dumps(content, indent=2) + "\n")
 
     def find(self, name: str) -> Context:
+        """Raises a usage error for an unknown name, and click's error for an invalid context."""
+        self.require(name)
+        context: Context = self.by_name[name]
+        try:
+            _check_context(name, context)
+        except ValueError as error:
+            raise _invalid(self.path, str(error)) from None
+        return context
+
+    def require(self, name: str) -> None:
         """Raises a usage error for an unknown name."""
         if name not in self.by_name:
             known = ", ".join(sorted(self.by_name))
             advice = f"use {known}" if known else "add it with 'kekctl config set-context'"
             raise click.UsageError(f"no context '{name}' in {self.path}; {advice}")
-        return self.by_name[name]
 
     def find_current(self) -> Context:
         """Returns an empty context if none is selected."""
@@ -85,15 +95,13 @@ def _invalid(path: Path, problem: str) -> click.ClickException:
     return click.ClickException(f"cannot use {path}: {problem}{advice}")
 
 
-def _check_file(content: Any) -> None:
-    _check_keys("the file", content, {"current-context": str, "contexts": dict})
-    for name, context in content.get("contexts", {}).items():
-        _check_keys(f"context '{name}'", context, dict.fromkeys(KEYS, str))
-        if "store" in context:
-            try:
-                kekd.StorageConfig.named(context["store"])
-            except ValueError as error:
-                raise ValueError(f"context '{name}': {error}") from None
+def _check_context(name: str, context: Any) -> None:
+    _check_keys(f"context '{name}'", context, dict.fromkeys(KEYS, str))
+    if "store" in context:
+        try:
+            kekd.StorageConfig.named(context["store"])
+        except ValueError as error:
+            raise ValueError(f"context '{name}': {error}") from None
 
 
 def _check_keys(subject: str, content: Any, kinds: Mapping[str, type]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from kekd._cli.parameters import Duration, Store
+from kekd._cli.parameters import Duration, OrEmpty, Store
 from kekd._transport import address as addresses
 from kekd._transport import timeouts, tls
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILE_VARIABLE: Final = "KEKCTL_CONFIG"
 OUTPUT_FORMATS: Final = ("table", "wide", "json", "yaml", "name")
 
-_PEM: Final = click.Path(exists=True, dir_okay=False)
+_PEM: Final = OrEmpty(click.Path(exists=True, dir_okay=False))
 
 
 class GlobalOptions:
@@ -38,7 +38,8 @@ class GlobalOptions:
         """A flag overrides a variable, which overrides the current context.
 
         An address of a flag or variable replaces the current context as a whole, so that no call to
-        another daemon uses its certificate. A context of a flag overrides the variables.
+        another daemon uses its certificate. A context of a flag overrides the variables. An empty
+        flag means no value.
         """
         if name := self.flags.get("context"):
             return ChainMap(self.flags, _load_contexts().find(name), self.variables)

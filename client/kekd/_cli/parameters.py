@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import kekd
 from kekd._cli.terminal import Text
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Store(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
@@ -54,6 +57,22 @@ class Duration(Number):
             except ValueError as error:
                 self.fail(f"{value!r}: {error}", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class OrEmpty(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
+    """A value of another type, or an empty text, which means no value."""
+
+    def __init__(self, kind: click.ParamType[Any]) -> None:
+        self._kind = kind
+        self.name = kind.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._kind.convert(value, param, ctx) if value else ""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return self._kind.shell_complete(ctx, param, incomplete)
 
 
 class Name(Text):

@@ -56,7 +56,7 @@ class Tls:
         """Returns None if no option is set. Raises ValueError if some are missing."""
         if not (ca or cert or key or server_name):
             return None
-        return cls(ca=ca or "", cert=cert, key=key, server_name=server_name)
+        return cls(ca=ca or "", cert=cert or None, key=key or None, server_name=server_name or None)
 
     @classmethod
     def from_environment(cls) -> Self | None:

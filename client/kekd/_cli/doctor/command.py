@@ -73,9 +73,9 @@ def _findings(
 ) -> Iterator[Finding]:
     client = open_client(context)
     files = global_options(context).values
-    yield from address.check(client.address, tls="ca" in files)
-    if "cert" in files:
-        yield certificate.check_own(Path(files["cert"]))
+    yield from address.check(client.address, tls=bool(files.get("ca")))
+    if cert := files.get("cert"):
+        yield certificate.check_own(Path(cert))
     status = None
     try:
         status, skew = _measure_status(client)
