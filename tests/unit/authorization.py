@@ -535,7 +535,7 @@ async def get_that_must_wait_for_the_store_or_the_log_is_not_repeated() -> None:
         assert not (await _repeat_grant(daemon)).repeat(_repetition(daemon))
         assert len(daemon.log.entries) == 1
     with daemon_of(None) as daemon:
-        uncached = replace(daemon.store._driver.get(NAME), is_cached=False)
+        uncached = replace(daemon.store._driver.get(NAME), proof=None)
         daemon.store._driver.get_cached = lambda _: uncached  # type: ignore[assignment, method-assign]
         assert (await daemon.service.get(daemon.request, None, NAME)).repeat_grant is None
 

@@ -75,8 +75,8 @@ def wait_until_old(path: Path) -> None:
 
 
 def test_unchanged_file_is_read_once(path: Path, reads: list[int]) -> None:
-    cache = RecordCache()
-    answers = [cache.read(str(path)) for _ in range(10)]
+    cache = RecordCache(path.parent)
+    answers = [cache.read(path.name) for _ in range(10)]
     assert {answer.record for answer in answers} == {b"000001"}
     assert {answer.etag for answer in answers} == {etag_of(b"000001")}
     assert len(reads) == 1
@@ -86,14 +86,14 @@ def test_unchanged_file_is_read_once(path: Path, reads: list[int]) -> None:
 def test_file_of_any_length_is_read_completely(tmp_path: Path, size: int) -> None:
     path, record = tmp_path / "record", os.urandom(size)
     path.write_bytes(record)
-    assert RecordCache().read(str(path)).record == record
-    assert RecordCache().read_without_eviction(str(path)).record == record
+    assert RecordCache(path.parent).read(path.name).record == record
+    assert RecordCache(path.parent).read_without_eviction(path.name).record == record
 
 
 def test_file_that_is_too_long_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "record"
     path.write_bytes(bytes(MAX_RECORD_BYTES + 1))
-    assert len(RecordCache().read(str(path)).record) == MAX_RECORD_BYTES
+    assert len(RecordCache(path.parent).read(path.name).record) == MAX_RECORD_BYTES
 
 
 def test_read_that_stops_early_is_continued(
@@ -104,8 +104,8 @@ def test_read_that_stops_early_is_continued(
     path.write_bytes(record)
     read = os.read
     monkeypatch.setattr(os, "read", lambda file, most: read(file, min(most, 4096)))
-    assert RecordCache().read(str(path)).record == record
-    assert RecordCache().read_without_eviction(str(path)).record == record
+    assert RecordCache(path.parent).read(path.name).record == record
+    assert RecordCache(path.parent).read_without_eviction(path.name).record == record
 
 
 def test_page_that_the_disk_cannot_read_is_an_error(
@@ -116,17 +116,17 @@ def test_page_that_the_disk_cannot_read_is_an_error(
     parts: list[bytes | OSError] = [bytes(4096), OSError(errno.EIO, "Input/output error")]
     monkeypatch.setattr(os, "read", Mock(side_effect=parts))
     with pytest.raises(OSError, match="Input/output error"):
-        RecordCache().read(str(path))
+        RecordCache(path.parent).read(path.name)
 
 
 def test_recently_changed_file_is_not_cached(
     path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timestamps, "_RACY_NS", HOUR_NS)
-    cache = RecordCache()
+    cache = RecordCache(path.parent)
     path.write_bytes(b"000002")
     for _ in range(3):
-        assert cache.read(str(path)).record == b"000002"
+        assert cache.read(path.name).record == b"000002"
     assert len(reads) == 3
 
 
@@ -155,18 +155,18 @@ def test_change_is_seen_immediately(path: Path, change: Callable[[Path], None]) 
     path.with_name("other").write_bytes(b"000002")
     os.utime(path, ns=(0, 0))
     wait_until_old(path)
-    cache = RecordCache()
-    assert cache.read(str(path)).record == b"000001"
+    cache = RecordCache(path.parent)
+    assert cache.read(path.name).record == b"000001"
     change(path)
-    assert cache.read(str(path)).record == b"000002"
+    assert cache.read(path.name).record == b"000002"
 
 
 def test_deleted_file_is_not_served(path: Path) -> None:
-    cache = RecordCache()
-    cache.read(str(path))
+    cache = RecordCache(path.parent)
+    cache.read(path.name)
     path.unlink()
     with pytest.raises(FileNotFoundError):
-        cache.read(str(path))
+        cache.read(path.name)
 
 
 @pytest.mark.external
@@ -176,14 +176,14 @@ def test_reader_beside_a_busy_writer_never_sees_stale_content(
 ) -> None:
     progress = path.with_name("progress")
     progress.write_bytes(b"000001")
-    cache, from_memory = RecordCache(), 0
+    cache, from_memory = RecordCache(path.parent), 0
     writer = subprocess.Popen([sys.executable, "-c", WRITER, path, progress, way])
     try:
         while from_memory < 2000 or len(reads) < 2000:
             assert writer.poll() is None
             written, before = progress.read_bytes(), len(reads)
             try:
-                record = cache.read(str(path)).record
+                record = cache.read(path.name).record
             except FileNotFoundError:
                 assert way == "remove and make"
                 continue
@@ -200,19 +200,19 @@ def test_cache_is_bounded(path: Path, reads: list[int], monkeypatch: pytest.Monk
     for other in paths:
         other.write_bytes(b"1")
     wait_until_old(paths[-1])
-    cache = RecordCache()
+    cache = RecordCache(path.parent)
     for other in paths:
-        cache.read(str(other))
+        cache.read(other.name)
     assert cache._cached.size <= 2500
-    assert cache.read(str(paths[-1])).record == b"1"
+    assert cache.read(paths[-1].name).record == b"1"
     assert len(reads) == 10
 
 
 def test_long_record_is_not_cached(path: Path, reads: list[int]) -> None:
     path.write_bytes(b"1" * 5000)
     wait_until_old(path)
-    cache = RecordCache()
-    assert cache.read(str(path)) == cache.read(str(path))
+    cache = RecordCache(path.parent)
+    assert cache.read(path.name) == cache.read(path.name)
     assert len(reads) == 2
 
 
@@ -220,6 +220,6 @@ def test_file_on_a_network_filesystem_is_not_cached(
     path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "major", lambda _device: 0)
-    cache = RecordCache()
-    assert cache.read(str(path)) == cache.read(str(path))
+    cache = RecordCache(path.parent)
+    assert cache.read(path.name) == cache.read(path.name)
     assert len(reads) == 2

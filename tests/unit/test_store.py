@@ -138,14 +138,13 @@ async def test_failed_watch_counts_as_dropped_and_an_ended_one_does_not(store: S
 async def test_other_calls_run_between_batches_of_prepared_entries(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = (await store.get(READ_BEFORE)).record
-    prepared = PreparedEnvelope(b"", record)
-    monkeypatch.setattr(store._driver, "confirm_entry", lambda *_: True)
+    prepared = PreparedEnvelope(b"", "", b"")
+    monkeypatch.setattr(store._driver, "confirm_all", lambda *_: [True])
     turns = 0
     ends: list[int] = []
 
     async def read() -> None:
-        await store.get_many([READ_BEFORE], find_prepared=lambda *_: prepared)
+        await store.get_many([READ_BEFORE], find_prepared=lambda *_: [prepared])
         ends.append(turns)
 
     batches = asyncio.gather(*(read() for _ in range(5)))

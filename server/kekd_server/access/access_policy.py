@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from kekd_common.policy import IndexRange, Method, Rule, first_match, first_matches
+from kekd_server.access.batch_decision import BatchDecision
 from kekd_server.access.caller_rules import CallerRules
 from kekd_server.access.decision import AccessDecision
 from kekd_server.access.principal import Principal
@@ -36,20 +37,15 @@ class AccessPolicy:
 
     def decide_many(
         self, request: RequestContext, method: Method, store: str, indexes: Sequence[str]
-    ) -> list[AccessDecision]:
+    ) -> BatchDecision:
         rules = self._rules.rules_for(request.principal, method, store)
-        generation = self.generation
-        decisions = [
-            AccessDecision(
-                *(request, method, store, index),
-                rule.name if rule else None,
-                generation=generation,
-            )
-            for index, rule in zip(indexes, first_matches(rules, indexes), strict=True)
-        ]
-        for outcome, number in Counter(decision.outcome for decision in decisions).items():
+        names = [rule.name if rule else None for rule in first_matches(rules, indexes)]
+        decision = BatchDecision(
+            *(request, method, store, indexes, names), generation=self.generation
+        )
+        for outcome, number in decision.outcomes().items():
             self.count(method, outcome, number)
-        return decisions
+        return decision
 
     def decide_prefix(
         self, request: RequestContext, method: Method, store: str, prefix: str

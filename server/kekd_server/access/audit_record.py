@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii
-from sys import getsizeof
 from typing import Final, Literal
 
+from kekd_server.access.batch_decision import BatchDecision
 from kekd_server.access.decision import AccessDecision
 from kekd_server.access.repetition import Repetition
+from kekd_server.access.request_context import RequestContext
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import reason_of, status_of
 from kekd_server.storage.destruction import Destruction
@@ -35,7 +36,8 @@ class AuditRecord:
         *("_started_at", "_code", "_reason"),
     )
 
-    def __init__(self, decision: AccessDecision) -> None:
+    def __init__(self, decision: AccessDecision, started_at: float | None = None) -> None:
+        """`started_at`: a time of `time.monotonic`. None is now."""
         self.decision = decision
         self.etag_before: str | None = None
         self.etag_after: str | None = None
@@ -48,7 +50,7 @@ class AuditRecord:
         """The versions that the caller added from a backup."""
         self.denials = 1
         """How many denials the line covers."""
-        self._started_at = time.monotonic()
+        self._started_at = time.monotonic() if started_at is None else started_at
         self._code = "OK"
         self._reason: str | None = None
 
@@ -61,16 +63,13 @@ class AuditRecord:
         a whole get.
         """
         decision = self.decision
-        request = decision.request
-        identity, peer = request.principal.identity, request.peer
-        shared = _shared_fields(identity, peer, decision.method, decision.store, decision.rule)
-        duration = _NULL if event == "begin" else f"{(clock - self._started_at) * 1e3:.3f}"
-        return (
-            f'{{"time": "{now}", "event": "{event}", "request_id": "{request.request_id}",'
-            f" {shared}, {self.outcome(event)}{duration}{self._optional_fields(event)}}}\n"
+        beginning = _beginning(
+            *(event, now, decision.request, decision.method, decision.store, decision.rule)
         )
+        duration = _NULL if event == "begin" else f"{(clock - self._started_at) * 1e3:.3f}"
+        return f"{beginning}{self._outcome(event)}{duration}{self._optional_fields(event)}}}\n"
 
-    def outcome(self, event: Event) -> str:
+    def _outcome(self, event: Event) -> str:
         """Returns the part of the line between the fields that many lines share and the value of
         `duration_ms`.
         """
@@ -99,38 +98,59 @@ class AuditRecord:
         return fields
 
 
-class RepeatedReadLine:
-    """The line of a read that succeeded, for reads that repeat it. Only the time, the request id,
-    the peer and the duration differ.
-    """
-
-    __slots__ = ("_method", "_outcome", "_rule", "_store")
-
-    def __init__(self, record: AuditRecord) -> None:
-        decision = record.decision
-        self._method, self._store, self._rule = decision.method, decision.store, decision.rule
-        self._outcome = record.outcome("end")
-
-    @property
-    def size(self) -> int:
-        """The bytes of its text."""
-        return getsizeof(self._outcome)
-
-    def format(self, repetition: Repetition) -> str:
-        """Returns the line that `AuditRecord.line` would, for a read that ends now."""
-        identity, peer = repetition.principal.identity, repetition.peer
-        shared = _shared_fields(identity, peer, self._method, self._store, self._rule)
-        duration = time.monotonic() - repetition.started_at
-        return (
-            f'{{"time": "{_now()}", "event": "end", "request_id": "{repetition.request_id}",'
-            f" {shared}, {self._outcome}{duration * 1e3:.3f}}}\n"
-        )
-
-
 def format_lines(records: Iterable[AuditRecord], event: Event) -> list[str]:
     """Returns the lines for an event that happens now."""
     now, clock = _now(), time.monotonic()
     return [record.line(event, now, clock) for record in records]
+
+
+def format_reads(decision: BatchDecision, etags: Sequence[str], started_at: float) -> list[str]:
+    """Returns the lines that `AuditRecord.line` would, for reads of a batch that end now, after
+    they all succeeded.
+    """
+    beginnings = {
+        rule: _beginning("end", _now(), decision.request, decision.method, decision.store, rule)
+        for rule in set(decision.rules)
+    }
+    end = f"{(time.monotonic() - started_at) * 1e3:.3f}}}\n"
+    return [
+        f"{beginnings[rule]}{_read_outcome(index, etag)}{end}"
+        for rule, index, etag in zip(decision.rules, decision.indexes, etags, strict=True)
+    ]
+
+
+def format_repeated_read(
+    repetition: Repetition, store: str, rule: str | None, index: str, etag: str
+) -> str:
+    """Returns the line that `AuditRecord.line` would, for a read that ends now, after it
+    succeeded.
+    """
+    duration = time.monotonic() - repetition.started_at
+    return (
+        f"{_beginning('end', _now(), repetition, 'read', store, rule)}"
+        f"{_read_outcome(index, etag)}{duration * 1e3:.3f}}}\n"
+    )
+
+
+def _beginning(  # noqa: PLR0913, PLR0917
+    event: Event,
+    now: str,
+    call: RequestContext | Repetition,
+    method: str,
+    store: str,
+    rule: str | None,
+) -> str:
+    """Returns a line up to the fields of its index."""
+    shared = _shared_fields(call.principal.identity, call.peer, method, store, rule)
+    return f'{{"time": "{now}", "event": "{event}", "request_id": "{call.request_id}", {shared}, '
+
+
+def _read_outcome(index: str, etag: str) -> str:
+    """Returns `AuditRecord._outcome` of a read that succeeded."""
+    return (
+        f'"index": {_text(index)}, "etag_before": null, "etag_after": {_text(etag)},'
+        ' "code": "OK", "reason": null, "duration_ms": '
+    )
 
 
 def _shared_fields(identity: str, peer: str, method: str, store: str, rule: str | None) -> str:

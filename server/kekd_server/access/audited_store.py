@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
 
 from kekd_schema import Envelope
-from kekd_server.access.audit_record import AuditRecord, RepeatedReadLine
+from kekd_server.access.audit_record import AuditRecord
 from kekd_server.access.auditor import Auditor, Records
 from kekd_server.access.detached_write import run_detached
 from kekd_server.access.repetition import Repetition
@@ -14,7 +14,7 @@ from kekd_server.model.deadline import Deadline
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.destruction import Destruction
-from kekd_server.storage.driver import NameRange, StoredRecord, WriteResult
+from kekd_server.storage.driver import NameRange, WriteResult
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
@@ -152,14 +152,14 @@ class AuditedStore:
         return self._auditor.audit_read(records, self._store)
 
     def repeat_read(
-        self, name: IndexName, stored: StoredRecord, line: RepeatedReadLine, repetition: Repetition
+        self, name: IndexName, etag: str, proof: bytes, rule: str | None, repetition: Repetition
     ) -> bool:
-        """Returns whether a read would return this record again, and then records it as one that
-        succeeded. Returns False if it can't record it without waiting.
+        """Returns whether a read would return the record with this proof, and then records it as
+        one that succeeded. Returns False if it can't record it without waiting.
         """
-        if not self._auditor.records_reads_later or not self._store.confirm(name, stored):
+        if not self._auditor.records_reads_later or not self._store.confirm(name, proof):
             return False
-        self._auditor.enqueue_repeated_read(line, repetition)
+        self._auditor.enqueue_repeated_read(repetition, self.name, rule, name.value, etag)
         repetition.is_recorded = True
         return True
 

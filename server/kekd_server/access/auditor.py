@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
 from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.audit_record import AuditRecord, RepeatedReadLine, format_lines
+from kekd_server.access.audit_record import AuditRecord, format_lines, format_repeated_read
+from kekd_server.access.batch_records import BatchRecords
 from kekd_server.access.decision import AccessDecision
 from kekd_server.access.denial_throttle import DenialThrottle
 from kekd_server.access.repetition import Repetition
@@ -81,10 +82,12 @@ class Auditor:
         if self._log:
             self._log.enqueue(self._end_lines(records))
 
-    def enqueue_repeated_read(self, line: RepeatedReadLine, repetition: Repetition) -> None:
-        """Records a read that succeeded like the one of `line`, some milliseconds later."""
+    def enqueue_repeated_read(
+        self, repetition: Repetition, store: str, rule: str | None, index: str, etag: str
+    ) -> None:
+        """Records a read that succeeded, some milliseconds later."""
         if self._log:
-            self._log.enqueue((line.format(repetition),))
+            self._log.enqueue((format_repeated_read(repetition, store, rule, index, etag),))
 
     async def write_end(self, records: Records) -> None:
         """Records that an operation succeeded. Raises `AuditUnavailableError`."""
@@ -108,6 +111,8 @@ class Auditor:
 
     def _end_lines(self, records: Records) -> list[str]:
         """Returns no lines for denials beyond a rate."""
+        if isinstance(records, BatchRecords) and (lines := records.read_lines()) is not None:
+            return lines
         throttle = self._throttle
         # A list, which takes less time than a generator.
         admitted = [

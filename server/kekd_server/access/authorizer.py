@@ -67,8 +67,8 @@ class Authorizer:
         """Decides for each name. The grant covers the allowed ones, even if there are none."""
         store = self._select(request, grant_type.method, location, "")
         indexes = [name.value for name in names]
-        decisions = self._policy.decide_many(request, grant_type.method, store.name, indexes)
-        return grant_type(request, decisions, store, names)
+        decision = self._policy.decide_many(request, grant_type.method, store.name, indexes)
+        return grant_type(decision, store, names)
 
     def authorize_prefix(
         self,

@@ -1,22 +1,20 @@
 """Permission to call one method on some indexes of a batch."""
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeAlias, TypeVar
+from typing import ClassVar, TypeVar
 
 from kekd_common.policy import Method
-from kekd_server.access.audit_record import AuditRecord
 from kekd_server.access.audited_store import AuditedStore, StoreWriter
-from kekd_server.access.decision import AccessDecision
-from kekd_server.access.request_context import RequestContext
+from kekd_server.access.batch_decision import BatchDecision
+from kekd_server.access.batch_records import BatchRecords
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
-from kekd_server.storage.stored_envelope import FindPrepared, PreparedEnvelope, StoredEnvelope
+from kekd_server.storage.stored_envelope import FindPrepared, ReadResult
 from kekd_server.storage.write_outcomes import IsAbandoned
 
 T = TypeVar("T")
-ReadResult: TypeAlias = StoredEnvelope | PreparedEnvelope
 Result = TypeVar("Result", bound=ReadResult | WriteResult | KekdError)
 
 
@@ -26,37 +24,29 @@ class BatchGrant:
     method: ClassVar[Method]
 
     def __init__(
-        self,
-        request: RequestContext,
-        decisions: Sequence[AccessDecision],
-        store: AuditedStore,
-        names: Sequence[IndexName],
+        self, decision: BatchDecision, store: AuditedStore, names: Sequence[IndexName]
     ) -> None:
-        self._request = request
+        self._request = decision.request
+        self._decision = decision
         self.store_name = store.name
         self._store = store
         self._names = names
-        self._records = [AuditRecord(decision) for decision in decisions]
+        self._records = BatchRecords(decision)
 
     def _allowed(self, entries: Sequence[T]) -> list[T]:
         """Returns the entries of the allowed indexes."""
-        pairs = zip(entries, self._records, strict=True)
-        return [entry for entry, record in pairs if not record.decision.is_denied]
+        pairs = zip(entries, self._decision.rules, strict=True)
+        return [entry for entry, rule in pairs if rule is not None]
 
     def _merge_results(self, results: Sequence[Result]) -> list[Result | KekdError]:
         """Returns the results of the allowed entries and the denials of the others, in the order of
         the batch.
         """
         remaining = iter(results)
-        merged: list[Result | KekdError] = []
-        for record in self._records:
-            result = record.decision.denial or next(remaining)
-            if isinstance(result, KekdError):
-                record.set_outcome(result)
-            else:
-                record.etag_after = result.etag
-            merged.append(result)
-        return merged
+        return [
+            self._decision.denial_of(index) if rule is None else next(remaining)
+            for index, rule in zip(self._decision.indexes, self._decision.rules, strict=True)
+        ]
 
 
 class BatchReadGrant(BatchGrant):
@@ -73,7 +63,9 @@ class BatchReadGrant(BatchGrant):
                     owner=request.principal.identity,
                     deadline=request.deadline,
                 )
-            return self._merge_results(found)
+            results = self._merge_results(found)
+            self._records.set_reads(results)
+            return results
 
 
 class BatchPushGrant(BatchGrant):
@@ -88,16 +80,23 @@ class BatchPushGrant(BatchGrant):
             store: StoreWriter, is_abandoned: IsAbandoned
         ) -> list[WriteResult | KekdError]:
             if not allowed:
-                return self._merge_results([])
+                return self._record_results([])
             written = await store.put_many(
                 allowed,
                 owner=self._request.principal.identity,
                 is_abandoned=is_abandoned,
             )
             self._record_previous_etags(written)
-            return self._merge_results(written)
+            return self._record_results(written)
 
         return await self._store.write(self._request, self._records, push_many)
+
+    def _record_results(
+        self, written: Sequence[WriteResult | KekdError]
+    ) -> list[WriteResult | KekdError]:
+        results = self._merge_results(written)
+        self._records.set_results(results)
+        return results
 
     def _record_previous_etags(self, written: Sequence[WriteResult | KekdError]) -> None:
         for record, result in zip(self._allowed(self._records), written, strict=True):

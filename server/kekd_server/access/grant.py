@@ -84,9 +84,13 @@ class ReadGrant(Grant):
 
     def make_repeatable(self, policy: AccessPolicy, stored: StoredRecord) -> RepeatGrant | None:
         """See `Authorizer.make_repeatable`."""
-        if not stored.is_cached:
+        if stored.proof is None:
             return None
-        return RepeatGrant(policy, self._record, self._store, self._name, stored)
+        return RepeatGrant(
+            *(policy, self._record, self._store, self._name),
+            etag=stored.etag,
+            proof=stored.proof,
+        )
 
 
 class CreateGrant(Grant):

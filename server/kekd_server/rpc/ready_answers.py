@@ -1,11 +1,13 @@
 """Answers a get with the bytes of an earlier answer."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from kekd_server.access.repeat_grant import RepeatGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.stored_envelope import PreparedEnvelope
 
 _MAX_BYTES: Final = 32 * 2**20
@@ -59,13 +61,17 @@ class ReadyEntries:
     def __init__(self) -> None:
         self._ready = BoundedCache[tuple[str, str], PreparedEnvelope](max_bytes=_MAX_BYTES)
 
-    def find(self, store: str, name: IndexName) -> PreparedEnvelope | None:
-        return self._ready.get((store, name.value))
+    def find(self, store: str, names: Sequence[IndexName]) -> list[PreparedEnvelope | None]:
+        """See `FindPrepared`."""
+        get = self._ready.get
+        return [get((store, name.value)) for name in names]
 
-    def keep(self, store: str, name: str, entry: PreparedEnvelope) -> None:
-        """Keeps an entry if the store can confirm its record."""
-        if entry.record.is_cached:
-            self._ready.put((store, name), entry, size=entry_bytes(name, entry.content))
+    def keep(self, store: str, name: str, content: bytes, record: StoredRecord) -> None:
+        """Keeps the entry that was made of a record, if the store can confirm that one."""
+        if record.proof is not None:
+            entry = PreparedEnvelope(content, record.etag, record.proof)
+            # The store has the etag and the proof in memory too.
+            self._ready.put((store, name), entry, size=entry_bytes(name, content))
 
 
 class ReadyAnswer(NamedTuple):

@@ -34,8 +34,8 @@ class StoredRecord:
     record: bytes = field(repr=False)
     etag: str
     """Opaque; changes whenever the record does."""
-    is_cached: bool = field(default=False, compare=False)
-    """Whether `Driver.confirm` can find out that it is still the record."""
+    proof: bytes | None = field(default=None, repr=False, compare=False)
+    """What `Driver.confirm` needs to find out that it is still the record; None if it can't."""
 
 
 class WriteResult(NamedTuple):
@@ -53,7 +53,7 @@ again."""
 class Driver(Protocol):
     """Keeps one record per index name, and knows nothing about its content.
 
-    Every method except `get_cached`, `confirm` and `confirm_entry` may block. All may be called
+    Every method except `get_cached`, `confirm` and `confirm_all` may block. All may be called
     from several threads at once, and other processes may use the same store at the same time. Each
     operation is atomic.
     Where the store has stable storage, a change is on it when the method returns. Except for
@@ -114,14 +114,15 @@ class Driver(Protocol):
         an error.
         """
 
-    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:
-        """Returns whether `get_cached` would now return this object, or one with the same content
-        from the same cache. If so, counts like `get_cached`; if not, changes nothing. Never waits,
-        and never raises an error.
+    def confirm(self, name: IndexName, proof: bytes) -> bool:
+        """Returns whether `get` would now return the record that has this proof. If so, counts like
+        `get_cached`; if not, changes nothing. Never waits, and never raises an error.
         """
 
-    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
-        """Like `confirm`, for an entry of a batch: counts like `get` with `bypass_cache`."""
+    def confirm_all(self, names: Sequence[IndexName], proofs: Sequence[bytes | None]) -> list[bool]:
+        """Returns for each name what `confirm` would, and False if it has no proof. Each True
+        counts like a `get` with `bypass_cache`.
+        """
 
     def create(
         self,

@@ -93,11 +93,10 @@ class InstrumentedDriver:
         with self._operation("get"):
             return self._driver.get(name)
 
-    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
-        if not self._driver.confirm_entry(name, stored):
-            return False
-        self._uncached_gets += 1
-        return True
+    def confirm_all(self, names: Sequence[IndexName], proofs: Sequence[bytes | None]) -> list[bool]:
+        confirmed = self._driver.confirm_all(names, proofs)
+        self._uncached_gets += sum(confirmed)
+        return confirmed
 
     def create(
         self,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
 from kekd_server.model.deadline import Deadline, with_deadline
@@ -151,7 +151,7 @@ class Store:
         prepared = await with_deadline(self._confirm(names, find_prepared), deadline, self.name)
         others = [name for name, found in zip(names, prepared, strict=True) if found is None]
         if not others:
-            return list(filter(None, prepared))
+            return cast("list[StoredEnvelope | PreparedEnvelope | KekdError]", prepared)
         read = self._calls.read_many(others, self._get_result, owner)
         results = iter(await with_deadline(read, deadline, self.name))
         return [found or next(results) for found in prepared]
@@ -163,15 +163,20 @@ class Store:
         delay them by the time of all.
         """
         async with self._confirming:
-            prepared = [self._find_prepared(name, find_prepared) for name in names]
+            prepared = self._find_prepared(names, find_prepared)
             await asyncio.sleep(0)
             return prepared
 
     def _find_prepared(
-        self, name: IndexName, find_prepared: FindPrepared
-    ) -> PreparedEnvelope | None:
-        prepared = find_prepared(self.name, name)
-        return prepared if prepared and self._driver.confirm_entry(name, prepared.record) else None
+        self, names: Sequence[IndexName], find_prepared: FindPrepared
+    ) -> list[PreparedEnvelope | None]:
+        found = find_prepared(self.name, names)
+        proofs = [prepared and prepared.proof for prepared in found]
+        confirmed = self._driver.confirm_all(names, proofs)
+        return [
+            prepared if is_unchanged else None
+            for prepared, is_unchanged in zip(found, confirmed, strict=True)
+        ]
 
     async def create(
         self,

@@ -1,6 +1,6 @@
 """An envelope as a store has it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from kekd_schema import Envelope
@@ -21,16 +21,16 @@ class PreparedEnvelope(NamedTuple):
     """What a caller made of an envelope, to be used while its record is unchanged."""
 
     content: bytes
-    record: StoredRecord
-
-    @property
-    def etag(self) -> str:
-        return self.record.etag
+    etag: str
+    proof: bytes
+    """Of the record. See `Driver.confirm`."""
 
 
-FindPrepared: TypeAlias = Callable[[str, IndexName], PreparedEnvelope | None]
-"""Gets the name of a store and of an index."""
+ReadResult: TypeAlias = StoredEnvelope | PreparedEnvelope
+
+FindPrepared: TypeAlias = Callable[[str, Sequence[IndexName]], Sequence[PreparedEnvelope | None]]
+"""Gets the name of a store and those of indexes. Returns for each index what was made of it."""
 
 
-def nothing_prepared(_: str, __: IndexName) -> None:
-    pass
+def nothing_prepared(_: str, names: Sequence[IndexName]) -> Sequence[None]:
+    return [None] * len(names)

@@ -82,7 +82,7 @@ class DiskDriver:
         self._holds = DiskHolds(root / layout.HOLDS)
         self._destructions = DestructionMarks(root / layout.DESTRUCTIONS)
         self._prefix = f"{self._records}/"
-        self.cache = RecordCache()
+        self.cache = RecordCache(self._records)
         self._translate_os_errors = OsErrorTranslator(root, self._records)
         self._listings = Listings([self._records])
         self._listings_with_deleted = Listings([self._records, root / layout.HISTORY])
@@ -136,21 +136,15 @@ class DiskDriver:
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:
         try:
-            return self.cache.get_cached(self._path(name))
+            return self.cache.get_cached(name.key)
         except OSError:
             return None
 
-    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:
-        try:
-            return self.cache.confirm(self._prefix + name.key, stored)
-        except OSError:
-            return False
+    def confirm(self, name: IndexName, proof: bytes) -> bool:
+        return self.cache.confirm(name.key, proof)
 
-    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
-        try:
-            return self.cache.is_unchanged(self._prefix + name.key, stored)
-        except OSError:
-            return False
+    def confirm_all(self, names: Sequence[IndexName], proofs: Sequence[bytes | None]) -> list[bool]:
+        return self.cache.confirm_all([name.key for name in names], proofs)
 
     def create(
         self,
@@ -280,7 +274,7 @@ class DiskDriver:
             marked = self._destructions.begin(name, versions, self._thread_folder.path)
             if stored:
                 durable.remove(self._path(name))
-                self.cache.drop(self._path(name))
+                self.cache.drop(name.key)
             left, remaining = self._history.destroy(name)
             # A process that was killed may have left a copy.
             remove_abandoned(self._temporary)
@@ -388,14 +382,15 @@ class DiskDriver:
         return self._prefix + name.key
 
     def _read(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord | None:
-        path = self._path(name)
+        read = self.cache.read_without_eviction if bypass_cache else self.cache.read
         try:
-            return self.cache.read_without_eviction(path) if bypass_cache else self.cache.read(path)
+            return read(name.key)
         except FileNotFoundError:
             # If the folder is missing too, that is an error of the store, and not "not found".
             os.stat(self._records)
             # A dangling symlink takes the name, and counts as a corrupt record.
-            return StoredRecord(b"", etag_of(b"")) if os.path.islink(path) else None
+            is_link = os.path.islink(self._path(name))
+            return StoredRecord(b"", etag_of(b"")) if is_link else None
 
     def _maintain(self, name: IndexName) -> HistoryStep:
         try:

@@ -3,7 +3,10 @@
 import os
 import threading
 import time
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from struct import Struct
+from typing import Final
 
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.descriptor import close_quietly
@@ -14,6 +17,7 @@ from kekd_server.storage.etag import etag_of
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """O_NONBLOCK, as opening a FIFO would block."""
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK_BYTES: Final = 16 * 1024
 """Nearly every record is shorter. Allocating a buffer for the longest takes several times as long
 as the read, because the kernel maps and unmaps it each time."""
@@ -23,8 +27,12 @@ _MAX_CACHED_BYTES: Final = 2048
 """Nearly every record is shorter. Longer ones aren't cached, as a few would fill the memory."""
 
 
+_STAMP: Final = Struct("=QQqqq").pack
+"""Bytes, as they take a third of the memory of a tuple of these numbers."""
+
+
 class RecordCache:
-    """Reads files, and calls only stat(2) for those that it has cached.
+    """Reads the files of a folder, and calls only stat(2) for those that it has cached.
 
     It never serves stale content, whichever process writes the files, with whichever system call. A
     record is cached with the stamp of its file: device, inode, size, and the times of modification
@@ -50,22 +58,24 @@ class RecordCache:
     mmap(2), which doesn't change the times if the page is dirty already; CyborgDB doesn't do that.
     """
 
-    def __init__(self) -> None:
-        self._cached = BoundedCache[str, _CachedRecord](max_bytes=_MAX_CACHE_BYTES)
+    def __init__(self, folder: Path) -> None:
+        self._folder = f"{folder}/"
+        self._cached = BoundedCache[str, StoredRecord](max_bytes=_MAX_CACHE_BYTES)
         self._lock = threading.Lock()
         """Held to change the cache: several threads read."""
         # Plain ints, as a get has no time for more. Concurrent increments may be lost.
         self.hits = 0
         self.misses = 0
 
-    def get_cached(self, path: str) -> StoredRecord | None:
+    def get_cached(self, key: str) -> StoredRecord | None:
         """Returns the content of the file if that needs no wait for the disk; otherwise None.
         Raises OSError.
         """
-        if (cached := self._find(path)) is not None:
+        if (cached := self._find(key)) is not None:
+            self.hits += 1
             return cached
         now = time.time_ns()
-        file = open_if_cached(path)
+        file = open_if_cached(self._folder + key)
         if file is None:
             return None
         try:
@@ -73,92 +83,102 @@ class RecordCache:
             if record is None:
                 return None
             self.misses += 1
-            return self._add(path, file, record, now)
+            return self._add(key, file, record, now)
         finally:
             close_quietly(file)
 
-    def read(self, path: str) -> StoredRecord:
+    def read(self, key: str) -> StoredRecord:
         """Returns the content of the file; empty if it is a folder. Raises OSError."""
-        if (cached := self._find(path)) is not None:
+        if (cached := self._find(key)) is not None:
+            self.hits += 1
             return cached
         self.misses += 1
-        return self._read_and_add(path)
+        return self._read_and_add(key)
 
-    def read_without_eviction(self, path: str) -> StoredRecord:
+    def read_without_eviction(self, key: str) -> StoredRecord:
         """Like `read`, but drops nothing from the cache: a full scan would evict everything else.
         Doesn't count as a lookup.
         """
-        cached = self._cached.get(path)
-        if cached is not None and _stamp(os.stat(path)) == cached.stamp:
-            return cached.stored
-        return self._read_and_add(path, evict=False)
+        return self._find(key) or self._read_and_add(key, evict=False)
 
-    def drop(self, path: str) -> None:
+    def drop(self, key: str) -> None:
         """Forgets the content of a file."""
         with self._lock:
-            self._cached.drop(path)
+            self._cached.drop(key)
 
-    def confirm(self, path: str, stored: StoredRecord) -> bool:
-        """Returns whether `get_cached` would return this object from the cache. Counts a hit if so,
-        and nothing if not. Raises OSError.
+    def confirm(self, key: str, stamp: bytes) -> bool:
+        """Returns whether a file still has the stamp of a record (`StoredRecord.proof`), and so its
+        content, even if the cache no longer has it. Counts a hit if so, and nothing if not.
         """
-        if not self.is_unchanged(path, stored):
+        try:
+            is_unchanged = _stamp(os.stat(self._folder + key)) == stamp
+        except OSError:
             return False
-        self.hits += 1
-        return True
+        self.hits += is_unchanged
+        return is_unchanged
 
-    def is_unchanged(self, path: str, stored: StoredRecord) -> bool:
-        """Like `confirm`, but counts nothing."""
-        cached = self._cached.get(path)
-        return (
-            cached is not None and cached.stored is stored and _stamp(os.stat(path)) == cached.stamp
-        )
+    def confirm_all(self, keys: Sequence[str], stamps: Sequence[bytes | None]) -> list[bool]:
+        """Returns for each file whether it still has its stamp. Doesn't count as lookups.
 
-    def _find(self, path: str) -> StoredRecord | None:
+        Finds the folder once: that saves a fifth of each stat(2). If another folder takes its path
+        meanwhile, the result is that of a call before.
+        """
+        stat = os.stat
+        confirmed: list[bool] = []
+        try:
+            folder = os.open(self._folder, _FOLDER)
+        except OSError:
+            return [False] * len(keys)
+        try:
+            for key, stamp in zip(keys, stamps, strict=True):
+                try:
+                    confirmed.append(
+                        stamp is not None and _stamp(stat(key, dir_fd=folder)) == stamp
+                    )
+                except OSError:
+                    confirmed.append(False)
+        finally:
+            close_quietly(folder)
+        return confirmed
+
+    def _find(self, key: str) -> StoredRecord | None:
         """Doesn't wait for the disk: the kernel has the inode in memory since the last read."""
-        cached = self._cached.get(path)
-        if cached is not None and _stamp(os.stat(path)) == cached.stamp:
-            self.hits += 1
-            return cached.stored
+        cached = self._cached.get(key)
+        if cached is not None and _stamp(os.stat(self._folder + key)) == cached.proof:
+            return cached
         return None
 
-    def _read_and_add(self, path: str, *, evict: bool = True) -> StoredRecord:
+    def _read_and_add(self, key: str, *, evict: bool = True) -> StoredRecord:
         now = time.time_ns()
-        file = os.open(path, _READ)
+        file = os.open(self._folder + key, _READ)
         try:
-            return self._add(path, file, _read(file), now, evict=evict)
+            return self._add(key, file, _read(file), now, evict=evict)
         finally:
             close_quietly(file)
 
     def _add(
-        self, path: str, file: int, record: bytes, now: int, *, evict: bool = True
+        self, key: str, file: int, record: bytes, now: int, *, evict: bool = True
     ) -> StoredRecord:
         """`now` is a time before the read; the stamp is taken after it. `evict`: whether others may
         be dropped to have room.
         """
         stat = os.fstat(file)
         etag = etag_of(record)
-        size = entry_bytes(path, record, etag)
+        size = entry_bytes(key, record, etag)
         is_cached = (
             is_settled(stat, now)
             and 0 < len(record) <= _MAX_CACHED_BYTES
             and (evict or self._cached.has_room(size))
         )
-        stored = StoredRecord(record, etag, is_cached=is_cached)
+        stored = StoredRecord(record, etag, proof=_stamp(stat) if is_cached else None)
         if is_cached:
-            cached = _CachedRecord(_stamp(stat), stored)
             with self._lock:
-                self._cached.put(path, cached, size=size)
+                self._cached.put(key, stored, size=size)
         return stored
 
 
-class _CachedRecord(NamedTuple):
-    stamp: tuple[int, ...]
-    stored: StoredRecord
-
-
-def _stamp(stat: os.stat_result) -> tuple[int, ...]:
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+def _stamp(stat: os.stat_result) -> bytes:
+    return _STAMP(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def read_file(path: str) -> StoredRecord:

@@ -77,13 +77,17 @@ class MemoryDriver:
 
     def get_cached(self, name: IndexName) -> StoredRecord | None:
         record = self._records.get(name.key)
-        return None if record is None else StoredRecord(record, etag_of(record), is_cached=True)
+        return None if record is None else StoredRecord(record, etag_of(record), proof=record)
 
-    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:
-        return self._records.get(name.key) is stored.record
+    def confirm(self, name: IndexName, proof: bytes) -> bool:
+        """The proof is the record itself."""
+        return self._records.get(name.key) is proof
 
-    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:
-        return self.confirm(name, stored)
+    def confirm_all(self, names: Sequence[IndexName], proofs: Sequence[bytes | None]) -> list[bool]:
+        return [
+            proof is not None and self.confirm(name, proof)
+            for name, proof in zip(names, proofs, strict=True)
+        ]
 
     def create(
         self,

@@ -158,11 +158,15 @@ class S3Driver:
     def get_cached(self, name: IndexName) -> StoredRecord | None:  # noqa: ARG002
         return None
 
-    def confirm(self, name: IndexName, stored: StoredRecord) -> bool:  # noqa: ARG002
+    def confirm(self, name: IndexName, proof: bytes) -> bool:  # noqa: ARG002
         return False
 
-    def confirm_entry(self, name: IndexName, stored: StoredRecord) -> bool:  # noqa: ARG002
-        return False
+    def confirm_all(
+        self,
+        names: Sequence[IndexName],
+        proofs: Sequence[bytes | None],  # noqa: ARG002
+    ) -> list[bool]:
+        return [False] * len(names)
 
     def create(
         self,
