@@ -136,10 +136,13 @@ def test_unusable_client_file_is_named_in_the_error(
     shared_tls_daemon: TlsDaemon, tmp_path: Path
 ) -> None:
     ca, pair = shared_tls_daemon.authority.cert, shared_tls_daemon.client
+    broken = tmp_path / "broken.key"
+    broken.write_text("-----BEGIN PRIVATE KEY-----\nabcd\n-----END PRIVATE KEY-----\n")
     for tls, problem in (
         (kekd.Tls(ca=tmp_path / "none"), "none: No such file or directory"),
         (kekd.Tls(ca=pair.key), "tls.key: no certificates found"),
-        (kekd.Tls(ca=ca, cert=ca, key=pair.key), "they must be a certificate and its key"),
+        (kekd.Tls(ca=ca, cert=ca, key=pair.key), "the key is that of another certificate; they"),
+        (kekd.Tls(ca=ca, cert=pair.cert, key=broken), "damaged, or encrypted; they must be"),
     ):
         with pytest.raises(ValueError, match=problem):
             kekd.Client(shared_tls_daemon.address, tls=tls)

@@ -96,6 +96,7 @@ def test_only_a_write_reports_an_unknown_outcome(code: grpc.StatusCode, says: st
 
 
 NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
+SSL = "Tls handshake failed: SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:"
 
 
 @pytest.mark.parametrize(
@@ -111,8 +112,38 @@ NO_CONNECTION = "failed to connect to all addresses; last error: UNKNOWN: "
             "ping timeout",
             "connection lost; check that it is running and the",
         ),
-        ("unix:/x", "No such file or directory", "check that it is running"),
-        ("10.0.0.1:7535", "Permission denied", "check that it is running"),
+        ("unix:/x", "No such file or directory", "no connection; check that it is running"),
+        (
+            "h:1",
+            "Permission denied",
+            "no connection; check that it is running (UNKNOWN: Permission",
+        ),
+        ("h:1", f"{SSL}CERTIFICATE_VERIFY_FAILED: unable to get", "no CA in ca (KEKD_CA) issued"),
+        (
+            "h:1",
+            f"{SSL}CERTIFICATE_VERIFY_FAILED: certificate is not yet valid: OK",
+            "isn't valid yet",
+        ),
+        (
+            "h:1",
+            f"{SSL}CERTIFICATE_VERIFY_FAILED: certificate has expired",
+            "certificate has expired",
+        ),
+        ("h:1", f"{SSL}TLSV1_ALERT_UNKNOWN_CA: Invalid", "it rejects the client certificate"),
+        ("h:1", f"{SSL}SSLV3_ALERT_CERTIFICATE_EXPIRED: In", "it rejects the client certificate"),
+        ("h:1", f"{SSL}TLSV1_ALERT_PROTOCOL_VERSION: Invalid", "the TLS handshake failed; check"),
+        ("h:1", f"{SSL}WRONG_VERSION_NUMBER: Invalid", "it doesn't use TLS; omit ca"),
+        ("h:1", "Handshake read failed (recvmsg", "it closed the connection during the TLS hand"),
+        (
+            "h:1",
+            "(Trying to connect an http1.x server (HTTP",
+            "it isn't kekd, but an HTTP/1 server",
+        ),
+        (
+            "h:1",
+            "errors resolving h:1: [field:hostname lookup",
+            "no such host; check the host name",
+        ),
     ],
 )
 def test_connection_error_names_what_to_check(address: str, details: str, says: str) -> None:
@@ -120,6 +151,7 @@ def test_connection_error_names_what_to_check(address: str, details: str, says: 
     error = to_exception(call, address, operations.get(None, "i"))
     assert isinstance(error, kekd.UnavailableError)
     assert says in str(error)
+    assert "SSL" not in str(error)
 
 
 def test_unresponsive_daemon_is_reported_without_a_connection_error() -> None:

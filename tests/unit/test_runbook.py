@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kekd._transport import status
+from kekd._transport import connection_error
 from kekd_common.reasons import Reason
 
 ROOT = Path(__file__).parents[2]
@@ -70,8 +70,7 @@ def test_runbook_quotes_each_finding_of_the_doctor() -> None:
 
 def test_runbook_has_an_entry_for_each_error_of_the_client() -> None:
     section = RUNBOOK.partition("\n## Errors without a reason\n")[2].partition("\n## ")[0]
-    texts = [status._UNRESPONSIVE, status._CHECK_DAEMON, status._CHECK_NETWORK]
-    for text in [*texts, *(advice for _, advice in status._TLS_ADVICE)]:
+    for _, text in (*connection_error._DESCRIPTIONS, *connection_error._OVER_TCP):
         assert re.split("[:;]", text)[0] in section
 
 

@@ -1,4 +1,4 @@
-"""Translates gRPC statuses to kekd's exceptions, and adds advice to gRPC's own messages."""
+"""Translates gRPC statuses to kekd's exceptions."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -6,6 +6,12 @@ from typing import Any, Final
 import grpc
 
 from kekd import errors
+from kekd._transport.connection_error import (
+    CHECK_DAEMON,
+    NO_SETTINGS,
+    UNRESPONSIVE,
+    describe_connection_error,
+)
 from kekd._transport.operation import MAYBE_APPLIED, Operation
 from kekd._transport.reachability import accepts_connections
 from kekd_common.reasons import DOMAIN
@@ -15,35 +21,8 @@ CLIENT_CLOSED: Final = (
 )
 
 _PERMISSION_DENIED: Final = "Permission denied"
-_NO_SETTINGS: Final = "before receiving SETTINGS frame"
 
-_CHECK_DAEMON: Final = "no connection; check that it is running"
-_CHECK_NETWORK: Final = "connection lost; check that it is running and the network works"
-_UNRESPONSIVE: Final = "it accepts connections but doesn't respond, as if stopped or overloaded"
 _RAISE_TIMEOUT: Final = "retry with a longer timeout (kekctl: --timeout)"
-
-_ADVICE: Final = (("ping timeout", _CHECK_NETWORK), ("keepalive timeout", _CHECK_NETWORK))
-_TLS_ADVICE: Final = (
-    ("certificate has expired", "its certificate has expired; renew it on the daemon's machine"),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "no CA in ca (KEKD_CA) issued its certificate; check that ca is the right file",
-    ),
-    (
-        "Hostname Verification",
-        "its certificate is for another name; pass that as server_name (KEKD_SERVER_NAME)",
-    ),
-    (
-        "WRONG_VERSION_NUMBER",
-        "it doesn't use TLS; omit ca, cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY)",
-    ),
-    (
-        "Socket closed",
-        "it closed the connection; if it uses TLS, pass ca (KEKD_CA) and a cert of its client CA",
-    ),
-)
-"""Substrings of the messages of gRPC 1.85 for a failed connection, and what to check. A daemon that
-rejects a client certificate only closes the connection: TLS 1.3 has no error for the client."""
 
 
 def to_exception(
@@ -110,7 +89,7 @@ def _error_class(code: str, reason: str = "") -> type[errors.EnvelopeError]:
 def _describe_status(code: str, text: str, address: str, connection_error: str) -> str:
     match code:
         case "UNAVAILABLE":
-            return f"cannot reach kekd at {address}: {_describe_connection_error(address, text)}"
+            return f"cannot reach kekd at {address}: {describe_connection_error(address, text)}"
         case "DEADLINE_EXCEEDED":
             return (
                 f"call to kekd at {address} timed out: {_timeout_advice(address, connection_error)}"
@@ -128,18 +107,10 @@ def _describe_status(code: str, text: str, address: str, connection_error: str) 
             return text
 
 
-def _describe_connection_error(address: str, text: str) -> str:
-    if _NO_SETTINGS in text:  # the rest of the message says that there is no connection
-        return f"{_UNRESPONSIVE}; check it"
-    known = _ADVICE if address.startswith("unix:") else (*_ADVICE, *_TLS_ADVICE)
-    advice = next((advice for words, advice in known if words in text), _CHECK_DAEMON)
-    return f"{advice} ({text})"
-
-
 def _timeout_advice(address: str, connection_error: str) -> str:
-    if _NO_SETTINGS in connection_error or accepts_connections(address):
-        return f"{_UNRESPONSIVE}; {_RAISE_TIMEOUT}"
-    return f"{_CHECK_DAEMON}, then {_RAISE_TIMEOUT}"
+    if NO_SETTINGS in connection_error or accepts_connections(address):
+        return f"{UNRESPONSIVE}; {_RAISE_TIMEOUT}"
+    return f"{CHECK_DAEMON}, then {_RAISE_TIMEOUT}"
 
 
 def _describe_forbidden_socket(address: str) -> str:

@@ -140,10 +140,18 @@ def _read(tls: Tls) -> TlsCredentials:
         context.load_cert_chain(tls.cert, tls.key, password="")
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(
-            f"cannot use {tls.cert} and {tls.key}: {error}; they must be a certificate and its key,"
-            " in PEM and without a passphrase"
+            f"cannot use {tls.cert} and {tls.key}: {_describe(error)}; they must be a certificate"
+            " and its key, in PEM and without a passphrase"
         ) from None
     return TlsCredentials(ca, cert, key, tls.server_name)
+
+
+def _describe(error: Exception) -> str:
+    """Returns the cause. OpenSSL's own words wouldn't help."""
+    if not isinstance(error, OSError):  # of which SSLError is one
+        return str(error)
+    is_other = getattr(error, "reason", "") == "KEY_VALUES_MISMATCH"
+    return "the key is that of another certificate" if is_other else "damaged, or encrypted"
 
 
 def _contents(path: FilePath) -> bytes:
