@@ -248,7 +248,7 @@ class AsyncClient:
         """See `Client.get_many_index_kms`."""
         for batch in batches.get_batches(config_location, index_names):
             while operation := batch.next_operation():
-                batch.add_results(await self._call(operation, timeout))
+                batch.add_response(await self._call(operation, timeout))
             for found in batch.results():
                 yield self._observe(found)
 

@@ -1,14 +1,12 @@
 """Splits batches of any size into requests that the daemon accepts."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
 from typing import Final
 
 from kekd._models import (
     EnvelopeLike,
     EnvelopeVersion,
     GetResult,
-    KMSBlob,
     Push,
     PushResult,
     StorageConfig,
@@ -33,34 +31,33 @@ class BatchGet:
     def __init__(self, location: pb.StorageConfig | None) -> None:
         self._location = location
         self.names: list[str] = []
-        self._found: dict[str, KMSBlob | EnvelopeError] = {}
+        self._found: dict[str, pb.ListedEnvelope] = {}
+        """Not decoded yet."""
+        self._store = ""
 
-    def next_operation(self) -> Operation[list[GetResult]] | None:
+    def next_operation(self) -> Operation[pb.BatchGetEnvelopesResponse] | None:
         """Returns the call for the names without a result, or None if all have one."""
         names = [name for name in dict.fromkeys(self.names) if name not in self._found]
         if not names:
             return None
         request = pb.BatchGetEnvelopesRequest(config_location=self._location, index_names=names)
         method = f"/{SERVICE}/BatchGetEnvelopes"
-        return Operation(method, request, pb.BatchGetEnvelopesResponse, convert.parse_get_results)
+        return Operation(method, request, pb.BatchGetEnvelopesResponse, lambda response: response)
 
-    def add_results(self, results: list[GetResult]) -> None:
-        found = dict(results)
-        fitting = {name: result for name, result in found.items() if not _had_no_room(result)}
+    def add_response(self, response: pb.BatchGetEnvelopesResponse) -> None:
+        self._store = response.store
+        found = {listed.index_name: listed for listed in response.envelopes}
+        fitting = {name: listed for name, listed in found.items() if not _had_no_room(listed)}
         self._found |= fitting or found
 
     def results(self) -> Iterator[GetResult]:
-        """Yields results in the order of the names. A repeated name gets a copy of its envelope."""
-        seen: set[str] = set()
+        """Yields results in the order of the names. A repeated name gets an envelope of its own."""
         for name in self.names:
-            found = self._found[name]
-            is_repeated = name in seen and isinstance(found, KMSBlob)
-            yield name, copy(found) if is_repeated else found
-            seen.add(name)
+            yield name, convert.parse_listed(self._found[name], self._store)
 
 
-def _had_no_room(result: KMSBlob | EnvelopeError) -> bool:
-    return isinstance(result, EnvelopeError) and result.reason == Reason.RESPONSE_FULL
+def _had_no_room(listed: pb.ListedEnvelope) -> bool:
+    return listed.HasField("failure") and listed.failure.reason == Reason.RESPONSE_FULL
 
 
 @reject_surrogates

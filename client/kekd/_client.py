@@ -325,7 +325,7 @@ class Client:
 
         for batch in batches.get_batches(config_location, index_names):
             while operation := batch.next_operation():
-                batch.add_results(self._call(operation, timeout))
+                batch.add_response(self._call(operation, timeout))
             yield from self._observe(batch.results())
 
     def push_many_index_kms(

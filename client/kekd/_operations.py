@@ -1,7 +1,7 @@
 """Builds the request of each method, and converts its response, for both kinds of client."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
 
@@ -33,7 +33,7 @@ Arguments = ParamSpec("Arguments")
 
 STATUS_SERVICE: Final = "kekd.v1.DaemonService"
 
-Page: TypeAlias = Callable[[str], Operation[tuple[list[Item], str]]]
+Page: TypeAlias = Callable[[str], Operation[tuple[Iterable[Item], str]]]
 """Takes the token of a page. Its call returns the page's items and the token of the next page."""
 
 
@@ -205,7 +205,7 @@ def version_page(
     *,
     full: bool,
     page_size: int = 0,
-) -> Operation[tuple[list[EnvelopeVersion], str]]:
+) -> Operation[tuple[Iterable[EnvelopeVersion], str]]:
     """`page_size`: the daemon's maximum if it is 0."""
     request = pb.ListEnvelopeVersionsRequest(
         config_location=convert.make_location(config_location),
@@ -230,7 +230,7 @@ def version_page(
 @reject_surrogates
 def page(
     config_location: StorageConfig | None, prefix: str, token: str, *, show_deleted: bool
-) -> Operation[tuple[list[str], str]]:
+) -> Operation[tuple[Iterable[str], str]]:
     request = _page_request(config_location, prefix, token)
     request.show_deleted = show_deleted
     return Operation(
@@ -247,14 +247,14 @@ def page(
 @reject_surrogates
 def full_page(
     config_location: StorageConfig | None, prefix: str, token: str
-) -> Operation[tuple[list[GetResult], str]]:
+) -> Operation[tuple[Iterable[GetResult], str]]:
     request = _page_request(config_location, prefix, token)
     request.view = pb.ENVELOPE_VIEW_FULL
     return Operation(
         f"/{SERVICE}/ListEnvelopes",
         request,
         pb.ListEnvelopesResponse,
-        lambda response: (convert.parse_get_results(response), response.next_page_token),
+        lambda response: (convert.parse_page(response), response.next_page_token),
     )
 
 

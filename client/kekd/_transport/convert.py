@@ -3,8 +3,9 @@
 Errors name what a message can't hold as the caller knows it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from kekd._models import (
@@ -50,6 +51,7 @@ _EVENT_NUMBERS: Final = {event: number for number, event in _EVENTS.items()}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
+_get_fields: Final = attrgetter(*FIELDS)
 
 
 def make_location(config: StorageConfig | None) -> pb.StorageConfig | None:
@@ -175,18 +177,17 @@ def parse_get(response: pb.GetEnvelopeResponse) -> KMSBlob:
     return _parse_envelope(response.blob, response.etag, response.store)
 
 
-def parse_get_results(
-    response: pb.BatchGetEnvelopesResponse | pb.ListEnvelopesResponse,
-) -> list[GetResult]:
-    return [
-        (
-            listed.index_name,
-            _parse_failure(listed.failure, listed.index_name, response.store),
-        )
-        if listed.HasField("failure")
-        else (listed.index_name, _parse_envelope(listed.blob, listed.etag, response.store))
-        for listed in response.envelopes
-    ]
+def parse_page(response: pb.ListEnvelopesResponse) -> Iterator[GetResult]:
+    """Decodes each envelope when it is taken, so that the next page can be requested before."""
+    store = response.store
+    for listed in response.envelopes:
+        yield listed.index_name, parse_listed(listed, store)
+
+
+def parse_listed(listed: pb.ListedEnvelope, store: str) -> KMSBlob | EnvelopeError:
+    if listed.HasField("failure"):
+        return _parse_failure(listed.failure, listed.index_name, store)
+    return _parse_envelope(listed.blob, listed.etag, store)
 
 
 def parse_push_results(response: pb.BatchPushEnvelopesResponse) -> list[PushResult]:
@@ -275,7 +276,8 @@ def parse_status(response: "daemon_pb2.GetStatusResponse") -> "DaemonStatus":
 
 
 def parse_blob(message: pb.KMSBlob) -> KMSBlob:
-    return KMSBlob(**{name: getattr(message, name) for name in FIELDS})
+    *values, key_arn, binding = _get_fields(message)
+    return KMSBlob(*values, key_arn=key_arn, binding=binding)
 
 
 def _parse_envelope(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
