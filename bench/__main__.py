@@ -12,6 +12,7 @@ from typing import Any
 from bench import (
     bulk,
     cached,
+    client,
     creates,
     fanout,
     h2load,
@@ -37,6 +38,7 @@ _PARTS: Mapping[str, Part] = {
     "throughput": throughput.tables,
     "bulk": bulk.tables,
     "cached": cached.tables,
+    "client": client.tables,
     "creates": creates.tables,
     "history": history.tables,
     "fanout": fanout.tables,

@@ -89,7 +89,8 @@ def get(
 ) -> Operation[KMSBlob]:
     request = pb.GetEnvelopeRequest(config_location=convert.make_location(config_location))
     convert.set_name(request, index_name=index_name)
-    convert.set_texts(request, version_id=version_id)
+    if version_id is not None:
+        convert.set_texts(request, version_id=version_id)
     return Operation(
         f"/{SERVICE}/GetEnvelope",
         request,

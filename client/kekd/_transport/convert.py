@@ -80,10 +80,10 @@ def make_location(config: StorageConfig | None) -> pb.StorageConfig | None:
 
 
 def set_name(request: Any, **name: str) -> None:
+    ((field, text),) = name.items()
     try:
-        set_texts(request, **name)
+        _set_text(request, field, text)
     except UnicodeEncodeError as error:
-        (field,) = name
         raise InvalidIndexNameError(
             f"invalid {field}: not valid Unicode, lone surrogate at character {error.start}",
             reason=Reason.INDEX_NAME_INVALID,
@@ -91,17 +91,20 @@ def set_name(request: Any, **name: str) -> None:
 
 
 def set_texts(message: Any, **texts: str | None) -> None:
-    """Sets text fields. Raises TypeError, naming the field, which protobuf's own error doesn't.
-
-    None leaves out an optional field. Accepts bytes that are UTF-8, as cyborgdb_core does.
-    """
+    """Sets text fields. None leaves out an optional field. Raises TypeError."""
     for name, text in texts.items():
-        if text is None and message.DESCRIPTOR.fields_by_name[name].has_presence:
-            continue
-        try:
-            setattr(message, name, text)
-        except (TypeError, UnicodeDecodeError):
-            raise TypeError(f"invalid {name}: expected str, got {type(text).__name__}") from None
+        if text is not None or not message.DESCRIPTOR.fields_by_name[name].has_presence:
+            _set_text(message, name, text)
+
+
+def _set_text(message: Any, name: str, text: str | None) -> None:
+    """Raises TypeError, naming the field, which protobuf's own error doesn't. Accepts bytes that
+    are UTF-8, as cyborgdb_core does.
+    """
+    try:
+        setattr(message, name, text)
+    except (TypeError, UnicodeDecodeError):
+        raise TypeError(f"invalid {name}: expected str, got {type(text).__name__}") from None
 
 
 def set_blob(message: Any, blob: EnvelopeLike) -> None:

@@ -50,18 +50,20 @@ class Retries:
     each further attempt is marked as a retry.
     """
 
+    # Of the class, because nearly every call succeeds at once and changes none of them.
+    _attempts = 0
+    _backoff = _INITIAL_BACKOFF
+    _may_be_applied = _earlier_may_be_applied = False
+    _connection_error = ""
+    """gRPC's message for the last attempt that no daemon has begun."""
+    _last_response: grpc.RpcError | None = None
+    """The daemon's response to the previous attempt, if it was retryable."""
+
     def __init__(self, operation: Operation[Any], timeout: float, connector: Connector) -> None:
         self._operation = operation
         self._start = time.monotonic()
         self._end = self._start + timeout
         self._connector = connector
-        self._attempts = 0
-        self._backoff = _INITIAL_BACKOFF
-        self._may_be_applied = self._earlier_may_be_applied = False
-        self._connection_error = ""
-        """gRPC's message for the last attempt that no daemon has begun."""
-        self._last_response: grpc.RpcError | None = None
-        """The daemon's response to the previous attempt, if it was retryable."""
 
     @property
     def remaining(self) -> float:
