@@ -118,9 +118,12 @@ def test_quickstart_runs_as_printed(default_shell: Shell) -> None:
     for step in session.split("$ ")[1:]:
         command, _, expected = step.partition("\n")
         assert default_shell(command).stdout == expected
-    (program,) = blocks(QUICKSTART, "python")
-    done = default_shell(f"python - <<'END'\n{program}END")
-    assert re.fullmatch("2 [0-9a-f]{32}\n", done.stdout), done.stdout
+    for program, printed in zip(
+        blocks(QUICKSTART, "python"), ["2 [0-9a-f]{32}\n", "True\n"], strict=True
+    ):
+        done = default_shell(f"python - <<'END'\n{program}END")
+        assert re.fullmatch(printed, done.stdout), done.stdout
+    assert "alias/prod" in default_shell("kekctl get videos").stdout
     *_, undo = blocks(QUICKSTART, "sh")
     for command in undo.splitlines():
         done = default_shell(command)

@@ -561,6 +561,15 @@ def trial() -> list[str]:
     return blocks(section(KEYS, "Trying it without AWS"), "sh")
 
 
+def test_documented_program_runs_without_aws(environment: dict[str, str]) -> None:
+    (program,) = blocks(section(KEYS, "Trying it without AWS"), "python")
+    environment = {name: value for name, value in environment.items() if "AWS_" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("next\nTrue\n", "")
+
+
 def test_documented_trial_runs_without_aws(
     daemon: Daemon, trial: list[str], moto_port: int, tmp_path: Path
 ) -> None:
