@@ -1,6 +1,5 @@
 """The Helm chart adds the same sidecar as the Kustomize component. Helm checks and renders it."""
 
-import shutil
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -9,30 +8,15 @@ import kubernetes_validate
 import pytest
 import yaml
 from helm_python import HelmError
-from helm_python.chart import Chart, lint
+from helm_python.chart import lint
 
 from kekd_common.version import __version__
 from kekd_server.config.loader import load
-from tests.deploy.test_kubernetes import KUBERNETES, OLDEST, Manifest, built, containers, kekd, pod
+from tests.deploy.chart import HELM, rendered
+from tests.deploy.test_kubernetes import KUBERNETES, OLDEST, built, containers, kekd, pod
 
 _INFO = 1
 """Helm's severity of a recommendation."""
-HELM = Path(__file__).parents[2] / "deploy" / "helm"
-
-
-@pytest.fixture
-def example(tmp_path: Path) -> Path:
-    """The chart of the example, with its dependency, as `helm dependency build` makes it."""
-    folder = shutil.copytree(HELM / "example", tmp_path / "example")
-    shutil.copytree(HELM / "kekd", folder / "charts" / "kekd")
-    return folder
-
-
-def rendered(chart: Path, **values: Any) -> dict[str, Manifest]:
-    with Chart.load(chart) as loaded:
-        files = loaded.render({"kekd": values}, name="prod", namespace="database")
-    manifests = [yaml.safe_load(text) for text in files.values()]
-    return {manifest["kind"]: manifest for manifest in manifests if manifest}
 
 
 def test_charts_pass_helm_lint_in_strict_mode(example: Path) -> None:
