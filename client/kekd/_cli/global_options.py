@@ -39,7 +39,7 @@ class GlobalOptions:
 
         An address of a flag or variable replaces the current context as a whole, so that no call to
         another daemon uses its certificate. A context of a flag overrides the variables. An empty
-        flag means no value.
+        flag hides the value of the context.
         """
         if name := self.flags.get("context"):
             return ChainMap(self.flags, _load_contexts().find(name), self.variables)
