@@ -66,8 +66,8 @@ def _decode(record: bytes) -> Envelope:
 
 
 _MAX_CACHED_BYTES: Final = 1024
-_decode_cached = lru_cache(maxsize=8192)(_decode)
-"""The same few records are read again and again. Takes a few MB at most."""
+_decode_cached = lru_cache(maxsize=256)(_decode)
+"""The same few records are read again and again. An envelope takes 900 bytes besides its record."""
 
 
 @lru_cache(_MAX_LAYOUTS)

@@ -114,7 +114,7 @@ def format_reads(decision: BatchDecision, etags: Sequence[str], started_at: floa
     }
     end = f"{(time.monotonic() - started_at) * 1e3:.3f}}}\n"
     return [
-        f"{beginnings[rule]}{_read_outcome(index, etag)}{end}"
+        beginnings[rule] + _read_outcome(index, etag) + end
         for rule, index, etag in zip(decision.rules, decision.indexes, etags, strict=True)
     ]
 
