@@ -9,6 +9,7 @@ the name of a store              that store is healthy. A store that the caller 
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -28,6 +29,9 @@ _SERVICE: Final = pb.DESCRIPTOR.services_by_name["EnvelopeService"].full_name
 _READS: Final = f"{_SERVICE}.reads"
 _MAX_NAME_CHARACTERS: Final = 8192
 """More than any store's name has. A watch keeps its request in memory until it ends."""
+
+_FIRST_CHECK_TIMEOUT: Final = 0.25
+"""Seconds. A disk needs a few milliseconds. A store that hangs delays the start no longer."""
 
 Response: Final[Any] = health_pb2.HealthCheckResponse
 
@@ -49,7 +53,14 @@ class HealthService:
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
     async def start(self) -> None:
+        """Waits a moment for the first checks. Without their results, no store serves, and a client
+        that waits for one asks again later.
+        """
         self._background_task = asyncio.create_task(self._health.run(self._report))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_CHECK_TIMEOUT):
+                while not self._health.is_checked:
+                    await self.changed.wait()
 
     async def drain(self) -> None:
         """Reports NOT_SERVING for everything except the process."""

@@ -87,6 +87,14 @@ class Health:
             for number, store in enumerate(self._stores)
         ]
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether each store has been checked since the start."""
+        return all(
+            self._reads.has_failed(store.name) or self._writes.errors[store.name] != _UNCHECKED
+            for store in self._stores
+        )
+
     async def run(self, on_change: OnChange) -> None:
         """Checks the stores until it is cancelled. A store that hangs doesn't delay the checks of
         the others, and writes that hang don't delay the checks of reads.
