@@ -18,7 +18,8 @@ export UV_SYSTEM_CERTS := true
 
 PYTEST = $(BIN)/pytest --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal
 CLIENT_TESTS = --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal -p no:cacheprovider \
-  -m "not ($(SLOW))" tests/integration/client tests/unit/kek tests/cli/test_kekctl.py \
+  -m "not ($(SLOW))" tests/integration/client tests/integration/test_tls.py tests/unit/kek \
+  tests/cli/test_kekctl.py tests/cli/test_contexts.py tests/cli/test_completion.py \
   --ignore=tests/integration/client/test_instrumentation.py \
   --ignore=tests/unit/kek/test_aws_secrets.py --ignore=tests/unit/kek/test_registry_file.py
 # pyenv's shims fail for the versions that aren't selected.

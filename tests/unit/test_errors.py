@@ -133,6 +133,7 @@ SSL = "Tls handshake failed: SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_
         ("h:1", f"{SSL}SSLV3_ALERT_CERTIFICATE_EXPIRED: In", "it rejects the client certificate"),
         ("h:1", f"{SSL}TLSV1_ALERT_PROTOCOL_VERSION: Invalid", "the TLS handshake failed; check"),
         ("h:1", f"{SSL}WRONG_VERSION_NUMBER: Invalid", "it doesn't use TLS; omit ca"),
+        ("h:1", "Peer name x is not in peer certificate", "its certificate is for another name"),
         ("h:1", "Handshake read failed (recvmsg", "it closed the connection during the TLS hand"),
         (
             "h:1",

@@ -12,6 +12,9 @@ _CHECK_NETWORK: Final = "connection lost; check that it is running and the netwo
 _CERT_REJECTED: Final = (
     "it rejects the client certificate; pass one of its client CA as cert (KEKD_CERT)"
 )
+_OTHER_NAME: Final = (
+    "its certificate is for another name; pass that as server_name (KEKD_SERVER_NAME)"
+)
 _DESCRIPTIONS: Final = (
     # The rest of the message says that there is no connection.
     (NO_SETTINGS, f"{UNRESPONSIVE}; check it"),
@@ -30,10 +33,8 @@ _OVER_TCP: Final = (
         "CERTIFICATE_VERIFY_FAILED",
         "no CA in ca (KEKD_CA) issued its certificate; check that ca is the right file",
     ),
-    (
-        "Hostname Verification",
-        "its certificate is for another name; pass that as server_name (KEKD_SERVER_NAME)",
-    ),
+    ("Hostname Verification", _OTHER_NAME),
+    ("is not in peer certificate", _OTHER_NAME),  # gRPC 1.62
     (
         "WRONG_VERSION_NUMBER",
         "it doesn't use TLS; omit ca, cert and key (KEKD_CA, KEKD_CERT, KEKD_KEY)",
@@ -54,7 +55,7 @@ _OVER_TCP: Final = (
     ("errors resolving", "no such host; check the host name and the DNS"),
     ("lookup failed", "no such host; check the host name and the DNS"),
 )
-"""By a part of gRPC 1.85's message; the first match counts. A daemon that rejects a certificate
+"""By a part of gRPC's message; the first match counts. A daemon that rejects a certificate
 only closes the connection: TLS 1.3 has no error for the client. A proxy with TLS 1.2 may send one.
 """
 
