@@ -72,6 +72,7 @@ class AuditLog:
         self._error_message = ""
         self._reopen = threading.Event()
         self._collected: list[str] = []
+        self._waiting: list[_Batch] = []
         self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
         self._free_characters = _MAX_BUFFERED_CHARACTERS
         self._room_lock = threading.Lock()
@@ -88,15 +89,18 @@ class AuditLog:
         """Returns when they are written. Raises `AuditUnavailableError` if that fails or takes too
         long.
         """
-        self._queue_collected()
-        written = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        written = loop.create_future()
+        if not self._waiting:
+            # Later, so that the calls that have just arrived wake the thread once.
+            loop.call_soon(self._queue_waiting)
+        self._waiting.append(_Batch(lines, written))
         try:
-            if self._queue_lines(lines, written):
-                async with asyncio.timeout(
-                    _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
-                ):
-                    if await written:
-                        return
+            async with asyncio.timeout(
+                _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
+            ):
+                if await written:
+                    return
         except TimeoutError:
             self._report(f"{self._name}: not written in {_WRITE_TIMEOUT:g} s")
         raise AuditUnavailableError
@@ -113,25 +117,32 @@ class AuditLog:
 
     def close(self) -> None:
         """Waits for the remaining lines, but at most `_CLOSE_TIMEOUT` seconds."""
-        self._queue_collected()
+        self._queue_waiting()
         self._queue.put(None)
         self._thread.join(_CLOSE_TIMEOUT)
 
     def _queue_collected(self) -> None:
         lines, self._collected = self._collected, []
-        if lines:  # a `write_and_wait` may have queued them already
-            self._queue_lines(lines, None)
+        if lines:  # `_queue_waiting` may have queued them already
+            self._queue_batch(_Batch(lines, None))
 
-    def _queue_lines(self, lines: Sequence[str], written: asyncio.Future[bool] | None) -> bool:
-        """Returns whether there was room for them."""
-        size = sum(map(len, lines))
+    def _queue_waiting(self) -> None:
+        self._queue_collected()
+        batches, self._waiting = self._waiting, []
+        for batch in batches:
+            if not self._queue_batch(batch):
+                _resolve([batch.written], is_written=False)
+
+    def _queue_batch(self, batch: _Batch) -> bool:
+        """Returns whether there was room for it."""
+        size = sum(map(len, batch.lines))
         with self._room_lock:
-            fits = size <= self._free_characters - (0 if written else _RESERVED)
+            fits = size <= self._free_characters - (0 if batch.written else _RESERVED)
             self._free_characters -= size * fits
         if fits:
-            self._queue.put(_Batch(lines, written))
+            self._queue.put(batch)
         else:
-            self._failures.inc(len(lines))
+            self._failures.inc(len(batch.lines))
             self._report(f"{self._name}: the buffer is full, and lines are lost")
         return fits
 
@@ -230,7 +241,7 @@ class AuditLog:
         return os.open(str(self._file), flags, 0o600)
 
 
-def _resolve(waiting: Sequence[asyncio.Future[bool]], is_written: bool) -> None:  # noqa: FBT001
+def _resolve(waiting: Sequence[asyncio.Future[bool] | None], is_written: bool) -> None:  # noqa: FBT001
     for written in waiting:
-        if not written.done():  # the waiting call may have been cancelled
+        if written and not written.done():  # the waiting call may have been cancelled
             written.set_result(is_written)
