@@ -7,8 +7,11 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
+from kekd_server.storage.version import CREATED
+from kekd_server.storage.write_steps import complete_together
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import accept, events_of, maintain, versions_of
 from tests.contract.import_contract import deletion, past
@@ -39,7 +42,15 @@ def prune(driver: DiskDriver) -> None:
     assert maintain(driver)
 
 
+def create_together(driver: DiskDriver) -> None:
+    names = [IndexName("first"), NAME, IndexName("last")]
+    complete_together(
+        driver.create_steps(name, NEW, origin=CREATED, attempt=None) for name in names
+    )
+
+
 OPERATIONS: Final = {
+    "creates that run together": Operation((), create_together, NEW),
     "create": Operation((), lambda driver: driver.create(NAME, NEW), NEW),
     "push": Operation((OLD,), lambda driver: driver.put(NAME, NEW, if_etag=None), NEW),
     "restore": Operation((NEW, OLD), restore, NEW),

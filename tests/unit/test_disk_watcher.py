@@ -19,9 +19,10 @@ from kekd_server.storage.disk.watcher import DiskWatcher, _WatchedFolder
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
-from kekd_server.storage.version import PUSHED, Origin
+from kekd_server.storage.version import Origin
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_steps import Steps
 from tests.patience import PATIENCE
 from tests.unit.waiting import reached
 
@@ -36,18 +37,19 @@ class StuckDriver(DiskDriver):
         self.go_on = threading.Event()
         self.waiting = 0
 
-    def put(
+    def put_steps(
         self,
         name: IndexName,
         record: bytes,
         *,
         if_etag: str | None,
-        origin: Origin = PUSHED,
-        attempt: WriteAttempt | None = None,
-    ) -> WriteResult:
+        origin: Origin,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
         self.waiting += 1
         self.go_on.wait(PATIENCE)
-        return super().put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+        steps = super().put_steps(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+        return (yield from steps)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tests.patience import PATIENCE
 
 
 def write(monitor: WriteMonitor, error: KekdError | None, *, stores_something: bool = True) -> None:
-    monitor.begin()
-    monitor.end(error, stores_something=stores_something)
+    monitor.begin("write")
+    monitor.end("write", error, stores_something=stores_something)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_write_that_hangs_is_suspect_until_it_ends(monkeypatch: pytest.MonkeyPat
     began = threading.Event()
 
     def hang() -> None:
-        monitor.begin()
+        monitor.begin("write")
         began.set()
         done.wait(PATIENCE)
-        monitor.end(None, stores_something=True)
+        monitor.end("write", None, stores_something=True)
 
     thread = threading.Thread(target=hang)
     thread.start()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
@@ -11,6 +11,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
 from kekd_server.storage.watch.hub import RunInThread
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes
+from kekd_server.storage.write_steps import Steps, complete_together
 
 _MAX_READS_PER_TASK: Final = 100
 """Reads before another owner has its turn. They take some milliseconds."""
@@ -87,23 +88,26 @@ async def _run_readers(
             reader.cancel()
 
 
-async def write_many(
+async def write_many(  # noqa: PLR0913
     pushes: Sequence[Push],
-    write: Callable[[Push], PushResult],
+    write: Callable[[Push], Steps[PushResult]],
     run: RunInThread,
     *,
     concurrency: int,
+    group: int,
     is_abandoned: IsAbandoned,
 ) -> list[PushResult]:
     """Returns a result for each push, in their order. Pushes of one name are written in that order.
+    A thread runs up to `group` writes together.
 
     Once the batch `is_abandoned`, no more writes start, and the rest gets `CallAbandonedError`.
     """
     results: dict[int, PushResult] = {}
 
     def write_task(task: Sequence[int]) -> None:
-        for number in task:
-            results[number] = write(pushes[number])
+        for numbers in _groups(pushes, task, group):
+            writes = (write(pushes[number]) for number in numbers)
+            results.update(zip(numbers, complete_together(writes), strict=True))
 
     async def work(part: Sequence[int]) -> None:
         for start in range(0, len(part), _WRITES_PER_TASK):
@@ -140,6 +144,18 @@ async def write_unremembered(
 
 def _without_retry_flag(push: Push) -> Push:
     return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
+
+
+def _groups(pushes: Sequence[Push], numbers: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Divides positions into groups. Those of one name aren't together: that has no order."""
+    group: dict[str, int] = {}
+    for number in numbers:
+        key = pushes[number].name.key
+        if key in group or len(group) == size:
+            yield list(group.values())
+            group = {}
+        group[key] = number
+    yield list(group.values())
 
 
 def _split(pushes: Sequence[Push], count: int) -> list[list[int]]:

@@ -14,6 +14,7 @@ from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_steps import Steps
 
 NameRange: TypeAlias = NamePrefix | KeyRanges
 """Each name's key starts with one of `prefixes`, or equals one if `is_exact`. `name_of` returns the
@@ -150,6 +151,22 @@ class Driver(Protocol):
 
         Raises `EtagMismatchError` if `if_etag` is set, and there is no record or its etag differs.
         """
+
+    def create_steps(
+        self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
+    ) -> Steps[str]:
+        """Like `create`, but pauses where it waits for the disk or for another write."""
+
+    def put_steps(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        origin: Origin,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
+        """Like `put`, but pauses as `create_steps` does."""
 
     def restore(  # noqa: PLR0913
         self,

@@ -17,7 +17,9 @@ from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_groups import WriteGroups
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
+from kekd_server.storage.write_steps import Steps, complete
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -33,18 +35,20 @@ class DriverCalls:
     A call that has started runs to its end, even without its caller.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         name: str,
         changes: ChangeHub,
         *,
         threads: int,
         gets_per_thread: int,
+        write_group: int,
         recognizes_attempts: bool,
     ) -> None:
         self.error_context = _StoreErrorContext(name)
         self.threads = FairExecutor(threads, name=name)
         self.outcomes = WriteOutcomes()
+        self._groups = WriteGroups(self.threads, write_group) if write_group > 1 else None
         self._name = name
         self._changes = changes
         self._gets_per_thread = gets_per_thread
@@ -113,6 +117,30 @@ class DriverCalls:
 
         async def write_once(attempt: WriteAttempt | None) -> W:
             return await self.run(partial(write_and_publish, attempt), owner)
+
+        return await self.run_once(attempt, name, write_once)
+
+    async def write_in_steps(
+        self,
+        kind: ChangeKind,
+        name: IndexName,
+        write: Callable[[WriteAttempt | None], Steps[WriteResult]],
+        owner: str,
+        attempt: WriteAttempt | None,
+    ) -> WriteResult:
+        """Like `write`, together with other writes of the owner."""
+        loop = asyncio.get_running_loop()
+
+        def write_and_publish(attempt: WriteAttempt | None) -> Steps[WriteResult]:
+            written = yield from write(attempt)
+            self.publish(loop, Change(kind, name, written.etag))
+            return written
+
+        async def write_once(attempt: WriteAttempt | None) -> WriteResult:
+            steps = write_and_publish(attempt)
+            if self._groups is None:
+                return await self.run(partial(complete, steps), owner)
+            return await self._groups.run(steps, owner)
 
         return await self.run_once(attempt, name, write_once)
 

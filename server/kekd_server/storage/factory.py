@@ -19,8 +19,10 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.store import Store
 
 _DISK_THREADS: Final = 16
-_DISK_WRITE_CONCURRENCY: Final = 8
-"""A batch waits for several fsyncs at once, and leaves threads for other calls."""
+_DISK_WRITE_CONCURRENCY: Final = 3
+"""Threads of a batch. While some wait for the disk, another one runs."""
+_DISK_WRITE_GROUP: Final = 8
+"""Enough that most of the time isn't spent on the changes of threads and on syncing the folder."""
 
 Instrument = Callable[[Driver], Driver]
 
@@ -66,6 +68,7 @@ def _disk_store(
         instrument(driver),
         threads=_DISK_THREADS,
         write_concurrency=_DISK_WRITE_CONCURRENCY,
+        write_group=_DISK_WRITE_GROUP,
         watcher=DiskWatcher(driver),
         follow_changes=retention.is_on,
     )

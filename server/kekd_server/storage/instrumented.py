@@ -18,6 +18,7 @@ from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_monitor import WriteMonitor
+from kekd_server.storage.write_steps import Steps
 
 _WRITES: Final = {
     "create": True,
@@ -120,6 +121,29 @@ class InstrumentedDriver:
     ) -> WriteResult:
         with self._operation("put"):
             return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+
+    def create_steps(
+        self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
+    ) -> Steps[str]:
+        with self._operation("create"):
+            steps = self._driver.create_steps(name, record, origin=origin, attempt=attempt)
+            return (yield from steps)
+
+    def put_steps(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        origin: Origin,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
+        with self._operation("put"):
+            return (
+                yield from self._driver.put_steps(
+                    name, record, if_etag=if_etag, origin=origin, attempt=attempt
+                )
+            )
 
     def restore(  # noqa: PLR0913
         self,
@@ -230,7 +254,7 @@ class _OperationTimer:
 
     def __enter__(self) -> None:
         if self._write_monitor:
-            self._write_monitor.begin()
+            self._write_monitor.begin(self)
         self._start = perf_counter()
 
     def __exit__(
@@ -239,4 +263,4 @@ class _OperationTimer:
         outcome = "ok" if error is None else getattr(error, "reason", Reason.INTERNAL)
         self._metrics.observe_operation(self._operation, outcome, perf_counter() - self._start)
         if self._write_monitor:
-            self._write_monitor.end(error, stores_something=_WRITES[self._operation])
+            self._write_monitor.end(self, error, stores_something=_WRITES[self._operation])

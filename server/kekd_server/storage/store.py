@@ -40,6 +40,7 @@ from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_outcomes import IsAbandoned, never_abandoned
+from kekd_server.storage.write_steps import Steps
 
 T = TypeVar("T")
 
@@ -59,11 +60,13 @@ class Store:
         threads: int,
         gets_per_thread: int = 1000,
         write_concurrency: int = 1,
+        write_group: int = 1,
         watcher: ChangeWatcher | None = None,
         follow_changes: bool = False,
     ) -> None:
         """`gets_per_thread`: how many reads of a batch are worth another thread.
         `write_concurrency`: how many threads the writes of a batch are divided among.
+        `write_group`: how many writes run together in a thread, so that they share fsyncs.
         `watcher`: reports the writes of other processes, if there can be any. `follow_changes`:
         whether its reports are free, so that the history follows them.
         """
@@ -76,12 +79,14 @@ class Store:
         # one for the check of reads, one for the check of writes, and one to find limitations.
         self._check_threads = ThreadPoolExecutor(4, thread_name_prefix=f"{self.name} check")
         self._write_concurrency = write_concurrency
+        self._write_group = write_group
         self._changes = ChangeHub(watcher, self.name)
         self._calls = DriverCalls(
             self.name,
             self._changes,
             threads=threads,
             gets_per_thread=gets_per_thread,
+            write_group=write_group,
             recognizes_attempts=driver.recognizes_attempts,
         )
         self.versions = EnvelopeVersions(self.name, driver, self._calls)
@@ -189,12 +194,14 @@ class Store:
         """Stores the first envelope of a name and returns its etag."""
         record = encode(envelope)
 
-        def write_record(attempt: WriteAttempt | None) -> WriteResult:
+        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
             origin = Origin(VersionEvent.CREATED, owner)
-            etag = self._driver.create(name, record, origin=origin, attempt=attempt)
-            return WriteResult(etag, None)
+            steps = self._driver.create_steps(name, record, origin=origin, attempt=attempt)
+            return WriteResult((yield from steps), None)
 
-        written = await self._calls.write(ChangeKind.CREATED, name, write_record, owner, attempt)
+        written = await self._calls.write_in_steps(
+            ChangeKind.CREATED, name, write_record, owner, attempt
+        )
         return written.etag
 
     async def put(
@@ -209,11 +216,15 @@ class Store:
         """Stores an envelope, and replaces any that is there."""
         record = encode(envelope)
 
-        def write_record(attempt: WriteAttempt | None) -> WriteResult:
+        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
             origin = Origin(VersionEvent.PUSHED, owner)
-            return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+            return self._driver.put_steps(
+                name, record, if_etag=if_etag, origin=origin, attempt=attempt
+            )
 
-        return await self._calls.write(ChangeKind.PUSHED, name, write_record, owner, attempt)
+        return await self._calls.write_in_steps(
+            ChangeKind.PUSHED, name, write_record, owner, attempt
+        )
 
     async def put_many(
         self,
@@ -252,6 +263,7 @@ class Store:
             partial(self._put, asyncio.get_running_loop(), owner),
             partial(self._calls.run_entries, owner=owner),
             concurrency=self._write_concurrency,
+            group=self._write_group,
             is_abandoned=is_abandoned,
         )
 
@@ -355,11 +367,11 @@ class Store:
             self.corrupt_records += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
 
-    def _put(self, loop: asyncio.AbstractEventLoop, owner: str, push: Push) -> PushResult:
+    def _put(self, loop: asyncio.AbstractEventLoop, owner: str, push: Push) -> Steps[PushResult]:
         try:
             with self._calls.error_context:
                 record = encode(push.envelope)
-                written = self._driver.put(
+                written = yield from self._driver.put_steps(
                     *(push.name, record),
                     if_etag=push.if_etag,
                     origin=Origin(VersionEvent.PUSHED, owner),

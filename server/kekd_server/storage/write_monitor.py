@@ -1,6 +1,5 @@
 """Monitors how the writes to a store end, to decide whether its next check has to try one."""
 
-import threading
 import time
 from typing import Final
 
@@ -23,18 +22,18 @@ _STORE_ERRORS: Final = (
 
 
 class WriteMonitor:
-    """Called at the start and the end of each write, by the thread that writes."""
+    """Called at the start and the end of each write."""
 
     def __init__(self) -> None:
         self._has_failed = False
-        self._running: dict[int, float] = {}
+        self._running: dict[object, float] = {}
 
-    def begin(self) -> None:
-        self._running[threading.get_ident()] = time.monotonic()
+    def begin(self, write: object) -> None:
+        self._running[write] = time.monotonic()
 
-    def end(self, error: BaseException | None, *, stores_something: bool) -> None:
+    def end(self, write: object, error: BaseException | None, *, stores_something: bool) -> None:
         """A removal or a conflict doesn't clear an earlier failure: both succeed on a full disk."""
-        del self._running[threading.get_ident()]
+        del self._running[write]
         if isinstance(error, _STORE_ERRORS):
             self._has_failed = True
         elif error is None and stores_something:

@@ -54,6 +54,7 @@ from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, Versio
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record, page_of
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_steps import Steps, complete
 
 
 class DiskDriver:
@@ -154,8 +155,17 @@ class DiskDriver:
         origin: Origin = CREATED,
         attempt: WriteAttempt | None = None,
     ) -> str:
-        with self._translate_os_errors, self._write(name, attempt) as write:
-            return self._create(write, name, record, origin)
+        return complete(self.create_steps(name, record, origin=origin, attempt=attempt))
+
+    def create_steps(
+        self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
+    ) -> Steps[str]:
+        with (
+            self._translate_os_errors,
+            (yield from self._locks.hold_steps(name)) as lock,
+            _idempotent(lock, name, attempt) as write,
+        ):
+            return (yield from self._create(write, name, record, origin))
 
     def put(
         self,
@@ -166,8 +176,25 @@ class DiskDriver:
         origin: Origin = PUSHED,
         attempt: WriteAttempt | None = None,
     ) -> WriteResult:
-        with self._translate_os_errors, self._write(name, attempt) as write:
-            return self._put(write, name, record, if_etag, origin)
+        return complete(
+            self.put_steps(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+        )
+
+    def put_steps(
+        self,
+        name: IndexName,
+        record: bytes,
+        *,
+        if_etag: str | None,
+        origin: Origin,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
+        with (
+            self._translate_os_errors,
+            (yield from self._locks.hold_steps(name)) as lock,
+            _idempotent(lock, name, attempt) as write,
+        ):
+            return (yield from self._put(write, name, record, if_etag, origin))
 
     def restore(  # noqa: PLR0913
         self,
@@ -184,7 +211,7 @@ class DiskDriver:
             self._catch_up(name)
             stored = self._history.open(name).read(version_id)
             validate(version_id, stored)
-            return self._put(write, name, stored.record, if_etag, origin)
+            return complete(self._put(write, name, stored.record, if_etag, origin))
 
     def undelete(
         self,
@@ -201,7 +228,7 @@ class DiskDriver:
             last = last_with_record(history.versions(), name)
             stored = history.read(last.id)
             validate(last.id, stored)
-            return self._create(write, name, stored.record, origin)
+            return complete(self._create(write, name, stored.record, origin))
 
     def delete(
         self,
@@ -341,13 +368,13 @@ class DiskDriver:
 
     def _create(
         self, write: IdempotentWrite, name: IndexName, record: bytes, origin: Origin
-    ) -> str:
+    ) -> Steps[str]:
         written = WriteResult(etag_of(record), None)
         if earlier := self._find_earlier(write, written.etag):
             return earlier.etag
         self._holds.require_free(name)
         try:
-            durable.create(
+            yield from durable.create_steps(
                 *(self._path(name), record, self._thread_folder.path),
                 commit=write.commit(written),
                 keep=self._history.keep(name, written, origin, write),
@@ -363,7 +390,7 @@ class DiskDriver:
         record: bytes,
         if_etag: str | None,
         origin: Origin,
-    ) -> WriteResult:
+    ) -> Steps[WriteResult]:
         etag = etag_of(record)
         if earlier := self._find_earlier(write, etag):
             return earlier
@@ -371,7 +398,7 @@ class DiskDriver:
             self._check_etag(name, self._read(name), if_etag)
         self._holds.require_free(name)
         written = WriteResult(etag, if_etag or self._etag(name))
-        durable.replace(
+        yield from durable.replace_steps(
             *(self._path(name), record, self._thread_folder.path),
             commit=write.commit(written),
             keep=self._history.keep(name, written, origin, write),
@@ -452,6 +479,10 @@ class DiskDriver:
     def _write(self, name: IndexName, attempt: WriteAttempt | None) -> Iterator[IdempotentWrite]:
         with (
             self._locks.hold(name) as lock,
-            IdempotentWrite(lock, name, attempt or WriteAttempt.single()) as write,
+            _idempotent(lock, name, attempt) as write,
         ):
             yield write
+
+
+def _idempotent(lock: int, name: IndexName, attempt: WriteAttempt | None) -> IdempotentWrite:
+    return IdempotentWrite(lock, name, attempt or WriteAttempt.single())

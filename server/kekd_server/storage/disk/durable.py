@@ -11,6 +11,10 @@ https://github.com/etcd-io/etcd/issues/6368):
     close
     open(folder)  fsync  close
 
+A write pauses before each fsync(2). Writes that run together take the calls between two pauses one
+after the other, then posix_fadvise(2) begins to write all their files, and each file is synced. The
+folder is synced once, after the last of them has changed it, and before any of them returns.
+
 The file has no name until it is complete, so a crash removes it. A replacement needs a name for the
 rename(2), and a crash right after the link leaves that. Temporary names are in a separate folder on
 the same filesystem, so that they are no stray files among the records, and so that a long name
@@ -42,10 +46,15 @@ from typing import Final, Protocol, TypeAlias
 
 from kekd_server.model.descriptor import close_quietly, opened
 from kekd_server.model.folder import sync_folder
+from kekd_server.storage.disk.syncs import FileSync, FolderSync
+from kekd_server.storage.write_steps import Steps, complete
 
 
 class NewFile(Protocol):
-    """A file that is on disk, and has no name yet, or a temporary one."""
+    """A file that has no name yet, or a temporary one. Write it first."""
+
+    def write(self, content: bytes) -> Steps[None]:
+        """Writes it to the disk. Raises OSError."""
 
     def link(self, path: str) -> None:
         """Raises OSError."""
@@ -73,35 +82,44 @@ def keep_nothing(_: NewFile) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def create(
-    path: str,
-    content: bytes,
-    temporary_folder: Path,
-    commit: Commit = _PLAIN_COMMIT,
-    keep: Keep = keep_nothing,
-) -> None:
+def create(path: str, content: bytes, temporary_folder: Path) -> None:
     """Creates a file. Raises FileExistsError, atomically, if it exists."""
-    with _new_file(content, temporary_folder) as file, commit, keep(file):
-        file.link(path)
-    sync_folder(os.path.dirname(path))
+    complete(create_steps(path, content, temporary_folder))
 
 
-def replace(
+def create_steps(
     path: str,
     content: bytes,
     temporary_folder: Path,
     commit: Commit = _PLAIN_COMMIT,
     keep: Keep = keep_nothing,
-) -> None:
+) -> Steps[None]:
+    """Like `create`."""
+    with _new_file(temporary_folder) as file:
+        yield from file.write(content)
+        with commit, keep(file):
+            file.link(path)
+    yield FolderSync(os.path.dirname(path))
+
+
+def replace(path: str, content: bytes, temporary_folder: Path) -> None:
     """Creates or replaces a file."""
-    with (
-        _new_file(content, temporary_folder) as file,
-        file.named() as temporary,
-        commit,
-        keep(file),
-    ):
-        os.rename(temporary, path)
-    sync_folder(os.path.dirname(path))
+    complete(replace_steps(path, content, temporary_folder))
+
+
+def replace_steps(
+    path: str,
+    content: bytes,
+    temporary_folder: Path,
+    commit: Commit = _PLAIN_COMMIT,
+    keep: Keep = keep_nothing,
+) -> Steps[None]:
+    """Like `replace`."""
+    with _new_file(temporary_folder) as file:
+        yield from file.write(content)
+        with file.named() as temporary, commit, keep(file):
+            os.rename(temporary, path)
+    yield FolderSync(os.path.dirname(path))
 
 
 def remove_abandoned(temporary_folder: Path) -> None:
@@ -114,15 +132,18 @@ def remove_abandoned(temporary_folder: Path) -> None:
 
 def probe(temporary_folder: Path, length: int) -> None:
     """Writes `length` bytes as `replace` does, and removes them. Raises OSError."""
-    with _new_file(bytes(length), temporary_folder) as file, file.named() as temporary:
-        os.unlink(temporary)
+    with _new_file(temporary_folder) as file:
+        complete(file.write(bytes(length)))
+        with file.named() as temporary:
+            os.unlink(temporary)
     sync_folder(temporary_folder)
 
 
 def probe_link(temporary_folder: Path, folder: Path) -> None:
     """Links a file from one folder into the other, and removes it. Raises OSError."""
     link = f"{folder}/{secrets.token_hex(16)}"
-    with _new_file(b"", temporary_folder) as file:
+    with _new_file(temporary_folder) as file:
+        complete(file.write(b""))
         try:
             file.link(link)
         finally:
@@ -143,14 +164,13 @@ def remove(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _new_file(content: bytes, folder: Path) -> Iterator[NewFile]:
+def _new_file(folder: Path) -> Iterator[NewFile]:
     unnamed = _open_unnamed(folder)
     if unnamed is None:
-        with _create_named(content, folder) as named:
+        with _create_named(folder) as named:
             yield named
         return
     try:
-        _write_synced(unnamed, content)
         yield _UnnamedFile(unnamed, folder)
     finally:
         # It is on disk: an error means nothing any more.
@@ -174,16 +194,19 @@ def _can_link_descriptors() -> bool:
     return bool(_O_TMPFILE) and os.path.isdir(_DESCRIPTORS)
 
 
-def _write_synced(file: int, content: bytes) -> None:
+def _write(file: int, content: bytes) -> Steps[None]:
     while content:  # a disk that is filling up takes only a part
         content = content[os.write(file, content) :]
-    os.fsync(file)
+    yield FileSync(file)
 
 
 class _UnnamedFile:
     def __init__(self, file: int, folder: Path) -> None:
         self._file = file
         self._folder = folder
+
+    def write(self, content: bytes) -> Steps[None]:
+        return _write(self._file, content)
 
     def link(self, path: str) -> None:
         # Python calls linkat(2) only if it gets a folder, which an absolute path doesn't need.
@@ -208,6 +231,10 @@ class _NamedFile:
     def __init__(self, path: str) -> None:
         self._path = path
 
+    def write(self, content: bytes) -> Steps[None]:
+        with opened(self._path, os.O_WRONLY) as file:
+            yield from _write(file, content)
+
     def link(self, path: str) -> None:
         os.link(self._path, path)
 
@@ -220,11 +247,9 @@ class _NamedFile:
 
 
 @contextlib.contextmanager
-def _create_named(content: bytes, folder: Path) -> Iterator[_NamedFile]:
+def _create_named(folder: Path) -> Iterator[_NamedFile]:
     path, lock = _create_locked(folder)
     try:
-        with opened(path, os.O_WRONLY) as file:
-            _write_synced(file, content)
         yield _NamedFile(path)
     finally:
         _unlink_quietly(path)

@@ -31,7 +31,7 @@ from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
 from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.newest_versions import NewestVersion, NewestVersions, stamp_of
-from kekd_server.storage.disk.record_history import NOT_OURS, RecordHistory
+from kekd_server.storage.disk.record_history import NOT_OURS, RecordHistory, add_first_version
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
@@ -164,6 +164,10 @@ class DiskHistory:
             with suppress(FileNotFoundError):  # the history was removed
                 record.link(f"{self._path(name)}/{file.name}")
                 return NewestVersion(file, written.etag, stamp, write.attempt_id, newest.total + 1)
+        if written.previous_etag is None and (
+            first := add_first_version(self._path(name), record, origin, written.etag)
+        ):
+            return NewestVersion(first, written.etag, stamp, write.attempt_id, 1)
         history = self.open(name)
         history.catch_up(written.previous_etag)
         file = history.add(record, origin, written.etag)

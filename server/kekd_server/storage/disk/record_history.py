@@ -221,6 +221,21 @@ class RecordHistory:
         return f"{self._folder}/{file.name}"
 
 
+def add_first_version(
+    folder: str, record: durable.NewFile, origin: Origin, etag: str
+) -> VersionFile | None:
+    """Like `RecordHistory.add`, for a record without a history, which needs no look at it. Returns
+    None if there is a folder: it may have versions.
+    """
+    try:
+        os.mkdir(folder, 0o700)
+    except (FileExistsError, FileNotFoundError):
+        return None
+    file = VersionFile.after(None, origin.event, etag, origin.caller)
+    record.link(f"{folder}/{file.name}")
+    return file
+
+
 def _list_versions(folder: str) -> list[VersionFile]:
     """Returns the files of the versions, newest first."""
     try:

@@ -7,14 +7,16 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 from zlib import crc32
 
 from kekd_server.model.descriptor import close_quietly
 from kekd_server.model.errors import StoreTimeoutError
 from kekd_server.model.index_name import IndexName
+from kekd_server.storage.write_steps import CONTENDED, Steps, complete
 
 _LOCKS: Final = 256
 _NOT_WRITABLE: Final = (errno.EROFS, errno.EACCES)
@@ -36,23 +38,20 @@ class WriteLocks:
         self._folder = folder
         self._queues = [threading.Lock() for _ in range(_LOCKS)]
 
-    @contextmanager
-    def hold(self, name: IndexName) -> Iterator[int]:
-        """Locks this name (and the few others that share its lock) for all kekd daemons. Yields
-        the lock file. Raises `StoreTimeoutError`, and OSError.
+    def hold(self, name: IndexName) -> AbstractContextManager[int]:
+        """Locks this name (and the few others that share its lock) for all kekd daemons, up to the
+        end of the body. Yields the lock file. Raises `StoreTimeoutError`, and OSError.
         """
+        return complete(self.hold_steps(name))
+
+    def hold_steps(self, name: IndexName) -> Steps[AbstractContextManager[int]]:
+        """Like `hold`. Pauses without the lock if others hold it."""
         number = crc32(name.key.encode()) % _LOCKS
-        path, queue = f"{self._folder}/{number}", self._queues[number]
-        _acquire(lambda timeout: queue.acquire(timeout=timeout), path)
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                _acquire(lambda timeout: _try_flock(lock, timeout), path)
-                yield lock
-            finally:
-                close_quietly(lock)
-        finally:
-            queue.release()
+        lock = _Lock(f"{self._folder}/{number}", self._queues[number])
+        if not lock.try_hold():
+            yield CONTENDED
+            lock.hold()
+        return lock
 
     @contextmanager
     def hold_if_writable(self, name: IndexName) -> Iterator[bool]:
@@ -68,6 +67,54 @@ class WriteLocks:
                 yield False
             else:
                 yield True
+
+
+class _Lock:
+    """Yields its file, and releases it at the end of the body."""
+
+    def __init__(self, path: str, queue: threading.Lock) -> None:
+        self._path = path
+        self._queue = queue
+        self._file = -1
+
+    def try_hold(self) -> bool:
+        """Returns whether it holds the lock now. Doesn't wait. Raises OSError."""
+        return self._queue.acquire(blocking=False) and self._lock_file(
+            lambda file: _try_flock(file, 0)
+        )
+
+    def hold(self) -> None:
+        """Raises `StoreTimeoutError`, and OSError."""
+        _acquire(lambda timeout: self._queue.acquire(timeout=timeout), self._path)
+        self._lock_file(self._wait_for_file)
+
+    def __enter__(self) -> int:
+        return self._file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        close_quietly(self._file)
+        self._queue.release()
+
+    def _lock_file(self, lock: Callable[[int], bool]) -> bool:
+        """Keeps its place in the queue if it has locked the file."""
+        is_locked = False
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                is_locked = lock(self._file)
+            finally:
+                if not is_locked:
+                    close_quietly(self._file)
+        finally:
+            if not is_locked:
+                self._queue.release()
+        return is_locked
+
+    def _wait_for_file(self, file: int) -> bool:
+        _acquire(lambda timeout: _try_flock(file, timeout), self._path)
+        return True
 
 
 def _acquire(try_acquire: Callable[[float], bool], path: str) -> None:

@@ -29,6 +29,7 @@ from kekd_server.storage.hold import Hold
 from kekd_server.storage.memory.history import MemoryHistory
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.sorted_keys import names_in_order
+from kekd_server.storage.unpaused_writes import UnpausedWrites
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record, page_of
@@ -38,7 +39,7 @@ _SCAN_INTERVAL: Final = 60.0
 """Writes remove what exceeds the number. A scan removes what is too old."""
 
 
-class MemoryDriver:
+class MemoryDriver(UnpausedWrites):
     """A dict and its sorted keys under a lock. Nothing outlives the process."""
 
     recognizes_attempts = False

@@ -47,6 +47,7 @@ from kekd_server.storage.s3.names import S3Names
 from kekd_server.storage.s3.object import S3Object
 from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.s3.write import S3Write
+from kekd_server.storage.unpaused_writes import UnpausedWrites
 from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record
@@ -58,7 +59,7 @@ _DELETION_AND_LAST: Final = 2
 _MODIFIED_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 
 
-class S3Driver:
+class S3Driver(UnpausedWrites):
     """A bucket that any number of daemons and CyborgDB may share. The driver keeps no state of it.
 
     Every request that writes is conditional (If-None-Match or If-Match), even for unconditional

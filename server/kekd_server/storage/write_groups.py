@@ -1,0 +1,124 @@
+"""Single writes of one owner that arrive together run together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+from kekd_server.storage.fair_executor import FairExecutor
+from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
+
+T = TypeVar("T")
+
+_MAX_GROUPS: Final = 3
+"""Of one owner at once. While some wait for the disk, another one runs."""
+
+
+class _GroupedWrite(NamedTuple):
+    write: RunningWrite[Any]
+    ended: asyncio.Future[Any]
+
+
+class _OwnerGroups:
+    def __init__(self) -> None:
+        self.waiting: deque[_GroupedWrite] = deque()
+        self.running = 0
+
+
+class WriteGroups:
+    """Takes one thread for several writes. They share the fsyncs of folders, and need fewer changes
+    of threads. A write that arrives alone doesn't wait for others.
+
+    Like a call of `FairExecutor`, a write that is cancelled before it starts doesn't run, and one
+    that has started runs to its end. Use it on the event loop only.
+    """
+
+    def __init__(self, threads: FairExecutor, size: int) -> None:
+        self._threads = threads
+        self._size = size
+        self._owners: dict[str, _OwnerGroups] = {}
+
+    async def run(self, steps: Steps[T], owner: str) -> T:
+        """Runs a write in the current context, where OpenTelemetry keeps the parent span."""
+        loop = asyncio.get_running_loop()
+        write = RunningWrite(steps, copy_context())
+        grouped = _GroupedWrite(write, loop.create_future())
+        waiting = self._owners.setdefault(owner, _OwnerGroups()).waiting
+        if not waiting:
+            # The calls that the event loop has read at the same time come first, and join.
+            loop.call_soon(self._start, owner)
+        waiting.append(grouped)
+        result: T = await grouped.ended
+        return result
+
+    def _start(self, owner: str) -> None:
+        groups = self._owners[owner]
+        while groups.waiting and groups.running < _MAX_GROUPS:
+            if group := self._take(groups.waiting):
+                groups.running += 1
+                call = partial(run_together, [grouped.write for grouped in group])
+                self._submit(owner, call, group, partial(self._end, owner, group))
+        if not (groups.waiting or groups.running):
+            del self._owners[owner]
+
+    def _take(self, waiting: deque[_GroupedWrite]) -> list[_GroupedWrite]:
+        group: list[_GroupedWrite] = []
+        while waiting and len(group) < self._size:
+            grouped = waiting.popleft()
+            if not grouped.ended.cancelled():
+                group.append(grouped)
+        return group
+
+    def _end(self, owner: str, group: Sequence[_GroupedWrite]) -> None:
+        contended = [grouped for grouped in group if grouped.write.pause is not None]
+        for grouped in group:
+            if grouped.write.pause is None:
+                _resolve(grouped)
+        # Not before, as the threads change their pauses.
+        for grouped in contended:
+            self._submit(owner, grouped.write.finish, [grouped], partial(_resolve, grouped))
+        self._owners[owner].running -= 1
+        self._start(owner)
+
+    def _submit(
+        self,
+        owner: str,
+        call: Callable[[], object],
+        group: Sequence[_GroupedWrite],
+        end: Callable[[], object],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+
+        def end_on_loop(called: Future[Any]) -> None:
+            if called.cancelled():  # by the shutdown
+                _fail(group, asyncio.CancelledError())
+            # The loop may be closed, and then no call waits any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(end)
+
+        try:
+            self._threads.submit(owner, call).add_done_callback(end_on_loop)
+        except RuntimeError as error:  # after the shutdown
+            _fail(group, error)
+            loop.call_soon(end)
+
+
+def _fail(group: Sequence[_GroupedWrite], error: BaseException) -> None:
+    for grouped in group:
+        grouped.write.pause, grouped.write.error = None, error
+
+
+def _resolve(grouped: _GroupedWrite) -> None:
+    write, ended = grouped
+    if ended.done():  # the waiting call was cancelled
+        return
+    if isinstance(write.error, asyncio.CancelledError):
+        ended.cancel()
+    elif write.error is not None:
+        ended.set_exception(write.error)
+    else:
+        ended.set_result(write.result)

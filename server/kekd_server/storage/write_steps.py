@@ -1,0 +1,133 @@
+"""Writes that pause where they wait, so that one thread runs several of them together."""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextvars import Context
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class Pause(Protocol):
+    """What a write waits for. Writes that run together wait once for equal pauses."""
+
+    def begin(self) -> None:
+        """Starts it, so that several proceed at once. Neither waits nor raises an error."""
+
+    def wait(self) -> None:
+        """Raises OSError, which is then raised in each write."""
+
+
+class _Contended:
+    """The pause of a write that has to wait for another one. It holds nothing meanwhile."""
+
+    def begin(self) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+
+CONTENDED: Final = _Contended()
+"""After it, a write waits without a pause. So it must run alone: the other one may be a write that
+runs together with it.
+"""
+
+Steps: TypeAlias = Generator[Pause, None, T]
+"""A write. It runs when a thread takes its steps, and its result is that of the generator."""
+
+
+def complete(steps: Steps[T]) -> T:
+    """Runs a write alone."""
+    try:
+        pause = next(steps)
+        while True:
+            try:
+                pause.wait()
+            except OSError as error:
+                pause = steps.throw(error)
+            else:
+                pause = next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+class RunningWrite(Generic[T]):
+    """A write, its pause, and its outcome. Its steps run in `context`."""
+
+    __slots__ = ("_context", "_steps", "error", "pause", "result")
+
+    def __init__(self, steps: Steps[T], context: Context) -> None:
+        self._steps = steps
+        self._context = context
+        self.pause: Pause | None = None
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+    def advance(self, error: OSError | None = None) -> None:
+        """Runs it to its next pause, or to its end."""
+        self.pause = None
+        try:
+            if error is None:
+                self.pause = self._context.run(next, self._steps)
+            else:
+                # Each write has an error of its own, which gets its own traceback.
+                own = OSError(error.errno, error.strerror)
+                self.pause = self._context.run(self._steps.throw, own)
+        except StopIteration as end:
+            self.result = end.value
+        except BaseException as raised:  # noqa: BLE001  (raised to the caller)
+            self.error = raised
+
+    def outcome(self) -> T:
+        """Returns the result, or raises the error, of a write that has ended."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.result)
+
+    def finish(self) -> None:
+        """Runs it alone to its end."""
+        while self.pause is not None:
+            self.advance(_wait(self.pause))
+
+
+def run_together(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:
+    """Runs writes up to their ends, and waits for the pauses of all of them together. Returns those
+    that are contended, which have to run alone.
+    """
+    contended: list[RunningWrite[T]] = []
+    running = list(writes)
+    for write in running:
+        write.advance()
+    while running:
+        contended += [write for write in running if write.pause is CONTENDED]
+        running = [write for write in running if write.pause not in (None, CONTENDED)]
+        outcomes = _wait_for_all([write.pause for write in running if write.pause])
+        for write in running:
+            if write.pause:
+                write.advance(outcomes[write.pause])
+    return contended
+
+
+def complete_together(writes: Iterable[Steps[T]]) -> list[T]:
+    """Runs writes to their ends; returns their results, or raises an error."""
+    running = [RunningWrite(steps, Context()) for steps in writes]
+    for contended in run_together(running):
+        contended.finish()
+    return [write.outcome() for write in running]
+
+
+def _wait_for_all(pauses: Sequence[Pause]) -> dict[Pause, OSError | None]:
+    distinct = dict.fromkeys(pauses)
+    if len(distinct) > 1:
+        for pause in distinct:
+            pause.begin()
+    return {pause: _wait(pause) for pause in distinct}
+
+
+def _wait(pause: Pause) -> OSError | None:
+    try:
+        pause.wait()
+    except OSError as error:
+        return error
+    return None

@@ -1,0 +1,290 @@
+"""Writes that run together in one thread."""
+
+import asyncio
+import errno
+import fcntl
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from kekd_schema import Envelope
+from kekd_server.model.errors import (
+    EnvelopeExistsError,
+    EtagMismatchError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage import write_groups
+from kekd_server.storage.disk import write_locks
+from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.location import DiskLocation
+from kekd_server.storage.push import Push
+from kekd_server.storage.store import Store
+from kekd_server.storage.version import CREATED
+from kekd_server.storage.write_steps import Steps, complete_together
+from tests.fixtures.disk import opened
+from tests.patience import PATIENCE
+from tests.unit.waiting import reached
+
+NAMES = [IndexName(f"i{number}") for number in range(3)]
+ENVELOPE = Envelope(provider="none", version=1)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> DiskDriver:
+    return opened(tmp_path)
+
+
+@pytest.fixture
+async def store(driver: DiskDriver, tmp_path: Path) -> AsyncIterator[Store]:
+    location = DiskLocation(str(tmp_path))
+    store = Store(location, driver, threads=16, write_concurrency=2, write_group=8)
+    yield store
+    store.close()
+
+
+def creates(driver: DiskDriver, names: Sequence[IndexName] = NAMES) -> list[Steps[object]]:
+    return [result_of(driver.create_steps(*(name, b"new"), **ALONE)) for name in names]
+
+
+ALONE: Any = {"origin": CREATED, "attempt": None}
+
+
+def result_of(steps: Steps[str]) -> Steps[object]:
+    try:
+        return (yield from steps)
+    except Exception as error:  # noqa: BLE001  (returned to the test)
+        return error
+
+
+def is_stored(driver: DiskDriver, name: IndexName) -> bool:
+    return (driver.records / name.key).exists()
+
+
+class Calls(list[str]):
+    """The system calls that put a record on disk."""
+
+    def record(self, monkeypatch: pytest.MonkeyPatch, driver: DiskDriver) -> None:
+        files: dict[int, str] = {}
+        for name in ("open", "posix_fadvise", "fsync", "link", "close"):
+            monkeypatch.setattr(os, name, self._traced(name, getattr(os, name), driver, files))
+
+    def _traced(self, name: str, call: Any, driver: DiskDriver, files: dict[int, str]) -> Any:
+        def traced(*arguments: Any, **keywords: Any) -> Any:
+            result = call(*arguments, **keywords)
+            if name == "open":
+                is_folder = str(arguments[0]) == str(driver.records)
+                is_new = bool(arguments[1] & os.O_TMPFILE == os.O_TMPFILE)
+                files[result] = "folder" if is_folder else "file" if is_new else ""
+            elif name == "link":
+                self.extend(["link record"] * (str(driver.records) in arguments[1]))
+            elif file := files.get(arguments[0]):
+                self.append(f"{name} {file}")
+            return result
+
+        return traced
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, driver: DiskDriver) -> Calls:
+    calls = Calls()
+    calls.record(monkeypatch, driver)
+    return calls
+
+
+def test_writes_that_run_together_share_the_fsync_of_the_folder_after_their_links(
+    driver: DiskDriver, calls: Calls
+) -> None:
+    complete_together(creates(driver))
+    assert calls == [
+        *["posix_fadvise file"] * 3,
+        *["fsync file"] * 3,
+        *["link record", "close file"] * 3,
+        *["fsync folder", "close folder"],
+    ]
+
+
+def test_failed_fsync_of_the_folder_fails_every_write_that_shares_it(
+    driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_sync, files = os.fsync, len(NAMES)
+
+    def fail_for_the_folder(file: int) -> None:
+        nonlocal files
+        if not files:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        files -= 1
+        really_sync(file)
+
+    monkeypatch.setattr(os, "fsync", fail_for_the_folder)
+    results = complete_together(creates(driver))
+    assert [type(result) for result in results] == [StoreUnavailableError] * 3
+    assert len({id(result) for result in results}) == 3
+
+
+def test_failed_fsync_of_a_file_fails_its_write_alone(
+    driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_sync, synced = os.fsync, 0
+
+    def fail_once(file: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        really_sync(file)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    first, second, third = complete_together(creates(driver))
+    assert isinstance(second, StoreUnavailableError)
+    assert isinstance(first, str)
+    assert isinstance(third, str)
+    assert [is_stored(driver, name) for name in NAMES] == [True, False, True]
+
+
+def test_conflict_of_one_write_leaves_the_others(driver: DiskDriver) -> None:
+    driver.create(NAMES[1], b"old")
+    results = complete_together(creates(driver))
+    assert [type(result) for result in results] == [str, EnvelopeExistsError, str]
+
+
+def test_writes_with_one_lock_run_one_after_the_other(
+    driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_locks, "_LOCKS", 1)
+    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", PATIENCE)
+    results = complete_together(creates(driver))
+    assert [type(result) for result in results] == [str] * 3
+
+
+def test_write_that_waits_for_another_daemon_does_not_delay_the_others(
+    driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0)
+    held = opened(tmp_path)
+    with held._locks.hold(NAMES[0]):
+        first, *others = complete_together(creates(driver))
+    assert isinstance(first, StoreTimeoutError)
+    assert [type(result) for result in others] == [str, str]
+    assert driver.create(NAMES[0], b"new")
+
+
+def test_lock_is_free_while_its_write_waits_for_another_daemon(
+    driver: DiskDriver, tmp_path: Path
+) -> None:
+    steps = driver.create_steps(NAMES[0], b"new", **ALONE)
+    with opened(tmp_path)._locks.hold(NAMES[0]):
+        next(steps)
+    with (tmp_path / "_kekd" / "locks").joinpath(lock_of(tmp_path)).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not any(queue.locked() for queue in driver._locks._queues)
+    steps.close()
+
+
+def lock_of(root: Path) -> str:
+    (lock,) = (root / "_kekd" / "locks").iterdir()
+    return lock.name
+
+
+async def test_creates_that_arrive_together_share_a_thread(store: Store, calls: Calls) -> None:
+    names = [IndexName(f"i{number}") for number in range(8)]
+    await asyncio.gather(*(store.create(name, ENVELOPE, owner="o") for name in names))
+    assert calls.count("fsync folder") == 1
+    assert calls.count("fsync file") == 8
+
+
+async def test_create_during_a_group_is_written_after_it(
+    store: Store, driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_groups, "_MAX_GROUPS", 1)
+    go_on, began = hang(monkeypatch)
+    first = asyncio.create_task(store.create(NAMES[0], ENVELOPE))
+    await reached(began.is_set)
+    others = [asyncio.create_task(store.create(name, ENVELOPE)) for name in NAMES[1:]]
+    other_owner = asyncio.create_task(store.create(IndexName("other"), ENVELOPE, owner="other"))
+    await reached(lambda: len(store._calls._groups._owners[""].waiting) == 2)  # type: ignore[union-attr]
+    go_on.set()
+    await asyncio.gather(first, *others, other_owner)
+    assert all(is_stored(driver, name) for name in NAMES)
+    assert not store._calls._groups._owners  # type: ignore[union-attr]
+
+
+async def test_write_that_is_cancelled_before_it_starts_does_not_run(
+    store: Store, driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_groups, "_MAX_GROUPS", 1)
+    go_on, began = hang(monkeypatch)
+    first = asyncio.create_task(store.create(NAMES[0], ENVELOPE))
+    await reached(began.is_set)
+    second = asyncio.create_task(store.create(NAMES[1], ENVELOPE))
+    await reached(lambda: bool(store._calls._groups._owners[""].waiting))  # type: ignore[union-attr]
+    second.cancel()
+    first.cancel()
+    go_on.set()
+    await store.create(NAMES[2], ENVELOPE)
+    assert [is_stored(driver, name) for name in NAMES] == [True, False, True]
+
+
+def hang(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Event]:
+    """Makes the next fsync wait for the first event, after setting the second."""
+    go_on, began, really_sync = Event(), Event(), os.fsync
+
+    def sync_late(file: int) -> None:
+        began.set()
+        assert go_on.wait(PATIENCE)
+        really_sync(file)
+
+    monkeypatch.setattr(os, "fsync", sync_late)
+    return go_on, began
+
+
+async def test_contended_create_ends_after_the_others(
+    store: Store, driver: DiskDriver, tmp_path: Path
+) -> None:
+    with opened(tmp_path)._locks.hold(NAMES[0]):
+        contended = asyncio.create_task(store.create(NAMES[0], ENVELOPE))
+        await asyncio.gather(*(store.create(name, ENVELOPE) for name in NAMES[1:]))
+        assert not contended.done()
+    assert await contended
+    assert is_stored(driver, NAMES[0])
+
+
+async def test_pushes_of_one_name_in_a_group_keep_their_order(store: Store) -> None:
+    first = await store.put(NAMES[0], ENVELOPE, if_etag=None)
+    pushes = [
+        Push(NAMES[0], Envelope(provider="none", version=2), first.etag),
+        Push(NAMES[0], Envelope(provider="none", version=3), first.etag),
+        Push(NAMES[1], ENVELOPE, None),
+    ]
+    results = await store.put_many(pushes)
+    assert [type(result) for result in results] == [WriteResult, EtagMismatchError, WriteResult]
+    assert (await store.get(NAMES[0])).envelope.version == 2
+
+
+async def test_store_that_closes_cancels_the_creates_that_wait_for_a_thread(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, began = hang(monkeypatch)
+    threads = store._calls.threads
+    running = [asyncio.create_task(store.create(name, ENVELOPE)) for name in NAMES[:1]]
+    await reached(began.is_set)
+    blocking = [threads.submit("", go_on.wait) for _ in range(threads.share - 1)]
+    waiting = asyncio.create_task(store.create(NAMES[1], ENVELOPE))
+    await reached(lambda: bool(threads._waiting))
+    store.close()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go_on.set()
+    await asyncio.gather(*running, *map(asyncio.wrap_future, blocking))
+
+
+async def test_closed_store_refuses_a_create(store: Store) -> None:
+    store.close()
+    with pytest.raises(RuntimeError, match="shut down"):
+        await store.create(NAMES[0], ENVELOPE)
