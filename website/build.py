@@ -1,7 +1,7 @@
 """Builds the documentation as a site in build/site, without a network.
 
 The site has the repository's pages in the repository's folders. A page can link to any file that is
-copied: to pages, and to files of deploy/ and protos/.
+copied: to pages, and to files of deploy/, examples/ and protos/.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
-COPIED: Final = ("*.md", "*.svg", "LICENSE", "deploy", "docs", "protos/kekd")
+COPIED: Final = ("*.md", "*.svg", "LICENSE", "deploy", "docs", "examples", "protos/kekd")
 """Patterns of Git."""
 MERMAID: Final = Path(sys.prefix) / "mermaid.min.js"
 """Draws the diagrams. Otherwise, the site's pages would load it from another host."""

@@ -40,7 +40,8 @@ BANNED_TEST_NAME = re.compile(
 
 def texts() -> Iterator[tuple[Path, str]]:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
-    for path in [*paths, *(ROOT / name for name in FILES)]:
+    examples = [path for path in ROOT.glob("examples/*/*") if path.is_file()]
+    for path in [*paths, *examples, *(ROOT / name for name in FILES)]:
         if path.suffix not in {".pyc", ".svg"}:
             yield path.relative_to(ROOT), path.read_text().replace(STYLE_TABLE, "")
 
