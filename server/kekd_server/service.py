@@ -327,4 +327,8 @@ def _fill_in_errors(
 ) -> list[T | KekdError]:
     """Puts the results in the places of the entries that were valid, between the errors."""
     remaining = iter(results)
-    return [entry if isinstance(entry, KekdError) else next(remaining) for entry in requested]
+    return (
+        list(results)
+        if len(results) == len(requested)
+        else [entry if isinstance(entry, KekdError) else next(remaining) for entry in requested]
+    )

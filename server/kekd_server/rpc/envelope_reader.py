@@ -83,9 +83,8 @@ class EnvelopeReader:
         room, count = MAX_RESPONSE_BYTES, 0
         for first in range(0, max(1, len(sent)), read_size):
             part = slice(first, first + read_size)
-            for entry in self._entries(
-                sent[part], await self._read(names[part]), is_listing=is_listing
-            ):
+            results = await self._read(names[part])
+            for entry in self._entries(sent[part], results, is_listing=is_listing):
                 room -= len(entry)
                 if room < 0 and count:
                     return count
