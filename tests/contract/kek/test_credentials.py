@@ -151,3 +151,15 @@ def test_unknown_ca_error_names_the_setting(
     with pytest.raises(ProviderUnavailableError, match="AWS_CA_BUNDLE") as caught:
         kms.unwrap(WrappedKek(b"1"), None)
     assert private_https in str(caught.value)
+    assert "(untrusted certificate: unable to get local issuer certificate);" in str(caught.value)
+    assert "_ssl" not in str(caught.value)
+
+
+def test_endpoint_without_tls_is_reported(relay: Relay, aws_credentials: dict[str, str]) -> None:
+    https = relay.endpoint.replace("http:", "https:")
+    slot = Slot("prod", "aws-kms", "key", REGION, endpoint_url=https)
+    kms = AwsKms(slot, timeout=0, client=session.connect("kms", slot, 5))
+    with pytest.raises(ProviderUnavailableError) as caught:
+        kms.unwrap(WrappedKek(b"1"), None)
+    assert "(the endpoint doesn't use TLS); correct endpoint_url" in str(caught.value)
+    assert "SSL]" not in str(caught.value)

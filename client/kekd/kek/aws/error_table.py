@@ -1,5 +1,6 @@
 """Translates the exceptions of botocore and the error codes of AWS to `KekError`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ from kekd.kek.errors import KekError
 from kekd.kek.slot import Slot
 from kekd_common.aws_credentials import CredentialSourceError, sentence
 
+_UNTRUSTED: Final = re.compile(r"certificate verify failed: (.+?) \(_ssl")
 _SERVER_ERROR: Final = 500
 _TOO_MANY_REQUESTS: Final = 429
 
@@ -138,11 +140,23 @@ def to_kek_error(error: Exception, slot: Slot, endpoint: str = "") -> KekError:
         code = error.code if isinstance(error, CredentialSourceError) else type(error).__name__
         kind = next((kind for kinds, kind in _BY_EXCEPTION if isinstance(error, kinds)), KekError)
     text = _ADVICE[kind]
-    if isinstance(error, (ConnectionError, HTTPClientError)) or kind in _WITH_DETAILS:
-        text = f"{text} ({sentence(error)})"
     if isinstance(error, SSLError):
-        text += "; if your own CA issued its certificate, set AWS_CA_BUNDLE to that CA's file"
+        text += _describe_tls_error(str(error))
+    elif isinstance(error, (ConnectionError, HTTPClientError)) or kind in _WITH_DETAILS:
+        text = f"{text} ({sentence(error)})"
     return kind(text, slot=slot.name, key_id=slot.key_id, code=code, endpoint=endpoint)
+
+
+def _describe_tls_error(text: str) -> str:
+    """Returns the cause in OpenSSL's message, and what to do."""
+    if untrusted := _UNTRUSTED.search(text):
+        return (
+            f" (untrusted certificate: {untrusted[1]}); if your own CA issued its certificate, set"
+            " AWS_CA_BUNDLE to that CA's file"
+        )
+    if "WRONG_VERSION_NUMBER" in text:
+        return " (the endpoint doesn't use TLS); correct endpoint_url"
+    return " (the TLS handshake failed)"
 
 
 def _error_class(error: ClientError, code: str) -> type[KekError]:
