@@ -56,7 +56,8 @@ def test_command_without_a_call_does_not_import_grpc(
 ) -> None:
     imported = imported_by(*arguments, env=env)
     assert "kekd._cli.common" in imported
-    assert not imported & {"boto3", "cryptography", "grpc", "kekd._client", "pydantic"}
+    unused = {"boto3", "cryptography", "google.protobuf", "grpc", "kekd._client", "pydantic"}
+    assert not imported & unused
 
 
 def test_policy_is_checked_without_importing_grpc(tmp_path: Path) -> None:
@@ -75,6 +76,7 @@ def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
     assert "grpc" in imported
     unused = {
         "boto3",
+        "google.protobuf.descriptor_pb2",
         "google.protobuf.json_format",
         "importlib.metadata",
         "kekd._async_client",
@@ -92,6 +94,7 @@ def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
         "kekd._transport.watch",
         "kekd.kek.registry",
         "pydantic",
+        "random",
         "tenacity",
     }
     assert not imported & unused

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from kekd_proto.descriptors import POOL
+from kekd_proto.descriptors import POOL, _split
 from kekd_proto.v1 import daemon_pb2, envelope_pb2, envelope_pb2_grpc
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,12 @@ def test_files_have_their_canonical_paths() -> None:
     assert envelope_pb2.DESCRIPTOR.name == "kekd/v1/envelope.proto"
     assert daemon_pb2.DESCRIPTOR.name == "kekd/v1/daemon.proto"
     assert POOL.FindFileByName("google/protobuf/timestamp.proto")
+
+
+def test_files_of_any_length_are_split() -> None:
+    files = [FileDescriptorProto(name="x" * length) for length in (1, 124, 125, 126, 20_000)]
+    compiled = FileDescriptorSet(file=files).SerializeToString()
+    assert list(map(FileDescriptorProto.FromString, _split(compiled))) == files
 
 
 def test_messages_name_their_module() -> None:

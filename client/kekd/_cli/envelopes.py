@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -28,10 +28,12 @@ from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.parameters import Duration
 from kekd._cli.terminal import say
-from kekd._models import GetResult
 from kekd._transport import timeouts
 from kekd._transport.operation import SERVICE
 from kekd_common.printable import printable
+
+if TYPE_CHECKING:
+    from kekd._models import GetResult
 
 _MAX_NAMED: Final = 10
 """Indexes that a question names."""

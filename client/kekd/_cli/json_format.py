@@ -8,27 +8,28 @@ This is protobuf's JSON. Without its etag, grpcurl accepts it as the data of a c
 import base64
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kekd._cli.errors import EnvelopeJSONError
-from kekd._models import KMSBlob
-from kekd._transport.convert import FIELDS, parse_blob
-from kekd_proto.v1 import envelope_pb2 as pb
+
+# protobuf is imported where it is used, because it imports slowly, and help needs none.
+if TYPE_CHECKING:
+    from kekd._models import KMSBlob
 
 _KEYS: Final = ("index_name", "blob", "etag")
-_SPELLINGS: Final = {field.json_name: field.name for field in pb.KMSBlob.DESCRIPTOR.fields}
-"""protobuf reads both spellings. grpcurl prints the first, and kekctl the second."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeJSON:
     index_name: str
-    blob: KMSBlob
+    blob: "KMSBlob"
 
     def as_content(self) -> dict[str, Any]:
         """Returns the envelope as JSON values."""
-        # Imported here because it imports slowly and the table of `kekctl get` doesn't need it.
         from google.protobuf import json_format  # noqa: PLC0415
+
+        from kekd._transport.convert import FIELDS  # noqa: PLC0415
+        from kekd_proto.v1 import envelope_pb2 as pb  # noqa: PLC0415
 
         message = pb.KMSBlob(**{name: getattr(self.blob, name) for name in FIELDS})
         blob = json_format.MessageToDict(
@@ -75,10 +76,15 @@ def _require_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _parse_blob(content: dict[str, Any]) -> KMSBlob:
-    from google.protobuf import json_format  # noqa: PLC0415  (as above)
+def _parse_blob(content: dict[str, Any]) -> "KMSBlob":
+    from google.protobuf import json_format  # noqa: PLC0415
 
-    fields = {_SPELLINGS.get(key, key): value for key, value in content.items()}
+    from kekd._transport.convert import FIELDS, parse_blob  # noqa: PLC0415
+    from kekd_proto.v1 import envelope_pb2 as pb  # noqa: PLC0415
+
+    # protobuf reads both spellings. grpcurl prints the first, and kekctl the second.
+    spellings = {field.json_name: field.name for field in pb.KMSBlob.DESCRIPTOR.fields}
+    fields = {spellings.get(key, key): value for key, value in content.items()}
     if len(fields) < len(content):
         raise EnvelopeJSONError("blob: duplicate key, in two spellings; remove one")
     if not fields.keys() <= set(FIELDS):

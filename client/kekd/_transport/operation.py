@@ -1,9 +1,13 @@
 """A call of the daemon, before it is sent."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from __future__ import annotations
 
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.protobuf.message import Message
 
 Result = TypeVar("Result")
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from kekd._models import KMSBlob
-from kekd._transport.convert import FIELDS
+if TYPE_CHECKING:
+    from kekd._models import KMSBlob
 
 _DIGEST_DIGITS: Final = 16
 
@@ -34,8 +34,11 @@ class FieldDifference:
             yield _line("+", self.field, self.new)
 
 
-def compare(old: KMSBlob, new: KMSBlob) -> Iterator[FieldDifference]:
+def compare(old: "KMSBlob", new: "KMSBlob") -> Iterator[FieldDifference]:
     """Yields every field, in the order of the protocol."""
+    # Imported here, because help doesn't need protobuf.
+    from kekd._transport.convert import FIELDS  # noqa: PLC0415
+
     for field in FIELDS:
         values = getattr(old, field), getattr(new, field)
         shown = map(_digest, values) if field == "wrapped_kek" else values
