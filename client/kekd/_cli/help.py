@@ -4,6 +4,7 @@ import click
 
 from kekd._cli.common import main
 from kekd._cli.terminal import say
+from kekd_common.suggestion import closest
 
 
 def _complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -21,11 +22,18 @@ def help_(context: click.Context, command: tuple[str, ...]) -> None:
     """Show the help of COMMAND, such as 'kekctl help audit tail'."""
     shown = context.find_root()
     for name in command:
-        group = shown.command
-        found = group.get_command(shown, name) if isinstance(group, click.Group) else None
-        if found is None:
-            raise click.UsageError(
-                f"no command '{' '.join(command)}'; '{shown.command_path} --help' lists them"
-            )
-        shown = click.Context(found, shown, name)
+        shown = click.Context(_find(shown, name), shown, name)
     say(*shown.get_help().split("\n"))
+
+
+def _find(parent: click.Context, name: str) -> click.Command:
+    group = parent.command
+    if not isinstance(group, click.Group):
+        raise click.UsageError(f"'{parent.command_path}' has no commands; omit '{name}'")
+    found = group.get_command(parent, name)
+    if found is None:
+        path = parent.command_path
+        similar = closest(name, group.list_commands(parent))
+        advice = f"use '{path} {similar}'" if similar else f"'{path} --help' lists them"
+        raise click.UsageError(f"no command '{path} {name}'; {advice}")
+    return found
