@@ -161,6 +161,44 @@ def test_change_is_seen_immediately(path: Path, change: Callable[[Path], None]) 
     assert cache.read(path.name).record == b"000002"
 
 
+@pytest.mark.parametrize(
+    "change", [overwrite, overwrite_and_set_mtime_back, recreate, replace_by_an_older_file]
+)
+def test_stamp_of_a_changed_file_is_not_confirmed(
+    path: Path, change: Callable[[Path], None]
+) -> None:
+    other = path.with_name("other")
+    other.write_bytes(b"000002")
+    os.utime(path, ns=(0, 0))
+    wait_until_old(path)
+    cache = RecordCache(path.parent)
+    proof = cache.read(path.name).proof
+    assert proof is not None
+    cache.drop(path.name)
+    assert cache.confirm(path.name, proof)
+    names, proofs = [path.name, other.name, path.name, "none"], [proof, proof, None, proof]
+    assert cache.confirm_all(names, proofs) == [True, False, False, False]
+    change(path)
+    assert not cache.confirm(path.name, proof)
+    assert cache.confirm_all([path.name], [proof]) == [False]
+    assert cache.hits == 1
+
+
+def test_nothing_is_confirmed_in_another_folder_at_the_same_path(path: Path) -> None:
+    folder = path.parent / "keystore"
+    folder.mkdir()
+    path = path.rename(folder / "record")
+    wait_until_old(path)
+    cache = RecordCache(folder)
+    proofs = [cache.read(path.name).proof]
+    assert cache.confirm_all([path.name], proofs) == [True]
+    folder.rename(folder.with_name("moved"))
+    assert cache.confirm_all([path.name], proofs) == [False]
+    folder.mkdir()
+    path.write_bytes(b"000001")
+    assert cache.confirm_all([path.name], proofs) == [False]
+
+
 def test_deleted_file_is_not_served(path: Path) -> None:
     cache = RecordCache(path.parent)
     cache.read(path.name)

@@ -279,12 +279,21 @@ def parse_status(response: "daemon_pb2.GetStatusResponse") -> "DaemonStatus":
 
 
 def parse_blob(message: pb.KMSBlob) -> KMSBlob:
-    *values, key_arn, binding = _get_fields(message)
-    return KMSBlob(*values, key_arn=key_arn, binding=binding)
+    blob = _parse_fields(message)
+    blob.etag = blob.store = ""
+    return blob
+
+
+def _parse_fields(message: pb.KMSBlob) -> KMSBlob:
+    """Returns a blob without etag and store."""
+    blob = KMSBlob.__new__(KMSBlob)  # `__init__` takes as long as everything else here
+    blob.kms_name, blob.provider, blob.key_id, blob.region, *others = _get_fields(message)
+    blob.wrapped_kek, blob.version, blob.created_at, blob.key_arn, blob.binding = others
+    return blob
 
 
 def _parse_envelope(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
-    blob = parse_blob(message)
+    blob = _parse_fields(message)
     blob.etag, blob.store = etag, store
     return blob
 
