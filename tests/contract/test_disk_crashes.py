@@ -11,11 +11,10 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import CREATED
-from kekd_server.storage.write_steps import complete_together
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import accept, events_of, maintain, versions_of
 from tests.contract.import_contract import deletion, past
-from tests.fixtures.disk import opened
+from tests.fixtures.disk import complete_together, opened
 
 KILLED: Final = 9
 RETENTION: Final = Retention(versions=2)

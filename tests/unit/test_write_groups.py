@@ -27,8 +27,8 @@ from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.version import CREATED
-from kekd_server.storage.write_steps import Steps, complete_together
-from tests.fixtures.disk import opened
+from kekd_server.storage.write_steps import Steps
+from tests.fixtures.disk import complete_together, opened
 from tests.patience import PATIENCE
 from tests.unit.waiting import reached
 
@@ -199,20 +199,27 @@ async def test_creates_that_arrive_together_share_a_thread(store: Store, calls: 
     assert calls.count("fsync file") == 8
 
 
-async def test_create_during_a_group_is_written_after_it(
-    store: Store, driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+async def test_creates_during_the_groups_become_the_next_one(
+    store: Store, driver: DiskDriver, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_groups, "_MAX_GROUPS", 1)
     go_on, began = hang(monkeypatch)
     first = asyncio.create_task(store.create(NAMES[0], ENVELOPE))
     await reached(began.is_set)
-    others = [asyncio.create_task(store.create(name, ENVELOPE)) for name in NAMES[1:]]
-    other_owner = asyncio.create_task(store.create(IndexName("other"), ENVELOPE, owner="other"))
-    await reached(lambda: len(store._calls._groups._owners[""].waiting) == 2)  # type: ignore[union-attr]
+    others = []
+    for name in NAMES[1:]:
+        others.append(asyncio.create_task(store.create(name, ENVELOPE)))
+        await callbacks_ran()
     go_on.set()
-    await asyncio.gather(first, *others, other_owner)
+    await asyncio.gather(first, *others)
     assert all(is_stored(driver, name) for name in NAMES)
+    assert calls.count("fsync folder") == 2
     assert not store._calls._groups._owners  # type: ignore[union-attr]
+
+
+async def callbacks_ran() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def test_write_that_is_cancelled_before_it_starts_does_not_run(
@@ -265,6 +272,46 @@ async def test_pushes_of_one_name_in_a_group_keep_their_order(store: Store) -> N
     results = await store.put_many(pushes)
     assert [type(result) for result in results] == [WriteResult, EtagMismatchError, WriteResult]
     assert (await store.get(NAMES[0])).envelope.version == 2
+
+
+async def test_batch_waits_for_its_turn_among_the_groups(
+    store: Store, driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_groups, "_MAX_GROUPS", 1)
+    go_on, began = hang(monkeypatch)
+    first = asyncio.create_task(store.create(NAMES[0], ENVELOPE))
+    await reached(began.is_set)
+    cancelled, batch = (
+        asyncio.create_task(store.put_many([Push(name, ENVELOPE, None)])) for name in NAMES[1:]
+    )
+    await reached(lambda: len(store._calls._groups._owners[""].waiting) == 2)  # type: ignore[union-attr]
+    last = asyncio.create_task(store.create(IndexName("last"), ENVELOPE))
+    cancelled.cancel()
+    go_on.set()
+    await asyncio.gather(first, batch, last)
+    assert [is_stored(driver, name) for name in NAMES] == [True, False, True]
+    assert not store._calls._groups._owners  # type: ignore[union-attr]
+
+
+async def test_contended_entry_of_a_batch_gives_its_turn_to_others(
+    store: Store, driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_groups, "_MAX_GROUPS", 1)
+    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", PATIENCE)
+    acquire, waits = write_locks._acquire, Event()
+
+    def acquire_late(*arguments: Any) -> None:
+        waits.set()
+        acquire(*arguments)
+
+    monkeypatch.setattr(write_locks, "_acquire", acquire_late)
+    with opened(tmp_path)._locks.hold(NAMES[0]):
+        batch = asyncio.create_task(store.put_many([Push(NAMES[0], ENVELOPE, None)] * 2))
+        await reached(waits.is_set)
+        for name in NAMES[1:]:
+            await store.create(name, ENVELOPE)
+        assert not batch.done()
+    assert [type(result) for result in await batch] == [WriteResult] * 2
 
 
 async def test_store_that_closes_cancels_the_creates_that_wait_for_a_thread(

@@ -11,7 +11,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
 from kekd_server.storage.watch.hub import RunInThread
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes
-from kekd_server.storage.write_steps import Steps, complete_together
+from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
 
 _MAX_READS_PER_TASK: Final = 100
 """Reads before another owner has its turn. They take some milliseconds."""
@@ -92,28 +92,27 @@ async def write_many(  # noqa: PLR0913
     pushes: Sequence[Push],
     write: Callable[[Push], Steps[PushResult]],
     run: RunInThread,
+    run_contended: RunInThread,
     *,
     concurrency: int,
-    group: int,
     is_abandoned: IsAbandoned,
 ) -> list[PushResult]:
     """Returns a result for each push, in their order. Pushes of one name are written in that order.
-    A thread runs up to `group` writes together.
+    Each task in a thread runs several writes together. Those that have to wait for others run in
+    `run_contended`.
 
     Once the batch `is_abandoned`, no more writes start, and the rest gets `CallAbandonedError`.
     """
     results: dict[int, PushResult] = {}
 
-    def write_task(task: Sequence[int]) -> None:
-        for numbers in _groups(pushes, task, group):
-            writes = (write(pushes[number]) for number in numbers)
-            results.update(zip(numbers, complete_together(writes), strict=True))
-
     async def work(part: Sequence[int]) -> None:
-        for start in range(0, len(part), _WRITES_PER_TASK):
+        for numbers in _groups(pushes, part):
             if is_abandoned():
                 return
-            await run(partial(write_task, part[start : start + _WRITES_PER_TASK]))
+            writes = [RunningWrite(write(pushes[number])) for number in numbers]
+            for contended in await run(partial(run_together, writes)):
+                await run_contended(contended.finish)
+            results.update(zip(numbers, (write.outcome() for write in writes), strict=True))
 
     await asyncio.gather(*map(work, _split(pushes, concurrency)))
     abandoned = CallAbandonedError()
@@ -146,16 +145,17 @@ def _without_retry_flag(push: Push) -> Push:
     return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
 
 
-def _groups(pushes: Sequence[Push], numbers: Sequence[int], size: int) -> Iterator[list[int]]:
+def _groups(pushes: Sequence[Push], part: Sequence[int]) -> Iterator[list[int]]:
     """Divides positions into groups. Those of one name aren't together: that has no order."""
     group: dict[str, int] = {}
-    for number in numbers:
+    for number in part:
         key = pushes[number].name.key
-        if key in group or len(group) == size:
+        if key in group or len(group) == _WRITES_PER_TASK:
             yield list(group.values())
             group = {}
         group[key] = number
-    yield list(group.values())
+    if group:
+        yield list(group.values())
 
 
 def _split(pushes: Sequence[Push], count: int) -> list[list[int]]:

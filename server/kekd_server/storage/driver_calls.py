@@ -74,6 +74,12 @@ class DriverCalls:
         """Runs a call without a context, so that a batch doesn't make a span for each entry."""
         return await asyncio.wrap_future(self.threads.submit(owner, call))
 
+    async def run_group(self, call: Callable[[], T], owner: str) -> T:
+        """Runs several writes of a batch like a group of single ones."""
+        if self._groups is None:
+            return await self.run_entries(call, owner)
+        return await self._groups.run_task(call, owner)
+
     async def run_once(
         self,
         attempt: WriteAttempt | None,

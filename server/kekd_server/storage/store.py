@@ -79,7 +79,6 @@ class Store:
         # one for the check of reads, one for the check of writes, and one to find limitations.
         self._check_threads = ThreadPoolExecutor(4, thread_name_prefix=f"{self.name} check")
         self._write_concurrency = write_concurrency
-        self._write_group = write_group
         self._changes = ChangeHub(watcher, self.name)
         self._calls = DriverCalls(
             self.name,
@@ -261,9 +260,9 @@ class Store:
         return await write_many(
             pushes,
             partial(self._put, asyncio.get_running_loop(), owner),
+            partial(self._calls.run_group, owner=owner),
             partial(self._calls.run_entries, owner=owner),
             concurrency=self._write_concurrency,
-            group=self._write_group,
             is_abandoned=is_abandoned,
         )
 

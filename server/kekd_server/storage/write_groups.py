@@ -1,4 +1,4 @@
-"""Single writes of one owner that arrive together run together."""
+"""Writes of one owner that arrive together run together."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
@@ -23,9 +23,13 @@ class _GroupedWrite(NamedTuple):
     ended: asyncio.Future[Any]
 
 
+_Turn: TypeAlias = asyncio.Future[None]
+"""Resolved when a task of a batch may run."""
+
+
 class _OwnerGroups:
     def __init__(self) -> None:
-        self.waiting: deque[_GroupedWrite] = deque()
+        self.waiting: deque[_GroupedWrite | _Turn] = deque()
         self.running = 0
 
 
@@ -44,31 +48,53 @@ class WriteGroups:
 
     async def run(self, steps: Steps[T], owner: str) -> T:
         """Runs a write in the current context, where OpenTelemetry keeps the parent span."""
-        loop = asyncio.get_running_loop()
-        write = RunningWrite(steps, copy_context())
-        grouped = _GroupedWrite(write, loop.create_future())
+        grouped = _GroupedWrite(
+            RunningWrite(steps, copy_context()), asyncio.get_running_loop().create_future()
+        )
+        self._add(grouped, owner)
+        result: T = await grouped.ended
+        return result
+
+    async def run_task(self, call: Callable[[], T], owner: str) -> T:
+        """Runs several writes of a batch, as a group."""
+        turn: _Turn = asyncio.get_running_loop().create_future()
+        self._add(turn, owner)
+        try:
+            await turn
+            return await asyncio.wrap_future(self._threads.submit(owner, call))
+        finally:
+            if not turn.cancelled():
+                self._end_turn(owner)
+
+    def _add(self, entry: _GroupedWrite | _Turn, owner: str) -> None:
         waiting = self._owners.setdefault(owner, _OwnerGroups()).waiting
         if not waiting:
             # The calls that the event loop has read at the same time come first, and join.
-            loop.call_soon(self._start, owner)
-        waiting.append(grouped)
-        result: T = await grouped.ended
-        return result
+            asyncio.get_running_loop().call_soon(self._start, owner)
+        waiting.append(entry)
 
     def _start(self, owner: str) -> None:
         groups = self._owners[owner]
         while groups.waiting and groups.running < _MAX_GROUPS:
-            if group := self._take(groups.waiting):
+            if isinstance(groups.waiting[0], asyncio.Future):
+                self._give_turn(groups)
+            elif group := self._take(groups.waiting):
                 groups.running += 1
                 call = partial(run_together, [grouped.write for grouped in group])
                 self._submit(owner, call, group, partial(self._end, owner, group))
         if not (groups.waiting or groups.running):
             del self._owners[owner]
 
-    def _take(self, waiting: deque[_GroupedWrite]) -> list[_GroupedWrite]:
+    def _give_turn(self, groups: _OwnerGroups) -> None:
+        turn = cast("_Turn", groups.waiting.popleft())
+        if not turn.cancelled():
+            groups.running += 1
+            turn.set_result(None)
+
+    def _take(self, waiting: deque[_GroupedWrite | _Turn]) -> list[_GroupedWrite]:
         group: list[_GroupedWrite] = []
-        while waiting and len(group) < self._size:
-            grouped = waiting.popleft()
+        while waiting and len(group) < self._size and isinstance(waiting[0], _GroupedWrite):
+            grouped = cast("_GroupedWrite", waiting.popleft())
             if not grouped.ended.cancelled():
                 group.append(grouped)
         return group
@@ -81,6 +107,9 @@ class WriteGroups:
         # Not before, as the threads change their pauses.
         for grouped in contended:
             self._submit(owner, grouped.write.finish, [grouped], partial(_resolve, grouped))
+        self._end_turn(owner)
+
+    def _end_turn(self, owner: str) -> None:
         self._owners[owner].running -= 1
         self._start(owner)
 

@@ -53,13 +53,13 @@ def complete(steps: Steps[T]) -> T:
 
 
 class RunningWrite(Generic[T]):
-    """A write, its pause, and its outcome. Its steps run in `context`."""
+    """A write, its pause, and its outcome. Its steps run in `context`, by default an empty one."""
 
     __slots__ = ("_context", "_steps", "error", "pause", "result")
 
-    def __init__(self, steps: Steps[T], context: Context) -> None:
+    def __init__(self, steps: Steps[T], context: Context | None = None) -> None:
         self._steps = steps
-        self._context = context
+        self._context = context or Context()
         self.pause: Pause | None = None
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -107,14 +107,6 @@ def run_together(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]
             if write.pause:
                 write.advance(outcomes[write.pause])
     return contended
-
-
-def complete_together(writes: Iterable[Steps[T]]) -> list[T]:
-    """Runs writes to their ends; returns their results, or raises an error."""
-    running = [RunningWrite(steps, Context()) for steps in writes]
-    for contended in run_together(running):
-        contended.finish()
-    return [write.outcome() for write in running]
 
 
 def _wait_for_all(pauses: Sequence[Pause]) -> dict[Pause, OSError | None]:
