@@ -4,9 +4,11 @@ READY_RUNS=1000 pytest makes 50,000 steps.
 """
 
 import asyncio
+import gc
 import os
 import re
 import shutil
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -433,7 +435,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.fixture
 def side(tmp_path: Path, no_race: None) -> Iterator[Side]:
-    side = Side(tmp_path, ReadyAnswers(), burst=1000)
+    side = Side(tmp_path, ReadyAnswers(), burst=10_000)
     yield side
     side.close()
 
@@ -752,3 +754,30 @@ async def test_long_request_leaves_no_answer(side: Side, parsed: list[bytes]) ->
     for _ in range(2):
         assert b"000001" in await get(side, "a", padding=UNKNOWN * 400)
     assert len(parsed) == 2
+
+
+async def test_cached_envelope_with_its_answer_takes_at_most_2_kib(side: Side) -> None:
+    async def get_new(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            envelope = Envelope(
+                kms_name="prod-kms",
+                provider="aws-kms",
+                key_id="arn:aws:kms:us-east-1:111122223333:key/" + "0" * 36,
+                region="us-east-1",
+                wrapped_kek=number.to_bytes(4) * 46,
+                version=1,
+                created_at=1_700_000_000 + number,
+            )
+            side.path(f"tenant-{number:06}").write_bytes(encode(envelope))
+            await get(side, f"tenant-{number:06}")
+        side.log.entries.clear()
+        gc.collect()
+
+    await side.open()
+    await get_new(range(300))  # fills the caches that keep fewer
+    tracemalloc.start()
+    try:
+        await get_new(range(300, 2500))  # the dicts are nearly full then
+        assert 1024 < tracemalloc.get_traced_memory()[0] / 2200 < 2048
+    finally:
+        tracemalloc.stop()
