@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -17,6 +17,7 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.disk.watcher import DiskWatcher, _WatchedFolder
 from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.etag import etag_of
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from kekd_server.storage.version import Origin
@@ -80,6 +81,28 @@ async def test_calls_that_wait_for_a_lock_delay_no_change(
         assert event.name == OTHER
         driver.go_on.set()
         await asyncio.gather(*waiting)
+
+
+def test_own_write_is_reported_without_reading_it(
+    driver: StuckDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(_WatchedFolder(driver.records)) as folder:
+        driver.go_on.set()
+        written = driver.put(ONE, b"new", if_etag=None)
+        monkeypatch.setattr(driver, "get", Mock(side_effect=AssertionError))
+        changes = DiskWatcher(driver)._changes(folder)
+    assert changes == [Change(ChangeKind.PUSHED, ONE, written.etag)]
+
+
+def test_write_into_an_own_record_is_read(driver: DiskDriver) -> None:
+    record = driver.records / ONE.key
+    with closing(_WatchedFolder(driver.records)) as folder:
+        driver.create(ONE, b"own")
+        times = record.stat()
+        record.write_bytes(b"foreign")
+        os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
+        changes = DiskWatcher(driver)._changes(folder)
+    assert changes == [Change(ChangeKind.PUSHED, ONE, etag_of(b"foreign"))]
 
 
 async def test_poll_without_changes_yields_an_empty_list(driver: DiskDriver) -> None:

@@ -326,12 +326,21 @@ class DiskDriver:
 
     def notice_change(self, name: IndexName) -> bool:
         with self._translate_os_errors:
-            if self._history.is_own_write(name):
+            if self._history.find_own_write(name) is not None:
                 return False
             if not self._history.is_settled(name):
                 with self._locks.hold(name):
                     self._history.catch_up(name, self._etag(name))
             return self._is_breached(name)
+
+    def find_own_write(self, name: IndexName) -> str | None:
+        """Returns the etag of the record if this daemon certainly wrote it, and nothing wrote into
+        it later. None if that is unknown.
+        """
+        try:
+            return self._history.find_own_write(name)
+        except OSError:
+            return None
 
     def history_totals(self) -> HistoryTotals:
         return self._history.totals

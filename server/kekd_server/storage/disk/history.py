@@ -311,12 +311,12 @@ class DiskHistory:
         """
         return self.open(name).has_foreign_change(since_ns)
 
-    def is_own_write(self, name: IndexName) -> bool:
-        """Whether the record is surely the last one that this daemon wrote and kept. Needs no
-        lock.
+    def find_own_write(self, name: IndexName) -> str | None:
+        """Returns the etag of the record if it is surely the last one that this daemon wrote and
+        kept. Needs no lock.
         """
         newest = self._newest.find(name)
-        return newest is not None and self._is_record(newest, name)
+        return newest.etag if newest and self._is_record(newest, name) else None
 
     def _is_record(self, version: NewestVersion, name: IndexName) -> bool:
         try:

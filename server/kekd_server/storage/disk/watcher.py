@@ -31,6 +31,8 @@ _WRITES: Final = (
     | Mask.MOVED_FROM
     | Mask.DELETE
 )
+_NAMED: Final = Mask.CREATE | Mask.MOVED_TO
+"""A file got the name of a record."""
 _POLL_INTERVAL: Final = 1.0
 _POLL_TIMEOUT: Final = 10.0
 _COLLECT_INTERVAL: Final = 0.01
@@ -108,8 +110,13 @@ class DiskWatcher:
     def _change(self, name: IndexName, event: Event) -> Change:
         """A link(2), with which kekd creates, is reported as a creation; a rename(2), with which it
         pushes, isn't. A change of an unreadable file has no etag.
+
+        The daemon's own records aren't read again. Another event reports what is written into them
+        later.
         """
         kind = ChangeKind.CREATED if Mask.CREATE in event.mask else ChangeKind.PUSHED
+        if event.mask & _NAMED and (etag := self._driver.find_own_write(name)):
+            return Change(kind, name, etag)
         try:
             return Change(kind, name, self._driver.get(name).etag)
         except EnvelopeNotFoundError:
