@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from kekd._cli.errors import is_lost
@@ -19,9 +19,12 @@ from kekd.errors import (
 if TYPE_CHECKING:
     from kekd._client import Client
 
-_CHUNK_SIZE: Final = 256
-_CREATE_THREADS: Final = 16
-"""Strict creates have no batch call, and on S3 they mostly wait."""
+_CHUNK_SIZE: Final = 1000
+_THREADS: Final = 32
+"""Strict creates have no batch call, and mostly wait. A daemon writes those together that arrive
+together."""
+_PUSHES_PER_CALL: Final = 100
+"""So that several calls are in flight."""
 
 Outcome: TypeAlias = Literal["created", "unchanged", "overwritten", "refused", "failed"]
 
@@ -67,7 +70,7 @@ class _Restorer:
         self._location = location
         self._overwrite = overwrite
         self._dry_run = dry_run
-        self._threads = ThreadPoolExecutor(_CREATE_THREADS)
+        self._threads = ThreadPoolExecutor(_THREADS)
 
     def restore(self, blobs: dict[str, KMSBlob]) -> Iterator[RestoreResult]:
         missing: list[str] = []
@@ -111,8 +114,14 @@ class _Restorer:
         return RestoreResult(name, "created")
 
     def _push_all(self, pushes: Sequence[Push]) -> Iterator[RestoreResult]:
-        for name, result in self._client.push_many_index_kms(self._location, pushes):
-            if isinstance(result, EnvelopeError):
-                yield RestoreResult(name, "failed", str(result))
-            else:
-                yield RestoreResult(name, "overwritten")
+        starts = range(0, len(pushes), _PUSHES_PER_CALL)
+        parts = [pushes[start : start + _PUSHES_PER_CALL] for start in starts]
+        yield from chain.from_iterable(self._threads.map(self._push, parts))
+
+    def _push(self, pushes: Sequence[Push]) -> list[RestoreResult]:
+        return [
+            RestoreResult(name, "failed", str(result))
+            if isinstance(result, EnvelopeError)
+            else RestoreResult(name, "overwritten")
+            for name, result in self._client.push_many_index_kms(self._location, pushes)
+        ]
