@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import (
     bulk,
+    bulk_writes,
     cached,
     client,
     creates,
@@ -40,6 +41,7 @@ _PARTS: Mapping[str, Part] = {
     "cached": cached.tables,
     "client": client.tables,
     "creates": creates.tables,
+    "bulk-writes": bulk_writes.tables,
     "history": history.tables,
     "fanout": fanout.tables,
     "startup": startup.tables,

@@ -105,10 +105,10 @@ def _measure(
     for round_number in range(rounds):
         prefix = f"{callers}-{round_number}"
         before = (server.cpu_seconds(), time.process_time())
-        created, seconds = _run(create, callers, prefix)
+        created, seconds = run_callers(create, callers, prefix)
         after = (server.cpu_seconds(), time.process_time())
         our_rates.append(created / seconds)
-        created_bare, seconds = _run(bare.create, callers, prefix)
+        created_bare, seconds = run_callers(bare.create, callers, prefix)
         bare_rates.append(created_bare / seconds)
         cpu.append([(end - start) / created for start, end in zip(before, after, strict=True)])
     rates = (median(our_rates), median(bare_rates))
@@ -118,7 +118,7 @@ def _measure(
     return figures, share, own_cpu
 
 
-def _run(create: Create, callers: int, prefix: str) -> tuple[int, float]:
+def run_callers(create: Create, callers: int, prefix: str) -> tuple[int, float]:
     """Creates from `callers` threads; returns the number of creates and the seconds taken.
 
     `prefix` separates the names of the rounds.
