@@ -44,6 +44,7 @@ def _clients(folder: Path, envelopes: int) -> Iterator[Clients]:
         clients: Clients = {}
         for engine in _ENGINES:
             server = stack.enter_context(daemon.on_socket(root, engine))
+            server.wait_until_idle()
             clients[engine] = stack.enter_context(kekd.Client(server.address))
         yield clients
 

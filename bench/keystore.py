@@ -4,6 +4,10 @@ from pathlib import Path
 
 from kekd import KMSBlob
 from kekd_schema import Envelope, encode
+from kekd_server.storage.disk import layout
+from kekd_server.storage.etag import etag_of
+from kekd_server.storage.version import VersionEvent
+from kekd_server.storage.version_file import VersionFile
 
 _ACCOUNT_KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 _WRAPPED_BYTES = 184
@@ -45,9 +49,18 @@ def path_of(root: Path, number: int) -> Path:
     return root / "_catalog" / "config" / f"{name_of(number)}.kms.cat"
 
 
-def fill(root: Path, envelopes: int) -> Path:
-    """Creates the folder `root` with envelopes 0 to `envelopes` - 1, and returns it."""
-    path_of(root, 0).parent.mkdir(mode=0o700, parents=True)
+def fill(root: Path, envelopes: int, *, with_versions: bool = True) -> Path:
+    """Creates the folder `root` with envelopes 0 to `envelopes` - 1, and returns it. With a version
+    of each, the daemon needn't make them while it is measured.
+    """
+    history = root / layout.HISTORY
+    for folder in (path_of(root, 0).parent, history):
+        folder.mkdir(mode=0o700, parents=True)
     for number in range(envelopes):
-        path_of(root, number).write_bytes(encode(envelope_of(number)))
+        path, record = path_of(root, number), encode(envelope_of(number))
+        path.write_bytes(record)
+        if with_versions:
+            version = VersionFile.after(None, VersionEvent.CREATED, etag_of(record), "")
+            (history / path.name).mkdir()
+            (history / path.name / version.name).hardlink_to(path)
     return root

@@ -19,6 +19,8 @@ _ROUNDS = 9
 _GETS = 500
 """Gets in a round."""
 _MAX_SLOWDOWN = 1.1
+_WITHOUT_HISTORY = ("--history-versions", "0")
+"""After a start, a daemon compares a million histories with their records for some ten minutes."""
 
 
 def tables(folder: Path) -> Iterator[Table]:
@@ -26,7 +28,7 @@ def tables(folder: Path) -> Iterator[Table]:
         clients = {}
         for size in _SIZES:
             root = stack.enter_context(_keystore(folder / f"{size}", size))
-            server = stack.enter_context(daemon.on_socket(root))
+            server = stack.enter_context(daemon.on_socket(root, flags=_WITHOUT_HISTORY))
             clients[size] = stack.enter_context(kekd.Client(server.address))
         os.sync()  # before the measurement
         random_numbers = random.Random(0)
@@ -42,7 +44,7 @@ def tables(folder: Path) -> Iterator[Table]:
 def _keystore(folder: Path, size: int) -> Iterator[Path]:
     """Fills a folder, and removes it at the end with rm, which is faster than Python."""
     try:
-        yield keystore.fill(folder, size)
+        yield keystore.fill(folder, size, with_versions=False)
     finally:
         subprocess.run(["rm", "-rf", folder], check=True)
 

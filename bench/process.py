@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_TIMEOUT = 30.0
 _POLL_INTERVAL = 0.001
+_IDLE_SECONDS = 1.0
+_MAX_IDLE_SHARE = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,15 @@ class Server:
         children = Path(f"/proc/{self.pid}/task").glob("*/children")
         workers = [int(pid) for file in children for pid in file.read_text().split()]
         return sum(_cpu_ticks(pid) for pid in (self.pid, *workers)) / _TICKS
+
+    def wait_until_idle(self) -> None:
+        """After a start, kekd compares the history of each envelope with its record, slowly."""
+        used = self.cpu_seconds()
+        while True:
+            time.sleep(_IDLE_SECONDS)
+            before, used = used, self.cpu_seconds()
+            if used - before < _IDLE_SECONDS * _MAX_IDLE_SHARE:
+                return
 
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()

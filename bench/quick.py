@@ -24,6 +24,7 @@ def tables(folder: Path) -> Iterator[Table]:
     root = keystore.fill(folder / "keystore", _ENVELOPES)
     yield _get_table(root, folder)
     with daemon.on_socket(root, "native") as server, kekd.Client(server.address) as client:
+        server.wait_until_idle()
         yield bulk.batch_table({"native": client}, _ENVELOPES, _ROUNDS)
     yield creates.table(folder, ["native"], [32], _ROUNDS)
     yield startup.command_table(folder, _ROUNDS)
@@ -34,6 +35,7 @@ def _get_table(root: Path, folder: Path) -> Table:
     name, record = keystore.name_of(_NUMBER), encode(keystore.envelope_of(_NUMBER))
     with ExitStack() as stack:
         native = stack.enter_context(daemon.on_loopback(root, "native"))
+        native.wait_until_idle()
         baseline = stack.enter_context(empty.on_loopback(folder, "native"))
         etcd_server = stack.enter_context(etcd.on_loopback(folder))
         etcd.put(etcd_server.address, name, record)

@@ -67,6 +67,7 @@ def tables(folder: Path) -> Iterator[Table]:
 
 def _open(stack: ExitStack, folder: Path, size: int) -> Keystore:
     server = stack.enter_context(daemon.on_socket(keystore.fill(folder, size)))
+    server.wait_until_idle()
     return Keystore(folder, stack.enter_context(kekd.Client(server.address)))
 
 

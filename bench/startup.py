@@ -135,6 +135,7 @@ def _start_table(folder: Path) -> Table:
 def _memory_table(folder: Path) -> Table:
     root = keystore.fill(folder / "memory", _GETS)
     with daemon.on_socket(root) as server, kekd.Client(server.address) as client:
+        server.wait_until_idle()
         idle = server.resident_bytes()
         for number in range(_GETS):
             client.get_index_kms(None, name_of(number))

@@ -40,6 +40,8 @@ def tables(folder: Path) -> Iterator[Table]:
         default = stack.enter_context(daemon.on_loopback(root))
         native = stack.enter_context(daemon.on_loopback(root, "native"))
         workers = stack.enter_context(daemon.on_loopback(root, "native", _WORKERS))
+        for server in (default, native, workers):
+            server.wait_until_idle()
         baseline = stack.enter_context(empty.on_loopback(folder))
         native_baseline = stack.enter_context(empty.on_loopback(folder, "native"))
         record = keystore.path_of(root, _HOT)

@@ -41,6 +41,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.rpc import envelope_reader, ready_answers
 from kekd_server.rpc.answer_now import AnswerNowServer
+from kekd_server.rpc.convert import parse_index_name
 from kekd_server.rpc.engines import ConnectionLimits
 from kekd_server.rpc.ready_answers import ReadyAnswers
 from kekd_server.rpc.repeated_gets import RepeatedGets
@@ -773,6 +774,7 @@ async def test_cached_envelope_with_its_answer_takes_at_most_2_kib(side: Side) -
         side.log.entries.clear()
         gc.collect()
 
+    parse_index_name.cache_clear()  # its dict could grow, if other tests filled it nearly
     await side.open()
     await get_new(range(300))  # fills the caches that keep fewer
     tracemalloc.start()
