@@ -34,6 +34,7 @@ def tables(folder: Path) -> Iterator[Table]:
     with _clients(folder / "cached", _CACHED_ENVELOPES) as clients:
         _scan_rates(clients, _CACHED_ENVELOPES)  # fills the caches
         cached_rates = _scan_rates(clients, _CACHED_ENVELOPES)
+        yield batch_table(clients, _CACHED_ENVELOPES, _BATCH_ROUNDS)
     yield _scan_table(rates, cached_rates)
 
 
@@ -71,7 +72,7 @@ def batch_table(clients: Clients, envelopes: int, rounds: int) -> Table:
         )
         for engine in clients
     ]
-    what = f"{_BATCH:,} gets ÷ a BatchGet of {_BATCH:,}"
+    what = f"{_BATCH:,} gets ÷ a BatchGet of {_BATCH:,}, of {envelopes:,}"
     goal = Goal(what, next(iter(shares.values())), "at least", _MIN_GETS_TO_BATCH)
     header = ("engine", "gets, ms", "BatchGet, ms", "gets ÷ BatchGet")
     return Table(f"{_BATCH:,} envelopes of {envelopes:,}", header, rows, [goal])
