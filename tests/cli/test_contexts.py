@@ -108,6 +108,50 @@ def test_context_selects_the_tls_files(kekctl: Kekctl, shared_tls_daemon: TlsDae
     assert "its certificate is for another name" in refused.stderr
 
 
+def test_context_of_the_option_overrides_all_variables(
+    file: Path, memory_daemon: Daemon, shared_tls_daemon: TlsDaemon
+) -> None:
+    client = shared_tls_daemon.client
+    env = {
+        "KEKCTL_CONFIG": str(file),
+        "KEKD_ADDRESS": "unix:/nowhere",
+        "KEKD_CA": str(shared_tls_daemon.authority.cert),
+        "KEKD_CERT": str(client.cert),
+        "KEKD_KEY": str(client.key),
+        "KEKD_SERVER_NAME": "other.example",
+    }
+    push(memory_daemon.address, "i")
+    run_kekctl("config", "set-context", "local", "--address", memory_daemon.address, env=env)
+    assert run_kekctl("--context", "local", "list", env=env).stdout == "i\n"
+    options = ("--address", shared_tls_daemon.address, "--ca", shared_tls_daemon.authority.cert)
+    run_kekctl("config", "set-context", "tls", *options, env=env)
+    refused = run_kekctl("--context", "tls", "list", env=env, code=6)
+    assert "other name" not in refused.stderr
+    files = ("--cert", client.cert, "--key", client.key)
+    assert run_kekctl("--context", "tls", *files, "list", env=env).output == ""
+
+
+def test_context_without_an_address_means_the_default_socket(
+    file: Path, memory_daemon: Daemon, tmp_path: Path
+) -> None:
+    env = {
+        "KEKCTL_CONFIG": str(file),
+        "KEKD_ADDRESS": memory_daemon.address,
+        "XDG_RUNTIME_DIR": str(tmp_path),
+    }
+    run_kekctl("config", "set-context", "a", "--store", "memory", env=env)
+    failed = run_kekctl("--context", "a", "--timeout", "100ms", "list", env=env, code=6)
+    assert f"unix:{tmp_path}/kekd/kekd.sock" in failed.stderr
+
+
+def test_context_with_an_address_is_refused(kekctl: Kekctl, prod: Daemon) -> None:
+    """The other daemon would get the certificate of the context."""
+    for command in (("list",), ("doctor",)):
+        options = ("--context", "prod", "--address", prod.address)
+        refused = kekctl(*command, *options, code=2)
+        assert "cannot use --context with --address: " in refused.stderr
+
+
 def test_file_has_the_keys_of_a_kubeconfig_and_is_private(
     kekctl: Kekctl, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
