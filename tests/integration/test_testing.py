@@ -1,8 +1,9 @@
 """`kekd.testing`: the daemon, the fake KMS and the fixtures for users' own tests."""
 
-import importlib.util
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 import kekd
 from kekd.kek import Keyring, Registry, Slot
 from kekd.kek.errors import KeyDisabledError, ProviderUnavailableError, UnwrapError
-from kekd.testing import DaemonStartError, FakeKms, run_daemon
+from kekd.testing import DaemonStartError, FakeKms, RunningDaemon, run_daemon
 from tests.patience import PATIENCE, eventually
 
 SLOTS = {
@@ -48,12 +49,37 @@ def test_daemon_that_cannot_start_raises_its_log() -> None:
 
 
 def test_environment_without_the_daemon_is_refused_with_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The wheel has the daemon's own modules also without the extra.
+    module = "raise ModuleNotFoundError(\"No module named 'pydantic'\", name='pydantic')"
+    (tmp_path / "pydantic.py").write_text(module)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    start = run_daemon()
+    advice = r"^kekd doesn't serve: .+: the daemon isn't installed; run pip install '.+\[server\]'"
+    with pytest.raises(DaemonStartError, match=advice), start:
+        pass
+
+
+def test_daemon_that_hangs_is_killed_when_its_context_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    start = run_daemon()
-    with pytest.raises(DaemonStartError, match=r"no daemon; run pip install '.+\[server\]'"), start:
-        pass
+    monkeypatch.setattr(kekd.testing.daemon, "STOP_TIMEOUT", 0.1)
+    with run_daemon() as daemon:
+        process = _process_of(daemon)
+        os.kill(process, signal.SIGSTOP)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def _process_of(daemon: RunningDaemon) -> int:
+    """Returns the id of the process that serves the socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(daemon.address.removeprefix("unix:"))
+        size = struct.calcsize("3i")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    process, *_ = struct.unpack("3i", credentials)
+    return int(process)
 
 
 def test_temporary_folder_with_a_long_path_is_refused(

@@ -1,6 +1,5 @@
 """Runs a daemon in a process of its own."""
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kekd_common.install import install_command
-
 START_TIMEOUT: Final = 30.0
+STOP_TIMEOUT: Final = 10.0
+"""Seconds until a daemon that doesn't stop is killed."""
 _MAX_SOCKET_PATH: Final = 107
 """Bytes that Linux allows for the path of a Unix socket."""
 _POLL_INTERVAL: Final = 0.05
@@ -49,7 +48,6 @@ def run_daemon(*flags: str) -> Iterator[RunningDaemon]:
     The daemon is real and ends with its context, or when this process does. Raises
     `DaemonStartError`.
     """
-    _require_server()
     with tempfile.TemporaryDirectory(prefix="kekd-") as name:
         folder = Path(name)
         _require_short(folder)
@@ -61,15 +59,7 @@ def run_daemon(*flags: str) -> Iterator[RunningDaemon]:
                 _wait(process, notifications, daemon)
                 yield daemon
             finally:
-                process.terminate()
-                process.communicate()
-
-
-def _require_server() -> None:
-    if importlib.util.find_spec("kekd_server") is None:
-        raise DaemonStartError(
-            "cannot run kekd: this environment has no daemon; run " + install_command("server")
-        )
+                _stop(process)
 
 
 def _require_short(folder: Path) -> None:
@@ -110,4 +100,14 @@ def _wait(
                 return
         except TimeoutError:
             continue
-    raise DaemonStartError(f"kekd doesn't serve: {daemon.log.strip() or 'it timed out'}")
+    reason = daemon.log.strip().removeprefix("kekd: ")
+    raise DaemonStartError(f"kekd doesn't serve: {reason or 'it timed out'}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
