@@ -37,7 +37,7 @@ FLOORS = {
         ("process", "rpc", "stores"),
         ("daemon",),
         ("app",),
-        ("__main__", "worker", "child"),
+        ("__main__", "command", "worker", "child"),
     ],
     "kekd": [
         ("errors", "_status"),

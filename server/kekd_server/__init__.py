@@ -20,7 +20,7 @@ def main() -> None:
     early_signals.exit_on_signal()
     early_signals.ignore_hangup()
     try:
-        from kekd_server.__main__ import main as command  # noqa: PLC0415
+        from kekd_server.command import main as command  # noqa: PLC0415
     except ModuleNotFoundError as error:
         sys.exit(f"kekd: {error}: the daemon isn't installed; run {install_command('server')}")
     command()

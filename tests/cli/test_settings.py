@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from kekd_common.validation_error import UNDESCRIBED
-from kekd_server.__main__ import main
+from kekd_server.command import main
 from kekd_server.config.settings import Settings
 from tests.fixtures.daemon import BIN, clean_environment
 from tests.patience import PATIENCE

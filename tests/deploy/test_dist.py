@@ -58,7 +58,9 @@ def test_client_is_installed_without_an_extra(environment: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]])
-@pytest.mark.parametrize("command", [["kekd"], ["python", "-m", "kekd"]])
+@pytest.mark.parametrize(
+    "command", [["kekd"], ["python", "-m", "kekd"], ["python", "-m", "kekd_server"]]
+)
 def test_daemon_without_its_extra_names_the_command_that_installs_it(
     environment: Path, command: list[str], arguments: list[str]
 ) -> None:

@@ -14,7 +14,7 @@ SLOW = [
     "yaml",
 ]
 PROGRAM = f"""
-import sys, kekd_server.__main__, kekd_server.app
+import sys, kekd_server.command, kekd_server.app
 print(*(name for name in {SLOW} if name in sys.modules))
 """
 

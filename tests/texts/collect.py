@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from kekd._cli.common import main as kekctl
-from kekd_server.__main__ import main as kekd
+from kekd_server.command import main as kekd
 
 FOLDER: Final = Path(__file__).parent
 ROOT: Final = FOLDER.parents[1]

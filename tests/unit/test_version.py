@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import kekd
 from kekd._cli.common import main as kekctl
-from kekd_server.__main__ import main as daemon
+from kekd_server.command import main as daemon
 
 
 def test_version_of_the_package_is_that_of_its_metadata() -> None:
