@@ -97,3 +97,25 @@ def test_deadline_after_a_silent_connection_reports_the_silence(retries: Retries
     error = retries.exception(late)
     assert isinstance(error, kekd.DeadlineExceededError)
     assert "accepts connections but doesn't respond" in str(error)
+
+
+def test_error_of_one_address_outlasts_the_refusal_of_another() -> None:
+    """The daemon listens on one of the addresses of localhost, and gRPC reports either."""
+    refused = "{}: Failed to connect to remote host: Connection refused"
+    rejected, other_refused, same_refused = (
+        FailedCall(grpc.StatusCode.UNAVAILABLE, f"{NO_CONNECTION}UNKNOWN: {text}")
+        for text in (
+            "ipv4:127.0.0.1:7535: SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: OK",
+            refused.format("ipv6:%5B::1%5D:7535"),
+            refused.format("ipv4:127.0.0.1:7535"),
+        )
+    )
+    retries = Retries(operations.get(None, "i"), 1000, Connector("localhost:7535", None))
+    for call, says in (
+        (other_refused, "no connection; check that it is running"),
+        (rejected, "no CA in ca (KEKD_CA) issued its certificate"),
+        (other_refused, "no CA in ca (KEKD_CA) issued its certificate"),
+        (same_refused, "no connection; check that it is running"),
+    ):
+        retries.delay_after(call)
+        assert says in str(retries.exception(call))

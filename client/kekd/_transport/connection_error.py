@@ -1,11 +1,14 @@
 """Describes failed connections: translates gRPC's messages, which quote its TLS library."""
 
+import re
 from typing import Final
 
 CHECK_DAEMON: Final = "no connection; check that it is running"
 UNRESPONSIVE: Final = "it accepts connections but doesn't respond, as if stopped or overloaded"
 NO_SETTINGS: Final = "before receiving SETTINGS frame"
 
+_REFUSED: Final = "Connection refused"
+_IP_ADDRESS: Final = re.compile(r"ipv[46]:[^ ]+:")
 _PREFIX: Final = "failed to connect to all addresses; last error: "
 _CHECK_LISTENER: Final = "check the address, and the log of what listens there"
 _CHECK_NETWORK: Final = "connection lost; check that it is running and the network works"
@@ -20,7 +23,7 @@ _DESCRIPTIONS: Final = (
     (NO_SETTINGS, f"{UNRESPONSIVE}; check it"),
     ("ping timeout", _CHECK_NETWORK),
     ("keepalive timeout", _CHECK_NETWORK),
-    ("Connection refused", CHECK_DAEMON),
+    (_REFUSED, CHECK_DAEMON),
     ("No such file or directory", CHECK_DAEMON),
 )
 _OVER_TCP: Final = (
@@ -58,6 +61,16 @@ _OVER_TCP: Final = (
 """By a part of gRPC's message; the first match counts. A daemon that rejects a certificate
 only closes the connection: TLS 1.3 has no error for the client. A proxy with TLS 1.2 may send one.
 """
+
+
+def more_informative(earlier: str, latest: str) -> str:
+    """Returns the earlier of two messages if the latest says that another IP address refuses.
+
+    gRPC tries all addresses of a host, such as ::1 and 127.0.0.1 for localhost, and its message
+    has the error of only one. The daemon often listens on one of them.
+    """
+    is_other = _IP_ADDRESS.findall(earlier) != _IP_ADDRESS.findall(latest)
+    return earlier if earlier and is_other and _REFUSED in latest else latest
 
 
 def describe_connection_error(address: str, text: str) -> str:

@@ -7,6 +7,7 @@ import grpc
 
 from kekd._transport import status
 from kekd._transport.channel import Connector
+from kekd._transport.connection_error import more_informative
 from kekd._transport.operation import Operation
 from kekd.errors import EnvelopeError
 from kekd_common.reasons import Reason
@@ -54,7 +55,7 @@ class Retries:
     _backoff = _INITIAL_BACKOFF
     _may_be_applied = _earlier_may_be_applied = False
     _connection_error = ""
-    """gRPC's message for the last attempt that no daemon has begun."""
+    """gRPC's most informative message for the attempts that no daemon has begun."""
     _last_response: grpc.RpcError | None = None
     """The daemon's response to the previous attempt, if it was retryable."""
 
@@ -82,7 +83,7 @@ class Retries:
         delay = self._backoff * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  (no secret)
         self._may_be_applied |= is_begun and code in _UNKNOWN_OUTCOME_CODES
         if not is_begun:
-            self._connection_error = text
+            self._connection_error = more_informative(self._connection_error, text)
         is_final = status.is_channel_closed(text) or status.is_socket_forbidden(text)
         if is_final or code not in _RETRYABLE_CODES or self._is_over(delay):
             return None

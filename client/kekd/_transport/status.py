@@ -11,6 +11,7 @@ from kekd._transport.connection_error import (
     NO_SETTINGS,
     UNRESPONSIVE,
     describe_connection_error,
+    more_informative,
 )
 from kekd._transport.operation import MAYBE_APPLIED, Operation
 from kekd._transport.reachability import accepts_connections
@@ -36,7 +37,7 @@ def to_exception(
     """Returns the exception for a failed call.
 
     `may_be_applied`: whether the daemon may have begun any attempt of the call.
-    `connection_error`: gRPC's message for the last attempt that no daemon has begun.
+    `connection_error`: gRPC's most informative message for the attempts that no daemon has begun.
     """
     code, text = error.code().name, error.details() or ""
     if info := _error_info(error):
@@ -89,6 +90,7 @@ def _error_class(code: str, reason: str = "") -> type[errors.EnvelopeError]:
 def _describe_status(code: str, text: str, address: str, connection_error: str) -> str:
     match code:
         case "UNAVAILABLE":
+            text = more_informative(connection_error, text)
             return f"cannot reach kekd at {address}: {describe_connection_error(address, text)}"
         case "DEADLINE_EXCEEDED":
             return (
