@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
@@ -15,7 +15,7 @@ from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
 T = TypeVar("T")
 
 _MAX_GROUPS: Final = 3
-"""Of one owner at once. While some wait for the disk, another one runs."""
+"""Groups of one owner at once. While some wait for the disk, another one runs."""
 
 
 class _GroupedWrite(NamedTuple):
@@ -34,8 +34,8 @@ class _OwnerGroups:
 
 
 class WriteGroups:
-    """Takes one thread for several writes. They share the fsyncs of folders, and need fewer changes
-    of threads. A write that arrives alone doesn't wait for others.
+    """Runs several writes in one thread. They share the fsyncs of folders, and need fewer thread
+    switches. A write that arrives alone doesn't wait for others.
 
     Like a call of `FairExecutor`, a write that is cancelled before it starts doesn't run, and one
     that has started runs to its end. Use it on the event loop only.
@@ -69,15 +69,17 @@ class WriteGroups:
     def _add(self, entry: _GroupedWrite | _Turn, owner: str) -> None:
         waiting = self._owners.setdefault(owner, _OwnerGroups()).waiting
         if not waiting:
-            # The calls that the event loop has read at the same time come first, and join.
+            # In the loop's next iteration, so that calls that arrive together make one group.
             asyncio.get_running_loop().call_soon(self._start, owner)
         waiting.append(entry)
 
     def _start(self, owner: str) -> None:
         groups = self._owners[owner]
         while groups.waiting and groups.running < _MAX_GROUPS:
-            if isinstance(groups.waiting[0], asyncio.Future):
-                self._give_turn(groups)
+            first = groups.waiting[0]
+            if isinstance(first, asyncio.Future):
+                groups.waiting.popleft()
+                self._give_turn(groups, first)
             elif group := self._take(groups.waiting):
                 groups.running += 1
                 call = partial(run_together, [grouped.write for grouped in group])
@@ -85,16 +87,18 @@ class WriteGroups:
         if not (groups.waiting or groups.running):
             del self._owners[owner]
 
-    def _give_turn(self, groups: _OwnerGroups) -> None:
-        turn = cast("_Turn", groups.waiting.popleft())
+    def _give_turn(self, groups: _OwnerGroups, turn: _Turn) -> None:
         if not turn.cancelled():
             groups.running += 1
             turn.set_result(None)
 
     def _take(self, waiting: deque[_GroupedWrite | _Turn]) -> list[_GroupedWrite]:
         group: list[_GroupedWrite] = []
-        while waiting and len(group) < self._size and isinstance(waiting[0], _GroupedWrite):
-            grouped = cast("_GroupedWrite", waiting.popleft())
+        while waiting and len(group) < self._size:
+            grouped = waiting[0]
+            if not isinstance(grouped, _GroupedWrite):
+                break
+            waiting.popleft()
             if not grouped.ended.cancelled():
                 group.append(grouped)
         return group
@@ -104,7 +108,7 @@ class WriteGroups:
         for grouped in group:
             if grouped.write.pause is None:
                 _resolve(grouped)
-        # Not before, as the threads change their pauses.
+        # After the loop above, which reads the pauses that these threads change.
         for grouped in contended:
             self._submit(owner, grouped.write.finish, [grouped], partial(_resolve, grouped))
         self._end_turn(owner)
