@@ -92,7 +92,7 @@ class AuditLog:
         loop = asyncio.get_running_loop()
         written = loop.create_future()
         if not self._waiting:
-            # Later, so that the calls that have just arrived wake the thread once.
+            # In the loop's next iteration, so that calls that arrive together wake the thread once.
             loop.call_soon(self._queue_waiting)
         self._waiting.append(_Batch(lines, written))
         try:

@@ -105,8 +105,8 @@ def format_lines(records: Iterable[AuditRecord], event: Event) -> list[str]:
 
 
 def format_reads(decision: BatchDecision, etags: Sequence[str], started_at: float) -> list[str]:
-    """Returns the lines that `AuditRecord.line` would, for reads of a batch that end now, after
-    they all succeeded.
+    """Returns the lines that `AuditRecord.line` would, for reads of a batch that all succeeded and
+    end now.
     """
     beginnings = {
         rule: _beginning("end", _now(), decision.request, decision.method, decision.store, rule)
@@ -122,9 +122,7 @@ def format_reads(decision: BatchDecision, etags: Sequence[str], started_at: floa
 def format_repeated_read(
     repetition: Repetition, store: str, rule: str | None, index: str, etag: str
 ) -> str:
-    """Returns the line that `AuditRecord.line` would, for a read that ends now, after it
-    succeeded.
-    """
+    """Returns the line that `AuditRecord.line` would, for a read that succeeded and ends now."""
     duration = time.monotonic() - repetition.started_at
     return (
         f"{_beginning('end', _now(), repetition, 'read', store, rule)}"
@@ -140,13 +138,13 @@ def _beginning(  # noqa: PLR0913, PLR0917
     store: str,
     rule: str | None,
 ) -> str:
-    """Returns a line up to the fields of its index."""
+    """Returns the part of a line before the fields of its index."""
     shared = _shared_fields(call.principal.identity, call.peer, method, store, rule)
     return f'{{"time": "{now}", "event": "{event}", "request_id": "{call.request_id}", {shared}, '
 
 
 def _read_outcome(index: str, etag: str) -> str:
-    """Returns `AuditRecord._outcome` of a read that succeeded."""
+    """Returns what `AuditRecord._outcome` does for a read that succeeded."""
     return (
         f'"index": {_text(index)}, "etag_before": null, "etag_after": {_text(etag)},'
         ' "code": "OK", "reason": null, "duration_ms": '

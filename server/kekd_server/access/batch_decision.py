@@ -10,8 +10,9 @@ from kekd_server.model.errors import AccessDeniedError
 
 
 class BatchDecision:
-    """Makes the `AccessDecision` of an index only when it is needed: most batches of ready entries
-    need none, and those objects would take longer than the rest of the batch.
+    """Knows which rule allows the call for each index. Makes an `AccessDecision` of each only when
+    they are needed: for most batches of ready entries, these objects would take longer than the
+    rest.
     """
 
     __slots__ = ("_generation", "indexes", "method", "request", "rules", "store")
@@ -51,4 +52,5 @@ class BatchDecision:
     def outcomes(self) -> Counter[str]:
         """Counts the decisions by their outcome."""
         denied = self.rules.count(None)
+        # `+` drops an outcome that no index has.
         return +Counter(allowed=len(self.rules) - denied, denied=denied)

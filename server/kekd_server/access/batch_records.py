@@ -12,8 +12,8 @@ from kekd_server.storage.stored_envelope import ReadResult
 
 
 class BatchRecords(Sequence[AuditRecord]):
-    """Makes the records when they are needed: a batch of reads that all succeeded needs only its
-    lines.
+    """Makes the records only when they are needed: a batch of reads that all succeeded needs just
+    its lines.
     """
 
     __slots__ = ("_decision", "_etags", "_records", "_started_at")
@@ -39,7 +39,7 @@ class BatchRecords(Sequence[AuditRecord]):
             self.set_results(results)
 
     def read_lines(self) -> list[str] | None:
-        """Returns the lines of a batch that has read every index; None for any other."""
+        """Returns the lines of a batch that read every index, and None for any other."""
         if self._etags is None:
             return None
         return format_reads(self._decision, self._etags, self._started_at)

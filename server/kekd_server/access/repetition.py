@@ -19,5 +19,5 @@ class Repetition:
         self.request_id: Final = request_id or make_request_id()
         self.started_at: Final = time.monotonic()
         self.is_recorded = False
-        """Whether the audit log has its line. A call must not be recorded twice, even if it fails
-        after that."""
+        """Whether the audit log has its line. Even a call that fails later must not be recorded
+        twice."""

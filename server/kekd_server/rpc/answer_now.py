@@ -7,8 +7,8 @@ from typing import Protocol
 class AnswerNow(Protocol):
     """Answers some of the calls to a method, without waiting.
 
-    If one of its methods raises an error, the call may be recorded already. The server then passes
-    the error to the method's handler, in place of the request.
+    Its methods may raise an error after they have recorded the call. The server then passes the
+    error to the method's handler, in place of the request.
     """
 
     def answer(self, sent: bytes, peer: str) -> bytes | None:

@@ -95,7 +95,7 @@ class EnvelopeReader:
     def _entries(
         self, sent: Sequence[str], results: Sequence[_Result], *, is_listing: bool
     ) -> Iterator[bytes]:
-        """Yields nothing for an envelope that a listing omits."""
+        """Yields empty bytes for an envelope that a listing omits."""
         for name, result in zip(sent, results, strict=True):
             if isinstance(result, PreparedEnvelope):
                 yield result.content

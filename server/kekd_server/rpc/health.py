@@ -31,7 +31,7 @@ _MAX_NAME_CHARACTERS: Final = 8192
 """More than any store's name has. A watch keeps its request in memory until it ends."""
 
 _FIRST_CHECK_TIMEOUT: Final = 0.25
-"""Seconds. A disk needs a few milliseconds. A store that hangs delays the start no longer."""
+"""Seconds. A disk needs a few milliseconds. A store that hangs delays the start by this time."""
 
 Response: Final[Any] = health_pb2.HealthCheckResponse
 
@@ -53,8 +53,8 @@ class HealthService:
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
     async def start(self) -> None:
-        """Waits a moment for the first checks. Without their results, no store serves, and a client
-        that waits for one asks again later.
+        """Starts the checks, and waits a moment for their first results. Before these, no store
+        serves, and a client that waits for one asks again later.
         """
         self._background_task = asyncio.create_task(self._health.run(self._report))
         with suppress(TimeoutError):

@@ -34,7 +34,7 @@ class NativeServer(AnswerNowServer, aio.Server):
         }
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
-        if remaining := [left for event in events if (left := self._answer(event))]:
+        if remaining := [event for event in map(self._answer, events) if event]:
             super()._on_events(remaining)
 
     def _answer(self, event: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -53,6 +53,7 @@ class NativeServer(AnswerNowServer, aio.Server):
         return None
 
     def _request(self, call: Any, payload: bytes | Exception) -> tuple[bool, Any]:
+        """Doesn't parse an exception that `_answer` put in place of a request."""
         if isinstance(payload, Exception):
             return True, payload
         return super()._request(call, payload)

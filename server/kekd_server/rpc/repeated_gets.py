@@ -19,8 +19,8 @@ class RepeatedGets:
 
     Makes the checks of `handler.wrap`, in their order: shutdown, limits and rate, and then those of
     the grant. If one fails, it changes nothing, and the ordinary path makes them again, counts the
-    call, and answers it. The same if one raises an exception. After the audit line,
-    `answer` raises it, because the ordinary path would record the call a second time.
+    call, and answers it. So it does if a check raises an exception. But if the audit line is
+    written, `answer` raises the exception: the ordinary path would record the call a second time.
     """
 
     def __init__(

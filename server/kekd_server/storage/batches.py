@@ -23,7 +23,7 @@ _SLOW_READ_SECONDS: Final = 0.003
 _READERS_FACTOR: Final = 4
 """By how much slow reads multiply the readers."""
 _WRITES_PER_TASK: Final = 8
-"""Fewer, as each write waits for the disk."""
+"""Fewer than reads, as each write waits for the disk."""
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -38,7 +38,7 @@ async def read_many(
     concurrency: int,
 ) -> list[T]:
     """Returns a result for each key, in their order. Each task in a thread reads several keys,
-    because fast reads take less time than a change of threads.
+    because fast reads take less time than a thread switch.
 
     A few readers begin. While they wait for a slow server, more join them, up to `concurrency`.
     """
@@ -98,8 +98,8 @@ async def write_many(  # noqa: PLR0913
     is_abandoned: IsAbandoned,
 ) -> list[PushResult]:
     """Returns a result for each push, in their order. Pushes of one name are written in that order.
-    Each task in a thread runs several writes together. Those that have to wait for others run in
-    `run_contended`.
+    Each task in a thread runs several writes together. A write that has to wait for another one
+    runs alone, with `run_contended`.
 
     Once the batch `is_abandoned`, no more writes start, and the rest gets `CallAbandonedError`.
     """
@@ -146,7 +146,9 @@ def _without_retry_flag(push: Push) -> Push:
 
 
 def _groups(pushes: Sequence[Push], part: Sequence[int]) -> Iterator[list[int]]:
-    """Divides positions into groups. Those of one name aren't together: that has no order."""
+    """Divides positions into groups, in their order. A group has each name at most once, as its
+    writes run in no order.
+    """
     group: dict[str, int] = {}
     for number in part:
         key = pushes[number].name.key

@@ -75,7 +75,7 @@ class DriverCalls:
         return await asyncio.wrap_future(self.threads.submit(owner, call))
 
     async def run_group(self, call: Callable[[], T], owner: str) -> T:
-        """Runs several writes of a batch like a group of single ones."""
+        """Runs several writes of a batch in one thread, in turn with groups of single writes."""
         if self._groups is None:
             return await self.run_entries(call, owner)
         return await self._groups.run_task(call, owner)
@@ -134,7 +134,7 @@ class DriverCalls:
         owner: str,
         attempt: WriteAttempt | None,
     ) -> WriteResult:
-        """Like `write`, together with other writes of the owner."""
+        """Like `write`, but runs together with other writes of the owner."""
         loop = asyncio.get_running_loop()
 
         def write_and_publish(attempt: WriteAttempt | None) -> Steps[WriteResult]:

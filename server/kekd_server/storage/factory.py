@@ -22,7 +22,7 @@ _DISK_THREADS: Final = 16
 _DISK_WRITE_CONCURRENCY: Final = 3
 """Threads of a batch. While some wait for the disk, another one runs."""
 _DISK_WRITE_GROUP: Final = 8
-"""Enough that most of the time isn't spent on the changes of threads and on syncing the folder."""
+"""Enough that thread switches and syncs of the folder don't take most of the time."""
 
 Instrument = Callable[[Driver], Driver]
 

@@ -1,4 +1,4 @@
-"""Steps for the writes of a driver that doesn't pause."""
+"""Adds `create_steps` and `put_steps` to a driver whose writes don't pause."""
 
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
@@ -30,7 +30,7 @@ class UnpausedWrites:
         self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
     ) -> Steps[str]:
         """See `Driver.create_steps`."""
-        yield from ()
+        yield from ()  # makes it a generator
         return self.create(name, record, origin=origin, attempt=attempt)
 
     def put_steps(
@@ -43,5 +43,5 @@ class UnpausedWrites:
         attempt: WriteAttempt | None,
     ) -> Steps[WriteResult]:
         """See `Driver.put_steps`."""
-        yield from ()
+        yield from ()  # makes it a generator
         return self.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)

@@ -22,7 +22,7 @@ _STORE_ERRORS: Final = (
 
 
 class WriteMonitor:
-    """Called at the start and the end of each write."""
+    """Called at the start and the end of each write, with the same object for both."""
 
     def __init__(self) -> None:
         self._has_failed = False

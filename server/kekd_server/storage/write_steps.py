@@ -11,10 +11,12 @@ class Pause(Protocol):
     """What a write waits for. Writes that run together wait once for equal pauses."""
 
     def begin(self) -> None:
-        """Starts it, so that several proceed at once. Neither waits nor raises an error."""
+        """Starts what `wait` waits for, so that several pauses overlap. Neither waits nor raises an
+        error.
+        """
 
     def wait(self) -> None:
-        """Raises OSError, which is then raised in each write."""
+        """Raises OSError. Each write that paused here then gets that error."""
 
 
 class _Contended:
@@ -28,16 +30,16 @@ class _Contended:
 
 
 CONTENDED: Final = _Contended()
-"""After it, a write waits without a pause. So it must run alone: the other one may be a write that
-runs together with it.
+"""After this pause, a write blocks its thread. So it must run alone: a write of its own group may
+have what it waits for.
 """
 
 Steps: TypeAlias = Generator[Pause, None, T]
-"""A write. It runs when a thread takes its steps, and its result is that of the generator."""
+"""A write, as a generator that yields its pauses and returns its result."""
 
 
 def complete(steps: Steps[T]) -> T:
-    """Runs a write alone."""
+    """Runs a write alone, and returns its result."""
     try:
         pause = next(steps)
         while True:
@@ -71,7 +73,7 @@ class RunningWrite(Generic[T]):
             if error is None:
                 self.pause = self._context.run(next, self._steps)
             else:
-                # Each write has an error of its own, which gets its own traceback.
+                # A copy for each write, because a raised error gets a traceback.
                 own = OSError(error.errno, error.strerror)
                 self.pause = self._context.run(self._steps.throw, own)
         except StopIteration as end:
@@ -92,8 +94,8 @@ class RunningWrite(Generic[T]):
 
 
 def run_together(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:
-    """Runs writes up to their ends, and waits for the pauses of all of them together. Returns those
-    that are contended, which have to run alone.
+    """Runs writes to their ends, and waits for the pauses of all of them together. Returns the
+    contended ones, which must still run alone.
     """
     contended: list[RunningWrite[T]] = []
     running = list(writes)

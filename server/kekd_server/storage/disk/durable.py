@@ -11,8 +11,8 @@ https://github.com/etcd-io/etcd/issues/6368):
     close
     open(folder)  fsync  close
 
-A write pauses before each fsync(2). Writes that run together take the calls between two pauses one
-after the other, then posix_fadvise(2) begins to write all their files, and each file is synced. The
+A write pauses before each fsync(2). Writes that run together make their calls up to the pause one
+after the other. Then posix_fadvise(2) begins to write all files, and fsync(2) waits for each. The
 folder is synced once, after the last of them has changed it, and before any of them returns.
 
 The file has no name until it is complete, so a crash removes it. A replacement needs a name for the
@@ -94,7 +94,7 @@ def create_steps(
     commit: Commit = _PLAIN_COMMIT,
     keep: Keep = keep_nothing,
 ) -> Steps[None]:
-    """Like `create`."""
+    """The steps of `create`."""
     with _new_file(temporary_folder) as file:
         yield from file.write(content)
         with commit, keep(file):
@@ -114,7 +114,7 @@ def replace_steps(
     commit: Commit = _PLAIN_COMMIT,
     keep: Keep = keep_nothing,
 ) -> Steps[None]:
-    """Like `replace`."""
+    """The steps of `replace`."""
     with _new_file(temporary_folder) as file:
         yield from file.write(content)
         with file.named() as temporary, commit, keep(file):
@@ -173,7 +173,7 @@ def _new_file(folder: Path) -> Iterator[NewFile]:
     try:
         yield _UnnamedFile(unnamed, folder)
     finally:
-        # It is on disk: an error means nothing any more.
+        # Its content is on disk, so an error doesn't matter.
         close_quietly(unnamed)
 
 

@@ -26,8 +26,7 @@ _MAX_CACHE_BYTES: Final = 32 * 2**20
 _MAX_CACHED_BYTES: Final = 2048
 """Nearly every record is shorter. Longer ones aren't cached, as a few would fill the memory."""
 
-
-_STAMP: Final = Struct("=QQqqq").pack
+_pack_stamp: Final = Struct("=QQqqq").pack
 """Bytes, as they take a third of the memory of a tuple of these numbers."""
 
 
@@ -121,7 +120,7 @@ class RecordCache:
         """Returns for each file whether it still has its stamp. Doesn't count as lookups.
 
         Finds the folder once: that saves a fifth of each stat(2). If another folder takes its path
-        meanwhile, the result is that of a call before.
+        meanwhile, the result is that of an earlier call.
         """
         stat = os.stat
         confirmed: list[bool] = []
@@ -160,7 +159,7 @@ class RecordCache:
         self, key: str, file: int, record: bytes, now: int, *, evict: bool = True
     ) -> StoredRecord:
         """`now` is a time before the read; the stamp is taken after it. `evict`: whether others may
-        be dropped to have room.
+        be dropped to make room.
         """
         stat = os.fstat(file)
         etag = etag_of(record)
@@ -178,7 +177,7 @@ class RecordCache:
 
 
 def _stamp(stat: os.stat_result) -> bytes:
-    return _STAMP(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return _pack_stamp(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def read_file(path: str) -> StoredRecord:

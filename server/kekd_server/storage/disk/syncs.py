@@ -1,4 +1,4 @@
-"""The pauses of a write to a disk: each waits for an fsync(2)."""
+"""The pauses of a write to a disk, one for each fsync(2)."""
 
 import os
 from contextlib import suppress
@@ -11,8 +11,8 @@ class FileSync(NamedTuple):
     descriptor: int
 
     def begin(self) -> None:
-        """Starts to write the file (POSIX_FADV_DONTNEED does, on Linux), so that the fsyncs of
-        several files wait for the disk at once.
+        """Starts to write the file to the disk, so that the fsyncs of several files overlap. On
+        Linux, POSIX_FADV_DONTNEED does that.
         """
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError):

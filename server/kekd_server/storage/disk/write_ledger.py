@@ -36,8 +36,8 @@ _KEY_BYTES: Final = 6
 _KEY_OFFSET: Final = 26
 _TIME: Final = struct.Struct("<d")
 _SIZE: Final = _ENTRY.size
-_FIRST_READ: Final = 256 * _SIZE
-"""Most ledgers are shorter. Memory for the longest one takes as long as a system call."""
+_FIRST_READ_BYTES: Final = 256 * _SIZE
+"""Most ledgers are shorter. Allocating memory for the longest takes as long as a system call."""
 _NO_ETAG: Final = bytes(16)
 _NO_ID: Final = bytes(ID_BYTES)
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -69,9 +69,9 @@ class WriteLedger:
         """`key`: the key of the record to write."""
         self._file = file
         self._key = hashlib.blake2b(key.encode(), digest_size=_KEY_BYTES).digest()
-        self._content = os.pread(file, _FIRST_READ, 0)
-        if len(self._content) == _FIRST_READ:
-            self._content += os.pread(file, (MAX_ENTRIES + 2) * _SIZE, _FIRST_READ)
+        self._content = os.pread(file, _FIRST_READ_BYTES, 0)
+        if len(self._content) == _FIRST_READ_BYTES:
+            self._content += os.pread(file, (MAX_ENTRIES + 2) * _SIZE, _FIRST_READ_BYTES)
         self._check_header()
 
     def find(self, attempt_id: str) -> Entry | None:

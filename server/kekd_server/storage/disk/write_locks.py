@@ -45,7 +45,7 @@ class WriteLocks:
         return complete(self.hold_steps(name))
 
     def hold_steps(self, name: IndexName) -> Steps[AbstractContextManager[int]]:
-        """Like `hold`. Pauses without the lock if others hold it."""
+        """Like `hold`, but pauses before it waits for others. Holds nothing during the pause."""
         number = crc32(name.key.encode()) % _LOCKS
         lock = _Lock(f"{self._folder}/{number}", self._queues[number])
         if not lock.try_hold():
@@ -70,7 +70,7 @@ class WriteLocks:
 
 
 class _Lock:
-    """Yields its file, and releases it at the end of the body."""
+    """A context manager that yields the lock file. Hold the lock first: the end releases it."""
 
     def __init__(self, path: str, queue: threading.Lock) -> None:
         self._path = path
@@ -78,13 +78,13 @@ class _Lock:
         self._file = -1
 
     def try_hold(self) -> bool:
-        """Returns whether it holds the lock now. Doesn't wait. Raises OSError."""
+        """Returns whether it got the lock, without waiting. Raises OSError."""
         return self._queue.acquire(blocking=False) and self._lock_file(
             lambda file: _try_flock(file, 0)
         )
 
     def hold(self) -> None:
-        """Raises `StoreTimeoutError`, and OSError."""
+        """Waits for the lock. Raises `StoreTimeoutError`, and OSError."""
         _acquire(lambda timeout: self._queue.acquire(timeout=timeout), self._path)
         self._lock_file(self._wait_for_file)
 
@@ -98,7 +98,7 @@ class _Lock:
         self._queue.release()
 
     def _lock_file(self, lock: Callable[[int], bool]) -> bool:
-        """Keeps its place in the queue if it has locked the file."""
+        """Returns what `lock` does. Leaves the queue if the file isn't locked."""
         is_locked = False
         try:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -144,12 +144,12 @@ def _last_write(path: str) -> int:
         return 0
 
 
-def _try_flock(lock: int, timeout: float) -> bool:
+def _try_flock(file: int, timeout: float) -> bool:
     """Tries for so many seconds, at least once."""
     end = time.monotonic() + timeout
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= end:
                 return False
