@@ -151,12 +151,12 @@ def _save(contexts: Contexts, name: str, outcome: str, text: str, output: Output
 
 
 def _row(contexts: Contexts, name: str) -> Row | None:
-    """Reports a context that is invalid."""
+    """Reports an invalid context, and returns None for it."""
     try:
         context = contexts.find(name)
     except click.ClickException as error:
         say(f"kekctl: {error.message}", error=True)
         return None
     is_current = name == contexts.current
-    cells = [context.get(key, "-") for key in KEYS]
-    return name, {"name": name, "current": is_current, **context}, ["*" * is_current, name, *cells]
+    cells = ["*" if is_current else "", name, *(context.get(key, "-") for key in KEYS)]
+    return name, {"name": name, "current": is_current, **context}, cells

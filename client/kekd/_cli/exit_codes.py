@@ -7,6 +7,11 @@ import kekd
 from kekd._cli.errors import EnvelopeJSONError
 from kekd.kek import errors
 
+FAILED: Final = 1
+DENIED: Final = 7
+STOPPED: Final = 128 + signal.SIGINT
+"""The exit code that shells report for a program ended by Ctrl-C."""
+
 MEANINGS: Final = {
     0: "success",
     1: "other failure",
@@ -18,10 +23,10 @@ MEANINGS: Final = {
     7: "permission denied, or the daemon has no such store",
     8: "corrupt envelope, or KEK cannot be unwrapped",
     9: "store, audit or key needs operator action",
-    128 + signal.SIGINT: "interrupted by Ctrl-C",
+    STOPPED: "interrupted by Ctrl-C",
 }
-"""README.md has the same table. A store that is missing has the code of one that the caller may not
-use, so that callers can't enumerate stores.
+"""README.md has the same table. A missing store and a forbidden one have the same code, so that
+callers can't enumerate stores.
 """
 
 BY_ERROR: Final = (
@@ -62,12 +67,6 @@ BY_ERROR: Final = (
     (Exception, 1),
 )
 """The first matching class decides."""
-
-FAILED: Final = 1
-DENIED: Final = 7
-
-STOPPED: Final = 128 + signal.SIGINT
-"""The exit code that shells report for a program ended by Ctrl-C."""
 
 
 def exit_code(error: Exception) -> int:

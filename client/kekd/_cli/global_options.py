@@ -184,7 +184,7 @@ def add_global_options(command: click.Command) -> None:
         add_global_options(subcommand)
     present = {param.name for param in command.params}
     if not subcommands and "context" not in present:
-        command.params += [option for option in _OF_COMMANDS if option.name not in present]
+        command.params += [option for option in _COMMAND_OPTIONS if option.name not in present]
 
 
 def _copies(options: Sequence[click.Option], **changes: Any) -> Sequence[click.Option]:
@@ -195,7 +195,7 @@ def _copies(options: Sequence[click.Option], **changes: Any) -> Sequence[click.O
 
 
 _IS_COMPLETING: Final = "_KEKCTL_COMPLETE" in os.environ
-_OF_COMMANDS: Final = _copies(CALL_OPTIONS, hidden=not _IS_COMPLETING)
-"""Hidden in help, and completed, which click does only for options that it shows."""
+_COMMAND_OPTIONS: Final = _copies(CALL_OPTIONS, hidden=not _IS_COMPLETING)
+"""Hidden in help. Not hidden to completion, because click doesn't complete hidden options."""
 CONTEXT_OPTIONS: Final = _copies(CONNECTION_OPTIONS, envvar=None)
 """For the command that stores them: a variable can mean another daemon."""

@@ -41,7 +41,7 @@ _OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),
     # Enough for a page of 1000 envelopes of the maximum size.
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
-    # The daemon's largest page, which it then sends without waiting for the client.
+    # As large as the daemon's largest page, so that it sends one without waiting for the client.
     ("grpc.http2.lookahead_bytes", 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),

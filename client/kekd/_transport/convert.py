@@ -285,7 +285,7 @@ def parse_blob(message: pb.KMSBlob) -> KMSBlob:
 
 
 def _parse_fields(message: pb.KMSBlob) -> KMSBlob:
-    """Returns a blob without etag and store."""
+    """Returns a blob without etag and store. Assigns the fields in the order of the protocol."""
     blob = KMSBlob.__new__(KMSBlob)  # `__init__` takes as long as everything else here
     blob.kms_name, blob.provider, blob.key_id, blob.region, *others = _get_fields(message)
     blob.wrapped_kek, blob.version, blob.created_at, blob.key_arn, blob.binding = others

@@ -50,7 +50,7 @@ class Retries:
     each further attempt is marked as a retry.
     """
 
-    # Of the class, because nearly every call succeeds at once and changes none of them.
+    # Class attributes, because nearly every call succeeds at once and changes none of them.
     _attempts = 0
     _backoff = _INITIAL_BACKOFF
     _may_be_applied = _earlier_may_be_applied = False

@@ -147,11 +147,11 @@ def _read(tls: Tls) -> TlsCredentials:
 
 
 def _describe(error: Exception) -> str:
-    """Returns the cause. OpenSSL's own words wouldn't help."""
+    """Returns the cause in plain words, instead of OpenSSL's."""
     if not isinstance(error, OSError):  # of which SSLError is one
         return str(error)
-    is_other = getattr(error, "reason", "") == "KEY_VALUES_MISMATCH"
-    return "the key is that of another certificate" if is_other else "damaged, or encrypted"
+    is_mismatch = getattr(error, "reason", "") == "KEY_VALUES_MISMATCH"
+    return "the key is that of another certificate" if is_mismatch else "damaged, or encrypted"
 
 
 def _contents(path: FilePath) -> bytes:

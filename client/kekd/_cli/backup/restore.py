@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CHUNK_SIZE: Final = 1000
 _THREADS: Final = 32
-"""Strict creates have no batch call, and mostly wait. A daemon writes those together that arrive
+"""Strict creates have no batch call, and mostly wait. A daemon groups creates that arrive
 together."""
 _PUSHES_PER_CALL: Final = 100
 """So that several calls are in flight."""
