@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -143,7 +144,7 @@ async def _run(server: Server, changes: int, rate: float) -> Sequence[str]:
     """Returns the row of a load."""
     watchers = Watchers()
     empty = server.resident_bytes()
-    channels = [_channel(server.address, number) for number in range(-(-_WATCHERS // MAX_STREAMS))]
+    channels = [_channel(server.address, number) for number in range(ceil(_WATCHERS / MAX_STREAMS))]
     tasks = await _start(watchers, channels, _WATCHERS)
     memory = (server.resident_bytes() - empty) / _WATCHERS
     before, start = server.cpu_seconds(), time.perf_counter()

@@ -50,8 +50,9 @@ def path_of(root: Path, number: int) -> Path:
 
 
 def fill(root: Path, envelopes: int, *, with_versions: bool = True) -> Path:
-    """Creates the folder `root` with envelopes 0 to `envelopes` - 1, and returns it. With a version
-    of each, the daemon needn't make them while it is measured.
+    """Creates the folder `root` with envelopes 0 to `envelopes` - 1, and returns it.
+    `with_versions`: also makes a version of each. Otherwise, the daemon makes them, maybe while it
+    is measured.
     """
     history = root / layout.HISTORY
     for folder in (path_of(root, 0).parent, history):

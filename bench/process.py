@@ -33,7 +33,9 @@ class Server:
         return sum(_cpu_ticks(pid) for pid in (self.pid, *workers)) / _TICKS
 
     def wait_until_idle(self) -> None:
-        """After a start, kekd compares the history of each envelope with its record, slowly."""
+        """Returns when kekd takes hardly any CPU time. After a start, it slowly compares the
+        history of each envelope with its record.
+        """
         used = self.cpu_seconds()
         while True:
             time.sleep(_IDLE_SECONDS)

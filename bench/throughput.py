@@ -60,9 +60,9 @@ def _hot_table(shape: tuple[int, int, int], servers: Sequence[Server], folder: P
     default, native, workers, null_get, baseline, native_baseline, *etcd_reads = contenders
     linearizable, serializable = etcd_reads
     goals = (
-        _goals_in_parallel(default, baseline, native, native_baseline, linearizable)
+        _throughput_goals(default, baseline, native, native_baseline, linearizable)
         if shape == _SHAPES[0]
-        else [_goal_alone(native, linearizable)]
+        else [_latency_goal(native, linearizable)]
     )
     connections, streams, _ = shape
     title = f"GetEnvelope of one name, {connections * streams} in flight"
@@ -109,7 +109,7 @@ def _contenders(shape: tuple[int, int, int], servers: Sequence[Server]) -> list[
     return contenders
 
 
-def _goals_in_parallel(
+def _throughput_goals(
     default: Contender,
     baseline: Contender,
     native: Contender,
@@ -119,23 +119,23 @@ def _goals_in_parallel(
     rate, cpu = "requests/s of GetEnvelope", "CPU time of GetEnvelope"
     empty_native, etcd_read = "native ÷ empty handler, native", "native ÷ etcd linearizable"
     return [
-        _least(f"{rate} ÷ empty handler", default, baseline, _MIN_SHARE),
-        _least(f"{rate}, {empty_native}", native, native_baseline, _MIN_NATIVE_SHARE),
-        _most_cpu(f"{cpu}, {empty_native}", native, native_baseline, _MAX_NATIVE_CPU_RATIO),
-        _least(f"{rate}, {etcd_read}", native, linearizable, _MIN_ETCD_RATIO),
-        _most_cpu(f"{cpu}, {etcd_read}", native, linearizable, _MAX_ETCD_CPU_RATIO),
+        _rate_goal(f"{rate} ÷ empty handler", default, baseline, _MIN_SHARE),
+        _rate_goal(f"{rate}, {empty_native}", native, native_baseline, _MIN_NATIVE_SHARE),
+        _cpu_goal(f"{cpu}, {empty_native}", native, native_baseline, _MAX_NATIVE_CPU_RATIO),
+        _rate_goal(f"{rate}, {etcd_read}", native, linearizable, _MIN_ETCD_RATIO),
+        _cpu_goal(f"{cpu}, {etcd_read}", native, linearizable, _MAX_ETCD_CPU_RATIO),
     ]
 
 
-def _least(what: str, own: Contender, other: Contender, limit: float) -> Goal:
+def _rate_goal(what: str, own: Contender, other: Contender, limit: float) -> Goal:
     return Goal(f"{what}, 64 in flight", paired(own.rates, other.rates), "at least", limit)
 
 
-def _most_cpu(what: str, own: Contender, other: Contender, limit: float) -> Goal:
+def _cpu_goal(what: str, own: Contender, other: Contender, limit: float) -> Goal:
     return Goal(f"{what}, 64 in flight", paired(own.cpu, other.cpu), "at most", limit)
 
 
-def _goal_alone(native: Contender, linearizable: Contender) -> Goal:
+def _latency_goal(native: Contender, linearizable: Contender) -> Goal:
     what = "mean time of GetEnvelope, native ÷ etcd linearizable, 1 in flight"
     return Goal(what, paired(native.means, linearizable.means), "at most", _MAX_ETCD_TIME_RATIO)
 
