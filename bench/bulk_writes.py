@@ -1,8 +1,8 @@
 """Measures writing many envelopes: batches and imports against a bare loop of system calls."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count as counter
 from pathlib import Path
@@ -91,12 +91,7 @@ def _names(prefix: str) -> list[str]:
 
 def _run(write: Write, callers: int, prefix: str) -> float:
     """Returns the seconds taken."""
-    threads = [
-        threading.Thread(target=write, args=(f"{prefix}-{caller}",)) for caller in range(callers)
-    ]
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(callers) as threads:
+        list(threads.map(write, [f"{prefix}-{caller}" for caller in range(callers)]))
     return time.perf_counter() - start

@@ -326,7 +326,9 @@ def _fill_in_errors(
     requested: Sequence[object | KekdError], results: Sequence[T]
 ) -> list[T | KekdError]:
     """Puts the results in the places of the entries that were valid, between the errors."""
-    if len(results) == len(requested):
-        return list(results)
     remaining = iter(results)
-    return [entry if isinstance(entry, KekdError) else next(remaining) for entry in requested]
+    return (
+        list(results)
+        if len(results) == len(requested)
+        else [entry if isinstance(entry, KekdError) else next(remaining) for entry in requested]
+    )

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,10 +24,12 @@ from kekd_server.storage import write_groups
 from kekd_server.storage.disk import write_locks
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.version import CREATED
+from kekd_server.storage.write_groups import WriteGroups
 from kekd_server.storage.write_steps import Steps
 from tests.fixtures.disk import complete_together, opened
 from tests.patience import PATIENCE
@@ -312,6 +315,45 @@ async def test_contended_entry_of_a_batch_gives_its_turn_to_others(
             await store.create(name, ENVELOPE)
         assert not batch.done()
     assert [type(result) for result in await batch] == [WriteResult] * 2
+
+
+async def test_unexpected_error_of_a_sync_fails_its_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise ValueError("unexpected")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    creates = [store.create(name, ENVELOPE) for name in NAMES]
+    outcomes = await asyncio.gather(*creates, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ValueError] * 3
+
+
+async def test_write_that_is_cancelled_at_the_end_of_a_group_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, failure: failures.append(failure))
+    end: Future[object] = Future()
+    threads = FairExecutor(1, name="test")
+    monkeypatch.setattr(threads, "submit", lambda *_: end)
+    groups = WriteGroups(threads, 8)
+    first = asyncio.create_task(groups.run(ended(), "o"))
+    await callbacks_ran()
+    second = asyncio.create_task(groups.run(ended(), "o"))
+    loop.call_soon(second.cancel)
+    end.set_result(None)
+    await asyncio.gather(first, second, return_exceptions=True)
+    await callbacks_ran()
+    assert second.cancelled()
+    assert not groups._owners
+    assert not failures
+    threads.shutdown()
+
+
+def ended() -> Steps[None]:
+    yield from ()
 
 
 async def test_store_that_closes_cancels_the_creates_that_wait_for_a_thread(

@@ -108,8 +108,9 @@ def format_reads(decision: BatchDecision, etags: Sequence[str], started_at: floa
     """Returns the lines that `AuditRecord.line` would, for reads of a batch that all succeeded and
     end now.
     """
+    now = _now()
     beginnings = {
-        rule: _beginning("end", _now(), decision.request, decision.method, decision.store, rule)
+        rule: _beginning("end", now, decision.request, decision.method, decision.store, rule)
         for rule in set(decision.rules)
     }
     end = f"{(time.monotonic() - started_at) * 1e3:.3f}}}\n"

@@ -74,7 +74,9 @@ class WriteGroups:
         waiting.append(entry)
 
     def _start(self, owner: str) -> None:
-        groups = self._owners[owner]
+        groups = self._owners.get(owner)
+        if groups is None:  # the write that it was called for was cancelled meanwhile
+            return
         while groups.waiting and groups.running < _MAX_GROUPS:
             first = groups.waiting[0]
             if isinstance(first, asyncio.Future):
@@ -129,6 +131,8 @@ class WriteGroups:
         def end_on_loop(called: Future[Any]) -> None:
             if called.cancelled():  # by the shutdown
                 _fail(group, asyncio.CancelledError())
+            elif error := called.exception():
+                _fail(group, error)
             # The loop may be closed, and then no call waits any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(end)
