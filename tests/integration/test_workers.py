@@ -168,10 +168,9 @@ def test_supervisor_without_descriptors_continues(workers: Workers) -> None:
 
 
 def test_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> None:
-    assert (
-        start_workers(workers=3).logged(r"INFO worker [123]: serving disk:.* on .*127\.0\.0\.1")
-        == 3
-    )
+    workers = start_workers(workers=3)
+    line = r"INFO worker [123]: serving disk:.* on .*127\.0\.0\.1"
+    eventually(lambda: workers.logged(line) == 3)
 
 
 def test_json_log_lines_of_a_worker_have_its_number(start_workers: StartWorkers) -> None:
