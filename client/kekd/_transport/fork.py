@@ -5,7 +5,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 _SHUTDOWN_TIMEOUT: Final = 1.0
 """Maximum seconds for which gRPC's threads run after the last channel was closed. They usually end
@@ -29,9 +29,11 @@ _connections: "weakref.WeakSet[object]" = weakref.WeakSet()
 _last_close = float("-inf")
 """When the last connection was closed, by the monotonic clock."""
 
-Handlers: TypeAlias = set[weakref.WeakMethod[Callable[[], None]]]
-_reset_handlers: Handlers = set()
-_stop_handlers: Handlers = set()
+Handlers: TypeAlias = weakref.WeakKeyDictionary[object, Callable[[object], None]]
+"""For each object, the function to call with it. A set of `WeakMethod` would need callbacks that
+refer to the set. At exit, such a cycle is freed in any order, and the callbacks fail."""
+_reset_handlers: Handlers = weakref.WeakKeyDictionary()
+_stop_handlers: Handlers = weakref.WeakKeyDictionary()
 
 
 def reset_after_fork(reset: Callable[[], None]) -> None:
@@ -40,7 +42,7 @@ def reset_after_fork(reset: Callable[[], None]) -> None:
     It should drop the state that the child would share with its parent.
     """
     _register_reset()
-    _reset_handlers.add(weakref.WeakMethod(reset, _reset_handlers.discard))
+    _add(_reset_handlers, reset)
 
 
 def stop_before_fork(stop: Callable[[], None]) -> None:
@@ -52,7 +54,7 @@ def stop_before_fork(stop: Callable[[], None]) -> None:
     registration, and once gRPC's own has run, a call can't be ended any more.
     """
     _register_stop()
-    _stop_handlers.add(weakref.WeakMethod(stop, _stop_handlers.discard))
+    _add(_stop_handlers, stop)
 
 
 def use_grpc(connection: object, supports_forks: Callable[[], bool]) -> None:
@@ -94,10 +96,13 @@ def _register_at_fork(**handlers: Callable[[], None]) -> None:
         os.register_at_fork(**handlers)
 
 
+def _add(handlers: Handlers, method: Any) -> None:
+    handlers[method.__self__] = method.__func__
+
+
 def _call(handlers: Handlers) -> None:
-    for reference in list(handlers):
-        if handler := reference():
-            handler()
+    for owner, handler in list(handlers.items()):
+        handler(owner)
 
 
 def _record_close() -> None:

@@ -37,6 +37,28 @@ def start_script() -> Iterator[StartScript]:
         yield start
 
 
+EXIT = """
+import kekd, kekd.testing
+with kekd.Client() as client:
+    blob = kekd.KMSBlob("exit", "none")
+    etag = client.push_index_kms(None, "exit", blob)
+    client.push_index_kms(None, "exit", blob, if_etag=etag)
+from kekd.kek import Registry, Slot
+slots = {"prod": Slot("prod", "aws-kms", "alias/prod")}
+registry = Registry(slots, provider=kekd.testing.FakeKms())
+with kekd.Client() as client:
+    registry.provision("exit of a registry", "prod", client=client)
+"""
+
+
+def test_exit_of_a_program_with_a_registry_prints_nothing(
+    start_daemon: StartDaemon, start_script: StartScript
+) -> None:
+    process = start_script(EXIT, start_daemon("--memory").address)
+    assert process.communicate(timeout=PATIENCE) == ("", "")
+    assert process.returncode == 0
+
+
 FORK = """
 import multiprocessing, os
 import kekd
