@@ -8,6 +8,8 @@ import pytest
 
 import kekd
 from kekd_common.version import __version__
+from kekd_server.config.flag import variable_name
+from kekd_server.config.settings import Settings
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import Kekctl, json_lines
 from tests.fixtures.kekctl import kekctl as run_kekctl
@@ -51,6 +53,28 @@ def test_timeout_is_a_duration_or_seconds(kekctl: Kekctl, duration: str) -> None
 def test_invalid_duration_is_refused(kekctl: Kekctl, duration: str) -> None:
     refused = kekctl(f"--timeout={duration}", "get", "i", code=2)
     assert "Invalid value for '--timeout'" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KEKD_ADRESS", "KEKD_ADDRESS"),
+        ("KEKD_ADDR", "KEKD_ADDRESS"),
+        ("KEKD_KYE", "KEKD_KEY"),
+        ("KEKD_SERVERNAME", "KEKD_SERVER_NAME"),
+    ],
+)
+def test_misspelt_variable_is_refused_with_a_suggestion(name: str, meant: str) -> None:
+    refused = run_kekctl("version", "--client", env={name: "x"}, code=2)
+    says = f"{name} (from the environment): unknown variable; did you mean {meant}? Correct or"
+    assert says in refused.stderr
+    run_kekctl("version", "--client", env={name: ""})
+
+
+def test_variables_of_the_daemon_and_of_kubernetes_are_accepted() -> None:
+    settings = (variable_name(name) for name in Settings.model_fields)
+    ports = ("KEKD_PORT", "KEKD_SERVICE_HOST", "KEKD_CA_PORT", "KEKD_SERVER_PORT")
+    run_kekctl("version", "--client", env=dict.fromkeys([*settings, *ports], "x"))
 
 
 def test_help_of_a_command_is_that_of_its_option(kekctl: Kekctl) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from kekd._cli.exit_codes import describe_exit_codes, exit_code
 from kekd._cli.global_options import OPTIONS, global_options
 from kekd._cli.parameters import Store
 from kekd._cli.terminal import open_streams, read_texts_as_utf8, say
+from kekd._cli.variables import require_known
 from kekd._transport import timeouts
 from kekd.kek import errors
 from kekd.kek.errors import KekError
@@ -90,6 +92,7 @@ def main() -> None:
     Each of these options can also follow the command that it applies to.
     """
     warnings.showwarning = _show_warning
+    require_known(os.environ)
 
 
 def open_client(context: click.Context) -> kekd.Client:
