@@ -477,6 +477,13 @@ def test_value_of_a_wrong_type_is_described_without_pydantics_terms(
         ("metrics: 5", "metrics (from {file}): neither an address nor a mapping; write one such"),
         ("max_calll: 5", "unknown key; did you mean max_calls? Correct or remove it"),
         ("listen: [{adress: a}]", "unknown key; did you mean address? Correct or remove it"),
+        ("s3: [{regoin: a}]", "unknown key; did you mean region? Correct or remove it"),
+        ("disk: [{pat: a}]", "unknown key; did you mean path? Correct or remove it"),
+        (
+            "disk: [{path: /a, history: {version: 1}}]",
+            "unknown key; did you mean versions? Correct or remove it",
+        ),
+        ("audit: {fil: a}", "unknown key; did you mean file? Correct or remove it"),
         ("policy: [{identites: a}]", "unknown key; did you mean identities? Correct or remove it"),
         ("nothing_like: 5", "unknown key; correct or remove it"),
         ("log_level: loud", "unknown value 'loud'; use 'debug', 'info', 'warning' or 'error'"),

@@ -13,10 +13,13 @@ from kekd_common.policy import DocumentError, Rule, load_yaml
 from kekd_common.validation_error import describe
 from kekd_server.config import validation
 from kekd_server.config.audit import AuditSettings
+from kekd_server.config.disk import DiskSettings
 from kekd_server.config.errors import SettingsError
 from kekd_server.config.flag import flag_name, variable_name
+from kekd_server.config.history import HistorySettings
 from kekd_server.config.listen import Listen, ListenSettings
 from kekd_server.config.metrics import MetricsSettings
+from kekd_server.config.s3 import S3Settings
 from kekd_server.config.settings import Settings
 from kekd_server.config.types import split
 from kekd_server.config.variables import unknown_variables
@@ -27,11 +30,14 @@ if TYPE_CHECKING:
 _JSON_VARIABLES: Final = {"policy", "audit", "metrics"}
 _KEYS: Final[Mapping[str, Collection[str]]] = {
     "listen": ListenSettings.model_fields,
+    "disk": DiskSettings.model_fields,
+    "s3": S3Settings.model_fields,
+    "history": HistorySettings.model_fields,
     "metrics": MetricsSettings.model_fields,
     "audit": AuditSettings.model_fields,
     "policy": Rule.model_fields,
 }
-"""The keys of the settings that are mappings."""
+"""The keys of the settings that are mappings, and of the mappings in them."""
 
 
 class Loaded(NamedTuple):
@@ -153,8 +159,8 @@ def _place(error: "ErrorDetails") -> validation.Place:
 
 def _keys(error: "ErrorDetails") -> Collection[str]:
     """Returns the keys of the mapping that the error is in."""
-    setting, *rest = error["loc"] or ("",)
-    return _KEYS.get(str(setting), ()) if rest else Settings.model_fields
+    mappings = [part for part in error["loc"][:-1] if isinstance(part, str)]
+    return _KEYS.get(mappings[-1], ()) if mappings else Settings.model_fields
 
 
 def _position(problem: tuple[validation.Place, str]) -> tuple[int, int]:
