@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 import kekd
+import kekd.cyborgdb
 import kekd.kek
+import kekd.testing
 from tests.fixtures.browser import Browser, browser
 from tests.fixtures.debian import alone
 from tests.fixtures.network import private_network
@@ -97,7 +99,8 @@ def test_python_api_has_every_public_name(browser: Browser, url: str) -> None:
         "return [...document.querySelectorAll('h3')].map(heading => heading.innerText)"
     )
     names = {name.split()[0].strip("¶") for name in shown}
-    assert {*kekd.__all__, *kekd.kek.__all__} - {"__version__"} <= names
+    public = {*kekd.__all__, *kekd.kek.__all__, *kekd.testing.__all__, *kekd.cyborgdb.__all__}
+    assert public - {"__version__"} <= names
 
 
 def test_every_page_is_in_the_navigation_or_a_decision() -> None:

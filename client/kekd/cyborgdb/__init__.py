@@ -19,6 +19,8 @@ from kekd._transport import timeouts
 from kekd._transport.tls import Tls
 from kekd.cyborgdb import _functions
 
+__all__ = ["install", "is_installed", "uninstall"]
+
 FUNCTIONS: Final = tuple(_functions.REPLACEMENTS)
 
 _Functions = Mapping[str, Callable[..., Any]]
