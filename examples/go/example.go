@@ -80,6 +80,11 @@ func createAndGet(
 }
 
 func main() {
+	log.SetFlags(0)
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: example ADDRESS INDEX_NAME")
+		os.Exit(2)
+	}
 	address, indexName := os.Args[1], os.Args[2]
 	connection, err := grpc.Dial(address, grpc.WithInsecure())
 	if err != nil {

@@ -33,10 +33,17 @@ public final class Example {
   }
 
   public static void main(String[] arguments) {
+    if (arguments.length != 2) {
+      System.err.println("usage: java Example ADDRESS INDEX_NAME");
+      System.exit(2);
+    }
     var channel = channel(arguments[0]);
     try {
       var envelopes = EnvelopeServiceGrpc.newBlockingStub(channel);
       new Example(envelopes.withDeadlineAfter(10, TimeUnit.SECONDS), arguments[1]).run();
+    } catch (StatusRuntimeException error) {
+      System.err.println(error.getMessage());
+      System.exit(1);
     } finally {
       channel.shutdownNow();
     }

@@ -5,6 +5,10 @@ import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
 const [address, indexName] = parseArgs({ allowPositionals: true }).positionals;
+if (!indexName) {
+  console.error("usage: node example.js ADDRESS INDEX_NAME");
+  process.exit(2);
+}
 
 const folder = (path) => fileURLToPath(new URL(path, import.meta.url));
 const definitions = protoLoader.loadSync(
@@ -50,24 +54,38 @@ async function showFailure(method, request) {
   }
 }
 
-const client = new EnvelopeService(address, grpc.credentials.createInsecure());
+async function createAndGet() {
+  const blob = { provider: "aws-kms", key_id: "alias/example", wrapped_kek: Buffer.from("kek") };
+  const request = { index_name: indexName, blob };
+  await call("CreateEnvelope", request);
+  await showFailure("CreateEnvelope", request);
+  const { blob: stored } = await call("GetEnvelope", { index_name: indexName });
+  console.log(`GetEnvelope: ${stored.key_id}`);
+  await showFailure("GetEnvelope", { index_name: "missing" });
+}
 
-const watch = client.WatchEnvelopes({ prefix: indexName });
-for await (const message of watch) {
-  if (message.event === "started") {
-    const blob = { provider: "aws-kms", key_id: "alias/example", wrapped_kek: Buffer.from("kek") };
-    const request = { index_name: indexName, blob };
-    await call("CreateEnvelope", request);
-    await showFailure("CreateEnvelope", request);
-    const { blob: stored } = await call("GetEnvelope", { index_name: indexName });
-    console.log(`GetEnvelope: ${stored.key_id}`);
-    await showFailure("GetEnvelope", { index_name: "missing" });
-  } else if (message.event === "change") {
-    console.log(`WatchEnvelopes: ${message.change.kind} ${message.change.index_name}`);
-    break;
-  } else if (message.event === "resync") {
-    console.log("WatchEnvelopes: discard cached data");
+// Creates the envelope once the watch has started, and returns after its change.
+async function follow(watch) {
+  for await (const message of watch) {
+    if (message.event === "started") {
+      await createAndGet();
+    } else if (message.event === "change") {
+      console.log(`WatchEnvelopes: ${message.change.kind} ${message.change.index_name}`);
+      return;
+    } else if (message.event === "resync") {
+      console.log("WatchEnvelopes: discard cached data");
+    }
   }
 }
-watch.cancel();
-client.close();
+
+const client = new EnvelopeService(address, grpc.credentials.createInsecure());
+const watch = client.WatchEnvelopes({ prefix: indexName }, { deadline: Date.now() + 10_000 });
+try {
+  await follow(watch);
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
+} finally {
+  watch.cancel();
+  client.close();
+}

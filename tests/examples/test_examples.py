@@ -35,7 +35,13 @@ CODES_OF_GO: Final = {"exists": "AlreadyExists", "not_found": "NotFound"}
 
 def run(command: str, folder: Path, **environment: str) -> str:
     """Runs a command of a README, and returns its output."""
-    done = subprocess.run(
+    done = end(command, folder, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def end(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
         env=os.environ | environment,
@@ -44,8 +50,6 @@ def run(command: str, folder: Path, **environment: str) -> str:
         check=False,
         timeout=PATIENCE,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module", params=["go", "java", "node"])
@@ -119,6 +123,39 @@ def test_example_creates_gets_and_watches_and_reads_reasons(
     assert output == OUTPUT.format(**(CODES_OF_GO if language == "go" else CODES))
     with kekd.Client(daemon.address) as client:
         assert client.get_index_kms(None, "my_index").key_id == "alias/example"
+
+
+def test_example_without_an_index_prints_its_usage(readme: list[str], example: Path) -> None:
+    done = end(readme[-1].removesuffix(" my_index"), example)
+    assert done.returncode == 2
+    assert re.fullmatch(r"usage: .*ADDRESS INDEX_NAME\n", done.stderr)
+
+
+def test_example_that_fails_prints_one_line(
+    readme: list[str], example: Path, daemon: Daemon, port: int
+) -> None:
+    with kekd.Client(daemon.address) as client:
+        client.create_index_kms(None, "my_index", kekd.KMSBlob(provider="none"))
+    done = end(readme[-1].replace(ADDRESS, f"localhost:{port}"), example)
+    assert done.returncode == 1
+    assert re.fullmatch(r".+KMS blob already exists for index 'my_index'\.\n", done.stderr)
+
+
+def test_go_code_that_is_generated_into_a_module_builds_the_example(tmp_path: Path) -> None:
+    readme = (ROOT / "examples/go/README.md").read_text()
+    (packages,) = re.findall(r"apt-get install (.+)", readme)
+    install(*packages.split())
+    (command,) = re.findall(r"```console\n(.+?)```", readme, re.DOTALL)
+    module = tmp_path / "src" / "example.org" / "app"
+    module.mkdir(parents=True)
+    (module / "protos").symlink_to(ROOT / "protos")
+    run(command.replace("MODULE", "example.org/app"), module)
+    example = (ROOT / "examples/go/example.go").read_text()
+    (module / "main.go").write_text(
+        example.replace("kekd.example/go/kekd/v1", "example.org/app/kekdv1")
+    )
+    path = f"{tmp_path}:/usr/share/gocode"
+    run("go build -o /dev/null .", module, GO111MODULE="off", GOPATH=path)
 
 
 @pytest.mark.parametrize(
