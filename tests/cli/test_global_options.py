@@ -43,6 +43,15 @@ def test_output_and_store_are_accepted_before_the_command(kekctl: Kekctl) -> Non
     assert refused.stderr.startswith("kekctl: --store disk:/elsewhere matches none")
 
 
+@pytest.mark.parametrize("command", ["wait", "export", "completion bash", "help"])
+def test_output_of_a_command_without_formats_is_refused(kekctl: Kekctl, command: str) -> None:
+    name = command.partition(" ")[0]
+    says = f"'kekctl {name}' has no output formats; omit --output"
+    output = ("-o", "json")
+    for words in ((*output, *command.split()), (*command.split(), *output)):
+        assert says in kekctl(*words, code=2).stderr
+
+
 @pytest.mark.parametrize("duration", ["30s", "5m", "1h30m", "250ms", "10", "0.5"])
 def test_timeout_is_a_duration_or_seconds(kekctl: Kekctl, duration: str) -> None:
     kekctl("--timeout", duration, "get", "i")

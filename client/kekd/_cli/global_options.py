@@ -184,7 +184,8 @@ def add_global_options(command: click.Command) -> None:
         add_global_options(subcommand)
     present = {param.name for param in command.params}
     if not subcommands and "context" not in present:
-        command.params += [option for option in _COMMAND_OPTIONS if option.name not in present]
+        added = (*_COMMAND_OPTIONS, _NO_OUTPUT_OPTION)
+        command.params += [option for option in added if option.name not in present]
 
 
 def _copies(options: Sequence[click.Option], **changes: Any) -> Sequence[click.Option]:
@@ -194,8 +195,17 @@ def _copies(options: Sequence[click.Option], **changes: Any) -> Sequence[click.O
     return copies
 
 
+def _refuse_output(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None or "output" in global_options(context).flags:
+        raise click.UsageError(f"'{context.command_path}' has no output formats; omit --output")
+
+
 _IS_COMPLETING: Final = "_KEKCTL_COMPLETE" in os.environ
 _COMMAND_OPTIONS: Final = _copies(CALL_OPTIONS, hidden=not _IS_COMPLETING)
 """Hidden in help. Not hidden to completion, because click doesn't complete hidden options."""
+_NO_OUTPUT_OPTION: Final = click.Option(
+    ["--output", "-o"], expose_value=False, callback=_refuse_output, hidden=True
+)
+"""For commands without an output format. Refuses one before the command, too."""
 CONTEXT_OPTIONS: Final = _copies(CONNECTION_OPTIONS, envvar=None)
 """For the command that stores them: a variable can mean another daemon."""
