@@ -197,6 +197,16 @@ def test_deleted_context_is_gone_and_no_longer_current(kekctl: Kekctl, prod: Dae
     assert kekctl("config", "get-contexts").stdout == ""
 
 
+def test_unset_current_context_stays_in_the_file(kekctl: Kekctl, prod: Daemon) -> None:
+    assert prod.address
+    kekctl("config", "unset", "current-context", "--dry-run")
+    assert kekctl("config", "current-context").stdout == "prod\n"
+    kekctl("config", "unset", "current-context")
+    assert "no current context" in kekctl("config", "current-context", code=2).stderr
+    assert kekctl("config", "get-contexts", "-o", "name").stdout == "prod\n"
+    kekctl("config", "unset", "current-context")
+
+
 def test_unknown_context_is_refused_with_the_known_ones(kekctl: Kekctl, prod: Daemon) -> None:
     assert prod.address
     for command in (

@@ -194,6 +194,10 @@ def test_dry_run_of_an_import_has_the_outcomes_in_json(
 
 
 RESULTS = {
+    "config unset": (
+        "current-context",
+        {"name": "current-context", "outcome": "would change"},
+    ),
     "config delete-context": ("prod", {"name": "prod", "outcome": "would delete"}),
     "config set-context": ("prod --store memory", {"name": "prod", "outcome": "would change"}),
     "config use-context": ("prod", {"name": "prod", "outcome": "would change"}),

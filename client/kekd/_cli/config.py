@@ -73,6 +73,17 @@ def current_context(output: Output) -> None:
     output.show(name, {"name": name}, [name])
 
 
+@config.command()
+@click.argument("key", type=click.Choice(["current-context"]))
+@dry_run_option
+@output_option
+def unset(key: str, output: Output) -> None:
+    """Make no context the current one. The contexts stay."""
+    contexts = Contexts.load()
+    contexts.current = ""
+    _save(contexts, key, "changed", "switched to no context", output)
+
+
 @config.command("set-context", params=[*CONTEXT_OPTIONS])
 @click.argument("name", type=Name())
 @click.option(
