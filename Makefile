@@ -23,8 +23,9 @@ CLIENT_TESTS = --numprocesses=$(shell expr $$(nproc) + 2) --dist=worksteal -p no
   --ignore=tests/integration/client/test_instrumentation.py \
   --ignore=tests/unit/kek/test_aws_secrets.py --ignore=tests/unit/kek/test_registry_file.py
 # pyenv's shims fail for the versions that aren't selected.
+PYENV = $(patsubst %/bin/pyenv,%,$(shell command -v pyenv))
 PYTHONS = $(shell for version in 3.12 3.13; do \
-  ls -d $(HOME)/.pyenv/versions/$$version.*/bin/python$$version /usr/bin/python$$version /usr/local/bin/python$$version 2>/dev/null | head -1; done)
+  ls -d $(PYENV)/versions/$$version.*/bin/python$$version /usr/bin/python$$version /usr/local/bin/python$$version 2>/dev/null | head -1; done)
 SLOW := slow or faults or torture or systemd
 
 .PHONY: dist test-lowest test-pythons help run check check-protos fast test test-slow test-seaweedfs test-all stress generate released-protos texts docs bench bench-quick clean
