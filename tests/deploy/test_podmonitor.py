@@ -31,14 +31,9 @@ def validators() -> Path:
     with alone("npm"):
         if not (folder / "node_modules").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            command = [
-                "npm",
-                "install",
-                "--ignore-scripts",
-                "--prefix",
-                ".",
-                f"{PACKAGE}@{VERSION}",
-            ]
+            # npm installs beside the next package.json. --prefix would hide the machine's npmrc.
+            (folder / "package.json").write_text("{}")
+            command = ["npm", "install", "--ignore-scripts", f"{PACKAGE}@{VERSION}"]
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder
 

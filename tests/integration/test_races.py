@@ -183,9 +183,11 @@ def test_no_interference_tears_a_record(shared: Shared, interference: str) -> No
 
     def interfere() -> None:
         for version in range(1000, 1000 + times):
-            if interference == "delete":
-                one.delete_index_kms(None, "i")
-            other.push_index_kms(None, "i", blob_of("pusher", version))
+            # On a busy S3, a request is sent again, and the rotators may have replaced the first.
+            with suppress(kekd.OutcomeUnknownError):
+                if interference == "delete":
+                    one.delete_index_kms(None, "i")
+                other.push_index_kms(None, "i", blob_of("pusher", version))
 
     def read() -> int:
         seen = 0
