@@ -67,8 +67,6 @@ ALLOWED = {
     "kekd_proto": ["kekd", "kekd_proto", "kekd_server/rpc"],
     "grpc": [
         "kekd/_transport",
-        "kekd/_client.py",
-        "kekd/_async_client.py",
         "kekd_proto/services.py",
         "kekd_server/rpc",
     ],

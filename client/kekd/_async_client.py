@@ -1,14 +1,11 @@
 """The client for asyncio."""
 
-import asyncio
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
-
-import grpc
+from typing import Self, TypeVar
 
 from kekd import _batches as batches
 from kekd import _operations as operations
@@ -27,24 +24,15 @@ from kekd._models import (
     PushResult,
     StorageConfig,
 )
-from kekd._operations import Page
 from kekd._status import DaemonStatus
-from kekd._transport import address as addresses
-from kekd._transport import fork, timeouts, watch
-from kekd._transport.channel import Connection, Connector
+from kekd._transport import timeouts
+from kekd._transport.async_caller import AsyncCaller
+from kekd._transport.channel import Connector
+from kekd._transport.endpoint import Endpoint
 from kekd._transport.operation import SERVICE, Operation
-from kekd._transport.retries import Retries
-from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd._transport.tls import Tls
-from kekd.errors import DeadlineExceededError, EnvelopeError, UnavailableError
-
-_OTHER_LOOP: Final = (
-    "cannot use AsyncClient in this event loop: it belongs to another one that is still open; close"
-    " the client or that loop first, or create a client for each loop"
-)
 
 Result = TypeVar("Result")
-Item = TypeVar("Item")
 
 
 class AsyncClient:
@@ -57,7 +45,6 @@ class AsyncClient:
     """
 
     _caches: CacheManager[AsyncCacheWatcher] | None = None
-    _loop: asyncio.AbstractEventLoop
 
     def __init__(
         self,
@@ -68,13 +55,17 @@ class AsyncClient:
         cache: bool = False,
         max_staleness: float = DEFAULT_MAX_STALENESS,
     ) -> None:
-        self.address = addresses.resolve(address)
-        self._connector = Connector(self.address, tls)
-        self._timeout = timeouts.require_timeout(timeout)
-        self._connection: Connection | None = None
+        connector = Connector(Endpoint.from_environment(address, tls))
         if cache:
-            self._caches = CacheManager(max_staleness, partial(AsyncCacheWatcher, self._connector))
+            self._caches = CacheManager(max_staleness, partial(AsyncCacheWatcher, connector))
             weakref.finalize(self, self._caches.abandon).atexit = False
+        drop_caches = self._caches.close if self._caches else None
+        self._caller = AsyncCaller(connector, timeout, on_loop_closed=drop_caches)
+
+    @property
+    def address(self) -> str:
+        """The address of the daemon."""
+        return self._caller.address
 
     async def create_index_kms(
         self,
@@ -140,7 +131,7 @@ class AsyncClient:
     ) -> AsyncIterator[str]:
         """See `Client.list_index_kms`."""
         page = partial(operations.page, config_location, prefix, show_deleted=show_deleted)
-        async for name in self._pages(page, timeout):
+        async for name in self._caller.pages(page, timeout):
             yield name
 
     async def list_versions_index_kms(
@@ -156,7 +147,7 @@ class AsyncClient:
         page = partial(
             operations.version_page, config_location, index_name, full=full, page_size=page_size
         )
-        async for version in self._pages(page, timeout):
+        async for version in self._caller.pages(page, timeout):
             yield version
 
     async def restore_index_kms(
@@ -273,7 +264,7 @@ class AsyncClient:
     ) -> AsyncIterator[GetResult]:
         """See `Client.scan_index_kms`."""
         page = partial(operations.full_page, config_location, prefix)
-        async for found in self._pages(page, timeout):
+        async for found in self._caller.pages(page, timeout):
             yield self._observe(found)
 
     async def watch_index_kms(
@@ -284,9 +275,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncGenerator[Event, None]:
         """See `Client.watch_index_kms`."""
-        seconds = self._seconds(timeout)
-        operation = operations.watch(config_location, prefix)
-        events = watch.events_async(self._connected(), operation, seconds, self.address)
+        events = self._caller.watch(operations.watch(config_location, prefix), timeout)
         async with aclosing(events):
             async for event in events:
                 if event is not None:
@@ -303,24 +292,14 @@ class AsyncClient:
         service: str = SERVICE,
     ) -> None:
         """See `Client.wait`."""
-        for seconds, is_last in timeouts.retry_schedule(timeout, self._timeout):
-            try:
-                await self._call_once(operations.serving(self.address, service), seconds)
-                return
-            except (UnavailableError, DeadlineExceededError):
-                if is_last:
-                    raise
-            await asyncio.sleep(timeouts.WAIT_INTERVAL)
+        await self._caller.wait(operations.serving(self.address, service), timeout)
 
     async def close(self) -> None:
         """Closes the connection and clears the cache. A later call opens another connection."""
-        if self._connection and self._loop.is_closed():
-            self._leave_loop()
+        self._caller.leave_closed_loop()
         for watcher in self._caches.close() if self._caches else ():
             await watcher.wait_closed()
-        connection, self._connection = self._connection, None
-        if connection:
-            await connection.channel.close()
+        await self._caller.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -333,94 +312,13 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _pages(self, page: Page[Item], timeout: float | None) -> AsyncIterator[Item]:  # noqa: ASYNC109
-        """See `Client._pages`."""
-        items, token = await self._call(page(""), timeout)
-        while token:
-            following = page(token)
-            early = asyncio.create_task(self._call(following, timeout))
-            early.add_done_callback(_retrieve_exception)
-            try:
-                for item in items:
-                    yield item
-                try:
-                    items, token = await early
-                except EnvelopeError:
-                    items, token = await self._call(following, timeout)
-            finally:
-                early.cancel()
-        for item in items:
-            yield item
-
     def _observe(self, found: GetResult) -> GetResult:
         """See `Client._observe`."""
         return self._caches.observe(found) if self._caches else found
 
-    def _connected(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        if self._connection and self._loop is not loop:
-            self._leave_loop()
-        if not self._connection:
-            self._loop = loop
-            fork.reset_after_fork(self._reset_after_fork)
-        self._connection = self._connector.connect_async(self._connection)
-        return self._connection
-
-    def _leave_loop(self) -> None:
-        """Drops what belongs to a closed loop. It can't be awaited in another one."""
-        if not self._loop.is_closed():
-            raise RuntimeError(_OTHER_LOOP)
-        if self._caches:
-            self._caches.close()
-        self._connection = None
-
-    def _reset_after_fork(self) -> None:
-        """The child has none of the threads that serve this client."""
-        if self._connection and not self._loop.is_closed():
-            fork.refuse_calls_after_async()
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeouts.require_timeout(timeout)
-
     async def _call(self, operation: Operation[Result], timeout: float | None) -> Result:  # noqa: ASYNC109
-        retries = Retries(operation, self._seconds(timeout), self._connector)
         try:
-            while True:
-                try:
-                    return operation.decode_response(
-                        await self._attempt(operation, retries.remaining)
-                    )
-                except grpc.RpcError as error:
-                    delay = retries.delay_after(error)
-                    if delay is None:
-                        raise retries.exception(error) from None
-                await asyncio.sleep(delay)
+            return await self._caller.call(operation, timeout)
         finally:
             if self._caches:
                 self._caches.invalidate(operation.writes)
-
-    async def _call_once(self, operation: Operation[None], seconds: float) -> None:
-        try:
-            operation.decode_response(await self._attempt(operation, seconds))
-        except grpc.RpcError as error:
-            raise to_exception(error, self.address, operation) from None
-
-    async def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
-        connection = self._connected()  # keeps it open during the attempt
-        try:
-            response = await connection.method(operation)(operation.request, timeout=seconds)
-        except asyncio.CancelledError:  # also raised by gRPC if the channel was closed
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise
-        else:
-            self._connector.has_connected = True
-            return response
-        # Raised outside of the `except` block, so that no traceback refers to the call: gRPC would
-        # report the end of the call to a loop that may be closed by then.
-        raise UnavailableError(CLIENT_CLOSED)
-
-
-def _retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Keeps asyncio from logging the failure of a page that the caller doesn't read."""
-    if not task.cancelled():
-        task.exception()

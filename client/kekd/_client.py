@@ -1,13 +1,10 @@
 """The blocking client."""
 
-import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-import grpc
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
@@ -23,25 +20,20 @@ from kekd._models import (
     PushResult,
     StorageConfig,
 )
-from kekd._operations import Page
-from kekd._transport import address as addresses
 from kekd._transport import timeouts
-from kekd._transport.calls import PendingCall
-from kekd._transport.channel import Connection, Connector
+from kekd._transport.caller import Caller
+from kekd._transport.channel import Connector
+from kekd._transport.endpoint import Endpoint
 from kekd._transport.operation import SERVICE, Operation
-from kekd._transport.retries import Retries
-from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd._transport.tls import Tls
-from kekd.errors import DeadlineExceededError, UnavailableError
 
-# Batches, watches and the cache are imported on first use, because most programs need none of them
+# Batches and the cache are imported on first use, because most programs need none of them
 # and they take an eighth of the time that the client takes to import beside gRPC.
 if TYPE_CHECKING:
     from kekd._cache.watcher import ThreadCacheManager
     from kekd._status import DaemonStatus
 
 Result = TypeVar("Result")
-Item = TypeVar("Item")
 
 
 class Client:
@@ -88,16 +80,19 @@ class Client:
         cache: bool = False,
         max_staleness: float = DEFAULT_MAX_STALENESS,
     ) -> None:
-        self.address = addresses.resolve(address)
-        self._connector = Connector(self.address, tls)
-        self._timeout = timeouts.require_timeout(timeout)
-        self._connection: Connection | None = None
+        connector = Connector(Endpoint.from_environment(address, tls))
+        self._caller = Caller(connector, timeout)
         if cache:
             from kekd._cache.watcher import ThreadCacheManager  # noqa: PLC0415
 
-            self._caches = ThreadCacheManager(self._connector, max_staleness)
+            self._caches = ThreadCacheManager(connector, max_staleness)
             # Ends the watches of a client that is garbage-collected without having been closed.
             weakref.finalize(self, self._caches.abandon).atexit = False
+
+    @property
+    def address(self) -> str:
+        """The address of the daemon."""
+        return self._caller.address
 
     def create_index_kms(
         self,
@@ -183,7 +178,7 @@ class Client:
         page. With `show_deleted`, also yields the names of deleted indexes that can be restored.
         """
         page = partial(operations.page, config_location, prefix, show_deleted=show_deleted)
-        return self._pages(page, timeout)
+        return self._caller.pages(page, timeout)
 
     def list_versions_index_kms(
         self,
@@ -203,7 +198,7 @@ class Client:
         page = partial(
             operations.version_page, config_location, index_name, full=full, page_size=page_size
         )
-        return self._pages(page, timeout)
+        return self._caller.pages(page, timeout)
 
     def restore_index_kms(
         self,
@@ -359,7 +354,7 @@ class Client:
     ) -> Iterator[GetResult]:
         """Yields names as `list_index_kms` does, each with its envelope or why it can't be read."""
         page = partial(operations.full_page, config_location, prefix)
-        return self._observe(self._pages(page, timeout))
+        return self._observe(self._caller.pages(page, timeout))
 
     def watch_index_kms(
         self,
@@ -378,11 +373,7 @@ class Client:
         heartbeats, and `WatchFellBehindError` if you read more slowly than changes arrive. Then
         start another watch. The timeout applies to the first event only.
         """
-        from kekd._transport import watch  # noqa: PLC0415
-
-        seconds = self._seconds(timeout)
-        operation = operations.watch(config_location, prefix)
-        events = watch.events(self._connected(), operation, seconds, self.address)
+        events = self._caller.watch(operations.watch(config_location, prefix), timeout)
         observe = self._caches.observe_event if self._caches else _unchanged
         return (observe(event) for event in events if event is not None)
 
@@ -400,22 +391,13 @@ class Client:
         after `timeout` seconds. A timeout of 0 allows one attempt, which may take as long as any
         other call.
         """
-        for seconds, is_last in timeouts.retry_schedule(timeout, self._timeout):
-            try:
-                self._call_once(operations.serving(self.address, service), seconds)
-                return
-            except (UnavailableError, DeadlineExceededError):
-                if is_last:
-                    raise
-            time.sleep(timeouts.WAIT_INTERVAL)
+        self._caller.wait(operations.serving(self.address, service), timeout)
 
     def close(self) -> None:
         """Closes the connection and clears the cache. A later call opens another connection."""
         if self._caches:
             self._caches.close()
-        connection, self._connection = self._connection, None
-        if connection:
-            connection.close()
+        self._caller.close()
 
     def __enter__(self) -> Self:
         return self
@@ -428,64 +410,16 @@ class Client:
     ) -> None:
         self.close()
 
-    def _pages(self, page: Page[Item], timeout: float | None) -> Iterator[Item]:
-        """Prefetches the next page while the caller consumes this one.
-
-        If the prefetch failed, requests the page again.
-        """
-        items, token = self._call(page(""), timeout)
-        while token:
-            following = page(token)
-            prefetch = PendingCall(self._connected(), following, self._seconds(timeout))
-            try:
-                yield from items
-                items, token = prefetch.result_or_none() or self._call(following, timeout)
-            finally:
-                prefetch.cancel()
-        yield from items
-
     def _observe(self, found: Iterable[GetResult]) -> Iterator[GetResult]:
         """Ensures that the cache doesn't return an older envelope than the caller gets here."""
         return map(self._caches.observe, found) if self._caches else iter(found)
 
-    def _connected(self) -> Connection:
-        # If two threads connect at the same time, one of the connections serves a single call.
-        connection = self._connection = self._connector.connect(self._connection)
-        return connection
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeouts.require_timeout(timeout)
-
     def _call(self, operation: Operation[Result], timeout: float | None) -> Result:
-        retries = Retries(operation, self._seconds(timeout), self._connector)
         try:
-            while True:
-                try:
-                    return operation.decode_response(self._attempt(operation, retries.remaining))
-                except grpc.RpcError as error:
-                    delay = retries.delay_after(error)
-                    if delay is None:
-                        raise retries.exception(error) from None
-                time.sleep(delay)
+            return self._caller.call(operation, timeout)
         finally:
             if self._caches:
                 self._caches.invalidate(operation.writes)
-
-    def _call_once(self, operation: Operation[None], seconds: float) -> None:
-        """Makes a call without retries."""
-        try:
-            operation.decode_response(self._attempt(operation, seconds))
-        except grpc.RpcError as error:
-            raise to_exception(error, self.address, operation) from None
-
-    def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
-        connection = self._connected()  # keeps it open during the attempt
-        try:
-            response = connection.method(operation)(operation.request, timeout=seconds)
-        except ValueError:  # raised by gRPC if the channel was closed
-            raise UnavailableError(CLIENT_CLOSED) from None
-        self._connector.has_connected = True
-        return response
 
 
 def _unchanged(event: Event) -> Event:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
@@ -28,13 +28,9 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 Built = TypeVar("Built")
-Item = TypeVar("Item")
 Arguments = ParamSpec("Arguments")
 
 STATUS_SERVICE: Final = "kekd.v1.DaemonService"
-
-Page: TypeAlias = Callable[[str], Operation[tuple[Iterable[Item], str]]]
-"""Takes the token of a page. Its call returns the page's items and the token of the next page."""
 
 
 def reject_surrogates(build: Callable[Arguments, Built]) -> Callable[Arguments, Built]:

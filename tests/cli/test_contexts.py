@@ -131,6 +131,13 @@ def test_context_of_the_option_overrides_all_variables(
     assert run_kekctl("--context", "tls", *files, "list", env=env).output == ""
 
 
+def test_empty_options_omit_the_values_of_variables(memory_daemon: Daemon) -> None:
+    push(memory_daemon.address, "i")
+    env = {"KEKD_ADDRESS": memory_daemon.address, "KEKD_CA": __file__}
+    assert "cannot use TLS with the Unix socket" in run_kekctl("list", env=env, code=2).stderr
+    assert run_kekctl("list", "--ca", "", env=env).stdout == "i\n"
+
+
 def test_context_without_an_address_means_the_default_socket(
     file: Path, memory_daemon: Daemon, tmp_path: Path
 ) -> None:

@@ -5,11 +5,12 @@ import warnings
 import pytest
 
 from kekd._transport.channel import Connector
+from kekd._transport.endpoint import Endpoint
 
 
 @pytest.mark.parametrize("method", ["connect", "connect_async"])
 async def test_remote_address_without_tls_warns_once(method: str) -> None:
-    connect = getattr(Connector("10.0.0.1:7535", None), method)
+    connect = getattr(Connector(Endpoint("10.0.0.1:7535")), method)
     with pytest.warns(UserWarning, match=r"calling 10\.0\.0\.1:7535 without TLS"):
         connect()
     with warnings.catch_warnings():
@@ -23,4 +24,4 @@ async def test_remote_address_without_tls_warns_once(method: str) -> None:
 def test_local_address_does_not_warn(address: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Connector(address, None).connect()
+        Connector(Endpoint(address)).connect()

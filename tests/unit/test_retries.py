@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 import kekd
 from kekd import _operations as operations
 from kekd._transport.channel import Connector
+from kekd._transport.endpoint import Endpoint
 from kekd._transport.retries import Retries
 from kekd_common.reasons import DOMAIN, Reason
 from tests.unit.failed_call import FailedCall
@@ -32,7 +33,7 @@ LOST = FailedCall(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
 @pytest.fixture
 def writing() -> Retries:
-    connector = Connector("10.0.0.1:7535", None)
+    connector = Connector(Endpoint("10.0.0.1:7535"))
     return Retries(operations.delete(None, "i", None), 1000, connector)
 
 
@@ -75,7 +76,7 @@ def test_refused_first_attempt_mentions_no_earlier_attempt(writing: Retries) -> 
 
 @pytest.fixture
 def retries() -> Retries:
-    connector = Connector("10.0.0.1:7535", None)
+    connector = Connector(Endpoint("10.0.0.1:7535"))
     return Retries(operations.get(None, "i"), 100, connector)
 
 
@@ -110,7 +111,7 @@ def test_error_of_one_address_outlasts_the_refusal_of_another() -> None:
             refused.format("ipv4:127.0.0.1:7535"),
         )
     )
-    retries = Retries(operations.get(None, "i"), 1000, Connector("localhost:7535", None))
+    retries = Retries(operations.get(None, "i"), 1000, Connector(Endpoint("localhost:7535")))
     for call, says in (
         (other_refused, "no connection; check that it is running"),
         (rejected, "no CA in ca (KEKD_CA) issued its certificate"),

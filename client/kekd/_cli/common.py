@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 import click
 
@@ -19,12 +19,17 @@ from kekd._cli.global_options import OPTIONS, global_options
 from kekd._cli.parameters import Store
 from kekd._cli.terminal import open_streams, read_texts_as_utf8, say
 from kekd._cli.variables import require_known
+from kekd._transport import address as addresses
 from kekd._transport import timeouts
+from kekd._transport.endpoint import Endpoint
 from kekd.kek import errors
 from kekd.kek.errors import KekError
 from kekd_common.command_output import require_output, system_errors
 from kekd_common.printable import printable
 from kekd_common.version import __version__
+
+if TYPE_CHECKING:
+    from kekd._cli.endpoint_client import EndpointClient
 
 Arguments = ParamSpec("Arguments")
 
@@ -102,27 +107,28 @@ def open_client(context: click.Context) -> kekd.Client:
     dry run, it writes nothing.
     """
     options = global_options(context)
-    values = options.values
+    timeout = options.values.get("timeout", timeouts.DEFAULT_TIMEOUT)
+    client_class = _client_class(is_dry_run=options.is_dry_run)
     try:
-        client = _client_class(is_dry_run=options.is_dry_run)(
-            values.get("address"),
-            tls=kekd.Tls.from_options(
-                *(values.get(name) for name in ("ca", "cert", "key", "server-name"))
-            ),
-            timeout=values.get("timeout", timeouts.DEFAULT_TIMEOUT),
-        )
+        client = client_class(_endpoint(options.values), timeout=timeout)
     except ValueError as error:
         raise click.UsageError(str(error), context) from None
     return context.find_root().with_resource(client)
 
 
-def _client_class(*, is_dry_run: bool) -> type[kekd.Client]:
-    if not is_dry_run:
-        return kekd.Client
-    # Imported here, because it is rarely needed.
-    from kekd._cli.dry_run import DryRunClient  # noqa: PLC0415
+def _endpoint(values: Mapping[str, Any]) -> Endpoint:
+    files = (values.get(name) for name in ("ca", "cert", "key", "server-name"))
+    return Endpoint(addresses.resolve(values.get("address")), kekd.Tls.from_options(*files))
 
-    return DryRunClient
+
+def _client_class(*, is_dry_run: bool) -> type[EndpointClient]:
+    if is_dry_run:
+        from kekd._cli.dry_run import DryRunClient  # noqa: PLC0415  (rarely needed)
+
+        return DryRunClient
+    from kekd._cli.endpoint_client import EndpointClient  # noqa: PLC0415  (imports gRPC)
+
+    return EndpointClient
 
 
 def pass_client(

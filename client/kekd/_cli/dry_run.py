@@ -4,13 +4,14 @@ from contextlib import suppress
 from hashlib import sha256
 
 import kekd
+from kekd._cli.endpoint_client import EndpointClient
 from kekd._models import EnvelopeLike
 
 _NOT_STORED = ""
 """The etag of an envelope that wasn't stored."""
 
 
-class DryRunClient(kekd.Client):
+class DryRunClient(EndpointClient):
     """Writes nothing. Raises the error that the daemon would, if reading can find it out.
 
     It checks neither the policy's rules for the write nor the content of an envelope: only the

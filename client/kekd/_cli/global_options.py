@@ -39,12 +39,11 @@ class GlobalOptions:
 
         An address of a flag or variable replaces the current context as a whole, so that no call to
         another daemon uses its certificate. A context of a flag replaces the variables as a whole.
-        An empty flag hides the value of the context.
+        An empty flag hides the value of the variable and the context.
         """
         if name := self.flags.get("context"):
             if "address" in self.flags:
                 raise click.UsageError("cannot use --context with --address: omit one of them")
-            _unset_variables()
             return ChainMap(self.flags, _load_contexts().find(name))
         is_selected = "address" in self.flags or "address" in self.variables
         if is_selected or not ((file := contexts_file()) and _may_exist(file)):
@@ -54,12 +53,6 @@ class GlobalOptions:
     def record(self, name: str, value: Any, source: ParameterSource | None) -> None:
         is_flag = source is ParameterSource.COMMANDLINE
         (self.flags if is_flag else self.variables)[name] = value
-
-
-def _unset_variables() -> None:
-    """Unsets the variables of the connection, which `kekd.Client` would read."""
-    for option in CONNECTION_OPTIONS:
-        os.environ.pop(str(option.envvar), None)
 
 
 def contexts_file() -> Path | None:

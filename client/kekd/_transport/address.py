@@ -1,6 +1,5 @@
-"""Resolves the address of the daemon to call."""
+"""The addresses of daemons."""
 
-import os
 import re
 from typing import Final
 
@@ -13,12 +12,12 @@ _MAX_PORT: Final = 2**16 - 1
 
 
 def resolve(address: str | None) -> str:
-    """Returns `address`, or else `KEKD_ADDRESS`, or else the per-user default socket.
+    """Returns `address`, or else the per-user default socket.
 
     Accepts `unix:PATH`, `unix:///PATH`, `HOST:PORT` and `[IPV6]:PORT`, and expands `~` in a path.
     Raises ValueError for anything else.
     """
-    address = address or os.environ.get(ADDRESS_VARIABLE) or f"unix:{default_socket()}"
+    address = address or f"unix:{default_socket()}"
     if address.startswith("unix:"):
         path = address.removeprefix("unix:").removeprefix("//")
         if path and "," not in path and path.isprintable():

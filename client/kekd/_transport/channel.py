@@ -14,8 +14,9 @@ from grpc._cython import cygrpc
 
 from kekd._transport import fork
 from kekd._transport.address import is_local
+from kekd._transport.endpoint import Endpoint
 from kekd._transport.operation import SERVICE, Operation
-from kekd._transport.tls import CredentialsLoader, Tls, TlsCredentials
+from kekd._transport.tls import CredentialsLoader, TlsCredentials
 from kekd.errors import UnavailableError
 from kekd_common.address import grpc_target
 
@@ -141,19 +142,14 @@ class _GeneratorCall:
 class Connector:
     """Opens connections. Reuses the current one until its TLS files change or the process forks.
 
-    Raises ValueError if TLS is configured for a Unix socket or its files can't be used.
+    Raises ValueError if the TLS files can't be used.
     """
 
-    def __init__(self, address: str, tls: Tls | None) -> None:
-        self.address = address
-        tls = tls or Tls.from_environment()
-        if tls and address.startswith("unix:"):
-            raise ValueError(
-                f"cannot use TLS with the Unix socket {address}; call HOST:PORT, or omit ca, cert"
-                " and key (KEKD_CA, KEKD_CERT, KEKD_KEY)"
-            )
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.address = endpoint.address
+        tls = endpoint.tls
         self._credentials_loader = CredentialsLoader(tls) if tls else None
-        self._warns_of_plaintext = not tls and not is_local(address)
+        self._warns_of_plaintext = not tls and not is_local(self.address)
         self.has_connected = False
         """Whether a daemon has responded at this address before."""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from google.protobuf.message import Message
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 SERVICE: Final = "kekd.v1.EnvelopeService"
 MAYBE_APPLIED: Final = "; the write may have been applied"
@@ -43,3 +45,7 @@ class Operation(Generic[Result]):
         self.decode_response: Final = decode_response
         self.index_name: Final = index_name
         self.writes: Final = writes
+
+
+Page: TypeAlias = Callable[[str], Operation[tuple[Iterable[Item], str]]]
+"""Takes the token of a page. Its call returns the page's items and the token of the next page."""

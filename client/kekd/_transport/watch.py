@@ -92,7 +92,7 @@ async def _next(call: Any, idle_timeout: float, address: str, operation: Operati
         if response is not grpc.aio.EOF:
             return response
         message = _ended(address)
-    # Raised out here for the same reason as in `AsyncClient._attempt`.
+    # Raised out here for the same reason as in `AsyncCaller._attempt`.
     raise UnavailableError(message)
 
 

@@ -351,8 +351,8 @@ async def test_collected_async_client_ends_its_watch(scripted: Scripted) -> None
     client = kekd.AsyncClient(scripted.address, cache=True)
     await client.get_index_kms(None, "i")
     await asyncio.to_thread(scripted.watch().begin, 100)
-    assert client._connection
-    await client._connection.channel.close()
+    assert client._caller._connection
+    await client._caller._connection.channel.close()
     del client
     gc.collect()
     assert await asyncio.to_thread(scripted.watch().over.wait, PATIENCE)
