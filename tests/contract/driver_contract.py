@@ -22,6 +22,7 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.write_attempt import WriteAttempt
+from tests.fixtures.writes import create, put
 
 NAMES = [
     "plain",
@@ -73,7 +74,7 @@ class DriverContract:
     def test_create_stores_the_exact_bytes_under_the_key(self, harness: Harness) -> None:
         for name in map(IndexName, NAMES):
             record = b"\0\xff of " + name.value.encode()
-            harness.driver.create(name, record)
+            create(harness.driver, name, record)
             assert harness.read(name.key) == record
 
     def test_get_returns_the_exact_bytes(self, harness: Harness) -> None:
@@ -96,58 +97,58 @@ class DriverContract:
     ) -> None:
         harness.write(NAME.key, b"foreign")
         with pytest.raises(EnvelopeExistsError):
-            harness.driver.create(NAME, b"mine")
+            create(harness.driver, NAME, b"mine")
         assert harness.read(NAME.key) == b"foreign"
 
     def test_create_after_delete_succeeds(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"first")
+        create(harness.driver, NAME, b"first")
         harness.driver.delete(NAME, if_etag=None)
-        harness.driver.create(NAME, b"second")
+        create(harness.driver, NAME, b"second")
         assert harness.read(NAME.key) == b"second"
 
     def test_put_replaces_any_record(self, harness: Harness) -> None:
-        harness.driver.put(NAME, b"first, and longer", if_etag=None)
-        harness.driver.put(NAME, b"second", if_etag=None)
+        put(harness.driver, NAME, b"first, and longer", if_etag=None)
+        put(harness.driver, NAME, b"second", if_etag=None)
         assert harness.read(NAME.key) == b"second"
 
     def test_write_returns_the_etag_that_get_returns(self, harness: Harness) -> None:
-        created = harness.driver.create(NAME, b"1")
+        created = create(harness.driver, NAME, b"1")
         assert created == harness.driver.get(NAME).etag
-        pushed = harness.driver.put(NAME, b"2", if_etag=None).etag
+        pushed = put(harness.driver, NAME, b"2", if_etag=None).etag
         assert pushed == harness.driver.get(NAME).etag
-        replaced = harness.driver.put(NAME, b"3", if_etag=pushed).etag
+        replaced = put(harness.driver, NAME, b"3", if_etag=pushed).etag
         assert replaced == harness.driver.get(NAME).etag
         assert len({created, pushed, replaced}) == 3
 
     def test_write_returns_the_previous_etag(self, harness: Harness) -> None:
-        assert harness.driver.put(NAME, b"1", if_etag=None).previous_etag is None
+        assert put(harness.driver, NAME, b"1", if_etag=None).previous_etag is None
         first = harness.driver.get(NAME).etag
-        second, before = harness.driver.put(NAME, b"2", if_etag=None)
+        second, before = put(harness.driver, NAME, b"2", if_etag=None)
         assert before == first
-        assert harness.driver.put(NAME, b"3", if_etag=second).previous_etag == second
+        assert put(harness.driver, NAME, b"3", if_etag=second).previous_etag == second
 
     def test_write_of_another_program_changes_the_etag(self, harness: Harness) -> None:
-        etag = harness.driver.create(NAME, b"1")
+        etag = create(harness.driver, NAME, b"1")
         harness.write(NAME.key, b"2")
         assert harness.driver.get(NAME).etag != etag
 
     def test_put_with_a_stale_etag_is_refused_and_changes_nothing(self, harness: Harness) -> None:
-        etag = harness.driver.create(NAME, b"1")
+        etag = create(harness.driver, NAME, b"1")
         harness.write(NAME.key, b"2")
         with pytest.raises(EtagMismatchError):
-            harness.driver.put(NAME, b"3", if_etag=etag)
+            put(harness.driver, NAME, b"3", if_etag=etag)
         assert harness.read(NAME.key) == b"2"
 
     @pytest.mark.parametrize("etag", ["a\r\nx: y", "é", " ", '"'])
     def test_put_with_an_impossible_etag_is_refused(self, harness: Harness, etag: str) -> None:
         harness.write(NAME.key, b"1")
         with pytest.raises(EtagMismatchError):
-            harness.driver.put(NAME, b"2", if_etag=etag)
+            put(harness.driver, NAME, b"2", if_etag=etag)
         assert harness.read(NAME.key) == b"1"
 
     def test_put_with_an_etag_without_a_record_is_refused(self, harness: Harness) -> None:
         with pytest.raises(EtagMismatchError):
-            harness.driver.put(NAME, b"1", if_etag="0123456789abcdef")
+            put(harness.driver, NAME, b"1", if_etag="0123456789abcdef")
         assert harness.read(NAME.key) is None
 
     def test_delete_removes_and_returns_the_previous_etag(self, harness: Harness) -> None:
@@ -158,14 +159,14 @@ class DriverContract:
         assert harness.driver.delete(NAME, if_etag=None) is None
 
     def test_delete_with_the_current_etag_removes_the_record(self, harness: Harness) -> None:
-        etag = harness.driver.create(NAME, b"1")
+        etag = create(harness.driver, NAME, b"1")
         assert harness.driver.delete(NAME, if_etag=etag)
         assert harness.read(NAME.key) is None
 
     def test_delete_with_a_stale_etag_is_refused_and_changes_nothing(
         self, harness: Harness
     ) -> None:
-        etag = harness.driver.create(NAME, b"1")
+        etag = create(harness.driver, NAME, b"1")
         harness.write(NAME.key, b"2")
         with pytest.raises(EtagMismatchError):
             harness.driver.delete(NAME, if_etag=etag)
@@ -240,33 +241,33 @@ class DriverContract:
     ) -> None:
         start = threading.Barrier(8)
 
-        def create(number: int) -> int | None:
+        def write(number: int) -> int | None:
             start.wait()
             try:
-                harness.driver.create(NAME, f"record {number}".encode())
+                create(harness.driver, NAME, f"record {number}".encode())
             except EnvelopeExistsError:
                 return None
             return number
 
         with ThreadPoolExecutor(8) as threads:
-            winners = [etag for etag in threads.map(create, range(8)) if etag is not None]
+            winners = [etag for etag in threads.map(write, range(8)) if etag is not None]
         assert len(winners) == 1
         assert harness.read(NAME.key) == f"record {winners[0]}".encode()
 
     def test_concurrent_conditional_puts_have_one_winner(self, harness: Harness) -> None:
-        etag = harness.driver.create(NAME, b"0")
+        etag = create(harness.driver, NAME, b"0")
         start = threading.Barrier(8)
 
-        def put(number: int) -> int | None:
+        def write(number: int) -> int | None:
             start.wait()
             try:
-                harness.driver.put(NAME, f"record {number}".encode(), if_etag=etag)
+                put(harness.driver, NAME, f"record {number}".encode(), if_etag=etag)
             except EtagMismatchError:
                 return None
             return number
 
         with ThreadPoolExecutor(8) as threads:
-            winners = [etag for etag in threads.map(put, range(8)) if etag is not None]
+            winners = [etag for etag in threads.map(write, range(8)) if etag is not None]
         assert len(winners) == 1
         assert harness.read(NAME.key) == f"record {winners[0]}".encode()
 
@@ -275,39 +276,39 @@ class AttemptContract:
     """A second base, beside `DriverContract`, for drivers that recognize attempts."""
 
     def test_repeated_create_returns_the_same_result(self, harness: Harness) -> None:
-        etag = harness.driver.create(NAME, b"mine", attempt=FIRST)
-        assert harness.driver.create(NAME, b"mine", attempt=RETRY) == etag
+        etag = create(harness.driver, NAME, b"mine", attempt=FIRST)
+        assert create(harness.driver, NAME, b"mine", attempt=RETRY) == etag
 
     def test_repeated_conditional_put_returns_the_same_result(self, harness: Harness) -> None:
-        old = harness.driver.create(NAME, b"old")
-        etag = harness.driver.put(NAME, b"mine", if_etag=old, attempt=FIRST).etag
-        assert harness.driver.put(NAME, b"mine", if_etag=old, attempt=RETRY).etag == etag
+        old = create(harness.driver, NAME, b"old")
+        etag = put(harness.driver, NAME, b"mine", if_etag=old, attempt=FIRST).etag
+        assert put(harness.driver, NAME, b"mine", if_etag=old, attempt=RETRY).etag == etag
 
     def test_create_of_another_attempt_is_refused_over_an_equal_record(
         self, harness: Harness
     ) -> None:
-        harness.driver.create(NAME, b"mine", attempt=FIRST)
+        create(harness.driver, NAME, b"mine", attempt=FIRST)
         with pytest.raises(EnvelopeExistsError):
-            harness.driver.create(NAME, b"mine", attempt=WriteAttempt("ff" * 16))
+            create(harness.driver, NAME, b"mine", attempt=WriteAttempt("ff" * 16))
 
     def test_repeated_create_does_not_restore_a_deleted_record(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"mine", attempt=FIRST)
+        create(harness.driver, NAME, b"mine", attempt=FIRST)
         harness.driver.delete(NAME, if_etag=None)
         with suppress(OutcomeUnknownError):
-            harness.driver.create(NAME, b"mine", attempt=RETRY)
+            create(harness.driver, NAME, b"mine", attempt=RETRY)
         assert harness.read(NAME.key) is None
 
     def test_repeated_put_does_not_undo_a_later_one(self, harness: Harness) -> None:
-        etag = harness.driver.put(NAME, b"mine", if_etag=None, attempt=FIRST).etag
-        harness.driver.put(NAME, b"theirs", if_etag=etag)
+        etag = put(harness.driver, NAME, b"mine", if_etag=None, attempt=FIRST).etag
+        put(harness.driver, NAME, b"theirs", if_etag=etag)
         with suppress(OutcomeUnknownError):
-            harness.driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+            put(harness.driver, NAME, b"mine", if_etag=None, attempt=RETRY)
         assert harness.read(NAME.key) == b"theirs"
 
     def test_repeated_delete_does_not_remove_a_later_record(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"old")
+        create(harness.driver, NAME, b"old")
         harness.driver.delete(NAME, if_etag=None, attempt=FIRST)
-        harness.driver.create(NAME, b"theirs")
+        create(harness.driver, NAME, b"theirs")
         with suppress(OutcomeUnknownError):
             harness.driver.delete(NAME, if_etag=None, attempt=RETRY)
         assert harness.read(NAME.key) == b"theirs"

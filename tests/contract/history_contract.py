@@ -18,6 +18,7 @@ from kekd_server.storage.driver import Driver, StoredRecord, ValidateVersion
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import Origin, Version, VersionEvent
 from tests.contract.driver_contract import NAME, Harness
+from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE
 
 RESTORED = Origin(VersionEvent.RESTORED, "uid:7")
@@ -48,7 +49,7 @@ def destroy(driver: Driver) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 WRITES: Final[dict[str, Callable[[Driver], object]]] = {
-    "push": lambda driver: driver.put(NAME, b"2", if_etag=None),
+    "push": lambda driver: put(driver, NAME, b"2", if_etag=None),
     "delete": lambda driver: driver.delete(NAME, if_etag=None),
     "destroy": destroy,
 }
@@ -74,14 +75,14 @@ class HistoryContract:
     """The base of a class with a `harness` fixture, whose driver keeps three versions."""
 
     def test_each_write_adds_a_version(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
-        harness.driver.put(NAME, b"2", if_etag=None)
-        harness.driver.put(NAME, b"1", if_etag=None, origin=RESTORED)
+        create(harness.driver, NAME, b"1")
+        put(harness.driver, NAME, b"2", if_etag=None)
+        put(harness.driver, NAME, b"1", if_etag=None, origin=RESTORED)
         assert events_of(harness.driver) == ["restored", "pushed", "created"]
 
     def test_version_has_the_bytes_that_were_written(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
-        harness.driver.put(NAME, b"22", if_etag=None)
+        create(harness.driver, NAME, b"1")
+        put(harness.driver, NAME, b"22", if_etag=None)
         records = [
             harness.driver.get_version(NAME, version.id) for version in versions_of(harness.driver)
         ]
@@ -89,20 +90,20 @@ class HistoryContract:
 
     def test_version_has_the_etag_size_and_caller_of_its_write(self, harness: Harness) -> None:
         caller = "spiffe://example.org/a b/é-%"
-        harness.driver.create(NAME, b"1")
-        etag = harness.driver.put(
-            NAME, b"22", if_etag=None, origin=Origin(VersionEvent.PUSHED, caller)
+        create(harness.driver, NAME, b"1")
+        etag = put(
+            harness.driver, NAME, b"22", if_etag=None, origin=Origin(VersionEvent.PUSHED, caller)
         ).etag
         newest = versions_of(harness.driver)[0]
         assert (newest.etag, newest.size, newest.caller) == (etag, 2, caller)
 
     def test_newest_version_is_the_stored_record(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
-        harness.driver.put(NAME, b"2", if_etag=None)
+        create(harness.driver, NAME, b"1")
+        put(harness.driver, NAME, b"2", if_etag=None)
         assert versions_of(harness.driver)[0].etag == harness.driver.get(NAME).etag
 
     def test_deletion_is_a_version_without_a_record(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         harness.driver.delete(NAME, if_etag=None, caller="uid:7")
         deletion, created = versions_of(harness.driver)
         assert (deletion.event, deletion.etag, deletion.size) == ("deleted", "", 0)
@@ -111,8 +112,8 @@ class HistoryContract:
         assert harness.driver.get_version(NAME, created.id).record == b"1"
 
     def test_restore_stores_the_record_of_a_version_again(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
-        harness.driver.put(NAME, b"2", if_etag=None)
+        create(harness.driver, NAME, b"1")
+        put(harness.driver, NAME, b"2", if_etag=None)
         created = versions_of(harness.driver)[1]
         harness.driver.restore(*(NAME, created.id), validate=accept, if_etag=None, caller="uid:7")
         newest = versions_of(harness.driver)[0]
@@ -121,7 +122,7 @@ class HistoryContract:
 
     def test_undelete_stores_the_last_record_again(self, harness: Harness) -> None:
         for record in (b"1", b"2"):
-            harness.driver.put(NAME, record, if_etag=None)
+            put(harness.driver, NAME, record, if_etag=None)
         harness.driver.delete(NAME, if_etag=None)
         harness.driver.undelete(NAME, validate=accept, caller="uid:7")
         newest = versions_of(harness.driver)[0]
@@ -134,7 +135,7 @@ class HistoryContract:
 
     @pytest.mark.parametrize("write", ["restore", "undelete"])
     def test_version_that_is_not_accepted_is_not_stored(self, harness: Harness, write: str) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         (created,) = versions_of(harness.driver)
         harness.driver.delete(NAME, if_etag=None)
         with pytest.raises(CorruptVersionError):
@@ -142,11 +143,11 @@ class HistoryContract:
         assert events_of(harness.driver) == ["deleted", "created"]
 
     def test_refused_write_adds_no_version(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         with pytest.raises(Exception, match="already exists"):
-            harness.driver.create(NAME, b"2")
+            create(harness.driver, NAME, b"2")
         with pytest.raises(Exception, match="etag mismatch"):
-            harness.driver.put(NAME, b"2", if_etag="0" * 32)
+            put(harness.driver, NAME, b"2", if_etag="0" * 32)
         with pytest.raises(Exception, match="etag mismatch"):
             harness.driver.delete(NAME, if_etag="0" * 32)
         harness.driver.delete(OTHER, if_etag=None)
@@ -154,9 +155,9 @@ class HistoryContract:
         assert versions_of(harness.driver, OTHER) == []
 
     def test_times_increase_from_version_to_version(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         harness.driver.delete(NAME, if_etag=None)
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         times = [version.time_ns for version in versions_of(harness.driver)]
         assert times == sorted(set(times), reverse=True)
 
@@ -164,25 +165,25 @@ class HistoryContract:
         "forged", ["0", "../x", "é", "0" * 16 + "-" + "0" * 12, "%", "a" * 300]
     )
     def test_forged_version_id_is_not_found(self, harness: Harness, forged: str) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         with pytest.raises(VersionNotFoundError):
             harness.driver.get_version(NAME, forged)
 
     def test_version_id_of_another_index_is_not_found(self, harness: Harness) -> None:
-        harness.driver.create(OTHER, b"1")
-        harness.driver.create(NAME, b"2")
+        create(harness.driver, OTHER, b"1")
+        create(harness.driver, NAME, b"2")
         with pytest.raises(VersionNotFoundError):
             harness.driver.get_version(NAME, versions_of(harness.driver, OTHER)[0].id)
 
     def test_pages_have_each_version_once(self, harness: Harness) -> None:
         for record in b"1", b"2", b"3":
-            harness.driver.put(NAME, record, if_etag=None)
+            put(harness.driver, NAME, record, if_etag=None)
         first = harness.driver.list_versions(NAME, after="", limit=2)
         second = harness.driver.list_versions(NAME, after=first[-1].id, limit=2)
         assert [*first, *second] == versions_of(harness.driver)
 
     def test_page_after_an_unknown_version_is_refused(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         with pytest.raises(VersionNotFoundError):
             harness.driver.list_versions(NAME, after="unknown", limit=2)
 
@@ -191,13 +192,13 @@ class KekdHistoryContract(HistoryContract):
     """For stores where kekd itself keeps the versions."""
 
     def test_deletion_has_its_caller(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         harness.driver.delete(NAME, if_etag=None, caller="uid:7")
         assert [version.caller for version in versions_of(harness.driver)] == ["uid:7", ""]
 
     def test_background_removes_versions_beyond_the_limit(self, harness: Harness) -> None:
         for number in range(5):
-            harness.driver.put(NAME, b"%d" % number, if_etag=None)
+            put(harness.driver, NAME, b"%d" % number, if_etag=None)
         for _ in harness.driver.maintain_history():
             pass
         kept = [
@@ -208,10 +209,10 @@ class KekdHistoryContract(HistoryContract):
 
     def test_writes_go_on_between_two_steps_of_the_background(self, harness: Harness) -> None:
         for record in b"1", b"2":
-            harness.driver.put(NAME, record, if_etag=None)
+            put(harness.driver, NAME, record, if_etag=None)
         steps = harness.driver.maintain_history()
         next(steps, None)
-        push = Thread(target=harness.driver.put, args=(NAME, b"3"), kwargs={"if_etag": None})
+        push = Thread(target=put, args=(harness.driver, NAME, b"3"), kwargs={"if_etag": None})
         push.daemon = True
         push.start()
         push.join(PATIENCE)
@@ -223,7 +224,7 @@ class ProtectionContract:
 
     def test_destroy_removes_the_record_and_every_version(self, harness: Harness) -> None:
         for record in b"1", b"2":
-            harness.driver.put(NAME, record, if_etag=None)
+            put(harness.driver, NAME, record, if_etag=None)
         versions = versions_of(harness.driver)
         destroyed, remaining = destroy(harness.driver)
         assert destroyed == [(version.id, version.etag) for version in versions]
@@ -232,7 +233,7 @@ class ProtectionContract:
         assert versions_of(harness.driver) == []
 
     def test_destroy_of_a_deleted_index_removes_its_versions(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         harness.driver.delete(NAME, if_etag=None)
         destroyed, _ = destroy(harness.driver)
         assert len(destroyed) == 1
@@ -244,7 +245,7 @@ class ProtectionContract:
     def test_destroy_with_a_stale_etag_is_refused_and_changes_nothing(
         self, harness: Harness
     ) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         with pytest.raises(EtagMismatchError):
             harness.driver.destroy(NAME, if_etag="0" * 32, digest=str)
         assert harness.read(NAME.key) == b"1"
@@ -253,21 +254,21 @@ class ProtectionContract:
     def test_destroy_leaves_other_indexes_alone(self, harness: Harness) -> None:
         longer = IndexName(NAME.value + ".kms.cat")
         for name in (NAME, OTHER, longer):
-            harness.driver.create(name, b"1")
+            create(harness.driver, name, b"1")
         destroy(harness.driver)
         assert harness.read(OTHER.key) == harness.read(longer.key) == b"1"
         assert len(versions_of(harness.driver, OTHER)) == 1
         assert len(versions_of(harness.driver, longer)) == 1
 
     def test_destroyed_name_is_free(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         destroy(harness.driver)
-        harness.driver.create(NAME, b"2")
+        create(harness.driver, NAME, b"2")
         assert events_of(harness.driver) == ["created"]
 
     @pytest.mark.parametrize("write", WRITES)
     def test_held_record_cannot_be_changed(self, harness: Harness, write: str) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         harness.driver.hold(NAME, HOLD)
         with pytest.raises(EnvelopeHeldError, match="'my_index' is held: in court;"):
             WRITES[write](harness.driver)
@@ -277,11 +278,11 @@ class ProtectionContract:
     def test_held_name_without_a_record_cannot_be_created(self, harness: Harness) -> None:
         harness.driver.hold(NAME, HOLD)
         with pytest.raises(EnvelopeHeldError):
-            harness.driver.create(NAME, b"1")
+            create(harness.driver, NAME, b"1")
         assert harness.read(NAME.key) is None
 
     def test_released_record_can_be_changed(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"1")
+        create(harness.driver, NAME, b"1")
         harness.driver.hold(NAME, HOLD)
         found = harness.driver.find_hold(NAME)
         assert found
@@ -289,12 +290,12 @@ class ProtectionContract:
         assert harness.driver.release(NAME)
         assert harness.driver.find_hold(NAME) is None
         assert not harness.driver.release(NAME)
-        harness.driver.put(NAME, b"2", if_etag=None)
+        put(harness.driver, NAME, b"2", if_etag=None)
         assert harness.read(NAME.key) == b"2"
 
     def test_hold_does_not_affect_other_indexes(self, harness: Harness) -> None:
         harness.driver.hold(NAME, HOLD)
-        harness.driver.create(OTHER, b"1")
+        create(harness.driver, OTHER, b"1")
         assert harness.read(OTHER.key) == b"1"
 
     def test_second_hold_replaces_the_first(self, harness: Harness) -> None:
@@ -310,7 +311,7 @@ class ForeignWriterContract:
 
     def test_record_of_another_program_becomes_a_version(self, harness: Harness) -> None:
         harness.write(NAME.key, b"foreign")
-        harness.driver.put(NAME, b"mine", if_etag=None)
+        put(harness.driver, NAME, b"mine", if_etag=None)
         newest, found = versions_of(harness.driver)
         assert (newest.event, found.event) == ("pushed", "found")
         assert harness.driver.get_version(NAME, found.id).record == b"foreign"
@@ -324,14 +325,14 @@ class ForeignWriterContract:
     def test_replacement_by_another_program_keeps_the_version_before(
         self, harness: Harness
     ) -> None:
-        harness.driver.create(NAME, b"mine")
+        create(harness.driver, NAME, b"mine")
         harness.write(NAME.key, b"foreign")
         found, created = versions_of(harness.driver)
         assert (found.event, created.event) == ("found", "created")
         assert harness.driver.get_version(NAME, created.id).record == b"mine"
 
     def test_deletion_by_another_program_keeps_the_version_before(self, harness: Harness) -> None:
-        harness.driver.create(NAME, b"mine")
+        create(harness.driver, NAME, b"mine")
         harness.remove(NAME.key)
         deletion, created = versions_of(harness.driver)
         assert deletion.is_deletion

@@ -46,6 +46,7 @@ from tests.contract.history_contract import (
 )
 from tests.contract.import_contract import ImportContract
 from tests.fixtures.disk import opened
+from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE
 
 
@@ -82,8 +83,8 @@ class TestDiskDriver(
 
 def test_record_folder_contains_only_records(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
-    driver.put(NAME, b"2", if_etag=None)
+    create(driver, NAME, b"1")
+    put(driver, NAME, b"2", if_etag=None)
     (record,) = (tmp_path / "_catalog" / "config").iterdir()
     assert record.name == NAME.key
     assert not list((tmp_path / "_kekd" / "tmp").glob("*/*"))
@@ -93,12 +94,12 @@ def test_threads_write_in_separate_folders(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     together = threading.Barrier(4)
 
-    def create(number: int) -> None:
+    def write(number: int) -> None:
         together.wait(timeout=PATIENCE)
-        driver.create(IndexName(f"i-{number}"), b"1")
+        create(driver, IndexName(f"i-{number}"), b"1")
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(create, range(4)))
+        list(threads.map(write, range(4)))
     assert {path.name for path in (tmp_path / "_kekd" / "tmp").iterdir()} == set("1234")
 
 
@@ -107,9 +108,9 @@ def test_missing_folder_is_not_created_again(tmp_path: Path) -> None:
     driver = opened(tmp_path / "keystore")
     (tmp_path / "keystore").rename(tmp_path / "elsewhere")
     with ThreadPoolExecutor(1) as thread:
-        for write in (driver.create, partial(driver.put, if_etag=None)):
+        for write in (create, partial(put, if_etag=None)):
             with pytest.raises(StoreMisconfiguredError, match="mounted"):
-                thread.submit(write, NAME, b"1").result()
+                thread.submit(write, driver, NAME, b"1").result()
     assert not (tmp_path / "keystore").exists()
 
 
@@ -118,7 +119,7 @@ def test_check_creates_nothing_at_an_unmounted_volume(tmp_path: Path) -> None:
     driver = opened(keystore)
     keystore.rename(tmp_path / "elsewhere")
     keystore.mkdir()
-    for call in (driver.check, partial(driver.put, NAME, b"1", if_etag=None)):
+    for call in (driver.check, partial(put, driver, NAME, b"1", if_etag=None)):
         with pytest.raises(StoreMisconfiguredError, match="mounted"):
             call()
     assert not list(keystore.iterdir())
@@ -148,18 +149,18 @@ def test_check_creates_nothing_in_a_mount_point_whose_volume_disappears(
 def test_missing_folders_of_kekd_are_created_again(tmp_path: Path, gone: str) -> None:
     """A copy may have replaced the keystore."""
     driver = opened(tmp_path)
-    driver.put(NAME, b"1", if_etag=None)
+    put(driver, NAME, b"1", if_etag=None)
     shutil.rmtree(tmp_path / gone)
     with pytest.raises(StoreUnavailableError, match="created it again"):
-        driver.put(NAME, b"2", if_etag=None)
+        put(driver, NAME, b"2", if_etag=None)
     driver.check()
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert driver.delete(NAME, if_etag=None)
 
 
 def made_by_cyborgdb(root: Path) -> None:
     """A keystore with a record, and without kekd's folders."""
-    assert opened(root).create(NAME, b"1")
+    assert create(opened(root), NAME, b"1")
     shutil.rmtree(root / "_kekd")
 
 
@@ -174,13 +175,13 @@ def test_keystore_of_cyborgdb_on_an_unwritable_disk_can_be_read(
         assert not driver.open()
         driver.check()
         assert driver.get(NAME).record == b"1"
-        write = partial(driver.put, NAME, b"2", if_etag=None)
+        write = partial(put, driver, NAME, b"2", if_etag=None)
         for call in (driver.check_writes, driver.probe, write):
             with pytest.raises(StoreMisconfiguredError, match=why):
                 call()
     driver.check()
     driver.check_writes()
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
 
 
 def test_keystore_of_cyborgdb_that_cannot_be_read_either_is_refused(
@@ -213,7 +214,7 @@ def test_delete_that_another_daemon_started_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     with monkeypatch.context() as failing:
         failing.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         with pytest.raises(StoreUnavailableError):
@@ -227,11 +228,11 @@ def test_delete_that_another_daemon_started_is_synced(
 def test_wait_for_a_lock_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0.2)
     driver = opened(tmp_path)
-    driver.put(NAME, b"1", if_etag=None)
+    put(driver, NAME, b"1", if_etag=None)
     (path,) = (tmp_path / "_kekd" / "locks").iterdir()
     with path.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for write in (partial(driver.put, record=b"2"), driver.delete):
+        for write in (partial(put, driver, record=b"2"), driver.delete):
             with pytest.raises(StoreTimeoutError, match=str(path)):
                 write(NAME, if_etag=None)
     assert driver.get(NAME).record == b"1"
@@ -251,15 +252,15 @@ def test_writes_that_wait_for_each_other_do_not_time_out(
 
     monkeypatch.setattr(os, "fsync", sync_slowly)
 
-    def put(number: int) -> None:
-        drivers[number % 2].put(NAME, b"%d" % number, if_etag=None)
+    def write(number: int) -> None:
+        put(drivers[number % 2], NAME, b"%d" % number, if_etag=None)
 
     with ThreadPoolExecutor(16) as threads:
-        list(threads.map(put, range(16)))
+        list(threads.map(write, range(16)))
 
 
 def test_folders_and_files_are_accessible_to_the_owner_only(tmp_path: Path) -> None:
-    opened(tmp_path / "new").create(NAME, b"1")
+    create(opened(tmp_path / "new"), NAME, b"1")
     made = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
     assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o700}
     assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
@@ -296,7 +297,7 @@ def bound_listings(driver: DiskDriver, most: int) -> None:
 def ten(tmp_path: Path) -> DiskDriver:
     driver = opened(tmp_path)
     for name in names(10):
-        driver.create(name, b"1")
+        create(driver, name, b"1")
     return driver
 
 
@@ -329,12 +330,12 @@ def test_listing_whose_keys_were_evicted_continues(ten: DiskDriver) -> None:
 
 def test_start_removes_temporary_files_of_a_killed_daemon(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.put(NAME, b"1", if_etag=None)
+    put(driver, NAME, b"1", if_etag=None)
     (folder,) = (tmp_path / "_kekd" / "tmp").iterdir()
     (folder / "left").write_bytes(b"2")
     opened(tmp_path)
     assert not list(folder.iterdir())
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
 
 
 def test_start_succeeds_if_temporary_files_cannot_be_removed(
@@ -342,7 +343,7 @@ def test_start_succeeds_if_temporary_files_cannot_be_removed(
 ) -> None:
     """The disk may be read-only."""
     driver = opened(tmp_path)
-    driver.put(NAME, b"1", if_etag=None)
+    put(driver, NAME, b"1", if_etag=None)
     (folder,) = (tmp_path / "_kekd" / "tmp").iterdir()
     (folder / "left").touch()
     monkeypatch.setattr(os, "unlink", Mock(side_effect=OSError(errno.EROFS, "Read-only")))
@@ -371,15 +372,16 @@ import sys
 from pathlib import Path
 from kekd_server.model.index_name import IndexName
 from tests.fixtures.disk import opened
+from tests.fixtures.writes import create, put
 
 driver, number = opened(Path(sys.argv[1])), 0
 print("at work", flush=True)
 while True:
     number += 1
     name = IndexName(str(number % 10))
-    driver.put(name, b"1", if_etag=None)
+    put(driver, name, b"1", if_etag=None)
     driver.delete(name, if_etag=None)
-    driver.create(name, b"2")
+    create(driver, name, b"2")
 """
 
 
@@ -403,34 +405,34 @@ def test_start_keeps_temporary_files_in_use(writing_process: Path) -> None:
 
 def test_attempt_applied_by_another_daemon_returns_its_result(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
-    written = one.put(NAME, b"mine", if_etag=None, attempt=FIRST)
-    one.put(NAME, b"theirs", if_etag=None)
-    assert other.put(NAME, b"mine", if_etag=None, attempt=RETRY) == written
+    written = put(one, NAME, b"mine", if_etag=None, attempt=FIRST)
+    put(one, NAME, b"theirs", if_etag=None)
+    assert put(other, NAME, b"mine", if_etag=None, attempt=RETRY) == written
 
 
 def test_late_attempt_is_not_applied_after_its_retry(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
-    written = one.put(NAME, b"mine", if_etag=None, attempt=RETRY)
-    one.put(NAME, b"theirs", if_etag=None)
-    assert other.put(NAME, b"mine", if_etag=None, attempt=FIRST) == written
+    written = put(one, NAME, b"mine", if_etag=None, attempt=RETRY)
+    put(one, NAME, b"theirs", if_etag=None)
+    assert put(other, NAME, b"mine", if_etag=None, attempt=FIRST) == written
     assert one.get(NAME).record == b"theirs"
 
 
 def test_late_attempt_is_not_applied_after_its_refused_retry(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
-    etag = one.create(NAME, b"old")
-    one.put(NAME, b"new", if_etag=None)
+    etag = create(one, NAME, b"old")
+    put(one, NAME, b"new", if_etag=None)
     with pytest.raises(EtagMismatchError):
-        one.put(NAME, b"mine", if_etag=etag, attempt=RETRY)
-    one.put(NAME, b"old", if_etag=None)
+        put(one, NAME, b"mine", if_etag=etag, attempt=RETRY)
+    put(one, NAME, b"old", if_etag=None)
     with pytest.raises(EtagMismatchError):
-        other.put(NAME, b"mine", if_etag=etag, attempt=FIRST)
+        put(other, NAME, b"mine", if_etag=etag, attempt=FIRST)
 
 
 def test_late_delete_is_not_applied_after_its_retry_found_nothing(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     assert one.delete(NAME, if_etag=None, attempt=RETRY) is None
-    one.create(NAME, b"theirs")
+    create(one, NAME, b"theirs")
     assert other.delete(NAME, if_etag=None, attempt=FIRST) is None
     assert one.get(NAME).record == b"theirs"
 
@@ -438,7 +440,7 @@ def test_late_delete_is_not_applied_after_its_retry_found_nothing(tmp_path: Path
 def test_delete_that_found_nothing_finds_nothing_at_its_retry(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
     assert one.delete(NAME, if_etag=None, attempt=FIRST) is None
-    one.create(NAME, b"theirs")
+    create(one, NAME, b"theirs")
     assert other.delete(NAME, if_etag=None, attempt=RETRY) is None
     assert one.get(NAME).record == b"theirs"
 
@@ -457,27 +459,27 @@ def test_retry_of_a_write_at_which_a_daemon_died_is_applied_once_unless_others_w
 
     monkeypatch.setattr(os, "rename", die)
     with pytest.raises(KeyboardInterrupt):
-        driver.put(NAME, b"mine", if_etag=None, attempt=FIRST)
+        put(driver, NAME, b"mine", if_etag=None, attempt=FIRST)
     monkeypatch.setattr(os, "rename", really_rename)
     if is_rival:
-        driver.put(NAME, b"theirs", if_etag=None)
+        put(driver, NAME, b"theirs", if_etag=None)
         driver.delete(NAME, if_etag=None)
         with pytest.raises(OutcomeUnknownError):
-            driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+            put(driver, NAME, b"mine", if_etag=None, attempt=RETRY)
     else:
-        assert driver.put(NAME, b"mine", if_etag=None, attempt=RETRY).etag
+        assert put(driver, NAME, b"mine", if_etag=None, attempt=RETRY).etag
         assert driver.get(NAME).record == b"mine"
 
 
-def create(driver: Driver, attempt: WriteAttempt) -> object:
-    return driver.create(NAME, b"mine", attempt=attempt)
+def create_once(driver: Driver, attempt: WriteAttempt) -> object:
+    return create(driver, NAME, b"mine", attempt=attempt)
 
 
-def push(driver: Driver, attempt: WriteAttempt) -> object:
-    return driver.put(NAME, b"mine", if_etag=None, attempt=attempt)
+def put_once(driver: Driver, attempt: WriteAttempt) -> object:
+    return put(driver, NAME, b"mine", if_etag=None, attempt=attempt)
 
 
-def delete(driver: Driver, attempt: WriteAttempt) -> object:
+def delete_once(driver: Driver, attempt: WriteAttempt) -> object:
     return driver.delete(NAME, if_etag=None, attempt=attempt)
 
 
@@ -485,9 +487,9 @@ def delete(driver: Driver, attempt: WriteAttempt) -> object:
 @pytest.mark.parametrize(
     ("before", "write", "system_call", "after"),
     [
-        (None, create, "link", b"mine"),
-        (b"old", push, "rename", b"mine"),
-        (b"old", delete, "unlink", None),
+        (None, create_once, "link", b"mine"),
+        (b"old", put_once, "rename", b"mine"),
+        (b"old", delete_once, "unlink", None),
     ],
 )
 def test_retry_after_a_failed_system_call_succeeds_whether_or_not_that_was_applied(
@@ -502,7 +504,7 @@ def test_retry_after_a_failed_system_call_succeeds_whether_or_not_that_was_appli
 ) -> None:
     harness = DiskHarness(tmp_path)
     if before:
-        harness.driver.put(NAME, before, if_etag=None)
+        put(harness.driver, NAME, before, if_etag=None)
     really_call = getattr(os, system_call)
 
     def fail(*paths: str | Path, **options: int) -> None:
@@ -525,7 +527,7 @@ def test_retry_is_durable_before_it_is_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.put(NAME, b"mine", if_etag=None, attempt=FIRST)
+    put(driver, NAME, b"mine", if_etag=None, attempt=FIRST)
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "not synced")))
     with pytest.raises(StoreUnavailableError):
-        driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+        put(driver, NAME, b"mine", if_etag=None, attempt=RETRY)

@@ -10,11 +10,11 @@ import pytest
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.retention import Retention
-from kekd_server.storage.version import CREATED
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import accept, events_of, maintain, versions_of
 from tests.contract.import_contract import deletion, past
 from tests.fixtures.disk import complete_together, opened
+from tests.fixtures.writes import CREATED, create, put
 
 KILLED: Final = 9
 RETENTION: Final = Retention(versions=2)
@@ -32,7 +32,7 @@ class Operation(NamedTuple):
     """The record that it leaves."""
 
 
-def restore(driver: DiskDriver) -> None:
+def restore_oldest(driver: DiskDriver) -> None:
     oldest = versions_of(driver)[-1]
     driver.restore(NAME, oldest.id, validate=accept, if_etag=None)
 
@@ -43,16 +43,14 @@ def prune(driver: DiskDriver) -> None:
 
 def create_together(driver: DiskDriver) -> None:
     names = [IndexName("first"), NAME, IndexName("last")]
-    complete_together(
-        driver.create_steps(name, NEW, origin=CREATED, attempt=None) for name in names
-    )
+    complete_together(driver.create(name, NEW, origin=CREATED, attempt=None) for name in names)
 
 
 OPERATIONS: Final = {
     "creates that run together": Operation((), create_together, NEW),
-    "create": Operation((), lambda driver: driver.create(NAME, NEW), NEW),
-    "push": Operation((OLD,), lambda driver: driver.put(NAME, NEW, if_etag=None), NEW),
-    "restore": Operation((NEW, OLD), restore, NEW),
+    "create": Operation((), lambda driver: create(driver, NAME, NEW), NEW),
+    "push": Operation((OLD,), lambda driver: put(driver, NAME, NEW, if_etag=None), NEW),
+    "restore": Operation((NEW, OLD), restore_oldest, NEW),
     "delete": Operation((OLD,), lambda driver: driver.delete(NAME, if_etag=None), None),
     "destroy": Operation(
         (OLD, NEW), lambda driver: driver.destroy(NAME, if_etag=None, digest=str), None
@@ -113,7 +111,7 @@ def test_process_killed_at_any_system_call_leaves_old_or_new_and_whole_versions(
         root = tmp_path / str(number)
         driver = opened(root, RETENTION)
         for record in operation.before:
-            driver.put(NAME, record, if_etag=None)
+            put(driver, NAME, record, if_etag=None)
         before = record_of(root)
         is_killed = run_until(number, root, operation)
         number += 1
@@ -125,7 +123,7 @@ def test_process_killed_at_any_system_call_leaves_old_or_new_and_whole_versions(
                 assert stored.record in (*operation.before, NEW)
         if (current := record_of(root)) is not None:
             assert driver.get_version(NAME, versions_of(driver)[0].id).record == current
-        driver.put(NAME, b"next", if_etag=None)
+        put(driver, NAME, b"next", if_etag=None)
         assert driver.get_version(NAME, versions_of(driver)[0].id).record == b"next"
     assert number > 3
 
@@ -136,7 +134,7 @@ def test_destroy_after_a_killed_one_leaves_no_byte_of_a_record(tmp_path: Path) -
         root = tmp_path / str(number)
         driver = opened(root, RETENTION)
         for record in (OLD, NEW):
-            driver.put(NAME, record, if_etag=None)
+            put(driver, NAME, record, if_etag=None)
         is_killed = run_until(number, root, OPERATIONS["destroy"])
         number += 1
         opened(root, RETENTION).destroy(NAME, if_etag=None, digest=str)
@@ -151,7 +149,7 @@ def test_killed_push_leaves_no_version_that_was_never_stored(tmp_path: Path) -> 
         root = tmp_path / str(number)
         driver = opened(root, RETENTION)
         for record in (b"1", OLD):
-            driver.put(NAME, record, if_etag=None)
+            put(driver, NAME, record, if_etag=None)
         is_killed = run_until(number, root, OPERATIONS["push"])
         number += 1
         versions = versions_of(opened(root, RETENTION))
@@ -166,7 +164,7 @@ def test_receipt_of_a_destroy_has_what_a_killed_one_removed(tmp_path: Path) -> N
         root = tmp_path / str(number)
         driver = opened(root, Retention())
         for record in (OLD, NEW):
-            driver.put(NAME, record, if_etag=None)
+            put(driver, NAME, record, if_etag=None)
         expected = [(version.id, version.etag) for version in versions_of(driver)]
         is_killed = run_until(number, root, OPERATIONS["destroy"])
         number += 1
@@ -194,11 +192,11 @@ def test_write_after_another_daemon_was_killed_keeps_only_what_was_stored(
     while is_killed:
         root = tmp_path / str(number)
         driver = opened(root, Retention())
-        driver.put(NAME, OLD, if_etag=None)  # the driver remembers its version
+        put(driver, NAME, OLD, if_etag=None)  # the driver remembers its version
         is_killed = run_until(number, root, OPERATIONS[name])
         number += 1
         stored = [OLD] if record_of(root) == OLD else [OLD, OPERATIONS[name].after]
-        driver.put(NAME, b"next", if_etag=None)
+        put(driver, NAME, b"next", if_etag=None)
         assert [
             None if version.is_deletion else driver.get_version(NAME, version.id).record
             for version in reversed(versions_of(driver))
@@ -213,7 +211,7 @@ def test_repeated_import_after_a_killed_one_adds_the_rest(tmp_path: Path) -> Non
     while is_killed:
         root = tmp_path / str(number)
         driver = opened(root, Retention())
-        driver.put(NAME, OLD, if_etag=None)
+        put(driver, NAME, OLD, if_etag=None)
         is_killed = run_until(number, root, operation)
         number += 1
         driver = opened(root, Retention())

@@ -32,6 +32,7 @@ from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import HOLD, OTHER, REPEATS, events_of, versions_of
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.fixtures.disk import opened
+from tests.fixtures.writes import create, put
 
 OPTIONAL = Retention(is_required=False)
 
@@ -70,7 +71,7 @@ def test_start_without_hard_links_into_the_history_is_refused(
     fail_links(monkeypatch, code)
     with pytest.raises(StoreMisconfiguredError, match=r"set history_versions to 0"):
         opened(tmp_path)
-    opened(tmp_path, Retention(versions=0)).create(NAME, b"1")
+    create(opened(tmp_path, Retention(versions=0)), NAME, b"1")
 
 
 def test_start_with_the_history_on_another_filesystem_is_refused(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_record_of_another_user_that_cannot_be_linked_is_a_limitation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: Retention
 ) -> None:
     driver = opened(tmp_path, retention)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     assert not driver.find_limitations()
     monkeypatch.setattr(os, "geteuid", lambda: record_path(tmp_path).stat().st_uid + 1)
     assert not driver.find_limitations()
@@ -100,8 +101,8 @@ def test_record_of_another_user_that_cannot_be_linked_is_a_limitation(
 @pytest.mark.parametrize(
     "write",
     [
-        lambda driver: driver.put(NAME, b"2", if_etag=None),
-        lambda driver: driver.create(OTHER, b"2"),
+        lambda driver: put(driver, NAME, b"2", if_etag=None),
+        lambda driver: create(driver, OTHER, b"2"),
     ],
 )
 def test_write_without_a_version_is_refused_and_changes_nothing(
@@ -111,7 +112,7 @@ def test_write_without_a_version_is_refused_and_changes_nothing(
     write: Callable[[DiskDriver], object],
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     fail_links(monkeypatch, code)
     with pytest.raises(HistoryUnavailableError, match=os.strerror(code)):
         write(driver)
@@ -125,8 +126,8 @@ def test_write_without_a_version_continues_if_the_history_is_optional(
     driver = opened(tmp_path, OPTIONAL)
     fail_links(monkeypatch, errno.ENOSPC)
     with caplog.at_level(logging.WARNING):
-        driver.create(NAME, b"1")
-        driver.put(NAME, b"2", if_etag=None)
+        create(driver, NAME, b"1")
+        put(driver, NAME, b"2", if_etag=None)
     assert driver.get(NAME).record == b"2"
     assert caplog.text.count("the history of index 'my_index' is not up to date") == 1
     assert driver.history_failures.total == 2
@@ -149,7 +150,7 @@ def test_delete_on_a_full_disk_succeeds_and_keeps_the_last_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     really_open = os.open
 
     def fail(path: str, flags: int, *rest: int, **options: int) -> int:
@@ -168,7 +169,7 @@ def test_delete_without_an_entry_in_the_ledger_leaves_its_deletion_to_be_noticed
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         patch.setattr(os, "pwrite", Mock(side_effect=full))
@@ -181,7 +182,7 @@ def test_delete_without_an_entry_in_the_ledger_leaves_its_deletion_to_be_noticed
 def test_history_on_a_disk_that_cannot_be_written_is_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    opened(tmp_path).create(NAME, b"1")
+    create(opened(tmp_path), NAME, b"1")
     foreign_write(tmp_path, b"2")
     really_open = os.open
 
@@ -202,7 +203,7 @@ def test_version_that_is_removed_during_a_read_without_the_lock_is_not_found(
     tmp_path: Path,
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     history = driver._history.open(NAME)
     (created,) = history.versions()
     shutil.rmtree(history_path(tmp_path))
@@ -213,17 +214,17 @@ def test_version_that_is_removed_during_a_read_without_the_lock_is_not_found(
 
 def test_lost_history_makes_no_record_unreadable(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     shutil.rmtree(tmp_path / "_kekd/history")
     assert driver.get(NAME).record == b"1"
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert events_of(driver) == ["pushed", "found"]
 
 
 def test_keystore_without_a_history_gets_one_in_the_background(tmp_path: Path) -> None:
     old = opened(tmp_path, Retention(versions=0))
-    old.create(NAME, b"1")
-    old.put(OTHER, b"2", if_etag=None)
+    create(old, NAME, b"1")
+    put(old, OTHER, b"2", if_etag=None)
     driver = opened(tmp_path)
     list(driver.maintain_history())
     (found,) = history_path(tmp_path).iterdir()
@@ -232,18 +233,18 @@ def test_keystore_without_a_history_gets_one_in_the_background(tmp_path: Path) -
 
 
 def test_history_that_is_switched_off_stays_readable(tmp_path: Path) -> None:
-    opened(tmp_path).create(NAME, b"1")
+    create(opened(tmp_path), NAME, b"1")
     driver = opened(tmp_path, Retention(days=0))
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     (created,) = versions_of(driver)
     assert driver.get_version(NAME, created.id).record == b"1"
 
 
 def test_history_that_is_switched_on_again_continues(tmp_path: Path) -> None:
-    opened(tmp_path).create(NAME, b"1")
-    opened(tmp_path, Retention(versions=0)).put(NAME, b"2", if_etag=None)
+    create(opened(tmp_path), NAME, b"1")
+    put(opened(tmp_path, Retention(versions=0)), NAME, b"2", if_etag=None)
     driver = opened(tmp_path)
-    driver.put(NAME, b"3", if_etag=None)
+    put(driver, NAME, b"3", if_etag=None)
     assert events_of(driver) == ["pushed", "found", "created"]
 
 
@@ -251,7 +252,7 @@ def test_killed_undelete_leaves_the_index_deleted_or_undeleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.delete(NAME, if_etag=None)
     link = os.link
 
@@ -271,7 +272,7 @@ def test_killed_undelete_leaves_the_index_deleted_or_undeleted(
 
 def test_version_takes_no_room_while_it_is_the_record(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     (version,) = history_path(tmp_path).iterdir()
     assert version.stat().st_ino == record_path(tmp_path).stat().st_ino
 
@@ -280,16 +281,16 @@ def test_clock_that_was_set_back_does_not_reorder_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     driver.delete(NAME, if_etag=None)
     assert events_of(driver) == ["deleted", "pushed", "created"]
 
 
 def test_record_overwritten_in_place_becomes_a_found_version(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     record_path(tmp_path).write_bytes(b"in place")
     (found,) = versions_of(driver)
     assert found.event is VersionEvent.FOUND
@@ -298,8 +299,8 @@ def test_record_overwritten_in_place_becomes_a_found_version(tmp_path: Path) -> 
 
 def test_version_whose_file_was_changed_is_corrupt(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
-    driver.put(NAME, b"2", if_etag=None)
+    create(driver, NAME, b"1")
+    put(driver, NAME, b"2", if_etag=None)
     created = versions_of(driver)[1]
     (file,) = history_path(tmp_path).glob("*-created-*")
     file.write_bytes(b"changed")
@@ -311,7 +312,7 @@ def test_version_whose_file_was_changed_is_corrupt(tmp_path: Path) -> None:
 def test_long_caller_is_cut_between_two_characters(tmp_path: Path, start: str) -> None:
     driver = opened(tmp_path)
     caller = f"{start}spiffe://example.org/" + "é" * 2000
-    driver.create(NAME, b"1", origin=Origin(VersionEvent.CREATED, caller))
+    create(driver, NAME, b"1", origin=Origin(VersionEvent.CREATED, caller))
     (created,) = versions_of(driver)
     assert caller.startswith(created.caller)
     assert len(created.caller) > 30
@@ -319,7 +320,7 @@ def test_long_caller_is_cut_between_two_characters(tmp_path: Path, start: str) -
 
 def test_unknown_files_in_a_history_are_ignored_and_reported_by_destroy(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     (history_path(tmp_path) / "note").write_text("by hand")
     assert events_of(driver) == ["created"]
     (remaining,) = driver.destroy(NAME, if_etag=None, digest=str).remaining
@@ -333,7 +334,7 @@ def test_destroy_continues_after_a_version_that_cannot_be_removed(
 ) -> None:
     driver = opened(tmp_path)
     for record in (b"1", b"2", b"3"):
-        driver.put(NAME, record, if_etag=None)
+        put(driver, NAME, record, if_etag=None)
     immutable = sorted(history_path(tmp_path).iterdir())[place]
     unlink = os.unlink
 
@@ -357,7 +358,7 @@ def test_destroy_continues_after_a_version_that_cannot_be_removed(
 @pytest.mark.parametrize("content", [b"\xff", b"1", b"[1]", b"[[]]"])
 def test_damaged_mark_does_not_prevent_a_destroy(tmp_path: Path, content: bytes) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     (tmp_path / "_kekd/destructions" / NAME.key).write_bytes(content)
     assert len(driver.destroy(NAME, if_etag=None, digest=str).destroyed) == 1
     assert not list((tmp_path / "_kekd/destructions").iterdir())
@@ -365,7 +366,7 @@ def test_damaged_mark_does_not_prevent_a_destroy(tmp_path: Path, content: bytes)
 
 def test_destroy_on_a_full_disk_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr(os, "write", Mock(side_effect=full))
     assert len(driver.destroy(NAME, if_etag=None, digest=str).destroyed) == 1
@@ -374,7 +375,7 @@ def test_destroy_on_a_full_disk_succeeds(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_destroy_reports_a_folder_with_the_name_of_a_version(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     folder = history_path(tmp_path) / "0000000000000001-created-abc-x"
     folder.mkdir()
     receipt = driver.destroy(NAME, if_etag=None, digest=str)
@@ -384,7 +385,7 @@ def test_destroy_reports_a_folder_with_the_name_of_a_version(tmp_path: Path) -> 
 
 def test_destroy_reports_a_file_in_the_place_of_the_history(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     shutil.rmtree(history_path(tmp_path))
     history_path(tmp_path).write_text("no folder")
     receipt = driver.destroy(NAME, if_etag=None, digest=str)
@@ -394,7 +395,7 @@ def test_destroy_reports_a_file_in_the_place_of_the_history(tmp_path: Path) -> N
 
 def test_destroy_reports_files_that_a_killed_cyborgdb_left(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     left = record_path(tmp_path).with_name(f"{NAME.key}.4711.3.tmp")
     for path in (left, record_path(tmp_path).with_name(f"other_{NAME.key}.4711.3.tmp")):
         path.write_bytes(b"1")
@@ -405,7 +406,7 @@ def test_destroy_reports_files_that_a_killed_cyborgdb_left(tmp_path: Path) -> No
 
 def test_destroy_without_a_history_has_the_record_in_its_receipt(tmp_path: Path) -> None:
     driver = opened(tmp_path, Retention(versions=0))
-    etag = driver.create(NAME, b"1")
+    etag = create(driver, NAME, b"1")
     ((version_id, of_record, digest),) = driver.destroy(
         NAME, if_etag=None, digest=lambda record: record.decode()
     ).destroyed
@@ -415,7 +416,7 @@ def test_destroy_without_a_history_has_the_record_in_its_receipt(tmp_path: Path)
 def test_record_that_is_no_file_is_replaced_without_a_version(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     record_path(tmp_path).symlink_to("nowhere")
-    driver.put(NAME, b"1", if_etag=None)
+    put(driver, NAME, b"1", if_etag=None)
     assert events_of(driver) == ["pushed"]
 
 
@@ -434,14 +435,14 @@ def test_damaged_hold_still_holds(tmp_path: Path, content: bytes) -> None:
     driver.hold(NAME, HOLD)
     (tmp_path / "_kekd/holds" / NAME.key).write_bytes(content)
     with pytest.raises(EnvelopeHeldError, match="is held: its file is damaged"):
-        driver.create(NAME, b"1")
+        create(driver, NAME, b"1")
     assert not driver.notice_change(NAME)
 
 
 def test_held_versions_do_not_expire(tmp_path: Path) -> None:
     driver = opened(tmp_path, Retention(versions=1))
-    driver.create(NAME, b"1")
-    driver.put(NAME, b"2", if_etag=None)
+    create(driver, NAME, b"1")
+    put(driver, NAME, b"2", if_etag=None)
     driver.hold(NAME, HOLD)
     list(driver.maintain_history())
     assert len(versions_of(driver)) == 2
@@ -464,13 +465,13 @@ def test_foreign_writes_cannot_outrun_the_background(tmp_path: Path) -> None:
 def test_writes_during_the_background_work_do_not_delay_the_scan(tmp_path: Path) -> None:
     driver = opened(tmp_path, Retention(versions=1))
     (tmp_path / f"_catalog/config/{OTHER.key}").write_bytes(b"foreign")
-    driver.create(NAME, b"0")
-    driver.put(NAME, b"1", if_etag=None)
+    create(driver, NAME, b"0")
+    put(driver, NAME, b"1", if_etag=None)
     for number, _ in enumerate(driver.maintain_history()):
         if (tmp_path / "_kekd/history" / OTHER.key).exists():
             break
         assert number < 20
-        driver.put(NAME, b"%d" % number, if_etag=None)
+        put(driver, NAME, b"%d" % number, if_etag=None)
 
 
 def test_damaged_history_of_one_index_hides_no_other_from_the_scan(tmp_path: Path) -> None:
@@ -485,7 +486,7 @@ def test_damaged_history_of_one_index_hides_no_other_from_the_scan(tmp_path: Pat
 
 def test_scan_finds_a_breach_that_happened_before_the_start(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.hold(NAME, HOLD)
     foreign_write(tmp_path, b"2")
     versions_of(driver)  # another daemon may have added the version
@@ -497,7 +498,7 @@ def test_breach_is_noticed_after_the_clock_was_set_back_and_without_a_history(
     tmp_path: Path, retention: Retention
 ) -> None:
     driver = opened(tmp_path, retention)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.hold(NAME, HOLD._replace(time_ns=2 * time.time_ns()))
     assert not driver.notice_change(NAME)
     foreign_write(tmp_path, b"2")
@@ -541,7 +542,7 @@ def test_background_removes_versions_when_the_writes_pause(
     driver = opened(tmp_path, Retention(versions=2))
     list(driver.maintain_history())
     for number in range(4):
-        driver.put(NAME, b"%d" % number, if_etag=None)
+        put(driver, NAME, b"%d" % number, if_etag=None)
     assert not list(driver.maintain_history())
     later = time.monotonic() + 5
     monkeypatch.setattr(time, "monotonic", lambda: later)
@@ -552,7 +553,7 @@ def test_background_removes_versions_when_the_writes_pause(
 def test_burst_of_writes_cannot_outrun_the_background(tmp_path: Path) -> None:
     driver = opened(tmp_path, Retention(versions=2))
     for number in range(20):
-        driver.put(NAME, b"%d" % number, if_etag=None)
+        put(driver, NAME, b"%d" % number, if_etag=None)
     assert len(list(history_path(tmp_path).iterdir())) <= 4
 
 
@@ -560,7 +561,7 @@ def test_links_are_made_before_the_record_is_visible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     seen: list[int] = []
     rename = os.rename
 
@@ -569,7 +570,7 @@ def test_links_are_made_before_the_record_is_visible(
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", note)
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert seen == [2]
 
 
@@ -591,7 +592,7 @@ def test_import_that_cannot_be_written_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: Retention
 ) -> None:
     driver = opened(tmp_path, retention)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     fail_links(monkeypatch, errno.ENOSPC)
     with pytest.raises(StoreMisconfiguredError, match=os.strerror(errno.ENOSPC)):
         driver.import_versions(NAME, [CREATED])
@@ -599,7 +600,7 @@ def test_import_that_cannot_be_written_fails(
 
 def test_no_byte_of_a_destroyed_import_remains(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.import_versions(NAME, [past(1, b"secret 1"), past(2, b"secret 2")])
     driver.destroy(NAME, if_etag=None, digest=str)
     contents = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
@@ -610,7 +611,7 @@ def test_own_change_is_noticed_without_a_look_at_its_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     monkeypatch.setattr(driver._history, "is_settled", Mock(side_effect=AssertionError))
     assert not driver.notice_change(NAME)
 
@@ -619,11 +620,11 @@ def test_push_over_an_own_write_does_not_look_at_the_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", Mock(side_effect=AssertionError))
-        driver.put(NAME, b"2", if_etag=None)
-        driver.put(NAME, b"3", if_etag=None)
+        put(driver, NAME, b"2", if_etag=None)
+        put(driver, NAME, b"3", if_etag=None)
     assert events_of(driver) == ["pushed", "pushed", "created"]
 
 
@@ -632,19 +633,19 @@ def test_push_over_a_foreign_write_after_an_own_one_keeps_both(
     tmp_path: Path, record: bytes
 ) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     foreign_write(tmp_path, record)
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert events_of(driver) == ["pushed", "found", "created"]
 
 
 def test_push_over_a_record_overwritten_in_place_keeps_what_was_there(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     stat = record_path(tmp_path).stat()
     record_path(tmp_path).write_bytes(b"0")
     os.utime(record_path(tmp_path), ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert events_of(driver) == ["pushed", "found"]
 
 
@@ -652,11 +653,11 @@ def test_push_after_another_daemon_s_writes_keeps_the_order_of_a_clock_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, other = opened(tmp_path), opened(tmp_path)
-    driver.create(NAME, b"1")
-    other.put(NAME, b"2", if_etag=None)
-    other.put(NAME, b"1", if_etag=None)
+    create(driver, NAME, b"1")
+    put(other, NAME, b"2", if_etag=None)
+    put(other, NAME, b"1", if_etag=None)
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
-    driver.put(NAME, b"3", if_etag=None)
+    put(driver, NAME, b"3", if_etag=None)
     records = [driver.get_version(NAME, version.id).record for version in versions_of(driver)]
     assert records == [b"3", b"1", b"2", b"1"]
 
@@ -665,7 +666,7 @@ def test_remembered_versions_are_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(newest_versions, "_MAX_VERSIONS", 3)
     driver = opened(tmp_path)
     for number in range(10):
-        driver.create(IndexName(f"i{number}"), b"1")
+        create(driver, IndexName(f"i{number}"), b"1")
     assert len(driver._history._newest._versions) == 3
 
 
@@ -674,7 +675,7 @@ def test_no_other_write_comes_between_the_version_and_its_restoration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
 ) -> None:
     driver, other = opened(tmp_path), opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     (created,) = versions_of(driver)
     driver.delete(NAME, if_etag=None)
     monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0)
@@ -689,7 +690,7 @@ def test_no_other_write_comes_between_the_version_and_its_restoration(
 
 def test_foreign_change_right_after_an_own_one_is_kept(tmp_path: Path) -> None:
     driver = opened(tmp_path)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     foreign = tmp_path / "foreign"
     foreign.write_bytes(b"1")
     foreign.rename(record_path(tmp_path))

@@ -5,6 +5,7 @@ from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import NAME, DriverContract, Harness
 from tests.contract.history_contract import REPEATS, KekdHistoryContract, ProtectionContract
 from tests.contract.import_contract import ImportContract, refuses_without_a_history
+from tests.fixtures.writes import create
 
 
 class MemoryHarness(Harness):
@@ -36,7 +37,7 @@ def test_import_without_a_history_is_refused() -> None:
 @pytest.mark.parametrize("write", REPEATS)
 def test_no_other_write_comes_between_the_version_and_its_restoration(write: str) -> None:
     driver = MemoryDriver()
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     version_id = driver.list_versions(NAME, after="", limit=1)[0].id
     driver.delete(NAME, if_etag=None)
     locked: list[bool] = []

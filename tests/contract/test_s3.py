@@ -31,6 +31,7 @@ from tests.contract.history_contract import (
 from tests.contract.import_contract import ImportContract
 from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket, set_versioning
+from tests.fixtures.writes import create, put
 
 THREE_VERSIONS: Final = Retention(versions=3)
 
@@ -124,9 +125,9 @@ class TestS3DriverOnABucketWithSuspendedVersioning(
 
 def test_stores_in_one_bucket_do_not_see_each_other(bucket: Bucket) -> None:
     one, other = S3Harness(bucket, "one"), S3Harness(bucket, "one/more")
-    one.driver.create(NAME, b"1")
+    create(one.driver, NAME, b"1")
     assert other.driver.list(ALL, None, 10, listing="l") == []
-    other.driver.create(NAME, b"2")
+    create(other.driver, NAME, b"2")
     assert one.driver.list(ALL, None, 10, listing="l") == [NAME]
 
 
@@ -174,14 +175,14 @@ def test_keystore_of_cyborgdb_is_recognized_even_when_it_becomes_empty(bucket: B
 def test_emptied_prefix_is_no_keystore_and_is_not_created_again(bucket: Bucket) -> None:
     driver = driver_of(bucket)
     driver.open(create=True)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     empty(bucket)
     with pytest.raises(StoreMisconfiguredError, match="no keystore"):
         driver.check()
     for call in (
         lambda: driver.get(NAME),
-        lambda: driver.create(NAME, b"1"),
-        lambda: driver.put(NAME, b"1", if_etag=None),
+        lambda: create(driver, NAME, b"1"),
+        lambda: put(driver, NAME, b"1", if_etag=None),
         lambda: driver.delete(NAME, if_etag=None),
         lambda: driver.list(ALL, None, 10, listing="l"),
     ):
@@ -189,20 +190,20 @@ def test_emptied_prefix_is_no_keystore_and_is_not_created_again(bucket: Bucket) 
             call()
     bucket.s3.put_object(Bucket=bucket.name, Key=f"_catalog/config/{NAME.key}", Body=b"1")
     assert driver.get(NAME).record == b"1"
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
 
 
 def test_retry_of_a_conditional_put_that_was_not_applied_is_applied(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
-    etag = harness.driver.create(NAME, b"old")
-    harness.driver.put(NAME, b"mine", if_etag=etag, attempt=RETRY)
+    etag = create(harness.driver, NAME, b"old")
+    put(harness.driver, NAME, b"mine", if_etag=etag, attempt=RETRY)
     assert harness.read(NAME.key) == b"mine"
 
 
 def test_retry_of_a_put_without_a_record_has_an_unknown_outcome(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
     with pytest.raises(OutcomeUnknownError):
-        harness.driver.put(NAME, b"mine", if_etag=None, attempt=RETRY)
+        put(harness.driver, NAME, b"mine", if_etag=None, attempt=RETRY)
     assert harness.read(NAME.key) is None
 
 

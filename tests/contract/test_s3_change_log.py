@@ -27,6 +27,7 @@ from tests.contract.scripted_s3 import (
     listing,
 )
 from tests.fixtures.s3 import REGION, Bucket
+from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE, eventually
 
 NAME, OTHER = IndexName("one"), IndexName("other")
@@ -90,9 +91,9 @@ def test_each_write_of_a_driver_is_logged(
 ) -> None:
     driver = S3Driver(client, location, S3LogWriter(log, "s3:test"))
     driver.open(create=True)
-    etag = driver.create(NAME, RECORD)
+    etag = create(driver, NAME, RECORD)
     read_all(reader, NAME.key)
-    driver.put(NAME, b"new", if_etag=etag)
+    put(driver, NAME, b"new", if_etag=etag)
     read_all(reader, NAME.key)
     driver.delete(NAME, if_etag=None)
     read_all(reader, NAME.key)

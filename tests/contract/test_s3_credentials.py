@@ -24,6 +24,7 @@ from tests.contract.s3_operations import RECORD, each_operation
 from tests.contract.scripted_s3 import ScriptedS3, stored
 from tests.fixtures.credentials import CredentialEndpoint, PickyS3, write_credentials
 from tests.fixtures.s3 import REGION, make_bucket
+from tests.fixtures.writes import create, put
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,7 @@ def test_credentials_that_expired_early_are_renewed_within_the_call(
     with suppress(EnvelopeNotFoundError):
         operate(driver)
     assert picky_s3.refused == 1
-    driver.put(NAME, RECORD, if_etag=None)
+    put(driver, NAME, RECORD, if_etag=None)
     assert driver.get(NAME).record == RECORD
     assert picky_s3.refused == 1
 
@@ -103,7 +104,7 @@ def test_credentials_that_are_added_later_are_found(
     with pytest.raises(StoreMisconfiguredError, match="Unable to locate credentials"):
         driver.get(NAME)
     write_credentials(tmp_path, "first")
-    driver.create(NAME, RECORD)
+    create(driver, NAME, RECORD)
 
 
 def test_credential_service_that_is_down_is_a_transient_error(

@@ -29,6 +29,7 @@ from tests.contract.import_contract import past
 from tests.contract.test_s3 import S3Harness, driver_of
 from tests.contract.test_s3_history import HISTORY, LONGER, RECORD
 from tests.fixtures.s3 import Bucket, set_versioning
+from tests.fixtures.writes import create, put
 
 Statuses: TypeAlias = tuple[Literal["Enabled", "Suspended"], ...]
 HOLD_KEY = f"_kekd/holds/{NAME.key}"
@@ -77,12 +78,12 @@ def write_all_kinds(bucket: Bucket, statuses: Statuses) -> S3Harness:
         if status:
             set_versioning(bucket, status)
         state = status or "off"
-        harness.driver.put(NAME, f"secret {state} 1".encode(), if_etag=None)
+        put(harness.driver, NAME, f"secret {state} 1".encode(), if_etag=None)
         harness.write(NAME.key, f"secret {state} 2".encode())
         harness.driver.delete(NAME, if_etag=None)
         harness.driver.hold(NAME, HOLD)
         harness.driver.release(NAME)
-        harness.driver.put(NAME, f"secret {state} 3".encode(), if_etag=None)
+        put(harness.driver, NAME, f"secret {state} 3".encode(), if_etag=None)
     harness.driver.import_versions(NAME, [past(1, b"secret import")])
     return harness
 
@@ -96,7 +97,7 @@ def test_no_byte_of_a_destroyed_record_remains_in_the_bucket(
     if pytestconfig.getoption("--s3-server") == "seaweedfs" and "Suspended" in statuses:
         pytest.skip("SeaweedFS 4.48 refuses the etag of a version from before the suspension")
     driver = write_all_kinds(bucket, statuses).driver
-    driver.create(LONGER, b"longer")
+    create(driver, LONGER, b"longer")
     assert any(content.startswith(b"secret") for content in contents(bucket))
     destroyed = destroy(driver)
     assert not destroyed.remaining
@@ -112,7 +113,7 @@ def test_no_byte_of_a_destroyed_record_remains_in_the_bucket(
 
 def test_record_without_a_history_is_destroyed(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "", Retention(versions=0)).driver
-    driver.put(NAME, b"secret", if_etag=None)
+    put(driver, NAME, b"secret", if_etag=None)
     (version,) = destroy(driver).destroyed
     assert version.wrapped_kek_digest == "digest of b'secret'"
     assert keys_without_marks(bucket) == ["_kekd/keystore"]
@@ -121,7 +122,7 @@ def test_record_without_a_history_is_destroyed(bucket: Bucket) -> None:
 def test_destroy_with_an_etag_succeeds_where_no_record_is(bucket: Bucket) -> None:
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.delete(NAME, if_etag=None)
     assert len(destroy(driver, "0" * 32).destroyed) == 1
 
@@ -162,7 +163,7 @@ def test_version_that_cannot_be_removed_remains_alone_with_advice(
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
     for record in b"1", b"2", b"3":
-        driver.put(NAME, record, if_etag=None)
+        put(driver, NAME, record, if_etag=None)
     ids = [version.id for version in versions_of(driver)]
     with monkeypatch.context() as patch:
         ProtectedVersion(patch, ids[1]).lock = lock
@@ -187,7 +188,7 @@ def test_version_that_remains_is_not_the_record_again(
     """The mark of the deletion hides it."""
     set_versioning(bucket, "Enabled")
     harness = S3Harness(bucket, "")
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
     ProtectedVersion(monkeypatch, versions_of(harness.driver)[0].id)
     destroy(harness.driver)
     assert harness.read(NAME.key) is None
@@ -204,7 +205,7 @@ def test_record_that_is_written_during_a_destruction_remains_and_is_reported(
     if status:
         set_versioning(bucket, status)
     harness = S3Harness(bucket, "")
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
     delete = S3Object.delete
 
     def delete_before_a_rival_writes(target: S3Object, if_etag: str) -> str:
@@ -225,7 +226,7 @@ def test_record_that_is_replaced_before_the_removal_is_destroyed_too(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness = S3Harness(bucket, "")
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
     delete = S3Object.delete
 
     def delete_after_a_rival_wrote(record: S3Object, if_etag: str) -> str:
@@ -257,7 +258,7 @@ def keep_after(monkeypatch: pytest.MonkeyPatch, destroy: Callable[[], Destructio
 
 def late_calls() -> dict[str, Callable[[Driver], object]]:
     return {
-        "push": lambda driver: driver.put(NAME, b"new", if_etag=None),
+        "push": lambda driver: put(driver, NAME, b"new", if_etag=None),
         "delete": lambda driver: driver.delete(NAME, if_etag=None),
         "list": versions_of,
         "scan": lambda driver: list(driver.maintain_history()),
@@ -269,7 +270,7 @@ def test_copy_that_another_daemon_makes_after_a_destruction_does_not_stay(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     harness, other = S3Harness(bucket, ""), driver_of(bucket)
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
     harness.write(NAME.key, b"secret")
     keep_after(monkeypatch, lambda: destroy(other))
     late_calls()[call](harness.driver)
@@ -286,7 +287,7 @@ def test_record_that_is_destroyed_right_after_its_push_does_not_come_back(
 ) -> None:
     driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
     keep_after(monkeypatch, lambda: destroy(other))
-    driver.put(NAME, b"secret", if_etag=None)
+    put(driver, NAME, b"secret", if_etag=None)
     assert b"secret" not in contents(bucket)
     assert versions_of(other) == []
 
@@ -298,7 +299,7 @@ def test_copy_of_a_daemon_that_was_killed_after_a_destruction_is_hidden_and_remo
     keep_after(monkeypatch, lambda: destroy(other))
     with monkeypatch.context() as patch:
         patch.setattr(KeptVersions, "may_have_marks", lambda _: False)
-        driver.put(NAME, b"secret", if_etag=None)
+        put(driver, NAME, b"secret", if_etag=None)
     assert b"secret" in contents(bucket)
     assert versions_of(other) == []
     (copy,) = [key for key, _ in listed(bucket) if "-pushed-" in key]
@@ -312,23 +313,23 @@ def test_name_is_recreated_with_a_history_after_a_destruction_by_a_daemon_with_a
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     with monkeypatch.context() as patch:
         later = time.time_ns() + 3600 * 10**9
         patch.setattr(time, "time_ns", lambda: later)
         destroy(driver)
     assert driver.list(ALL, None, 9, listing="l", show_deleted=True) == []
-    driver.create(NAME, b"2")
-    driver.put(NAME, b"3", if_etag=None)
+    create(driver, NAME, b"2")
+    put(driver, NAME, b"3", if_etag=None)
     assert events_of(driver) == ["pushed", "created"]
     assert events_of(driver_of(bucket)) == ["pushed", "created"]
 
 
 def test_backup_of_a_destroyed_index_can_be_imported(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     destroy(driver)
-    driver.create(NAME, b"2")
+    create(driver, NAME, b"2")
     driver.import_versions(NAME, [past(1, b"import")])
     assert events_of(driver) == ["created", "pushed"]
 
@@ -337,7 +338,7 @@ def test_import_during_a_destruction_leaves_nothing(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     keep_after(monkeypatch, lambda: destroy(other))
     with pytest.raises(StoreUnavailableError, match="the index was destroyed"):
         driver.import_versions(NAME, [past(1, b"secret import")])
@@ -348,7 +349,7 @@ def test_destruction_whose_response_was_lost_returns_what_it_removed(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = S3Harness(bucket, "", Retention(versions=0)).driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     delete = S3Object.delete
 
     def lose_response(record: S3Object, if_etag: str) -> str:
@@ -366,7 +367,7 @@ def test_destruction_that_failed_midway_continues(
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
     for record in b"1", b"2":
-        driver.put(NAME, record, if_etag=None)
+        put(driver, NAME, record, if_etag=None)
     with monkeypatch.context() as patch:
         patch.setattr(S3Client, "delete_version", _lose)
         with pytest.raises(Exception, match="no whole response"):
@@ -381,7 +382,7 @@ def _lose(client: S3Client, key: str, version_id: str) -> None:
 
 def test_object_of_another_program_in_the_history_remains(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     bucket.s3.put_object(Bucket=bucket.name, Key=f"{HISTORY}notes", Body=b"x")
     (remaining,) = destroy(driver).remaining
     assert remaining == (f"{HISTORY}notes", "kekd did not make this object; remove it yourself")
@@ -392,7 +393,7 @@ def test_unknown_versioning_prevents_the_destruction_of_versions(
 ) -> None:
     set_versioning(bucket, "Enabled")
     harness = S3Harness(bucket, "")
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
 
     def deny(client: S3Client) -> str:
         raise S3Error(403, "AccessDenied", "", "")
@@ -407,7 +408,7 @@ def test_s3_object_lock_is_named_with_its_end(bucket: Bucket) -> None:
     locked = replace(bucket, name=f"{bucket.name}-locked")
     bucket.s3.create_bucket(Bucket=locked.name, ObjectLockEnabledForBucket=True)
     driver = S3Harness(locked, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
     bucket.s3.put_object_retention(
         Bucket=locked.name,
@@ -425,7 +426,7 @@ def test_maintenance_keeps_the_expired_versions_of_a_held_index(bucket: Bucket) 
     driver = S3Harness(bucket, "").driver
     for name in (NAME, OTHER):
         for number in range(5):
-            driver.put(name, b"%d" % number, if_etag=None)
+            put(driver, name, b"%d" % number, if_etag=None)
     driver.hold(NAME, HOLD)
     assert maintain(driver) == 2
     assert len(versions_of(driver)) == 5
@@ -450,7 +451,7 @@ def test_hold_that_is_placed_during_a_destruction_stays(
 ) -> None:
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.hold(NAME, HOLD)
     driver.release(NAME)
     delete = S3Object.delete
@@ -467,7 +468,7 @@ def test_hold_that_is_placed_during_a_destruction_stays(
 def test_maintenance_yields_held_indexes_that_another_program_changed(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
     for name in (NAME, OTHER):
-        harness.driver.create(name, b"1")
+        create(harness.driver, name, b"1")
     harness.driver.hold(NAME, HOLD)
     assert NAME not in list(harness.driver.maintain_history())
     for name in (NAME, OTHER):
@@ -483,7 +484,7 @@ def test_change_of_a_held_record_by_another_program_is_noticed(
     if status:
         set_versioning(bucket, status)
     harness = S3Harness(bucket, "")
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
     harness.driver.hold(NAME, HOLD)
     assert not harness.driver.notice_change(NAME)
     harness.write(NAME.key, b"foreign")

@@ -17,6 +17,7 @@ from kekd_server.storage.s3.endpoint import resolve
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket
+from tests.fixtures.writes import create, put
 
 RECORD = b"record"
 
@@ -25,12 +26,12 @@ def use(driver: S3Driver, bucket: Bucket, prefix: str) -> None:
     """Does each operation once, and checks which paths it used."""
     assert driver.open(create=True)
     driver.check()
-    etag = driver.create(NAME, RECORD)
+    etag = create(driver, NAME, RECORD)
     assert driver.get(NAME).record == RECORD
     key = f"{prefix}/_catalog/config/{NAME.key}"
     assert bucket.s3.get_object(Bucket=bucket.name, Key=key)["Body"].read() == RECORD
     assert driver.list(ALL, None, 10, listing="l") == [NAME]
-    driver.put(NAME, RECORD, if_etag=etag)
+    put(driver, NAME, RECORD, if_etag=etag)
     assert driver.delete(NAME, if_etag=None)
 
 

@@ -46,6 +46,7 @@ from tests.contract.scripted_s3 import (
 )
 from tests.contract.test_s3 import S3Harness, driver_of
 from tests.fixtures.s3 import REGION, Bucket, set_versioning
+from tests.fixtures.writes import create, put
 
 __all__ = ["scripted_s3"]
 
@@ -100,9 +101,9 @@ def copy(bucket: Bucket, source: str, target: str) -> None:
 
 def test_version_keeps_its_id_when_another_one_replaces_it(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     (created,) = versions_of(driver)
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert versions_of(driver)[1] == created
     assert driver.get_version(NAME, created.id).record == b"1"
 
@@ -111,7 +112,7 @@ def test_record_of_another_program_keeps_its_id_when_kekd_replaces_it(bucket: Bu
     harness = S3Harness(bucket, "")
     harness.write(NAME.key, b"foreign")
     (found,) = versions_of(harness.driver)
-    harness.driver.put(NAME, b"2", if_etag=None)
+    put(harness.driver, NAME, b"2", if_etag=None)
     assert versions_of(harness.driver)[1] == found
 
 
@@ -119,35 +120,35 @@ def test_write_by_a_daemon_whose_clock_is_behind_is_the_newest_version(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     monkeypatch.setattr(time, "time_ns", lambda: 1)
-    other.put(NAME, b"2", if_etag=None)
+    put(other, NAME, b"2", if_etag=None)
     other.delete(NAME, if_etag=None)
-    other.create(NAME, b"3")
+    create(other, NAME, b"3")
     assert records_of(driver) == [b"3", None, b"2", b"1"]
 
 
 def test_repeated_write_keeps_one_version(bucket: Bucket) -> None:
     driver, other = S3Harness(bucket, "").driver, driver_of(bucket)
-    driver.put(NAME, b"1", if_etag=None, attempt=FIRST)
-    other.put(NAME, b"1", if_etag=None, attempt=RETRY)
+    put(driver, NAME, b"1", if_etag=None, attempt=FIRST)
+    put(other, NAME, b"1", if_etag=None, attempt=RETRY)
     assert events_of(driver) == ["pushed"]
     assert kept_by_kekd(bucket) == ["pushed"]
 
 
 def test_recreation_shows_a_deletion_by_another_program(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
     harness.remove(NAME.key)
-    harness.driver.create(NAME, b"2")
+    create(harness.driver, NAME, b"2")
     assert records_of(harness.driver) == [b"2", None, b"1"]
 
 
 def test_earlier_record_that_another_program_restored_is_a_new_version(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "")
-    harness.driver.create(NAME, b"1")
+    create(harness.driver, NAME, b"1")
     copy(bucket, RECORD, "backup")
-    harness.driver.put(NAME, b"2", if_etag=None)
+    put(harness.driver, NAME, b"2", if_etag=None)
     copy(bucket, "backup", RECORD)
     assert events_of(harness.driver) == ["found", "pushed", "created"]
     assert records_of(harness.driver) == [b"1", b"2", b"1"]
@@ -156,16 +157,16 @@ def test_earlier_record_that_another_program_restored_is_a_new_version(bucket: B
 def test_history_of_a_name_is_not_that_of_a_longer_name(bucket: Bucket) -> None:
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
-    driver.create(LONGER, b"longer")
-    driver.create(NAME, b"1")
+    create(driver, LONGER, b"longer")
+    create(driver, NAME, b"1")
     assert records_of(driver) == [b"1"]
     assert len(versions_of(driver, LONGER)) == 1
 
 
 def test_driver_without_a_history_keeps_nothing_and_shows_what_is_there(bucket: Bucket) -> None:
-    S3Harness(bucket, "").driver.create(NAME, b"1")
+    create(S3Harness(bucket, "").driver, NAME, b"1")
     driver = S3Harness(bucket, "", Retention(versions=0)).driver
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert records_of(driver) == [b"2", b"1"]
     assert kept_by_kekd(bucket) == ["created"]
     assert run_maintenance(driver) == 0
@@ -174,8 +175,8 @@ def test_driver_without_a_history_keeps_nothing_and_shows_what_is_there(bucket: 
 def test_scan_removes_what_expired_and_notices_deletions_by_others(bucket: Bucket) -> None:
     harness = S3Harness(bucket, "", Retention(versions=10))
     for record in b"1", b"2", b"3", b"4":
-        harness.driver.put(NAME, record, if_etag=None)
-    harness.driver.create(OTHER, b"1")
+        put(harness.driver, NAME, record, if_etag=None)
+    create(harness.driver, OTHER, b"1")
     harness.remove(OTHER.key)
     driver = S3Harness(bucket, "").driver
     assert run_maintenance(driver) == 1
@@ -186,18 +187,18 @@ def test_scan_removes_what_expired_and_notices_deletions_by_others(bucket: Bucke
 def test_maintenance_ends_while_other_indexes_are_written(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
     for number in range(5):
-        driver.put(NAME, b"%d" % number, if_etag=None)
+        put(driver, NAME, b"%d" % number, if_etag=None)
     for number, _ in enumerate(driver.maintain_history()):
         assert number < 20
         for record in b"1", b"2", b"3", b"4":
-            driver.put(IndexName(f"{number}"), record, if_etag=None)
+            put(driver, IndexName(f"{number}"), record, if_etag=None)
     assert len(versions_of(driver)) == 3
 
 
 def test_scan_that_failed_is_repeated_soon(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     harness = S3Harness(bucket, "", Retention(versions=10))
     for record in b"1", b"2", b"3", b"4":
-        harness.driver.put(NAME, record, if_etag=None)
+        put(harness.driver, NAME, record, if_etag=None)
     driver = S3Harness(bucket, "").driver
     with monkeypatch.context() as patch:
         patch.setattr(S3Client, "get_object", Mock(side_effect=S3Error(503, "SlowDown", "", "")))
@@ -214,8 +215,8 @@ def test_version_that_another_program_replaced_is_corrupt(
     bucket: Bucket, *, has_digest: bool
 ) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
-    driver.put(NAME, b"2", if_etag=None)
+    create(driver, NAME, b"1")
+    put(driver, NAME, b"2", if_etag=None)
     created = versions_of(driver)[1]
     (key,) = [key for key in kept_keys(bucket) if "-created-" in key]
     metadata = {"kekd-sha256": "0" * 64} if has_digest else {}
@@ -228,8 +229,8 @@ def test_version_that_another_program_replaced_is_corrupt(
 
 def test_copy_without_a_digest_is_read_if_its_etag_is_that_of_the_record(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
-    driver.put(NAME, b"2", if_etag=None)
+    create(driver, NAME, b"1")
+    put(driver, NAME, b"2", if_etag=None)
     (key,) = [key for key in kept_keys(bucket) if "-created-" in key]
     bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"1")
     assert records_of(driver) == [b"2", b"1"]
@@ -237,19 +238,19 @@ def test_copy_without_a_digest_is_read_if_its_etag_is_that_of_the_record(bucket:
 
 def test_object_with_the_last_possible_time_is_no_version(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     key = f"{HISTORY}{'f' * 16}-created-{'a' * 32}-"
     bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"x")
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     driver.delete(NAME, if_etag=None)
-    driver.create(NAME, b"3")
+    create(driver, NAME, b"3")
     assert records_of(driver) == [b"3", None, b"2", b"1"]
 
 
 def test_deleted_names_are_listed_on_request(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
     for name in (NAME, LONGER, OTHER):
-        driver.create(name, b"1")
+        create(driver, name, b"1")
         if name != OTHER:
             driver.delete(name, if_etag=None)
     first = driver.list(ALL, None, 1, listing="l", show_deleted=True)
@@ -265,7 +266,7 @@ def test_bucket_with_versioning_keeps_its_versions_itself(bucket: Bucket) -> Non
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
     for record in b"1", b"2", b"3", b"4", b"5":
-        driver.put(NAME, record, if_etag=None, origin=Origin(VersionEvent.PUSHED, "uid:7"))
+        put(driver, NAME, record, if_etag=None, origin=Origin(VersionEvent.PUSHED, "uid:7"))
     assert kept_by_kekd(bucket) == []
     assert run_maintenance(driver) == 0
     assert records_of(driver) == [b"5", b"4", b"3", b"2", b"1"]
@@ -314,16 +315,16 @@ async def test_index_with_many_versions_is_listed_in_pages_and_undeleted_with_fe
 def test_deleted_names_of_a_bucket_with_versioning_are_listed_on_request(bucket: Bucket) -> None:
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.delete(NAME, if_etag=None)
-    driver.create(OTHER, b"1")
+    create(driver, OTHER, b"1")
     assert driver.list(ALL, None, 10, listing="l", show_deleted=True) == [NAME, OTHER]
 
 
 def test_null_version_of_another_index_is_not_found(bucket: Bucket) -> None:
     """Each object from before versioning has this id."""
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     set_versioning(bucket, "Enabled")
     driver = driver_of(bucket)
     for version_id in ("null", ""):
@@ -335,11 +336,11 @@ def test_null_version_of_another_index_is_not_found(bucket: Bucket) -> None:
 def test_no_version_is_lost_when_versioning_changes(bucket: Bucket) -> None:
     """The driver asks only once whether the bucket has versioning."""
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"off")
+    create(driver, NAME, b"off")
     for number, status in enumerate(STATUSES * 2):
         set_versioning(bucket, status)
         for part in "ab":
-            driver.put(NAME, f"{number}{part}".encode(), if_etag=None)
+            put(driver, NAME, f"{number}{part}".encode(), if_etag=None)
     expected = [b"3b", b"3a", b"2b", b"2a", b"1b", b"1a", b"0b", b"0a", b"off"]
     assert records_of(driver) == records_of(driver_of(bucket)) == expected
 
@@ -347,11 +348,11 @@ def test_no_version_is_lost_when_versioning_changes(bucket: Bucket) -> None:
 @pytest.mark.usefixtures("needs_suspension")
 def test_deletions_while_versioning_changes_are_versions(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"off")
+    create(driver, NAME, b"off")
     for status in STATUSES:
         set_versioning(bucket, status)
         driver.delete(NAME, if_etag=None)
-        driver.create(NAME, status.encode())
+        create(driver, NAME, status.encode())
     expected = [b"Suspended", None, b"Enabled", None, b"off"]
     assert records_of(driver) == records_of(driver_of(bucket)) == expected
 
@@ -360,11 +361,11 @@ def test_deletions_while_versioning_changes_are_versions(bucket: Bucket) -> None
 def test_maintenance_of_a_suspended_bucket_removes_only_what_kekd_keeps(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
     set_versioning(bucket, "Enabled")
-    driver.create(NAME, b"S3")
+    create(driver, NAME, b"S3")
     set_versioning(bucket, "Suspended")
     driver = S3Harness(bucket, "").driver
     for record in b"1", b"2", b"3", b"4":
-        driver.put(NAME, record, if_etag=None)
+        put(driver, NAME, record, if_etag=None)
     assert run_maintenance(driver) == 1
     assert records_of(driver) == [b"4", b"3", b"2", b"S3"]
 
@@ -438,7 +439,7 @@ def test_write_is_refused_if_the_version_before_it_cannot_be_kept(
 ) -> None:
     """A client retries while S3 is down, and reports a history that S3 refuses to keep."""
     for write in (
-        lambda: driver.put(NAME, b"2", if_etag=None),
+        lambda: put(driver, NAME, b"2", if_etag=None),
         lambda: driver.delete(NAME, if_etag=None),
     ):
         scripted_s3.play(
@@ -455,7 +456,7 @@ def test_refused_credentials_are_an_error_of_the_store(
     refused = error("403 Forbidden", "InvalidAccessKeyId")
     scripted_s3.play(stored(b"1"), refused, refused)
     with pytest.raises(StoreMisconfiguredError, match=r"InvalidAccessKeyId.*renew"):
-        driver.put(NAME, b"2", if_etag=None)
+        put(driver, NAME, b"2", if_etag=None)
 
 
 def test_write_continues_without_a_version_if_the_history_is_optional(
@@ -466,7 +467,7 @@ def test_write_continues_without_a_version_if_the_history_is_optional(
         stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created"),
         *(DENIED, PUT_DONE, PUT_DONE, listing()),
     )
-    assert driver.put(NAME, b"2", if_etag=None).etag == "new"
+    assert put(driver, NAME, b"2", if_etag=None).etag == "new"
     assert f"of index '{NAME.value}' is not up to date: _kekd/history/" in caplog.text
     assert driver.history_failures.total == 1
     assert "AccessDenied" in caplog.text
@@ -477,7 +478,7 @@ def test_version_whose_response_was_lost_is_stored_again_under_the_same_name(
 ) -> None:
     there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
     scripted_s3.play(there, LOST, REFUSED, listing(), PUT_DONE, PUT_DONE, MISSING)
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert methods(scripted_s3) == [
         *("GET", "PUT history", "PUT history", "GET"),
         *("PUT", "PUT history", "GET"),
@@ -491,21 +492,21 @@ def test_consecutive_pushes_list_no_versions_and_count_them(
 ) -> None:
     driver = S3Harness(bucket, "").driver
     run_maintenance(driver)
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     with monkeypatch.context() as patch:
         patch.setattr(S3Client, "list_objects_v2", Mock(side_effect=AssertionError))
         for number in range(2, 6):
-            driver.put(NAME, b"%d" % number, if_etag=None)
+            put(driver, NAME, b"%d" % number, if_etag=None)
     assert run_maintenance(driver) == 2
     assert records_of(driver) == [b"5", b"4", b"3"]
 
 
 def test_push_after_a_destruction_removes_only_what_is_older(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1")
+    create(driver, NAME, b"1")
     driver.destroy(NAME, if_etag=None, digest=lambda _: "")
-    driver.create(NAME, b"2")
-    driver.put(NAME, b"3", if_etag=None)
+    create(driver, NAME, b"2")
+    put(driver, NAME, b"3", if_etag=None)
     assert records_of(driver) == [b"3", b"2"]
 
 
@@ -514,12 +515,12 @@ def test_write_whose_version_is_not_kept_afterwards_succeeds_and_is_kept_by_the_
 ) -> None:
     there = stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created")
     scripted_s3.play(there, PUT_DONE, listing(), PUT_DONE, DENIED)
-    driver.put(NAME, b"2", if_etag=None)
+    put(driver, NAME, b"2", if_etag=None)
     assert f"of index '{NAME.value}' is not up to date: _kekd/history/" in caplog.text
     assert driver.history_failures.total == 1
     new = stored(b"2", x_amz_meta_kekd_time="8", x_amz_meta_kekd_event="pushed")
     scripted_s3.play(new, PUT_DONE, listing(), PUT_DONE, PUT_DONE, MISSING)
-    driver.put(NAME, b"3", if_etag=None)
+    put(driver, NAME, b"3", if_etag=None)
     assert methods(scripted_s3) == ["GET", "PUT history", "GET", "PUT", "PUT history", "GET"]
 
 
@@ -561,8 +562,8 @@ def test_import_without_a_history_is_refused(bucket: Bucket) -> None:
 
 def test_import_into_the_bucket_of_the_backup_adds_nothing(bucket: Bucket) -> None:
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"1", origin=Origin(VersionEvent.CREATED, "uid:7"))
-    driver.put(NAME, b"2", if_etag=None)
+    create(driver, NAME, b"1", origin=Origin(VersionEvent.CREATED, "uid:7"))
+    put(driver, NAME, b"2", if_etag=None)
     imported = [
         ImportedVersion(
             version.time_ns // 1000 * 1000,
@@ -580,7 +581,7 @@ def test_expired_import_is_removed_from_a_bucket_with_versioning(
 ) -> None:
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
-    driver.create(NAME, b"now")
+    create(driver, NAME, b"now")
     driver.import_versions(NAME, [past(1, b"1"), CREATED])
     assert run_maintenance(driver) == 0
     later = time.time_ns() + 31 * 86_400 * 10**9

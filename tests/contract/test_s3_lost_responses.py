@@ -17,6 +17,7 @@ from tests.contract.scripted_s3 import (
     http,
     stored,
 )
+from tests.fixtures.writes import create
 
 LOST = Response(b"", "close")
 
@@ -67,7 +68,7 @@ def test_create_refused_where_nothing_is_is_tried_again(
     driver: S3Driver, scripted_s3: ScriptedS3, refusal: Response
 ) -> None:
     scripted_s3.play(refusal, MISSING, PUT_DONE)
-    assert driver.create(NAME, RECORD) == "new"
+    assert create(driver, NAME, RECORD) == "new"
 
 
 def test_create_deleted_by_another_after_its_response_was_lost_has_an_unknown_outcome(
@@ -75,7 +76,7 @@ def test_create_deleted_by_another_after_its_response_was_lost_has_an_unknown_ou
 ) -> None:
     scripted_s3.play(LOST, MISSING, PUT_DONE)
     with pytest.raises(OutcomeUnknownError):
-        driver.create(NAME, RECORD)
+        create(driver, NAME, RECORD)
     assert [request.split()[0] for request in scripted_s3.requests].count("PUT") == 1
 
 
@@ -93,4 +94,4 @@ def test_create_over_an_existing_envelope_is_refused(
 ) -> None:
     scripted_s3.play(REFUSED, stored(RECORD))
     with pytest.raises(EnvelopeExistsError):
-        driver.create(NAME, RECORD)
+        create(driver, NAME, RECORD)

@@ -19,6 +19,7 @@ from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.driver import DiskDriver
 from tests.fixtures.daemon import StartDaemon
 from tests.fixtures.disk import opened
+from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE
 
 KILLS = 20
@@ -170,7 +171,7 @@ class Trace:
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[DiskDriver]:
     driver = opened(tmp_path)
-    driver.create(IndexName("other"), b"record")
+    create(driver, IndexName("other"), b"record")
     yield driver
     driver.close()
 
@@ -190,18 +191,18 @@ SYNCED = ["open records", "fsync records", "close records"]
 
 
 def test_create_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
-    driver.create(NAME, b"record")
+    create(driver, NAME, b"record")
     assert trace.calls == [*WRITTEN, KEPT, "link temporary record", CLOSED, *SYNCED]
 
 
 def test_put_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
-    driver.put(NAME, b"record", if_etag=None)
+    put(driver, NAME, b"record", if_etag=None)
     named, renamed = "link temporary temporary", "rename temporary record"
     assert trace.calls == [*WRITTEN, named, KEPT, renamed, CLOSED, *SYNCED]
 
 
 def test_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: Trace) -> None:
-    driver.put(NAME, b"record", if_etag=None)
+    put(driver, NAME, b"record", if_etag=None)
     trace.calls.clear()
     driver.delete(NAME, if_etag=None)
     assert trace.calls[-4:] == ["unlink record", *SYNCED]
@@ -210,10 +211,10 @@ def test_delete_is_on_disk_before_it_is_acknowledged(driver: DiskDriver, trace: 
 def test_refused_create_leaves_no_version_and_no_temporary_file(
     driver: DiskDriver, trace: Trace
 ) -> None:
-    driver.put(NAME, b"record", if_etag=None)
+    put(driver, NAME, b"record", if_etag=None)
     trace.calls.clear()
     with pytest.raises(Exception, match="already exists"):
-        driver.create(NAME, b"rival")
+        create(driver, NAME, b"rival")
     assert trace.calls == [*WRITTEN, KEPT, "unlink version", CLOSED]
 
 
@@ -232,7 +233,7 @@ LOCKED, UNLOCKED = "open temporary", "close temporary"
 def test_create_with_a_named_file_is_on_disk_before_it_is_acknowledged(
     driver: DiskDriver, trace: Trace
 ) -> None:
-    driver.create(NAME, b"record")
+    create(driver, NAME, b"record")
     linked = [KEPT, "link temporary record", "unlink temporary", UNLOCKED]
     assert trace.calls == [LOCKED, *WRITTEN, CLOSED, *linked, *SYNCED]
 
@@ -241,6 +242,6 @@ def test_create_with_a_named_file_is_on_disk_before_it_is_acknowledged(
 def test_put_with_a_named_file_is_on_disk_before_it_is_acknowledged(
     driver: DiskDriver, trace: Trace
 ) -> None:
-    driver.put(NAME, b"record", if_etag=None)
+    put(driver, NAME, b"record", if_etag=None)
     renamed = [KEPT, "rename temporary record", UNLOCKED]
     assert trace.calls == [LOCKED, *WRITTEN, CLOSED, *renamed, *SYNCED]

@@ -17,6 +17,7 @@ from tests.fixtures.calls import BLOB
 from tests.fixtures.disk import opened
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.metrics import Scraped, StartScraped
+from tests.fixtures.writes import create
 from tests.integration.fixtures.health import READS, READY, Health, health_of
 from tests.integration.test_disk_faults import Disk, no_powers_of_root
 from tests.patience import eventually
@@ -186,7 +187,7 @@ def test_read_only_disk_is_reported_before_any_write(on_disk: FaultyDaemon, disk
 def test_keystore_of_cyborgdb_on_a_read_only_disk_becomes_writable_later(
     disk: Disk, start_scraped: StartScraped, tmp_path: Path
 ) -> None:
-    opened(disk.path).create(IndexName("kept"), encode(ENVELOPE))
+    create(opened(disk.path), IndexName("kept"), encode(ENVELOPE))
     shutil.rmtree(disk.path / "_kekd")
     disk.set_writable(False)
     with nullcontext() if disk.mounted else no_powers_of_root():

@@ -41,6 +41,7 @@ from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.subscription import Subscription
 from tests.fixtures.access import MemoryAuditLog, NoLease, access_to, request_of
+from tests.fixtures.writes import create, put
 
 ME: Final = "dns:me"
 NAME, OTHER, NEW = IndexName("i"), IndexName("other"), IndexName("new")
@@ -74,10 +75,10 @@ class SpyStore(Store):
 
     def __init__(self, log: AuditLog, *, is_failing: bool = False) -> None:
         driver = MemoryDriver()
-        self.etag = driver.create(NAME, encode(ENVELOPE))
+        self.etag = create(driver, NAME, encode(ENVELOPE))
         (self.version,) = driver.list_versions(NAME, after="", limit=1)
-        driver.create(OTHER, encode(ENVELOPE))
-        driver.create(DELETED, encode(ENVELOPE))
+        create(driver, OTHER, encode(ENVELOPE))
+        create(driver, DELETED, encode(ENVELOPE))
         driver.delete(DELETED, if_etag=None)
         self.touched: list[tuple[str, int]] = []
         self._log = log
@@ -515,7 +516,7 @@ CHANGES: Final[dict[str, Callable[[Daemon], object]]] = {
     "policy": lambda d: d.policy.replace(d.rules),
     "identity": lambda d: setattr(d, "request", request_of("dns:other")),
     "locality": lambda d: setattr(d, "request", request_of(ME, is_local=False)),
-    "record": lambda d: d.store._driver.put(NAME, encode(Envelope(provider="x")), if_etag=None),
+    "record": lambda d: put(d.store._driver, NAME, encode(Envelope(provider="x")), if_etag=None),
     "deletion": lambda d: d.store._driver.delete(NAME, if_etag=None),
 }
 

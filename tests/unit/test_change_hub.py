@@ -18,11 +18,12 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
-from kekd_server.storage.version import CREATED, Origin
+from kekd_server.storage.version import Origin
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub
 from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_steps import Steps
 from tests.patience import PATIENCE
 from tests.unit.fake_watcher import FakeWatcher
 from tests.unit.waiting import reached
@@ -203,16 +204,11 @@ async def test_write_of_a_disconnected_caller_is_published() -> None:
 
     class SlowDriver(MemoryDriver):
         def create(
-            self,
-            name: IndexName,
-            record: bytes,
-            *,
-            origin: Origin = CREATED,
-            attempt: WriteAttempt | None = None,
-        ) -> str:
+            self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
+        ) -> Steps[str]:
             begun.set()
             go_on.wait(PATIENCE)
-            return super().create(name, record, origin=origin, attempt=attempt)
+            return (yield from super().create(name, record, origin=origin, attempt=attempt))
 
     store = Store(MemoryLocation(), SlowDriver(), threads=1)
     with closing(store):

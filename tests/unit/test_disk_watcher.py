@@ -24,6 +24,7 @@ from kekd_server.storage.version import Origin
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_steps import Steps
+from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE
 from tests.unit.waiting import reached
 
@@ -38,7 +39,7 @@ class StuckDriver(DiskDriver):
         self.go_on = threading.Event()
         self.waiting = 0
 
-    def put_steps(
+    def put(
         self,
         name: IndexName,
         record: bytes,
@@ -49,7 +50,7 @@ class StuckDriver(DiskDriver):
     ) -> Steps[WriteResult]:
         self.waiting += 1
         self.go_on.wait(PATIENCE)
-        steps = super().put_steps(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+        steps = super().put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
         return (yield from steps)
 
 
@@ -88,7 +89,7 @@ def test_own_write_is_reported_without_reading_it(
 ) -> None:
     with closing(_WatchedFolder(driver.records)) as folder:
         driver.go_on.set()
-        written = driver.put(ONE, b"new", if_etag=None)
+        written = put(driver, ONE, b"new", if_etag=None)
         monkeypatch.setattr(driver, "get", Mock(side_effect=AssertionError))
         changes = DiskWatcher(driver)._changes(folder)
     assert changes == [Change(ChangeKind.PUSHED, ONE, written.etag)]
@@ -97,7 +98,7 @@ def test_own_write_is_reported_without_reading_it(
 def test_write_into_an_own_record_is_read(driver: DiskDriver) -> None:
     record = driver.records / ONE.key
     with closing(_WatchedFolder(driver.records)) as folder:
-        driver.create(ONE, b"own")
+        create(driver, ONE, b"own")
         times = record.stat()
         record.write_bytes(b"foreign")
         os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))

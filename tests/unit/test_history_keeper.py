@@ -15,6 +15,7 @@ from kekd_server.storage.history_keeper import HistoryKeeper
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub
+from tests.fixtures.writes import put
 from tests.unit.fake_watcher import FakeWatcher
 from tests.unit.waiting import reached
 
@@ -119,7 +120,7 @@ async def test_breach_is_reported_once_for_each_state(
 ) -> None:
     async with running(driver, changes) as keeper:
         for breaches, record in enumerate((b"1", b"2"), start=1):
-            driver.put(HELD, record, if_etag=None)
+            put(driver, HELD, record, if_etag=None)
             await watcher.report([pushed(HELD)], [pushed(HELD)])
             driver.steps = [HELD, 0]
             await reached(lambda: not driver.steps)

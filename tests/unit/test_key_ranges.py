@@ -19,6 +19,7 @@ from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, WatchEvent
 from tests.fixtures.access import access_to, request_of
+from tests.fixtures.writes import create
 
 REQUEST = request_of("dns:a", is_local=False)
 text = st.text(alphabet="ab.é~", max_size=4)
@@ -74,7 +75,7 @@ def test_listing_equals_a_naive_filter(
 ) -> None:
     policy, driver = policy_of(described), RecordingDriver()
     for name in names:
-        driver.create(IndexName(name), b"1")
+        create(driver, IndexName(name), b"1")
     expected = [
         name
         for name in sorted(names, key=lambda name: IndexName(name).key)
@@ -127,7 +128,7 @@ async def test_listing_that_no_rule_can_match_does_not_reach_the_store(
     indexes_of: dict[str, str], prefix: str
 ) -> None:
     driver = RecordingDriver()
-    driver.create(IndexName("other-1"), b"1")
+    create(driver, IndexName("other-1"), b"1")
     service, *_ = access_to(store_of(driver), rules=rules_of(**indexes_of))
     assert await listed(service, prefix, 10) == []
     assert driver.listings == 0
@@ -136,7 +137,7 @@ async def test_listing_that_no_rule_can_match_does_not_reach_the_store(
 async def test_listing_reads_no_names_that_the_rules_cannot_match() -> None:
     driver = RecordingDriver()
     for name in ("a-1", "a-2", "b-1", "c"):
-        driver.create(IndexName(name), b"1")
+        create(driver, IndexName(name), b"1")
     rules = rules_of(list=["a-*", "c"], read=["a-1*", "b-*", "c"])
     service, *_ = access_to(store_of(driver), rules=rules)
     assert await listed(service, "", 10) == ["a-1", "c"]

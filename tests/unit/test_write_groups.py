@@ -28,10 +28,10 @@ from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
-from kekd_server.storage.version import CREATED
 from kekd_server.storage.write_groups import WriteGroups
 from kekd_server.storage.write_steps import Steps
 from tests.fixtures.disk import complete_together, opened
+from tests.fixtures.writes import CREATED, create
 from tests.patience import PATIENCE
 from tests.unit.waiting import reached
 
@@ -53,7 +53,7 @@ async def store(driver: DiskDriver, tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def creates(driver: DiskDriver, names: Sequence[IndexName] = NAMES) -> list[Steps[object]]:
-    return [result_of(driver.create_steps(*(name, b"new"), **ALONE)) for name in names]
+    return [result_of(driver.create(*(name, b"new"), **ALONE)) for name in names]
 
 
 ALONE: Any = {"origin": CREATED, "attempt": None}
@@ -152,7 +152,7 @@ def test_failed_fsync_of_a_file_fails_its_write_alone(
 
 
 def test_conflict_of_one_write_leaves_the_others(driver: DiskDriver) -> None:
-    driver.create(NAMES[1], b"old")
+    create(driver, NAMES[1], b"old")
     results = complete_together(creates(driver))
     assert [type(result) for result in results] == [str, EnvelopeExistsError, str]
 
@@ -175,13 +175,13 @@ def test_write_that_waits_for_another_daemon_does_not_delay_the_others(
         first, *others = complete_together(creates(driver))
     assert isinstance(first, StoreTimeoutError)
     assert [type(result) for result in others] == [str, str]
-    assert driver.create(NAMES[0], b"new")
+    assert create(driver, NAMES[0], b"new")
 
 
 def test_lock_is_free_while_its_write_waits_for_another_daemon(
     driver: DiskDriver, tmp_path: Path
 ) -> None:
-    steps = driver.create_steps(NAMES[0], b"new", **ALONE)
+    steps = driver.create(NAMES[0], b"new", **ALONE)
     with opened(tmp_path)._locks.hold(NAMES[0]):
         next(steps)
     with (tmp_path / "_kekd" / "locks").joinpath(lock_of(tmp_path)).open() as lock:

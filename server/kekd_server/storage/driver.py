@@ -11,7 +11,7 @@ from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
-from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
+from kekd_server.storage.version import Origin, Version
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_steps import Steps
@@ -54,11 +54,14 @@ again."""
 class Driver(Protocol):
     """Keeps one record per index name, and knows nothing about its content.
 
+    `create` and `put` return steps, which do the work when they run (see write_steps). They pause
+    where they wait for a disk or for another write.
+
     Every method except `get_cached`, `confirm` and `confirm_all` may block. All may be called
     from several threads at once, and other processes may use the same store at the same time. Each
-    operation is atomic.
-    Where the store has stable storage, a change is on it when the method returns. Except for
-    `list`, and `destroy` on disk, the cost doesn't depend on the number of records.
+    operation is atomic. Where the store has stable storage, a change is on it when the operation
+    ends. Except for `list`, and `destroy` on disk, the cost doesn't depend on the number of
+    records.
 
     A write with an `attempt` is applied at most once for its id, by any process: if an earlier
     attempt was applied, the method returns the result of that one. It raises `OutcomeUnknownError`
@@ -126,13 +129,8 @@ class Driver(Protocol):
         """
 
     def create(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        origin: Origin = CREATED,
-        attempt: WriteAttempt | None = None,
-    ) -> str:
+        self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
+    ) -> Steps[str]:
         """Stores the first record of a name and returns its etag. Of concurrent calls, one wins.
 
         Raises `EnvelopeExistsError` if the name has a record, even a corrupt one.
@@ -144,29 +142,13 @@ class Driver(Protocol):
         record: bytes,
         *,
         if_etag: str | None,
-        origin: Origin = PUSHED,
-        attempt: WriteAttempt | None = None,
-    ) -> WriteResult:
+        origin: Origin,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
         """Stores a record, and replaces any that is there.
 
         Raises `EtagMismatchError` if `if_etag` is set, and there is no record or its etag differs.
         """
-
-    def create_steps(
-        self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
-    ) -> Steps[str]:
-        """Like `create`, but pauses where it waits for the disk or for another write."""
-
-    def put_steps(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        if_etag: str | None,
-        origin: Origin,
-        attempt: WriteAttempt | None,
-    ) -> Steps[WriteResult]:
-        """Like `put`, but pauses as `create_steps` does."""
 
     def restore(  # noqa: PLR0913
         self,

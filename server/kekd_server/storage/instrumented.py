@@ -14,7 +14,7 @@ from kekd_server.observability.tracing import Tracing
 from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, ValidateVersion, WriteResult
 from kekd_server.storage.hold import Hold
-from kekd_server.storage.version import CREATED, PUSHED, Origin, Version
+from kekd_server.storage.version import Origin, Version
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_monitor import WriteMonitor
@@ -100,36 +100,13 @@ class InstrumentedDriver:
         return confirmed
 
     def create(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        origin: Origin = CREATED,
-        attempt: WriteAttempt | None = None,
-    ) -> str:
-        with self._operation("create"):
-            return self._driver.create(name, record, origin=origin, attempt=attempt)
-
-    def put(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        if_etag: str | None,
-        origin: Origin = PUSHED,
-        attempt: WriteAttempt | None = None,
-    ) -> WriteResult:
-        with self._operation("put"):
-            return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
-
-    def create_steps(
         self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
     ) -> Steps[str]:
         with self._operation("create"):
-            steps = self._driver.create_steps(name, record, origin=origin, attempt=attempt)
+            steps = self._driver.create(name, record, origin=origin, attempt=attempt)
             return (yield from steps)
 
-    def put_steps(
+    def put(
         self,
         name: IndexName,
         record: bytes,
@@ -139,11 +116,8 @@ class InstrumentedDriver:
         attempt: WriteAttempt | None,
     ) -> Steps[WriteResult]:
         with self._operation("put"):
-            return (
-                yield from self._driver.put_steps(
-                    name, record, if_etag=if_etag, origin=origin, attempt=attempt
-                )
-            )
+            steps = self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
+            return (yield from steps)
 
     def restore(  # noqa: PLR0913
         self,

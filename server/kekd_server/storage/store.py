@@ -195,7 +195,7 @@ class Store:
 
         def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
             origin = Origin(VersionEvent.CREATED, owner)
-            steps = self._driver.create_steps(name, record, origin=origin, attempt=attempt)
+            steps = self._driver.create(name, record, origin=origin, attempt=attempt)
             return WriteResult((yield from steps), None)
 
         written = await self._calls.write_in_steps(
@@ -217,9 +217,7 @@ class Store:
 
         def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
             origin = Origin(VersionEvent.PUSHED, owner)
-            return self._driver.put_steps(
-                name, record, if_etag=if_etag, origin=origin, attempt=attempt
-            )
+            return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
         return await self._calls.write_in_steps(
             ChangeKind.PUSHED, name, write_record, owner, attempt
@@ -370,7 +368,7 @@ class Store:
         try:
             with self._calls.error_context:
                 record = encode(push.envelope)
-                written = yield from self._driver.put_steps(
+                written = yield from self._driver.put(
                     *(push.name, record),
                     if_etag=push.if_etag,
                     origin=Origin(VersionEvent.PUSHED, owner),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 
 class VersionEvent(StrEnum):
@@ -23,10 +23,6 @@ class Origin(NamedTuple):
     event: VersionEvent
     caller: str = ""
     """The caller's identity."""
-
-
-CREATED: Final = Origin(VersionEvent.CREATED)
-PUSHED: Final = Origin(VersionEvent.PUSHED)
 
 
 @dataclass(frozen=True, slots=True)

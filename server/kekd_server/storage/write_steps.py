@@ -1,9 +1,11 @@
 """Writes that pause where they wait, so that one thread runs several of them together."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextvars import Context
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
+from functools import wraps
+from typing import Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -36,6 +38,17 @@ have what it waits for.
 
 Steps: TypeAlias = Generator[Pause, None, T]
 """A write, as a generator that yields its pauses and returns its result."""
+
+
+def unpaused(write: Callable[P, T]) -> Callable[P, Steps[T]]:
+    """Makes a method that blocks return steps, without a pause among them."""
+
+    @wraps(write)
+    def run(*arguments: P.args, **options: P.kwargs) -> Steps[T]:
+        yield from ()  # makes it a generator
+        return write(*arguments, **options)
+
+    return run
 
 
 def complete(steps: Steps[T]) -> T:

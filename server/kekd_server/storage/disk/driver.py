@@ -50,7 +50,7 @@ from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
-from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
+from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record, page_of
 from kekd_server.storage.write_attempt import WriteAttempt
@@ -148,16 +148,6 @@ class DiskDriver:
         return self.cache.confirm_all([name.key for name in names], proofs)
 
     def create(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        origin: Origin = CREATED,
-        attempt: WriteAttempt | None = None,
-    ) -> str:
-        return complete(self.create_steps(name, record, origin=origin, attempt=attempt))
-
-    def create_steps(
         self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
     ) -> Steps[str]:
         with (
@@ -168,19 +158,6 @@ class DiskDriver:
             return (yield from self._create(write, name, record, origin))
 
     def put(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        if_etag: str | None,
-        origin: Origin = PUSHED,
-        attempt: WriteAttempt | None = None,
-    ) -> WriteResult:
-        return complete(
-            self.put_steps(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
-        )
-
-    def put_steps(
         self,
         name: IndexName,
         record: bytes,

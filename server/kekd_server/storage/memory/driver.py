@@ -29,17 +29,17 @@ from kekd_server.storage.hold import Hold
 from kekd_server.storage.memory.history import MemoryHistory
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.sorted_keys import names_in_order
-from kekd_server.storage.unpaused_writes import UnpausedWrites
-from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
+from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record, page_of
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_steps import unpaused
 
 _SCAN_INTERVAL: Final = 60.0
 """Writes remove what exceeds the number. A scan removes what is too old."""
 
 
-class MemoryDriver(UnpausedWrites):
+class MemoryDriver:
     """A dict and its sorted keys under a lock. Nothing outlives the process."""
 
     recognizes_attempts = False
@@ -90,25 +90,27 @@ class MemoryDriver(UnpausedWrites):
             for name, proof in zip(names, proofs, strict=True)
         ]
 
+    @unpaused
     def create(
         self,
         name: IndexName,
         record: bytes,
         *,
-        origin: Origin = CREATED,
-        attempt: WriteAttempt | None = None,  # noqa: ARG002
+        origin: Origin,
+        attempt: WriteAttempt | None,  # noqa: ARG002
     ) -> str:
         with self._lock:
             return self._create(name, record, origin)
 
+    @unpaused
     def put(
         self,
         name: IndexName,
         record: bytes,
         *,
         if_etag: str | None,
-        origin: Origin = PUSHED,
-        attempt: WriteAttempt | None = None,  # noqa: ARG002
+        origin: Origin,
+        attempt: WriteAttempt | None,  # noqa: ARG002
     ) -> WriteResult:
         with self._lock:
             return self._put(name, record, if_etag, origin)

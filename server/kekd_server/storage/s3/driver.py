@@ -47,11 +47,11 @@ from kekd_server.storage.s3.names import S3Names
 from kekd_server.storage.s3.object import S3Object
 from kekd_server.storage.s3.versioning import Versioning
 from kekd_server.storage.s3.write import S3Write
-from kekd_server.storage.unpaused_writes import UnpausedWrites
-from kekd_server.storage.version import CREATED, PUSHED, Origin, Version, VersionEvent
+from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_steps import unpaused
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ _DELETION_AND_LAST: Final = 2
 _MODIFIED_FORMAT: Final = "%Y-%m-%dT%H:%M:%S"
 
 
-class S3Driver(UnpausedWrites):
+class S3Driver:
     """A bucket that any number of daemons and CyborgDB may share. The driver keeps no state of it.
 
     Every request that writes is conditional (If-None-Match or If-Match), even for unconditional
@@ -169,24 +169,26 @@ class S3Driver(UnpausedWrites):
     ) -> list[bool]:
         return [False] * len(names)
 
+    @unpaused
     def create(
         self,
         name: IndexName,
         record: bytes,
         *,
-        origin: Origin = CREATED,
-        attempt: WriteAttempt | None = None,
+        origin: Origin,
+        attempt: WriteAttempt | None,
     ) -> str:
         return self._write(name, attempt, origin, lambda write: write.create(record))
 
+    @unpaused
     def put(
         self,
         name: IndexName,
         record: bytes,
         *,
         if_etag: str | None,
-        origin: Origin = PUSHED,
-        attempt: WriteAttempt | None = None,
+        origin: Origin,
+        attempt: WriteAttempt | None,
     ) -> WriteResult:
         return self._write(name, attempt, origin, lambda write: write.put(record, if_etag))
 
@@ -203,7 +205,7 @@ class S3Driver(UnpausedWrites):
         stored = self.get_version(name, version_id)
         validate(version_id, stored)
         origin = Origin(VersionEvent.RESTORED, caller)
-        return self.put(name, stored.record, if_etag=if_etag, origin=origin, attempt=attempt)
+        return self._write(name, attempt, origin, lambda write: write.put(stored.record, if_etag))
 
     def undelete(
         self,
@@ -217,7 +219,7 @@ class S3Driver(UnpausedWrites):
         stored = self.get_version(name, last.id)
         validate(last.id, stored)
         origin = Origin(VersionEvent.UNDELETED, caller)
-        return self.create(name, stored.record, origin=origin, attempt=attempt)
+        return self._write(name, attempt, origin, lambda write: write.create(stored.record))
 
     def _versions(self, name: IndexName) -> Iterator[Version]:
         """Yields the versions of an index, newest first, and few more than are taken."""
