@@ -49,6 +49,12 @@ MARK = "_kekd/keystore"
 def doctor(
     called: str, *arguments: object, code: int = 0, tls: tuple[str, ...] = ()
 ) -> list[dict[str, Any]]:
+    return read_only_doctor(called, "--write", *arguments, code=code, tls=tls)
+
+
+def read_only_doctor(
+    called: str, *arguments: object, code: int = 0, tls: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     flags = ("--address", called, *tls, "doctor", "--output", "json")
     return json_lines(kekctl(*flags, *arguments, code=code, env=CREDENTIALS))
 
@@ -69,12 +75,12 @@ def flags_of(bucket: Bucket, endpoint: str) -> tuple[str, ...]:
 
 
 def keys(bucket: Bucket) -> list[str]:
-    """Returns the keys besides those that the daemon writes in the background, and the versions of
-    the scratch index.
+    """Returns the keys besides those that the daemon writes in the background, and the marks of
+    destructions.
     """
     entries = bucket.s3.list_objects_v2(Bucket=bucket.name)["Contents"]
-    others = ("_kekd/log/", "_kekd/conditions/", "_kekd/history/kekd-doctor-")
-    return [entry["Key"] for entry in entries if not entry["Key"].startswith(others)]
+    others = re.compile("_kekd/(log|conditions)/|_kekd/history/kekd-doctor-.*destroyed(--)?$")
+    return [entry["Key"] for entry in entries if not others.match(entry["Key"])]
 
 
 def listed(daemon: Daemon) -> list[str]:
@@ -109,6 +115,62 @@ def test_healthy_daemon_passes_all_checks(start_daemon: StartDaemon, tmp_path: P
         "clock",
     }
     assert listed(daemon) == []
+
+
+def listed_with_deleted(daemon: Daemon) -> list[str]:
+    with kekd.Client(daemon.address) as client:
+        return list(client.list_index_kms(show_deleted=True))
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--write", "--dry-run")])
+def test_doctor_without_writes_writes_nothing(
+    start_daemon: StartDaemon, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    rule = {"name": "r", "identities": "*", "methods": ["read", "list"]}
+    audit = tmp_path / "audit.log"
+    daemon = start_daemon("--memory", "--audit", str(audit), config={"policy": [rule]})
+    findings = read_only_doctor(daemon.address, *options)
+    assert {finding["level"] for finding in findings} == {"ok"}
+    ((_, text),) = found(findings, "store memory")
+    assert text.endswith(": --write tests them on an index kekd-doctor-...")
+    assert "kekd-doctor-" not in audit.read_text()
+
+
+def test_unhealthy_store_fails_without_a_test_of_its_writes() -> None:
+    unhealthy = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="away")
+    (finding,) = store.check_status(unhealthy)
+    assert (finding.level, finding.text) == (
+        "failure",
+        "unhealthy at the daemon's last check: away",
+    )
+
+
+def test_scratch_index_is_destroyed_with_its_versions(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--disk", str(tmp_path / "keystore"))
+    doctor(daemon.address)
+    assert listed_with_deleted(daemon) == []
+
+
+def test_caller_without_the_right_to_destroy_is_warned_of_the_history(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    keystore = tmp_path / "keystore"
+    methods = ["read", "list", "create", "push", "delete-if-match"]
+    rule = {"name": "r", "identities": "*", "methods": methods}
+    daemon = start_daemon("--disk", str(keystore), config={"policy": [rule]})
+    (warned,) = (one for one in doctor(daemon.address) if one["level"] == "warning")
+    (index,) = listed_with_deleted(daemon)
+    assert warned["text"] == f"the scratch index {index} is deleted, and remains in the history"
+    command = f"kekctl destroy {index} --store disk:{keystore} --reason 'end of kekctl doctor'"
+    assert warned["advice"].endswith(f"destroy it: {command}")
+    assert listed(daemon) == []
+
+
+@pytest.mark.parametrize("command", [("-o", "name", "doctor"), ("doctor", "-o", "name")])
+def test_doctor_refuses_to_print_names(command: tuple[str, ...]) -> None:
+    assert "Error: " in kekctl(*command, code=2).stderr
 
 
 def records_of(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -157,7 +219,7 @@ def test_sample_contains_any_name() -> None:
 
 def test_caller_without_the_right_to_list_is_warned(start_daemon: StartDaemon) -> None:
     rule = {"name": "r", "identities": "*", "indexes": "kekd-doctor-*"}
-    methods = ["read", "create", "push", "delete-if-match"]
+    methods = ["read", "create", "push", "delete-if-match", "destroy"]
     daemon = start_daemon("--memory", config={"policy": [{**rule, "methods": methods}]})
     (found,) = records_of(doctor(daemon.address))
     assert (found["level"], found["advice"]) == ("warning", "allow this caller to list and read")
@@ -165,7 +227,7 @@ def test_caller_without_the_right_to_list_is_warned(start_daemon: StartDaemon) -
 
 def test_line_has_the_level_and_the_advice(daemon: Daemon) -> None:
     daemon.socket.chmod(0o666)
-    lines = kekctl("--address", daemon.address, "doctor").stdout.splitlines()
+    lines = kekctl("--address", daemon.address, "doctor", "--write").stdout.splitlines()
     assert f"ok       store memory: {PROMISES[0]}" in lines
     (warned,) = (line for line in lines if line.startswith("warning"))
     assert warned.startswith(f"warning  socket: {daemon.socket} has mode 0666: ")
@@ -359,7 +421,17 @@ def test_s3_that_refuses_its_own_etags_is_named_as_the_cause(
     with kekd.Client(daemon.address) as client:
         eventually(lambda: client.status().stores[0].warning)
     findings = json_lines(
-        kekctl("--address", daemon.address, "--timeout", "60", "doctor", "-o", "json", code=1)
+        kekctl(
+            "--address",
+            daemon.address,
+            "--timeout",
+            "60",
+            "doctor",
+            "--write",
+            "-o",
+            "json",
+            code=1,
+        )
     )
     (failed,) = failures(findings)
     assert failed["text"].startswith("a push with the right etag failed: ")
@@ -384,7 +456,7 @@ def test_unwritable_store_fails(start_daemon: StartDaemon, tmp_path: Path) -> No
 
 def test_last_failed_check_of_the_daemon_is_only_a_warning(client: kekd.Client) -> None:
     unhealthy = kekd.StoreStatus("memory", is_default=True, healthy=False, error_message="away")
-    findings = store.check(client, unhealthy, lambda: False)
+    findings = store.check_writes(client, unhealthy, lambda: False)
     assert [finding.level for finding in findings] == ["warning", *["ok"] * len(PROMISES)]
     assert findings[0].text == "unhealthy at the daemon's last check: away"
 
@@ -395,11 +467,11 @@ def test_possible_scratch_index_is_reported(
     s3 = start_forgetful(bucket.endpoint)
     daemon = start_daemon(*flags_of(bucket, s3.endpoint), env=CREDENTIALS)
     s3.answer.clear()
-    arguments = ("--address", daemon.address, "--timeout", "2", "doctor", "-o", "json")
+    arguments = ("--address", daemon.address, "--timeout", "2", "doctor", "--write", "-o", "json")
     findings = json_lines(kekctl(*arguments, code=1))
     assert failures(findings)[0]["text"].startswith("a create failed: ")
     (warning,) = (finding for finding in findings if "may remain" in finding["text"])
-    (name,) = re.findall(r"kekctl delete (kekd-doctor-\w+) --store s3:", warning["advice"])
+    (name,) = re.findall(r"kekctl destroy (kekd-doctor-\w+) --store s3:", warning["advice"])
     s3.answer.set()
     eventually(lambda: listed(daemon) == [name])
 
@@ -425,7 +497,7 @@ def test_ctrl_c_waits_for_the_call_and_cleans_up(
     s3 = start_forgetful(bucket.endpoint)
     daemon = start_daemon(*flags_of(bucket, s3.endpoint), env=CREDENTIALS)
     s3.answer.clear()
-    command = [str(BIN / "kekctl"), "--address", daemon.address, "doctor"]
+    command = [str(BIN / "kekctl"), "--address", daemon.address, "doctor", "--write"]
     with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE) as process:
         assert s3.asked.wait(PATIENCE)
         process.send_signal(signal.SIGINT)

@@ -26,7 +26,6 @@ READING = {
     "config current-context",
     "config get-contexts",
     "diff",
-    "doctor",
     "drift",
     "export",
     "get",
@@ -40,7 +39,7 @@ READING = {
     "wait",
     "watch",
 }
-"""Commands that change nothing, or in the case of doctor only what they add themselves."""
+"""Commands that change nothing."""
 
 
 def commands(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -240,7 +239,10 @@ def files(daemon: Daemon, aws: Aws, tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("command", [name for name, _ in commands(main) if name not in READING])
+# test_doctor.py has the dry run of doctor, whose results differ each time.
+@pytest.mark.parametrize(
+    "command", [name for name, _ in commands(main) if name not in READING | {"doctor"}]
+)
 def test_dry_run_has_its_outcome_in_json_and_yaml(
     daemon: Daemon, files: dict[str, str], tmp_path: Path, command: str
 ) -> None:

@@ -65,6 +65,16 @@ class Store:
         existed, self._blob = self._blob is not None, None
         return existed
 
+    def destroy_index_kms(self, *_: Any) -> kekd.DestructionReceipt:
+        self._call()
+        if self._keeps:
+            raise BROKEN
+        self._blob = None
+        return kekd.DestructionReceipt("i", "memory", (), (), ())
+
+    def list_versions_index_kms(self, *_: Any, **__: Any) -> list[kekd.EnvelopeVersion]:
+        return []
+
     def _call(self) -> None:
         self._calls += 1
         if self._calls == self._fails[0]:
@@ -77,7 +87,7 @@ class Store:
 
 
 def is_left(tried: Store) -> bool:
-    findings = store.check(cast("kekd.Client", tried), STORE, lambda: False)
+    findings = store.check_writes(cast("kekd.Client", tried), STORE, lambda: False)
     return any("may remain" in finding.text for finding in findings)
 
 

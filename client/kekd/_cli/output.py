@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import click
@@ -128,14 +129,21 @@ def _record_dry_run(context: click.Context, _: click.Parameter, value: bool) -> 
     global_options(context).is_dry_run |= value
 
 
-output_option = click.option(
-    "--output",
-    "-o",
-    type=click.Choice(OUTPUT_FORMATS),
-    callback=_make_output,
-    help="Output format (default: table).",
-)
+def _make_output_without_names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> Output:
+    if value is None and global_options(context).flags.get("output") == "name":
+        raise click.UsageError(f"'{context.command_path}' prints no names; use another --output")
+    return _make_output(context, parameter, value)
+
+
+_output_option = partial(click.option, "--output", "-o", help="Output format (default: table).")
+output_option = _output_option(type=click.Choice(OUTPUT_FORMATS), callback=_make_output)
 """Passes an `Output`."""
+output_option_without_names = _output_option(
+    type=click.Choice([form for form in OUTPUT_FORMATS if form != "name"]),
+    callback=_make_output_without_names,
+)
 
 dry_run_option = click.option(
     "--dry-run",

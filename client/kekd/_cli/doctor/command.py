@@ -17,7 +17,7 @@ from kekd._cli.doctor import address, certificate, clock, daemon, records, slots
 from kekd._cli.doctor.finding import COLORS, Finding, failure, ok, warning
 from kekd._cli.exit_codes import FAILED, STOPPED
 from kekd._cli.global_options import global_options
-from kekd._cli.output import Output, output_option
+from kekd._cli.output import Output, dry_run_option, output_option_without_names
 from kekd._cli.parameters import Store
 
 
@@ -36,25 +36,34 @@ from kekd._cli.parameters import Store
     help="Read N random records of each store (default: all).",
 )
 @click.option("--store", type=Store(), metavar="STORE", help="Test only this store (default: all).")
-@output_option
+@click.option(
+    "--write",
+    is_flag=True,
+    help="Also test writes to each store, on a scratch index kekd-doctor-..., and destroy it.",
+)
+@dry_run_option
+@output_option_without_names
 @click.pass_context
-def doctor(
+def doctor(  # noqa: PLR0913
     context: click.Context,
+    *,
     registry_file: Path | None,
     records: int | None,
     store: kekd.StorageConfig | None,
+    write: bool,
     output: Output,
 ) -> None:
     """Test the daemon, its stores, certificates and clock, and say how to fix problems.
 
-    Writes to each store, under a scratch index named kekd-doctor-..., and deletes that index at the
-    end. Then reads the store's records. Each line starts with ok, warning or failure. The exit code
-    is 1 after a failure, else 0.
+    Reads the records of each store, and writes only with --write. Each line starts with ok, warning
+    or failure. The exit code is 1 after a failure, else 0.
     """
     failed = False
     only_store = store or global_options(context).flags.get("store")
     try:
-        for finding in _findings(context, registry_file, only_store, records):
+        for finding in _findings(
+            context, registry_file, only_store, records, writes=write and not output.is_dry_run
+        ):
             failed |= finding.level == "failure"
             color = COLORS[finding.level]
             content = dataclasses.asdict(finding)
@@ -70,6 +79,8 @@ def _findings(
     registry_file: Path | None,
     only_store: kekd.StorageConfig | None,
     record_count: int | None,
+    *,
+    writes: bool,
 ) -> Iterator[Finding]:
     client = open_client(context)
     files = global_options(context).values
@@ -90,7 +101,7 @@ def _findings(
             if served.error:
                 yield certificate.rejected(served.error)
         yield from daemon.check(status)
-        yield from _stores(client, status, only_store, record_count)
+        yield from _stores(client, status, only_store, record_count, writes=writes)
     if registry_file:
         name = status.stores[0].name if status and status.stores else "none"
         yield from slots.check(registry_file, store.scratch_name(), name)
@@ -109,6 +120,8 @@ def _stores(
     status: kekd.DaemonStatus,
     only_store: kekd.StorageConfig | None,
     record_count: int | None,
+    *,
+    writes: bool,
 ) -> Iterator[Finding]:
     if not status.stores:
         yield failure(
@@ -124,12 +137,16 @@ def _stores(
             names = ", ".join(one.name for one in status.stores)
             yield failure(f"store {only_store}", "the daemon has no such store", f"use {names}")
     for one in chosen:
-        with _deferred_interrupts() as is_interrupted:
-            findings = store.check(client, one, is_interrupted)
-        yield from findings
-        if is_interrupted():
-            raise KeyboardInterrupt
+        yield from _writes(client, one) if writes else store.check_status(one)
         yield from records.check(client, one.name, record_count)
+
+
+def _writes(client: kekd.Client, one: kekd.StoreStatus) -> Iterator[Finding]:
+    with _deferred_interrupts() as is_interrupted:
+        findings = store.check_writes(client, one, is_interrupted)
+    yield from findings
+    if is_interrupted():
+        raise KeyboardInterrupt
 
 
 @contextmanager

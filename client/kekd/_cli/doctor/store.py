@@ -2,9 +2,9 @@
 
 import itertools
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "kekd-doctor-"
 _GET: Final = "a get"
+_REASON: Final = "end of kekctl doctor"
 
 # docs/runbook.md has the sources.
 _REPLACE_SERVER: Final = (
@@ -79,8 +80,22 @@ def _may_be_applied(error: EnvelopeError) -> bool:
     return isinstance(error, DeadlineExceededError)
 
 
-def check(client: "Client", store: StoreStatus, is_stopped: Callable[[], bool]) -> list[Finding]:
-    """Runs the checks until one fails or `is_stopped`, and deletes the scratch index.
+def check_status(store: StoreStatus) -> Iterator[Finding]:
+    """Repeats what the daemon reports of the store. Writes nothing."""
+    name = f"store {store.name}"
+    if store.healthy:
+        text = "healthy at the daemon's last check, without a test of its writes"
+        yield ok(name, f"{text}: --write tests them on an index {PREFIX}...")
+    else:
+        text = f"unhealthy at the daemon's last check: {store.error_message}"
+        yield failure(name, text, "correct the cause, and test the store with --write")
+    yield from _describe(store)
+
+
+def check_writes(
+    client: "Client", store: StoreStatus, is_stopped: Callable[[], bool]
+) -> list[Finding]:
+    """Runs the checks until one fails or `is_stopped`, and destroys the scratch index.
 
     The last finding names the scratch index if it may remain.
     """
@@ -89,10 +104,7 @@ def check(client: "Client", store: StoreStatus, is_stopped: Callable[[], bool]) 
     if not store.healthy:
         text = f"unhealthy at the daemon's last check: {store.error_message}"
         findings.append(warning(probe.check, text, "compare with the findings below"))
-    if store.history:
-        findings.append(ok(f"history of {store.name}", store.history))
-    if store.warning:
-        findings.append(warning(probe.check, store.warning))
+    findings += _describe(store)
     try:
         for finding in probe.findings():
             findings.append(finding)
@@ -103,6 +115,13 @@ def check(client: "Client", store: StoreStatus, is_stopped: Callable[[], bool]) 
     finally:
         leftovers = probe.clean_up()
     return findings + leftovers
+
+
+def _describe(store: StoreStatus) -> Iterator[Finding]:
+    if store.history:
+        yield ok(f"history of {store.name}", store.history)
+    if store.warning:
+        yield warning(f"store {store.name}", store.warning)
 
 
 class _StoreProbe:
@@ -140,21 +159,44 @@ class _StoreProbe:
         advice = ""
         if isinstance(error, PermissionDeniedError) and error.reason != Reason.STORE_NOT_CONFIGURED:
             advice = (
-                f"allow this caller to read, create, push and delete-if-match indexes {PREFIX}*"
+                f"allow this caller to read, create, push, delete-if-match and destroy indexes"
+                f" {PREFIX}*"
             )
         return failure(self.check, f"{self._step} failed: {error}", advice)
 
     def clean_up(self) -> list[Finding]:
-        if not self._may_exist:  # nothing was written, or it is deleted
+        if not (self._etag or self._is_uncertain):  # nothing was written
             return []
-        with suppress(EnvelopeError):
-            # A delete with an etag needs fewer rights, but after a lost reply the etag is unknown.
-            if_etag = None if self._is_uncertain else self._etag or None
-            self._client.delete_index_kms(self._location, self._index, if_etag=if_etag)
-            if not self._is_uncertain:
-                return []
-        advice = f"delete it later: kekctl delete {self._index} --store {self._store}"
-        return [warning(self.check, f"the scratch index {self._index} may remain", advice)]
+        try:
+            receipt = self._client.destroy_index_kms(self._location, self._index, _REASON)
+        except EnvelopeError:
+            return self._delete_at_end()
+        if self._is_uncertain:
+            return [self._remaining("may remain")]
+        return [self._remaining(f"remains: {one.reason}") for one in receipt.remaining[:1]]
+
+    def _delete_at_end(self) -> list[Finding]:
+        """For a caller who may not destroy the index."""
+        try:
+            if self._may_exist:
+                # A delete with an etag needs fewer rights, but is impossible after a lost reply.
+                if_etag = None if self._is_uncertain else self._etag
+                self._client.delete_index_kms(self._location, self._index, if_etag=if_etag)
+            versions = self._client.list_versions_index_kms(
+                self._location, self._index, page_size=1
+            )
+            has_versions = any(True for _ in versions)
+        except EnvelopeError:
+            return [self._remaining("may remain")]
+        if self._is_uncertain:
+            return [self._remaining("may remain")]
+        return [self._remaining("is deleted, and remains in the history")] if has_versions else []
+
+    def _remaining(self, text: str) -> Finding:
+        store = shlex.quote(self._store)
+        command = f"kekctl destroy {self._index} --store {store} --reason {_REASON!r}"
+        advice = f"allow this caller to destroy indexes {PREFIX}*, and destroy it: {command}"
+        return warning(self.check, f"the scratch index {self._index} {text}", advice)
 
     def _writable(self) -> Finding:
         self._step = "a create"
