@@ -367,10 +367,61 @@ def test_error_cannot_steer_the_terminal(kekctl: Kekctl, name: str) -> None:
     assert line.isprintable()
 
 
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_output_of_get_is_the_input_of_create_and_push(
+    kekctl: Kekctl, client: kekd.Client, form: str
+) -> None:
+    name = f'from {form}: \x07, {HOSTILE_NAMES[0]}, "quoted" \u20ac'
+    kekctl("create", "-f", "-", stdin=document(name))
+    printed = kekctl("get", name, "-o", form).stdout
+    blob = client.get_index_kms(None, name)
+    client.delete_index_kms(None, name)
+    kekctl("create", "-f", "-", stdin=printed)
+    kekctl("push", f"copy from {form}", "-f", "-", stdin=printed)
+    kekctl("push", f"copy from {form}", "-f", "-", stdin=printed)
+    for index in (name, f"copy from {form}"):
+        assert client.get_index_kms(None, index) == blob
+
+
+def test_envelope_bound_to_another_index_is_not_copied(kekctl: Kekctl, client: kekd.Client) -> None:
+    bound = document("bound", binding='{"index_name":"bound","store":"memory"}')
+    refused = kekctl("push", "other", "-f", "-", stdin=bound, code=2)
+    assert "its KEK is bound to index 'bound'" in refused.stderr
+    assert "other" not in client.list_index_kms()
+    kekctl("push", "bound", "-f", "-", stdin=bound)
+
+
+def test_yaml_without_its_library_is_refused_with_the_command_that_installs_it() -> None:
+    program = "import sys; sys.modules['yaml'] = None; from kekd._cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--address", "unix:/nowhere", "push", "-f", "-"],
+        env=clean_environment(),
+        input="index_name: a",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2
+    assert "cannot read YAML: PyYAML is not installed; use JSON, or run pip" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         pytest.param("", "line 1: not JSON", id="nothing"),
+        pytest.param(
+            f"{document('x')}\n{document('y')}", "line 2: text after the first", id="two in JSON"
+        ),
+        pytest.param(
+            "---\nindex_name: x\nblob: {}\n---\nindex_name: y", "more than one", id="two in YAML"
+        ),
+        pytest.param(f"- {CANARY_BASE64}", "not an envelope", id="YAML list"),
+        pytest.param(f"index_name: x\n b: {CANARY_BASE64}: a", "line 2: a second", id="no YAML"),
+        pytest.param("index_name: 1\nblob: {}", "not an envelope", id="YAML number as the name"),
+        pytest.param(
+            "index_name: x\nblob: {created_at: 2026-01-01}", "created_at: invalid", id="YAML date"
+        ),
         pytest.param(f'{{"a": 1,\n "b": "{CANARY_BASE64}', "line 2: not JSON", id="half"),
         pytest.param("[" * 100_000, "not JSON", id="too deep"),
         pytest.param(f'{{"version": {"1" * 5000}}}', "not JSON", id="too many digits"),

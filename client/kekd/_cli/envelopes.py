@@ -38,12 +38,13 @@ if TYPE_CHECKING:
 _MAX_NAMED: Final = 10
 """Indexes that a question names."""
 
+_index = click.argument("index", required=False)
 _file = click.option(
     "--file",
     "-f",
     type=click.File(encoding="utf-8"),
     required=True,
-    help="Envelope as JSON, from 'get --output json' or a line of a backup (-: standard input).",
+    help="Envelope, from 'get --output json' or yaml, or a line of a backup (-: standard input).",
 )
 
 
@@ -153,29 +154,40 @@ def watch(
 
 
 @main.command()
+@_index
 @_file
 @dry_run_option
 @store_option
 @output_option
 @pass_client
 def create(
-    client: kekd.Client, file: TextIO, store: kekd.StorageConfig | None, output: Output
+    client: kekd.Client,
+    index: str | None,
+    file: TextIO,
+    store: kekd.StorageConfig | None,
+    output: Output,
 ) -> None:
-    """Store the envelope of an index that has none, and print its etag."""
-    envelope = _read_envelope(file)
+    """Store the envelope of an index that has none, and print its etag.
+
+    INDEX replaces the name in the file.
+    """
+    envelope = _read_envelope(file, index)
     etag = client.create_index_kms(store, envelope.index_name, envelope.blob)
     output.show_change(envelope.index_name, "created", etag, etag=etag)
 
 
 @main.command()
+@_index
 @_file
 @if_etag_option
 @dry_run_option
 @store_option
 @output_option
 @pass_client
-def push(
+def push(  # noqa: PLR0913
     client: kekd.Client,
+    *,
+    index: str | None,
     file: TextIO,
     if_etag: str | None,
     store: kekd.StorageConfig | None,
@@ -183,10 +195,10 @@ def push(
 ) -> None:
     """Store the envelope of an index, replacing any existing one, and print its etag.
 
-    The etag in the file is ignored. To replace only the envelope that you read, pass its etag as
-    --if-etag.
+    INDEX replaces the name in the file. The etag in the file is ignored. To replace only the
+    envelope that you read, pass its etag as --if-etag.
     """
-    envelope = _read_envelope(file)
+    envelope = _read_envelope(file, index)
     etag = client.push_index_kms(store, envelope.index_name, envelope.blob, if_etag=if_etag)
     output.show_change(envelope.index_name, "pushed", etag, etag=etag)
 
@@ -281,11 +293,11 @@ def wait(client: kekd.Client, seconds: float, service: str) -> None:
         ) from None
 
 
-def _read_envelope(file: TextIO) -> EnvelopeJSON:
+def _read_envelope(file: TextIO, index: str | None) -> EnvelopeJSON:
     # Imported here because reading an envelope of the daemon needs no backup format.
-    from kekd._cli.backup import json_lines  # noqa: PLC0415
+    from kekd._cli.envelope_input import read_envelope  # noqa: PLC0415
 
-    return json_lines.parse(file.read())
+    return read_envelope(file, index)
 
 
 def _has_versions(client: kekd.Client, store: kekd.StorageConfig | None, index: str) -> bool:

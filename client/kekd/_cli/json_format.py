@@ -61,6 +61,10 @@ def parse_json(text: str) -> Any:
     except EnvelopeJSONError:
         raise
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            raise EnvelopeJSONError(
+                f"line {error.lineno}: text after the first envelope; give one envelope"
+            ) from None
         raise EnvelopeJSONError(f"line {error.lineno}: not JSON: {error.msg}; correct it") from None
     except (ValueError, RecursionError):
         raise EnvelopeJSONError(

@@ -26,7 +26,7 @@ from kekd._cli.backup.version_json import (
     parse_version,
 )
 from kekd._cli.errors import BackupError, EnvelopeJSONError
-from kekd._cli.json_format import EnvelopeJSON, parse_json
+from kekd._cli.json_format import EnvelopeJSON
 from kekd._models import EnvelopeVersion
 
 _FORMAT: Final = "kekd-backup"
@@ -80,9 +80,8 @@ def check(file: BinaryIO) -> BackupContent:
     return BackupContent(checker.names, {name for name, _ in checker.versions})
 
 
-def parse(text: str) -> EnvelopeJSON:
-    """Parses the output of `kekctl get` or a line of a backup. Raises `EnvelopeJSONError`."""
-    content = parse_json(text)
+def from_content(content: Any) -> EnvelopeJSON:
+    """Reads the output of `kekctl get` or a line of a backup. Raises `EnvelopeJSONError`."""
     if isinstance(content, dict) and _SUM in content:
         return _parse_envelope(_verify(content))
     return EnvelopeJSON.from_content(content)
