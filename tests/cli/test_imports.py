@@ -7,10 +7,26 @@ from pathlib import Path
 import pytest
 
 import kekd
+from kekd import _cli
 from tests.fixtures.daemon import Daemon, clean_environment
 
 KEKCTL = str(Path(sys.executable).with_name("kekctl"))
 AT_COMPLETION = {"_KEKCTL_COMPLETE": "bash_complete", "COMP_WORDS": "kekctl ", "COMP_CWORD": "1"}
+KEEP_DEFERRED = """
+import sys
+from kekd import _cli
+from kekd_common.deferred_modules import DeferredModule
+
+if sys.argv.pop(1) == "immediate":
+    _cli.defer_modules = lambda names: None
+try:
+    _cli.main()
+finally:
+    for name in _cli._DEFERRED_MODULES:
+        if name in sys.modules and not isinstance(sys.modules[name], DeferredModule):
+            print(name, file=sys.stderr)
+"""
+"""Runs kekctl, and prints which of the modules that it defers it has imported."""
 POLICY = "policy: [{name: all, identities: '*', methods: '*'}]"
 
 
@@ -25,6 +41,17 @@ def imported_by(*arguments: str, env: dict[str, str] | None = None) -> set[str]:
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def imported_of_the_deferred(address: str, *arguments: str, imports: str = "deferred") -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", KEEP_DEFERRED, imports, "--address", address, *arguments],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stderr.split())
 
 
 def test_version_is_shown_without_importing_a_command() -> None:
@@ -75,9 +102,11 @@ def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
     imported = imported_by("--address", memory_daemon.address, "get", "my_index")
     assert "grpc" in imported
     unused = {
+        "asyncio",
         "boto3",
         "google.protobuf.descriptor_pb2",
         "google.protobuf.json_format",
+        "grpc_tools",
         "importlib.metadata",
         "kekd._async_client",
         "kekd._batches",
@@ -95,6 +124,22 @@ def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
         "kekd.kek.registry",
         "pydantic",
         "random",
+        "ssl",
         "tenacity",
     }
     assert not imported & unused
+
+
+def test_get_imports_no_deferred_module(memory_daemon: Daemon) -> None:
+    with kekd.Client(memory_daemon.address) as client:
+        client.push_index_kms(None, "my_index", kekd.KMSBlob(provider="none"))
+    get = (memory_daemon.address, "get", "my_index")
+    assert imported_of_the_deferred(*get) == set()
+    assert imported_of_the_deferred(*get, "--output", "json") == {"base64", "json"}
+
+
+def test_get_without_deferral_imports_every_deferred_module(memory_daemon: Daemon) -> None:
+    with kekd.Client(memory_daemon.address) as client:
+        client.push_index_kms(None, "my_index", kekd.KMSBlob(provider="none"))
+    get = (memory_daemon.address, "get", "my_index")
+    assert imported_of_the_deferred(*get, imports="immediate") == set(_cli._DEFERRED_MODULES)

@@ -1,6 +1,5 @@
 """Opens gRPC channels to a daemon."""
 
-import json
 import os
 import warnings
 import weakref
@@ -15,29 +14,27 @@ from grpc._cython import cygrpc
 from kekd._transport import fork
 from kekd._transport.address import is_local
 from kekd._transport.endpoint import Endpoint
-from kekd._transport.operation import SERVICE, Operation
+from kekd._transport.operation import Operation
 from kekd._transport.tls import CredentialsLoader, TlsCredentials
 from kekd.errors import UnavailableError
 from kekd_common.address import grpc_target
 
 # gRPC's own retries (https://github.com/grpc/proposal/blob/master/A6-client-retries.md), for the
 # start of a stream only. `retries` repeats all other calls.
-_SERVICE_CONFIG: Final = {
-    "methodConfig": [
-        {
-            "name": [{"service": SERVICE, "method": "WatchEnvelopes"}],
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-            },
-        }
-    ]
-}
+_SERVICE_CONFIG: Final = """{
+  "methodConfig": [{
+    "name": [{"service": "kekd.v1.EnvelopeService", "method": "WatchEnvelopes"}],
+    "retryPolicy": {
+      "maxAttempts": 5,
+      "initialBackoff": "0.1s",
+      "maxBackoff": "2s",
+      "backoffMultiplier": 3,
+      "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
+    }
+  }]
+}"""
 _OPTIONS: Final = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.service_config", _SERVICE_CONFIG),
     # A web proxy in the environment isn't for a daemon on this machine or network.
     ("grpc.enable_http_proxy", 0),
     # Enough for a page of 1000 envelopes of the maximum size.

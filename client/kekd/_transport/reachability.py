@@ -1,5 +1,7 @@
 """Checks whether a process listens at a local address, to explain a timeout."""
 
+from __future__ import annotations
+
 import errno
 import select
 import socket
