@@ -7,7 +7,6 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from kekd import _batches as batches
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import CacheManager
@@ -213,7 +212,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> int:
         """See `Client.import_versions_index_kms`."""
-        imports = batches.version_imports(config_location, index_name, versions)
+        imports = operations.version_imports(config_location, index_name, versions)
         return sum([await self._call(operation, timeout) for operation in imports])
 
     async def destroy_index_kms(
@@ -237,7 +236,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[GetResult]:
         """See `Client.get_many_index_kms`."""
-        for batch in batches.get_batches(config_location, index_names):
+        for batch in operations.get_batches(config_location, index_names):
             while operation := batch.next_operation():
                 batch.add_response(await self._call(operation, timeout))
             for found in batch.results():
@@ -251,7 +250,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> AsyncIterator[PushResult]:
         """See `Client.push_many_index_kms`."""
-        for batch in batches.push_batches(config_location, items):
+        for batch in operations.push_batches(config_location, items):
             for pushed in [batch] if isinstance(batch, tuple) else await self._call(batch, timeout):
                 yield pushed
 

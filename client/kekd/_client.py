@@ -1,5 +1,7 @@
 """The blocking client."""
 
+from __future__ import annotations
+
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
@@ -8,18 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from kekd import _operations as operations
 from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
-from kekd._models import (
-    DestructionReceipt,
-    EnvelopeLike,
-    EnvelopeVersion,
-    Event,
-    GetResult,
-    Hold,
-    KMSBlob,
-    Push,
-    PushResult,
-    StorageConfig,
-)
+from kekd._models import EnvelopeLike, GetResult, KMSBlob, Push, PushResult, StorageConfig
 from kekd._transport import timeouts
 from kekd._transport.caller import Caller
 from kekd._transport.channel import Connector
@@ -27,10 +18,9 @@ from kekd._transport.endpoint import Endpoint
 from kekd._transport.operation import SERVICE, Operation
 from kekd._transport.tls import Tls
 
-# Batches and the cache are imported on first use, because most programs need none of them
-# and they take an eighth of the time that the client takes to import beside gRPC.
 if TYPE_CHECKING:
     from kekd._cache.watcher import ThreadCacheManager
+    from kekd._models import DestructionReceipt, EnvelopeVersion, Event, Hold
     from kekd._status import DaemonStatus
 
 Result = TypeVar("Result")
@@ -69,7 +59,7 @@ class Client:
     and at most 10**9 raises ValueError.
     """
 
-    _caches: "ThreadCacheManager | None" = None
+    _caches: ThreadCacheManager | None = None
 
     def __init__(
         self,
@@ -283,9 +273,7 @@ class Client:
         up to 100 versions. The timeout applies to each call. After an error, repeat the call: it
         does the rest.
         """
-        from kekd import _batches as batches  # noqa: PLC0415
-
-        imports = batches.version_imports(config_location, index_name, versions)
+        imports = operations.version_imports(config_location, index_name, versions)
         return sum(self._call(operation, timeout) for operation in imports)
 
     def destroy_index_kms(
@@ -316,9 +304,7 @@ class Client:
 
         Calls the daemon once for up to 1000 names. The timeout applies to each call.
         """
-        from kekd import _batches as batches  # noqa: PLC0415
-
-        for batch in batches.get_batches(config_location, index_names):
+        for batch in operations.get_batches(config_location, index_names):
             while operation := batch.next_operation():
                 batch.add_response(self._call(operation, timeout))
             yield from self._observe(batch.results())
@@ -337,9 +323,7 @@ class Client:
         timeout applies to each call. If a call fails as a whole, raises its exception; then its
         items may have been stored.
         """
-        from kekd import _batches as batches  # noqa: PLC0415
-
-        for batch in batches.push_batches(config_location, items):
+        for batch in operations.push_batches(config_location, items):
             if isinstance(batch, Operation):
                 yield from self._call(batch, timeout)
             else:
@@ -377,7 +361,7 @@ class Client:
         observe = self._caches.observe_event if self._caches else _unchanged
         return (observe(event) for event in events if event is not None)
 
-    def status(self, *, timeout: float | None = None) -> "DaemonStatus":
+    def status(self, *, timeout: float | None = None) -> DaemonStatus:
         """Returns the status of the daemon, its stores and its certificates."""
         return self._call(operations.status(), timeout)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 import kekd
-from kekd import _batches as batches
+from kekd._operations import batches
 from kekd_common.limits import MAX_IMPORTED_VERSIONS, MAX_REQUEST_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.model.errors import InvalidEnvelopeError, InvalidRequestError, KekdError

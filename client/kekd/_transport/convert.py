@@ -3,52 +3,14 @@
 Errors name what a message can't hold as the caller knows it.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from kekd._models import (
-    Change,
-    ChangeKind,
-    DestroyedVersion,
-    DestructionReceipt,
-    EnvelopeLike,
-    EnvelopeVersion,
-    Event,
-    GetResult,
-    Hold,
-    KMSBlob,
-    PushResult,
-    RemainingVersion,
-    Resync,
-    StorageConfig,
-    VersionEvent,
-)
+from kekd._models import EnvelopeLike, GetResult, KMSBlob, PushResult, StorageConfig
 from kekd.errors import BY_REASON, EnvelopeError, InvalidEnvelopeError, InvalidIndexNameError
 from kekd_common.reasons import Reason
 from kekd_proto.v1 import envelope_pb2 as pb
-
-if TYPE_CHECKING:
-    from kekd._status import DaemonStatus
-    from kekd_proto.v1 import daemon_pb2
-
-_KINDS: Final[dict[int, ChangeKind]] = {
-    pb.Change.KIND_CREATED: "created",
-    pb.Change.KIND_RESTORED: "restored",
-    pb.Change.KIND_UNDELETED: "undeleted",
-    pb.Change.KIND_DELETED: "deleted",
-}
-_EVENTS: Final[dict[int, VersionEvent]] = {
-    pb.EnvelopeVersion.EVENT_CREATED: VersionEvent.CREATED,
-    pb.EnvelopeVersion.EVENT_PUSHED: VersionEvent.PUSHED,
-    pb.EnvelopeVersion.EVENT_RESTORED: VersionEvent.RESTORED,
-    pb.EnvelopeVersion.EVENT_UNDELETED: VersionEvent.UNDELETED,
-    pb.EnvelopeVersion.EVENT_DELETED: VersionEvent.DELETED,
-    pb.EnvelopeVersion.EVENT_FOUND: VersionEvent.FOUND,
-}
-_EVENT_NUMBERS: Final = {event: number for number, event in _EVENTS.items()}
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 FIELDS: Final = tuple(field.name for field in pb.KMSBlob.DESCRIPTOR.fields)
 _get_fields: Final = attrgetter(*FIELDS)
@@ -132,27 +94,6 @@ def set_blob(message: Any, blob: EnvelopeLike) -> None:
         )
 
 
-def make_imported_versions(versions: Sequence[EnvelopeVersion]) -> list[pb.ImportedVersion]:
-    """Times in microseconds may be equal, and the daemon's are not: of equal times, each newer
-    version gets a nanosecond more.
-    """
-    messages = []
-    latest = 0
-    for version in reversed(versions):
-        latest = max((version.time - _EPOCH) // timedelta(microseconds=1) * 1000, latest + 1)
-        messages.append(_make_imported(version, latest))
-    return messages[::-1]
-
-
-def _make_imported(version: EnvelopeVersion, time_ns: int) -> pb.ImportedVersion:
-    message = pb.ImportedVersion(event=_EVENT_NUMBERS[version.event])  # type: ignore[arg-type]
-    message.time.FromNanoseconds(time_ns)
-    set_texts(message, caller=version.caller, etag=version.etag)
-    if version.blob:
-        set_blob(message.blob, version.blob)
-    return message
-
-
 def _bytes_of(value: Any) -> Any:
     """Converts what cyborgdb_core accepts as bytes: a list or a buffer of numbers.
 
@@ -177,7 +118,7 @@ def parse_etag(
 
 
 def parse_get(response: pb.GetEnvelopeResponse) -> KMSBlob:
-    return _parse_envelope(response.blob, response.etag, response.store)
+    return parse_envelope(response.blob, response.etag, response.store)
 
 
 def parse_page(response: pb.ListEnvelopesResponse) -> Iterator[GetResult]:
@@ -189,93 +130,20 @@ def parse_page(response: pb.ListEnvelopesResponse) -> Iterator[GetResult]:
 
 def parse_listed(listed: pb.ListedEnvelope, store: str) -> KMSBlob | EnvelopeError:
     if listed.HasField("failure"):
-        return _parse_failure(listed.failure, listed.index_name, store)
-    return _parse_envelope(listed.blob, listed.etag, store)
+        return parse_failure(listed.failure, listed.index_name, store)
+    return parse_envelope(listed.blob, listed.etag, store)
 
 
 def parse_push_results(response: pb.BatchPushEnvelopesResponse) -> list[PushResult]:
     return [
         (
             pushed.index_name,
-            _parse_failure(pushed.failure, pushed.index_name, response.store)
+            parse_failure(pushed.failure, pushed.index_name, response.store)
             if pushed.HasField("failure")
             else pushed.etag,
         )
         for pushed in response.envelopes
     ]
-
-
-def parse_versions(
-    response: pb.ListEnvelopeVersionsResponse, index_name: str
-) -> list[EnvelopeVersion]:
-    return [_parse_version(version, index_name, response.store) for version in response.versions]
-
-
-def parse_hold(response: pb.ListEnvelopeVersionsResponse) -> Hold | None:
-    if not response.HasField("hold"):
-        return None
-    hold = response.hold
-    return Hold(hold.reason, hold.caller, hold.time.ToDatetime(UTC))
-
-
-def parse_receipt(response: pb.DestroyEnvelopeResponse, index_name: str) -> DestructionReceipt:
-    return DestructionReceipt(
-        index_name,
-        response.store,
-        tuple(
-            DestroyedVersion(version.version_id, version.etag, version.wrapped_kek_sha256)
-            for version in response.destroyed
-        ),
-        tuple(
-            RemainingVersion(version.version_id, version.reason) for version in response.remaining
-        ),
-        tuple(response.unchecked),
-    )
-
-
-def parse_event(response: pb.WatchEnvelopesResponse) -> Event | None:
-    match response.WhichOneof("event"):
-        case "started" | "resync":
-            return Resync()
-        case "change":
-            change = response.change
-            kind = _KINDS.get(change.kind, "pushed")
-            return Change(change.index_name, kind, change.etag, change.breaches_hold)
-        case _:  # a heartbeat, or an event that a newer daemon added
-            return None
-
-
-def parse_status(response: "daemon_pb2.GetStatusResponse") -> "DaemonStatus":
-    # Imported here because most programs never ask for the status.
-    from kekd._status import CertificateStatus, DaemonStatus, StoreStatus  # noqa: PLC0415
-
-    return DaemonStatus(
-        version=response.version,
-        started_at=response.started_at.ToDatetime(UTC),
-        now=response.now.ToDatetime(UTC),
-        engine=response.engine,
-        workers=response.workers,
-        stores=tuple(
-            StoreStatus(
-                name=store.name,
-                is_default=store.is_default,
-                healthy=store.healthy,
-                error_message=store.error_message,
-                warning=store.warning,
-                history=store.history,
-            )
-            for store in response.stores
-        ),
-        certificates=tuple(
-            CertificateStatus(
-                certificate.file, certificate.expires_at.ToDatetime(UTC), certificate.error
-            )
-            for certificate in response.certificates
-        ),
-        warnings=tuple(response.warnings),
-        policy_error=response.policy_error,
-        audit_error=response.audit_error,
-    )
 
 
 def parse_blob(message: pb.KMSBlob) -> KMSBlob:
@@ -292,27 +160,13 @@ def _parse_fields(message: pb.KMSBlob) -> KMSBlob:
     return blob
 
 
-def _parse_envelope(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
+def parse_envelope(message: pb.KMSBlob, etag: str, store: str) -> KMSBlob:
     blob = _parse_fields(message)
     blob.etag, blob.store = etag, store
     return blob
 
 
-def _parse_version(version: pb.EnvelopeVersion, index_name: str, store: str) -> EnvelopeVersion:
-    has_blob, has_failed = version.HasField("blob"), version.HasField("failure")
-    return EnvelopeVersion(
-        version.version_id,
-        _EVENTS.get(version.event, VersionEvent.PUSHED),
-        version.time.ToDatetime(UTC),
-        version.caller,
-        version.etag,
-        version.size,
-        _parse_envelope(version.blob, version.etag, store) if has_blob else None,
-        _parse_failure(version.failure, index_name, store) if has_failed else None,
-    )
-
-
-def _parse_failure(failure: pb.Failure, index_name: str, store: str) -> EnvelopeError:
+def parse_failure(failure: pb.Failure, index_name: str, store: str) -> EnvelopeError:
     return BY_REASON.get(failure.reason, EnvelopeError)(
         failure.message, reason=failure.reason, index_name=index_name, store=store
     )

@@ -11,8 +11,8 @@ from kekd._models import (
     PushResult,
     StorageConfig,
 )
-from kekd._operations import new_idempotency_key, reject_surrogates
-from kekd._transport import convert
+from kekd._operations.envelopes import new_idempotency_key, reject_surrogates
+from kekd._transport import convert, convert_history
 from kekd._transport.operation import SERVICE, Operation
 from kekd.errors import EnvelopeError
 from kekd_common.limits import MAX_BATCH_ENTRIES, MAX_IMPORTED_VERSIONS
@@ -139,7 +139,7 @@ def version_imports(
     """Returns the calls that import versions, in the order in which to make them."""
     requests: list[pb.ImportEnvelopeVersionsRequest] = []
     room = 0
-    for message in convert.make_imported_versions(versions):
+    for message in convert_history.make_imported_versions(versions):
         size = message.ByteSize() + _OVERHEAD
         if size > room or len(requests[-1].versions) == MAX_IMPORTED_VERSIONS:
             request = pb.ImportEnvelopeVersionsRequest(

@@ -1,36 +1,22 @@
-"""Builds the request of each method, and converts its response, for both kinds of client."""
+"""The operations on the envelope of an index, and listings."""
 
 import os
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
-from kekd._models import (
-    DestructionReceipt,
-    EnvelopeLike,
-    EnvelopeVersion,
-    Event,
-    GetResult,
-    Hold,
-    KMSBlob,
-    StorageConfig,
-)
+from kekd._models import EnvelopeLike, GetResult, KMSBlob, StorageConfig
 from kekd._transport import convert
 from kekd._transport.operation import SERVICE, Operation
-from kekd.errors import InvalidArgumentError, UnavailableError
+from kekd.errors import InvalidArgumentError
 from kekd_common.reasons import Reason
 from kekd_proto.v1 import envelope_pb2 as pb
-
-if TYPE_CHECKING:
-    from kekd._status import DaemonStatus
 
 Result = TypeVar("Result")
 Built = TypeVar("Built")
 Arguments = ParamSpec("Arguments")
-
-STATUS_SERVICE: Final = "kekd.v1.DaemonService"
 
 
 def reject_surrogates(build: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
@@ -59,7 +45,7 @@ def create(
     )
     convert.set_name(request, index_name=index_name)
     convert.set_blob(request.blob, blob)
-    return _write("CreateEnvelope", request, pb.CreateEnvelopeResponse, convert.parse_etag)
+    return make_write("CreateEnvelope", request, pb.CreateEnvelopeResponse, convert.parse_etag)
 
 
 @reject_surrogates
@@ -76,7 +62,7 @@ def push(
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
     convert.set_blob(request.blob, blob)
-    return _write("PushEnvelope", request, pb.PushEnvelopeResponse, convert.parse_etag)
+    return make_write("PushEnvelope", request, pb.PushEnvelopeResponse, convert.parse_etag)
 
 
 @reject_surrogates
@@ -106,7 +92,7 @@ def delete(
     )
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, if_etag=if_etag)
-    return _write(
+    return make_write(
         "DeleteEnvelope", request, pb.DeleteEnvelopeResponse, lambda response: response.existed
     )
 
@@ -121,7 +107,7 @@ def restore(
     )
     convert.set_name(request, index_name=index_name)
     convert.set_texts(request, version_id=version_id, if_etag=if_etag)
-    return _write("RestoreEnvelope", request, pb.RestoreEnvelopeResponse, convert.parse_etag)
+    return make_write("RestoreEnvelope", request, pb.RestoreEnvelopeResponse, convert.parse_etag)
 
 
 @reject_surrogates
@@ -131,7 +117,7 @@ def undelete(config_location: StorageConfig | None, index_name: str) -> Operatio
         idempotency_key=new_idempotency_key(),
     )
     convert.set_name(request, index_name=index_name)
-    return _write("UndeleteEnvelope", request, pb.UndeleteEnvelopeResponse, convert.parse_etag)
+    return make_write("UndeleteEnvelope", request, pb.UndeleteEnvelopeResponse, convert.parse_etag)
 
 
 @reject_surrogates
@@ -157,69 +143,6 @@ def release(config_location: StorageConfig | None, index_name: str) -> Operation
         request,
         pb.ReleaseEnvelopeResponse,
         lambda response: response.existed,
-        index_name=request.index_name,
-    )
-
-
-@reject_surrogates
-def find_hold(config_location: StorageConfig | None, index_name: str) -> Operation[Hold | None]:
-    request = pb.ListEnvelopeVersionsRequest(
-        config_location=convert.make_location(config_location), page_size=1
-    )
-    convert.set_name(request, index_name=index_name)
-    return Operation(
-        f"/{SERVICE}/ListEnvelopeVersions",
-        request,
-        pb.ListEnvelopeVersionsResponse,
-        convert.parse_hold,
-        index_name=request.index_name,
-    )
-
-
-@reject_surrogates
-def destroy(
-    config_location: StorageConfig | None, index_name: str, reason: str, if_etag: str | None
-) -> Operation[DestructionReceipt]:
-    request = pb.DestroyEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
-    convert.set_texts(request, reason=reason, if_etag=if_etag)
-    return _write(
-        "DestroyEnvelope",
-        request,
-        pb.DestroyEnvelopeResponse,
-        lambda response: convert.parse_receipt(response, index_name),
-    )
-
-
-@reject_surrogates
-def version_page(
-    config_location: StorageConfig | None,
-    index_name: str,
-    token: str,
-    *,
-    full: bool,
-    page_size: int = 0,
-) -> Operation[tuple[Iterable[EnvelopeVersion], str]]:
-    """`page_size`: the daemon's maximum if it is 0."""
-    request = pb.ListEnvelopeVersionsRequest(
-        config_location=convert.make_location(config_location),
-        page_token=token,
-        page_size=page_size,
-    )
-    convert.set_name(request, index_name=index_name)
-    if full:
-        request.view = pb.ENVELOPE_VIEW_FULL
-    return Operation(
-        f"/{SERVICE}/ListEnvelopeVersions",
-        request,
-        pb.ListEnvelopeVersionsResponse,
-        lambda response: (
-            convert.parse_versions(response, request.index_name),
-            response.next_page_token,
-        ),
         index_name=request.index_name,
     )
 
@@ -255,21 +178,11 @@ def full_page(
     )
 
 
-@reject_surrogates
-def watch(config_location: StorageConfig | None, prefix: str = "") -> Operation[Event | None]:
-    """Its results are events, and None for a heartbeat."""
-    request = pb.WatchEnvelopesRequest(config_location=convert.make_location(config_location))
-    convert.set_name(request, prefix=prefix)
-    return Operation(
-        f"/{SERVICE}/WatchEnvelopes", request, pb.WatchEnvelopesResponse, convert.parse_event
-    )
-
-
 def new_idempotency_key() -> str:
     return os.urandom(16).hex()  # as secrets.token_hex, which imports OpenSSL
 
 
-def _write(
+def make_write(
     method: str,
     request: pb.CreateEnvelopeRequest
     | pb.PushEnvelopeRequest
@@ -298,36 +211,3 @@ def _page_request(
     )
     convert.set_name(request, prefix=prefix)
     return request
-
-
-def serving(address: str, service: str) -> Operation[None]:
-    """Calls the standard health service (https://github.com/grpc/grpc/blob/master/doc/health-checking.md).
-
-    Converting the response raises `UnavailableError` unless the daemon at `address` serves.
-    """
-    # Imported here because only start-up probes need it.
-    from grpc_health.v1 import health_pb2  # noqa: PLC0415
-
-    def require_serving(response: health_pb2.HealthCheckResponse) -> None:
-        if response.status != response.SERVING:
-            name = "" if service == SERVICE else f" {service}"
-            raise UnavailableError(f"kekd at {address} doesn't serve{name} yet; retry later")
-
-    return Operation(
-        "/grpc.health.v1.Health/Check",
-        health_pb2.HealthCheckRequest(service=service),
-        health_pb2.HealthCheckResponse,
-        require_serving,
-    )
-
-
-def status() -> "Operation[DaemonStatus]":
-    # Imported here because most programs never ask for the status.
-    from kekd_proto.v1 import daemon_pb2  # noqa: PLC0415
-
-    return Operation(
-        f"/{STATUS_SERVICE}/GetStatus",
-        daemon_pb2.GetStatusRequest(),
-        daemon_pb2.GetStatusResponse,
-        convert.parse_status,
-    )

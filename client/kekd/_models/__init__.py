@@ -1,0 +1,55 @@
+"""The values of the envelope API."""
+
+from typing import TYPE_CHECKING
+
+from kekd._models.envelope import EnvelopeLike, GetResult, KMSBlob, Push, PushResult
+from kekd._models.store import S3Credentials, StorageConfig
+from kekd_common.lazy_exports import lazy_exports
+
+# Imported on first use, because most programs need none of them, and a dataclass takes as long to
+# make as a small module to import.
+if TYPE_CHECKING:
+    from kekd._models.event import Change, ChangeKind, Event, Resync
+    from kekd._models.history import (
+        DestroyedVersion,
+        DestructionReceipt,
+        EnvelopeVersion,
+        Hold,
+        RemainingVersion,
+        VersionEvent,
+    )
+else:
+    __getattr__, __dir__ = lazy_exports(
+        globals(),
+        {
+            "kekd._models.event": ["Change", "ChangeKind", "Event", "Resync"],
+            "kekd._models.history": [
+                "DestroyedVersion",
+                "DestructionReceipt",
+                "EnvelopeVersion",
+                "Hold",
+                "RemainingVersion",
+                "VersionEvent",
+            ],
+        },
+    )
+
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "DestroyedVersion",
+    "DestructionReceipt",
+    "EnvelopeLike",
+    "EnvelopeVersion",
+    "Event",
+    "GetResult",
+    "Hold",
+    "KMSBlob",
+    "Push",
+    "PushResult",
+    "RemainingVersion",
+    "Resync",
+    "S3Credentials",
+    "StorageConfig",
+    "VersionEvent",
+]

@@ -1,0 +1,72 @@
+"""The operations on versions, and those that protect or destroy them."""
+
+from collections.abc import Iterable
+
+from kekd._models import DestructionReceipt, EnvelopeVersion, Hold, StorageConfig
+from kekd._operations.envelopes import make_write, new_idempotency_key, reject_surrogates
+from kekd._transport import convert, convert_history
+from kekd._transport.operation import SERVICE, Operation
+from kekd_proto.v1 import envelope_pb2 as pb
+
+
+@reject_surrogates
+def find_hold(config_location: StorageConfig | None, index_name: str) -> Operation[Hold | None]:
+    request = pb.ListEnvelopeVersionsRequest(
+        config_location=convert.make_location(config_location), page_size=1
+    )
+    convert.set_name(request, index_name=index_name)
+    return Operation(
+        f"/{SERVICE}/ListEnvelopeVersions",
+        request,
+        pb.ListEnvelopeVersionsResponse,
+        convert_history.parse_hold,
+        index_name=request.index_name,
+    )
+
+
+@reject_surrogates
+def destroy(
+    config_location: StorageConfig | None, index_name: str, reason: str, if_etag: str | None
+) -> Operation[DestructionReceipt]:
+    request = pb.DestroyEnvelopeRequest(
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
+    )
+    convert.set_name(request, index_name=index_name)
+    convert.set_texts(request, reason=reason, if_etag=if_etag)
+    return make_write(
+        "DestroyEnvelope",
+        request,
+        pb.DestroyEnvelopeResponse,
+        lambda response: convert_history.parse_receipt(response, index_name),
+    )
+
+
+@reject_surrogates
+def version_page(
+    config_location: StorageConfig | None,
+    index_name: str,
+    token: str,
+    *,
+    full: bool,
+    page_size: int = 0,
+) -> Operation[tuple[Iterable[EnvelopeVersion], str]]:
+    """`page_size`: the daemon's maximum if it is 0."""
+    request = pb.ListEnvelopeVersionsRequest(
+        config_location=convert.make_location(config_location),
+        page_token=token,
+        page_size=page_size,
+    )
+    convert.set_name(request, index_name=index_name)
+    if full:
+        request.view = pb.ENVELOPE_VIEW_FULL
+    return Operation(
+        f"/{SERVICE}/ListEnvelopeVersions",
+        request,
+        pb.ListEnvelopeVersionsResponse,
+        lambda response: (
+            convert_history.parse_versions(response, request.index_name),
+            response.next_page_token,
+        ),
+        index_name=request.index_name,
+    )
