@@ -22,7 +22,7 @@ from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.write_attempt import WriteAttempt
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 NAMES = [
     "plain",
@@ -102,7 +102,7 @@ class DriverContract:
 
     def test_create_after_delete_succeeds(self, harness: Harness) -> None:
         create(harness.driver, NAME, b"first")
-        harness.driver.delete(NAME, if_etag=None)
+        delete(harness.driver, NAME, if_etag=None)
         create(harness.driver, NAME, b"second")
         assert harness.read(NAME.key) == b"second"
 
@@ -154,13 +154,13 @@ class DriverContract:
     def test_delete_removes_and_returns_the_previous_etag(self, harness: Harness) -> None:
         harness.write(NAME.key, b"1")
         etag = harness.driver.get(NAME).etag
-        assert harness.driver.delete(NAME, if_etag=None) == etag
+        assert delete(harness.driver, NAME, if_etag=None) == etag
         assert harness.read(NAME.key) is None
-        assert harness.driver.delete(NAME, if_etag=None) is None
+        assert delete(harness.driver, NAME, if_etag=None) is None
 
     def test_delete_with_the_current_etag_removes_the_record(self, harness: Harness) -> None:
         etag = create(harness.driver, NAME, b"1")
-        assert harness.driver.delete(NAME, if_etag=etag)
+        assert delete(harness.driver, NAME, if_etag=etag)
         assert harness.read(NAME.key) is None
 
     def test_delete_with_a_stale_etag_is_refused_and_changes_nothing(
@@ -169,11 +169,11 @@ class DriverContract:
         etag = create(harness.driver, NAME, b"1")
         harness.write(NAME.key, b"2")
         with pytest.raises(EtagMismatchError):
-            harness.driver.delete(NAME, if_etag=etag)
+            delete(harness.driver, NAME, if_etag=etag)
         assert harness.read(NAME.key) == b"2"
 
     def test_delete_with_an_etag_of_a_missing_record_is_a_no_op(self, harness: Harness) -> None:
-        assert not harness.driver.delete(NAME, if_etag="0123456789abcdef")
+        assert not delete(harness.driver, NAME, if_etag="0123456789abcdef")
 
     def test_list_returns_every_name_once_in_the_order_of_keys(self, harness: Harness) -> None:
         for name in NAMES:
@@ -224,7 +224,7 @@ class DriverContract:
         for name in ("a", "b", "c"):
             harness.write(IndexName(name).key, b"1")
         (first,) = harness.driver.list(ALL, None, 1, listing="l")
-        harness.driver.delete(first, if_etag=None)
+        delete(harness.driver, first, if_etag=None)
         assert [name.value for name in harness.driver.list(ALL, first, 10, listing="l")] == [
             "b",
             "c",
@@ -293,7 +293,7 @@ class AttemptContract:
 
     def test_repeated_create_does_not_restore_a_deleted_record(self, harness: Harness) -> None:
         create(harness.driver, NAME, b"mine", attempt=FIRST)
-        harness.driver.delete(NAME, if_etag=None)
+        delete(harness.driver, NAME, if_etag=None)
         with suppress(OutcomeUnknownError):
             create(harness.driver, NAME, b"mine", attempt=RETRY)
         assert harness.read(NAME.key) is None
@@ -307,8 +307,8 @@ class AttemptContract:
 
     def test_repeated_delete_does_not_remove_a_later_record(self, harness: Harness) -> None:
         create(harness.driver, NAME, b"old")
-        harness.driver.delete(NAME, if_etag=None, attempt=FIRST)
+        delete(harness.driver, NAME, if_etag=None, attempt=FIRST)
         create(harness.driver, NAME, b"theirs")
         with suppress(OutcomeUnknownError):
-            harness.driver.delete(NAME, if_etag=None, attempt=RETRY)
+            delete(harness.driver, NAME, if_etag=None, attempt=RETRY)
         assert harness.read(NAME.key) == b"theirs"

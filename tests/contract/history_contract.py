@@ -18,7 +18,7 @@ from kekd_server.storage.driver import Driver, StoredRecord, ValidateVersion
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.version import Origin, Version, VersionEvent
 from tests.contract.driver_contract import NAME, Harness
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put, restore, undelete
 from tests.patience import PATIENCE
 
 RESTORED = Origin(VersionEvent.RESTORED, "uid:7")
@@ -50,7 +50,7 @@ def destroy(driver: Driver) -> tuple[list[tuple[str, str]], list[str]]:
 
 WRITES: Final[dict[str, Callable[[Driver], object]]] = {
     "push": lambda driver: put(driver, NAME, b"2", if_etag=None),
-    "delete": lambda driver: driver.delete(NAME, if_etag=None),
+    "delete": lambda driver: delete(driver, NAME, if_etag=None),
     "destroy": destroy,
 }
 
@@ -64,10 +64,10 @@ def refuse(version_id: str, _stored: StoredRecord) -> None:
 
 
 REPEATS: Final[dict[str, Callable[[Driver, str, ValidateVersion], object]]] = {
-    "restore": lambda driver, version_id, validate: driver.restore(
-        *(NAME, version_id), validate=validate, if_etag=None
+    "restore": lambda driver, version_id, validate: restore(
+        driver, *(NAME, version_id), validate=validate, if_etag=None
     ),
-    "undelete": lambda driver, _, validate: driver.undelete(NAME, validate=validate),
+    "undelete": lambda driver, _, validate: undelete(driver, NAME, validate=validate),
 }
 
 
@@ -104,7 +104,7 @@ class HistoryContract:
 
     def test_deletion_is_a_version_without_a_record(self, harness: Harness) -> None:
         create(harness.driver, NAME, b"1")
-        harness.driver.delete(NAME, if_etag=None, caller="uid:7")
+        delete(harness.driver, NAME, if_etag=None, caller="uid:7")
         deletion, created = versions_of(harness.driver)
         assert (deletion.event, deletion.etag, deletion.size) == ("deleted", "", 0)
         with pytest.raises(VersionNotFoundError, match="a deletion"):
@@ -115,7 +115,7 @@ class HistoryContract:
         create(harness.driver, NAME, b"1")
         put(harness.driver, NAME, b"2", if_etag=None)
         created = versions_of(harness.driver)[1]
-        harness.driver.restore(*(NAME, created.id), validate=accept, if_etag=None, caller="uid:7")
+        restore(harness.driver, *(NAME, created.id), validate=accept, if_etag=None, caller="uid:7")
         newest = versions_of(harness.driver)[0]
         assert (newest.event, newest.caller, newest.etag) == ("restored", "uid:7", created.etag)
         assert harness.driver.get(NAME).record == b"1"
@@ -123,21 +123,21 @@ class HistoryContract:
     def test_undelete_stores_the_last_record_again(self, harness: Harness) -> None:
         for record in (b"1", b"2"):
             put(harness.driver, NAME, record, if_etag=None)
-        harness.driver.delete(NAME, if_etag=None)
-        harness.driver.undelete(NAME, validate=accept, caller="uid:7")
+        delete(harness.driver, NAME, if_etag=None)
+        undelete(harness.driver, NAME, validate=accept, caller="uid:7")
         newest = versions_of(harness.driver)[0]
         assert (newest.event, newest.caller) == ("undeleted", "uid:7")
         assert harness.driver.get(NAME).record == b"2"
 
     def test_undelete_without_a_version_is_refused(self, harness: Harness) -> None:
         with pytest.raises(NothingToUndeleteError):
-            harness.driver.undelete(NAME, validate=accept)
+            undelete(harness.driver, NAME, validate=accept)
 
     @pytest.mark.parametrize("write", ["restore", "undelete"])
     def test_version_that_is_not_accepted_is_not_stored(self, harness: Harness, write: str) -> None:
         create(harness.driver, NAME, b"1")
         (created,) = versions_of(harness.driver)
-        harness.driver.delete(NAME, if_etag=None)
+        delete(harness.driver, NAME, if_etag=None)
         with pytest.raises(CorruptVersionError):
             REPEATS[write](harness.driver, created.id, refuse)
         assert events_of(harness.driver) == ["deleted", "created"]
@@ -149,14 +149,14 @@ class HistoryContract:
         with pytest.raises(Exception, match="etag mismatch"):
             put(harness.driver, NAME, b"2", if_etag="0" * 32)
         with pytest.raises(Exception, match="etag mismatch"):
-            harness.driver.delete(NAME, if_etag="0" * 32)
-        harness.driver.delete(OTHER, if_etag=None)
+            delete(harness.driver, NAME, if_etag="0" * 32)
+        delete(harness.driver, OTHER, if_etag=None)
         assert events_of(harness.driver) == ["created"]
         assert versions_of(harness.driver, OTHER) == []
 
     def test_times_increase_from_version_to_version(self, harness: Harness) -> None:
         create(harness.driver, NAME, b"1")
-        harness.driver.delete(NAME, if_etag=None)
+        delete(harness.driver, NAME, if_etag=None)
         create(harness.driver, NAME, b"1")
         times = [version.time_ns for version in versions_of(harness.driver)]
         assert times == sorted(set(times), reverse=True)
@@ -193,7 +193,7 @@ class KekdHistoryContract(HistoryContract):
 
     def test_deletion_has_its_caller(self, harness: Harness) -> None:
         create(harness.driver, NAME, b"1")
-        harness.driver.delete(NAME, if_etag=None, caller="uid:7")
+        delete(harness.driver, NAME, if_etag=None, caller="uid:7")
         assert [version.caller for version in versions_of(harness.driver)] == ["uid:7", ""]
 
     def test_background_removes_versions_beyond_the_limit(self, harness: Harness) -> None:
@@ -234,7 +234,7 @@ class ProtectionContract:
 
     def test_destroy_of_a_deleted_index_removes_its_versions(self, harness: Harness) -> None:
         create(harness.driver, NAME, b"1")
-        harness.driver.delete(NAME, if_etag=None)
+        delete(harness.driver, NAME, if_etag=None)
         destroyed, _ = destroy(harness.driver)
         assert len(destroyed) == 1
         assert versions_of(harness.driver) == []
@@ -318,7 +318,7 @@ class ForeignWriterContract:
 
     def test_record_of_another_program_is_kept_before_it_is_deleted(self, harness: Harness) -> None:
         harness.write(NAME.key, b"foreign")
-        harness.driver.delete(NAME, if_etag=None)
+        delete(harness.driver, NAME, if_etag=None)
         _, found = versions_of(harness.driver)
         assert harness.driver.get_version(NAME, found.id).record == b"foreign"
 

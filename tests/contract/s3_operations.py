@@ -7,7 +7,7 @@ import pytest
 
 from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import ALL, NAME
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 RECORD: Final = b"a record"
 
@@ -16,7 +16,7 @@ _OPERATIONS: Final[dict[str, Callable[[S3Driver], object]]] = {
     "get": lambda driver: driver.get(NAME),
     "create": lambda driver: create(driver, NAME, RECORD),
     "put": lambda driver: put(driver, NAME, RECORD, if_etag=None),
-    "delete": lambda driver: driver.delete(NAME, if_etag=None),
+    "delete": lambda driver: delete(driver, NAME, if_etag=None),
     "list": lambda driver: driver.list(ALL, None, 10, listing="l"),
     "scan_objects": lambda driver: list(driver.scan_objects()),
     "find_object": lambda driver: driver.find_object(NAME),

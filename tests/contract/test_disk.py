@@ -46,7 +46,7 @@ from tests.contract.history_contract import (
 )
 from tests.contract.import_contract import ImportContract
 from tests.fixtures.disk import opened
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 from tests.patience import PATIENCE
 
 
@@ -155,7 +155,7 @@ def test_missing_folders_of_kekd_are_created_again(tmp_path: Path, gone: str) ->
         put(driver, NAME, b"2", if_etag=None)
     driver.check()
     put(driver, NAME, b"2", if_etag=None)
-    assert driver.delete(NAME, if_etag=None)
+    assert delete(driver, NAME, if_etag=None)
 
 
 def made_by_cyborgdb(root: Path) -> None:
@@ -218,10 +218,10 @@ def test_delete_that_another_daemon_started_is_synced(
     with monkeypatch.context() as failing:
         failing.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         with pytest.raises(StoreUnavailableError):
-            driver.delete(NAME, if_etag=None)
+            delete(driver, NAME, if_etag=None)
     fsync = Mock(side_effect=os.fsync)
     monkeypatch.setattr(os, "fsync", fsync)
-    assert driver.delete(NAME, if_etag=None) is None
+    assert delete(driver, NAME, if_etag=None) is None
     assert fsync.called
 
 
@@ -232,11 +232,11 @@ def test_wait_for_a_lock_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (path,) = (tmp_path / "_kekd" / "locks").iterdir()
     with path.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for write in (partial(put, driver, record=b"2"), driver.delete):
+        for write in (partial(put, record=b"2"), delete):
             with pytest.raises(StoreTimeoutError, match=str(path)):
-                write(NAME, if_etag=None)
+                write(driver, NAME, if_etag=None)
     assert driver.get(NAME).record == b"1"
-    assert driver.delete(NAME, if_etag=None)
+    assert delete(driver, NAME, if_etag=None)
 
 
 def test_writes_that_wait_for_each_other_do_not_time_out(
@@ -372,7 +372,7 @@ import sys
 from pathlib import Path
 from kekd_server.model.index_name import IndexName
 from tests.fixtures.disk import opened
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 driver, number = opened(Path(sys.argv[1])), 0
 print("at work", flush=True)
@@ -380,7 +380,7 @@ while True:
     number += 1
     name = IndexName(str(number % 10))
     put(driver, name, b"1", if_etag=None)
-    driver.delete(name, if_etag=None)
+    delete(driver, name, if_etag=None)
     create(driver, name, b"2")
 """
 
@@ -431,17 +431,17 @@ def test_late_attempt_is_not_applied_after_its_refused_retry(tmp_path: Path) -> 
 
 def test_late_delete_is_not_applied_after_its_retry_found_nothing(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
-    assert one.delete(NAME, if_etag=None, attempt=RETRY) is None
+    assert delete(one, NAME, if_etag=None, attempt=RETRY) is None
     create(one, NAME, b"theirs")
-    assert other.delete(NAME, if_etag=None, attempt=FIRST) is None
+    assert delete(other, NAME, if_etag=None, attempt=FIRST) is None
     assert one.get(NAME).record == b"theirs"
 
 
 def test_delete_that_found_nothing_finds_nothing_at_its_retry(tmp_path: Path) -> None:
     one, other = opened(tmp_path), opened(tmp_path)
-    assert one.delete(NAME, if_etag=None, attempt=FIRST) is None
+    assert delete(one, NAME, if_etag=None, attempt=FIRST) is None
     create(one, NAME, b"theirs")
-    assert other.delete(NAME, if_etag=None, attempt=RETRY) is None
+    assert delete(other, NAME, if_etag=None, attempt=RETRY) is None
     assert one.get(NAME).record == b"theirs"
 
 
@@ -463,7 +463,7 @@ def test_retry_of_a_write_at_which_a_daemon_died_is_applied_once_unless_others_w
     monkeypatch.setattr(os, "rename", really_rename)
     if is_rival:
         put(driver, NAME, b"theirs", if_etag=None)
-        driver.delete(NAME, if_etag=None)
+        delete(driver, NAME, if_etag=None)
         with pytest.raises(OutcomeUnknownError):
             put(driver, NAME, b"mine", if_etag=None, attempt=RETRY)
     else:
@@ -480,7 +480,7 @@ def put_once(driver: Driver, attempt: WriteAttempt) -> object:
 
 
 def delete_once(driver: Driver, attempt: WriteAttempt) -> object:
-    return driver.delete(NAME, if_etag=None, attempt=attempt)
+    return delete(driver, NAME, if_etag=None, attempt=attempt)
 
 
 @pytest.mark.parametrize("is_applied", [True, False])

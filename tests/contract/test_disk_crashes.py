@@ -14,7 +14,7 @@ from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import accept, events_of, maintain, versions_of
 from tests.contract.import_contract import deletion, past
 from tests.fixtures.disk import complete_together, opened
-from tests.fixtures.writes import CREATED, create, put
+from tests.fixtures.writes import CREATED, create, delete, put, restore
 
 KILLED: Final = 9
 RETENTION: Final = Retention(versions=2)
@@ -34,7 +34,7 @@ class Operation(NamedTuple):
 
 def restore_oldest(driver: DiskDriver) -> None:
     oldest = versions_of(driver)[-1]
-    driver.restore(NAME, oldest.id, validate=accept, if_etag=None)
+    restore(driver, NAME, oldest.id, validate=accept, if_etag=None)
 
 
 def prune(driver: DiskDriver) -> None:
@@ -46,12 +46,20 @@ def create_together(driver: DiskDriver) -> None:
     complete_together(driver.create(name, NEW, origin=CREATED, attempt=None) for name in names)
 
 
+def delete_together(driver: DiskDriver) -> None:
+    complete_together(
+        driver.delete(name, if_etag=None, caller="", attempt=None)
+        for name in (NAME, IndexName("other"))
+    )
+
+
 OPERATIONS: Final = {
+    "deletes that run together": Operation((OLD,), delete_together, None),
     "creates that run together": Operation((), create_together, NEW),
     "create": Operation((), lambda driver: create(driver, NAME, NEW), NEW),
     "push": Operation((OLD,), lambda driver: put(driver, NAME, NEW, if_etag=None), NEW),
     "restore": Operation((NEW, OLD), restore_oldest, NEW),
-    "delete": Operation((OLD,), lambda driver: driver.delete(NAME, if_etag=None), None),
+    "delete": Operation((OLD,), lambda driver: delete(driver, NAME, if_etag=None), None),
     "destroy": Operation(
         (OLD, NEW), lambda driver: driver.destroy(NAME, if_etag=None, digest=str), None
     ),

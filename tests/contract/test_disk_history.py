@@ -32,7 +32,7 @@ from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import HOLD, OTHER, REPEATS, events_of, versions_of
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.fixtures.disk import opened
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put, undelete
 
 OPTIONAL = Retention(is_required=False)
 
@@ -159,7 +159,7 @@ def test_delete_on_a_full_disk_succeeds_and_keeps_the_last_version(
         return really_open(path, flags, *rest, **options)
 
     monkeypatch.setattr(os, "open", fail)
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     monkeypatch.setattr(os, "open", really_open)
     assert not record_path(tmp_path).exists()
     assert events_of(driver) == ["deleted", "created"]
@@ -173,7 +173,7 @@ def test_delete_without_an_entry_in_the_ledger_leaves_its_deletion_to_be_noticed
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         patch.setattr(os, "pwrite", Mock(side_effect=full))
-        driver.delete(NAME, if_etag=None)
+        delete(driver, NAME, if_etag=None)
     assert len(list(history_path(tmp_path).iterdir())) == 1
     assert events_of(driver) == ["deleted", "created"]
 
@@ -253,7 +253,7 @@ def test_killed_undelete_leaves_the_index_deleted_or_undeleted(
 ) -> None:
     driver = opened(tmp_path)
     create(driver, NAME, b"1")
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     link = os.link
 
     def fail(source: str, target: str, **options: bool) -> None:
@@ -264,9 +264,9 @@ def test_killed_undelete_leaves_the_index_deleted_or_undeleted(
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", fail)
         with pytest.raises(KeyboardInterrupt):
-            driver.undelete(NAME, validate=lambda *_: None)
+            undelete(driver, NAME, validate=lambda *_: None)
     assert not record_path(tmp_path).exists()
-    opened(tmp_path).undelete(NAME, validate=lambda *_: None)
+    undelete(opened(tmp_path), NAME, validate=lambda *_: None)
     assert record_path(tmp_path).read_bytes() == b"1"
 
 
@@ -284,7 +284,7 @@ def test_clock_that_was_set_back_does_not_reorder_versions(
     create(driver, NAME, b"1")
     monkeypatch.setattr(time, "time_ns", lambda: 10**18)
     put(driver, NAME, b"2", if_etag=None)
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     assert events_of(driver) == ["deleted", "pushed", "created"]
 
 
@@ -677,7 +677,7 @@ def test_no_other_write_comes_between_the_version_and_its_restoration(
     driver, other = opened(tmp_path), opened(tmp_path)
     create(driver, NAME, b"1")
     (created,) = versions_of(driver)
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0)
 
     def interfere(_id: str, _stored: StoredRecord) -> None:

@@ -5,7 +5,7 @@ from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import NAME, DriverContract, Harness
 from tests.contract.history_contract import REPEATS, KekdHistoryContract, ProtectionContract
 from tests.contract.import_contract import ImportContract, refuses_without_a_history
-from tests.fixtures.writes import create
+from tests.fixtures.writes import create, delete
 
 
 class MemoryHarness(Harness):
@@ -39,7 +39,7 @@ def test_no_other_write_comes_between_the_version_and_its_restoration(write: str
     driver = MemoryDriver()
     create(driver, NAME, b"1")
     version_id = driver.list_versions(NAME, after="", limit=1)[0].id
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     locked: list[bool] = []
     REPEATS[write](driver, version_id, lambda *_: locked.append(driver._lock.locked()))
     assert locked == [True]

@@ -31,7 +31,7 @@ from tests.contract.history_contract import (
 from tests.contract.import_contract import ImportContract
 from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket, set_versioning
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 THREE_VERSIONS: Final = Retention(versions=3)
 
@@ -183,7 +183,7 @@ def test_emptied_prefix_is_no_keystore_and_is_not_created_again(bucket: Bucket) 
         lambda: driver.get(NAME),
         lambda: create(driver, NAME, b"1"),
         lambda: put(driver, NAME, b"1", if_etag=None),
-        lambda: driver.delete(NAME, if_etag=None),
+        lambda: delete(driver, NAME, if_etag=None),
         lambda: driver.list(ALL, None, 10, listing="l"),
     ):
         with pytest.raises(StoreMisconfiguredError, match="no keystore"):

@@ -27,7 +27,7 @@ from tests.contract.scripted_s3 import (
     listing,
 )
 from tests.fixtures.s3 import REGION, Bucket
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 from tests.patience import PATIENCE, eventually
 
 NAME, OTHER = IndexName("one"), IndexName("other")
@@ -95,7 +95,7 @@ def test_each_write_of_a_driver_is_logged(
     read_all(reader, NAME.key)
     put(driver, NAME, b"new", if_etag=etag)
     read_all(reader, NAME.key)
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     read_all(reader, NAME.key)
     driver.close()
 

@@ -29,7 +29,7 @@ from tests.contract.import_contract import past
 from tests.contract.test_s3 import S3Harness, driver_of
 from tests.contract.test_s3_history import HISTORY, LONGER, RECORD
 from tests.fixtures.s3 import Bucket, set_versioning
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 Statuses: TypeAlias = tuple[Literal["Enabled", "Suspended"], ...]
 HOLD_KEY = f"_kekd/holds/{NAME.key}"
@@ -80,7 +80,7 @@ def write_all_kinds(bucket: Bucket, statuses: Statuses) -> S3Harness:
         state = status or "off"
         put(harness.driver, NAME, f"secret {state} 1".encode(), if_etag=None)
         harness.write(NAME.key, f"secret {state} 2".encode())
-        harness.driver.delete(NAME, if_etag=None)
+        delete(harness.driver, NAME, if_etag=None)
         harness.driver.hold(NAME, HOLD)
         harness.driver.release(NAME)
         put(harness.driver, NAME, f"secret {state} 3".encode(), if_etag=None)
@@ -123,7 +123,7 @@ def test_destroy_with_an_etag_succeeds_where_no_record_is(bucket: Bucket) -> Non
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
     create(driver, NAME, b"1")
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     assert len(destroy(driver, "0" * 32).destroyed) == 1
 
 
@@ -259,7 +259,7 @@ def keep_after(monkeypatch: pytest.MonkeyPatch, destroy: Callable[[], Destructio
 def late_calls() -> dict[str, Callable[[Driver], object]]:
     return {
         "push": lambda driver: put(driver, NAME, b"new", if_etag=None),
-        "delete": lambda driver: driver.delete(NAME, if_etag=None),
+        "delete": lambda driver: delete(driver, NAME, if_etag=None),
         "list": versions_of,
         "scan": lambda driver: list(driver.maintain_history()),
     }

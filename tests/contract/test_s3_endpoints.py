@@ -17,7 +17,7 @@ from kekd_server.storage.s3.endpoint import resolve
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 RECORD = b"record"
 
@@ -32,7 +32,7 @@ def use(driver: S3Driver, bucket: Bucket, prefix: str) -> None:
     assert bucket.s3.get_object(Bucket=bucket.name, Key=key)["Body"].read() == RECORD
     assert driver.list(ALL, None, 10, listing="l") == [NAME]
     put(driver, NAME, RECORD, if_etag=etag)
-    assert driver.delete(NAME, if_etag=None)
+    assert delete(driver, NAME, if_etag=None)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ from tests.contract.scripted_s3 import (
 )
 from tests.contract.test_s3 import S3Harness, driver_of
 from tests.fixtures.s3 import REGION, Bucket, set_versioning
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 __all__ = ["scripted_s3"]
 
@@ -123,7 +123,7 @@ def test_write_by_a_daemon_whose_clock_is_behind_is_the_newest_version(
     create(driver, NAME, b"1")
     monkeypatch.setattr(time, "time_ns", lambda: 1)
     put(other, NAME, b"2", if_etag=None)
-    other.delete(NAME, if_etag=None)
+    delete(other, NAME, if_etag=None)
     create(other, NAME, b"3")
     assert records_of(driver) == [b"3", None, b"2", b"1"]
 
@@ -242,7 +242,7 @@ def test_object_with_the_last_possible_time_is_no_version(bucket: Bucket) -> Non
     key = f"{HISTORY}{'f' * 16}-created-{'a' * 32}-"
     bucket.s3.put_object(Bucket=bucket.name, Key=key, Body=b"x")
     put(driver, NAME, b"2", if_etag=None)
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     create(driver, NAME, b"3")
     assert records_of(driver) == [b"3", None, b"2", b"1"]
 
@@ -252,7 +252,7 @@ def test_deleted_names_are_listed_on_request(bucket: Bucket) -> None:
     for name in (NAME, LONGER, OTHER):
         create(driver, name, b"1")
         if name != OTHER:
-            driver.delete(name, if_etag=None)
+            delete(driver, name, if_etag=None)
     first = driver.list(ALL, None, 1, listing="l", show_deleted=True)
     rest = driver.list(ALL, first[0], 10, listing="l", show_deleted=True)
     assert [*first, *rest] == [NAME, LONGER, OTHER]
@@ -316,7 +316,7 @@ def test_deleted_names_of_a_bucket_with_versioning_are_listed_on_request(bucket:
     set_versioning(bucket, "Enabled")
     driver = S3Harness(bucket, "").driver
     create(driver, NAME, b"1")
-    driver.delete(NAME, if_etag=None)
+    delete(driver, NAME, if_etag=None)
     create(driver, OTHER, b"1")
     assert driver.list(ALL, None, 10, listing="l", show_deleted=True) == [NAME, OTHER]
 
@@ -351,7 +351,7 @@ def test_deletions_while_versioning_changes_are_versions(bucket: Bucket) -> None
     create(driver, NAME, b"off")
     for status in STATUSES:
         set_versioning(bucket, status)
-        driver.delete(NAME, if_etag=None)
+        delete(driver, NAME, if_etag=None)
         create(driver, NAME, status.encode())
     expected = [b"Suspended", None, b"Enabled", None, b"off"]
     assert records_of(driver) == records_of(driver_of(bucket)) == expected
@@ -440,7 +440,7 @@ def test_write_is_refused_if_the_version_before_it_cannot_be_kept(
     """A client retries while S3 is down, and reports a history that S3 refuses to keep."""
     for write in (
         lambda: put(driver, NAME, b"2", if_etag=None),
-        lambda: driver.delete(NAME, if_etag=None),
+        lambda: delete(driver, NAME, if_etag=None),
     ):
         scripted_s3.play(
             stored(b"1", x_amz_meta_kekd_time="7", x_amz_meta_kekd_event="created"), failure

@@ -17,7 +17,7 @@ from tests.contract.scripted_s3 import (
     http,
     stored,
 )
-from tests.fixtures.writes import create
+from tests.fixtures.writes import create, delete
 
 LOST = Response(b"", "close")
 
@@ -28,7 +28,7 @@ def test_delete_whose_response_was_lost_removes_no_later_envelope(
     """The rival creates the envelope again before the daemon reads it."""
     scripted_s3.play(stored(RECORD), LOST, stored(b"rival", etag='"rival"'), DELETED)
     with pytest.raises(OutcomeUnknownError):
-        driver.delete(NAME, if_etag=None)
+        delete(driver, NAME, if_etag=None)
     assert [request.split()[0] for request in scripted_s3.requests].count("DELETE") == 1
 
 
@@ -36,7 +36,7 @@ def test_delete_whose_response_was_lost_succeeds_if_nothing_is_there(
     driver: S3Driver, scripted_s3: ScriptedS3
 ) -> None:
     scripted_s3.play(stored(RECORD), LOST, MISSING)
-    assert driver.delete(NAME, if_etag="e") == "e"
+    assert delete(driver, NAME, if_etag="e") == "e"
 
 
 def test_conditional_delete_refused_where_nothing_is_succeeds(
@@ -44,7 +44,7 @@ def test_conditional_delete_refused_where_nothing_is_succeeds(
 ) -> None:
     """Some servers answer 412 where AWS answers 404."""
     scripted_s3.play(stored(RECORD), REFUSED, MISSING)
-    assert driver.delete(NAME, if_etag="e") is None
+    assert delete(driver, NAME, if_etag="e") is None
 
 
 def test_delete_that_s3_applied_late_reports_the_etag(
@@ -53,13 +53,13 @@ def test_delete_that_s3_applied_late_reports_the_etag(
     """The first request is applied after its response was lost, and before the second one."""
     there = stored(RECORD)
     scripted_s3.play(there, LOST, there, there, REFUSED, MISSING)
-    assert driver.delete(NAME, if_etag=None) == "e"
+    assert delete(driver, NAME, if_etag=None) == "e"
 
 
 def test_delete_is_done_only_if_s3_says_so(driver: S3Driver, scripted_s3: ScriptedS3) -> None:
     there = stored(RECORD)
     scripted_s3.play(there, http("202 Accepted"), there, there, DELETED)
-    assert driver.delete(NAME, if_etag=None) == "e"
+    assert delete(driver, NAME, if_etag=None) == "e"
     assert [request.split()[0] for request in scripted_s3.requests].count("DELETE") == 2
 
 
@@ -86,7 +86,7 @@ def test_version_with_the_same_etag_and_another_mark_is_another_write(
     mine, rival = ({"x-amz-meta-kekd-write": mark} for mark in ("old", "rival"))
     scripted_s3.play(stored(RECORD, **mine), LOST, stored(RECORD, **rival), DELETED)
     with pytest.raises(OutcomeUnknownError):
-        driver.delete(NAME, if_etag=None)
+        delete(driver, NAME, if_etag=None)
 
 
 def test_create_over_an_existing_envelope_is_refused(

@@ -41,7 +41,7 @@ from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.subscription import Subscription
 from tests.fixtures.access import MemoryAuditLog, NoLease, access_to, request_of
-from tests.fixtures.writes import create, put
+from tests.fixtures.writes import create, delete, put
 
 ME: Final = "dns:me"
 NAME, OTHER, NEW = IndexName("i"), IndexName("other"), IndexName("new")
@@ -79,7 +79,7 @@ class SpyStore(Store):
         (self.version,) = driver.list_versions(NAME, after="", limit=1)
         create(driver, OTHER, encode(ENVELOPE))
         create(driver, DELETED, encode(ENVELOPE))
-        driver.delete(DELETED, if_etag=None)
+        delete(driver, DELETED, if_etag=None)
         self.touched: list[tuple[str, int]] = []
         self._log = log
         self._is_failing = is_failing
@@ -517,7 +517,7 @@ CHANGES: Final[dict[str, Callable[[Daemon], object]]] = {
     "identity": lambda d: setattr(d, "request", request_of("dns:other")),
     "locality": lambda d: setattr(d, "request", request_of(ME, is_local=False)),
     "record": lambda d: put(d.store._driver, NAME, encode(Envelope(provider="x")), if_etag=None),
-    "deletion": lambda d: d.store._driver.delete(NAME, if_etag=None),
+    "deletion": lambda d: delete(d.store._driver, NAME, if_etag=None),
 }
 
 

@@ -202,6 +202,16 @@ async def test_creates_that_arrive_together_share_a_thread(store: Store, calls: 
     assert calls.count("fsync file") == 8
 
 
+async def test_deletes_and_undeletes_that_arrive_together_share_the_fsync_of_the_folder(
+    store: Store, calls: Calls
+) -> None:
+    await asyncio.gather(*(store.create(name, ENVELOPE) for name in NAMES))
+    await asyncio.gather(*(store.delete(name, if_etag=None) for name in NAMES))
+    assert calls.count("fsync folder") == 2
+    await asyncio.gather(*(store.versions.undelete(name) for name in NAMES))
+    assert calls.count("fsync folder") == 3
+
+
 async def test_creates_during_the_groups_become_the_next_one(
     store: Store, driver: DiskDriver, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,8 +54,8 @@ again."""
 class Driver(Protocol):
     """Keeps one record per index name, and knows nothing about its content.
 
-    `create` and `put` return steps, which do the work when they run (see write_steps). They pause
-    where they wait for a disk or for another write.
+    `create`, `put`, `restore`, `undelete` and `delete` return their steps (see write_steps), which
+    pause where they wait for a disk or for another write.
 
     Every method except `get_cached`, `confirm` and `confirm_all` may block. All may be called
     from several threads at once, and other processes may use the same store at the same time. Each
@@ -157,9 +157,9 @@ class Driver(Protocol):
         *,
         validate: ValidateVersion,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> WriteResult:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
         """Stores the record of a version again. Otherwise like `put`. On a store with locks, no
         destruction comes between the read of the version and the write.
 
@@ -171,9 +171,9 @@ class Driver(Protocol):
         name: IndexName,
         *,
         validate: ValidateVersion,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> str:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[str]:
         """Stores the record of the last version that has one. Otherwise like `create`. On a store
         with locks, no other write comes between the read of the version and the write.
 
@@ -185,9 +185,9 @@ class Driver(Protocol):
         name: IndexName,
         *,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> str | None:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[str | None]:
         """Removes the record and returns the etag that it had; None if there was no record.
 
         Raises `EtagMismatchError` if `if_etag` is set, and the etag of the record differs.

@@ -103,46 +103,25 @@ class DriverCalls:
         self,
         kind: ChangeKind,
         name: IndexName,
-        write: Callable[[WriteAttempt | None], W],
+        write: Callable[[WriteAttempt | None], Steps[W]],
         owner: str,
         attempt: WriteAttempt | None,
     ) -> W:
-        """Runs `write` once for all its attempts, and publishes the change. `write` returns None if
-        it changed nothing.
+        """Runs `write` once for all its attempts, together with other writes of the owner, and
+        publishes the change. `write` returns None if it changed nothing.
 
         The thread that writes also publishes: the caller may be gone by then, and the changes of
         two writes are published in their order.
         """
         loop = asyncio.get_running_loop()
 
-        def write_and_publish(attempt: WriteAttempt | None) -> W:
-            written = write(attempt)
+        def write_and_publish(attempt: WriteAttempt | None) -> Steps[W]:
+            written = yield from write(attempt)
             if written is not None:
                 self.publish(loop, Change(kind, name, written.etag))
             return written
 
         async def write_once(attempt: WriteAttempt | None) -> W:
-            return await self.run(partial(write_and_publish, attempt), owner)
-
-        return await self.run_once(attempt, name, write_once)
-
-    async def write_in_steps(
-        self,
-        kind: ChangeKind,
-        name: IndexName,
-        write: Callable[[WriteAttempt | None], Steps[WriteResult]],
-        owner: str,
-        attempt: WriteAttempt | None,
-    ) -> WriteResult:
-        """Like `write`, but runs together with other writes of the owner."""
-        loop = asyncio.get_running_loop()
-
-        def write_and_publish(attempt: WriteAttempt | None) -> Steps[WriteResult]:
-            written = yield from write(attempt)
-            self.publish(loop, Change(kind, name, written.etag))
-            return written
-
-        async def write_once(attempt: WriteAttempt | None) -> WriteResult:
             steps = write_and_publish(attempt)
             if self._groups is None:
                 return await self.run(partial(complete, steps), owner)

@@ -25,6 +25,7 @@ from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.write_steps import Steps
 
 _MAX_VERSIONS: Final = 100
 """Versions on a page. On S3, each may take two requests."""
@@ -54,7 +55,7 @@ class EnvelopeVersions:
         `VersionNotFoundError` and `CorruptVersionError`.
         """
 
-        def write_record(attempt: WriteAttempt | None) -> WriteResult:
+        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
             return self._driver.restore(
                 *(name, version_id),
                 validate=partial(_decode_version, name),
@@ -72,10 +73,10 @@ class EnvelopeVersions:
         Raises `EnvelopeExistsError`, `NothingToUndeleteError` and `CorruptVersionError`.
         """
 
-        def write_record(attempt: WriteAttempt | None) -> WriteResult:
+        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
             validate = partial(_decode_version, name)
-            etag = self._driver.undelete(name, validate=validate, caller=owner, attempt=attempt)
-            return WriteResult(etag, None)
+            steps = self._driver.undelete(name, validate=validate, caller=owner, attempt=attempt)
+            return WriteResult((yield from steps), None)
 
         written = await self._calls.write(ChangeKind.UNDELETED, name, write_record, owner, attempt)
         return written.etag

@@ -126,39 +126,42 @@ class InstrumentedDriver:
         *,
         validate: ValidateVersion,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> WriteResult:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
         with self._operation("restore"):
-            return self._driver.restore(
+            steps = self._driver.restore(
                 *(name, version_id),
                 validate=validate,
                 if_etag=if_etag,
                 caller=caller,
                 attempt=attempt,
             )
+            return (yield from steps)
 
     def undelete(
         self,
         name: IndexName,
         *,
         validate: ValidateVersion,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> str:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[str]:
         with self._operation("undelete"):
-            return self._driver.undelete(name, validate=validate, caller=caller, attempt=attempt)
+            steps = self._driver.undelete(name, validate=validate, caller=caller, attempt=attempt)
+            return (yield from steps)
 
     def delete(
         self,
         name: IndexName,
         *,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> str | None:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[str | None]:
         with self._operation("delete"):
-            return self._driver.delete(name, if_etag=if_etag, caller=caller, attempt=attempt)
+            steps = self._driver.delete(name, if_etag=if_etag, caller=caller, attempt=attempt)
+            return (yield from steps)
 
     def list(
         self,

@@ -198,9 +198,7 @@ class Store:
             steps = self._driver.create(name, record, origin=origin, attempt=attempt)
             return WriteResult((yield from steps), None)
 
-        written = await self._calls.write_in_steps(
-            ChangeKind.CREATED, name, write_record, owner, attempt
-        )
+        written = await self._calls.write(ChangeKind.CREATED, name, write_record, owner, attempt)
         return written.etag
 
     async def put(
@@ -219,9 +217,7 @@ class Store:
             origin = Origin(VersionEvent.PUSHED, owner)
             return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
-        return await self._calls.write_in_steps(
-            ChangeKind.PUSHED, name, write_record, owner, attempt
-        )
+        return await self._calls.write(ChangeKind.PUSHED, name, write_record, owner, attempt)
 
     async def put_many(
         self,
@@ -274,10 +270,9 @@ class Store:
     ) -> str | None:
         """Removes the envelope and returns the etag that it had; None if there was none."""
 
-        def write_record(attempt: WriteAttempt | None) -> WriteResult | None:
-            previous_etag = self._driver.delete(
-                name, if_etag=if_etag, caller=owner, attempt=attempt
-            )
+        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult | None]:
+            steps = self._driver.delete(name, if_etag=if_etag, caller=owner, attempt=attempt)
+            previous_etag = yield from steps
             return None if previous_etag is None else WriteResult("", previous_etag)
 
         written = await self._calls.write(ChangeKind.DELETED, name, write_record, owner, attempt)

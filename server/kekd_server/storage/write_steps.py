@@ -1,7 +1,7 @@
 """Writes that pause where they wait, so that one thread runs several of them together."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import wraps
 from typing import Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
@@ -51,22 +51,6 @@ def unpaused(write: Callable[P, T]) -> Callable[P, Steps[T]]:
     return run
 
 
-def complete(steps: Steps[T]) -> T:
-    """Runs a write alone, and returns its result."""
-    try:
-        pause = next(steps)
-        while True:
-            try:
-                pause.wait()
-            except OSError as error:
-                pause = steps.throw(error)
-            else:
-                pause = next(steps)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
 class RunningWrite(Generic[T]):
     """A write, its pause, and its outcome. Its steps run in `context`, by default an empty one."""
 
@@ -101,9 +85,17 @@ class RunningWrite(Generic[T]):
         return cast("T", self.result)
 
     def finish(self) -> None:
-        """Runs it alone to its end."""
+        """Runs it alone to its end, from its beginning or from a contended pause."""
+        self.advance()
         while self.pause is not None:
             self.advance(_wait(self.pause))
+
+
+def complete(steps: Steps[T]) -> T:
+    """Runs a write alone in the current context, and returns its result."""
+    write = RunningWrite(steps, copy_context())
+    write.finish()
+    return write.outcome()
 
 
 def run_together(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:

@@ -12,9 +12,10 @@ PATH/_kekd/destructions/<key> what a destruction removes (see destruction_marks)
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from kekd_server.model.errors import (
     EnvelopeExistsError,
@@ -23,7 +24,6 @@ from kekd_server.model.errors import (
     HistoryUnavailableError,
     KekdError,
 )
-from kekd_server.model.folder import sync_folder
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.disk import durable, layout
@@ -35,6 +35,7 @@ from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.listings import Listings
 from kekd_server.storage.disk.os_errors import OsErrorTranslator
 from kekd_server.storage.disk.record_cache import RecordCache
+from kekd_server.storage.disk.syncs import FolderSync
 from kekd_server.storage.disk.temporary_folder import ThreadFolder, remove_abandoned
 from kekd_server.storage.disk.write_locks import WriteLocks
 from kekd_server.storage.driver import (
@@ -54,7 +55,9 @@ from kekd_server.storage.version import Origin, Version, VersionEvent
 from kekd_server.storage.version_import import ImportedVersion
 from kekd_server.storage.version_page import last_with_record, page_of
 from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import Steps, complete
+from kekd_server.storage.write_steps import Steps
+
+T = TypeVar("T")
 
 
 class DiskDriver:
@@ -83,6 +86,9 @@ class DiskDriver:
         self._holds = DiskHolds(root / layout.HOLDS)
         self._destructions = DestructionMarks(root / layout.DESTRUCTIONS)
         self._prefix = f"{self._records}/"
+        self._sync_earlier = FolderSync(str(self._records))
+        """The pause of a write whose earlier attempt may have failed or been killed before it was
+        on disk."""
         self.cache = RecordCache(self._records)
         self._translate_os_errors = OsErrorTranslator(root, self._records)
         self._listings = Listings([self._records])
@@ -150,12 +156,7 @@ class DiskDriver:
     def create(
         self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
     ) -> Steps[str]:
-        with (
-            self._translate_os_errors,
-            (yield from self._locks.hold_steps(name)) as lock,
-            _idempotent(lock, name, attempt) as write,
-        ):
-            return (yield from self._create(write, name, record, origin))
+        return self._write(name, attempt, lambda write: self._create(write, name, record, origin))
 
     def put(
         self,
@@ -166,12 +167,9 @@ class DiskDriver:
         origin: Origin,
         attempt: WriteAttempt | None,
     ) -> Steps[WriteResult]:
-        with (
-            self._translate_os_errors,
-            (yield from self._locks.hold_steps(name)) as lock,
-            _idempotent(lock, name, attempt) as write,
-        ):
-            return (yield from self._put(write, name, record, if_etag, origin))
+        return self._write(
+            name, attempt, lambda write: self._put(write, name, record, if_etag, origin)
+        )
 
     def restore(  # noqa: PLR0913
         self,
@@ -180,58 +178,41 @@ class DiskDriver:
         *,
         validate: ValidateVersion,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> WriteResult:
-        origin = Origin(VersionEvent.RESTORED, caller)
-        with self._translate_os_errors, self._write(name, attempt) as write:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[WriteResult]:
+        def restore(write: IdempotentWrite) -> Steps[WriteResult]:
             self._catch_up(name)
             stored = self._history.open(name).read(version_id)
             validate(version_id, stored)
-            return complete(self._put(write, name, stored.record, if_etag, origin))
+            origin = Origin(VersionEvent.RESTORED, caller)
+            return (yield from self._put(write, name, stored.record, if_etag, origin))
+
+        return self._write(name, attempt, restore)
 
     def undelete(
         self,
         name: IndexName,
         *,
         validate: ValidateVersion,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> str:
-        origin = Origin(VersionEvent.UNDELETED, caller)
-        with self._translate_os_errors, self._write(name, attempt) as write:
+        caller: str,
+        attempt: WriteAttempt | None,
+    ) -> Steps[str]:
+        def undelete(write: IdempotentWrite) -> Steps[str]:
             self._catch_up(name)
             history = self._history.open(name)
             last = last_with_record(history.versions(), name)
             stored = history.read(last.id)
             validate(last.id, stored)
-            return complete(self._create(write, name, stored.record, origin))
+            origin = Origin(VersionEvent.UNDELETED, caller)
+            return (yield from self._create(write, name, stored.record, origin))
+
+        return self._write(name, attempt, undelete)
 
     def delete(
-        self,
-        name: IndexName,
-        *,
-        if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
-    ) -> str | None:
-        with self._translate_os_errors, self._write(name, attempt) as write:
-            earlier = write.find_previous_result("", self._stored_etag)
-            stored = None if earlier else self._read(name)
-            if stored is None:
-                # An earlier delete may have failed or been killed before it was on disk.
-                sync_folder(self._records)
-                if earlier:
-                    return earlier.previous_etag
-                write.record_no_change()
-                return None
-            if if_etag is not None:
-                self._check_etag(name, stored, if_etag)
-            self._holds.require_free(name)
-            with write.commit(WriteResult("", stored.etag)) as is_recorded:
-                self._history.keep_deletion(name, stored.etag, caller, is_recorded=is_recorded)
-                durable.remove(self._path(name))
-        return stored.etag
+        self, name: IndexName, *, if_etag: str | None, caller: str, attempt: WriteAttempt | None
+    ) -> Steps[str | None]:
+        return self._write(name, attempt, lambda write: self._delete(write, name, if_etag, caller))
 
     def list(
         self,
@@ -352,11 +333,26 @@ class DiskDriver:
         self._listings.close()
         self._listings_with_deleted.close()
 
+    def _write(
+        self,
+        name: IndexName,
+        attempt: WriteAttempt | None,
+        write: Callable[[IdempotentWrite], Steps[T]],
+    ) -> Steps[T]:
+        """Holds the lock of the record during the steps."""
+        with (
+            self._translate_os_errors,
+            (yield from self._locks.hold_steps(name)) as lock,
+            IdempotentWrite(lock, name, attempt or WriteAttempt.single()) as begun,
+        ):
+            return (yield from write(begun))
+
     def _create(
         self, write: IdempotentWrite, name: IndexName, record: bytes, origin: Origin
     ) -> Steps[str]:
         written = WriteResult(etag_of(record), None)
-        if earlier := self._find_earlier(write, written.etag):
+        if earlier := write.find_previous_result(written.etag, self._stored_etag):
+            yield self._sync_earlier
             return earlier.etag
         self._holds.require_free(name)
         try:
@@ -378,7 +374,8 @@ class DiskDriver:
         origin: Origin,
     ) -> Steps[WriteResult]:
         etag = etag_of(record)
-        if earlier := self._find_earlier(write, etag):
+        if earlier := write.find_previous_result(etag, self._stored_etag):
+            yield self._sync_earlier
             return earlier
         if if_etag is not None:
             self._check_etag(name, self._read(name), if_etag)
@@ -390,6 +387,25 @@ class DiskDriver:
             keep=self._history.keep(name, written, origin, write),
         )
         return written
+
+    def _delete(
+        self, write: IdempotentWrite, name: IndexName, if_etag: str | None, caller: str
+    ) -> Steps[str | None]:
+        earlier = write.find_previous_result("", self._stored_etag)
+        stored = None if earlier else self._read(name)
+        if stored is None:
+            yield self._sync_earlier
+            if earlier:
+                return earlier.previous_etag
+            write.record_no_change()
+            return None
+        if if_etag is not None:
+            self._check_etag(name, stored, if_etag)
+        self._holds.require_free(name)
+        with write.commit(WriteResult("", stored.etag)) as is_recorded:
+            self._history.keep_deletion(name, stored.etag, caller, is_recorded=is_recorded)
+            yield from durable.remove_steps(self._path(name))
+        return stored.etag
 
     def _path(self, name: IndexName) -> str:
         return self._prefix + name.key
@@ -447,28 +463,7 @@ class DiskDriver:
         stored = self._read(name)
         return stored.etag if stored else None
 
-    def _find_earlier(self, write: IdempotentWrite, etag: str) -> WriteResult | None:
-        """Returns the result of an earlier attempt after an fsync, as the daemon that applied it
-        may have died before its own.
-        """
-        earlier = write.find_previous_result(etag, self._stored_etag)
-        if earlier:
-            sync_folder(self._records)
-        return earlier
-
     @staticmethod
     def _check_etag(name: IndexName, stored: StoredRecord | None, if_etag: str) -> None:
         if stored is None or stored.etag != if_etag:
             raise EtagMismatchError(name.value)
-
-    @contextmanager
-    def _write(self, name: IndexName, attempt: WriteAttempt | None) -> Iterator[IdempotentWrite]:
-        with (
-            self._locks.hold(name) as lock,
-            _idempotent(lock, name, attempt) as write,
-        ):
-            yield write
-
-
-def _idempotent(lock: int, name: IndexName, attempt: WriteAttempt | None) -> IdempotentWrite:
-    return IdempotentWrite(lock, name, attempt or WriteAttempt.single())

@@ -159,8 +159,13 @@ def probe_record_link(record: str, folder: Path) -> None:
 
 def remove(path: str) -> None:
     """Removes a file. Raises FileNotFoundError if there is none."""
+    complete(remove_steps(path))
+
+
+def remove_steps(path: str) -> Steps[None]:
+    """The steps of `remove`."""
     os.unlink(path)
-    sync_folder(os.path.dirname(path))
+    yield FolderSync(os.path.dirname(path))
 
 
 @contextlib.contextmanager

@@ -115,6 +115,7 @@ class MemoryDriver:
         with self._lock:
             return self._put(name, record, if_etag, origin)
 
+    @unpaused
     def restore(  # noqa: PLR0913
         self,
         name: IndexName,
@@ -122,21 +123,22 @@ class MemoryDriver:
         *,
         validate: ValidateVersion,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,  # noqa: ARG002
+        caller: str,
+        attempt: WriteAttempt | None,  # noqa: ARG002
     ) -> WriteResult:
         with self._lock:
             stored = self._history.read(name, version_id)
             validate(version_id, stored)
             return self._put(name, stored.record, if_etag, Origin(VersionEvent.RESTORED, caller))
 
+    @unpaused
     def undelete(
         self,
         name: IndexName,
         *,
         validate: ValidateVersion,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,  # noqa: ARG002
+        caller: str,
+        attempt: WriteAttempt | None,  # noqa: ARG002
     ) -> str:
         with self._lock:
             last = last_with_record(self._history.versions(name), name)
@@ -144,13 +146,14 @@ class MemoryDriver:
             validate(last.id, stored)
             return self._create(name, stored.record, Origin(VersionEvent.UNDELETED, caller))
 
+    @unpaused
     def delete(
         self,
         name: IndexName,
         *,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,  # noqa: ARG002
+        caller: str,
+        attempt: WriteAttempt | None,  # noqa: ARG002
     ) -> str | None:
         with self._lock:
             previous_etag = self._etag(name)

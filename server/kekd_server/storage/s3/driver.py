@@ -192,6 +192,7 @@ class S3Driver:
     ) -> WriteResult:
         return self._write(name, attempt, origin, lambda write: write.put(record, if_etag))
 
+    @unpaused
     def restore(  # noqa: PLR0913
         self,
         name: IndexName,
@@ -199,21 +200,22 @@ class S3Driver:
         *,
         validate: ValidateVersion,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
+        caller: str,
+        attempt: WriteAttempt | None,
     ) -> WriteResult:
         stored = self.get_version(name, version_id)
         validate(version_id, stored)
         origin = Origin(VersionEvent.RESTORED, caller)
         return self._write(name, attempt, origin, lambda write: write.put(stored.record, if_etag))
 
+    @unpaused
     def undelete(
         self,
         name: IndexName,
         *,
         validate: ValidateVersion,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
+        caller: str,
+        attempt: WriteAttempt | None,
     ) -> str:
         last = last_with_record(self._versions(name), name)
         stored = self.get_version(name, last.id)
@@ -228,13 +230,14 @@ class S3Driver:
             yield from page
             after = page[-1].id
 
+    @unpaused
     def delete(
         self,
         name: IndexName,
         *,
         if_etag: str | None,
-        caller: str = "",
-        attempt: WriteAttempt | None = None,
+        caller: str,
+        attempt: WriteAttempt | None,
     ) -> str | None:
         origin = Origin(VersionEvent.DELETED, caller)
         return self._write(name, attempt, origin, lambda write: write.delete(if_etag))
