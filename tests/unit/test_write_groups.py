@@ -29,7 +29,7 @@ from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
 from kekd_server.storage.write_groups import WriteGroups
-from kekd_server.storage.write_steps import Steps
+from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
 from tests.fixtures.disk import complete_together, opened
 from tests.fixtures.writes import CREATED, create
 from tests.patience import PATIENCE
@@ -166,6 +166,17 @@ def test_writes_with_one_lock_run_one_after_the_other(
     assert [type(result) for result in results] == [str] * 3
 
 
+def test_writes_with_one_lock_need_no_other_thread(
+    driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_locks, "_LOCKS", 1)
+    first, second, third = writes = [RunningWrite(steps) for steps in creates(driver)]
+    assert run_together(writes) == [third]
+    assert [type(write.outcome()) for write in (first, second)] == [str, str]
+    third.finish()
+    assert isinstance(third.outcome(), str)
+
+
 def test_write_that_waits_for_another_daemon_does_not_delay_the_others(
     driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +239,38 @@ async def test_creates_during_the_groups_become_the_next_one(
     assert all(is_stored(driver, name) for name in NAMES)
     assert calls.count("fsync folder") == 2
     assert not store._calls._groups._owners  # type: ignore[union-attr]
+
+
+async def test_create_during_a_small_group_starts_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, began = hang(monkeypatch)
+    few = [asyncio.create_task(store.create(name, ENVELOPE)) for name in NAMES]
+    await reached(began.is_set)
+    another = asyncio.create_task(store.create(IndexName("another"), ENVELOPE))
+    await reached(lambda: groups_of(store).running == 2)
+    go_on.set()
+    await asyncio.gather(another, *few)
+
+
+async def test_creates_during_a_large_group_wait_until_they_are_a_full_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, began = hang(monkeypatch)
+    names = [IndexName(f"i{number}") for number in range(12)]
+    creates = [asyncio.create_task(store.create(name, ENVELOPE)) for name in names[:4]]
+    await reached(began.is_set)
+    creates += [asyncio.create_task(store.create(name, ENVELOPE)) for name in names[4:11]]
+    await callbacks_ran()
+    assert groups_of(store).running == 1
+    creates.append(asyncio.create_task(store.create(names[11], ENVELOPE)))
+    await reached(lambda: groups_of(store).running == 2)
+    go_on.set()
+    await asyncio.gather(*creates)
+
+
+def groups_of(store: Store) -> Any:
+    return store._calls._groups._owners[""]  # type: ignore[union-attr]
 
 
 async def callbacks_ran() -> None:

@@ -22,7 +22,7 @@ _FIRST_READERS: Final = 4
 _SLOW_READ_SECONDS: Final = 0.003
 _READERS_FACTOR: Final = 4
 """By how much slow reads multiply the readers."""
-_WRITES_PER_TASK: Final = 8
+_WRITES_PER_TASK: Final = 16
 """Fewer than reads, as each write waits for the disk."""
 
 K = TypeVar("K")

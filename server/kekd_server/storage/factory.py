@@ -19,9 +19,9 @@ from kekd_server.storage.retention import Retention
 from kekd_server.storage.store import Store
 
 _DISK_THREADS: Final = 16
-_DISK_WRITE_CONCURRENCY: Final = 3
+_DISK_WRITE_CONCURRENCY: Final = 2
 """Threads of a batch. While some wait for the disk, another one runs."""
-_DISK_WRITE_GROUP: Final = 8
+_DISK_WRITE_GROUP: Final = 32
 """Enough that thread switches and syncs of the folder don't take most of the time."""
 
 Instrument = Callable[[Driver], Driver]

@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 _MAX_GROUPS: Final = 3
 """Groups of one owner at once. While some wait for the disk, another one runs."""
+_FEW_WRITES: Final = 4
+"""While fewer run, another one starts at once. Beyond, groups that run at the same time would
+mostly compete for the interpreter, so the next one begins when it is full or has its turn."""
 
 
 class _GroupedWrite(NamedTuple):
@@ -31,6 +34,14 @@ class _OwnerGroups:
     def __init__(self) -> None:
         self.waiting: deque[_GroupedWrite | _Turn] = deque()
         self.running = 0
+        self.writes = 0
+        """Those of the running groups. A task of a batch counts as one."""
+
+    def may_start(self, size: int) -> bool:
+        """Whether another group may start, of which a full one has `size` writes."""
+        return self.running < _MAX_GROUPS and (
+            self.writes < _FEW_WRITES or len(self.waiting) >= size
+        )
 
 
 class WriteGroups:
@@ -64,26 +75,27 @@ class WriteGroups:
             return await asyncio.wrap_future(self._threads.submit(owner, call))
         finally:
             if not turn.cancelled():
-                self._end_turn(owner)
+                self._end_turn(owner, 1)
 
     def _add(self, entry: _GroupedWrite | _Turn, owner: str) -> None:
         waiting = self._owners.setdefault(owner, _OwnerGroups()).waiting
-        if not waiting:
+        waiting.append(entry)
+        if len(waiting) in {1, self._size}:
             # In the loop's next iteration, so that calls that arrive together make one group.
             asyncio.get_running_loop().call_soon(self._start, owner)
-        waiting.append(entry)
 
     def _start(self, owner: str) -> None:
         groups = self._owners.get(owner)
         if groups is None:  # the write that it was called for was cancelled meanwhile
             return
-        while groups.waiting and groups.running < _MAX_GROUPS:
+        while groups.waiting and groups.may_start(self._size):
             first = groups.waiting[0]
             if isinstance(first, asyncio.Future):
                 groups.waiting.popleft()
                 self._give_turn(groups, first)
             elif group := self._take(groups.waiting):
                 groups.running += 1
+                groups.writes += len(group)
                 call = partial(run_together, [grouped.write for grouped in group])
                 self._submit(owner, call, group, partial(self._end, owner, group))
         if not (groups.waiting or groups.running):
@@ -92,6 +104,7 @@ class WriteGroups:
     def _give_turn(self, groups: _OwnerGroups, turn: _Turn) -> None:
         if not turn.cancelled():
             groups.running += 1
+            groups.writes += 1
             turn.set_result(None)
 
     def _take(self, waiting: deque[_GroupedWrite | _Turn]) -> list[_GroupedWrite]:
@@ -113,10 +126,12 @@ class WriteGroups:
         # After the loop above, which reads the pauses that these threads change.
         for grouped in contended:
             self._submit(owner, grouped.write.finish, [grouped], partial(_resolve, grouped))
-        self._end_turn(owner)
+        self._end_turn(owner, len(group))
 
-    def _end_turn(self, owner: str) -> None:
-        self._owners[owner].running -= 1
+    def _end_turn(self, owner: str, writes: int) -> None:
+        groups = self._owners[owner]
+        groups.running -= 1
+        groups.writes -= writes
         self._start(owner)
 
     def _submit(

@@ -32,8 +32,8 @@ class _Contended:
 
 
 CONTENDED: Final = _Contended()
-"""After this pause, a write blocks its thread. So it must run alone: a write of its own group may
-have what it waits for.
+"""After the second such pause, a write blocks its thread. So it must run alone. After the first, it
+only looks again: a write of its own group may have had what it waits for.
 """
 
 Steps: TypeAlias = Generator[Pause, None, T]
@@ -99,9 +99,15 @@ def complete(steps: Steps[T]) -> T:
 
 
 def run_together(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:
-    """Runs writes to their ends, and waits for the pauses of all of them together. Returns the
-    contended ones, which must still run alone.
+    """Runs writes to their ends, and waits for the pauses of all of them together. Those that were
+    contended run together after the others, which they may have waited for. Returns the ones that
+    are contended then, which must still run alone.
     """
+    contended = _run_until_contended(writes)
+    return _run_until_contended(contended) if contended else contended
+
+
+def _run_until_contended(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:
     contended: list[RunningWrite[T]] = []
     running = list(writes)
     for write in running:

@@ -50,7 +50,9 @@ class WriteLocks:
         lock = _Lock(f"{self._folder}/{number}", self._queues[number])
         if not lock.try_hold():
             yield CONTENDED
-            lock.hold()
+            if not lock.try_hold():
+                yield CONTENDED
+                lock.hold()
         return lock
 
     @contextmanager
