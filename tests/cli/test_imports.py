@@ -68,13 +68,14 @@ def test_version_is_shown_without_importing_a_command() -> None:
         (["get", "--help"], {}),
         (["audit", "tail", "/dev/null"], {}),
         ([], AT_COMPLETION),
+        ([], AT_COMPLETION | {"COMP_WORDS": "kekctl get --ad", "COMP_CWORD": "2"}),
         (["help", "get"], {}),
         (["version", "--client"], {}),
         (["completion", "zsh"], {}),
         (["config", "get-contexts"], {}),
     ],
     ids=[
-        *("help", "help-of-get", "audit", "completion"),
+        *("help", "help-of-get", "audit", "completion", "completion-of-options"),
         *("help-command", "version", "script", "config"),
     ],
 )

@@ -24,6 +24,7 @@ from kekd._cli.common import (
 )
 from kekd._cli.errors import is_lost
 from kekd._cli.exit_codes import FAILED, STOPPED, exit_code
+from kekd._cli.index_completion import complete_index
 from kekd._cli.json_format import EnvelopeJSON
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.parameters import Duration
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 _MAX_NAMED: Final = 10
 """Indexes that a question names."""
 
-_index = click.argument("index", required=False)
+_indexes = click.argument(
+    "indexes", metavar="INDEX...", nargs=-1, required=True, shell_complete=complete_index
+)
 _file = click.option(
     "--file",
     "-f",
@@ -49,7 +52,7 @@ _file = click.option(
 
 
 @main.command()
-@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True)
+@_indexes
 @click.option("--version", metavar="VERSION", help="Show this version, from 'kekctl history'.")
 @store_option
 @output_option
@@ -154,7 +157,7 @@ def watch(
 
 
 @main.command()
-@_index
+@click.argument("index", required=False)
 @_file
 @dry_run_option
 @store_option
@@ -177,7 +180,7 @@ def create(
 
 
 @main.command()
-@_index
+@click.argument("index", required=False, shell_complete=complete_index)
 @_file
 @if_etag_option
 @dry_run_option
@@ -204,7 +207,7 @@ def push(  # noqa: PLR0913
 
 
 @main.command()
-@click.argument("indexes", metavar="INDEX...", nargs=-1, required=True)
+@_indexes
 @if_etag_option
 @yes_option
 @dry_run_option

@@ -12,6 +12,7 @@ from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, 
 from kekd._cli.common import main, pass_client, prefix_option, store_option
 from kekd._cli.drift_report import DriftChecker
 from kekd._cli.exit_codes import FAILED
+from kekd._cli.index_completion import complete_index
 from kekd._cli.outcomes import show_all, show_outcome
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.parameters import Duration, Name, Number
@@ -81,7 +82,7 @@ def provision(  # noqa: PLR0913
 
 
 @main.command()
-@click.argument("index", required=False)
+@click.argument("index", required=False, shell_complete=complete_index)
 @all_option
 @many_prefix_option
 @click.option("--check", is_flag=True, required=True, help="Only check; never print the KEK.")
@@ -123,7 +124,7 @@ def unwrap(  # noqa: PLR0913
 
 
 @main.command()
-@click.argument("index", required=False)
+@click.argument("index", required=False, shell_complete=complete_index)
 @all_option
 @many_prefix_option
 @click.option(

@@ -20,6 +20,7 @@ from kekd._cli.common import (
     yes_option,
 )
 from kekd._cli.exit_codes import FAILED
+from kekd._cli.index_completion import complete_index
 from kekd._cli.output import Output, dry_run_option, output_option
 from kekd._cli.terminal import say
 
@@ -29,7 +30,7 @@ _reason_option = click.option(
 
 
 @main.command()
-@click.argument("index")
+@click.argument("index", shell_complete=complete_index)
 @_reason_option
 @dry_run_option
 @store_option
@@ -55,7 +56,7 @@ def hold(
 
 
 @main.command()
-@click.argument("index")
+@click.argument("index", shell_complete=complete_index)
 @dry_run_option
 @store_option
 @output_option
@@ -72,7 +73,7 @@ def release(
 
 
 @main.command()
-@click.argument("index")
+@click.argument("index", shell_complete=complete_index)
 @_reason_option
 @if_etag_option
 @yes_option

@@ -13,6 +13,7 @@ from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, 
 from kekd._cli.common import if_etag_option, main, pass_client, store_option
 from kekd._cli.history.difference import compare
 from kekd._cli.history.point_in_time import restore_all
+from kekd._cli.index_completion import complete_index
 from kekd._cli.outcomes import show_all
 from kekd._cli.output import Output, Row, dry_run_option, output_option
 from kekd._cli.terminal import say
@@ -43,7 +44,7 @@ class _PastTime(click.ParamType):  # type: ignore[type-arg]  # it has no paramet
 
 
 @main.command()
-@click.argument("index")
+@click.argument("index", shell_complete=complete_index)
 @store_option
 @output_option
 @pass_client
@@ -66,7 +67,7 @@ def history(
 
 
 @main.command()
-@click.argument("index")
+@click.argument("index", shell_complete=complete_index)
 @click.argument("version")
 @click.argument("other", required=False)
 @store_option
@@ -109,7 +110,7 @@ def undelete(
 
 
 @main.command()
-@click.argument("index", required=False)
+@click.argument("index", required=False, shell_complete=complete_index)
 @click.option("--version", metavar="VERSION", help="Restore this version, from 'kekctl history'.")
 @if_etag_option
 @click.option(
