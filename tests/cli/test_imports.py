@@ -107,7 +107,6 @@ def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
         "boto3",
         "google.protobuf.descriptor_pb2",
         "google.protobuf.json_format",
-        "grpc_tools",
         "importlib.metadata",
         "kekd._async_client",
         "kekd._cache.watcher",

@@ -3,25 +3,22 @@
 import atexit
 import gc
 import os
-import sys
 from typing import Final
 
 from kekd_common.deferred_modules import defer_modules
 
 _DEFERRED_MODULES: Final = (
     *("asyncio", "grpc.aio", "socket"),  # imported by gRPC, for its asyncio API
-    "google.protobuf.internal.python_message",  # by protobuf, for use without its C extension
-    "calendar",  # by protobuf, for timestamps
+    # imported by protobuf, for use without its C extension, for text and for timestamps
+    "google.protobuf.internal.python_message",
+    *("google.protobuf.descriptor_database", "google.protobuf.text_encoding", "calendar"),
     "pkgutil",  # by gRPC, for its root certificates
     "traceback",  # by logging, for log lines with exceptions
     "tokenize",  # by inspect, for source code
     "ipaddress",  # by urllib.parse, for URLs with IPv6 addresses
-    *("base64", "json"),  # by kekctl, for JSON
+    *("base64", "json", "select"),  # by kekctl, for JSON and after timeouts
 )
 """Modules that a `kekctl get` imports and doesn't use. They would take a third of its time."""
-
-_OPTIONAL_MODULES: Final = ("grpc_reflection", "grpc_tools")
-"""gRPC imports these if they are installed, for programs that expect them in `grpc`."""
 
 
 def main() -> None:
@@ -33,8 +30,6 @@ def main() -> None:
     # The errors of kekctl say what the lines of gRPC's core say, and no program could parse both.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     defer_modules(_DEFERRED_MODULES)
-    for name in _OPTIONAL_MODULES:
-        sys.modules[name] = None  # type: ignore[assignment]  # counts as not installed
     # Imported here, after the steps above.
     from kekd._cli.common import main as command  # noqa: PLC0415
 

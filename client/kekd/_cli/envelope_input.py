@@ -1,6 +1,5 @@
 """Reads the envelope that `create` and `push` store."""
 
-from dataclasses import replace
 from typing import Any, TextIO
 
 from kekd._cli.backup.json_lines import from_content
@@ -22,7 +21,7 @@ def read_envelope(file: TextIO, index: str | None) -> EnvelopeJSON:
     if index is None or index == envelope.index_name:
         return envelope
     _require_unbound(envelope, index)
-    return replace(envelope, index_name=index)
+    return envelope._replace(index_name=index)
 
 
 def _parse_yaml(text: str) -> Any:

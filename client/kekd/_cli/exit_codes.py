@@ -1,6 +1,5 @@
 """The exit codes of kekctl."""
 
-import signal
 from typing import Final
 
 import kekd
@@ -9,8 +8,8 @@ from kekd.kek import errors
 
 FAILED: Final = 1
 DENIED: Final = 7
-STOPPED: Final = 128 + signal.SIGINT
-"""The exit code that shells report for a program ended by Ctrl-C."""
+STOPPED: Final = 130
+"""The exit code that shells report for a program ended by Ctrl-C: 128 and the number of SIGINT."""
 
 MEANINGS: Final = {
     0: "success",

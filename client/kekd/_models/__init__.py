@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kekd._models.envelope import EnvelopeLike, GetResult, KMSBlob, Push, PushResult
-from kekd._models.store import S3Credentials, StorageConfig
+from kekd._models.store import StorageConfig
 from kekd_common.lazy_exports import lazy_exports
 
 # Imported on first use, because most programs need none of them, and a dataclass takes as long to
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         RemainingVersion,
         VersionEvent,
     )
+    from kekd._models.s3_credentials import S3Credentials
 else:
     __getattr__, __dir__ = lazy_exports(
         globals(),
@@ -31,6 +32,7 @@ else:
                 "RemainingVersion",
                 "VersionEvent",
             ],
+            "kekd._models.s3_credentials": ["S3Credentials"],
         },
     )
 

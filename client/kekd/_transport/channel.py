@@ -1,11 +1,13 @@
 """Opens gRPC channels to a daemon."""
 
+from __future__ import annotations
+
 import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
@@ -15,9 +17,12 @@ from kekd._transport import fork
 from kekd._transport.address import is_local
 from kekd._transport.endpoint import Endpoint
 from kekd._transport.operation import Operation
-from kekd._transport.tls import CredentialsLoader, TlsCredentials
 from kekd.errors import UnavailableError
 from kekd_common.address import grpc_target
+
+if TYPE_CHECKING:
+    from kekd._transport.tls import Tls
+    from kekd._transport.tls_credentials import CredentialsLoader, TlsCredentials
 
 # gRPC's own retries (https://github.com/grpc/proposal/blob/master/A6-client-retries.md), for the
 # start of a stream only. `retries` repeats all other calls.
@@ -102,7 +107,7 @@ class Connection:
         for channel in (self.channel, *self._stream_channels):
             channel.close()
 
-    def _stream_alone(self, operation: Operation[Any]) -> "_GeneratorCall":
+    def _stream_alone(self, operation: Operation[Any]) -> _GeneratorCall:
         """Starts a streaming call on a channel of its own, for a stream that can't be cancelled."""
         channel = self._open_channel()
         self._stream_channels.add(channel)
@@ -144,9 +149,8 @@ class Connector:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.address = endpoint.address
-        tls = endpoint.tls
-        self._credentials_loader = CredentialsLoader(tls) if tls else None
-        self._warns_of_plaintext = not tls and not is_local(self.address)
+        self._credentials_loader = _make_loader(endpoint.tls) if endpoint.tls else None
+        self._warns_of_plaintext = not endpoint.tls and not is_local(self.address)
         self.has_connected = False
         """Whether a daemon has responded at this address before."""
 
@@ -194,6 +198,13 @@ class Connector:
             grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.cert),
             options=options + (name if credentials.server_name else ()),
         )
+
+
+def _make_loader(tls: Tls) -> CredentialsLoader:
+    # Imported here because most clients of a daemon on the same machine use no TLS.
+    from kekd._transport.tls_credentials import CredentialsLoader  # noqa: PLC0415
+
+    return CredentialsLoader(tls)
 
 
 def _keepalive_options() -> tuple[tuple[str, int], ...]:

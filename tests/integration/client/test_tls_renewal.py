@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import kekd
-from kekd._transport import tls
+from kekd._transport import tls_credentials
 from tests.fixtures.tls import DAY, Authority, Pair, StartTlsDaemon, TlsDaemon
 from tests.fixtures.workers import connections_to, sockets
 from tests.patience import PATIENCE, eventually
@@ -80,7 +80,7 @@ def test_watch_continues_over_its_connection_after_a_renewal(
 
 @pytest.fixture
 def check_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "_CHECK_INTERVAL", 0)
+    monkeypatch.setattr(tls_credentials, "_CHECK_INTERVAL", 0)
 
 
 @pytest.mark.usefixtures("check_at_each_call")
