@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
 import kekd
 from tests.fixtures.daemon import Daemon, StartDaemon
@@ -193,6 +194,88 @@ def test_contexts_are_listed_in_each_format(kekctl: Kekctl) -> None:
         {"name": "a", "current": False, "store": "memory"},
         {"name": "b", "current": True, "address": "h:1"},
     ]
+
+
+def test_view_shows_the_contexts_and_the_connection_of_a_command(
+    kekctl: Kekctl, file: Path
+) -> None:
+    kekctl("config", "set-context", "b", "--address", "h:1", "--ca", __file__)
+    kekctl("config", "set-context", "a", "--store", "memory")
+    kekctl("config", "use-context", "b")
+    shown = kekctl("config", "view", "--server-name", "other", "-o", "json").stdout
+    assert json.loads(shown) == {
+        "file": str(file),
+        "current-context": "b",
+        "contexts": [
+            {"name": "a", "current": False, "store": "memory"},
+            {"name": "b", "current": True, "address": "h:1", "ca": __file__},
+        ],
+        "connection": {
+            "address": {"value": "h:1", "from": "context b"},
+            "ca": {"value": __file__, "from": "context b"},
+            "server-name": {"value": "other", "from": "option"},
+        },
+    }
+    assert yaml.safe_load(kekctl("config", "view").stdout)["current-context"] == "b"
+    assert kekctl("config", "view", "-o", "name").stdout == "b\n"
+    hidden = yaml.safe_load(kekctl("config", "view", "--ca", "").stdout)
+    assert "ca" not in hidden["connection"]
+
+
+def test_view_says_which_variables_replace_the_context(file: Path, tmp_path: Path) -> None:
+    env = {"KEKCTL_CONFIG": str(file), "XDG_RUNTIME_DIR": str(tmp_path)}
+    view = ("config", "view", "-o", "json")
+    default = {"value": f"unix:{tmp_path}/kekd/kekd.sock", "from": "default"}
+    assert json.loads(run_kekctl(*view, env=env).stdout)["connection"] == {"address": default}
+    run_kekctl("config", "set-context", "a", "--address", "h:1", "--store", "memory", env=env)
+    run_kekctl("config", "use-context", "a", env=env)
+    env["KEKD_ADDRESS"] = "unix:/x"
+    shown = json.loads(run_kekctl(*view, env=env).stdout)
+    assert shown["connection"] == {"address": {"value": "unix:/x", "from": "variable"}}
+    asked = json.loads(run_kekctl(*view, "--context", "a", env=env).stdout)["connection"]
+    assert asked == {
+        "address": {"value": "h:1", "from": "context a"},
+        "store": {"value": "memory", "from": "context a"},
+    }
+
+
+def test_view_shows_no_value_of_an_invalid_context(kekctl: Kekctl, file: Path) -> None:
+    file.parent.mkdir()
+    contexts = {"bad": {"token": "canary"}, "good": {"store": "memory"}}
+    file.write_text(json.dumps({"current-context": "bad", "contexts": contexts}))
+    shown = kekctl("config", "view", code=1)
+    assert "has the unknown key 'token'" in shown.stderr
+    assert "canary" not in shown.output
+    assert [one["name"] for one in yaml.safe_load(shown.stdout)["contexts"]] == ["good"]
+
+
+def test_renamed_context_keeps_its_values_and_stays_current(kekctl: Kekctl, prod: Daemon) -> None:
+    push(prod.address, "a")
+    kekctl("config", "rename-context", "prod", "live", "--dry-run")
+    assert kekctl("config", "current-context").stdout == "prod\n"
+    renamed = kekctl("config", "rename-context", "prod", "live")
+    assert renamed.output == "context 'prod' renamed to 'live'\n"
+    assert kekctl("config", "get-contexts", "-o", "name").stdout == "live\n"
+    assert kekctl("config", "current-context").stdout == "live\n"
+    assert kekctl("list").stdout == "a\n"
+
+
+def test_context_is_not_renamed_to_another_one(kekctl: Kekctl, file: Path, prod: Daemon) -> None:
+    assert prod.address
+    kekctl("config", "set-context", "other", "--address", "h:1")
+    before = file.read_text()
+    refused = kekctl("config", "rename-context", "other", "prod", code=2)
+    assert "cannot rename context 'other': context 'prod' exists; " in refused.stderr
+    assert "no context 'gone'" in kekctl("config", "rename-context", "gone", "new", code=2).stderr
+    assert file.read_text() == before
+
+
+def test_empty_name_of_a_context_is_refused(kekctl: Kekctl, prod: Daemon) -> None:
+    """It could be a shell variable that isn't set."""
+    assert prod.address
+    says = "Invalid value for '--context': empty value"
+    assert says in kekctl("--context", "", "list", code=2).stderr
+    assert says in kekctl("list", "--context=", code=2).stderr
 
 
 def test_deleted_context_is_gone_and_no_longer_current(kekctl: Kekctl, prod: Daemon) -> None:

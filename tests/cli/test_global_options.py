@@ -52,6 +52,13 @@ def test_output_of_a_command_without_formats_is_refused(kekctl: Kekctl, command:
         assert says in kekctl(*words, code=2).stderr
 
 
+@pytest.mark.parametrize("command", ["status", "version", "wait", "config view", "help"])
+def test_store_of_a_command_without_one_is_refused(kekctl: Kekctl, command: str) -> None:
+    store = ("--store", "memory")
+    for words in ((*store, *command.split()), (*command.split(), *store)):
+        assert f"'kekctl {command}' uses no store; omit --store" in kekctl(*words, code=2).stderr
+
+
 @pytest.mark.parametrize("duration", ["30s", "5m", "1h30m", "250ms", "10", "0.5"])
 def test_timeout_is_a_duration_or_seconds(kekctl: Kekctl, duration: str) -> None:
     kekctl("--timeout", duration, "get", "i")

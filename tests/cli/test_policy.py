@@ -40,6 +40,12 @@ def test_check_reports_the_deciding_rule(file: Path, flags: str, code: int, said
     assert check(file, *flags.split(), code=code).stdout.startswith(said)
 
 
+def test_store_of_a_check_can_come_before_the_command(file: Path) -> None:
+    words = ["policy", "check", "--config", file, "--identity", "cn:red", "--method", "push"]
+    for store, code in (("memory", 0), ("disk:/x", 7)):
+        kekctl("--store", store, *words, code=code)
+
+
 def test_check_without_a_policy_reports_the_defaults(file: Path) -> None:
     file.write_text("memory: true")
     for identity, code in (("listener:unix", 0), ("cn:x", 2)):

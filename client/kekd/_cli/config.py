@@ -1,6 +1,8 @@
 """`kekctl config`: selects and edits contexts."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +14,7 @@ from kekd._cli.global_options import CONTEXT_OPTIONS, complete_context, global_o
 from kekd._cli.output import Output, Row, dry_run_option, output_option
 from kekd._cli.parameters import Name, OrEmpty, Store
 from kekd._cli.terminal import say
+from kekd._cli.yaml_format import yaml_lines
 from kekd._transport import address as addresses
 
 _FILES = ("ca", "cert", "key")
@@ -61,6 +64,32 @@ def get_contexts(output: Output) -> None:
     output.show_table(("current", "name", *KEYS), rows)
     if len(rows) < len(contexts.by_name):
         click.get_current_context().exit(FAILED)
+
+
+@config.command()
+@output_option
+@click.pass_context
+def view(context: click.Context, output: Output) -> None:
+    """Show the contexts, and the connection that a command with the same options would use.
+
+    The connection says where each value is from: an option, a variable, a context or the default.
+    Nothing of it is secret: TLS keys are files. If a context is invalid, the command reports it,
+    shows the others, and exits with 1.
+    """
+    contexts = Contexts.load()
+    rows = [row for name in sorted(contexts.by_name) if (row := _row(contexts, name))]
+    content: dict[str, Any] = {
+        "file": str(contexts.path),
+        "current-context": contexts.current,
+        "contexts": [described for _, described, _ in rows],
+    }
+    try:
+        content["connection"] = _connection(global_options(context).layers)
+    except click.ClickException as error:
+        say(f"kekctl: {error.message}", error=True)
+    output.show(contexts.current, content, yaml_lines(content), indent=2)
+    if len(rows) < len(contexts.by_name) or "connection" not in content:
+        context.exit(FAILED)
 
 
 @config.command("current-context")
@@ -116,6 +145,27 @@ def set_context(
         say(f"kekctl: to use it: kekctl config use-context {name}", error=True)
 
 
+@config.command("rename-context")
+@click.argument("name", type=Name(), shell_complete=complete_context)
+@click.argument("new_name", type=Name())
+@dry_run_option
+@output_option
+def rename_context(name: str, new_name: str, output: Output) -> None:
+    """Rename the context NAME to NEW_NAME. If it is the current one, it stays that."""
+    contexts = Contexts.load()
+    contexts.require(name)
+    if new_name in contexts.by_name:
+        raise click.UsageError(
+            f"cannot rename context '{name}': context '{new_name}' exists; choose another name, or"
+            f" delete it with 'kekctl config delete-context {new_name}'"
+        )
+    contexts.by_name[new_name] = contexts.by_name.pop(name)
+    if contexts.current == name:
+        contexts.current = new_name
+    text = f"context '{name}' renamed to '{new_name}'"
+    _save(contexts, new_name, "changed", text, output)
+
+
 @config.command("delete-context")
 @click.argument("name", type=Name(), shell_complete=complete_context)
 @dry_run_option
@@ -159,6 +209,17 @@ def _save(contexts: Contexts, name: str, outcome: str, text: str, output: Output
     if not output.is_dry_run:
         contexts.save()
     output.show_change(name, outcome, text, key="name")
+
+
+def _connection(layers: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, str]]:
+    """Returns each value with its origin. An empty value hides those of the later layers."""
+    found: dict[str, dict[str, str]] = {}
+    for key in KEYS:
+        origin = next((origin for origin, values in layers.items() if key in values), None)
+        if origin and (value := str(layers[origin][key])):
+            found[key] = {"value": value, "from": origin}
+    default = {"value": addresses.resolve(None), "from": "default"}
+    return {"address": default} | found
 
 
 def _row(contexts: Contexts, name: str) -> Row | None:

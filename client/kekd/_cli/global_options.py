@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from kekd._cli.parameters import Duration, OrEmpty, Store
+from kekd._cli.parameters import Duration, Name, OrEmpty, Store
 from kekd._transport import address as addresses
 from kekd._transport import timeouts, tls
 
@@ -35,7 +35,12 @@ class GlobalOptions:
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
-        """A flag overrides a variable, which overrides the current context.
+        return ChainMap(*self.layers.values())  # type: ignore[arg-type]  # only read
+
+    @cached_property
+    def layers(self) -> Mapping[str, Mapping[str, Any]]:
+        """The values by their origin. A flag overrides a variable, which overrides the current
+        context.
 
         An address of a flag or variable replaces the current context as a whole, so that no call to
         another daemon uses its certificate. A context of a flag replaces the variables as a whole.
@@ -44,11 +49,13 @@ class GlobalOptions:
         if name := self.flags.get("context"):
             if "address" in self.flags:
                 raise click.UsageError("cannot use --context with --address: omit one of them")
-            return ChainMap(self.flags, _load_contexts().find(name))
+            return {"option": self.flags, f"context {name}": _load_contexts().find(name)}
+        layers = {"option": self.flags, "variable": self.variables}
         is_selected = "address" in self.flags or "address" in self.variables
         if is_selected or not ((file := contexts_file()) and _may_exist(file)):
-            return ChainMap(self.flags, self.variables)
-        return ChainMap(self.flags, self.variables, _load_contexts().find_current())
+            return layers
+        contexts = _load_contexts()
+        return layers | {f"context {contexts.current}": contexts.find_current()}
 
     def record(self, name: str, value: Any, source: ParameterSource | None) -> None:
         is_flag = source is ParameterSource.COMMANDLINE
@@ -135,6 +142,7 @@ CONNECTION_OPTIONS: Final = (
 CALL_OPTIONS: Final = (
     _option(
         "--context",
+        type=Name(),
         metavar="NAME",
         shell_complete=complete_context,
         help="Use this context of 'kekctl config' (default: the current one).",
@@ -177,7 +185,7 @@ def add_global_options(command: click.Command) -> None:
         add_global_options(subcommand)
     present = {param.name for param in command.params}
     if not subcommands and "context" not in present:
-        added = (*_COMMAND_OPTIONS, _NO_OUTPUT_OPTION)
+        added = (*_COMMAND_OPTIONS, _NO_OUTPUT_OPTION, _NO_STORE_OPTION)
         command.params += [option for option in added if option.name not in present]
 
 
@@ -193,6 +201,11 @@ def _refuse_output(context: click.Context, _: click.Parameter, value: str | None
         raise click.UsageError(f"'{context.command_path}' has no output formats; omit --output")
 
 
+def _refuse_store(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None or "store" in global_options(context).flags:
+        raise click.UsageError(f"'{context.command_path}' uses no store; omit --store")
+
+
 _IS_COMPLETING: Final = "_KEKCTL_COMPLETE" in os.environ
 _COMMAND_OPTIONS: Final = _copies(CALL_OPTIONS, hidden=not _IS_COMPLETING)
 """Hidden in help. Not hidden to completion, because click doesn't complete hidden options."""
@@ -200,5 +213,9 @@ _NO_OUTPUT_OPTION: Final = click.Option(
     ["--output", "-o"], expose_value=False, callback=_refuse_output, hidden=True
 )
 """For commands without an output format. Refuses one before the command, too."""
+_NO_STORE_OPTION: Final = click.Option(
+    ["--store"], expose_value=False, callback=_refuse_store, hidden=True
+)
+"""The same for commands without a store."""
 CONTEXT_OPTIONS: Final = _copies(CONNECTION_OPTIONS, envvar=None)
 """For the command that stores them: a variable can mean another daemon."""

@@ -6,6 +6,7 @@ import click
 
 from kekd._cli.common import main
 from kekd._cli.exit_codes import DENIED
+from kekd._cli.global_options import global_options
 from kekd._cli.output import Output, output_option
 from kekd_common.install import install_command
 from kekd_common.methods import METHODS, Method
@@ -47,6 +48,8 @@ def check(  # noqa: PLR0913
 
     Exits with 0 if the call is allowed, 7 if it is denied, and 2 if the file doesn't decide it.
     """
+    if store is None and (given := global_options(click.get_current_context()).flags.get("store")):
+        store = str(given)
     try:
         from kekd_common.policy import PolicyError, evaluate, read  # noqa: PLC0415  (of the daemon's extra)
     except ImportError:
