@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock, patch
 
 import pytest
@@ -20,9 +21,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
-from kekd_server.storage.version import Origin
 from kekd_server.storage.watch.event import Change, ChangeKind
-from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_steps import Steps
 from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE
@@ -38,20 +37,14 @@ class StuckDriver(DiskDriver):
         super().__init__(root)
         self.go_on = threading.Event()
         self.waiting = 0
+        put_now = self.put
 
-    def put(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        if_etag: str | None,
-        origin: Origin,
-        attempt: WriteAttempt | None,
-    ) -> Steps[WriteResult]:
-        self.waiting += 1
-        self.go_on.wait(PATIENCE)
-        steps = super().put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
-        return (yield from steps)
+        def put_late(*arguments: Any, **options: Any) -> Steps[WriteResult]:
+            self.waiting += 1
+            self.go_on.wait(PATIENCE)
+            return (yield from put_now(*arguments, **options))
+
+        self.put = put_late
 
 
 @pytest.fixture

@@ -11,53 +11,34 @@ PATH/_kekd/destructions/<key> what a destruction removes (see destruction_marks)
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
 
-from kekd_server.model.errors import (
-    EnvelopeExistsError,
-    EnvelopeNotFoundError,
-    EtagMismatchError,
-    HistoryUnavailableError,
-    KekdError,
-)
+from kekd_server.model.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.disk import durable, layout
 from kekd_server.storage.disk.destruction_marks import DestructionMarks
 from kekd_server.storage.disk.foreign_files import find_unfinished
 from kekd_server.storage.disk.history import DiskHistory
+from kekd_server.storage.disk.history_maintenance import HistoryMaintenance
 from kekd_server.storage.disk.holds import DiskHolds
-from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.listings import Listings
 from kekd_server.storage.disk.os_errors import OsErrorTranslator
-from kekd_server.storage.disk.record_cache import RecordCache
-from kekd_server.storage.disk.syncs import FolderSync
+from kekd_server.storage.disk.record_writer import RecordWriter
+from kekd_server.storage.disk.records import DiskRecords
 from kekd_server.storage.disk.temporary_folder import ThreadFolder, remove_abandoned
 from kekd_server.storage.disk.write_locks import WriteLocks
-from kekd_server.storage.driver import (
-    PROBE_BYTES,
-    HistoryStep,
-    NameRange,
-    StoredRecord,
-    ValidateVersion,
-    WriteResult,
-)
-from kekd_server.storage.etag import etag_of
+from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord
 from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.hold import Hold
 from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
-from kekd_server.storage.version import Origin, Version, VersionEvent
+from kekd_server.storage.version import Version
 from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.version_page import last_with_record, page_of
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import Steps
-
-T = TypeVar("T")
+from kekd_server.storage.version_page import page_of
 
 
 class DiskDriver:
@@ -76,7 +57,8 @@ class DiskDriver:
 
     def __init__(self, root: Path, retention: Retention = DEFAULT_RETENTION) -> None:
         self._root = root
-        self._records = root / layout.RECORDS
+        self._records = DiskRecords(root / layout.RECORDS)
+        self.cache = self._records.cache
         self._temporary = root / layout.TEMPORARY
         self._locks = WriteLocks(root / layout.LOCKS)
         self.history_failures = HistoryFailures(str(root))
@@ -85,15 +67,33 @@ class DiskDriver:
         )
         self._holds = DiskHolds(root / layout.HOLDS)
         self._destructions = DestructionMarks(root / layout.DESTRUCTIONS)
-        self._prefix = f"{self._records}/"
-        self._sync_earlier = FolderSync(str(self._records))
-        """The pause of a write whose earlier attempt may have failed or been killed before it was
-        on disk."""
-        self.cache = RecordCache(self._records)
-        self._translate_os_errors = OsErrorTranslator(root, self._records)
-        self._listings = Listings([self._records])
-        self._listings_with_deleted = Listings([self._records, root / layout.HISTORY])
+        self._translate_os_errors = OsErrorTranslator(root, self._records.folder)
+        self._listings = Listings([self._records.folder])
+        self._listings_with_deleted = Listings([self._records.folder, root / layout.HISTORY])
         self._thread_folder = ThreadFolder(self._temporary, count())
+        writer = RecordWriter(
+            self._records,
+            locks=self._locks,
+            holds=self._holds,
+            history=self._history,
+            thread_folder=self._thread_folder,
+            translate_os_errors=self._translate_os_errors,
+        )
+        self.create = writer.create
+        self.put = writer.put
+        self.restore = writer.restore
+        self.undelete = writer.undelete
+        self.delete = writer.delete
+        maintenance = HistoryMaintenance(
+            self._records,
+            locks=self._locks,
+            holds=self._holds,
+            history=self._history,
+            failures=self.history_failures,
+            translate_os_errors=self._translate_os_errors,
+        )
+        self.notice_change = maintenance.notice_change
+        self.maintain_history = maintenance.run
 
     def open(self, *, create: bool = False) -> bool:
         with self._translate_os_errors:
@@ -105,7 +105,7 @@ class DiskDriver:
     def check(self) -> None:
         """Calls stat(2) on the folder, which may succeed from memory while the disk fails."""
         with self._translate_os_errors:
-            os.stat(self._records)
+            os.stat(self._records.folder)
         # kekd's folders are missing after a copy replaced the keystore, or if kekd started on a
         # disk that can't be written. `check_writes` reports the reason.
         with suppress(OSError):
@@ -118,7 +118,7 @@ class DiskDriver:
             if disk.f_flag & os.ST_RDONLY:
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
             layout.restore(self._root)
-            for folder in (self._records, self._temporary, *self._history.required_folders):
+            for folder in (self._records.folder, self._temporary, *self._history.required_folders):
                 if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
                     os.stat(folder)
                     raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -136,7 +136,7 @@ class DiskDriver:
 
     def get(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord:
         with self._translate_os_errors:
-            stored = self._read(name, bypass_cache=bypass_cache)
+            stored = self._records.read(name, bypass_cache=bypass_cache)
         if stored is None:
             raise EnvelopeNotFoundError(name.value)
         return stored
@@ -152,67 +152,6 @@ class DiskDriver:
 
     def confirm_all(self, names: Sequence[IndexName], proofs: Sequence[bytes | None]) -> list[bool]:
         return self.cache.confirm_all([name.key for name in names], proofs)
-
-    def create(
-        self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
-    ) -> Steps[str]:
-        return self._write(name, attempt, lambda write: self._create(write, name, record, origin))
-
-    def put(
-        self,
-        name: IndexName,
-        record: bytes,
-        *,
-        if_etag: str | None,
-        origin: Origin,
-        attempt: WriteAttempt | None,
-    ) -> Steps[WriteResult]:
-        return self._write(
-            name, attempt, lambda write: self._put(write, name, record, if_etag, origin)
-        )
-
-    def restore(  # noqa: PLR0913
-        self,
-        name: IndexName,
-        version_id: str,
-        *,
-        validate: ValidateVersion,
-        if_etag: str | None,
-        caller: str,
-        attempt: WriteAttempt | None,
-    ) -> Steps[WriteResult]:
-        def restore(write: IdempotentWrite) -> Steps[WriteResult]:
-            self._catch_up(name)
-            stored = self._history.open(name).read(version_id)
-            validate(version_id, stored)
-            origin = Origin(VersionEvent.RESTORED, caller)
-            return (yield from self._put(write, name, stored.record, if_etag, origin))
-
-        return self._write(name, attempt, restore)
-
-    def undelete(
-        self,
-        name: IndexName,
-        *,
-        validate: ValidateVersion,
-        caller: str,
-        attempt: WriteAttempt | None,
-    ) -> Steps[str]:
-        def undelete(write: IdempotentWrite) -> Steps[str]:
-            self._catch_up(name)
-            history = self._history.open(name)
-            last = last_with_record(history.versions(), name)
-            stored = history.read(last.id)
-            validate(last.id, stored)
-            origin = Origin(VersionEvent.UNDELETED, caller)
-            return (yield from self._create(write, name, stored.record, origin))
-
-        return self._write(name, attempt, undelete)
-
-    def delete(
-        self, name: IndexName, *, if_etag: str | None, caller: str, attempt: WriteAttempt | None
-    ) -> Steps[str | None]:
-        return self._write(name, attempt, lambda write: self._delete(write, name, if_etag, caller))
 
     def list(
         self,
@@ -230,7 +169,7 @@ class DiskDriver:
     def list_versions(self, name: IndexName, *, after: str, limit: int) -> Sequence[Version]:
         with self._translate_os_errors, self._locks.hold_if_writable(name) as is_writable:
             if is_writable:
-                self._catch_up(name)
+                self._history.try_catch_up(name)
             versions = self._history.open(name).versions()
         return page_of(versions, name, after, limit)
 
@@ -239,33 +178,31 @@ class DiskDriver:
     ) -> Sequence[Version]:
         with self._translate_os_errors, self._locks.hold(name):
             self._holds.require_free(name)
-            return self._history.import_versions(
-                name, self._etag(name), versions, self._thread_folder.path
-            )
+            return self._history.import_versions(name, versions, self._thread_folder.path)
 
     def destroy(
         self, name: IndexName, *, if_etag: str | None, digest: Callable[[bytes], str]
     ) -> Destruction:
         with self._translate_os_errors, self._locks.hold(name):
-            stored = self._read(name)
-            if stored and if_etag is not None:
-                self._check_etag(name, stored, if_etag)
+            stored = self._records.read(name)
+            if stored and if_etag not in (None, stored.etag):
+                raise EtagMismatchError(name.value)
             self._holds.require_free(name)
-            self._catch_up(name)
+            self._history.try_catch_up(name)
             versions = self._history.describe(name, digest)
             if stored and stored.etag not in {version.etag for version in versions}:
                 # There is no history.
                 versions.insert(0, DestroyedVersion("", stored.etag, digest(stored.record)))
             marked = self._destructions.begin(name, versions, self._thread_folder.path)
             if stored:
-                durable.remove(self._path(name))
+                durable.remove(self._records.path(name))
                 self.cache.drop(name.key)
             left, remaining = self._history.destroy(name)
             # A process that was killed may have left a copy.
             remove_abandoned(self._temporary)
             self._destructions.end(name)
         with self._translate_os_errors:
-            remaining += find_unfinished(self._records, name)
+            remaining += find_unfinished(self._records.folder, name)
         destroyed = [version for version in marked if version.id not in left]
         return Destruction("", destroyed, remaining)
 
@@ -275,21 +212,12 @@ class DiskDriver:
 
     def hold(self, name: IndexName, hold: Hold) -> None:
         with self._translate_os_errors, self._locks.hold(name):
-            held = hold._replace(etag=self._etag(name) or "")
+            held = hold._replace(etag=self._records.find_etag(name) or "")
             self._holds.add(name, held, self._thread_folder.path)
 
     def release(self, name: IndexName) -> bool:
         with self._translate_os_errors, self._locks.hold(name):
             return self._holds.remove(name)
-
-    def notice_change(self, name: IndexName) -> bool:
-        with self._translate_os_errors:
-            if self._history.find_own_write(name) is not None:
-                return False
-            if not self._history.is_settled(name):
-                with self._locks.hold(name):
-                    self._history.catch_up(name, self._etag(name))
-            return self._is_breached(name)
 
     def find_own_write(self, name: IndexName) -> str | None:
         """Returns the etag of the record if this daemon certainly wrote it, and nothing wrote into
@@ -309,161 +237,17 @@ class DiskDriver:
     def schedule_scan(self) -> None:
         self._history.schedule_scan()
 
-    def maintain_history(self) -> Iterator[HistoryStep]:
-        with self._translate_os_errors:
-            if self._history.retention.is_on:
-                for name in self._history.outdated_names(self._holds.is_held):
-                    yield self._maintain(name) if name else 0
-            else:  # it follows no changes
-                for name in self._holds.names():
-                    yield name if self._is_breached(name) else 0
-
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._translate_os_errors, self._locks.hold_if_writable(name) as is_writable:
             if is_writable:
-                self._catch_up(name)
+                self._history.try_catch_up(name)
             return self._history.open(name).read(version_id)
 
     @property
     def records(self) -> Path:
         """The folder of the records. Every file in it whose name is a key is an envelope."""
-        return self._records
+        return self._records.folder
 
     def close(self) -> None:
         self._listings.close()
         self._listings_with_deleted.close()
-
-    def _write(
-        self,
-        name: IndexName,
-        attempt: WriteAttempt | None,
-        write: Callable[[IdempotentWrite], Steps[T]],
-    ) -> Steps[T]:
-        """Holds the lock of the record during the steps."""
-        with (
-            self._translate_os_errors,
-            (yield from self._locks.hold_steps(name)) as lock,
-            IdempotentWrite(lock, name, attempt or WriteAttempt.single()) as begun,
-        ):
-            return (yield from write(begun))
-
-    def _create(
-        self, write: IdempotentWrite, name: IndexName, record: bytes, origin: Origin
-    ) -> Steps[str]:
-        written = WriteResult(etag_of(record), None)
-        if earlier := write.find_previous_result(written.etag, self._stored_etag):
-            yield self._sync_earlier
-            return earlier.etag
-        self._holds.require_free(name)
-        try:
-            yield from durable.create_steps(
-                *(self._path(name), record, self._thread_folder.path),
-                commit=write.commit(written),
-                keep=self._history.keep(name, written, origin, write),
-            )
-        except FileExistsError:
-            raise EnvelopeExistsError(name.value) from None
-        return written.etag
-
-    def _put(
-        self,
-        write: IdempotentWrite,
-        name: IndexName,
-        record: bytes,
-        if_etag: str | None,
-        origin: Origin,
-    ) -> Steps[WriteResult]:
-        etag = etag_of(record)
-        if earlier := write.find_previous_result(etag, self._stored_etag):
-            yield self._sync_earlier
-            return earlier
-        if if_etag is not None:
-            self._check_etag(name, self._read(name), if_etag)
-        self._holds.require_free(name)
-        written = WriteResult(etag, if_etag or self._etag(name))
-        yield from durable.replace_steps(
-            *(self._path(name), record, self._thread_folder.path),
-            commit=write.commit(written),
-            keep=self._history.keep(name, written, origin, write),
-        )
-        return written
-
-    def _delete(
-        self, write: IdempotentWrite, name: IndexName, if_etag: str | None, caller: str
-    ) -> Steps[str | None]:
-        earlier = write.find_previous_result("", self._stored_etag)
-        stored = None if earlier else self._read(name)
-        if stored is None:
-            yield self._sync_earlier
-            if earlier:
-                return earlier.previous_etag
-            write.record_no_change()
-            return None
-        if if_etag is not None:
-            self._check_etag(name, stored, if_etag)
-        self._holds.require_free(name)
-        with write.commit(WriteResult("", stored.etag)) as is_recorded:
-            self._history.keep_deletion(name, stored.etag, caller, is_recorded=is_recorded)
-            yield from durable.remove_steps(self._path(name))
-        return stored.etag
-
-    def _path(self, name: IndexName) -> str:
-        return self._prefix + name.key
-
-    def _read(self, name: IndexName, *, bypass_cache: bool = False) -> StoredRecord | None:
-        read = self.cache.read_without_eviction if bypass_cache else self.cache.read
-        try:
-            return read(name.key)
-        except FileNotFoundError:
-            # If the folder is missing too, that is an error of the store, and not "not found".
-            os.stat(self._records)
-            # A dangling symlink takes the name, and counts as a corrupt record.
-            is_link = os.path.islink(self._path(name))
-            return StoredRecord(b"", etag_of(b"")) if is_link else None
-
-    def _maintain(self, name: IndexName) -> HistoryStep:
-        try:
-            with self._translate_os_errors, self._locks.hold(name):
-                self._history.catch_up(name, self._etag(name))
-                if not self._holds.is_held(name):
-                    return self._history.prune(name)
-            with self._translate_os_errors:
-                return name if self._is_breached(name) else 0
-        except KekdError as error:
-            self.history_failures.report(error, name)
-            return 0
-
-    def _is_breached(self, name: IndexName) -> bool:
-        """The etag shows a breach also after the clock was set back. The history shows one whose
-        record was put back.
-        """
-        if not self._holds.is_held(name):
-            return False
-        with self._locks.hold_if_writable(name):
-            hold = self._holds.find(name)
-            if hold is None:
-                return False
-            if hold.etag is not None and hold.etag != (self._etag(name) or ""):
-                return True
-            return self._history.has_foreign_change(name, since_ns=hold.time_ns)
-
-    def _catch_up(self, name: IndexName) -> None:
-        """Before a read, which also succeeds on a disk that can't be written."""
-        with suppress(HistoryUnavailableError):
-            self._history.catch_up(name, self._etag(name))
-
-    def _etag(self, name: IndexName) -> str | None:
-        """None also for an unreadable file, so that a push can repair it."""
-        try:
-            return self._stored_etag(name)
-        except OSError:
-            return None
-
-    def _stored_etag(self, name: IndexName) -> str | None:
-        stored = self._read(name)
-        return stored.etag if stored else None
-
-    @staticmethod
-    def _check_etag(name: IndexName, stored: StoredRecord | None, if_etag: str) -> None:
-        if stored is None or stored.etag != if_etag:
-            raise EtagMismatchError(name.value)

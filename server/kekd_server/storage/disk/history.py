@@ -32,6 +32,7 @@ from kekd_server.storage.disk import durable
 from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.newest_versions import NewestVersion, NewestVersions, stamp_of
 from kekd_server.storage.disk.record_history import NOT_OURS, RecordHistory, add_first_version
+from kekd_server.storage.disk.records import DiskRecords
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.history_failures import HistoryFailures
 from kekd_server.storage.history_totals import HistoryTotals
@@ -53,7 +54,7 @@ class DiskHistory:
     """Use its methods, except `check_links`, while you hold the lock of the record."""
 
     def __init__(
-        self, folder: Path, records: Path, retention: Retention, failures: HistoryFailures
+        self, folder: Path, records: DiskRecords, retention: Retention, failures: HistoryFailures
     ) -> None:
         self.retention = retention
         self._folder = folder
@@ -85,7 +86,7 @@ class DiskHistory:
 
     def _require_one_filesystem(self) -> None:
         """Finds out more than a probe with a temporary file, as that may be beside the history."""
-        if self._folder.stat().st_dev != self._records.stat().st_dev:
+        if self._folder.stat().st_dev != self._records.folder.stat().st_dev:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     def find_limitations(self) -> str:
@@ -106,7 +107,7 @@ class DiskHistory:
 
     def _find_foreign_record(self) -> str | None:
         own = os.geteuid()
-        with os.scandir(self._records) as entries:
+        with os.scandir(self._records.folder) as entries:
             for entry in islice(entries, _MAX_EXAMINED_RECORDS):
                 with suppress(FileNotFoundError):
                     if entry.is_file() and entry.stat(follow_symlinks=False).st_uid != own:
@@ -121,7 +122,7 @@ class DiskHistory:
 
     def open(self, name: IndexName) -> RecordHistory:
         """Raises OSError."""
-        return RecordHistory(name, self._path(name), self._record_path(name))
+        return RecordHistory(name, self._path(name), self._records.path(name))
 
     def keep(
         self, name: IndexName, written: WriteResult, origin: Origin, write: IdempotentWrite
@@ -209,28 +210,29 @@ class DiskHistory:
                 if error.errno not in _DISK_FULL_ERRORS:
                     raise
 
-    def catch_up(self, name: IndexName, current_etag: str | None) -> None:
+    def catch_up(self, name: IndexName) -> None:
         """See `RecordHistory.catch_up`. Raises `HistoryUnavailableError`."""
         if self.retention.is_on:
             self._newest.forget(name)
             with self._translate_errors(name):
                 history = self.open(name)
-                history.catch_up(current_etag)
+                history.catch_up(self._records.find_etag(name))
                 if len(history) > self.retention.versions:
                     self._overfull[name] = 0
 
+    def try_catch_up(self, name: IndexName) -> None:
+        """Like `catch_up` before a read, which also succeeds on a disk that can't be written."""
+        with suppress(HistoryUnavailableError):
+            self.catch_up(name)
+
     def import_versions(
-        self,
-        name: IndexName,
-        current_etag: str | None,
-        versions: Sequence[ImportedVersion],
-        temporary_folder: Path,
+        self, name: IndexName, versions: Sequence[ImportedVersion], temporary_folder: Path
     ) -> Sequence[Version]:
         """See `Driver.import_versions`. Raises OSError."""
         if not self.retention.is_on:
             raise HistoryOffError(name.value)
         history = self.open(name)
-        history.catch_up(current_etag)
+        history.catch_up(self._records.find_etag(name))
         self._newest.forget(name)
         added = history.import_versions(versions, temporary_folder)
         self._limit(name, len(history))
@@ -297,10 +299,11 @@ class DiskHistory:
 
     def _names(self) -> Iterator[IndexName]:
         """Yields each name that has a record or a history."""
-        for folder in (self._records, self._folder):
+        for folder in (self._records.folder, self._folder):
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if folder is self._folder and os.path.lexists(self._records / entry.name):
+                    record = f"{self._records.folder}/{entry.name}"
+                    if folder is self._folder and os.path.lexists(record):
                         continue
                     if name := IndexName.from_key(entry.name):
                         yield name
@@ -320,7 +323,7 @@ class DiskHistory:
 
     def _is_record(self, version: NewestVersion, name: IndexName) -> bool:
         try:
-            return version.stamp == stamp_of(os.lstat(self._record_path(name)))
+            return version.stamp == stamp_of(os.lstat(self._records.path(name)))
         except FileNotFoundError:
             return False
 
@@ -349,9 +352,6 @@ class DiskHistory:
 
     def _path(self, name: IndexName) -> str:
         return f"{self._folder}/{name.key}"
-
-    def _record_path(self, name: IndexName) -> str:
-        return f"{self._records}/{name.key}"
 
     def _translate_errors(self, name: IndexName) -> "_HistoryErrorTranslator":
         failures = None if self.retention.is_required else self._failures

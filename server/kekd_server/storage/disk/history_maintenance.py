@@ -1,0 +1,82 @@
+"""What other programs do to the records of a keystore folder, and how long versions stay."""
+
+from collections.abc import Iterator
+
+from kekd_server.model.errors import KekdError
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.disk.history import DiskHistory
+from kekd_server.storage.disk.holds import DiskHolds
+from kekd_server.storage.disk.os_errors import OsErrorTranslator
+from kekd_server.storage.disk.records import DiskRecords
+from kekd_server.storage.disk.write_locks import WriteLocks
+from kekd_server.storage.driver import HistoryStep
+from kekd_server.storage.history_failures import HistoryFailures
+
+
+class HistoryMaintenance:
+    """Adds versions that other programs wrote, removes expired ones, and finds held records that
+    other programs changed.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        records: DiskRecords,
+        *,
+        locks: WriteLocks,
+        holds: DiskHolds,
+        history: DiskHistory,
+        failures: HistoryFailures,
+        translate_os_errors: OsErrorTranslator,
+    ) -> None:
+        self._records = records
+        self._locks = locks
+        self._holds = holds
+        self._history = history
+        self._failures = failures
+        self._translate_os_errors = translate_os_errors
+
+    def notice_change(self, name: IndexName) -> bool:
+        """See `Driver.notice_change`."""
+        with self._translate_os_errors:
+            if self._history.find_own_write(name) is not None:
+                return False
+            if not self._history.is_settled(name):
+                with self._locks.hold(name):
+                    self._history.catch_up(name)
+            return self._is_breached(name)
+
+    def run(self) -> Iterator[HistoryStep]:
+        """See `Driver.maintain_history`."""
+        with self._translate_os_errors:
+            if self._history.retention.is_on:
+                for name in self._history.outdated_names(self._holds.is_held):
+                    yield self._maintain(name) if name else 0
+            else:  # it follows no changes
+                for name in self._holds.names():
+                    yield name if self._is_breached(name) else 0
+
+    def _maintain(self, name: IndexName) -> HistoryStep:
+        try:
+            with self._translate_os_errors, self._locks.hold(name):
+                self._history.catch_up(name)
+                if not self._holds.is_held(name):
+                    return self._history.prune(name)
+            with self._translate_os_errors:
+                return name if self._is_breached(name) else 0
+        except KekdError as error:
+            self._failures.report(error, name)
+            return 0
+
+    def _is_breached(self, name: IndexName) -> bool:
+        """The etag shows a breach also after the clock was set back. The history shows one whose
+        record was put back.
+        """
+        if not self._holds.is_held(name):
+            return False
+        with self._locks.hold_if_writable(name):
+            hold = self._holds.find(name)
+            if hold is None:
+                return False
+            if hold.etag is not None and hold.etag != (self._records.find_etag(name) or ""):
+                return True
+            return self._history.has_foreign_change(name, since_ns=hold.time_ns)
