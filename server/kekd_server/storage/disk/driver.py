@@ -23,6 +23,7 @@ from kekd_server.storage.disk import durable, layout
 from kekd_server.storage.disk.destruction_marks import DestructionMarks
 from kekd_server.storage.disk.foreign_files import find_unfinished
 from kekd_server.storage.disk.history import DiskHistory
+from kekd_server.storage.disk.history_links import HistoryLinks
 from kekd_server.storage.disk.history_maintenance import HistoryMaintenance
 from kekd_server.storage.disk.holds import DiskHolds
 from kekd_server.storage.disk.listings import Listings
@@ -84,7 +85,8 @@ class DiskDriver:
         self.restore = writer.restore
         self.undelete = writer.undelete
         self.delete = writer.delete
-        maintenance = HistoryMaintenance(
+        self._links = HistoryLinks(root / layout.HISTORY, self._records.folder)
+        self._maintenance = HistoryMaintenance(
             self._records,
             locks=self._locks,
             holds=self._holds,
@@ -92,14 +94,16 @@ class DiskDriver:
             failures=self.history_failures,
             translate_os_errors=self._translate_os_errors,
         )
-        self.notice_change = maintenance.notice_change
-        self.maintain_history = maintenance.run
+        self.notice_change = self._maintenance.notice_change
+        self.maintain_history = self._maintenance.run
+        self.schedule_scan = self._maintenance.schedule_scan
 
     def open(self, *, create: bool = False) -> bool:
         with self._translate_os_errors:
             is_new = layout.open_keystore(self._root, create=create)
             remove_abandoned(self._temporary)
-            self._history.check_links(self._temporary)
+            if self._history.retention.is_on:
+                self._links.check(self._temporary)
         return is_new
 
     def check(self) -> None:
@@ -128,7 +132,7 @@ class DiskDriver:
 
     def find_limitations(self) -> str:
         with self._translate_os_errors:
-            return self._history.find_limitations()
+            return self._links.find_limitations() if self._history.retention.is_on else ""
 
     def probe(self) -> None:
         with self._translate_os_errors:
@@ -229,13 +233,10 @@ class DiskDriver:
             return None
 
     def history_totals(self) -> HistoryTotals:
-        return self._history.totals
+        return self._maintenance.totals
 
     def describe_history(self) -> str:
         return self._history.retention.describe("on disk")
-
-    def schedule_scan(self) -> None:
-        self._history.schedule_scan()
 
     def get_version(self, name: IndexName, version_id: str) -> StoredRecord:
         with self._translate_os_errors, self._locks.hold_if_writable(name) as is_writable:

@@ -16,16 +16,11 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from kekd_server.model.errors import (
-    HistoryOffError,
-    HistoryUnavailableError,
-    StoreMisconfiguredError,
-)
+from kekd_server.model.errors import HistoryOffError, HistoryUnavailableError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.destruction import DestroyedVersion, RemainingVersion
 from kekd_server.storage.disk import durable
@@ -35,23 +30,17 @@ from kekd_server.storage.disk.record_history import NOT_OURS, RecordHistory, add
 from kekd_server.storage.disk.records import DiskRecords
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.history_failures import HistoryFailures
-from kekd_server.storage.history_totals import HistoryTotals
 from kekd_server.storage.retention import Retention
 from kekd_server.storage.version import Origin, Version
 from kekd_server.storage.version_file import VersionFile
 from kekd_server.storage.version_import import ImportedVersion
 
-_NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-_SCAN_INTERVAL: Final = 3600.0
-_MIN_SCAN_INTERVAL: Final = 10.0
-"""Between two scans, also while the first one fails or misses changes."""
 _PRUNING_DELAY: Final = 5.0
-_MAX_EXAMINED_RECORDS: Final = 1000
 _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskHistory:
-    """Use its methods, except `check_links`, while you hold the lock of the record."""
+    """Use its methods while you hold the lock of the record, except those that need none."""
 
     def __init__(
         self, folder: Path, records: DiskRecords, retention: Retention, failures: HistoryFailures
@@ -59,60 +48,10 @@ class DiskHistory:
         self.retention = retention
         self._folder = folder
         self._records = records
-        self.totals = HistoryTotals()
-        """When the last scan ended."""
         self._overfull: dict[IndexName, float] = {}
         """When the background may remove their expired versions."""
-        self._next_scan = self._earliest_scan = time.monotonic()
         self._failures = failures
         self._newest = NewestVersions()
-
-    def check_links(self, temporary_folder: Path) -> None:
-        """Raises `StoreMisconfiguredError` if a record can't be linked into the history. Any other
-        problem may pass, and fails the writes until then.
-        """
-        if not self.retention.is_on:
-            return
-        try:
-            self._require_one_filesystem()
-            durable.probe_link(temporary_folder, self._folder)
-        except OSError as error:
-            if error.errno in _NO_LINKS:
-                raise StoreMisconfiguredError(
-                    f"no history can be kept in {self._folder}: {error.strerror}; it must be on the"
-                    " filesystem of the records, and that must have hard links; set"
-                    " history_versions to 0 to work without a history"
-                ) from error
-
-    def _require_one_filesystem(self) -> None:
-        """Finds out more than a probe with a temporary file, as that may be beside the history."""
-        if self._folder.stat().st_dev != self._records.folder.stat().st_dev:
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-    def find_limitations(self) -> str:
-        """Tries to link a record of another user, which Linux may refuse. See
-        `Driver.find_limitations`.
-        """
-        record = self._find_foreign_record() if self.retention.is_on else None
-        if record is None:
-            return ""
-        try:
-            durable.probe_record_link(record, self._folder)
-        except PermissionError as error:
-            return (
-                f"no history can be kept of the records of other users, such as {record}:"
-                f" {error.strerror}; make kekd's user their owner, or give it read and write access"
-            )
-        return ""
-
-    def _find_foreign_record(self) -> str | None:
-        own = os.geteuid()
-        with os.scandir(self._records.folder) as entries:
-            for entry in islice(entries, _MAX_EXAMINED_RECORDS):
-                with suppress(FileNotFoundError):
-                    if entry.is_file() and entry.stat(follow_symlinks=False).st_uid != own:
-                        return entry.path
-        return None
 
     @property
     def required_folders(self) -> Sequence[Path]:
@@ -261,44 +200,20 @@ class DiskHistory:
         """Removes the versions that have expired, and returns their number. Raises OSError."""
         return self.open(name).prune(self.retention)
 
-    def schedule_scan(self) -> None:
-        """See `Driver.schedule_scan`."""
-        self._next_scan = min(self._next_scan, self._earliest_scan)
-
-    def outdated_names(self, is_held: Callable[[IndexName], bool]) -> Iterator[IndexName | None]:
-        """Yields the names whose history has too many versions. Every hour, looks at all records
-        and histories, and yields those that are held, and None for each that needs no change. Takes
-        no lock. Raises OSError.
+    def overfull_names(self) -> Iterator[IndexName]:
+        """Yields the names whose history has too many versions, once their writes have paused.
+        Needs no lock.
         """
-        if not self.retention.is_on:
-            return
-        # Those that writes add in the meantime don't delay the scan.
         now = time.monotonic()
+        # Those that writes add in the meantime come next time.
         for name, due in self._overfull.copy().items():
             if due <= now:
                 yield name
                 if self._overfull.get(name) in (due, 0):  # no write has followed
                     self._overfull.pop(name, None)
-        if now >= self._next_scan:
-            self._earliest_scan = now + _MIN_SCAN_INTERVAL
-            self._next_scan = now + _SCAN_INTERVAL
-            try:
-                yield from self._scan(is_held)
-            except BaseException:
-                self.schedule_scan()
-                raise
 
-    def _scan(self, is_held: Callable[[IndexName], bool]) -> Iterator[IndexName | None]:
-        totals = HistoryTotals()
-        for name in self._names():
-            yield None if self.is_settled(name) and not is_held(name) else name
-            with suppress(OSError):  # it is damaged, or a version was removed in the meantime
-                for version in self.open(name).versions():
-                    totals = totals.add(version.time_ns, version.size)
-        self.totals = totals
-
-    def _names(self) -> Iterator[IndexName]:
-        """Yields each name that has a record or a history."""
+    def names(self) -> Iterator[IndexName]:
+        """Yields each name that has a record or a history. Needs no lock."""
         for folder in (self._records.folder, self._folder):
             with os.scandir(folder) as entries:
                 for entry in entries:
