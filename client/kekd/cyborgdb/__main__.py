@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import click
 
 import kekd
-from kekd import cyborgdb
+from kekd.cyborgdb._children import install_with_children
 
 _INTERPRETER: Final = re.compile(r"python(3(\.\d+)?)?")
 
@@ -39,7 +39,7 @@ def main(
     else:
         run = _prepare_script(_find(command), arguments)
     try:
-        cyborgdb.install(store=kekd.StorageConfig.named(store) if store else None)
+        install_with_children(kekd.StorageConfig.named(store) if store else None)
     except (ModuleNotFoundError, ValueError) as error:
         _refuse(str(error))
     return run

@@ -1,6 +1,7 @@
 """CyborgDB Service with its envelopes in kekd: `kekd.cyborgdb`."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -59,8 +60,14 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(
-    params=[["cyborgdb-service"], ["-m", "cyborgdb_service"], ["-m", "uvicorn"]],
-    ids=["script", "module", "uvicorn"],
+    params=[
+        ["cyborgdb-service"],
+        ["-m", "cyborgdb_service"],
+        ["-m", "uvicorn"],
+        ["-m", "uvicorn", "--reload"],
+        ["-m", "uvicorn", "--workers", "2"],
+    ],
+    ids=["script", "module", "uvicorn", "uvicorn --reload", "uvicorn --workers"],
 )
 def service(
     request: pytest.FixtureRequest,
@@ -87,7 +94,12 @@ def service(
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=output, stderr=output
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # uvicorn starts children
         )
     try:
         service = Service(port)
@@ -95,7 +107,7 @@ def service(
         assert process.poll() is None, log.read_text()
         yield service
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
