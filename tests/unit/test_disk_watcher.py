@@ -21,7 +21,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.etag import etag_of
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
-from kekd_server.storage.watch.event import Change, ChangeKind
+from kekd_server.storage.watch.event import Change, ChangeKind, OwnChange
 from kekd_server.storage.write_steps import Steps
 from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE
@@ -85,7 +85,8 @@ def test_own_write_is_reported_without_reading_it(
         written = put(driver, ONE, b"new", if_etag=None)
         monkeypatch.setattr(driver, "get", Mock(side_effect=AssertionError))
         changes = DiskWatcher(driver)._changes(folder)
-    assert changes == [Change(ChangeKind.PUSHED, ONE, written.etag)]
+    assert changes == [OwnChange(ChangeKind.PUSHED, ONE, written.etag)]
+    assert isinstance(changes[0], OwnChange)
 
 
 def test_write_into_an_own_record_is_read(driver: DiskDriver) -> None:
@@ -97,6 +98,7 @@ def test_write_into_an_own_record_is_read(driver: DiskDriver) -> None:
         os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
         changes = DiskWatcher(driver)._changes(folder)
     assert changes == [Change(ChangeKind.PUSHED, ONE, etag_of(b"foreign"))]
+    assert not isinstance(changes[0], OwnChange)
 
 
 async def test_poll_without_changes_yields_an_empty_list(driver: DiskDriver) -> None:

@@ -13,7 +13,7 @@ from kekd_server.storage import history_keeper
 from kekd_server.storage.driver import HistoryStep
 from kekd_server.storage.history_keeper import HistoryKeeper
 from kekd_server.storage.memory.driver import MemoryDriver
-from kekd_server.storage.watch.event import Change, ChangeKind
+from kekd_server.storage.watch.event import Change, ChangeKind, OwnChange
 from kekd_server.storage.watch.hub import ChangeHub
 from tests.fixtures.writes import put
 from tests.unit.fake_watcher import FakeWatcher
@@ -95,6 +95,27 @@ async def test_failure_for_one_index_is_counted_and_does_not_stop_the_others(
         await reached(lambda: driver.noticed == [BAD, A])
         assert keeper.failures.total == 1
         assert driver.scans == 2
+
+
+async def test_own_write_needs_no_look_at_the_history(
+    driver: FakeDriver, watcher: FakeWatcher, changes: ChangeHub
+) -> None:
+    async with running(driver, changes):
+        await watcher.report([OwnChange(*pushed(A)), pushed(BAD)])
+        await reached(lambda: driver.noticed == [BAD])
+
+
+async def test_breach_after_an_own_write_is_reported_again(
+    driver: FakeDriver, watcher: FakeWatcher, changes: ChangeHub
+) -> None:
+    put(driver, HELD, b"foreign", if_etag=None)
+    async with running(driver, changes) as keeper:
+        await watcher.report([pushed(HELD)])
+        await reached(lambda: keeper.breaches == 1)
+        await watcher.report([OwnChange(*pushed(HELD))])
+        await reached(lambda: not keeper._reported)
+        await watcher.report([pushed(HELD)])
+        await reached(lambda: keeper.breaches == 2)
 
 
 async def test_missed_changes_lead_to_a_scan(

@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from kekd_server.model.errors import EnvelopeNotFoundError, KekdError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.driver import Driver, HistoryStep
 from kekd_server.storage.history_totals import HistoryTotals
-from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
+from kekd_server.storage.watch.event import Change, ChangeKind, OwnChange, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub
 
 T = TypeVar("T")
@@ -103,8 +103,16 @@ class HistoryKeeper:
                 if event is WatchEvent.RESYNC:
                     self._driver.schedule_scan()
                 elif isinstance(event, Change):
-                    changes = (event, *subscription.take_changes())
-                    await self._notice(change.name for change in changes)
+                    await self._notice_all((event, *subscription.take_changes()))
+
+    async def _notice_all(self, changes: Sequence[Change]) -> None:
+        """Leaves out this daemon's own writes, which are in the history already."""
+        for change in changes:
+            if isinstance(change, OwnChange):
+                self._reported.pop(change.name.key, None)
+        foreign = [change.name for change in changes if not isinstance(change, OwnChange)]
+        if foreign:
+            await self._notice(iter(foreign))
 
     async def _notice(self, names: Iterator[IndexName]) -> None:
         while True:

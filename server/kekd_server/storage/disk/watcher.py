@@ -20,7 +20,7 @@ from asyncinotify import Event, Inotify, Mask
 from kekd_server.model.errors import EnvelopeNotFoundError, KekdError, StoreMisconfiguredError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
-from kekd_server.storage.watch.event import Change, ChangeKind
+from kekd_server.storage.watch.event import Change, ChangeKind, OwnChange
 from kekd_server.storage.watch.hub import Changes, RunInThread
 
 _WRITES: Final = (
@@ -36,6 +36,8 @@ _NAMED: Final = Mask.CREATE | Mask.MOVED_TO
 _POLL_INTERVAL: Final = 1.0
 _POLL_TIMEOUT: Final = 10.0
 _COLLECT_INTERVAL: Final = 0.01
+_OWN_COLLECT_INTERVAL: Final = 0.05
+"""The same while only this daemon writes. Its subscribers get its writes without the watcher."""
 _MAX_EVENTS_PER_POLL: Final = 1000
 _LIMITS: Final = {
     errno.EMFILE: "fs.inotify.max_user_instances, or of the daemon's descriptors",
@@ -74,12 +76,15 @@ class DiskWatcher:
         while True:
             with closing(folder):
                 yield first
-                while await run_in_thread(folder.is_in_place):
+                is_in_place = await run_in_thread(folder.is_in_place)
+                while is_in_place:
                     if await folder.has_events():
                         await self._collect()
-                        yield await run_in_thread(partial(self._changes, folder))
+                        changes, is_in_place = await run_in_thread(partial(self._take, folder))
+                        yield changes
                     else:
                         yield []
+                        is_in_place = await run_in_thread(folder.is_in_place)
             _log.warning("%s disappeared or was replaced: cannot watch for changes", self._path)
             folder = await self._wait_for_folder(run_in_thread)
             _log.warning("%s is back: watching for changes again", self._path)
@@ -87,10 +92,9 @@ class DiskWatcher:
 
     async def _collect(self) -> None:
         """Takes events together while they are frequent."""
-        now = time.monotonic()
-        if now < self._next_poll:
-            await asyncio.sleep(self._next_poll - now)
-        self._next_poll = now + _COLLECT_INTERVAL
+        if (wait := self._next_poll - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        self._next_poll = time.monotonic() + _COLLECT_INTERVAL
 
     async def _wait_for_folder(self, run_in_thread: RunInThread) -> "_WatchedFolder":
         while True:
@@ -99,6 +103,13 @@ class DiskWatcher:
                 return await run_in_thread(partial(_WatchedFolder, self._path))
             except KekdError:
                 continue
+
+    def _take(self, folder: "_WatchedFolder") -> tuple[Changes, bool]:
+        """Returns the changes, and whether the folder is in place, in one call for a thread."""
+        changes = self._changes(folder)
+        if changes and all(isinstance(change, OwnChange) for change in changes):
+            self._next_poll += _OWN_COLLECT_INTERVAL - _COLLECT_INTERVAL
+        return changes, folder.is_in_place()
 
     def _changes(self, folder: "_WatchedFolder") -> Changes:
         events = folder.take_events()
@@ -116,7 +127,7 @@ class DiskWatcher:
         """
         kind = ChangeKind.CREATED if Mask.CREATE in event.mask else ChangeKind.PUSHED
         if event.mask & _NAMED and (etag := self._driver.find_own_write(name)):
-            return Change(kind, name, etag)
+            return OwnChange(kind, name, etag)
         try:
             return Change(kind, name, self._driver.get(name).etag)
         except EnvelopeNotFoundError:

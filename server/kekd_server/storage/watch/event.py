@@ -23,6 +23,12 @@ class Change(NamedTuple):
     """Whether another program made it while the index was held."""
 
 
+class OwnChange(Change):
+    """A noticed change that this daemon made, and that no other change has followed."""
+
+    __slots__ = ()
+
+
 class WatchEvent(Enum):
     """The events besides changes."""
 
