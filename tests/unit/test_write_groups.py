@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import inspect
 import os
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
@@ -349,6 +350,24 @@ async def test_batch_waits_for_its_turn_among_the_groups(
     assert not store._calls._groups._owners  # type: ignore[union-attr]
 
 
+async def test_cancelled_batch_keeps_its_turn_until_its_writes_end(
+    store: Store, driver: DiskDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_groups, "_MAX_GROUPS", 1)
+    go_on, began = hang(monkeypatch)
+    batch = asyncio.create_task(store.put_many([Push(NAMES[0], ENVELOPE, None)]))
+    await reached(began.is_set)
+    batch.cancel()
+    await asyncio.gather(batch, return_exceptions=True)
+    create = asyncio.create_task(store.create(NAMES[1], ENVELOPE))
+    await callbacks_ran()
+    assert len(groups_of(store).waiting) == 1
+    go_on.set()
+    await create
+    assert is_stored(driver, NAMES[0])
+    assert not store._calls._groups._owners  # type: ignore[union-attr]
+
+
 async def test_contended_entry_of_a_batch_gives_its_turn_to_others(
     store: Store, driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,9 +411,9 @@ async def test_write_that_is_cancelled_at_the_end_of_a_group_leaves_nothing(
     threads = FairExecutor(1, name="test")
     monkeypatch.setattr(threads, "submit", lambda *_: end)
     groups = WriteGroups(threads, 8)
-    first = asyncio.create_task(groups.run(ended(), "o"))
+    first = asyncio.create_task(groups.run([RunningWrite(ended())], "o"))
     await callbacks_ran()
-    second = asyncio.create_task(groups.run(ended(), "o"))
+    second = asyncio.create_task(groups.run([RunningWrite(ended())], "o"))
     loop.call_soon(second.cancel)
     end.set_result(None)
     await asyncio.gather(first, second, return_exceptions=True)
@@ -402,6 +421,21 @@ async def test_write_that_is_cancelled_at_the_end_of_a_group_leaves_nothing(
     assert second.cancelled()
     assert not groups._owners
     assert not failures
+    threads.shutdown()
+
+
+async def test_write_that_is_cancelled_while_it_waits_for_a_thread_does_not_run() -> None:
+    threads, go_on = FairExecutor(1, name="test"), Event()
+    blocking = threads.submit("other", lambda: go_on.wait(PATIENCE))
+    groups, steps = WriteGroups(threads, 8), ended()
+    write = asyncio.create_task(groups.run([RunningWrite(steps)], "o"))
+    await reached(lambda: bool(threads._waiting))
+    write.cancel()
+    await asyncio.gather(write, return_exceptions=True)
+    go_on.set()
+    await asyncio.wrap_future(blocking)
+    await reached(lambda: not groups._owners)
+    assert inspect.getgeneratorstate(steps) == inspect.GEN_CREATED
     threads.shutdown()
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 from kekd_server.model.errors import CallAbandonedError, KekdError
@@ -11,7 +10,7 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.push import Push
 from kekd_server.storage.watch.hub import RunInThread
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes
-from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
+from kekd_server.storage.write_steps import RunningWrite, Steps
 
 _MAX_READS_PER_TASK: Final = 100
 """Reads before another owner has its turn. They take some milliseconds."""
@@ -88,18 +87,16 @@ async def _run_readers(
             reader.cancel()
 
 
-async def write_many(  # noqa: PLR0913
+async def write_many(
     pushes: Sequence[Push],
     write: Callable[[Push], Steps[PushResult]],
-    run: RunInThread,
-    run_contended: RunInThread,
+    run: Callable[[Sequence[RunningWrite[PushResult]]], Awaitable[None]],
     *,
     concurrency: int,
     is_abandoned: IsAbandoned,
 ) -> list[PushResult]:
     """Returns a result for each push, in their order. Pushes of one name are written in that order.
-    Each task in a thread runs several writes together. A write that has to wait for another one
-    runs alone, with `run_contended`.
+    `run` runs several writes to their ends.
 
     Once the batch `is_abandoned`, no more writes start, and the rest gets `CallAbandonedError`.
     """
@@ -110,8 +107,7 @@ async def write_many(  # noqa: PLR0913
             if is_abandoned():
                 return
             writes = [RunningWrite(write(pushes[number])) for number in numbers]
-            for contended in await run(partial(run_together, writes)):
-                await run_contended(contended.finish)
+            await run(writes)
             results.update(zip(numbers, (write.outcome() for write in writes), strict=True))
 
     await asyncio.gather(*map(work, _split(pushes, concurrency)))

@@ -6,7 +6,7 @@ from contextvars import copy_context
 from functools import partial
 from math import ceil
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kekd_server.model.deadline import Deadline, with_deadline
 from kekd_server.model.errors import KekdError, OutcomeUnknownError
@@ -19,7 +19,7 @@ from kekd_server.storage.watch.hub import ChangeHub
 from kekd_server.storage.write_attempt import WriteAttempt
 from kekd_server.storage.write_groups import WriteGroups
 from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
-from kekd_server.storage.write_steps import Steps, complete
+from kekd_server.storage.write_steps import RunningWrite, Steps, finish_all
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -74,11 +74,12 @@ class DriverCalls:
         """Runs a call without a context, so that a batch doesn't make a span for each entry."""
         return await asyncio.wrap_future(self.threads.submit(owner, call))
 
-    async def run_group(self, call: Callable[[], T], owner: str) -> T:
-        """Runs several writes of a batch in one thread, in turn with groups of single writes."""
+    async def run_writes(self, writes: Sequence[RunningWrite[Any]], owner: str) -> None:
+        """Runs a write to its end, together with others of the owner, or writes of a batch."""
         if self._groups is None:
-            return await self.run_entries(call, owner)
-        return await self._groups.run_task(call, owner)
+            await self.run_entries(partial(finish_all, writes), owner)
+        else:
+            await self._groups.run(writes, owner)
 
     async def run_once(
         self,
@@ -122,10 +123,10 @@ class DriverCalls:
             return written
 
         async def write_once(attempt: WriteAttempt | None) -> W:
-            steps = write_and_publish(attempt)
-            if self._groups is None:
-                return await self.run(partial(complete, steps), owner)
-            return await self._groups.run(steps, owner)
+            # In the current context, where OpenTelemetry keeps the parent span.
+            running = RunningWrite(write_and_publish(attempt), copy_context())
+            await self.run_writes([running], owner)
+            return running.outcome()
 
         return await self.run_once(attempt, name, write_once)
 

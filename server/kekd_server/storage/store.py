@@ -254,8 +254,7 @@ class Store:
         return await write_many(
             pushes,
             partial(self._put, asyncio.get_running_loop(), owner),
-            partial(self._calls.run_group, owner=owner),
-            partial(self._calls.run_entries, owner=owner),
+            partial(self._calls.run_writes, owner=owner),
             concurrency=self._write_concurrency,
             is_abandoned=is_abandoned,
         )

@@ -5,42 +5,41 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple
 
 from kekd_server.storage.fair_executor import FairExecutor
-from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
-
-T = TypeVar("T")
+from kekd_server.storage.write_steps import RunningWrite, finish_all, run_together
 
 _MAX_GROUPS: Final = 3
 """Groups of one owner at once. While some wait for the disk, another one runs."""
-_FEW_WRITES: Final = 4
+_FEW_ENTRIES: Final = 4
 """While fewer run, another one starts at once. Beyond, groups that run at the same time would
 mostly compete for the interpreter, so the next one begins when it is full or has its turn."""
 
 
-class _GroupedWrite(NamedTuple):
-    write: RunningWrite[Any]
-    ended: asyncio.Future[Any]
+class _Entry(NamedTuple):
+    """A single write, or the part of a batch that runs in one thread."""
 
+    writes: Sequence[RunningWrite[Any]]
+    ended: asyncio.Future[None]
 
-_Turn: TypeAlias = asyncio.Future[None]
-"""Resolved when a task of a batch may run."""
+    @property
+    def is_part_of_batch(self) -> bool:
+        return len(self.writes) > 1
 
 
 class _OwnerGroups:
     def __init__(self) -> None:
-        self.waiting: deque[_GroupedWrite | _Turn] = deque()
+        self.waiting: deque[_Entry] = deque()
         self.running = 0
-        self.writes = 0
-        """Those of the running groups. A task of a batch counts as one."""
+        self.entries = 0
+        """Those of the running groups."""
 
     def may_start(self, size: int) -> bool:
-        """Whether another group may start, of which a full one has `size` writes."""
+        """Whether another group may start, of which a full one has `size` entries."""
         return self.running < _MAX_GROUPS and (
-            self.writes < _FEW_WRITES or len(self.waiting) >= size
+            self.entries < _FEW_ENTRIES or len(self.waiting) >= size
         )
 
 
@@ -57,27 +56,13 @@ class WriteGroups:
         self._size = size
         self._owners: dict[str, _OwnerGroups] = {}
 
-    async def run(self, steps: Steps[T], owner: str) -> T:
-        """Runs a write in the current context, where OpenTelemetry keeps the parent span."""
-        grouped = _GroupedWrite(
-            RunningWrite(steps, copy_context()), asyncio.get_running_loop().create_future()
-        )
-        self._add(grouped, owner)
-        result: T = await grouped.ended
-        return result
+    async def run(self, writes: Sequence[RunningWrite[Any]], owner: str) -> None:
+        """Runs a single write, or a part of a batch, to the end."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._add(_Entry(writes, ended), owner)
+        await ended
 
-    async def run_task(self, call: Callable[[], T], owner: str) -> T:
-        """Runs several writes of a batch, as a group."""
-        turn: _Turn = asyncio.get_running_loop().create_future()
-        self._add(turn, owner)
-        try:
-            await turn
-            return await asyncio.wrap_future(self._threads.submit(owner, call))
-        finally:
-            if not turn.cancelled():
-                self._end_turn(owner, 1)
-
-    def _add(self, entry: _GroupedWrite | _Turn, owner: str) -> None:
+    def _add(self, entry: _Entry, owner: str) -> None:
         waiting = self._owners.setdefault(owner, _OwnerGroups()).waiting
         waiting.append(entry)
         if len(waiting) in {1, self._size}:
@@ -89,56 +74,43 @@ class WriteGroups:
         if groups is None:  # the write that it was called for was cancelled meanwhile
             return
         while groups.waiting and groups.may_start(self._size):
-            first = groups.waiting[0]
-            if isinstance(first, asyncio.Future):
-                groups.waiting.popleft()
-                self._give_turn(groups, first)
-            elif group := self._take(groups.waiting):
+            if group := self._take(groups.waiting):
                 groups.running += 1
-                groups.writes += len(group)
-                call = partial(run_together, [grouped.write for grouped in group])
-                self._submit(owner, call, group, partial(self._end, owner, group))
+                groups.entries += len(group)
+                self._submit(owner, partial(_run, group), group, partial(self._end, owner, group))
         if not (groups.waiting or groups.running):
             del self._owners[owner]
 
-    def _give_turn(self, groups: _OwnerGroups, turn: _Turn) -> None:
-        if not turn.cancelled():
-            groups.running += 1
-            groups.writes += 1
-            turn.set_result(None)
-
-    def _take(self, waiting: deque[_GroupedWrite | _Turn]) -> list[_GroupedWrite]:
-        group: list[_GroupedWrite] = []
+    def _take(self, waiting: deque[_Entry]) -> list[_Entry]:
+        """Takes single writes, or one part of a batch."""
+        group: list[_Entry] = []
         while waiting and len(group) < self._size:
-            grouped = waiting[0]
-            if not isinstance(grouped, _GroupedWrite):
+            if group and (group[0].is_part_of_batch or waiting[0].is_part_of_batch):
                 break
-            waiting.popleft()
-            if not grouped.ended.cancelled():
-                group.append(grouped)
+            entry = waiting.popleft()
+            if not entry.ended.cancelled():
+                group.append(entry)
         return group
 
-    def _end(self, owner: str, group: Sequence[_GroupedWrite]) -> None:
-        contended = [grouped for grouped in group if grouped.write.pause is not None]
-        for grouped in group:
-            if grouped.write.pause is None:
-                _resolve(grouped)
-        # After the loop above, which reads the pauses that these threads change.
-        for grouped in contended:
-            self._submit(owner, grouped.write.finish, [grouped], partial(_resolve, grouped))
-        self._end_turn(owner, len(group))
-
-    def _end_turn(self, owner: str, writes: int) -> None:
+    def _end(self, owner: str, group: Sequence[_Entry]) -> None:
+        for entry in group:
+            contended = [write for write in entry.writes if write.pause is not None]
+            if contended:
+                self._submit(
+                    owner, partial(finish_all, contended), [entry], partial(_resolve, entry)
+                )
+            else:
+                _resolve(entry)
         groups = self._owners[owner]
         groups.running -= 1
-        groups.writes -= writes
+        groups.entries -= len(group)
         self._start(owner)
 
     def _submit(
         self,
         owner: str,
         call: Callable[[], object],
-        group: Sequence[_GroupedWrite],
+        group: Sequence[_Entry],
         end: Callable[[], object],
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -159,18 +131,17 @@ class WriteGroups:
             loop.call_soon(end)
 
 
-def _fail(group: Sequence[_GroupedWrite], error: BaseException) -> None:
-    for grouped in group:
-        grouped.write.pause, grouped.write.error = None, error
+def _run(group: Sequence[_Entry]) -> None:
+    entries = [entry for entry in group if not entry.ended.cancelled()]
+    run_together([write for entry in entries for write in entry.writes])
 
 
-def _resolve(grouped: _GroupedWrite) -> None:
-    write, ended = grouped
-    if ended.done():  # the waiting call was cancelled
-        return
-    if isinstance(write.error, asyncio.CancelledError):
-        ended.cancel()
-    elif write.error is not None:
-        ended.set_exception(write.error)
-    else:
-        ended.set_result(write.result)
+def _fail(group: Sequence[_Entry], error: BaseException) -> None:
+    for entry in group:
+        for write in entry.writes:
+            write.pause, write.error = None, error
+
+
+def _resolve(entry: _Entry) -> None:
+    if not entry.ended.done():  # the waiting call was cancelled
+        entry.ended.set_result(None)

@@ -91,6 +91,12 @@ class RunningWrite(Generic[T]):
             self.advance(_wait(self.pause))
 
 
+def finish_all(writes: Iterable[RunningWrite[T]]) -> None:
+    """Runs writes to their ends, one after the other."""
+    for write in writes:
+        write.finish()
+
+
 def complete(steps: Steps[T]) -> T:
     """Runs a write alone in the current context, and returns its result."""
     write = RunningWrite(steps, copy_context())
