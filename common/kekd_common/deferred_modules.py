@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from threading import Lock
 from types import ModuleType
 from typing import Any, Final
@@ -19,6 +20,10 @@ class DeferredModule(ModuleType):
     (https://github.com/python/cpython/issues/114763), and a second `import` statement executes the
     module.
     """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, loader=None)  # `importlib.util.find_spec` needs one
 
     def __getattr__(self, name: str) -> Any:
         with _LOCK:

@@ -3,8 +3,22 @@
 import gc
 import os
 import sys
+from typing import Final
 
+from kekd_common.deferred_modules import defer_modules
 from kekd_common.install import install_command
+
+_DEFERRED_MODULES: Final = (
+    # imported by protobuf, for use without its C extension, and for text
+    "google.protobuf.internal.python_message",
+    *("google.protobuf.descriptor_database", "google.protobuf.text_encoding"),
+    "google.protobuf.descriptor_pb2",  # by the daemon, for reflection
+    *("csv", "zipfile"),  # by importlib.metadata, which pydantic imports to find plugins
+    *("html", "mimetypes"),  # by http.server, which prometheus-client imports
+    "pickle",  # by logging, to send log lines to other machines
+    "pkgutil",  # by gRPC, for its root certificates
+)
+"""Modules that the start of the daemon imports and doesn't use."""
 
 
 def main() -> None:
@@ -16,6 +30,7 @@ def main() -> None:
     gc.disable()
     # Pydantic would search all installed packages for plugins, which takes another tenth.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    defer_modules(_DEFERRED_MODULES)
     # Before the imports below, which take most of the start's time.
     early_signals.exit_on_signal()
     early_signals.ignore_hangup()

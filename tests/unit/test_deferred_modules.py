@@ -1,6 +1,6 @@
 """Checks that a deferred module is imported when it is used, once, and for every importer."""
 
-import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +80,13 @@ def test_deferred_submodule_is_an_attribute_of_its_package() -> None:
 def test_imported_module_is_not_deferred() -> None:
     imported = importlib.import_module(PACKAGE)
     assert deferred() is imported
+
+
+@pytest.mark.usefixtures("package")
+def test_search_for_a_deferred_module_finds_it_and_executes_nothing() -> None:
+    module = deferred()
+    assert importlib.util.find_spec(PACKAGE)
+    assert sys.modules[PACKAGE] is module
 
 
 def test_threads_that_use_a_deferred_module_first_share_one_import(package: Path) -> None:

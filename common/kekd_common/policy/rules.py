@@ -55,7 +55,7 @@ class Rule(BaseModel):
     slashes and the empty text, `?` one character, and `[abc]` one of three.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", defer_build=True, frozen=True)
 
     name: Text
     """Names the rule in the audit log and in `kekctl policy check`."""
@@ -98,6 +98,8 @@ Policy = Annotated[tuple[Rule, ...], AfterValidator(_distinct)]
 
 
 class _File(BaseModel):
+    model_config = ConfigDict(defer_build=True)
+
     policy: Policy | None = None
 
 

@@ -25,7 +25,7 @@ def _accept_dash(value: object, validate: ValidatorFunctionWrapHandler) -> Path:
 
 
 class AuditSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     file: Annotated[FilePath, WrapValidator(_accept_dash)]
     on_failure: OnFailure | None = None

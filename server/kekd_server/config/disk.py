@@ -20,7 +20,7 @@ from kekd_server.config.types import FilePath, Several
 class DiskSettings(BaseModel):
     """One keystore folder."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     path: FilePath
     history: HistorySettings | None = None

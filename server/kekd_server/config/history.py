@@ -12,7 +12,7 @@ Days: TypeAlias = Annotated[float, Field(ge=0, le=36500)]
 class HistorySettings(BaseModel):
     """Where the history of one store differs from that of the others."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     versions: Versions | None = None
     days: Days | None = None

@@ -23,7 +23,7 @@ def _bucket_name(name: str) -> str:
 class S3Settings(BaseModel):
     """One bucket, or a prefix in one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     bucket: Annotated[str, AfterValidator(_bucket_name)]
     prefix: Annotated[Expanded, AfterValidator(clean_prefix)] = ""

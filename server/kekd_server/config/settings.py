@@ -41,7 +41,7 @@ class Settings(TlsSettings):
     `config.loader` checks the rules for combinations of settings.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", defer_build=True, validate_default=True)
 
     listen: Annotated[
         Several[Listen],

@@ -14,7 +14,7 @@ from kekd_server.listeners.tcp import TlsFiles
 class TlsSettings(BaseModel):
     """The files are read when the daemon starts."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     tls_cert: Annotated[
         FilePath | None, Flag("Certificate of the TCP addresses, in PEM", "FILE")

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, values
@@ -40,7 +39,16 @@ class Metrics:
         self.decisions = DecisionMetrics(self.registry, sampler)
         self.audit = AuditMetrics(self.registry)
         self.files = FileMetrics(self.registry, sampler)
-        _set_build_info(self.registry)
+        self._build_info = Gauge(
+            "kekd_build_info",
+            "Always 1; the labels are versions.",
+            ["version", "python", "grpc"],
+            registry=self.registry,
+            multiprocess_mode="livemax",
+        )
+
+    def show_versions(self, *, grpc: str) -> None:
+        self._build_info.labels(__version__, platform.python_version(), grpc).set(1)
 
 
 class DecisionMetrics:
@@ -120,14 +128,3 @@ def _configure_library(worker: int | None) -> None:
         values.MutexValue if worker is None else values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
     )
     disable_created_metrics()  # type: ignore[no-untyped-call]
-
-
-def _set_build_info(registry: CollectorRegistry) -> None:
-    info = Gauge(
-        "kekd_build_info",
-        "Always 1; the labels are versions.",
-        ["version", "python", "grpc"],
-        registry=registry,
-        multiprocess_mode="livemax",
-    )
-    info.labels(__version__, platform.python_version(), version("grpcio")).set(1)
