@@ -1,5 +1,6 @@
 """Decides calls by the current policy."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -23,6 +24,8 @@ class AccessPolicy:
         """Changes whenever the rules may have changed."""
         self.replace(policy)
         self._decisions: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        """Held to count: repeated gets may be answered in a thread of their own."""
         metrics.decisions.bind(self._decisions)
 
     def replace(self, policy: Sequence[Rule] | None) -> None:
@@ -66,7 +69,8 @@ class AccessPolicy:
 
     def count(self, method: Method, outcome: str, number: int = 1) -> None:
         """Adds decisions to the metrics."""
-        self._decisions[method, outcome] += number
+        with self._lock:
+            self._decisions[method, outcome] += number
 
     def denied_decision(
         self, request: RequestContext, method: Method, store: str, index: str

@@ -1,7 +1,6 @@
 """Caches the records of files until the files change."""
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,8 +59,6 @@ class RecordCache:
     def __init__(self, folder: Path) -> None:
         self._folder = f"{folder}/"
         self._cached = BoundedCache[str, StoredRecord](max_bytes=_MAX_CACHE_BYTES)
-        self._lock = threading.Lock()
-        """Held to change the cache: several threads read."""
         # Plain ints, as a get has no time for more. Concurrent increments may be lost.
         self.hits = 0
         self.misses = 0
@@ -102,8 +99,7 @@ class RecordCache:
 
     def drop(self, key: str) -> None:
         """Forgets the content of a file."""
-        with self._lock:
-            self._cached.drop(key)
+        self._cached.drop(key)
 
     def confirm(self, key: str, stamp: bytes) -> bool:
         """Returns whether a file still has the stamp of a record (`StoredRecord.proof`), and so its
@@ -171,8 +167,7 @@ class RecordCache:
         )
         stored = StoredRecord(record, etag, proof=_stamp(stat) if is_cached else None)
         if is_cached:
-            with self._lock:
-                self._cached.put(key, stored, size=size)
+            self._cached.put(key, stored, size=size)
         return stored
 
 
