@@ -106,15 +106,8 @@ class AuditLog:
             # In the loop's next iteration, so that calls that arrive together wake the thread once.
             loop.call_soon(self._queue_waiting)
         self._waiting.append(_Batch(lines, written))
-        try:
-            async with asyncio.timeout(
-                _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
-            ):
-                if await written:
-                    return
-        except TimeoutError:
-            self._report(f"{self._name}: not written in {_WRITE_TIMEOUT:g} s")
-        raise AuditUnavailableError
+        if not await written:
+            raise AuditUnavailableError
 
     @property
     def error(self) -> str:
@@ -144,6 +137,16 @@ class AuditLog:
         for batch in batches:
             if not self._queue_batch(batch):
                 _resolve([batch.written], is_written=False)
+        if waiting := [batch.written for batch in batches if batch.written]:
+            # One timer for all of them: each takes as long as the rest of the wait.
+            timeout = _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
+            waiting[0].get_loop().call_later(timeout, self._expire, waiting)
+
+    def _expire(self, waiting: Sequence[asyncio.Future[bool]]) -> None:
+        """Ends the waits of calls whose lines aren't written yet."""
+        if not all(written.done() for written in waiting):
+            self._report(f"{self._name}: not written in {_WRITE_TIMEOUT:g} s")
+            _resolve(waiting, is_written=False)
 
     def _queue_batch(self, batch: _Batch) -> bool:
         """Returns whether there was room for it."""
