@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from kekd_server.access.request_context import RequestContext
-from kekd_server.model.deadline import with_deadline
+from kekd_server.model.deadline import wait_for_write
 from kekd_server.storage.write_outcomes import IsAbandoned
 
 T = TypeVar("T")
@@ -20,15 +20,15 @@ async def run_detached(
     is_abandoned = False
     running = asyncio.ensure_future(write(lambda: is_abandoned))
     request.lease.hold()
-    running.add_done_callback(lambda _: request.lease.release())
-    running.add_done_callback(_retrieve_exception)
+
+    def end(_: object) -> None:
+        request.lease.release()
+        # Keeps asyncio from logging a failure that no caller waits for.
+        if not running.cancelled():
+            running.exception()
+
+    running.add_done_callback(end)
     try:
-        return await with_deadline(asyncio.shield(running), request.deadline, store, writes=True)
+        return await wait_for_write(running, request.deadline, store)
     finally:
         is_abandoned = not running.done()
-
-
-def _retrieve_exception(ended: "asyncio.Future[Any]") -> None:
-    """Keeps asyncio from logging a failure that no caller waits for."""
-    if not ended.cancelled():
-        ended.exception()

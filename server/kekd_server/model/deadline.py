@@ -29,18 +29,46 @@ def deadline_in(seconds: float | None) -> Deadline:
     return None if seconds is None else time.monotonic() + seconds
 
 
-async def with_deadline(
-    work: Awaitable[T], deadline: Deadline, store: str, *, writes: bool = False
-) -> T:
-    """Raises `StoreTimeoutError` shortly before the deadline, so that the caller gets the error."""
+async def with_deadline(work: Awaitable[T], deadline: Deadline, store: str) -> T:
+    """Cancels a read and raises `StoreTimeoutError` shortly before the deadline, so that the caller
+    gets the error.
+    """
     try:
-        async with asyncio.timeout(_time_for_store(deadline)):
+        async with asyncio.timeout(None if deadline is None else _time_for_store(deadline)):
             return await work
     except TimeoutError:
-        error = StoreTimeoutError(_WRITE_TIMEOUT_MESSAGE if writes else _READ_TIMEOUT_MESSAGE)
-        error.store = store
-        raise error from None
+        raise _timeout_error(_READ_TIMEOUT_MESSAGE, store) from None
 
 
-def _time_for_store(deadline: Deadline) -> float | None:
-    return None if deadline is None else (deadline - time.monotonic()) * _STORE_SHARE
+async def wait_for_write(write: asyncio.Future[T], deadline: Deadline, store: str) -> T:
+    """Raises `StoreTimeoutError` shortly before the deadline. The write continues then, and when
+    this wait is cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def end(_: object) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    # asyncio.timeout, shield and wait take three times as long.
+    write.add_done_callback(end)
+    timer = None if deadline is None else loop.call_later(_time_for_store(deadline), end, None)
+    try:
+        await ended
+    finally:
+        if timer:
+            timer.cancel()
+    if not write.done():
+        raise _timeout_error(_WRITE_TIMEOUT_MESSAGE, store)
+    return write.result()
+
+
+def _timeout_error(message: str, store: str) -> StoreTimeoutError:
+    error = StoreTimeoutError(message)
+    error.store = store
+    return error
+
+
+def _time_for_store(deadline: float) -> float:
+    return (deadline - time.monotonic()) * _STORE_SHARE
