@@ -165,6 +165,21 @@ def test_delete_on_a_full_disk_succeeds_and_keeps_the_last_version(
     assert events_of(driver) == ["deleted", "created"]
 
 
+def test_create_after_a_foreign_deletion_keeps_the_deletion(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    create(driver, NAME, b"1")
+    record_path(tmp_path).unlink()
+    create(driver, NAME, b"2")
+    assert events_of(driver) == ["created", "deleted", "created"]
+
+
+def test_create_without_the_folder_of_the_histories_keeps_its_version(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    shutil.rmtree(tmp_path / "_kekd/history")
+    create(driver, NAME, b"1")
+    assert events_of(driver) == ["created"]
+
+
 def test_delete_without_an_entry_in_the_ledger_leaves_its_deletion_to_be_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,16 @@ def test_full_ledger_drops_its_older_half_and_is_incomplete_for_the_retention(
     assert WriteLedger(lock, KEY).is_complete
 
 
+@pytest.mark.parametrize("length", [254, 255, 256, 257])
+def test_entries_beyond_the_first_read_are_found(lock: int, length: int) -> None:
+    for number in range(1, length + 1):
+        apply(lock, f"{number:032x}")
+    apply(lock, ID)
+    ledger = WriteLedger(lock, KEY)
+    assert all(ledger.find(f"{number:032x}") for number in range(1, length + 1))
+    assert ledger.find(ID)
+
+
 def test_ledger_on_a_full_disk_replaces_older_entries(
     lock: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
