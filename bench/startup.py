@@ -40,6 +40,32 @@ _, address, method, request = sys.argv
 grpc.insecure_channel(address).unary_unary(method)(bytes.fromhex(request))
 """
 _ALONE = "a get with gRPC alone"
+_KEKCTL_LIBRARIES = """
+from kekd import _cli
+_cli.defer_modules(_cli.DEFERRED_MODULES)
+import click, google.protobuf.message_factory, grpc, grpc._channel
+"""
+_LIBRARIES = "imports of kekctl's libraries"
+_DAEMON = """
+import os, gc, kekd_server
+gc.disable()
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+kekd_server.defer_modules(kekd_server.DEFERRED_MODULES)
+"""
+_END = "os._exit(0)"
+"""A server doesn't end when it has started."""
+_EMPTY_IMPORTS = f"{_DAEMON}import bench.empty; {_END}"
+_DAEMON_LIBRARIES = f"""
+{_DAEMON}import bench.empty, asyncinotify, click, prometheus_client, yaml
+from pydantic import BaseModel
+class Model(BaseModel):
+    field: int
+{_END}
+"""
+_DAEMON_IMPORTS = f"""
+{_DAEMON}import kekd_server.app, kekd_server.command, kekd_common.yaml_loader
+{_END}
+"""
 _TEST = "kekd.testing.run_daemon()"
 _MEBIBYTE = 1024 * 1024
 
@@ -49,6 +75,7 @@ def tables(folder: Path) -> Iterator[Table]:
     yield _import_table()
     yield command_table(folder, _COMMAND_ROUNDS)
     yield _start_table(folder)
+    yield _daemon_import_table()
     yield _memory_table(folder)
 
 
@@ -88,6 +115,7 @@ def command_table(folder: Path, rounds: int) -> Table:
             _PASS: [sys.executable, "-c", "pass"],
             _ALONE: [sys.executable, "-c", _GRPC_CALL, server.address, load.METHOD, request],
             "kekctl get": [kekctl, "--address", server.address, "get", name_of(0)],
+            _LIBRARIES: [sys.executable, "-c", _KEKCTL_LIBRARIES],
             "kekctl --version": [kekctl, "--version"],
             "kekctl --help": [kekctl, "--help"],
         }
@@ -139,6 +167,26 @@ def _start_table(folder: Path) -> Table:
         Goal(f"{_TEST}, ms", in_tests, "at most", _MAX_TEST_START_MILLISECONDS),
     ]
     return Table("Start of the process to the first answer that it serves", ("", "ms"), rows, goals)
+
+
+def _daemon_import_table() -> Table:
+    """Shows the floor of the start: the libraries that a daemon needs beside the empty handler."""
+    imports = {
+        "empty handler": _EMPTY_IMPORTS,
+        "and the daemon's other libraries": _DAEMON_LIBRARIES,
+        "kekd": _DAEMON_IMPORTS,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in imports}
+    for _ in range(_COMMAND_ROUNDS):
+        for name, code in imports.items():
+            seconds[name].append(_cpu_seconds([sys.executable, "-c", code]))
+    rows = [
+        (name, milliseconds(median(times)), ratio(paired(times, seconds["empty handler"])))
+        for name, times in seconds.items()
+    ]
+    return Table(
+        "CPU time of an interpreter with the daemon's imports", ("", "ms", "÷ empty"), rows
+    )
 
 
 def _memory_table(folder: Path) -> Table:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
+from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._client import Client
 from kekd._models import (
     DestructionReceipt,

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from kekd import _operations as operations
-from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
+from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._cache.manager import CacheManager
 from kekd._cache.watcher import AsyncCacheWatcher
 from kekd._models import (

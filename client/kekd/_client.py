@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from kekd import _operations as operations
-from kekd._cache.envelope_cache import DEFAULT_MAX_STALENESS
+from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._models import EnvelopeLike, GetResult, KMSBlob, Push, PushResult, StorageConfig
 from kekd._transport import timeouts
 from kekd._transport.caller import Caller

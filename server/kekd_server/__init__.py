@@ -8,7 +8,7 @@ from typing import Final
 from kekd_common.deferred_modules import defer_modules
 from kekd_common.install import install_command
 
-_DEFERRED_MODULES: Final = (
+DEFERRED_MODULES: Final = (
     # imported by protobuf, for use without its C extension, and for text
     "google.protobuf.internal.python_message",
     *("google.protobuf.descriptor_database", "google.protobuf.text_encoding"),
@@ -30,7 +30,7 @@ def main() -> None:
     gc.disable()
     # Pydantic would search all installed packages for plugins, which takes another tenth.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    defer_modules(_DEFERRED_MODULES)
+    defer_modules(DEFERRED_MODULES)
     # Before the imports below, which take most of the start's time.
     early_signals.exit_on_signal()
     early_signals.ignore_hangup()

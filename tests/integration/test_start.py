@@ -39,7 +39,7 @@ from kekd_server.process import systemd
 
 def report():
     imported = {name for name, module in sys.modules.items() if type(module) is not DeferredModule}
-    print(*imported.intersection(kekd_server._DEFERRED_MODULES))
+    print(*imported.intersection(kekd_server.DEFERRED_MODULES))
     sys.stdout.flush()
     os._exit(0)
 
@@ -81,4 +81,4 @@ def test_daemon_that_serves_has_imported_no_deferred_module(tmp_path: Path) -> N
 
 def test_daemon_without_deferral_imports_every_deferred_module(tmp_path: Path) -> None:
     imported = imported_of_the_deferred(tmp_path, imports="immediate")
-    assert imported == set(kekd_server._DEFERRED_MODULES)
+    assert imported == set(kekd_server.DEFERRED_MODULES)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._models import KMSBlob
 
-DEFAULT_MAX_STALENESS: Final = 10.0
 MAX_ENTRIES: Final = 65_536
 
 _new: Final = object.__new__

@@ -7,7 +7,7 @@ from typing import Final
 
 from kekd_common.deferred_modules import defer_modules
 
-_DEFERRED_MODULES: Final = (
+DEFERRED_MODULES: Final = (
     *("asyncio", "grpc.aio", "socket"),  # imported by gRPC, for its asyncio API
     # imported by protobuf, for use without its C extension, for text and for timestamps
     "google.protobuf.internal.python_message",
@@ -29,7 +29,7 @@ def main() -> None:
     atexit.register(gc.freeze)
     # The errors of kekctl say what the lines of gRPC's core say, and no program could parse both.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    defer_modules(_DEFERRED_MODULES)
+    defer_modules(DEFERRED_MODULES)
     # Imported here, after the steps above.
     from kekd._cli.common import main as command  # noqa: PLC0415
 

@@ -1,7 +1,5 @@
 """The store of an envelope, with the shape of cyborgdb_core 0.18."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,7 @@ class StorageConfig:
     endpoint: str | None = None
 
     @classmethod
-    def memory(cls) -> StorageConfig:
+    def memory(cls) -> "StorageConfig":
         """Selects the daemon's memory store."""
         return cls("memory")
 
@@ -34,7 +32,7 @@ class StorageConfig:
         cache_metadata: bool = False,  # noqa: ARG003
         cache_ids: bool = False,  # noqa: ARG003
         cache_metadata_index: bool = False,  # noqa: ARG003
-    ) -> StorageConfig:
+    ) -> "StorageConfig":
         """Selects a keystore folder by its absolute path on the daemon's disk.
 
         The cache flags exist for compatibility with cyborgdb_core and have no effect on envelopes.
@@ -49,8 +47,8 @@ class StorageConfig:
         region: str | None = None,
         endpoint: str | None = None,
         prefix: str = "",
-        credentials: S3Credentials | None = None,  # noqa: ARG003
-    ) -> StorageConfig:
+        credentials: "S3Credentials | None" = None,  # noqa: ARG003
+    ) -> "StorageConfig":
         """Selects an S3 bucket, or a prefix in one.
 
         Region and endpoint are optional, but must match the daemon's if given. The credentials are
@@ -59,7 +57,7 @@ class StorageConfig:
         return cls("s3", bucket=bucket, prefix=prefix, region=region, endpoint=endpoint)
 
     @classmethod
-    def named(cls, name: str) -> StorageConfig:
+    def named(cls, name: str) -> "StorageConfig":
         """Selects a store by the name that the daemon uses in its log, status and errors.
 
         Raises ValueError unless the name is memory, disk:PATH or s3:BUCKET[/PREFIX].
