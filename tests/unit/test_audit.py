@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -211,6 +212,39 @@ async def test_waiting_lines_are_written_together(
     log.go_on.set()
     await asyncio.gather(first, *others)
     assert writes == [b"1\n", b"2\n3\n"]
+
+
+async def test_calls_that_arrive_together_wake_the_thread_once(
+    log: HeldAuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wake = Mock(wraps=log._queue_waiting)
+    monkeypatch.setattr(log, "_queue_waiting", wake)
+    log.go_on.set()
+    await asyncio.gather(*(log.write_and_wait([f"{n}\n"]) for n in range(3)))
+    wake.assert_called_once_with()
+
+
+async def test_lines_that_are_enqueued_together_start_one_timer(
+    log: HeldAuditLog, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timer = Mock()
+    log.go_on.set()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", timer)
+        for line in ("first\n", "second\n"):
+            log.enqueue([line])
+    timer.assert_called_once()
+    log.close()
+    assert content(file) == "first\nsecond\n"
+
+
+async def test_line_beyond_the_buffer_fails_without_waiting(
+    log: HeldAuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "_WRITE_TIMEOUT", 3600)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(AuditUnavailableError):
+            await log.write_and_wait(["a" * (audit_log._MAX_BUFFERED_CHARACTERS + 1)])
 
 
 async def test_lines_beyond_a_limit_are_left_to_the_next_write(

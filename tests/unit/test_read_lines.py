@@ -18,7 +18,7 @@ REQUEST: Final = request_of("dns:é", is_local=False, peer="ipv4:192.0.2.1:1")
 INDEXES: Final = ("a", 'é"\\\n', "日" * 1000)
 RULES: Final = ("first", 'second "é"', "first")
 STORE: Final = "disk:/keystore"
-ETAG: Final = "e" * 64
+ETAGS: Final = tuple(digit * 64 for digit in "abc")
 VARYING: Final = dict.fromkeys(("time", "duration_ms", "request_id"))
 
 
@@ -28,8 +28,8 @@ def decision_of(rules: Sequence[str | None]) -> BatchDecision:
 
 def recorded(rules: Sequence[str | None]) -> list[str]:
     records = [AuditRecord(decision) for decision in decision_of(rules).decisions()]
-    for record in records:
-        record.etag_after = ETAG
+    for record, etag in zip(records, ETAGS, strict=True):
+        record.etag_after = etag
     return portable(format_lines(records, "end"))
 
 
@@ -43,7 +43,7 @@ def portable(lines: Sequence[str]) -> list[str]:
 
 def test_lines_of_a_batch_are_those_of_its_records() -> None:
     records = BatchRecords(decision_of(RULES))
-    records.set_reads([PreparedEnvelope(b"", ETAG, b"")] * len(INDEXES))
+    records.set_reads([PreparedEnvelope(b"", etag, b"") for etag in ETAGS])
     assert portable(records.read_lines() or []) == recorded(RULES)
 
 
@@ -52,7 +52,7 @@ def test_lines_of_a_batch_are_those_of_its_records() -> None:
 )
 def test_batch_with_a_failure_has_records(failed: KekdError) -> None:
     records = BatchRecords(decision_of(RULES))
-    prepared = PreparedEnvelope(b"", ETAG, b"")
+    prepared = PreparedEnvelope(b"", ETAGS[0], b"")
     records.set_reads([failed, prepared, prepared])
     assert records.read_lines() is None
     codes = [json.loads(line)["code"] for line in format_lines(records, "end")]
@@ -63,7 +63,7 @@ def test_batch_with_a_failure_has_records(failed: KekdError) -> None:
 def test_line_of_a_repeated_read_is_that_of_its_record() -> None:
     repetition = Repetition(REQUEST.principal, REQUEST.peer)
     lines = [
-        format_repeated_read(repetition, STORE, rule, index, ETAG)
-        for rule, index in zip(RULES, INDEXES, strict=True)
+        format_repeated_read(repetition, STORE, rule, index, etag)
+        for rule, index, etag in zip(RULES, INDEXES, ETAGS, strict=True)
     ]
     assert portable(lines) == recorded(RULES)
