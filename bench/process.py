@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_TIMEOUT = 30.0
 _POLL_INTERVAL = 0.001
+_IDLE_TIMEOUT = 3600.0
+"""Longer than a daemon needs to compare the history of a million envelopes."""
 _IDLE_SECONDS = 1.0
 _MAX_IDLE_SHARE = 0.03
 
@@ -35,13 +37,21 @@ class Server:
     def wait_until_idle(self) -> None:
         """Returns when kekd takes hardly any CPU time. After a start, it slowly compares the
         history of each envelope with its record.
+
+        Raises TimeoutError for a server that never gets idle.
         """
         used = self.cpu_seconds()
-        while True:
+        end = time.monotonic() + _IDLE_TIMEOUT
+        while time.monotonic() < end:
             time.sleep(_IDLE_SECONDS)
             before, used = used, self.cpu_seconds()
             if used - before < _IDLE_SECONDS * _MAX_IDLE_SHARE:
                 return
+        raise TimeoutError(
+            f"server {self.pid} at {self.address} not idle after {_IDLE_TIMEOUT:g} s: it used"
+            f" {used - before:.2f} s of CPU time in the last {_IDLE_SECONDS:g} s; end its other"
+            f" callers, or find out what it does (py-spy top --pid {self.pid})"
+        )
 
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()

@@ -90,8 +90,9 @@ def environment(language: str, tmp_path_factory: pytest.TempPathFactory) -> dict
     """The variables to run the example on a Unix socket."""
     if language != "java":
         return {}
-    library = build_native_netty(tmp_path_factory.mktemp("netty"))
-    return {"LD_LIBRARY_PATH": str(library.parent)}
+    folder = tmp_path_factory.mktemp("netty")
+    build_native_netty(folder)
+    return {"LD_LIBRARY_PATH": str(folder)}
 
 
 @pytest.fixture
