@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from kekd_server.model.deadline import Deadline, with_deadline
 from kekd_server.model.errors import KekdError, OutcomeUnknownError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.batches import read_many
+from kekd_server.storage.batch_reads import read_many
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.watch.event import Change, ChangeKind

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeVar, cast
 
 from kekd_schema import CorruptRecordError, Envelope, decode, encode
@@ -17,17 +16,12 @@ from kekd_server.model.errors import (
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
-from kekd_server.storage.batches import (
-    PushResult,
-    write_many,
-    write_unremembered,
-)
+from kekd_server.storage.batch_writes import BatchWrites
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.driver_calls import DriverCalls
 from kekd_server.storage.envelope_versions import EnvelopeVersions
 from kekd_server.storage.history_keeper import HistoryKeeper
 from kekd_server.storage.location import Location
-from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import (
     FindPrepared,
     PreparedEnvelope,
@@ -35,11 +29,10 @@ from kekd_server.storage.stored_envelope import (
     nothing_prepared,
 )
 from kekd_server.storage.version import Origin, VersionEvent
-from kekd_server.storage.watch.event import Change, ChangeKind
+from kekd_server.storage.watch.event import ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_outcomes import IsAbandoned, never_abandoned
 from kekd_server.storage.write_steps import Steps
 
 T = TypeVar("T")
@@ -78,7 +71,6 @@ class Store:
         # Separate threads, so that a busy store doesn't count as down: one for opening the store,
         # one for the check of reads, one for the check of writes, and one to find limitations.
         self._check_threads = ThreadPoolExecutor(4, thread_name_prefix=f"{self.name} check")
-        self._write_concurrency = write_concurrency
         self._changes = ChangeHub(watcher, self.name)
         self._calls = DriverCalls(
             self.name,
@@ -88,6 +80,8 @@ class Store:
             write_group=write_group,
             recognizes_attempts=driver.recognizes_attempts,
         )
+        batch_writes = BatchWrites(driver, self._calls, concurrency=write_concurrency)
+        self.put_many = batch_writes.put_many
         self.versions = EnvelopeVersions(self.name, driver, self._calls)
         self._follow_changes = follow_changes
         self._history_thread = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name} history")
@@ -219,46 +213,6 @@ class Store:
 
         return await self._calls.write(ChangeKind.PUSHED, name, write_record, owner, attempt)
 
-    async def put_many(
-        self,
-        pushes: Sequence[Push],
-        *,
-        owner: str = "",
-        is_abandoned: IsAbandoned = never_abandoned,
-    ) -> list[PushResult]:
-        """Returns for each push what `put` returns or raises. Pushes of one name are written in
-        their order. Each entry is a write of its own.
-
-        Once the batch `is_abandoned`, no more entries start, and the rest gets
-        `CallAbandonedError`. A batch with attempts is abandoned when every caller that waits for it
-        is gone. It runs to its end if the store can't find out later which entries were applied.
-        """
-        attempts = [push.attempt for push in pushes if push.attempt]
-        if not attempts:
-            return await self._put_each(pushes, owner, is_abandoned)
-        ids = (bytes.fromhex(attempt.id) for attempt in attempts)
-        batch = WriteAttempt.derive(ids, is_retry=attempts[0].is_retry)
-
-        async def put_unknown(_: WriteAttempt | None) -> list[PushResult]:
-            has_no_waiter = partial(self._calls.outcomes.is_abandoned, batch.id)
-            put = partial(self._put_each, owner=owner, is_abandoned=has_no_waiter)
-            return await write_unremembered(pushes, self._calls.outcomes, put)
-
-        if not self._driver.recognizes_attempts:
-            is_abandoned = never_abandoned
-        return await self._calls.run_once(batch, pushes[0].name, put_unknown, is_abandoned)
-
-    async def _put_each(
-        self, pushes: Sequence[Push], owner: str, is_abandoned: IsAbandoned
-    ) -> list[PushResult]:
-        return await write_many(
-            pushes,
-            partial(self._put, asyncio.get_running_loop(), owner),
-            partial(self._calls.run_writes, owner=owner),
-            concurrency=self._write_concurrency,
-            is_abandoned=is_abandoned,
-        )
-
     async def delete(
         self,
         name: IndexName,
@@ -357,21 +311,6 @@ class Store:
         except CorruptRecordError as error:
             self.corrupt_records += 1
             raise CorruptEnvelopeError(name.value, str(error)) from error
-
-    def _put(self, loop: asyncio.AbstractEventLoop, owner: str, push: Push) -> Steps[PushResult]:
-        try:
-            with self._calls.error_context:
-                record = encode(push.envelope)
-                written = yield from self._driver.put(
-                    *(push.name, record),
-                    if_etag=push.if_etag,
-                    origin=Origin(VersionEvent.PUSHED, owner),
-                    attempt=push.attempt,
-                )
-        except KekdError as error:
-            return error
-        self._calls.publish(loop, Change(ChangeKind.PUSHED, push.name, written.etag))
-        return written
 
     async def _run_in_history_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._history_thread, call)

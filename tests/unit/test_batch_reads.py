@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from kekd_server.storage.batches import read_many
+from kekd_server.storage.batch_reads import read_many
 from tests.patience import PATIENCE
 
 T = TypeVar("T")
