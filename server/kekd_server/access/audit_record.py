@@ -145,9 +145,10 @@ def _beginning(  # noqa: PLR0913, PLR0917
 
 
 def _read_outcome(index: str, etag: str) -> str:
-    """Returns what `AuditRecord._outcome` does for a read that succeeded."""
+    """Returns what `AuditRecord._outcome` does for a read that succeeded. An etag is short."""
     return (
-        f'"index": {_text(index)}, "etag_before": null, "etag_after": {_text(etag)},'
+        f'"index": {_text(index)}, "etag_before": null,'
+        f' "etag_after": {encode_basestring_ascii(etag)},'
         ' "code": "OK", "reason": null, "duration_ms": '
     )
 

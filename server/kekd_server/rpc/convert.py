@@ -131,8 +131,8 @@ def parse_envelope(
 
 
 # Callers get the same few names again and again, and encoding one takes as long as opening its
-# file. An invalid name raises and isn't cached, so the cache takes at most 10 MB.
-parse_index_name = lru_cache(maxsize=8192)(IndexName)
+# file. An invalid name raises and isn't cached, so the cache takes at most 20 MB.
+parse_index_name = lru_cache(maxsize=16384)(IndexName)
 
 
 def parse_index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexName | KekdError]:
@@ -141,7 +141,10 @@ def parse_index_names(request: pb.BatchGetEnvelopesRequest) -> dict[str, IndexNa
     """
     if not 0 < len(request.index_names) <= MAX_BATCH_ENTRIES:
         raise InvalidRequestError(f"index_names must be 1 to {MAX_BATCH_ENTRIES} names")
-    return {sent: _name(sent) for sent in request.index_names}
+    try:
+        return {sent: parse_index_name(sent) for sent in request.index_names}
+    except KekdError:
+        return {sent: _name(sent) for sent in request.index_names}
 
 
 def _name(sent: str) -> IndexName | KekdError:

@@ -1,6 +1,6 @@
 """Reads envelopes into one response, until it is full."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from kekd_proto.v1 import envelope_pb2 as pb
@@ -84,27 +84,39 @@ class EnvelopeReader:
         for first in range(0, max(1, len(sent)), read_size):
             part = slice(first, first + read_size)
             results = await self._read(names[part])
-            for entry in self._entries(sent[part], results, is_listing=is_listing):
-                room -= len(entry)
-                if room < 0 and count:
-                    return count
-                self._parts.append(entry)
-                count += 1
+            entries = self._entries(sent[part], results, is_listing=is_listing)
+            if (size := sum(map(len, entries))) > room:
+                return count + self._add_fitting(entries, room, must_add=not count)
+            self._parts += entries
+            room -= size
+            count += len(entries)
+        return count
+
+    def _add_fitting(self, entries: Sequence[bytes], room: int, *, must_add: bool) -> int:
+        """Returns how many of the entries fit. `must_add`: at least the first."""
+        count = 0
+        for entry in entries:
+            room -= len(entry)
+            if room < 0 and (count or not must_add):
+                break
+            self._parts.append(entry)
+            count += 1
         return count
 
     def _entries(
         self, sent: Sequence[str], results: Sequence[_Result], *, is_listing: bool
-    ) -> Iterator[bytes]:
-        """Yields empty bytes for an envelope that a listing omits."""
-        for name, result in zip(sent, results, strict=True):
-            if isinstance(result, PreparedEnvelope):
-                yield result.content
-            elif is_listing and isinstance(result, EnvelopeNotFoundError):
-                yield b""
-            else:
-                yield self._entry(name, result)
+    ) -> list[bytes]:
+        return [
+            result.content
+            if isinstance(result, PreparedEnvelope)
+            else self._entry(name, result, is_listing=is_listing)
+            for name, result in zip(sent, results, strict=True)
+        ]
 
-    def _entry(self, sent: str, result: StoredEnvelope | KekdError) -> bytes:
+    def _entry(self, sent: str, result: StoredEnvelope | KekdError, *, is_listing: bool) -> bytes:
+        """Returns no bytes for an envelope that a listing omits."""
+        if is_listing and isinstance(result, EnvelopeNotFoundError):
+            return b""
         entry = _serialize(sent, result)
         if self._ready and isinstance(result, StoredEnvelope):
             self._ready.keep(self._store_name, sent, entry, result.record)

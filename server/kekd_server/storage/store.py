@@ -147,9 +147,9 @@ class Store:
         is unchanged. Threads read the others.
         """
         prepared = await with_deadline(self._confirm(names, find_prepared), deadline, self.name)
-        others = [name for name, found in zip(names, prepared, strict=True) if found is None]
-        if not others:
+        if None not in prepared:
             return cast("list[StoredEnvelope | PreparedEnvelope | KekdError]", prepared)
+        others = [name for name, found in zip(names, prepared, strict=True) if found is None]
         read = self._calls.read_many(others, self._get_result, owner)
         results = iter(await with_deadline(read, deadline, self.name))
         return [found or next(results) for found in prepared]
