@@ -35,10 +35,6 @@ class BatchDecision:
         self.rules = rules
         self._generation = generation
 
-    @property
-    def allows_all(self) -> bool:
-        return None not in self.rules
-
     def denial_of(self, index: str) -> AccessDeniedError:
         """Returns the error of an index that is denied."""
         denial = AccessDeniedError(self.request.principal.identity, self.method, index)

@@ -35,8 +35,6 @@ class BatchGrant:
 
     def _allowed(self, entries: Sequence[T]) -> list[T]:
         """Returns the entries of the allowed indexes."""
-        if self._decision.allows_all:
-            return list(entries)
         pairs = zip(entries, self._decision.rules, strict=True)
         return [entry for entry, rule in pairs if rule is not None]
 
@@ -44,8 +42,6 @@ class BatchGrant:
         """Returns the results of the allowed entries and the denials of the others, in the order of
         the batch.
         """
-        if self._decision.allows_all:
-            return list(results)
         remaining = iter(results)
         return [
             self._decision.denial_of(index) if rule is None else next(remaining)
