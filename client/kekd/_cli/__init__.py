@@ -16,7 +16,8 @@ DEFERRED_MODULES: Final = (
     "traceback",  # by logging, for log lines with exceptions
     "tokenize",  # by inspect, for source code
     "ipaddress",  # by urllib.parse, for URLs with IPv6 addresses
-    *("base64", "json", "select"),  # by kekctl, for JSON and after timeouts
+    *("base64", "json"),  # by kekctl, for JSON
+    *("kekd._transport.status", "select"),  # by the client, for errors
 )
 """Modules that a `kekctl get` imports and doesn't use. They would take a third of its time."""
 

@@ -6,12 +6,11 @@ from typing import Any, TypeVar
 
 import grpc
 
-from kekd._transport import timeouts
+from kekd._transport import status, timeouts
 from kekd._transport.calls import PendingCall
 from kekd._transport.channel import Connection, Connector
 from kekd._transport.operation import Operation, Page
 from kekd._transport.retries import Retries
-from kekd._transport.status import CLIENT_CLOSED, to_exception
 from kekd.errors import DeadlineExceededError, UnavailableError
 
 Result = TypeVar("Result")
@@ -98,13 +97,13 @@ class Caller:
         try:
             operation.decode_response(self._attempt(operation, seconds))
         except grpc.RpcError as error:
-            raise to_exception(error, self.address, operation) from None
+            raise status.to_exception(error, self.address, operation) from None
 
     def _attempt(self, operation: Operation[Any], seconds: float) -> Any:
         connection = self._connected()  # keeps it open during the attempt
         try:
             response = connection.method(operation)(operation.request, timeout=seconds)
         except ValueError:  # raised by gRPC if the channel was closed
-            raise UnavailableError(CLIENT_CLOSED) from None
+            raise UnavailableError(status.CLIENT_CLOSED) from None
         self._connector.has_connected = True
         return response

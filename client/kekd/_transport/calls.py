@@ -4,9 +4,9 @@ from typing import Generic, TypeVar
 
 import grpc
 
+from kekd._transport import status
 from kekd._transport.channel import Connection
 from kekd._transport.operation import Operation
-from kekd._transport.status import CLIENT_CLOSED
 from kekd.errors import UnavailableError
 
 Result = TypeVar("Result")
@@ -23,7 +23,7 @@ class PendingCall(Generic[Result]):
         try:
             self._call = connection.method(operation).future(operation.request, timeout=timeout)
         except ValueError:
-            raise UnavailableError(CLIENT_CLOSED) from None
+            raise UnavailableError(status.CLIENT_CLOSED) from None
 
     def result_or_none(self) -> Result | None:
         """Waits for the result. Returns None if the call failed."""
