@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import kekd
 from tests.fixtures.daemon import BIN, StartDaemon, clean_environment
 from tests.fixtures.s3 import free_port
+from tests.fixtures.tls import StartTlsDaemon, TlsDaemon
 from tests.patience import PATIENCE, eventually
 
 BLOB = kekd.KMSBlob(provider="none")
@@ -76,6 +78,34 @@ def test_output_of_grpc_core_is_json(
     lines = [json.loads(line) for line in daemon.read_log().splitlines()]
     assert any(line["name"] == "grpc.stderr" for line in lines)
     assert {line.get("worker", 1) for line in lines} == set(range(1, workers + 1))
+
+
+def fail_handshake(daemon: TlsDaemon) -> None:
+    """Connects without a certificate, and waits until the daemon has refused that."""
+    with suppress(OSError), daemon.connected(None) as connection:
+        assert connection.recv(1) == b""
+
+
+def test_cause_of_a_failed_handshake_is_in_the_json_log(start_tls_daemon: StartTlsDaemon) -> None:
+    daemon = start_tls_daemon("--memory", "--log-format", "json")
+    fail_handshake(daemon)
+    eventually(lambda: daemon.logged("PEER_DID_NOT_RETURN_A_CERTIFICATE"))
+    daemon.daemon.stop()
+    lines = [json.loads(line) for line in daemon.daemon.read_log().splitlines()]
+    (cause,) = (line for line in lines if line["name"] == "grpc.stderr")
+    assert "Handshake failed" in cause["message"]
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_lines_of_grpc_core_are_omitted_without_verbosity(
+    start_tls_daemon: StartTlsDaemon, form: str
+) -> None:
+    flags = ("--memory", "--log-format", form)
+    daemon = start_tls_daemon(*flags, env={"GRPC_VERBOSITY": "NONE"})
+    fail_handshake(daemon)
+    daemon.daemon.stop()
+    assert daemon.logged("stopped") == 1
+    assert daemon.logged("Handshake failed") == 0
 
 
 def test_ctrl_c_during_startup_is_silent_and_hangup_is_ignored(
