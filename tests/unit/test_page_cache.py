@@ -15,17 +15,27 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def content(file: int, max_bytes: int) -> bytes | None:
+    """Returns what `read_if_cached` reads."""
+    found = read_if_cached(file, max_bytes)
+    if found is None:
+        return None
+    record, stat = found
+    assert stat == os.fstat(file)
+    return record
+
+
 def test_file_in_memory_is_read(path: Path) -> None:
-    file = open_if_cached(str(path))
+    file = open_if_cached(bytes(path))
     assert file is not None
-    assert read_if_cached(file, 100) == b"content"
+    assert content(file, 100) == b"content"
     os.close(file)
 
 
 def test_file_longer_than_the_buffer_returns_none(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
-    assert read_if_cached(file, 7) == b"content"
-    assert read_if_cached(file, 6) is None
+    assert content(file, 7) == b"content"
+    assert content(file, 6) is None
     os.close(file)
 
 
@@ -38,8 +48,8 @@ def test_file_that_is_only_partly_in_memory_returns_none(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
     os.posix_fadvise(file, 4 * PAGE, 0, os.POSIX_FADV_DONTNEED)
     assert 0 < os.preadv(file, [bytearray(size)], 0, os.RWF_NOWAIT) < size
-    assert read_if_cached(file, size) is None
-    assert os.read(file, size) == read_if_cached(file, size) == b"\1" * size
+    assert content(file, size) is None
+    assert os.read(file, size) == content(file, size) == b"\1" * size
     os.close(file)
 
 
@@ -47,15 +57,15 @@ def test_file_that_is_not_in_memory_returns_none(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
     os.fsync(file)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    assert read_if_cached(file, 100) is None
+    assert content(file, 100) is None
     assert os.read(file, 100) == b"content"
-    assert read_if_cached(file, 100) == b"content"
+    assert content(file, 100) == b"content"
     os.close(file)
 
 
 def test_path_that_is_no_readable_file_returns_none(tmp_path: Path) -> None:
-    assert open_if_cached(str(tmp_path / "missing")) is None
-    folder = open_if_cached(str(tmp_path))
+    assert open_if_cached(bytes(tmp_path / "missing")) is None
+    folder = open_if_cached(bytes(tmp_path))
     assert folder is not None
-    assert read_if_cached(folder, 100) is None
+    assert content(folder, 100) is None
     os.close(folder)

@@ -58,6 +58,7 @@ class RecordCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = f"{folder}/"
+        self._folder_bytes = os.fsencode(self._folder)
         self._cached = BoundedCache[str, StoredRecord](max_bytes=_MAX_CACHE_BYTES)
         # Plain ints, as a get has no time for more. Concurrent increments may be lost.
         self.hits = 0
@@ -71,15 +72,15 @@ class RecordCache:
             self.hits += 1
             return cached
         now = time.time_ns()
-        file = open_if_cached(self._folder + key)
+        file = open_if_cached(self._folder_bytes + key.encode())
         if file is None:
             return None
         try:
-            record = read_if_cached(file, _CHUNK_BYTES)
-            if record is None:
+            found = read_if_cached(file, _CHUNK_BYTES)
+            if found is None:
                 return None
             self.misses += 1
-            return self._add(key, file, record, now)
+            return self._add(key, *found, now)
         finally:
             close_quietly(file)
 
@@ -147,17 +148,16 @@ class RecordCache:
         now = time.time_ns()
         file = os.open(self._folder + key, _READ)
         try:
-            return self._add(key, file, _read(file), now, evict=evict)
+            return self._add(key, *_read(file), now, evict=evict)
         finally:
             close_quietly(file)
 
     def _add(
-        self, key: str, file: int, record: bytes, now: int, *, evict: bool = True
+        self, key: str, record: bytes, stat: os.stat_result, now: int, *, evict: bool = True
     ) -> StoredRecord:
-        """`now` is a time before the read; the stamp is taken after it. `evict`: whether others may
+        """`now` is a time before the read; `stat` was called after it. `evict`: whether others may
         be dropped to make room.
         """
-        stat = os.fstat(file)
         etag = etag_of(record)
         size = entry_bytes(key, record, etag)
         is_cached = (
@@ -179,20 +179,25 @@ def read_file(path: str) -> StoredRecord:
     """Returns the content of a file; empty if it is a folder. Raises OSError."""
     file = os.open(path, _READ)
     try:
-        record = _read(file)
+        record, _ = _read(file)
     finally:
         close_quietly(file)
     return StoredRecord(record, etag_of(record))
 
 
-def _read(file: int) -> bytes:
-    """Reads to the end of the file. One read(2) may return less: before a page that the disk fails
-    to deliver, it returns a part, and only the next call returns the error.
+def _read(file: int) -> tuple[bytes, os.stat_result]:
+    """Reads to the end of the file. Returns the content, and the status after that.
+
+    One read(2) may return less: before a page that the disk fails to deliver, it returns a part,
+    and only the next call returns the error. A file of the size that was read needs no other call.
     """
     record = b""
     try:
-        while len(record) < MAX_RECORD_BYTES and (part := os.read(file, _CHUNK_BYTES)):
+        while part := os.read(file, _CHUNK_BYTES):
             record += part
+            stat = os.fstat(file)
+            if len(record) == stat.st_size or len(record) >= MAX_RECORD_BYTES:
+                return record, stat
     except IsADirectoryError:
         pass  # it takes the name, and counts as a corrupt record
-    return record
+    return record, os.fstat(file)
