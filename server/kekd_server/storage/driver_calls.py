@@ -116,7 +116,8 @@ class DriverCalls:
         """
         loop = asyncio.get_running_loop()
 
-        def write_and_publish(attempt: WriteAttempt | None) -> Steps[W]:
+        # Quoted, as a subscript takes a microsecond at each call.
+        def write_and_publish(attempt: WriteAttempt | None) -> "Steps[W]":
             written = yield from write(attempt)
             if written is not None:
                 self.publish(loop, Change(kind, name, written.etag))

@@ -187,7 +187,7 @@ class Store:
         """Stores the first envelope of a name and returns its etag."""
         record = encode(envelope)
 
-        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
+        def write_record(attempt: WriteAttempt | None) -> "Steps[WriteResult]":
             origin = Origin(VersionEvent.CREATED, owner)
             steps = self._driver.create(name, record, origin=origin, attempt=attempt)
             return WriteResult((yield from steps), None)
@@ -207,7 +207,7 @@ class Store:
         """Stores an envelope, and replaces any that is there."""
         record = encode(envelope)
 
-        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
+        def write_record(attempt: WriteAttempt | None) -> "Steps[WriteResult]":
             origin = Origin(VersionEvent.PUSHED, owner)
             return self._driver.put(name, record, if_etag=if_etag, origin=origin, attempt=attempt)
 
