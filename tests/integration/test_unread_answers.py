@@ -34,8 +34,6 @@ class CountingServer:
             self.server.answers_now[ECHO.decode()] = self
         self.server.add_insecure_port(f"unix:{socket}")
 
-    works_in_any_thread = False
-
     def answer(self, sent: bytes, _: str) -> bytes:
         """As an `AnswerNow`."""
         return sent

@@ -52,15 +52,6 @@ def hermetic(_guard: _Guard, request: pytest.FixtureRequest) -> Iterator[None]:
     assert not _guard.violations, "mark this test as external"
 
 
-@pytest.fixture
-def eager_threads() -> Iterator[None]:
-    """Lets threads interrupt each other as often as possible."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
     if _EXTERNAL_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker("external")

@@ -98,34 +98,6 @@ async def test_lines_are_written_in_order(log: HeldAuditLog, file: Path) -> None
     assert content(file) == "first\nsecond\nlast\n"
 
 
-@pytest.mark.usefixtures("eager_threads")
-async def test_lines_of_several_threads_are_each_written_once(
-    log: HeldAuditLog, file: Path
-) -> None:
-    log.go_on.set()
-
-    def enqueue(thread: int) -> None:
-        for number in range(2000):
-            log.enqueue([f"{thread} {number}\n"])
-
-    async with asyncio.TaskGroup() as group:
-        for thread in range(2):
-            group.create_task(asyncio.to_thread(enqueue, thread))
-    log.close()
-    lines = content(file).splitlines()
-    assert sorted(lines) == sorted(f"{thread} {n}" for thread in range(2) for n in range(2000))
-
-
-async def test_lines_of_threads_are_limited_while_the_loop_is_busy(
-    log: HeldAuditLog, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(audit_log, "_MAX_COLLECTED_LINES", 10)
-    for _ in range(1000):  # the loop runs nothing meanwhile
-        log.enqueue(["x" * 2**14])
-    lost = metrics.registry.get_sample_value("kekd_audit_failures_total") or 0
-    assert lost * 2**14 >= 1000 * 2**14 - audit_log._MAX_BUFFERED_CHARACTERS
-
-
 @pytest.mark.parametrize("create", [False, True])
 async def test_another_file_of_the_same_name_is_followed(
     log: HeldAuditLog, file: Path, create: bool

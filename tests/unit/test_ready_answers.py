@@ -40,10 +40,9 @@ from kekd_server.model.errors import UnauthenticatedError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.rpc import envelope_reader, ready_answers
-from kekd_server.rpc.answer_now import AnswerNow, AnswerNowServer
+from kekd_server.rpc.answer_now import AnswerNowServer
 from kekd_server.rpc.convert import parse_index_name
 from kekd_server.rpc.engines import ConnectionLimits
-from kekd_server.rpc.in_flight import InFlightCalls
 from kekd_server.rpc.ready_answers import ReadyAnswers
 from kekd_server.rpc.repeated_gets import RepeatedGets
 from kekd_server.rpc.server import Server
@@ -572,52 +571,10 @@ async def test_failure_in_the_servicer_after_the_audit_line_is_recorded_once(
     assert len(side.log.entries) == 2
 
 
-def answers_of(side: Side, principal: Principal) -> AnswerNow:
-    transport = AnswerNowServer()
-    side.server._answer_repeated_gets(transport, cast("Any", SimpleNamespace(role=principal)))
-    (answers,) = transport.answers_now.values()
-    return answers
-
-
-@pytest.mark.usefixtures("eager_threads")
-async def test_gets_in_several_threads_are_each_counted_and_audited(side: Side) -> None:
-    await side.open()
-    side.path("a").write_bytes(record(1))
-    await get(side, "a")
-    answers = answers_of(side, Principal("dns:a", is_local=False))
-
-    def repeat() -> None:
-        for _ in range(1000):
-            assert answers.answer(field(INDEX, b"a"), "unix:")
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(2):
-            group.create_task(asyncio.to_thread(repeat))
-    assert len(side.log.entries) == 2001
-    counted = side.counted()
-    assert [count for key, count in counted.items() if "kekd_decisions_total" in str(key)] == [2001]
-    assert [count for key, count in counted.items() if "kekd_calls_total" in str(key)] == [2001]
-
-
-@pytest.mark.parametrize("rate", [None, 1.0])
-async def test_get_is_left_to_the_loop_while_another_call_runs_or_with_a_rate(
-    rate: float | None,
-) -> None:
-    in_flight, metrics = InFlightCalls(), Metrics()
-    limits = CallLimits(calls=8, rate=rate, burst=8, metrics=metrics)
-    answers = RepeatedGets(
-        *(ReadyAnswers(), Principal("dns:a", is_local=False)),
-        in_flight=in_flight,
-        limits=limits,
-        metrics=metrics.calls.method("GetEnvelope"),
-    )
-    assert answers.works_in_any_thread == (rate is None)
-    in_flight.begin()
-    assert not answers.works_in_any_thread
-
-
 async def test_answer_counts_as_in_flight_until_its_end(side: Side) -> None:
-    answers = answers_of(side, Principal("dns:a", is_local=False))
+    transport, role = AnswerNowServer(), Principal("dns:a", is_local=False)
+    side.server._answer_repeated_gets(transport, cast("Any", SimpleNamespace(role=role)))
+    (answers,) = transport.answers_now.values()
     ends = [answers.begin() for _ in range(8)]
     assert side.server.running == 8
     assert not side.server._limits.admits("dns:a", 9)

@@ -1,6 +1,5 @@
 """Decides calls by the current policy."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -24,8 +23,6 @@ class AccessPolicy:
         """Changes whenever the rules may have changed."""
         self.replace(policy)
         self._decisions: Counter[tuple[str, str]] = Counter()
-        self._lock = threading.Lock()
-        """Held to count: repeated gets may be answered in a thread of their own."""
         metrics.decisions.bind(self._decisions)
 
     def replace(self, policy: Sequence[Rule] | None) -> None:
@@ -69,8 +66,7 @@ class AccessPolicy:
 
     def count(self, method: Method, outcome: str, number: int = 1) -> None:
         """Adds decisions to the metrics."""
-        with self._lock:
-            self._decisions[method, outcome] += number
+        self._decisions[method, outcome] += number
 
     def denied_decision(
         self, request: RequestContext, method: Method, store: str, index: str

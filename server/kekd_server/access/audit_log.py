@@ -35,8 +35,6 @@ _BLOCKED_WRITE_TIMEOUT: Final = 0.2
 _COLLECT_INTERVAL: Final = 0.005
 """Seconds for which enqueued lines are collected. Waking the thread for each line would take longer
 than the rest of a get."""
-_MAX_COLLECTED_LINES: Final = 1000
-"""More are queued at once, so that the limit of the buffer applies even while the loop is busy."""
 _MAX_WRITE_CHARACTERS: Final = 2**16
 """Lines beyond this are for the next write, so that a slow output doesn't delay the first ones."""
 _CHECK_INTERVAL: Final = 1.0
@@ -62,7 +60,6 @@ class AuditLog:
 
     def __init__(self, file: Path | None, metrics: Metrics) -> None:
         """Without a file, writes to standard output. Raises OSError if the file can't be opened."""
-        self._loop = asyncio.get_running_loop()
         self._file = file
         self._name = file or "standard output"
         self._lines = metrics.audit.lines
@@ -75,7 +72,6 @@ class AuditLog:
         self._error_message = ""
         self._reopen = threading.Event()
         self._collected: list[str] = []
-        self._collecting = threading.Lock()
         self._waiting: list[_Batch] = []
         self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
         self._free_characters = _MAX_BUFFERED_CHARACTERS
@@ -84,17 +80,10 @@ class AuditLog:
         self._thread.start()
 
     def enqueue(self, lines: Sequence[str]) -> None:
-        """Queues lines, which are written a few milliseconds later. May be called in any thread."""
-        with self._collecting:
-            is_first = bool(lines) and not self._collected
-            self._collected += lines
-            is_full = len(self._collected) > _MAX_COLLECTED_LINES
-        if is_full:
-            self._queue_collected()
-        elif is_first:
-            self._loop.call_soon_threadsafe(
-                self._loop.call_later, _COLLECT_INTERVAL, self._queue_collected
-            )
+        """Queues lines, which are written a few milliseconds later."""
+        if lines and not self._collected:
+            asyncio.get_running_loop().call_later(_COLLECT_INTERVAL, self._queue_collected)
+        self._collected += lines
 
     async def write_and_wait(self, lines: Sequence[str]) -> None:
         """Returns when they are written. Raises `AuditUnavailableError` if that fails or takes too
@@ -126,8 +115,7 @@ class AuditLog:
         self._thread.join(_CLOSE_TIMEOUT)
 
     def _queue_collected(self) -> None:
-        with self._collecting:
-            lines, self._collected = self._collected, []
+        lines, self._collected = self._collected, []
         if lines:  # `_queue_waiting` may have queued them already
             self._queue_batch(_Batch(lines, None))
 

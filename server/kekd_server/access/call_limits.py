@@ -46,10 +46,6 @@ class CallLimits:
         self._full_at = BoundedCache[str, float](max_bytes=_MAX_FULL_AT_BYTES)
         self._throttle = LogThrottle()
 
-    @property
-    def has_rate(self) -> bool:
-        return self._bucket is not None
-
     def check_calls(self, running: int) -> None:
         """Raises `TooManyCallsError`."""
         if running > self._calls.capacity:

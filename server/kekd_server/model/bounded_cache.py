@@ -1,6 +1,5 @@
 """A cache with a limit on the bytes that it holds."""
 
-import threading
 from collections.abc import Hashable
 from sys import getsizeof
 from typing import Final, Generic, TypeVar
@@ -14,7 +13,7 @@ _ENTRY_BYTES: Final = 400
 
 class BoundedCache(Generic[K, V]):
     """Keeps values by key. When their sizes exceed `max_bytes`, it drops the oldest ones, but never
-    the newest. May be used in any thread.
+    the newest.
 
     `get` is the dict's own method, as each call that is served from memory uses a few caches.
     """
@@ -24,29 +23,22 @@ class BoundedCache(Generic[K, V]):
         self._values: dict[K, V] = {}
         self._sizes: dict[K, int] = {}
         self.size = 0
-        self._lock = threading.Lock()
-        """Held to change the cache."""
         self.get = self._values.get
 
     def put(self, key: K, value: V, *, size: int) -> None:
         """`size`: the bytes of the key and the value together."""
-        with self._lock:
-            self._drop(key)
-            self._values[key] = value
-            self._sizes[key] = size
-            self.size += size
-            while self.size > self._max_bytes and len(self._sizes) > 1:
-                self._drop(next(iter(self._sizes)))
+        self.drop(key)
+        self._values[key] = value
+        self._sizes[key] = size
+        self.size += size
+        while self.size > self._max_bytes and len(self._sizes) > 1:
+            self.drop(next(iter(self._sizes)))
 
     def has_room(self, size: int) -> bool:
         """Returns whether `put` would drop nothing."""
         return self.size + size <= self._max_bytes
 
     def drop(self, key: K) -> None:
-        with self._lock:
-            self._drop(key)
-
-    def _drop(self, key: K) -> None:
         self._values.pop(key, None)
         self.size -= self._sizes.pop(key, 0)
 

@@ -5,15 +5,11 @@ from typing import Protocol
 
 
 class AnswerNow(Protocol):
-    """Answers some of the calls to a method, without waiting. The event loop calls its methods.
-    While `works_in_any_thread` is true, another thread may call `answer`.
+    """Answers some of the calls to a method, without waiting.
 
     Its methods may raise an error after they have recorded the call. The server then passes the
     error to the method's handler, in place of the request.
     """
-
-    @property
-    def works_in_any_thread(self) -> bool: ...
 
     def answer(self, sent: bytes, peer: str) -> bytes | None:
         """Returns the response to the bytes of a request from a caller with this address. None if

@@ -4,19 +4,15 @@ This module uses undocumented names of pygrpc-native. `is_supported` checks that
 otherwise pygrpc-native's own loop serves.
 """
 
-from asyncio import AbstractEventLoop
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pygrpc_native import aio
-from pygrpc_native._native import EVENT_CALL, NativeGrpcFront
+from pygrpc_native._native import EVENT_CALL
 
 from kekd_server.rpc.answer_now import AnswerNow, AnswerNowServer
 
 _METHODS: Final = ("_dispatch", "_on_events", "_request")
-
-_MAX_EVENTS: Final = 64
-"""At a time, as in pygrpc-native's own thread."""
 
 
 def is_supported() -> bool:
@@ -37,30 +33,9 @@ class NativeServer(AnswerNowServer, aio.Server):
             if path in self.answers_now
         }
 
-    def _dispatch(self) -> None:
-        """Gets events in a thread of its own, and answers calls there if possible: passing a call
-        to the event loop takes as long as its answer. The loop gets the rest.
-        """
-        front, loop = cast("NativeGrpcFront", self._front), cast("AbstractEventLoop", self._loop)
-        while (events := front.recv_batch_details(_MAX_EVENTS)) is not None:
-            handle = self._on_events
-            if all(answer_now.works_in_any_thread for answer_now in self._by_number.values()):
-                events, handle = self._answer_all(events), super()._on_events
-            if not events:
-                continue
-            try:
-                loop.call_soon_threadsafe(handle, events)
-            except RuntimeError:  # the loop was closed without `stop`
-                front.close()
-                return
-
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
-        if remaining := self._answer_all(events):
+        if remaining := [event for event in map(self._answer, events) if event]:
             super()._on_events(remaining)
-
-    def _answer_all(self, events: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Returns the events for the ordinary path."""
-        return [event for event in map(self._answer, events) if event]
 
     def _answer(self, event: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Returns the event for the ordinary path, or None if the call is answered."""

@@ -39,13 +39,6 @@ class RepeatedGets:
         self._limits = limits
         self._metrics = metrics
 
-    @property
-    def works_in_any_thread(self) -> bool:
-        """See `AnswerNow`. False while other calls run: they would compete with this one for the
-        interpreter. The buckets of a rate are changed in the event loop alone.
-        """
-        return not self._in_flight.running and not self._limits.has_rate
-
     def answer(self, sent: bytes, peer: str) -> bytes | None:
         """See `AnswerNow`."""
         began = perf_counter()

@@ -1,6 +1,7 @@
 """Caches the records of files until the files change."""
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +61,8 @@ class RecordCache:
         self._folder = f"{folder}/"
         self._folder_bytes = os.fsencode(self._folder)
         self._cached = BoundedCache[str, StoredRecord](max_bytes=_MAX_CACHE_BYTES)
+        self._lock = threading.Lock()
+        """Held to change the cache: several threads read."""
         # Plain ints, as a get has no time for more. Concurrent increments may be lost.
         self.hits = 0
         self.misses = 0
@@ -100,7 +103,8 @@ class RecordCache:
 
     def drop(self, key: str) -> None:
         """Forgets the content of a file."""
-        self._cached.drop(key)
+        with self._lock:
+            self._cached.drop(key)
 
     def confirm(self, key: str, stamp: bytes) -> bool:
         """Returns whether a file still has the stamp of a record (`StoredRecord.proof`), and so its
@@ -167,7 +171,8 @@ class RecordCache:
         )
         stored = StoredRecord(record, etag, proof=_stamp(stat) if is_cached else None)
         if is_cached:
-            self._cached.put(key, stored, size=size)
+            with self._lock:
+                self._cached.put(key, stored, size=size)
         return stored
 
 
