@@ -202,7 +202,7 @@ async def test_lines_that_are_enqueued_together_start_one_timer(
     timer = Mock()
     log.go_on.set()
     with monkeypatch.context() as patch:
-        patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", timer)
+        patch.setattr(asyncio.get_running_loop(), "call_later", timer)
         for line in ("first\n", "second\n"):
             log.enqueue([line])
     timer.assert_called_once()

@@ -19,29 +19,34 @@ class AccessPolicy:
     """
 
     def __init__(self, policy: Sequence[Rule] | None, metrics: Metrics) -> None:
-        self.generation = 0
-        """Changes whenever the rules may have changed."""
-        self.replace(policy)
+        self._rules = CallerRules(policy, generation=0)
+        """Replaced in another thread, so a decision reads this once."""
         self._decisions: Counter[tuple[str, str]] = Counter()
         metrics.decisions.bind(self._decisions)
 
+    @property
+    def generation(self) -> int:
+        """Changes whenever the rules may have changed."""
+        return self._rules.generation
+
     def replace(self, policy: Sequence[Rule] | None) -> None:
-        self._rules = CallerRules(policy)
-        self.generation += 1
+        self._rules = CallerRules(policy, generation=self.generation + 1)
 
     def decide(
         self, request: RequestContext, method: Method, store: str, index: str
     ) -> AccessDecision:
-        rule = first_match(self._rules.rules_for(request.principal, method, store), index)
-        return self._decision(request, method, store, index, rule)
+        rules = self._rules
+        rule = first_match(rules.rules_for(request.principal, method, store), index)
+        return self._decision(request, method, store, index, rule, rules.generation)
 
     def decide_many(
         self, request: RequestContext, method: Method, store: str, indexes: Sequence[str]
     ) -> BatchDecision:
-        rules = self._rules.rules_for(request.principal, method, store)
-        names = [rule.name if rule else None for rule in first_matches(rules, indexes)]
+        rules = self._rules
+        matches = first_matches(rules.rules_for(request.principal, method, store), indexes)
+        names = [rule.name if rule else None for rule in matches]
         decision = BatchDecision(
-            *(request, method, store, indexes, names), generation=self.generation
+            *(request, method, store, indexes, names), generation=rules.generation
         )
         for outcome, number in decision.outcomes().items():
             self.count(method, outcome, number)
@@ -51,8 +56,9 @@ class AccessPolicy:
         self, request: RequestContext, method: Method, store: str, prefix: str
     ) -> AccessDecision:
         """Decides a list or watch. It is denied if the caller has no rule for the method at all."""
-        rule = first_match(self._rules.rules_for(request.principal, method, store), None)
-        return self._decision(request, method, store, f"{prefix}*", rule)
+        rules = self._rules
+        rule = first_match(rules.rules_for(request.principal, method, store), None)
+        return self._decision(request, method, store, f"{prefix}*", rule, rules.generation)
 
     def reauthorize(self, decision: AccessDecision) -> AccessDecision:
         """Decides again about a list or watch that was allowed. Raises `UnauthenticatedError` if
@@ -72,7 +78,7 @@ class AccessPolicy:
         self, request: RequestContext, method: Method, store: str, index: str
     ) -> AccessDecision:
         """Returns a denied decision, for a call that is denied before its index is checked."""
-        return self._decision(request, method, store, index, None)
+        return self._decision(request, method, store, index, None, self.generation)
 
     def allows_any(
         self, principal: Principal, method: Method, store: str, indexes: Iterable[str]
@@ -85,8 +91,9 @@ class AccessPolicy:
         self, principal: Principal, method: Method, store: str
     ) -> Callable[[str], bool]:
         """Returns a predicate: may the caller see this index in a list or watch?"""
-        rules = self._rules.rules_for(principal, method, store)
-        to_read = self._rules.rules_for(principal, "read", store)
+        current = self._rules
+        rules = current.rules_for(principal, method, store)
+        to_read = current.rules_for(principal, "read", store)
         sees_all = all(some and some[0].matches_every_index for some in (rules, to_read))
         return lambda index: (
             sees_all or bool(first_match(rules, index) and first_match(to_read, index))
@@ -108,15 +115,16 @@ class AccessPolicy:
         """
         return self._rules.can_access_unconfigured(principal, store)
 
-    def _decision(
+    def _decision(  # noqa: PLR0913, PLR0917
         self,
         request: RequestContext,
         method: Method,
         store: str,
         index: str,
         rule: Rule | None,
+        generation: int,
     ) -> AccessDecision:
         name = rule.name if rule else None
-        decision = AccessDecision(request, method, store, index, name, generation=self.generation)
+        decision = AccessDecision(request, method, store, index, name, generation=generation)
         self.count(method, decision.outcome)
         return decision

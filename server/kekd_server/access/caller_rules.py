@@ -25,7 +25,9 @@ _LOCAL: Final = (Rule(name="local", identities=("*",), methods=("*",)),)
 class CallerRules:
     """Caches answers about configured stores only. A caller can name any number of other stores."""
 
-    def __init__(self, policy: Sequence[Rule] | None) -> None:
+    def __init__(self, policy: Sequence[Rule] | None, *, generation: int) -> None:
+        """`generation` is the number of the policy, which each decision keeps."""
+        self.generation = generation
         self._policy = policy
         self._rules = BoundedCache[tuple[str, bool, Method, str], tuple[Rule, ...]](
             max_bytes=_MAX_RULES_BYTES
