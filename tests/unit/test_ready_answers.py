@@ -779,7 +779,8 @@ async def test_cached_envelope_with_its_answer_takes_at_most_2_kib(side: Side) -
     await get_new(range(300))  # fills the caches that keep fewer
     tracemalloc.start()
     try:
-        await get_new(range(300, 2500))  # the dicts are nearly full then
-        assert 1024 < tracemalloc.get_traced_memory()[0] / 2200 < 2048
+        # The dicts have room for 2,730, also for entries that are put twice on a busy machine.
+        await get_new(range(300, 2200))
+        assert 1024 < tracemalloc.get_traced_memory()[0] / 1900 < 2048
     finally:
         tracemalloc.stop()
