@@ -15,7 +15,7 @@ from bench.keystore import blob_of
 from bench.process import Server
 from bench.tables import Goal, Table, count, microseconds, paired, ratio
 from kekd._cli.backup.restore import restore
-from kekd._cli.json_format import EnvelopeJSON
+from kekd._cli.output.json_format import EnvelopeJSON
 
 Write = Callable[[str], object]
 """Writes `_BATCH` envelopes, whose names start with a prefix."""

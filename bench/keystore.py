@@ -6,8 +6,8 @@ from kekd import KMSBlob
 from kekd_schema import Envelope, encode
 from kekd_server.storage.disk import layout
 from kekd_server.storage.etag import etag_of
-from kekd_server.storage.version import VersionEvent
-from kekd_server.storage.version_file import VersionFile
+from kekd_server.storage.history.version import VersionEvent
+from kekd_server.storage.history.version_file import VersionFile
 
 _ACCOUNT_KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 _WRAPPED_BYTES = 184

@@ -79,7 +79,7 @@ ALLOWED = {
     "cryptography": [
         "kekd/_cli/doctor/certificate.py",
         "kekd/kek/aws/secrets.py",
-        "kekd_server/access/certificate_identity.py",
+        "kekd_server/access/identity/certificate_identity.py",
         "kekd_server/listeners/certificates.py",
         "kekd_server/model/certificate_strength.py",
     ],
@@ -94,8 +94,8 @@ ALLOWED = {
     "pytest": ["kekd/testing/plugin.py"],
     "contextvars": [
         "kekd_server/storage/driver_calls.py",
-        "kekd_server/storage/write_groups.py",
-        "kekd_server/storage/write_steps.py",
+        "kekd_server/storage/writes/groups.py",
+        "kekd_server/storage/writes/steps.py",
     ],
     "contextvars.ContextVar": [],
     # Use cases reach a store through a grant alone.
@@ -107,7 +107,7 @@ ALLOWED = {
     ],
     "kekd_server.storage.factory": ["kekd_server/stores.py"],
     "kekd_server.storage.store": [
-        "kekd_server/access/audited_store.py",
+        "kekd_server/access/audit/audited_store.py",
         "kekd_server/storage",
         "kekd_server/stores.py",
     ],

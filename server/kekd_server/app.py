@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from kekd_common.policy import PolicyError
 from kekd_server.access.access_policy import AccessPolicy
-from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.auditor import Auditor
+from kekd_server.access.audit.audit_log import AuditLog
+from kekd_server.access.audit.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.policy_reloader import PolicyReloader

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kekd_schema import prepare_to_encode
-from kekd_server.access.audit_log import AuditLog
-from kekd_server.access.auditor import Auditor
+from kekd_server.access.audit.audit_log import AuditLog
+from kekd_server.access.audit.auditor import Auditor
 from kekd_server.listeners.listener import Listener
 from kekd_server.observability.metrics import Metrics
 from kekd_server.observability.tracing import Tracing

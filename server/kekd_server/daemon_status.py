@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kekd_server.access.principal import Principal
+from kekd_server.access.identity.principal import Principal
 from kekd_server.storage.health import StoreHealth
 
 

@@ -7,37 +7,37 @@ from typing import NamedTuple, TypeVar
 
 from kekd_schema import Envelope
 from kekd_server.access.authorizer import Authorizer
-from kekd_server.access.batch_grant import BatchPushGrant, BatchReadGrant
-from kekd_server.access.grant import (
+from kekd_server.access.grants.batch_grant import BatchPushGrant, BatchReadGrant
+from kekd_server.access.grants.grant import (
     ConditionalDeleteGrant,
     CreateGrant,
     DeleteGrant,
     PushGrant,
     ReadGrant,
 )
-from kekd_server.access.import_grant import ImportGrant
-from kekd_server.access.prefix_grant import ListGrant
-from kekd_server.access.protection_grant import DestroyGrant, HoldGrant, ReleaseGrant
-from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.grants.import_grant import ImportGrant
+from kekd_server.access.grants.prefix_grant import ListGrant
+from kekd_server.access.grants.protection_grant import DestroyGrant, HoldGrant, ReleaseGrant
+from kekd_server.access.grants.repeat_grant import RepeatGrant
+from kekd_server.access.grants.watch_grant import Watch, WatchGrant
 from kekd_server.access.request_context import RequestContext
-from kekd_server.access.watch_grant import Watch, WatchGrant
 from kekd_server.model.envelope_validation import validate_envelope
 from kekd_server.model.errors import InvalidEnvelopeError, KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.page_token import PageToken
-from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.history.destruction import Destruction
+from kekd_server.storage.history.version_import import ImportedEnvelope, validate_import
+from kekd_server.storage.history.version_listing import VersionListing
 from kekd_server.storage.location import Location
-from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import (
     FindPrepared,
     PreparedEnvelope,
     StoredEnvelope,
     nothing_prepared,
 )
-from kekd_server.storage.version_import import ImportedEnvelope, validate_import
-from kekd_server.storage.version_listing import VersionListing
-from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.push import Push
 
 T = TypeVar("T")
 

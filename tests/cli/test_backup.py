@@ -18,7 +18,7 @@ from click.testing import Result
 import kekd
 from kekd._cli.backup import json_lines
 from kekd._cli.backup.restore import restore as restored
-from kekd._cli.json_format import EnvelopeJSON
+from kekd._cli.output.json_format import EnvelopeJSON
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import kekctl
 from tests.fixtures.s3 import CREDENTIALS, Bucket

@@ -17,7 +17,7 @@ import pytest
 
 import kekd
 from kekd import _operations as operations
-from kekd_server.storage.retention import DEFAULT_RETENTION
+from kekd_server.storage.history.retention import DEFAULT_RETENTION
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import Kekctl, json_lines
 from tests.fixtures.kekctl import kekctl as run_kekctl

@@ -24,7 +24,7 @@ from cyborgdb_service.kms.config import load_kms_registry  # type: ignore[import
 
 import kekd
 from kekd._cli.keks import _Age
-from kekd._cli.parameters import Duration
+from kekd._cli.options.parameters import Duration
 from kekd.kek import Registry
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.errors import AccessDeniedError, ProviderUnavailableError

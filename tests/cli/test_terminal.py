@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 import kekd
-from kekd._cli import terminal
 from kekd._cli.common import main
-from kekd._cli.terminal import Text, read_texts_as_utf8
+from kekd._cli.output import terminal
+from kekd._cli.output.terminal import Text, read_texts_as_utf8
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import kekctl

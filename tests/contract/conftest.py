@@ -2,8 +2,8 @@
 
 import pytest
 
+from kekd_server.storage.history.retention import Retention
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.scripted_s3 import BUCKET, ScriptedS3, scripted_s3

@@ -21,7 +21,7 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.driver import Driver
-from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.writes.attempt import WriteAttempt
 from tests.fixtures.writes import create, delete, put
 
 NAMES = [

@@ -15,8 +15,8 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import Driver, StoredRecord, ValidateVersion
-from kekd_server.storage.hold import Hold
-from kekd_server.storage.version import Origin, Version, VersionEvent
+from kekd_server.storage.history.hold import Hold
+from kekd_server.storage.history.version import Origin, Version, VersionEvent
 from tests.contract.driver_contract import NAME, Harness
 from tests.fixtures.writes import create, delete, put, restore, undelete
 from tests.patience import PATIENCE

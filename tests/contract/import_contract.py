@@ -13,9 +13,9 @@ from kekd_server.model.errors import (
     HistoryOffError,
 )
 from kekd_server.storage.driver import Driver
-from kekd_server.storage.retention import Retention
-from kekd_server.storage.version import Origin, VersionEvent
-from kekd_server.storage.version_import import ImportedVersion
+from kekd_server.storage.history.retention import Retention
+from kekd_server.storage.history.version import Origin, VersionEvent
+from kekd_server.storage.history.version_import import ImportedVersion
 from tests.contract.driver_contract import ALL, NAME, Harness
 from tests.contract.history_contract import HOLD, destroy, events_of, versions_of
 from tests.fixtures.writes import create, put

@@ -28,8 +28,8 @@ from kekd_server.model.key_ranges import KeyRanges
 from kekd_server.storage.disk import write_locks
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.driver import Driver
-from kekd_server.storage.retention import Retention
-from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.history.retention import Retention
+from kekd_server.storage.writes.attempt import WriteAttempt
 from tests.contract.driver_contract import (
     ALL,
     FIRST,

@@ -9,7 +9,7 @@ import pytest
 
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.driver import DiskDriver
-from kekd_server.storage.retention import Retention
+from kekd_server.storage.history.retention import Retention
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import accept, events_of, maintain, versions_of
 from tests.contract.import_contract import deletion, past

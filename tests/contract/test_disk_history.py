@@ -23,11 +23,12 @@ from kekd_server.model.errors import (
     VersionNotFoundError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.disk import newest_versions, write_locks
+from kekd_server.storage.disk import write_locks
 from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.disk.history import newest_versions
 from kekd_server.storage.driver import StoredRecord
-from kekd_server.storage.retention import Retention
-from kekd_server.storage.version import Origin, VersionEvent
+from kekd_server.storage.history.retention import Retention
+from kekd_server.storage.history.version import Origin, VersionEvent
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import HOLD, OTHER, REPEATS, events_of, versions_of
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history

@@ -1,7 +1,7 @@
 import pytest
 
+from kekd_server.storage.history.retention import Retention
 from kekd_server.storage.memory.driver import MemoryDriver
-from kekd_server.storage.retention import Retention
 from tests.contract.driver_contract import NAME, DriverContract, Harness
 from tests.contract.history_contract import REPEATS, KekdHistoryContract, ProtectionContract
 from tests.contract.import_contract import ImportContract, refuses_without_a_history

@@ -10,8 +10,8 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.storage.driver import MAX_RECORD_BYTES
+from kekd_server.storage.history.retention import Retention
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
 from tests.contract.driver_contract import (

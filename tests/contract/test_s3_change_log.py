@@ -11,13 +11,13 @@ import pytest
 
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3 import change_log
-from kekd_server.storage.s3.change_log import S3ChangeLog
 from kekd_server.storage.s3.client import S3Client, make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.errors import S3Error
-from kekd_server.storage.s3.log_reader import S3LogReader
-from kekd_server.storage.s3.log_writer import S3LogWriter
+from kekd_server.storage.s3.watch import change_log
+from kekd_server.storage.s3.watch.change_log import S3ChangeLog
+from kekd_server.storage.s3.watch.log_reader import S3LogReader
+from kekd_server.storage.s3.watch.log_writer import S3LogWriter
 from tests.contract.scripted_s3 import (
     BUCKET,
     MISSING,

@@ -16,12 +16,12 @@ import pytest
 
 from kekd_server.model.errors import EnvelopeNotFoundError, KekdError, StoreUnavailableError
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.s3 import connection_pool
 from kekd_server.storage.s3.client import make_client
-from kekd_server.storage.s3.connection import Connection
-from kekd_server.storage.s3.connection_pool import ConnectionPool
 from kekd_server.storage.s3.driver import S3Driver
-from kekd_server.storage.s3.endpoint import resolve
+from kekd_server.storage.s3.http import connection_pool
+from kekd_server.storage.s3.http.connection import Connection
+from kekd_server.storage.s3.http.connection_pool import ConnectionPool
+from kekd_server.storage.s3.http.endpoint import resolve
 from tests.contract.driver_contract import NAME
 from tests.contract.s3_operations import RECORD
 from tests.contract.scripted_s3 import BUCKET, MISSING, ScriptedS3, http, stored

@@ -14,15 +14,15 @@ from kekd_server.model.errors import (
     VersionNotFoundError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver
-from kekd_server.storage.hold import Hold
-from kekd_server.storage.retention import Retention
+from kekd_server.storage.history.destruction import Destruction
+from kekd_server.storage.history.hold import Hold
+from kekd_server.storage.history.retention import Retention
+from kekd_server.storage.history.version_file import VersionFile
 from kekd_server.storage.s3.client import S3Client, StoredObject
 from kekd_server.storage.s3.errors import ResponseLostError, S3Error
-from kekd_server.storage.s3.kept_versions import KeptVersions
+from kekd_server.storage.s3.history.kept_versions import KeptVersions
 from kekd_server.storage.s3.object import AmbiguousResponseError, S3Object
-from kekd_server.storage.version_file import VersionFile
 from tests.contract.driver_contract import ALL, NAME
 from tests.contract.history_contract import HOLD, OTHER, events_of, maintain, versions_of
 from tests.contract.import_contract import past

@@ -13,7 +13,7 @@ from kekd_server.model.errors import StoreMisconfiguredError
 from kekd_server.storage.location import AddressingStyle, S3Location
 from kekd_server.storage.s3.client import make_client
 from kekd_server.storage.s3.driver import S3Driver
-from kekd_server.storage.s3.endpoint import resolve
+from kekd_server.storage.s3.http.endpoint import resolve
 from tests.contract.driver_contract import ALL, NAME
 from tests.fixtures.forgetful_s3 import StartForgetful
 from tests.fixtures.s3 import REGION, Bucket

@@ -10,8 +10,8 @@ import pytest
 from kekd_server.model.errors import StoreMisconfiguredError, StoreUnavailableError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.s3.driver import S3Driver
-from kekd_server.storage.s3.log_reader import S3LogReader
-from kekd_server.storage.s3.watcher import S3Watcher
+from kekd_server.storage.s3.watch.log_reader import S3LogReader
+from kekd_server.storage.s3.watch.watcher import S3Watcher
 from kekd_server.storage.watch.event import ChangeKind
 from kekd_server.storage.watch.hub import Changes
 from tests.contract.driver_contract import NAME

@@ -18,16 +18,16 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import Driver
+from kekd_server.storage.history.retention import Retention
+from kekd_server.storage.history.version import Origin, VersionEvent
+from kekd_server.storage.history.version_import import ImportedVersion
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.retention import Retention
 from kekd_server.storage.s3.client import S3Client, make_client
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.errors import S3Error
 from kekd_server.storage.s3.signature import UnsignedRequest
 from kekd_server.storage.store import Store
 from kekd_server.storage.stored_envelope import StoredEnvelope
-from kekd_server.storage.version import Origin, VersionEvent
-from kekd_server.storage.version_import import ImportedVersion
 from tests.contract.driver_contract import ALL, FIRST, NAME, RETRY
 from tests.contract.history_contract import OTHER, events_of, maintain, versions_of
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history

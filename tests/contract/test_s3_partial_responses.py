@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 
 from kekd_server.model.errors import StoreUnavailableError
-from kekd_server.storage.s3 import connector, exchange_reaper
 from kekd_server.storage.s3.driver import S3Driver
+from kekd_server.storage.s3.http import connector, exchange_reaper
 from tests.contract.driver_contract import ALL, NAME
 from tests.contract.s3_operations import RECORD
 from tests.contract.scripted_s3 import Response, ScriptedS3, listing, stored

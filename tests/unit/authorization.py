@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple, get_args
 from kekd_common.policy import METHODS, Method, Rule
 from kekd_schema import Envelope, encode
 from kekd_server.access.access_policy import AccessPolicy
-from kekd_server.access.auditor import OnFailure
-from kekd_server.access.denial_throttle import BURST
-from kekd_server.access.lease import Lease
-from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.audit.auditor import OnFailure
+from kekd_server.access.audit.denial_throttle import BURST
+from kekd_server.access.grants.lease import Lease
+from kekd_server.access.grants.repeat_grant import RepeatGrant
 from kekd_server.access.repetition import Repetition
 from kekd_server.model.errors import (
     AccessDeniedError,
@@ -32,14 +32,14 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.service import BatchGetResult, BatchPushResult
+from kekd_server.storage.history.version import Origin, VersionEvent
+from kekd_server.storage.history.version_import import ImportedEnvelope
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation
 from kekd_server.storage.memory.driver import MemoryDriver
-from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
-from kekd_server.storage.version import Origin, VersionEvent
-from kekd_server.storage.version_import import ImportedEnvelope
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.subscription import Subscription
+from kekd_server.storage.writes.push import Push
 from tests.fixtures.access import MemoryAuditLog, NoLease, access_to, request_of
 from tests.fixtures.writes import create, delete, put
 

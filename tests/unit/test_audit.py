@@ -10,8 +10,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from kekd_server.access import audit_log
-from kekd_server.access.audit_log import AuditLog
+from kekd_server.access.audit import audit_log
+from kekd_server.access.audit.audit_log import AuditLog
 from kekd_server.model.errors import AuditUnavailableError
 from kekd_server.observability.metrics import Metrics
 from tests.patience import PATIENCE

@@ -7,7 +7,7 @@ import pytest
 
 from kekd_common.policy import Method, Rule
 from kekd_schema import Envelope
-from kekd_server.access.auditor import OnFailure
+from kekd_server.access.audit.auditor import OnFailure
 from kekd_server.model.errors import (
     AccessDeniedError,
     AuditUnavailableError,
@@ -16,8 +16,8 @@ from kekd_server.model.errors import (
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory.driver import MemoryDriver
-from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
+from kekd_server.storage.writes.push import Push
 from tests.fixtures.access import Access, MemoryAuditLog, access_to, request_of
 from tests.unit.held_driver import HeldDriver
 from tests.unit.waiting import reached

@@ -17,15 +17,9 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from kekd_server import access, service
-from kekd_server.access import (
-    access_policy,
-    audited_store,
-    auditor,
-    authorizer,
-    batch_decision,
-    batch_records,
-    decision,
-)
+from kekd_server.access import access_policy, authorizer, decision
+from kekd_server.access.audit import audited_store, auditor, batch_records
+from kekd_server.access.grants import batch_decision
 from tests.patience import PATIENCE
 from tests.unit.authorization import check_everything
 

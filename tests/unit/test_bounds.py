@@ -7,8 +7,8 @@ import pytest
 
 from kekd_common.policy import Rule
 from kekd_proto.v1 import envelope_pb2 as pb
-from kekd_server.access import audit_record
-from kekd_server.access.audit_record import AuditRecord
+from kekd_server.access.audit import audit_record
+from kekd_server.access.audit.audit_record import AuditRecord
 from kekd_server.access.decision import AccessDecision
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import AccessDeniedError, InvalidRequestError, StoreNotConfiguredError

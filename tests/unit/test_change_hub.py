@@ -15,15 +15,15 @@ from kekd_server.model.errors import (
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
+from kekd_server.storage.history.version import Origin
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
-from kekd_server.storage.version import Origin
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub
 from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import Steps
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.steps import Steps
 from tests.patience import PATIENCE
 from tests.unit.fake_watcher import FakeWatcher
 from tests.unit.waiting import reached

@@ -8,11 +8,16 @@ from unittest.mock import patch
 
 import pytest
 
-from kekd_server.access import denial_throttle
-from kekd_server.access.audit_record import AuditRecord
-from kekd_server.access.auditor import Auditor
+from kekd_server.access.audit import denial_throttle
+from kekd_server.access.audit.audit_record import AuditRecord
+from kekd_server.access.audit.auditor import Auditor
+from kekd_server.access.audit.denial_throttle import (
+    BURST,
+    LINE_INTERVAL,
+    MAX_IDENTITIES,
+    DenialThrottle,
+)
 from kekd_server.access.decision import AccessDecision
-from kekd_server.access.denial_throttle import BURST, LINE_INTERVAL, MAX_IDENTITIES, DenialThrottle
 from kekd_server.model.errors import (
     AccessDeniedError,
     CallAbandonedError,

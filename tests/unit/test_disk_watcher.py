@@ -22,7 +22,7 @@ from kekd_server.storage.etag import etag_of
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, ChangeKind, OwnChange
-from kekd_server.storage.write_steps import Steps
+from kekd_server.storage.writes.steps import Steps
 from tests.fixtures.writes import create, put
 from tests.patience import PATIENCE
 from tests.unit.waiting import reached

@@ -16,8 +16,8 @@ from kekd_server.model.errors import KekdError, ShareTakenError, TooManyCallsErr
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.storage.location import MemoryLocation
-from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
+from kekd_server.storage.writes.push import Push
 from tests.fixtures.access import MemoryAuditLog, access_to, request_of
 from tests.unit.held_driver import HeldDriver
 from tests.unit.waiting import reached

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kekd_server.access.call_limits import CallLimits
-from kekd_server.access.principal import Principal
+from kekd_server.access.identity.principal import Principal
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import Deadline
 from kekd_server.observability.metrics import Metrics

@@ -9,9 +9,9 @@ import pytest
 
 from kekd_server.model.errors import StoreUnavailableError, WatchFellBehindError
 from kekd_server.model.index_name import IndexName, NamePrefix
-from kekd_server.storage import history_keeper
 from kekd_server.storage.driver import HistoryStep
-from kekd_server.storage.history_keeper import HistoryKeeper
+from kekd_server.storage.history import keeper as history_keeper
+from kekd_server.storage.history.keeper import HistoryKeeper
 from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.watch.event import Change, ChangeKind, OwnChange
 from kekd_server.storage.watch.hub import ChangeHub

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
-from kekd_server.access.certificate_identity import identity_from_certificate
+from kekd_server.access.identity.certificate_identity import identity_from_certificate
 from kekd_server.model.errors import UnauthenticatedError
 
 SPIFFE = x509.UniformResourceIdentifier("spiffe://prod/ns/x/sa/db")

@@ -3,8 +3,8 @@
 import pytest
 
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.s3.known_objects import KnownObjects
 from kekd_server.storage.s3.listing import ListedObject
+from kekd_server.storage.s3.watch.known_objects import KnownObjects
 from kekd_server.storage.watch.event import Change, ChangeKind
 
 NAME = IndexName("one")

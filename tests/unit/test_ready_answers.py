@@ -27,12 +27,12 @@ from kekd_common.policy import Rule
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_schema import Envelope, encode
 from kekd_server.access.access_policy import AccessPolicy
-from kekd_server.access.audited_store import AuditedStore
-from kekd_server.access.auditor import Auditor
+from kekd_server.access.audit.audited_store import AuditedStore
+from kekd_server.access.audit.auditor import Auditor
 from kekd_server.access.authorizer import Authorizer
 from kekd_server.access.call_limits import CallLimits
-from kekd_server.access.principal import Principal
-from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.grants.repeat_grant import RepeatGrant
+from kekd_server.access.identity.principal import Principal
 from kekd_server.access.repetition import Repetition
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import parse
@@ -51,9 +51,9 @@ from kekd_server.rpc.unparsed_get import UnparsedGet
 from kekd_server.service import EnvelopeService
 from kekd_server.storage.disk import layout, timestamps
 from kekd_server.storage.factory import make_store
+from kekd_server.storage.history.retention import DEFAULT_RETENTION
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation
 from kekd_server.storage.registry import Stores
-from kekd_server.storage.retention import DEFAULT_RETENTION
 from tests.fixtures.access import MemoryAuditLog
 from tests.patience import PATIENCE, eventually_async
 

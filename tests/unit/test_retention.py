@@ -2,7 +2,7 @@ from typing import NamedTuple
 
 import pytest
 
-from kekd_server.storage.retention import Retention
+from kekd_server.storage.history.retention import Retention
 
 DAY = 86_400 * 10**9
 NOW = 100 * DAY

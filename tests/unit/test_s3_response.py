@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import pytest
 from httptools import HttpParserError
 
-from kekd_server.storage.s3.connection import serialize_request
-from kekd_server.storage.s3.response import Response, ResponseParser
+from kekd_server.storage.s3.http.connection import serialize_request
+from kekd_server.storage.s3.http.response import Response, ResponseParser
 
 MAX_BYTES = 100
 WHOLE = b'HTTP/1.1 200 OK\r\nETag: "e" \r\nContent-Length: 4\r\n\r\nbody'

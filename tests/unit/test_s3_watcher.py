@@ -11,11 +11,11 @@ import pytest
 
 from kekd_server.model.errors import StoreUnavailableError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.s3 import watcher
 from kekd_server.storage.s3.driver import S3Driver
 from kekd_server.storage.s3.listing import ListedObject
-from kekd_server.storage.s3.log_reader import S3LogReader
-from kekd_server.storage.s3.watcher import S3Watcher
+from kekd_server.storage.s3.watch import watcher
+from kekd_server.storage.s3.watch.log_reader import S3LogReader
+from kekd_server.storage.s3.watch.watcher import S3Watcher
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import Changes
 

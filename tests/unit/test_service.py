@@ -19,9 +19,9 @@ from kekd_server.service import EnvelopeService
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.memory.driver import MemoryDriver
-from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
-from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.push import Push
 from tests.fixtures.access import Access, access_to, request_of
 
 REQUEST = request_of()

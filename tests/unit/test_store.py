@@ -13,8 +13,8 @@ import pytest
 from kekd_schema import Envelope
 from kekd_server.model.errors import WatchFellBehindError
 from kekd_server.model.index_name import IndexName, NamePrefix
-from kekd_server.storage import history_keeper
 from kekd_server.storage.disk.driver import DiskDriver
+from kekd_server.storage.history import keeper as history_keeper
 from kekd_server.storage.location import DiskLocation
 from kekd_server.storage.store import Store
 from kekd_server.storage.stored_envelope import PreparedEnvelope

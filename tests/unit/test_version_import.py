@@ -10,7 +10,7 @@ from kekd_common.limits import MAX_IMPORTED_VERSIONS, MAX_REQUEST_BYTES
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.model.errors import InvalidEnvelopeError, InvalidRequestError, KekdError
 from kekd_server.rpc import convert
-from kekd_server.storage.version import VersionEvent
+from kekd_server.storage.history.version import VersionEvent
 
 BLOB = pb.KMSBlob(provider="none")
 PUSHED = pb.EnvelopeVersion.EVENT_PUSHED

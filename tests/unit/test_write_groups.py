@@ -21,16 +21,16 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage import write_groups
 from kekd_server.storage.disk import write_locks
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.location import DiskLocation
-from kekd_server.storage.push import Push
 from kekd_server.storage.store import Store
-from kekd_server.storage.write_groups import WriteGroups
-from kekd_server.storage.write_steps import RunningWrite, Steps, run_together
+from kekd_server.storage.writes import groups as write_groups
+from kekd_server.storage.writes.groups import WriteGroups
+from kekd_server.storage.writes.push import Push
+from kekd_server.storage.writes.steps import RunningWrite, Steps, run_together
 from tests.fixtures.disk import complete_together, opened
 from tests.fixtures.writes import CREATED, create
 from tests.patience import PATIENCE

@@ -13,7 +13,7 @@ from kekd_server.model.errors import HistoryUnavailableError
 from kekd_server.storage.disk import write_ledger
 from kekd_server.storage.disk.write_ledger import MAX_ENTRIES, EntryStatus, WriteLedger
 from kekd_server.storage.driver import WriteResult
-from kekd_server.storage.write_attempt import RETENTION
+from kekd_server.storage.writes.attempt import RETENTION
 
 KEY = "i.kms.cat"
 ID = "0123456789abcdef" * 2

@@ -10,8 +10,8 @@ from kekd_server.model.errors import (
     StoreTimeoutError,
     StoreUnavailableError,
 )
-from kekd_server.storage import write_monitor
-from kekd_server.storage.write_monitor import WriteMonitor
+from kekd_server.storage.writes import monitor as write_monitor
+from kekd_server.storage.writes.monitor import WriteMonitor
 from tests.patience import PATIENCE
 
 

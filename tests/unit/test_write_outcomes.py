@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from kekd_server.model.errors import CallAbandonedError, EnvelopeExistsError, StoreUnavailableError
-from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
-from kekd_server.storage.write_outcomes import WriteOutcomes
+from kekd_server.storage.writes.attempt import RETENTION, WriteAttempt
+from kekd_server.storage.writes.outcomes import WriteOutcomes
 
 FIRST = WriteAttempt("00" * 16)
 RETRY = FIRST._replace(is_retry=True)

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kekd._cli.yaml_format import yaml_lines
+from kekd._cli.output.yaml_format import yaml_lines
 from kekd_common.printable import printable
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -4,7 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from kekd._cli.common import main
-from kekd._cli.terminal import say
+from kekd._cli.output.terminal import say
 
 
 @main.command()

@@ -8,13 +8,13 @@ import click
 
 import kekd
 from kekd._cli.common import main
-from kekd._cli.contexts import KEYS, Context, Contexts
 from kekd._cli.exit_codes import FAILED
-from kekd._cli.global_options import CONTEXT_OPTIONS, complete_context, global_options
-from kekd._cli.output import Output, Row, dry_run_option, output_option
-from kekd._cli.parameters import Name, OrEmpty, Store
-from kekd._cli.terminal import say
-from kekd._cli.yaml_format import yaml_lines
+from kekd._cli.options.contexts import KEYS, Context, Contexts
+from kekd._cli.options.global_options import CONTEXT_OPTIONS, complete_context, global_options
+from kekd._cli.options.parameters import Name, OrEmpty, Store
+from kekd._cli.output.output import Output, Row, dry_run_option, output_option
+from kekd._cli.output.terminal import say
+from kekd._cli.output.yaml_format import yaml_lines
 from kekd._transport import address as addresses
 
 _FILES = ("ca", "cert", "key")

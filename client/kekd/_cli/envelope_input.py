@@ -4,7 +4,7 @@ from typing import Any, TextIO
 
 from kekd._cli.backup.json_lines import from_content
 from kekd._cli.errors import EnvelopeJSONError
-from kekd._cli.json_format import EnvelopeJSON, parse_json
+from kekd._cli.output.json_format import EnvelopeJSON, parse_json
 from kekd.kek.errors import WrongContextError
 from kekd_common.install import install_command
 

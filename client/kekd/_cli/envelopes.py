@@ -25,10 +25,10 @@ from kekd._cli.common import (
 from kekd._cli.errors import is_lost
 from kekd._cli.exit_codes import FAILED, STOPPED, exit_code
 from kekd._cli.index_completion import complete_index
-from kekd._cli.json_format import EnvelopeJSON
-from kekd._cli.output import Output, dry_run_option, output_option
-from kekd._cli.parameters import Duration
-from kekd._cli.terminal import say
+from kekd._cli.options.parameters import Duration
+from kekd._cli.output.json_format import EnvelopeJSON
+from kekd._cli.output.output import Output, dry_run_option, output_option
+from kekd._cli.output.terminal import say
 from kekd._transport import timeouts
 from kekd._transport.operation import SERVICE
 from kekd_common.printable import printable
@@ -97,7 +97,7 @@ def _show_each(found: Iterable[GetResult], output: Output) -> list[kekd.Envelope
 
 def _show_list(found: Iterable[GetResult], output: Output) -> list[kekd.EnvelopeError]:
     # Imported here, because it is rarely needed.
-    from kekd._cli.envelope_table import show_envelopes  # noqa: PLC0415
+    from kekd._cli.output.envelope_table import show_envelopes  # noqa: PLC0415
 
     return show_envelopes(found, output)
 
@@ -252,7 +252,7 @@ def delete(  # noqa: PLR0913
             text if len(indexes) == 1 else f"{index}: {text}",
         )
         if existed and not output.is_dry_run and _has_versions(client, store, index):
-            from kekd._cli.command_line import command_line  # noqa: PLC0415  (rarely needed)
+            from kekd._cli.options.command_line import command_line  # noqa: PLC0415  (rarely needed)
 
             undo = command_line(context, "undelete", index, store)
             say(f"kekctl: to undo this: {undo}", error=True)

@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 import kekd
-from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
 from kekd._cli.common import main, pass_client, prefix_option, store_option
-from kekd._cli.drift_report import DriftChecker
 from kekd._cli.exit_codes import FAILED
 from kekd._cli.index_completion import complete_index
-from kekd._cli.outcomes import show_all, show_outcome
-from kekd._cli.output import Output, dry_run_option, output_option
-from kekd._cli.parameters import Duration, Name, Number
-from kekd._cli.terminal import say
+from kekd._cli.options.bulk_options import all_option, jobs_option, many_prefix_option, require_one
+from kekd._cli.options.parameters import Duration, Name, Number
+from kekd._cli.output.drift_report import DriftChecker
+from kekd._cli.output.outcomes import show_all, show_outcome
+from kekd._cli.output.output import Output, dry_run_option, output_option
+from kekd._cli.output.terminal import say
 from kekd.kek import Registry, check_unwrap_all, rotate_all
 from kekd.kek.provider import scrub
 from kekd.kek.rotation import RotateOptions

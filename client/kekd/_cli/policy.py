@@ -6,8 +6,8 @@ import click
 
 from kekd._cli.common import main
 from kekd._cli.exit_codes import DENIED
-from kekd._cli.global_options import global_options
-from kekd._cli.output import Output, output_option
+from kekd._cli.options.global_options import global_options
+from kekd._cli.output.output import Output, output_option
 from kekd_common.install import install_command
 from kekd_common.methods import METHODS, Method
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 import click
 
 import kekd
-from kekd._cli.command_line import command_line
 from kekd._cli.common import (
     confirm,
     describe_place,
@@ -21,8 +20,9 @@ from kekd._cli.common import (
 )
 from kekd._cli.exit_codes import FAILED
 from kekd._cli.index_completion import complete_index
-from kekd._cli.output import Output, dry_run_option, output_option
-from kekd._cli.terminal import say
+from kekd._cli.options.command_line import command_line
+from kekd._cli.output.output import Output, dry_run_option, output_option
+from kekd._cli.output.terminal import say
 
 _reason_option = click.option(
     "--reason", required=True, metavar="TEXT", help="Why. The audit log gets it."

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import kekd
 from kekd._cli.common import main, pass_client
-from kekd._cli.output import Output, output_option
-from kekd._cli.times import describe_skew, format_timestamp
+from kekd._cli.output.output import Output, output_option
+from kekd._cli.output.times import describe_skew, format_timestamp
 
 
 @main.command()

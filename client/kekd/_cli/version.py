@@ -3,7 +3,7 @@
 import click
 
 from kekd._cli.common import main, open_client
-from kekd._cli.output import Output, output_option
+from kekd._cli.output.output import Output, output_option
 from kekd_common.version import __version__
 
 

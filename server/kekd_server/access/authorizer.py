@@ -5,13 +5,13 @@ from typing import Final, TypeVar
 
 from kekd_common.policy import Method
 from kekd_server.access.access_policy import AccessPolicy
-from kekd_server.access.audited_store import AuditedStore
-from kekd_server.access.auditor import Auditor
-from kekd_server.access.batch_grant import BatchGrant
+from kekd_server.access.audit.audited_store import AuditedStore
+from kekd_server.access.audit.auditor import Auditor
 from kekd_server.access.decision import AccessDecision
-from kekd_server.access.grant import Grant, ReadGrant
-from kekd_server.access.prefix_grant import PrefixGrant
-from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.grants.batch_grant import BatchGrant
+from kekd_server.access.grants.grant import Grant, ReadGrant
+from kekd_server.access.grants.prefix_grant import PrefixGrant
+from kekd_server.access.grants.repeat_grant import RepeatGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import AccessDeniedError, StoreNotConfiguredError
 from kekd_server.model.index_name import IndexName

@@ -12,7 +12,7 @@ from kekd_common.policy import (
     index_ranges,
     rules_for,
 )
-from kekd_server.access.principal import Principal
+from kekd_server.access.identity.principal import Principal
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 
 _MAX_RULES_BYTES: Final = 8 * 2**20

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.deadline import wait_for_write
-from kekd_server.storage.write_outcomes import IsAbandoned
+from kekd_server.storage.writes.outcomes import IsAbandoned
 
 T = TypeVar("T")
 

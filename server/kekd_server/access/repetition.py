@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from kekd_server.access.principal import Principal
+from kekd_server.access.identity.principal import Principal
 from kekd_server.access.request_context import make_request_id
 
 

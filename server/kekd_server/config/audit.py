@@ -13,7 +13,7 @@ from pydantic import (
     model_serializer,
 )
 
-from kekd_server.access.auditor import OnFailure
+from kekd_server.access.audit.auditor import OnFailure
 from kekd_server.config.types import FilePath
 
 _STANDARD_OUTPUT: Final = Path("-")

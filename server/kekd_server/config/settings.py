@@ -20,6 +20,7 @@ from kekd_server.config.types import Endpoint, Expanded, Seconds, Several, lower
 from kekd_server.listeners.engine import EngineName
 from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener
+from kekd_server.storage.history.retention import Retention
 from kekd_server.storage.location import (
     AddressingStyle,
     DiskLocation,
@@ -27,7 +28,6 @@ from kekd_server.storage.location import (
     MemoryLocation,
     S3Location,
 )
-from kekd_server.storage.retention import Retention
 
 
 def _default_addresses() -> list[ListenSettings]:

@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Final
 
-from kekd_server.access.principal import Principal
+from kekd_server.access.identity.principal import Principal
 from kekd_server.listeners.listener import Listener
 from kekd_server.listeners.tcp import TcpListener
 from kekd_server.model.errors import UnauthenticatedError
 from kekd_server.rpc.errors import Context
 
 if TYPE_CHECKING:
-    from kekd_server.access.certificate_identity import CertificateIdentity
+    from kekd_server.access.identity.certificate_identity import CertificateIdentity
 
 _CERTIFICATE: Final = "x509_pem_cert"
 """The property that holds the client certificate
@@ -43,7 +43,7 @@ class Authenticator:
 
 def _certificate_identity(context: Context) -> "CertificateIdentity":
     # Imported here, because only TLS needs cryptography, which is slow to import.
-    from kekd_server.access.certificate_identity import identity_from_certificate  # noqa: PLC0415
+    from kekd_server.access.identity.certificate_identity import identity_from_certificate  # noqa: PLC0415
 
     pem = next(iter(context.auth_context().get(_CERTIFICATE) or ()), None)
     if pem is None:

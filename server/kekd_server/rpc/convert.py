@@ -16,15 +16,15 @@ from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import InvalidEnvelopeError, InvalidRequestError, KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.service import BatchPushResult
-from kekd_server.storage.destruction import UNCHECKED_COPIES, Destruction
+from kekd_server.storage.history.destruction import UNCHECKED_COPIES, Destruction
+from kekd_server.storage.history.version import Origin, Version, VersionEvent
+from kekd_server.storage.history.version_import import ImportedEnvelope
+from kekd_server.storage.history.version_listing import VersionListing
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
-from kekd_server.storage.push import Push
 from kekd_server.storage.stored_envelope import StoredEnvelope
-from kekd_server.storage.version import Origin, Version, VersionEvent
-from kekd_server.storage.version_import import ImportedEnvelope
-from kekd_server.storage.version_listing import VersionListing
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
-from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.push import Push
 
 Write = (
     pb.CreateEnvelopeRequest

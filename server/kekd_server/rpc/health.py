@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_server.access.call_limits import CallLimits
-from kekd_server.access.principal import Principal
+from kekd_server.access.identity.principal import Principal
 from kekd_server.daemon_status import DaemonStatus
 from kekd_server.model.errors import InvalidRequestError, KekdError, UnauthenticatedError
 from kekd_server.rpc.authentication import Authenticator

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from kekd_server.access.repeat_grant import RepeatGrant
+from kekd_server.access.grants.repeat_grant import RepeatGrant
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.index_name import IndexName

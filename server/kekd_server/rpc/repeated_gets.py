@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from kekd_server.access.call_limits import CallLimits
-from kekd_server.access.principal import Principal
+from kekd_server.access.identity.principal import Principal
 from kekd_server.access.repetition import Repetition
 from kekd_server.observability.call_metrics import MethodMetrics
 from kekd_server.rpc.in_flight import InFlightCalls

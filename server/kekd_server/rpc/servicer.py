@@ -16,7 +16,7 @@ from kekd_server.rpc.errors import Context, log_causes
 from kekd_server.rpc.ready_answers import ReadyAnswers
 from kekd_server.rpc.unparsed_get import UnparsedGet
 from kekd_server.service import EnvelopeService
-from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.writes.attempt import WriteAttempt
 
 _PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 """gRPC itself sends this with a call that it retries

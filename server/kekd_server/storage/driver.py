@@ -7,14 +7,14 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from kekd_common.limits import MAX_REQUEST_BYTES
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.model.key_ranges import KeyRanges
-from kekd_server.storage.destruction import Destruction
-from kekd_server.storage.history_failures import HistoryFailures
-from kekd_server.storage.history_totals import HistoryTotals
-from kekd_server.storage.hold import Hold
-from kekd_server.storage.version import Origin, Version
-from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import Steps
+from kekd_server.storage.history.destruction import Destruction
+from kekd_server.storage.history.failures import HistoryFailures
+from kekd_server.storage.history.hold import Hold
+from kekd_server.storage.history.totals import HistoryTotals
+from kekd_server.storage.history.version import Origin, Version
+from kekd_server.storage.history.version_import import ImportedVersion
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.steps import Steps
 
 NameRange: TypeAlias = NamePrefix | KeyRanges
 """Each name's key starts with one of `prefixes`, or equals one if `is_exact`. `name_of` returns the

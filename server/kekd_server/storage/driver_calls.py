@@ -16,10 +16,10 @@ from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.fair_executor import FairExecutor
 from kekd_server.storage.watch.event import Change, ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_groups import WriteGroups
-from kekd_server.storage.write_outcomes import IsAbandoned, WriteOutcomes, never_abandoned
-from kekd_server.storage.write_steps import RunningWrite, Steps, finish_all
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.groups import WriteGroups
+from kekd_server.storage.writes.outcomes import IsAbandoned, WriteOutcomes, never_abandoned
+from kekd_server.storage.writes.steps import RunningWrite, Steps, finish_all
 
 K = TypeVar("K")
 T = TypeVar("T")

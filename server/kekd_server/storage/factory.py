@@ -12,10 +12,10 @@ from kekd_server.observability.tracing import Tracing
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.disk.watcher import DiskWatcher
 from kekd_server.storage.driver import Driver
+from kekd_server.storage.history.retention import Retention
 from kekd_server.storage.instrumented import InstrumentedDriver
 from kekd_server.storage.location import DiskLocation, Location, MemoryLocation, S3Location
 from kekd_server.storage.memory.driver import MemoryDriver
-from kekd_server.storage.retention import Retention
 from kekd_server.storage.store import Store
 
 _DISK_THREADS: Final = 16
@@ -82,12 +82,12 @@ def _s3_store(
     instrument: Instrument,
 ) -> Store:
     # Imported here, because most daemons have no S3 store and boto3 is slow to import.
-    from kekd_server.storage.s3.change_log import S3ChangeLog  # noqa: PLC0415
     from kekd_server.storage.s3.client import MAX_CONNECTIONS, make_client  # noqa: PLC0415
     from kekd_server.storage.s3.driver import S3Driver  # noqa: PLC0415
-    from kekd_server.storage.s3.log_reader import S3LogReader  # noqa: PLC0415
-    from kekd_server.storage.s3.log_writer import S3LogWriter  # noqa: PLC0415
-    from kekd_server.storage.s3.watcher import S3Watcher  # noqa: PLC0415
+    from kekd_server.storage.s3.watch.change_log import S3ChangeLog  # noqa: PLC0415
+    from kekd_server.storage.s3.watch.log_reader import S3LogReader  # noqa: PLC0415
+    from kekd_server.storage.s3.watch.log_writer import S3LogWriter  # noqa: PLC0415
+    from kekd_server.storage.s3.watch.watcher import S3Watcher  # noqa: PLC0415
 
     client = make_client(location, on_retry=metrics.count_retry)
     change_log = S3ChangeLog(client, location)

@@ -11,14 +11,14 @@ from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.observability.store_metrics import StoreMetrics
 from kekd_server.observability.tracing import Tracing
-from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, ValidateVersion, WriteResult
-from kekd_server.storage.hold import Hold
-from kekd_server.storage.version import Origin, Version
-from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_monitor import WriteMonitor
-from kekd_server.storage.write_steps import Steps
+from kekd_server.storage.history.destruction import Destruction
+from kekd_server.storage.history.hold import Hold
+from kekd_server.storage.history.version import Origin, Version
+from kekd_server.storage.history.version_import import ImportedVersion
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.monitor import WriteMonitor
+from kekd_server.storage.writes.steps import Steps
 
 _WRITES: Final = {
     "create": True,

@@ -16,11 +16,11 @@ from kekd_server.model.errors import (
     WatchFellBehindError,
 )
 from kekd_server.model.index_name import IndexName, NamePrefix
-from kekd_server.storage.batch_writes import BatchWrites
 from kekd_server.storage.driver import Driver, NameRange, StoredRecord, WriteResult
 from kekd_server.storage.driver_calls import DriverCalls
-from kekd_server.storage.envelope_versions import EnvelopeVersions
-from kekd_server.storage.history_keeper import HistoryKeeper
+from kekd_server.storage.history.envelope_versions import EnvelopeVersions
+from kekd_server.storage.history.keeper import HistoryKeeper
+from kekd_server.storage.history.version import Origin, VersionEvent
 from kekd_server.storage.location import Location
 from kekd_server.storage.stored_envelope import (
     FindPrepared,
@@ -28,12 +28,12 @@ from kekd_server.storage.stored_envelope import (
     StoredEnvelope,
     nothing_prepared,
 )
-from kekd_server.storage.version import Origin, VersionEvent
 from kekd_server.storage.watch.event import ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import Steps
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.batch_writes import BatchWrites
+from kekd_server.storage.writes.steps import Steps
 
 T = TypeVar("T")
 

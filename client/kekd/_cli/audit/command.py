@@ -17,9 +17,9 @@ from kekd._cli.audit.log_files import Line
 from kekd._cli.audit.record import AuditError, Entry, Query, decisions
 from kekd._cli.common import main
 from kekd._cli.exit_codes import FAILED, STOPPED
-from kekd._cli.output import Output, output_option
-from kekd._cli.terminal import say
-from kekd._cli.times import format_timestamp
+from kekd._cli.output.output import Output, output_option
+from kekd._cli.output.terminal import say
+from kekd._cli.output.times import format_timestamp
 from kekd_common.duration import parse_duration
 from kekd_common.printable import printable
 

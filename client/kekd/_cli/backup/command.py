@@ -22,11 +22,11 @@ from kekd._cli.backup.version_json import version_content
 from kekd._cli.common import main, open_client, prefix_option, store_option
 from kekd._cli.errors import BackupError
 from kekd._cli.exit_codes import FAILED, STOPPED
-from kekd._cli.json_format import EnvelopeJSON
-from kekd._cli.output import Output, dry_run_option, output_option
-from kekd._cli.parameters import Name
+from kekd._cli.options.parameters import Name
+from kekd._cli.output.json_format import EnvelopeJSON
+from kekd._cli.output.output import Output, dry_run_option, output_option
+from kekd._cli.output.terminal import say
 from kekd._cli.private_file import replace_private
-from kekd._cli.terminal import say
 
 T = TypeVar("T")
 

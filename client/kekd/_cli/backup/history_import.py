@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kekd._cli.errors import is_lost
-from kekd._cli.terminal import say
+from kekd._cli.output.terminal import say
 from kekd._models import EnvelopeVersion, StorageConfig
 from kekd.errors import EnvelopeError
 from kekd_common.reasons import Reason

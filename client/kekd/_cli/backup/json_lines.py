@@ -26,7 +26,7 @@ from kekd._cli.backup.version_json import (
     parse_version,
 )
 from kekd._cli.errors import BackupError, EnvelopeJSONError
-from kekd._cli.json_format import EnvelopeJSON
+from kekd._cli.output.json_format import EnvelopeJSON
 from kekd._models import EnvelopeVersion
 
 _FORMAT: Final = "kekd-backup"

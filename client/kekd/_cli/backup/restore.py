@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from kekd._cli.errors import is_lost
-from kekd._cli.json_format import EnvelopeJSON
+from kekd._cli.output.json_format import EnvelopeJSON
 from kekd._models import KMSBlob, Push, StorageConfig
 from kekd.errors import (
     CorruptEnvelopeError,

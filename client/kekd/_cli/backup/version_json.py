@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from kekd._cli.errors import EnvelopeJSONError
-from kekd._cli.json_format import EnvelopeJSON
-from kekd._cli.times import format_timestamp
+from kekd._cli.output.json_format import EnvelopeJSON
+from kekd._cli.output.times import format_timestamp
 from kekd._models import EnvelopeVersion, VersionEvent
 
 _KEYS: Final = ("version_id", "event", "time", "caller")

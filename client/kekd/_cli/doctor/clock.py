@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from kekd._cli.doctor.finding import Finding, failure, ok, warning
-from kekd._cli.times import describe_skew
+from kekd._cli.output.times import describe_skew
 
 _MAX_SYNCHRONIZED_SKEW: Final = timedelta(seconds=5)
 """Synchronized clocks are much closer."""

@@ -16,9 +16,9 @@ from kekd._cli.common import main, open_client
 from kekd._cli.doctor import address, certificate, clock, daemon, records, slots, store
 from kekd._cli.doctor.finding import COLORS, Finding, failure, ok, warning
 from kekd._cli.exit_codes import FAILED, STOPPED
-from kekd._cli.global_options import global_options
-from kekd._cli.output import Output, dry_run_option, output_option_without_names
-from kekd._cli.parameters import Store
+from kekd._cli.options.global_options import global_options
+from kekd._cli.options.parameters import Store
+from kekd._cli.output.output import Output, dry_run_option, output_option_without_names
 
 
 @main.command()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from kekd._cli.terminal import Color
+from kekd._cli.output.terminal import Color
 
 Level: TypeAlias = Literal["ok", "warning", "failure"]
 COLORS: Final[dict[Level, Color]] = {"ok": "green", "warning": "yellow", "failure": "red"}

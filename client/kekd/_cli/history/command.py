@@ -9,15 +9,15 @@ from typing import Any, Final
 import click
 
 import kekd
-from kekd._cli.bulk_options import all_option, jobs_option, many_prefix_option, require_one
 from kekd._cli.common import if_etag_option, main, pass_client, store_option
 from kekd._cli.history.difference import compare
 from kekd._cli.history.point_in_time import restore_all
 from kekd._cli.index_completion import complete_index
-from kekd._cli.outcomes import show_all
-from kekd._cli.output import Output, Row, dry_run_option, output_option
-from kekd._cli.terminal import say
-from kekd._cli.times import format_timestamp
+from kekd._cli.options.bulk_options import all_option, jobs_option, many_prefix_option, require_one
+from kekd._cli.output.outcomes import show_all
+from kekd._cli.output.output import Output, Row, dry_run_option, output_option
+from kekd._cli.output.terminal import say
+from kekd._cli.output.times import format_timestamp
 
 _COLUMNS: Final = ("version_id", "event", "time", "caller", "etag", "size")
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from kekd._cli.times import format_timestamp
+from kekd._cli.output.times import format_timestamp
 from kekd._models import EnvelopeVersion, StorageConfig, VersionEvent
 from kekd.errors import EnvelopeError, VersionNotFoundError
 from kekd.kek import Failure

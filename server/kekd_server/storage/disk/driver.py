@@ -18,14 +18,13 @@ from pathlib import Path
 
 from kekd_server.model.errors import EnvelopeNotFoundError, EtagMismatchError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.disk import durable, layout
-from kekd_server.storage.disk.destruction_marks import DestructionMarks
 from kekd_server.storage.disk.foreign_files import find_unfinished
-from kekd_server.storage.disk.history import DiskHistory
-from kekd_server.storage.disk.history_links import HistoryLinks
-from kekd_server.storage.disk.history_maintenance import HistoryMaintenance
-from kekd_server.storage.disk.holds import DiskHolds
+from kekd_server.storage.disk.history.destruction_marks import DestructionMarks
+from kekd_server.storage.disk.history.history import DiskHistory
+from kekd_server.storage.disk.history.holds import DiskHolds
+from kekd_server.storage.disk.history.links import HistoryLinks
+from kekd_server.storage.disk.history.maintenance import HistoryMaintenance
 from kekd_server.storage.disk.listings import Listings
 from kekd_server.storage.disk.os_errors import OsErrorTranslator
 from kekd_server.storage.disk.record_writer import RecordWriter
@@ -33,13 +32,14 @@ from kekd_server.storage.disk.records import DiskRecords
 from kekd_server.storage.disk.temporary_folder import ThreadFolder, remove_abandoned
 from kekd_server.storage.disk.write_locks import WriteLocks
 from kekd_server.storage.driver import PROBE_BYTES, NameRange, StoredRecord
-from kekd_server.storage.history_failures import HistoryFailures
-from kekd_server.storage.history_totals import HistoryTotals
-from kekd_server.storage.hold import Hold
-from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
-from kekd_server.storage.version import Version
-from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.version_page import page_of
+from kekd_server.storage.history.destruction import DestroyedVersion, Destruction
+from kekd_server.storage.history.failures import HistoryFailures
+from kekd_server.storage.history.hold import Hold
+from kekd_server.storage.history.retention import DEFAULT_RETENTION, Retention
+from kekd_server.storage.history.totals import HistoryTotals
+from kekd_server.storage.history.version import Version
+from kekd_server.storage.history.version_import import ImportedVersion
+from kekd_server.storage.history.version_page import page_of
 
 
 class DiskDriver:

@@ -47,7 +47,7 @@ from typing import Final, Protocol, TypeAlias
 from kekd_server.model.descriptor import close_quietly, opened
 from kekd_server.model.folder import sync_folder
 from kekd_server.storage.disk.syncs import FileSync, FolderSync
-from kekd_server.storage.write_steps import Steps, complete
+from kekd_server.storage.writes.steps import Steps, complete
 
 
 class NewFile(Protocol):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.destruction import RemainingVersion
+from kekd_server.storage.history.destruction import RemainingVersion
 
 
 def find_unfinished(records: Path, name: IndexName) -> list[RemainingVersion]:

@@ -9,7 +9,7 @@ from kekd_server.model.errors import EnvelopeExistsError, EtagMismatchError, Out
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk.write_ledger import Entry, EntryStatus, WriteLedger
 from kekd_server.storage.driver import WriteResult
-from kekd_server.storage.write_attempt import WriteAttempt
+from kekd_server.storage.writes.attempt import WriteAttempt
 
 
 class IdempotentWrite:

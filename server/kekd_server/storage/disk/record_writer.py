@@ -6,8 +6,8 @@ from typing import TypeVar
 from kekd_server.model.errors import EnvelopeExistsError, EtagMismatchError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import durable
-from kekd_server.storage.disk.history import DiskHistory
-from kekd_server.storage.disk.holds import DiskHolds
+from kekd_server.storage.disk.history.history import DiskHistory
+from kekd_server.storage.disk.history.holds import DiskHolds
 from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.os_errors import OsErrorTranslator
 from kekd_server.storage.disk.records import DiskRecords
@@ -16,10 +16,10 @@ from kekd_server.storage.disk.temporary_folder import ThreadFolder
 from kekd_server.storage.disk.write_locks import WriteLocks
 from kekd_server.storage.driver import ValidateVersion, WriteResult
 from kekd_server.storage.etag import etag_of
-from kekd_server.storage.version import Origin, VersionEvent
-from kekd_server.storage.version_page import last_with_record
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import Steps
+from kekd_server.storage.history.version import Origin, VersionEvent
+from kekd_server.storage.history.version_page import last_with_record
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.steps import Steps
 
 T = TypeVar("T")
 

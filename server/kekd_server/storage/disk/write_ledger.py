@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from kekd_server.model.errors import HistoryUnavailableError
 from kekd_server.storage.driver import WriteResult
-from kekd_server.storage.write_attempt import ID_BYTES, RETENTION
+from kekd_server.storage.writes.attempt import ID_BYTES, RETENTION
 
 MAX_ENTRIES: Final = 4096
 

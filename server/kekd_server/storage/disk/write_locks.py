@@ -16,7 +16,7 @@ from zlib import crc32
 from kekd_server.model.descriptor import close_quietly
 from kekd_server.model.errors import StoreTimeoutError
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.write_steps import CONTENDED, Steps, complete
+from kekd_server.storage.writes.steps import CONTENDED, Steps, complete
 
 _LOCKS: Final = 256
 _NOT_WRITABLE: Final = (errno.EROFS, errno.EACCES)

@@ -14,7 +14,6 @@ from kekd_server.model.errors import (
     EtagMismatchError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.destruction import DestroyedVersion, Destruction
 from kekd_server.storage.driver import (
     HistoryStep,
     NameRange,
@@ -23,17 +22,18 @@ from kekd_server.storage.driver import (
     WriteResult,
 )
 from kekd_server.storage.etag import etag_of
-from kekd_server.storage.history_failures import HistoryFailures
-from kekd_server.storage.history_totals import HistoryTotals
-from kekd_server.storage.hold import Hold
+from kekd_server.storage.history.destruction import DestroyedVersion, Destruction
+from kekd_server.storage.history.failures import HistoryFailures
+from kekd_server.storage.history.hold import Hold
+from kekd_server.storage.history.retention import DEFAULT_RETENTION, Retention
+from kekd_server.storage.history.totals import HistoryTotals
+from kekd_server.storage.history.version import Origin, Version, VersionEvent
+from kekd_server.storage.history.version_import import ImportedVersion
+from kekd_server.storage.history.version_page import last_with_record, page_of
 from kekd_server.storage.memory.history import MemoryHistory
-from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.sorted_keys import names_in_order
-from kekd_server.storage.version import Origin, Version, VersionEvent
-from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.version_page import last_with_record, page_of
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import unpaused
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.steps import unpaused
 
 _SCAN_INTERVAL: Final = 60.0
 """Writes remove what exceeds the number. A scan removes what is too old."""

@@ -10,10 +10,10 @@ from kekd_server.model.errors import HistoryOffError, VersionNotFoundError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import StoredRecord
 from kekd_server.storage.etag import etag_of
-from kekd_server.storage.history_totals import HistoryTotals
-from kekd_server.storage.retention import Retention
-from kekd_server.storage.version import Origin, Version
-from kekd_server.storage.version_import import ImportedVersion, find_missing
+from kekd_server.storage.history.retention import Retention
+from kekd_server.storage.history.totals import HistoryTotals
+from kekd_server.storage.history.version import Origin, Version
+from kekd_server.storage.history.version_import import ImportedVersion, find_missing
 
 
 class KeptVersion(NamedTuple):

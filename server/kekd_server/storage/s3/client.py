@@ -17,8 +17,6 @@ from kekd_common.aws_credentials import STALE_CODES, CredentialSourceError, Rene
 from kekd_common.printable import printable
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3 import checksum
-from kekd_server.storage.s3.connection_pool import ConnectionPool
-from kekd_server.storage.s3.endpoint import Endpoint, resolve
 from kekd_server.storage.s3.errors import (
     InvalidResponseError,
     RedirectError,
@@ -26,6 +24,9 @@ from kekd_server.storage.s3.errors import (
     ResponseLostError,
     S3Error,
 )
+from kekd_server.storage.s3.http.connection_pool import ConnectionPool
+from kekd_server.storage.s3.http.endpoint import Endpoint, resolve
+from kekd_server.storage.s3.http.response import Response
 from kekd_server.storage.s3.listing import (
     NULL_VERSION,
     ListedObject,
@@ -38,7 +39,6 @@ from kekd_server.storage.s3.listing import (
     parse_versioning,
     parse_versions,
 )
-from kekd_server.storage.s3.response import Response
 from kekd_server.storage.s3.signature import Query, Signer, UnsignedRequest, encode, encode_query
 
 T = TypeVar("T")

@@ -21,7 +21,6 @@ from kekd_server.model.errors import (
     StoreUnavailableError,
 )
 from kekd_server.model.index_name import IndexName
-from kekd_server.storage.destruction import Destruction
 from kekd_server.storage.driver import (
     MAX_RECORD_BYTES,
     HistoryStep,
@@ -30,28 +29,29 @@ from kekd_server.storage.driver import (
     ValidateVersion,
     WriteResult,
 )
-from kekd_server.storage.history_totals import HistoryTotals
-from kekd_server.storage.hold import Hold
+from kekd_server.storage.history.destruction import Destruction
+from kekd_server.storage.history.hold import Hold
+from kekd_server.storage.history.retention import DEFAULT_RETENTION, Retention
+from kekd_server.storage.history.totals import HistoryTotals
+from kekd_server.storage.history.version import Origin, Version, VersionEvent
+from kekd_server.storage.history.version_import import ImportedVersion
+from kekd_server.storage.history.version_page import last_with_record
 from kekd_server.storage.location import S3Location
-from kekd_server.storage.retention import DEFAULT_RETENTION, Retention
 from kekd_server.storage.s3.client import S3Client
 from kekd_server.storage.s3.conditions import S3ConditionCheck
-from kekd_server.storage.s3.destruction import S3Destruction
 from kekd_server.storage.s3.errors import RequestError, translate_errors
-from kekd_server.storage.s3.history import S3History
-from kekd_server.storage.s3.holds import S3Holds
+from kekd_server.storage.s3.history.destruction import S3Destruction
+from kekd_server.storage.s3.history.history import S3History
+from kekd_server.storage.s3.history.holds import S3Holds
+from kekd_server.storage.s3.history.versioning import Versioning
 from kekd_server.storage.s3.keystore import S3Keystore
 from kekd_server.storage.s3.listing import ListedObject
-from kekd_server.storage.s3.log_writer import S3LogWriter
 from kekd_server.storage.s3.names import S3Names
 from kekd_server.storage.s3.object import S3Object
-from kekd_server.storage.s3.versioning import Versioning
+from kekd_server.storage.s3.watch.log_writer import S3LogWriter
 from kekd_server.storage.s3.write import S3Write
-from kekd_server.storage.version import Origin, Version, VersionEvent
-from kekd_server.storage.version_import import ImportedVersion
-from kekd_server.storage.version_page import last_with_record
-from kekd_server.storage.write_attempt import WriteAttempt
-from kekd_server.storage.write_steps import unpaused
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.steps import unpaused
 
 T = TypeVar("T")
 

@@ -8,11 +8,11 @@ from typing import Final
 
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import NameRange
+from kekd_server.storage.history.version_file import VersionFile
 from kekd_server.storage.location import S3Location
 from kekd_server.storage.s3.client import MAX_PAGE_SIZE, S3Client
 from kekd_server.storage.s3.errors import InvalidResponseError
 from kekd_server.storage.s3.listing import ListedObject
-from kekd_server.storage.version_file import VersionFile
 
 _KEY_END: Final = re.compile(r"\.kms\.cat")
 

@@ -12,18 +12,18 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
+from kekd_server.storage.history.version import Origin
 from kekd_server.storage.s3.client import WRITE_ID
-from kekd_server.storage.s3.holds import S3Holds
+from kekd_server.storage.s3.history.holds import S3Holds
+from kekd_server.storage.s3.history.record_history import S3RecordHistory
+from kekd_server.storage.s3.history.version_metadata import headers_of
 from kekd_server.storage.s3.object import (
     AmbiguousResponseError,
     ObjectVersion,
     PreconditionFailedError,
     S3Object,
 )
-from kekd_server.storage.s3.record_history import S3RecordHistory
-from kekd_server.storage.s3.version_metadata import headers_of
-from kekd_server.storage.version import Origin
-from kekd_server.storage.write_attempt import RETENTION, WriteAttempt
+from kekd_server.storage.writes.attempt import RETENTION, WriteAttempt
 
 _MAX_ROUNDS: Final = 8
 """How often a write starts over because another writer was faster."""

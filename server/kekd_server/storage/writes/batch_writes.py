@@ -1,0 +1,143 @@
+"""Pushes of several envelopes in one call, a few at a time in the threads of a store."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Final, TypeAlias
+
+from kekd_schema import encode
+from kekd_server.model.errors import CallAbandonedError, KekdError
+from kekd_server.storage.driver import Driver, WriteResult
+from kekd_server.storage.driver_calls import DriverCalls
+from kekd_server.storage.history.version import Origin, VersionEvent
+from kekd_server.storage.watch.event import Change, ChangeKind
+from kekd_server.storage.writes.attempt import WriteAttempt
+from kekd_server.storage.writes.outcomes import IsAbandoned, never_abandoned
+from kekd_server.storage.writes.push import Push
+from kekd_server.storage.writes.steps import RunningWrite, Steps
+
+_WRITES_PER_TASK: Final = 16
+"""Fewer than reads, as each write waits for the disk."""
+
+PushResult: TypeAlias = WriteResult | KekdError
+
+
+class BatchWrites:
+    """Writes each entry of a batch on its own. Like `Store`, whose part it is."""
+
+    def __init__(self, driver: Driver, calls: DriverCalls, *, concurrency: int) -> None:
+        self._driver = driver
+        self._calls = calls
+        self._concurrency = concurrency
+
+    async def put_many(
+        self,
+        pushes: Sequence[Push],
+        *,
+        owner: str = "",
+        is_abandoned: IsAbandoned = never_abandoned,
+    ) -> list[PushResult]:
+        """Returns for each push what `Store.put` returns or raises. Pushes of one name are written
+        in their order.
+
+        Once the batch `is_abandoned`, no more entries start, and the rest gets
+        `CallAbandonedError`. A batch with attempts is abandoned when every caller that waits for it
+        is gone. It runs to its end if the store can't find out later which entries were applied.
+        """
+        attempts = [push.attempt for push in pushes if push.attempt]
+        if not attempts:
+            return await self._put_each(pushes, owner, is_abandoned)
+        ids = (bytes.fromhex(attempt.id) for attempt in attempts)
+        batch = WriteAttempt.derive(ids, is_retry=attempts[0].is_retry)
+
+        async def put_unremembered(_: WriteAttempt | None) -> list[PushResult]:
+            has_no_waiter = partial(self._calls.outcomes.is_abandoned, batch.id)
+            return await self._put_unremembered(pushes, owner, has_no_waiter)
+
+        if not self._driver.recognizes_attempts:
+            is_abandoned = never_abandoned
+        return await self._calls.run_once(batch, pushes[0].name, put_unremembered, is_abandoned)
+
+    async def _put_unremembered(
+        self, pushes: Sequence[Push], owner: str, is_abandoned: IsAbandoned
+    ) -> list[PushResult]:
+        """Writes the pushes whose outcome isn't remembered; the others get their remembered
+        result.
+        """
+        outcomes = self._calls.outcomes
+        results: dict[int, PushResult] = {}
+        new: dict[int, Push] = {}
+        for number, push in enumerate(pushes):
+            outcome = outcomes.find(push.attempt.id) if push.attempt else None
+            if outcome and not outcome.is_refusal:
+                results[number] = outcome.result
+            else:
+                new[number] = _without_retry_flag(push) if outcome else push
+        written = await self._put_each(list(new.values()), owner, is_abandoned)
+        for (number, push), result in zip(new.items(), written, strict=True):
+            if push.attempt:
+                outcomes.add(push.attempt.id, result)
+            results[number] = result
+        return [results[number] for number in range(len(pushes))]
+
+    async def _put_each(
+        self, pushes: Sequence[Push], owner: str, is_abandoned: IsAbandoned
+    ) -> list[PushResult]:
+        loop = asyncio.get_running_loop()
+        results: dict[int, PushResult] = {}
+
+        async def work(part: Sequence[int]) -> None:
+            for numbers in _groups(pushes, part):
+                if is_abandoned():
+                    return
+                writes = [RunningWrite(self._put(loop, owner, pushes[n])) for n in numbers]
+                await self._calls.run_writes(writes, owner)
+                results.update(zip(numbers, (write.outcome() for write in writes), strict=True))
+
+        await asyncio.gather(*map(work, _split(pushes, self._concurrency)))
+        abandoned = CallAbandonedError()
+        return [results.get(number, abandoned) for number in range(len(pushes))]
+
+    def _put(self, loop: asyncio.AbstractEventLoop, owner: str, push: Push) -> Steps[PushResult]:
+        try:
+            with self._calls.error_context:
+                record = encode(push.envelope)
+                written = yield from self._driver.put(
+                    *(push.name, record),
+                    if_etag=push.if_etag,
+                    origin=Origin(VersionEvent.PUSHED, owner),
+                    attempt=push.attempt,
+                )
+        except KekdError as error:
+            return error
+        self._calls.publish(loop, Change(ChangeKind.PUSHED, push.name, written.etag))
+        return written
+
+
+def _without_retry_flag(push: Push) -> Push:
+    return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
+
+
+def _groups(pushes: Sequence[Push], part: Sequence[int]) -> Iterator[list[int]]:
+    """Divides positions into groups, in their order. A group has each name at most once, as its
+    writes run in no order.
+    """
+    group: dict[str, int] = {}
+    for number in part:
+        key = pushes[number].name.key
+        if key in group or len(group) == _WRITES_PER_TASK:
+            yield list(group.values())
+            group = {}
+        group[key] = number
+    if group:
+        yield list(group.values())
+
+
+def _split(pushes: Sequence[Push], count: int) -> list[list[int]]:
+    """Divides the positions of the pushes into parts. Those of one name share a part."""
+    parts: list[list[int]] = [[] for _ in range(count)]
+    ranks: dict[str, int] = {}
+    for number, push in enumerate(pushes):
+        rank = ranks.setdefault(push.name.key, len(ranks))
+        parts[rank % count].append(number)
+    return parts
