@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 import kekd
+from kekd import _cli
 from kekd._cli.common import main
-from kekd._cli.output import terminal
 from kekd._cli.output.terminal import Text, read_texts_as_utf8
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
@@ -75,7 +75,7 @@ def test_texts_of_every_command_are_read_as_utf8() -> None:
 
 
 def test_output_is_printed_only_by_say() -> None:
-    sources = {file.name: file.read_text() for file in Path(terminal.__file__).parent.glob("*.py")}
+    sources = {file.name: file.read_text() for file in Path(_cli.__file__).parent.rglob("*.py")}
     assert [name for name, text in sources.items() if "click.echo(" in text] == ["terminal.py"]
 
 

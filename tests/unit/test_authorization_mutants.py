@@ -16,16 +16,16 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from kekd_server import access, service
-from kekd_server.access import access_policy, authorizer, decision
+from kekd_server import service
+from kekd_server.access import access_policy, authorizer, decision, grants
 from kekd_server.access.audit import audited_store, auditor, batch_records
 from kekd_server.access.grants import batch_decision
 from tests.patience import PATIENCE
 from tests.unit.authorization import check_everything
 
 GRANTS: Final = [
-    import_module(f"{access.__name__}.{module.name}")
-    for module in iter_modules(access.__path__)
+    import_module(f"{grants.__name__}.{module.name}")
+    for module in iter_modules(grants.__path__)
     if module.name.endswith("grant")
 ]
 MODULES: Final = (
