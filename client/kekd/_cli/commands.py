@@ -61,5 +61,5 @@ class CommandGroup(click.Group):
         if missing := [name for name in names if name not in self.commands]:
             for name in missing:
                 import_module(_MODULES[name])
-            read_texts_as_utf8(self)
             add_global_options(self)
+            read_texts_as_utf8(self)
