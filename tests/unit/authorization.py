@@ -14,8 +14,8 @@ from kekd_schema import Envelope, encode
 from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit.auditor import OnFailure
 from kekd_server.access.audit.denial_throttle import BURST
-from kekd_server.access.grants.lease import Lease
 from kekd_server.access.grants.repeat_grant import RepeatGrant
+from kekd_server.access.lease import Lease
 from kekd_server.access.repetition import Repetition
 from kekd_server.model.errors import (
     AccessDeniedError,

@@ -17,9 +17,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from kekd_server import service
-from kekd_server.access import access_policy, authorizer, decision, grants
+from kekd_server.access import access_policy, authorizer, batch_decision, decision, grants
 from kekd_server.access.audit import audited_store, auditor, batch_records
-from kekd_server.access.grants import batch_decision
 from tests.patience import PATIENCE
 from tests.unit.authorization import check_everything
 

@@ -8,7 +8,7 @@ import pytest
 
 from kekd_server.access.audit.audit_record import AuditRecord, format_lines, format_repeated_read
 from kekd_server.access.audit.batch_records import BatchRecords
-from kekd_server.access.grants.batch_decision import BatchDecision
+from kekd_server.access.batch_decision import BatchDecision
 from kekd_server.access.repetition import Repetition
 from kekd_server.model.errors import EnvelopeNotFoundError, KekdError
 from kekd_server.storage.stored_envelope import PreparedEnvelope

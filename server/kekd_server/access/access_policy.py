@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from kekd_common.policy import IndexRange, Method, Rule, first_match, first_matches
+from kekd_server.access.batch_decision import BatchDecision
 from kekd_server.access.caller_rules import CallerRules
 from kekd_server.access.decision import AccessDecision
-from kekd_server.access.grants.batch_decision import BatchDecision
 from kekd_server.access.identity.principal import Principal
 from kekd_server.access.request_context import RequestContext
 from kekd_server.observability.metrics import Metrics

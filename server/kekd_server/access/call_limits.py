@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Final
 
-from kekd_server.access.grants.lease import Lease
+from kekd_server.access.lease import Lease
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes
 from kekd_server.model.errors import RateLimitedError, ShareTakenError, TooManyCallsError
 from kekd_server.model.fair_share import FairShare

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from kekd_server.access.grants.lease import Lease
 from kekd_server.access.identity.principal import Principal
+from kekd_server.access.lease import Lease
 from kekd_server.model.deadline import Deadline
 
 _PROCESS: Final = secrets.token_hex(4)

@@ -9,8 +9,8 @@ from hashlib import sha256
 from json.encoder import encode_basestring_ascii
 from typing import Final, Literal
 
+from kekd_server.access.batch_decision import BatchDecision
 from kekd_server.access.decision import AccessDecision
-from kekd_server.access.grants.batch_decision import BatchDecision
 from kekd_server.access.repetition import Repetition
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.bounded_cache import BoundedCache, entry_bytes

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import overload
 
 from kekd_server.access.audit.audit_record import AuditRecord, format_reads
-from kekd_server.access.grants.batch_decision import BatchDecision
+from kekd_server.access.batch_decision import BatchDecision
 from kekd_server.model.errors import KekdError
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.stored_envelope import ReadResult

@@ -6,7 +6,7 @@ from typing import ClassVar, TypeVar
 from kekd_common.policy import Method
 from kekd_server.access.audit.audited_store import AuditedStore, StoreWriter
 from kekd_server.access.audit.batch_records import BatchRecords
-from kekd_server.access.grants.batch_decision import BatchDecision
+from kekd_server.access.batch_decision import BatchDecision
 from kekd_server.model.errors import KekdError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
