@@ -69,7 +69,7 @@ async def test_calls_that_wait_for_a_lock_delay_no_change(
         envelope = Envelope(provider="none")
         waiting = [asyncio.create_task(store.put(ONE, envelope, if_etag=None)) for _ in range(4)]
         await reached(lambda: driver.waiting == 2)  # all threads of the store
-        (driver.records / OTHER.key).touch()
+        (driver.records_folder / OTHER.key).touch()
         event = await subscription.next(PATIENCE)
         assert isinstance(event, Change)
         assert event.name == OTHER
@@ -80,7 +80,7 @@ async def test_calls_that_wait_for_a_lock_delay_no_change(
 def test_own_write_is_reported_without_reading_it(
     driver: StuckDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(_WatchedFolder(driver.records)) as folder:
+    with closing(_WatchedFolder(driver.records_folder)) as folder:
         driver.go_on.set()
         written = put(driver, ONE, b"new", if_etag=None)
         monkeypatch.setattr(driver, "get", Mock(side_effect=AssertionError))
@@ -90,8 +90,8 @@ def test_own_write_is_reported_without_reading_it(
 
 
 def test_write_into_an_own_record_is_read(driver: DiskDriver) -> None:
-    record = driver.records / ONE.key
-    with closing(_WatchedFolder(driver.records)) as folder:
+    record = driver.records_folder / ONE.key
+    with closing(_WatchedFolder(driver.records_folder)) as folder:
         create(driver, ONE, b"own")
         times = record.stat()
         record.write_bytes(b"foreign")
@@ -111,11 +111,11 @@ async def test_poll_without_changes_yields_an_empty_list(driver: DiskDriver) -> 
 async def test_unreadable_file_is_one_change_without_an_etag(
     store: Store, driver: DiskDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loop = driver.records / ONE.key
+    loop = driver.records_folder / ONE.key
     async with store.watch(NamePrefix("")) as subscription:
         loop.symlink_to(loop)
         assert await subscription.next(PATIENCE) == Change(ChangeKind.CREATED, ONE)
-        (driver.records / OTHER.key).touch()
+        (driver.records_folder / OTHER.key).touch()
         event = await subscription.next(PATIENCE)
         assert isinstance(event, Change)
         assert event.name == OTHER

@@ -13,7 +13,7 @@ from kekd_server.observability.metrics import Metrics
 
 
 class AccessPolicy:
-    """Can be replaced at any time; the next decision uses the new rules.
+    """Decides by rules that `replace` can change at any time, also in another thread.
 
     Without a policy, callers on local listeners may do everything, and others nothing.
     """
@@ -66,9 +66,10 @@ class AccessPolicy:
         """
         request, method, store = decision.request, decision.method, decision.store
         request.principal.require_unexpired()
-        if self._rules.rules_for(request.principal, method, store):
+        rules = self._rules
+        if rules.rules_for(request.principal, method, store):
             return decision
-        return self.denied_decision(request, method, store, decision.index)
+        return self._decision(request, method, store, decision.index, None, rules.generation)
 
     def count(self, method: Method, outcome: str, number: int = 1) -> None:
         """Adds decisions to the metrics."""
@@ -91,12 +92,12 @@ class AccessPolicy:
         self, principal: Principal, method: Method, store: str
     ) -> Callable[[str], bool]:
         """Returns a predicate: may the caller see this index in a list or watch?"""
-        current = self._rules
-        rules = current.rules_for(principal, method, store)
-        to_read = current.rules_for(principal, "read", store)
-        sees_all = all(some and some[0].matches_every_index for some in (rules, to_read))
+        rules = self._rules
+        to_call = rules.rules_for(principal, method, store)
+        to_read = rules.rules_for(principal, "read", store)
+        sees_all = all(some and some[0].matches_every_index for some in (to_call, to_read))
         return lambda index: (
-            sees_all or bool(first_match(rules, index) and first_match(to_read, index))
+            sees_all or bool(first_match(to_call, index) and first_match(to_read, index))
         )
 
     def visible_ranges(

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kekd_common.policy import Method
-from kekd_server.access.decision import AccessDecision
+from kekd_server.access.decision import AccessDecision, make_denial
 from kekd_server.access.request_context import RequestContext
 from kekd_server.model.errors import AccessDeniedError
 
@@ -37,9 +37,7 @@ class BatchDecision:
 
     def denial_of(self, index: str) -> AccessDeniedError:
         """Returns the error of an index that is denied."""
-        denial = AccessDeniedError(self.request.principal.identity, self.method, index)
-        denial.store = self.store
-        return denial
+        return make_denial(self.request, self.method, self.store, index)
 
     def decisions(self) -> list[AccessDecision]:
         return [

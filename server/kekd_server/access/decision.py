@@ -44,6 +44,12 @@ class AccessDecision:
             raise self._denial()
 
     def _denial(self) -> AccessDeniedError:
-        denial = AccessDeniedError(self.request.principal.identity, self.method, self.index)
-        denial.store = self.store
-        return denial
+        return make_denial(self.request, self.method, self.store, self.index)
+
+
+def make_denial(
+    request: RequestContext, method: Method, store: str, index: str
+) -> AccessDeniedError:
+    denial = AccessDeniedError(request.principal.identity, method, index)
+    denial.store = store
+    return denial

@@ -47,7 +47,7 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
-    def show_versions(self, *, grpc: str) -> None:
+    def set_versions(self, *, grpc: str) -> None:
         self._build_info.labels(__version__, platform.python_version(), grpc).set(1)
 
 

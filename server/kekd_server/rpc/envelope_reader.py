@@ -93,7 +93,7 @@ class EnvelopeReader:
         return count
 
     def _add_fitting(self, entries: Sequence[bytes], room: int, *, must_add: bool) -> int:
-        """Returns how many of the entries fit. `must_add`: at least the first."""
+        """Adds the entries that fit, and at least the first if `must_add`. Returns their number."""
         count = 0
         for entry in entries:
             room -= len(entry)

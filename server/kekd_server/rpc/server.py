@@ -77,7 +77,7 @@ class Server:
         self._connection_limits = connection_limits
         self._calls, self._watches = InFlightCalls(), InFlightCalls()
         self._metrics = metrics
-        metrics.show_versions(grpc=grpc.__version__)
+        metrics.set_versions(grpc=grpc.__version__)
         self._tracing = tracing
         self._end_watches = end_watches
         self._ready_answers = ready_answers

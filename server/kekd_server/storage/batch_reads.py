@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 from kekd_server.storage.watch.hub import RunInThread
 
 _MAX_READS_PER_TASK: Final = 100
-"""Reads before another owner has its turn. They take some milliseconds."""
+"""Reads before other owners have their turn. They take some milliseconds."""
 _MAX_READ_TASK_SECONDS: Final = 0.05
-"""A task whose reads wait for a server ends earlier."""
+"""A task ends after this time, as its reads wait for a server."""
 _FIRST_READERS: Final = 4
 """Enough for a server that answers at once: more would only contend for the interpreter."""
 _SLOW_READ_SECONDS: Final = 0.003
@@ -60,7 +60,7 @@ async def read_many(
 async def _run_readers(
     work: Callable[[], Coroutine[None, None, None]], count_results: Callable[[], int], limit: int
 ) -> None:
-    """Runs `work` in few tasks, and in up to `limit` while a read takes them
+    """Runs `work` in a few tasks, and in up to `limit` while their reads take longer than
     `_SLOW_READ_SECONDS`.
     """
     readers = [asyncio.create_task(work()) for _ in range(min(limit, _FIRST_READERS))]

@@ -54,7 +54,7 @@ again."""
 class Driver(Protocol):
     """Keeps one record per index name, and knows nothing about its content.
 
-    `create`, `put`, `restore`, `undelete` and `delete` return their steps (see write_steps), which
+    `create`, `put`, `restore`, `undelete` and `delete` return their steps (see writes/steps), which
     pause where they wait for a disk or for another write.
 
     Every method except `get_cached`, `confirm` and `confirm_all` may block. All may be called

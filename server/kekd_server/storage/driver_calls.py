@@ -27,8 +27,8 @@ W = TypeVar("W", WriteResult, WriteResult | None)
 
 
 class DriverCalls:
-    """Runs the calls of a driver in threads, and writes once for all attempts. Publishes the
-    changes. Every error of `run_once` and `write` gets the store's name, as it does within
+    """Runs a driver's calls in threads, runs each write once for all its attempts, and publishes
+    the changes. `run_once` and `write` set the store's name on their errors; other callers use
     `error_context`.
 
     Owners (identities) take turns on the threads, and a batch yields its turn after a few entries.
@@ -55,29 +55,29 @@ class DriverCalls:
         self._recognizes_attempts = recognizes_attempts
 
     async def read(self, call: Callable[[], T], owner: str, deadline: Deadline) -> T:
-        return await with_deadline(self.run(call, owner), deadline, self._name)
+        return await with_deadline(self.run_with_context(call, owner), deadline, self._name)
 
     async def read_many(self, keys: Sequence[K], read: Callable[[K], T], owner: str) -> list[T]:
         """Returns a result for each key, in their order."""
         return await read_many(
             keys,
             read,
-            partial(self.run_entries, owner=owner),
+            partial(self.run_in_executor, owner=owner),
             concurrency=min(ceil(len(keys) / self._gets_per_thread), self.threads.share),
         )
 
-    async def run(self, call: Callable[[], T], owner: str) -> T:
+    async def run_with_context(self, call: Callable[[], T], owner: str) -> T:
         """Runs a call in the current context, where OpenTelemetry keeps the parent span."""
-        return await self.run_entries(partial(copy_context().run, call), owner)
+        return await self.run_in_executor(partial(copy_context().run, call), owner)
 
-    async def run_entries(self, call: Callable[[], T], owner: str) -> T:
+    async def run_in_executor(self, call: Callable[[], T], owner: str) -> T:
         """Runs a call without a context, so that a batch doesn't make a span for each entry."""
         return await asyncio.wrap_future(self.threads.submit(owner, call))
 
     async def run_writes(self, writes: Sequence[RunningWrite[Any]], owner: str) -> None:
-        """Runs a write to its end, together with others of the owner, or writes of a batch."""
+        """Runs one write, or those of a part of a batch, to their ends."""
         if self._groups is None:
-            await self.run_entries(partial(finish_all, writes), owner)
+            await self.run_in_executor(partial(finish_all, writes), owner)
         else:
             await self._groups.run(writes, owner)
 
@@ -138,7 +138,9 @@ class DriverCalls:
 
 
 class _StoreErrorContext:
-    """Sets the store's name on an error. A class, as a generator takes longer than a get may."""
+    """Sets the store's name on an error. A class, because `contextmanager` takes longer than a
+    cached get.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name

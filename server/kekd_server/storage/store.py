@@ -143,8 +143,8 @@ class Store:
         owner: str = "",
         deadline: Deadline = None,
     ) -> list[StoredEnvelope | PreparedEnvelope | KekdError]:
-        """Returns for each name what `get` returns or raises, or what was made of it if its record
-        is unchanged. Threads read the others.
+        """Returns for each name its prepared envelope if the record is unchanged, and otherwise
+        what `get` returns or raises.
         """
         prepared = await with_deadline(self._confirm(names, find_prepared), deadline, self.name)
         if None not in prepared:
@@ -157,8 +157,8 @@ class Store:
     async def _confirm(
         self, names: Sequence[IndexName], find_prepared: FindPrepared
     ) -> list[PreparedEnvelope | None]:
-        """Lets other calls run between two batches. Otherwise, batches that arrive together would
-        delay them by the time of all.
+        """Returns the prepared envelopes whose records are unchanged. Lets other calls run after
+        each batch, which several batches would otherwise delay.
         """
         async with self._confirming:
             prepared = self._find_prepared(names, find_prepared)
@@ -223,7 +223,7 @@ class Store:
     ) -> str | None:
         """Removes the envelope and returns the etag that it had; None if there was none."""
 
-        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult | None]:
+        def write_record(attempt: WriteAttempt | None) -> "Steps[WriteResult | None]":
             steps = self._driver.delete(name, if_etag=if_etag, caller=owner, attempt=attempt)
             previous_etag = yield from steps
             return None if previous_etag is None else WriteResult("", previous_etag)

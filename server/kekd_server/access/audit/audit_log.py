@@ -128,12 +128,12 @@ class AuditLog:
         if waiting := [batch.written for batch in batches if batch.written]:
             # One timer for all of them: each takes as long as the rest of the wait.
             timeout = _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
-            waiting[0].get_loop().call_later(timeout, self._expire, waiting)
+            waiting[0].get_loop().call_later(timeout, self._expire, waiting, timeout)
 
-    def _expire(self, waiting: Sequence[asyncio.Future[bool]]) -> None:
+    def _expire(self, waiting: Sequence[asyncio.Future[bool]], timeout: float) -> None:
         """Ends the waits of calls whose lines aren't written yet."""
         if not all(written.done() for written in waiting):
-            self._report(f"{self._name}: not written in {_WRITE_TIMEOUT:g} s")
+            self._report(f"{self._name}: not written in {timeout:g} s")
             _resolve(waiting, is_written=False)
 
     def _queue_batch(self, batch: _Batch) -> bool:
@@ -141,7 +141,8 @@ class AuditLog:
         size = sum(map(len, batch.lines))
         with self._room_lock:
             fits = size <= self._free_characters - (0 if batch.written else _RESERVED)
-            self._free_characters -= size * fits
+            if fits:
+                self._free_characters -= size
         if fits:
             self._queue.put(batch)
         else:

@@ -245,8 +245,8 @@ class DiskDriver:
             return self._history.open(name).read(version_id)
 
     @property
-    def records(self) -> Path:
-        """The folder of the records. Every file in it whose name is a key is an envelope."""
+    def records_folder(self) -> Path:
+        """See `DiskRecords.folder`."""
         return self._records.folder
 
     def close(self) -> None:

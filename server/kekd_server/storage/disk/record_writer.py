@@ -25,7 +25,9 @@ T = TypeVar("T")
 
 
 class RecordWriter:
-    """The methods of `Driver` that return steps. Each holds the lock of its record during them."""
+    """The writing methods of `Driver`. Each holds the lock of its record from its first step to its
+    last.
+    """
 
     def __init__(  # noqa: PLR0913
         self,
@@ -75,7 +77,7 @@ class RecordWriter:
         caller: str,
         attempt: WriteAttempt | None,
     ) -> Steps[WriteResult]:
-        def restore(write: IdempotentWrite) -> Steps[WriteResult]:
+        def restore(write: IdempotentWrite) -> "Steps[WriteResult]":
             self._history.try_catch_up(name)
             stored = self._history.open(name).read(version_id)
             validate(version_id, stored)
@@ -92,7 +94,7 @@ class RecordWriter:
         caller: str,
         attempt: WriteAttempt | None,
     ) -> Steps[str]:
-        def undelete(write: IdempotentWrite) -> Steps[str]:
+        def undelete(write: IdempotentWrite) -> "Steps[str]":
             self._history.try_catch_up(name)
             history = self._history.open(name)
             last = last_with_record(history.versions(), name)

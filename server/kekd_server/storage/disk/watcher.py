@@ -36,6 +36,7 @@ _NAMED: Final = Mask.CREATE | Mask.MOVED_TO
 _POLL_INTERVAL: Final = 1.0
 _POLL_TIMEOUT: Final = 10.0
 _COLLECT_INTERVAL: Final = 0.01
+"""Seconds for which events are collected while they are frequent."""
 _OWN_COLLECT_INTERVAL: Final = 0.05
 """The same while only this daemon writes. Its subscribers get its writes without the watcher."""
 _MAX_EVENTS_PER_POLL: Final = 1000
@@ -63,7 +64,7 @@ class DiskWatcher:
     timeout = _POLL_TIMEOUT
 
     def __init__(self, driver: DiskDriver) -> None:
-        self._path = driver.records
+        self._path = driver.records_folder
         self._driver = driver
         self._next_poll = 0.0
 

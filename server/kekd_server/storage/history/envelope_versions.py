@@ -55,7 +55,7 @@ class EnvelopeVersions:
         `VersionNotFoundError` and `CorruptVersionError`.
         """
 
-        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
+        def write_record(attempt: WriteAttempt | None) -> "Steps[WriteResult]":
             return self._driver.restore(
                 *(name, version_id),
                 validate=partial(_decode_version, name),
@@ -73,7 +73,7 @@ class EnvelopeVersions:
         Raises `EnvelopeExistsError`, `NothingToUndeleteError` and `CorruptVersionError`.
         """
 
-        def write_record(attempt: WriteAttempt | None) -> Steps[WriteResult]:
+        def write_record(attempt: WriteAttempt | None) -> "Steps[WriteResult]":
             validate = partial(_decode_version, name)
             steps = self._driver.undelete(name, validate=validate, caller=owner, attempt=attempt)
             return WriteResult((yield from steps), None)
@@ -102,7 +102,7 @@ class EnvelopeVersions:
         async def destroy_once(attempt: WriteAttempt | None) -> Destruction:
             if attempt and attempt.is_retry and if_etag is None:
                 await self._require_absent(name, owner)
-            return await self._calls.run(destroy, owner)
+            return await self._calls.run_with_context(destroy, owner)
 
         return await self._calls.run_once(attempt, name, destroy_once)
 
@@ -112,17 +112,19 @@ class EnvelopeVersions:
         """See `Driver.import_versions`."""
         encoded = [version.version for version in versions]
         with self._calls.error_context:
-            return await self._calls.run(lambda: self._driver.import_versions(name, encoded), owner)
+            return await self._calls.run_with_context(
+                lambda: self._driver.import_versions(name, encoded), owner
+            )
 
     async def hold(self, name: IndexName, hold: Hold, *, owner: str = "") -> None:
         """See `Driver.hold`."""
         with self._calls.error_context:
-            await self._calls.run(lambda: self._driver.hold(name, hold), owner)
+            await self._calls.run_with_context(lambda: self._driver.hold(name, hold), owner)
 
     async def release(self, name: IndexName, *, owner: str = "") -> bool:
         """See `Driver.release`."""
         with self._calls.error_context:
-            return await self._calls.run(lambda: self._driver.release(name), owner)
+            return await self._calls.run_with_context(lambda: self._driver.release(name), owner)
 
     async def list(  # noqa: PLR0913
         self,
@@ -149,7 +151,7 @@ class EnvelopeVersions:
             return VersionListing(self._store, page, {}, hold, len(found) > len(page))
 
         async def read_with_envelopes() -> VersionListing:
-            listing = await self._calls.run(read, owner)
+            listing = await self._calls.run_with_context(read, owner)
             if with_envelopes:
                 envelopes = await self._read_versions(name, listing.versions, owner)
                 listing = listing._replace(envelopes=envelopes)
@@ -172,7 +174,7 @@ class EnvelopeVersions:
         an earlier attempt.
         """
         try:
-            await self._calls.run(lambda: self._driver.get(name), owner)
+            await self._calls.run_with_context(lambda: self._driver.get(name), owner)
         except EnvelopeNotFoundError:
             return
         raise OutcomeUnknownError(name.value)

@@ -23,7 +23,7 @@ PushResult: TypeAlias = WriteResult | KekdError
 
 
 class BatchWrites:
-    """Writes each entry of a batch on its own. Like `Store`, whose part it is."""
+    """Writes the entries of a batch, each on its own. A part of `Store`, with the same errors."""
 
     def __init__(self, driver: Driver, calls: DriverCalls, *, concurrency: int) -> None:
         self._driver = driver
@@ -86,15 +86,15 @@ class BatchWrites:
         loop = asyncio.get_running_loop()
         results: dict[int, PushResult] = {}
 
-        async def work(part: Sequence[int]) -> None:
-            for numbers in _groups(pushes, part):
+        async def work(share: Sequence[int]) -> None:
+            for numbers in _parts(pushes, share):
                 if is_abandoned():
                     return
                 writes = [RunningWrite(self._put(loop, owner, pushes[n])) for n in numbers]
                 await self._calls.run_writes(writes, owner)
                 results.update(zip(numbers, (write.outcome() for write in writes), strict=True))
 
-        await asyncio.gather(*map(work, _split(pushes, self._concurrency)))
+        await asyncio.gather(*map(work, _shares(pushes, self._concurrency)))
         abandoned = CallAbandonedError()
         return [results.get(number, abandoned) for number in range(len(pushes))]
 
@@ -118,26 +118,28 @@ def _without_retry_flag(push: Push) -> Push:
     return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
 
 
-def _groups(pushes: Sequence[Push], part: Sequence[int]) -> Iterator[list[int]]:
-    """Divides positions into groups, in their order. A group has each name at most once, as its
-    writes run in no order.
+def _parts(pushes: Sequence[Push], share: Sequence[int]) -> Iterator[list[int]]:
+    """Divides a share into the parts that run in one thread each, in their order. A part has each
+    name at most once, as its writes run in no order.
     """
-    group: dict[str, int] = {}
-    for number in part:
+    part: dict[str, int] = {}
+    for number in share:
         key = pushes[number].name.key
-        if key in group or len(group) == _WRITES_PER_TASK:
-            yield list(group.values())
-            group = {}
-        group[key] = number
-    if group:
-        yield list(group.values())
+        if key in part or len(part) == _WRITES_PER_TASK:
+            yield list(part.values())
+            part = {}
+        part[key] = number
+    if part:
+        yield list(part.values())
 
 
-def _split(pushes: Sequence[Push], count: int) -> list[list[int]]:
-    """Divides the positions of the pushes into parts. Those of one name share a part."""
-    parts: list[list[int]] = [[] for _ in range(count)]
+def _shares(pushes: Sequence[Push], count: int) -> list[list[int]]:
+    """Divides the positions of the pushes into shares that run at the same time. Those of one name
+    are in one share.
+    """
+    shares: list[list[int]] = [[] for _ in range(count)]
     ranks: dict[str, int] = {}
     for number, push in enumerate(pushes):
         rank = ranks.setdefault(push.name.key, len(ranks))
-        parts[rank % count].append(number)
-    return parts
+        shares[rank % count].append(number)
+    return shares

@@ -14,8 +14,9 @@ from kekd_server.storage.writes.steps import RunningWrite, finish_all, run_toget
 _MAX_GROUPS: Final = 3
 """Groups of one owner at once. While some wait for the disk, another one runs."""
 _FEW_ENTRIES: Final = 4
-"""While fewer run, another one starts at once. Beyond, groups that run at the same time would
-mostly compete for the interpreter, so the next one begins when it is full or has its turn."""
+"""While fewer entries run, another group starts at once. With more, groups would mostly compete for
+the interpreter, so the next one waits until it is full or entries have ended.
+"""
 
 
 class _Entry(NamedTuple):
@@ -139,7 +140,7 @@ def _run(group: Sequence[_Entry]) -> None:
 def _fail(group: Sequence[_Entry], error: BaseException) -> None:
     for entry in group:
         for write in entry.writes:
-            write.pause, write.error = None, error
+            write.fail(error)
 
 
 def _resolve(entry: _Entry) -> None:

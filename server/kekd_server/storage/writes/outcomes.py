@@ -25,7 +25,7 @@ MAX_OUTCOMES: Final = 65_536
 _AMBIGUOUS_ERRORS: Final = (StoreUnavailableError, StoreTimeoutError, OutcomeUnknownError)
 
 
-class _RunningWrite(NamedTuple):
+class _JoinedWrite(NamedTuple):
     work: asyncio.Future[Any]
     waiters: list[IsAbandoned]
 
@@ -51,7 +51,7 @@ class WriteOutcomes:
     """
 
     def __init__(self, *, max_outcomes: int = MAX_OUTCOMES) -> None:
-        self._running: dict[str, _RunningWrite] = {}
+        self._running: dict[str, _JoinedWrite] = {}
         self._ended: OrderedDict[str, WriteOutcome] = OrderedDict()
         self._max = max_outcomes
         self._last_dropped = -math.inf
@@ -106,8 +106,8 @@ class WriteOutcomes:
 
     def _start(
         self, attempt: WriteAttempt, work: Callable[[WriteAttempt], Awaitable[T]]
-    ) -> _RunningWrite:
-        running = _RunningWrite(asyncio.ensure_future(work(attempt)), [])
+    ) -> _JoinedWrite:
+        running = _JoinedWrite(asyncio.ensure_future(work(attempt)), [])
         self._running[attempt.id] = running
         running.work.add_done_callback(lambda ended: self._end(attempt.id, ended))
         return running

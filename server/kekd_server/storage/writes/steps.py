@@ -32,8 +32,9 @@ class _Contended:
 
 
 CONTENDED: Final = _Contended()
-"""After the second such pause, a write blocks its thread. So it must run alone. After the first, it
-only looks again: a write of its own group may have had what it waits for.
+"""The pause of a write whose lock another write has. After the first one, it tries again, because a
+write of its own group may have had the lock. After the second one, it blocks its thread, so it must
+run alone.
 """
 
 Steps: TypeAlias = Generator[Pause, None, T]
@@ -41,7 +42,7 @@ Steps: TypeAlias = Generator[Pause, None, T]
 
 
 def unpaused(write: Callable[P, T]) -> Callable[P, Steps[T]]:
-    """Makes a method that blocks return steps, without a pause among them."""
+    """Wraps a blocking method, so that it returns steps without a pause."""
 
     @wraps(write)
     def run(*arguments: P.args, **options: P.kwargs) -> Steps[T]:
@@ -78,6 +79,9 @@ class RunningWrite(Generic[T]):
         except BaseException as raised:  # noqa: BLE001  (raised to the caller)
             self.error = raised
 
+    def fail(self, error: BaseException) -> None:
+        self.pause, self.error = None, error
+
     def outcome(self) -> T:
         """Returns the result, or raises the error, of a write that has ended."""
         if self.error is not None:
@@ -104,13 +108,13 @@ def complete(steps: Steps[T]) -> T:
     return write.outcome()
 
 
-def run_together(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:
+def run_together(writes: Iterable[RunningWrite[T]]) -> None:
     """Runs writes to their ends, and waits for the pauses of all of them together. Those that were
-    contended run together after the others, which they may have waited for. Returns the ones that
-    are contended then, which must still run alone.
+    contended then run again, because one of the others may have had their lock. A write that still
+    has a pause after that must run alone.
     """
-    contended = _run_until_contended(writes)
-    return _run_until_contended(contended) if contended else contended
+    if contended := _run_until_contended(writes):
+        _run_until_contended(contended)
 
 
 def _run_until_contended(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:

@@ -44,7 +44,9 @@ _DISK_FULL_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DiskHistory:
-    """Use its methods while you hold the lock of the record, except those that need none."""
+    """Hold the record's lock while you call a method, unless its docstring says that it needs
+    none.
+    """
 
     def __init__(
         self, folder: Path, records: DiskRecords, retention: Retention, failures: HistoryFailures
@@ -53,7 +55,7 @@ class DiskHistory:
         self._folder = folder
         self._records = records
         self._overfull: dict[IndexName, float] = {}
-        """When the background may remove their expired versions."""
+        """The time from which the background may remove a name's expired versions."""
         self._failures = failures
         self._newest = NewestVersions()
 
@@ -70,7 +72,9 @@ class DiskHistory:
     def keep(
         self, name: IndexName, written: WriteResult, origin: Origin, write: IdempotentWrite
     ) -> durable.Keep:
-        """Returns what links a file as the version of a write, which has begun in the ledger."""
+        """Returns a context manager that links a new file as the version of a write. The ledger
+        already has the write.
+        """
         if not self.retention.is_on:
             return durable.keep_nothing
 
@@ -124,13 +128,13 @@ class DiskHistory:
         `NewestVersions`.
         """
         newest = self._newest.find(name)
-        if newest is None or newest.etag != current_etag:
-            return None
-        return (
-            newest
-            if newest.attempt_id == write.last_applied and self._is_record(newest, name)
-            else None
+        is_newest = (
+            newest is not None
+            and newest.etag == current_etag
+            and newest.attempt_id == write.last_applied
+            and self._is_record(newest, name)
         )
+        return newest if is_newest else None
 
     def keep_deletion(
         self, name: IndexName, current_etag: str, caller: str, *, is_recorded: bool

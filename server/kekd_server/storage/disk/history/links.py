@@ -17,9 +17,8 @@ _MAX_EXAMINED_RECORDS: Final = 1000
 class HistoryLinks:
     """Tries links between the folders of a keystore."""
 
-    def __init__(self, folder: Path, records: Path) -> None:
-        """`folder`: of the history."""
-        self._folder = folder
+    def __init__(self, history_folder: Path, records: Path) -> None:
+        self._folder = history_folder
         self._records = records
 
     def check(self, temporary_folder: Path) -> None:

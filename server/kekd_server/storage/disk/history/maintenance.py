@@ -1,4 +1,4 @@
-"""What other programs do to the records of a keystore folder, and how long versions stay."""
+"""Keeps the histories of a keystore folder up to date."""
 
 import time
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ class HistoryMaintenance:
         self._translate_os_errors = translate_os_errors
         self._next_scan = self._earliest_scan = time.monotonic()
         self.totals = HistoryTotals()
-        """When the last scan ended."""
+        """As of the last scan."""
 
     def notice_change(self, name: IndexName) -> bool:
         """See `Driver.notice_change`."""
@@ -71,9 +71,9 @@ class HistoryMaintenance:
         self._next_scan = min(self._next_scan, self._earliest_scan)
 
     def _outdated_names(self) -> Iterator[IndexName | None]:
-        """Yields the names whose history has too many versions. Every hour, looks at all records
-        and histories, and yields those that are held, and None for each that needs no change. Takes
-        no lock. Raises OSError.
+        """Yields the names whose history has too many versions. Once an hour, also scans all
+        records and histories: yields each name that is held or needs a change, and None for any
+        other. Takes no lock. Raises OSError.
         """
         now = time.monotonic()
         yield from self._history.overfull_names()
@@ -109,8 +109,8 @@ class HistoryMaintenance:
             return 0
 
     def _is_breached(self, name: IndexName) -> bool:
-        """The etag shows a breach also after the clock was set back. The history shows one whose
-        record was put back.
+        """Compares the etag, which also works after the clock was set back, and the history, which
+        also shows a change that was undone.
         """
         if not self._holds.is_held(name):
             return False
