@@ -53,7 +53,7 @@ os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 kekd_server.defer_modules(kekd_server.DEFERRED_MODULES)
 """
 _END = "os._exit(0)"
-"""A server doesn't end when it has started."""
+"""Skips the interpreter's shutdown, which isn't part of a start."""
 _EMPTY_IMPORTS = f"{_DAEMON}import bench.empty; {_END}"
 _DAEMON_LIBRARIES = f"""
 {_DAEMON}import bench.empty, asyncinotify, click, prometheus_client, yaml
@@ -170,7 +170,9 @@ def _start_table(folder: Path) -> Table:
 
 
 def _daemon_import_table() -> Table:
-    """Shows the floor of the start: the libraries that a daemon needs beside the empty handler."""
+    """Compares the daemon's imports with a baseline: an empty handler, and the libraries that kekd
+    needs beside it.
+    """
     imports = {
         "empty handler": _EMPTY_IMPORTS,
         "and the daemon's other libraries": _DAEMON_LIBRARIES,

@@ -132,7 +132,7 @@ def test_doctor_without_writes_writes_nothing(
     findings = read_only_doctor(daemon.address, *options)
     assert {finding["level"] for finding in findings} == {"ok"}
     ((_, text),) = found(findings, "store memory")
-    assert text.endswith(": --write tests them on an index kekd-doctor-...")
+    assert text.endswith(": add --write to test them on an index kekd-doctor-...")
     assert "kekd-doctor-" not in audit.read_text()
 
 

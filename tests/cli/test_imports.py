@@ -112,7 +112,7 @@ def test_get_imports_only_what_it_uses(memory_daemon: Daemon) -> None:
         "kekd._cache.envelope_cache",
         "kekd._cache.watcher",
         "kekd._cli.backup.json_lines",
-        "kekd._cli.options.command_line",
+        "kekd._cli.output.command_line",
         "kekd._cli.options.contexts",
         "kekd._cli.dry_run",
         "kekd._cli.output.envelope_table",

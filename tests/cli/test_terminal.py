@@ -15,7 +15,7 @@ import pytest
 import kekd
 from kekd import _cli
 from kekd._cli.common import main
-from kekd._cli.output.terminal import Text
+from kekd._cli.options.parameters import Text
 from kekd_proto.v1 import daemon_pb2, envelope_pb2
 from tests.fixtures.daemon import BIN, Daemon, StartDaemon, clean_environment
 from tests.fixtures.kekctl import kekctl

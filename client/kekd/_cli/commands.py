@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from kekd._cli.options.global_options import add_global_options
-from kekd._cli.output.terminal import read_texts_as_utf8
+from kekd._cli.options.parameters import read_texts_as_utf8
 
 _MODULES: Final = {
     "audit": "kekd._cli.audit.command",
@@ -21,7 +21,7 @@ _MODULES: Final = {
     "drift": "kekd._cli.keks",
     "export": "kekd._cli.backup.command",
     "get": "kekd._cli.envelopes",
-    "help": "kekd._cli.options.help",
+    "help": "kekd._cli.help",
     "history": "kekd._cli.history.command",
     "hold": "kekd._cli.protection",
     "import": "kekd._cli.backup.command",

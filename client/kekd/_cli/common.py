@@ -16,9 +16,9 @@ from kekd._cli.commands import CommandGroup
 from kekd._cli.errors import BackupError, EnvelopeJSONError
 from kekd._cli.exit_codes import describe_exit_codes, exit_code
 from kekd._cli.options.global_options import OPTIONS, global_options
-from kekd._cli.options.parameters import Store
+from kekd._cli.options.parameters import Store, read_texts_as_utf8
 from kekd._cli.options.variables import require_known
-from kekd._cli.output.terminal import open_streams, read_texts_as_utf8, say
+from kekd._cli.output.terminal import open_streams, say
 from kekd._transport import address as addresses
 from kekd._transport import timeouts
 from kekd._transport.endpoint import Endpoint

@@ -16,6 +16,7 @@ from kekd._cli.output.output import Output, Row, dry_run_option, output_option
 from kekd._cli.output.terminal import say
 from kekd._cli.output.yaml_format import yaml_lines
 from kekd._transport import address as addresses
+from kekd._transport.endpoint import Endpoint
 
 _FILES = ("ca", "cert", "key")
 
@@ -40,7 +41,7 @@ def use_context(name: str, output: Output) -> None:
     _save(contexts, name, "changed", f"switched to context '{name}'", output)
     if "address" in global_options(click.get_current_context()).variables:
         say(
-            f"kekctl: warning: {addresses.ADDRESS_VARIABLE} is set, so that commands ignore the"
+            f"kekctl: warning: {addresses.ADDRESS_VARIABLE} is set, so commands ignore the"
             " current context; unset it",
             error=True,
         )
@@ -60,7 +61,7 @@ def get_contexts(output: Output) -> None:
             " with 'kekctl config use-context'",
             error=True,
         )
-    rows = [row for name in sorted(contexts.by_name) if (row := _row(contexts, name))]
+    rows = _rows(contexts)
     output.show_table(("current", "name", *KEYS), rows)
     if len(rows) < len(contexts.by_name):
         click.get_current_context().exit(FAILED)
@@ -73,11 +74,11 @@ def view(context: click.Context, output: Output) -> None:
     """Show the contexts, and the connection that a command with the same options would use.
 
     The connection says where each value is from: an option, a variable, a context or the default.
-    Nothing of it is secret: TLS keys are files. If a context is invalid, the command reports it,
-    shows the others, and exits with 1.
+    It shows no secrets: TLS keys stay in their files. If a context is invalid, the command reports
+    it, shows the others, and exits with 1.
     """
     contexts = Contexts.load()
-    rows = [row for name in sorted(contexts.by_name) if (row := _row(contexts, name))]
+    rows = _rows(contexts)
     content: dict[str, Any] = {
         "file": str(contexts.path),
         "current-context": contexts.current,
@@ -139,7 +140,7 @@ def set_context(
         raise click.UsageError(f"nothing to set; give one of --{', --'.join(KEYS)}")
     contexts = Contexts.load()
     previous = contexts.find(name) if name in contexts.by_name else {}
-    contexts.by_name[name] = _checked(previous | given)
+    contexts.by_name[name] = _validated(previous | given)
     _save(contexts, name, "changed", f"context '{name}' saved in {contexts.path}", output)
     if contexts.current != name and output.is_text and not output.is_dry_run:
         say(f"kekctl: to use it: kekctl config use-context {name}", error=True)
@@ -151,7 +152,7 @@ def set_context(
 @dry_run_option
 @output_option
 def rename_context(name: str, new_name: str, output: Output) -> None:
-    """Rename the context NAME to NEW_NAME. If it is the current one, it stays that."""
+    """Rename the context NAME to NEW_NAME. The current context stays current."""
     contexts = Contexts.load()
     contexts.require(name)
     if new_name in contexts.by_name:
@@ -194,14 +195,12 @@ def _parse(flags: dict[str, object]) -> Context:
     return context
 
 
-def _checked(context: Context) -> Context:
+def _validated(context: Context) -> Context:
     files = [context.get(key) for key in (*_FILES, "server-name")]
     try:
-        tls = kekd.Tls.from_options(*files)
+        Endpoint(context.get("address", ""), kekd.Tls.from_options(*files))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    if tls and context.get("address", "").startswith("unix:"):
-        raise click.UsageError("cannot use TLS with a Unix socket; give HOST:PORT as --address")
     return {key: context[key] for key in KEYS if context.get(key)}
 
 
@@ -220,6 +219,12 @@ def _connection(layers: Mapping[str, Mapping[str, object]]) -> dict[str, dict[st
             found[key] = {"value": value, "from": origin}
     default = {"value": addresses.resolve(None), "from": "default"}
     return {"address": default} | found
+
+
+def _rows(contexts: Contexts) -> list[Row]:
+    """Reports each invalid context, and omits it."""
+    rows = (_row(contexts, name) for name in sorted(contexts.by_name))
+    return [row for row in rows if row]
 
 
 def _row(contexts: Contexts, name: str) -> Row | None:

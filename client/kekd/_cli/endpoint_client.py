@@ -7,7 +7,10 @@ from kekd._transport.endpoint import Endpoint
 
 
 class EndpointClient(kekd.Client):
-    """Reads no variables, which `--context` and empty options override. Has no cache."""
+    """Has no cache, and ignores the environment: kekctl has resolved options, variables and
+    contexts.
+    """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float) -> None:
+        # Not Client's, which reads the environment.
         self._caller = Caller(Connector(endpoint), timeout)

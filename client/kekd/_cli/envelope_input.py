@@ -38,7 +38,9 @@ def _parse_yaml(text: str) -> Any:
 
 
 def _require_unbound(envelope: EnvelopeJSON, index: str) -> None:
-    """Refuses an envelope that could never be unwrapped under another name."""
+    """Raises `EnvelopeJSONError` if the KEK is bound to another index: it could never be
+    unwrapped.
+    """
     # Imported here because most envelopes keep their name.
     from kekd.kek.encryption_context import EncryptionContext  # noqa: PLC0415
 

@@ -24,7 +24,7 @@ from kekd._cli.common import (
 )
 from kekd._cli.errors import is_lost
 from kekd._cli.exit_codes import FAILED, STOPPED, exit_code
-from kekd._cli.index_completion import complete_index
+from kekd._cli.options.index_completion import complete_index
 from kekd._cli.options.parameters import Duration
 from kekd._cli.output.json_format import EnvelopeJSON
 from kekd._cli.output.output import Output, dry_run_option, output_option
@@ -252,7 +252,7 @@ def delete(  # noqa: PLR0913
             text if len(indexes) == 1 else f"{index}: {text}",
         )
         if existed and not output.is_dry_run and _has_versions(client, store, index):
-            from kekd._cli.options.command_line import command_line  # noqa: PLC0415  (rarely needed)
+            from kekd._cli.output.command_line import command_line  # noqa: PLC0415  (rarely needed)
 
             undo = command_line(context, "undelete", index, store)
             say(f"kekctl: to undo this: {undo}", error=True)

@@ -10,8 +10,8 @@ import click
 import kekd
 from kekd._cli.common import main, pass_client, prefix_option, store_option
 from kekd._cli.exit_codes import FAILED
-from kekd._cli.index_completion import complete_index
 from kekd._cli.options.bulk_options import all_option, jobs_option, many_prefix_option, require_one
+from kekd._cli.options.index_completion import complete_index
 from kekd._cli.options.parameters import Duration, Name, Number
 from kekd._cli.output.drift_report import DriftChecker
 from kekd._cli.output.outcomes import show_all, show_outcome

@@ -19,8 +19,8 @@ from kekd._cli.common import (
     yes_option,
 )
 from kekd._cli.exit_codes import FAILED
-from kekd._cli.index_completion import complete_index
-from kekd._cli.options.command_line import command_line
+from kekd._cli.options.index_completion import complete_index
+from kekd._cli.output.command_line import command_line
 from kekd._cli.output.output import Output, dry_run_option, output_option
 from kekd._cli.output.terminal import say
 

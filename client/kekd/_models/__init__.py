@@ -6,8 +6,8 @@ from kekd._models.envelope import EnvelopeLike, GetResult, KMSBlob, Push, PushRe
 from kekd._models.store import StorageConfig
 from kekd_common.lazy_exports import lazy_exports
 
-# Imported on first use, because most programs need none of them, and a dataclass takes as long to
-# make as a small module to import.
+# Imported on first use: most programs need none of them, and defining a dataclass takes as long as
+# importing a small module.
 if TYPE_CHECKING:
     from kekd._models.event import Change, ChangeKind, Event, Resync
     from kekd._models.history import (

@@ -2,25 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from kekd._operations.envelopes import (
-    create,
-    delete,
-    full_page,
-    get,
-    hold,
-    page,
-    push,
-    release,
-    restore,
-    undelete,
-)
+from kekd._operations.envelopes import create, delete, full_page, get, page, push
 from kekd_common.lazy_exports import lazy_exports
 
 # Imported on first use, because most programs need none of them.
 if TYPE_CHECKING:
     from kekd._operations.batches import get_batches, push_batches, version_imports
     from kekd._operations.daemon import serving, status
-    from kekd._operations.history import destroy, find_hold, version_page
+    from kekd._operations.history import (
+        destroy,
+        find_hold,
+        hold,
+        release,
+        restore,
+        undelete,
+        version_page,
+    )
     from kekd._operations.watching import watch
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -28,7 +25,15 @@ else:
         {
             "kekd._operations.batches": ["get_batches", "push_batches", "version_imports"],
             "kekd._operations.daemon": ["serving", "status"],
-            "kekd._operations.history": ["destroy", "find_hold", "version_page"],
+            "kekd._operations.history": [
+                "destroy",
+                "find_hold",
+                "hold",
+                "release",
+                "restore",
+                "undelete",
+                "version_page",
+            ],
             "kekd._operations.watching": ["watch"],
         },
     )

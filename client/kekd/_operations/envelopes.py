@@ -98,56 +98,6 @@ def delete(
 
 
 @reject_surrogates
-def restore(
-    config_location: StorageConfig | None, index_name: str, version_id: str, if_etag: str | None
-) -> Operation[str]:
-    request = pb.RestoreEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
-    convert.set_texts(request, version_id=version_id, if_etag=if_etag)
-    return make_write("RestoreEnvelope", request, pb.RestoreEnvelopeResponse, convert.parse_etag)
-
-
-@reject_surrogates
-def undelete(config_location: StorageConfig | None, index_name: str) -> Operation[str]:
-    request = pb.UndeleteEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
-    return make_write("UndeleteEnvelope", request, pb.UndeleteEnvelopeResponse, convert.parse_etag)
-
-
-@reject_surrogates
-def hold(config_location: StorageConfig | None, index_name: str, reason: str) -> Operation[None]:
-    request = pb.HoldEnvelopeRequest(config_location=convert.make_location(config_location))
-    convert.set_name(request, index_name=index_name)
-    convert.set_texts(request, reason=reason)
-    return Operation(
-        f"/{SERVICE}/HoldEnvelope",
-        request,
-        pb.HoldEnvelopeResponse,
-        lambda _: None,
-        index_name=request.index_name,
-    )
-
-
-@reject_surrogates
-def release(config_location: StorageConfig | None, index_name: str) -> Operation[bool]:
-    request = pb.ReleaseEnvelopeRequest(config_location=convert.make_location(config_location))
-    convert.set_name(request, index_name=index_name)
-    return Operation(
-        f"/{SERVICE}/ReleaseEnvelope",
-        request,
-        pb.ReleaseEnvelopeResponse,
-        lambda response: response.existed,
-        index_name=request.index_name,
-    )
-
-
-@reject_surrogates
 def page(
     config_location: StorageConfig | None, prefix: str, token: str, *, show_deleted: bool
 ) -> Operation[tuple[Iterable[str], str]]:

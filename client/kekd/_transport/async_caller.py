@@ -34,7 +34,7 @@ class AsyncCaller:
         *,
         on_loop_closed: Callable[[], object] | None = None,
     ) -> None:
-        """`on_loop_closed` drops what else belongs to a loop that was closed."""
+        """`on_loop_closed`: closes what else belongs to a loop that was closed."""
         self.address = connector.address
         self._connector = connector
         self._timeout = timeouts.require_timeout(timeout)
@@ -57,17 +57,17 @@ class AsyncCaller:
         items, token = await self.call(page(""), timeout)
         while token:
             following = page(token)
-            early = asyncio.create_task(self.call(following, timeout))
-            early.add_done_callback(_retrieve_exception)
+            prefetch = asyncio.create_task(self.call(following, timeout))
+            prefetch.add_done_callback(_retrieve_exception)
             try:
                 for item in items:
                     yield item
                 try:
-                    items, token = await early
+                    items, token = await prefetch
                 except EnvelopeError:
                     items, token = await self.call(following, timeout)
             finally:
-                early.cancel()
+                prefetch.cancel()
         for item in items:
             yield item
 
@@ -90,7 +90,7 @@ class AsyncCaller:
             await asyncio.sleep(timeouts.WAIT_INTERVAL)
 
     def leave_closed_loop(self) -> None:
-        """Drops what belongs to a closed loop. It can't be awaited in another one."""
+        """Drops the connection of a closed loop, which no other loop can await."""
         if self._connection and self._loop.is_closed():
             if self._on_loop_closed:
                 self._on_loop_closed()

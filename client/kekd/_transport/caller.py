@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+# `status` as a module, so that kekctl can defer its import.
 from kekd._transport import status, timeouts
 from kekd._transport.calls import PendingCall
 from kekd._transport.channel import Connection, Connector
@@ -66,8 +67,8 @@ class Caller:
         return watch.events(self._connected(), operation, self._seconds(timeout), self.address)
 
     def wait(self, operation: Operation[None], timeout: float) -> None:
-        """Repeats a call without retries until it succeeds. Raises the error of the last attempt
-        after `timeout` seconds.
+        """Repeats a call until it succeeds. After `timeout` seconds, raises the error of the last
+        attempt.
         """
         for seconds, is_last in timeouts.retry_schedule(timeout, self._timeout):
             try:

@@ -16,7 +16,7 @@ from grpc._cython import cygrpc
 from kekd._transport import fork
 from kekd._transport.address import is_local
 from kekd._transport.endpoint import Endpoint
-from kekd._transport.operation import Operation
+from kekd._transport.operation import SERVICE, Operation
 from kekd.errors import UnavailableError
 from kekd_common.address import grpc_target
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # start of a stream only. `retries` repeats all other calls.
 _SERVICE_CONFIG: Final = """{
   "methodConfig": [{
-    "name": [{"service": "kekd.v1.EnvelopeService", "method": "WatchEnvelopes"}],
+    "name": [{"service": "SERVICE", "method": "WatchEnvelopes"}],
     "retryPolicy": {
       "maxAttempts": 5,
       "initialBackoff": "0.1s",
@@ -37,7 +37,7 @@ _SERVICE_CONFIG: Final = """{
       "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
     }
   }]
-}"""
+}""".replace("SERVICE", SERVICE)
 _OPTIONS: Final = (
     ("grpc.service_config", _SERVICE_CONFIG),
     # A web proxy in the environment isn't for a daemon on this machine or network.

@@ -27,6 +27,8 @@ class Endpoint:
 
     @classmethod
     def from_environment(cls, address: str | None, tls: Tls | None) -> Self:
-        """Takes what isn't given from the variables, and else the default socket without TLS."""
+        """Reads missing values from the environment. Without them, uses the default socket and no
+        TLS.
+        """
         address = address or os.environ.get(addresses.ADDRESS_VARIABLE)
         return cls(addresses.resolve(address), tls or Tls.from_environment())

@@ -8,7 +8,7 @@ from kekd._models import StorageConfig
 
 
 def install_with_children(store: StorageConfig | None) -> None:
-    """Installs in this process, and in those that it starts by multiprocessing, and so on.
+    """Installs kekd.cyborgdb in this process, and in all descendants that multiprocessing starts.
 
     uvicorn starts such processes for `--reload` and `--workers`. Without this, they would silently
     use the keystore of cyborgdb_core. A child that was forked has its parent's functions anyway.

@@ -81,7 +81,10 @@ def check(file: BinaryIO) -> BackupContent:
 
 
 def from_content(content: Any) -> EnvelopeJSON:
-    """Reads the output of `kekctl get` or a line of a backup. Raises `EnvelopeJSONError`."""
+    """Converts the parsed output of `kekctl get`, or of a line of a backup.
+
+    Raises `EnvelopeJSONError`.
+    """
     if isinstance(content, dict) and _SUM in content:
         return _parse_envelope(_verify(content))
     return EnvelopeJSON.from_content(content)

@@ -132,18 +132,22 @@ def _stores(
         return
     chosen: Sequence[kekd.StoreStatus] = status.stores
     if only_store is not None:
-        chosen = [one for one in chosen if kekd.StorageConfig.named(one.name) == only_store]
+        chosen = [
+            candidate
+            for candidate in chosen
+            if kekd.StorageConfig.named(candidate.name) == only_store
+        ]
         if not chosen:
-            names = ", ".join(one.name for one in status.stores)
+            names = ", ".join(candidate.name for candidate in status.stores)
             yield failure(f"store {only_store}", "the daemon has no such store", f"use {names}")
-    for one in chosen:
-        yield from _writes(client, one) if writes else store.check_status(one)
-        yield from records.check(client, one.name, record_count)
+    for chosen_store in chosen:
+        yield from _writes(client, chosen_store) if writes else store.check_status(chosen_store)
+        yield from records.check(client, chosen_store.name, record_count)
 
 
-def _writes(client: kekd.Client, one: kekd.StoreStatus) -> Iterator[Finding]:
+def _writes(client: kekd.Client, chosen_store: kekd.StoreStatus) -> Iterator[Finding]:
     with _deferred_interrupts() as is_interrupted:
-        findings = store.check_writes(client, one, is_interrupted)
+        findings = store.check_writes(client, chosen_store, is_interrupted)
     yield from findings
     if is_interrupted():
         raise KeyboardInterrupt

@@ -84,11 +84,10 @@ def check_status(store: StoreStatus) -> Iterator[Finding]:
     """Repeats what the daemon reports of the store. Writes nothing."""
     name = f"store {store.name}"
     if store.healthy:
-        text = "healthy at the daemon's last check, without a test of its writes"
-        yield ok(name, f"{text}: --write tests them on an index {PREFIX}...")
+        text = "healthy at the daemon's last check; its writes were not tested"
+        yield ok(name, f"{text}: add --write to test them on an index {PREFIX}...")
     else:
-        text = f"unhealthy at the daemon's last check: {store.error_message}"
-        yield failure(name, text, "correct the cause, and test the store with --write")
+        yield failure(name, _unhealthy(store), "correct the cause, and test the store with --write")
     yield from _describe(store)
 
 
@@ -102,8 +101,7 @@ def check_writes(
     probe = _StoreProbe(client, store.name)
     findings = []
     if not store.healthy:
-        text = f"unhealthy at the daemon's last check: {store.error_message}"
-        findings.append(warning(probe.check, text, "compare with the findings below"))
+        findings.append(warning(probe.check, _unhealthy(store), "compare with the findings below"))
     findings += _describe(store)
     try:
         for finding in probe.findings():
@@ -111,10 +109,14 @@ def check_writes(
             if is_stopped():
                 break
     except EnvelopeError as error:
-        findings.append(probe.failed(error))
+        findings.append(probe.record_failure(error))
     finally:
         leftovers = probe.clean_up()
     return findings + leftovers
+
+
+def _unhealthy(store: StoreStatus) -> str:
+    return f"unhealthy at the daemon's last check: {store.error_message}"
 
 
 def _describe(store: StoreStatus) -> Iterator[Finding]:
@@ -153,7 +155,7 @@ class _StoreProbe:
         if pushes.level == "ok":  # otherwise, the next one could not show a fault of deletes
             yield self._simultaneous_pushes_and_deletes()
 
-    def failed(self, error: EnvelopeError) -> Finding:
+    def record_failure(self, error: EnvelopeError) -> Finding:
         self._is_uncertain = _may_be_applied(error) and self._step != _GET
         self._may_exist |= self._is_uncertain
         advice = ""
@@ -173,7 +175,7 @@ class _StoreProbe:
             return self._delete_at_end()
         if self._is_uncertain:
             return [self._remaining("may remain")]
-        return [self._remaining(f"remains: {one.reason}") for one in receipt.remaining[:1]]
+        return [self._remaining(f"remains: {version.reason}") for version in receipt.remaining[:1]]
 
     def _delete_at_end(self) -> list[Finding]:
         """For a caller who may not destroy the index."""

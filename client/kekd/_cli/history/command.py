@@ -12,8 +12,8 @@ import kekd
 from kekd._cli.common import if_etag_option, main, pass_client, store_option
 from kekd._cli.history.difference import compare
 from kekd._cli.history.point_in_time import restore_all
-from kekd._cli.index_completion import complete_index
 from kekd._cli.options.bulk_options import all_option, jobs_option, many_prefix_option, require_one
+from kekd._cli.options.index_completion import complete_index
 from kekd._cli.output.outcomes import show_all
 from kekd._cli.output.output import Output, Row, dry_run_option, output_option
 from kekd._cli.output.terminal import say

@@ -35,7 +35,7 @@ class Contexts:
         """Without a file, there are no contexts. Raises click's errors for one it can't read."""
         path = contexts_file()
         if path is None:
-            raise click.UsageError("no file for contexts: no home folder; set KEKCTL_CONFIG")
+            raise click.UsageError(f"no file for contexts: no home folder; set {FILE_VARIABLE}")
         try:
             content = json.loads(path.read_bytes() or b"{}")
         except FileNotFoundError:

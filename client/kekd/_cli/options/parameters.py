@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 import kekd
-from kekd._cli.output.terminal import Text
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+
+class Text(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
+    """Decodes an argument as UTF-8, as the daemon stores it.
+
+    Python decodes arguments by the locale, which may differ. File paths keep that decoding.
+    """
+
+    name = "text"
+
+    def convert(
+        self,
+        value: str,
+        param: click.Parameter | None,  # noqa: ARG002  (click's signature)
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> str:
+        return os.fsencode(value).decode("utf-8", "surrogateescape")
 
 
 class Store(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
@@ -84,3 +101,16 @@ class Name(Text):
         if not value:
             self.fail("empty value; give a value or omit the option", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def read_texts_as_utf8(command: click.Command) -> None:
+    """Makes every string parameter of a command and its subcommands a `Text`."""
+    for param in command.params:
+        if param.type is click.STRING:
+            param.type = _TEXT
+    subcommands: dict[str, Any] = getattr(command, "commands", {})
+    for subcommand in subcommands.values():
+        read_texts_as_utf8(subcommand)
+
+
+_TEXT: Final = Text()

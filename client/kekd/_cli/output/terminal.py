@@ -1,8 +1,8 @@
-"""Terminal input and output of kekctl: UTF-8 in every locale, without control characters."""
+"""Prints to a terminal: UTF-8 in every locale, without control characters."""
 
 import os
 import sys
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import click
 
@@ -36,33 +36,3 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  (stays open)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-
-
-class Text(click.ParamType):  # type: ignore[type-arg]  # it has no parameter before click 8.4
-    """Decodes an argument as UTF-8, as the daemon stores it.
-
-    Python decodes arguments by the locale, which may differ. File paths keep that decoding.
-    """
-
-    name = "text"
-
-    def convert(
-        self,
-        value: str,
-        param: click.Parameter | None,  # noqa: ARG002  (click's signature)
-        ctx: click.Context | None,  # noqa: ARG002
-    ) -> str:
-        return os.fsencode(value).decode("utf-8", "surrogateescape")
-
-
-def read_texts_as_utf8(command: click.Command) -> None:
-    """Makes every string parameter of a command and its subcommands a `Text`."""
-    for param in command.params:
-        if param.type is click.STRING:
-            param.type = _TEXT
-    subcommands: dict[str, Any] = getattr(command, "commands", {})
-    for subcommand in subcommands.values():
-        read_texts_as_utf8(subcommand)
-
-
-_TEXT: Final = Text()
