@@ -23,9 +23,7 @@ from tests.patience import PATIENCE
 from tests.unit.authorization import check_everything
 
 GRANTS: Final = [
-    import_module(f"{grants.__name__}.{module.name}")
-    for module in iter_modules(grants.__path__)
-    if module.name.endswith("grant")
+    import_module(f"{grants.__name__}.{module.name}") for module in iter_modules(grants.__path__)
 ]
 MODULES: Final = (
     *(service, authorizer, access_policy, audited_store, auditor, decision, batch_decision),

@@ -129,6 +129,7 @@ def test_cache_watches_with_renewed_certificates(
     start_tls_daemon: StartTlsDaemon, tmp_path: Path
 ) -> None:
     daemon = start_tls_daemon("--disk", str(tmp_path / "keystore"), "--workers=2")
+    eventually(lambda: daemon.logged("serving with 2 workers"))  # a later one reads the new files
     with (
         kekd.Client(daemon.address, tls=daemon.tls, cache=True) as client,
         kekd.Client(daemon.daemon.address) as other,
