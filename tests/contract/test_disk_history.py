@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from kekd_server.model.errors import (
     CorruptVersionError,
     EnvelopeHeldError,
+    EtagMismatchError,
     HistoryUnavailableError,
     StoreMisconfiguredError,
     StoreTimeoutError,
@@ -26,15 +28,18 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.storage.disk import write_locks
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.disk.history import newest_versions
-from kekd_server.storage.driver import StoredRecord
+from kekd_server.storage.driver import StoredRecord, WriteResult
+from kekd_server.storage.etag import etag_of
 from kekd_server.storage.history.retention import Retention
 from kekd_server.storage.history.version import Origin, VersionEvent
+from kekd_server.storage.writes.steps import RunningWrite
 from tests.contract.driver_contract import NAME
 from tests.contract.history_contract import HOLD, OTHER, REPEATS, events_of, versions_of
 from tests.contract.import_contract import CREATED, past, refuses_without_a_history
 from tests.fixtures.disk import opened
-from tests.fixtures.writes import create, delete, put, undelete
+from tests.fixtures.writes import PUSHED, create, delete, put, undelete
 
+PUSH: Any = {"origin": PUSHED, "attempt": None}
 OPTIONAL = Retention(is_required=False)
 
 
@@ -702,6 +707,56 @@ def test_no_other_write_comes_between_the_version_and_its_restoration(
 
     REPEATS[write](driver, created.id, interfere)
     assert driver.get(NAME).record == b"1"
+
+
+def foreign_write_in_place(root: Path, record: bytes) -> None:
+    record_path(root).write_bytes(record)
+
+
+def foreign_write_during_the_sync(
+    root: Path, write: Callable[[Path, bytes], None], *, if_etag: str | None
+) -> Callable[[], object]:
+    """Begins a push, writes the record while the push waits for its file, and returns the rest of
+    the push.
+    """
+    push = RunningWrite(opened(root).put(NAME, b"3", **PUSH, if_etag=if_etag))
+    push.advance()
+    assert push.pause is not None
+    write(root, b"2")
+
+    def end() -> object:
+        while push.pause is not None:
+            push.pause.wait()
+            push.advance()
+        return push.outcome()
+
+    return end
+
+
+@pytest.mark.parametrize("write", [foreign_write, foreign_write_in_place])
+def test_conditional_push_is_refused_if_the_record_changes_while_its_file_is_synced(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    before = put(opened(tmp_path), NAME, b"1", if_etag=None)
+    end = foreign_write_during_the_sync(tmp_path, write, if_etag=before.etag)
+    with pytest.raises(EtagMismatchError):
+        end()
+    assert record_path(tmp_path).read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("write", [foreign_write, foreign_write_in_place])
+@pytest.mark.parametrize("existed", [True, False])
+def test_push_keeps_a_record_that_is_written_while_its_file_is_synced(
+    tmp_path: Path, write: Callable[[Path, bytes], None], *, existed: bool
+) -> None:
+    if existed:
+        put(opened(tmp_path), NAME, b"1", if_etag=None)
+    result = foreign_write_during_the_sync(tmp_path, write, if_etag=None)()
+    assert result == WriteResult(etag_of(b"3"), etag_of(b"2"))
+    driver = opened(tmp_path)
+    newest, found = versions_of(driver)[:2]
+    assert (newest.event, found.event) == (VersionEvent.PUSHED, VersionEvent.FOUND)
+    assert driver.get_version(NAME, found.id).record == b"2"
 
 
 def test_foreign_change_right_after_an_own_one_is_kept(tmp_path: Path) -> None:

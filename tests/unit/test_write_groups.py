@@ -425,6 +425,31 @@ async def test_write_that_is_cancelled_at_the_end_of_a_group_leaves_nothing(
     threads.shutdown()
 
 
+async def test_group_after_a_slow_one_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def record_size(writes: Sequence[RunningWrite[Any]]) -> None:
+        sizes.append(len(writes))
+        run_together(writes)
+
+    monkeypatch.setattr(write_groups, "run_together", record_size)
+    monkeypatch.setattr(write_groups, "_SLOW_SECONDS", -1)
+    threads = FairExecutor(1, name="t")
+    groups = WriteGroups(threads, 32)
+    for _ in range(2):
+        await asyncio.gather(*(groups.run([RunningWrite(ended())], "o") for _ in range(24)))
+    assert sizes[0] == 24
+    assert max(sizes[1:]) == 8
+    threads.shutdown()
+
+
+def test_write_that_has_ended_keeps_its_outcome() -> None:
+    write = RunningWrite(ended())
+    write.finish()
+    write.fail(asyncio.CancelledError())
+    assert write.outcome() is None
+
+
 async def test_write_that_is_cancelled_while_it_waits_for_a_thread_does_not_run() -> None:
     threads, go_on = FairExecutor(1, name="test"), Event()
     blocking = threads.submit("other", lambda: go_on.wait(PATIENCE))

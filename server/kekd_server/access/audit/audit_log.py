@@ -121,13 +121,13 @@ class AuditLog:
 
     def _queue_waiting(self) -> None:
         self._queue_collected()
+        timeout = _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
         batches, self._waiting = self._waiting, []
         for batch in batches:
             if not self._queue_batch(batch):
                 _resolve([batch.written], is_written=False)
         if waiting := [batch.written for batch in batches if batch.written]:
             # One timer for all of them: each takes as long as the rest of the wait.
-            timeout = _BLOCKED_WRITE_TIMEOUT if self._error_message else _WRITE_TIMEOUT
             waiting[0].get_loop().call_later(timeout, self._expire, waiting, timeout)
 
     def _expire(self, waiting: Sequence[asyncio.Future[bool]], timeout: float) -> None:

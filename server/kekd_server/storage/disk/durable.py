@@ -66,19 +66,16 @@ class NewFile(Protocol):
         """Yields a temporary path, which the body may rename. Raises OSError."""
 
 
-Commit = AbstractContextManager[object]
-"""Entered before the first system call that leaves something after a crash, and left after the one
-that makes the change visible."""
-Keep: TypeAlias = Callable[[NewFile], AbstractContextManager[object]]
-"""Links the file elsewhere. Entered within the commit."""
+Commit: TypeAlias = Callable[[NewFile], AbstractContextManager[object]]
+"""Called when the content is on disk. Entered before the first system call that leaves something
+after a crash, and left after the one that makes the change visible. May link the file elsewhere."""
 
-_PLAIN_COMMIT: Final[Commit] = nullcontext()
 _O_TMPFILE: Final[int] = getattr(os, "O_TMPFILE", 0)
 _NO_TMPFILE_ERRORS: Final = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _DESCRIPTORS: Final = "/proc/self/fd"
 
 
-def keep_nothing(_: NewFile) -> AbstractContextManager[object]:
+def commit_plainly(_: NewFile) -> AbstractContextManager[object]:
     return nullcontext()
 
 
@@ -88,16 +85,12 @@ def create(path: str, content: bytes, temporary_folder: Path) -> None:
 
 
 def create_steps(
-    path: str,
-    content: bytes,
-    temporary_folder: Path,
-    commit: Commit = _PLAIN_COMMIT,
-    keep: Keep = keep_nothing,
+    path: str, content: bytes, temporary_folder: Path, commit: Commit = commit_plainly
 ) -> Steps[None]:
     """The steps of `create`."""
     with _new_file(temporary_folder) as file:
         yield from file.write(content)
-        with commit, keep(file):
+        with commit(file):
             file.link(path)
     yield FolderSync(os.path.dirname(path))
 
@@ -108,16 +101,12 @@ def replace(path: str, content: bytes, temporary_folder: Path) -> None:
 
 
 def replace_steps(
-    path: str,
-    content: bytes,
-    temporary_folder: Path,
-    commit: Commit = _PLAIN_COMMIT,
-    keep: Keep = keep_nothing,
+    path: str, content: bytes, temporary_folder: Path, commit: Commit = commit_plainly
 ) -> Steps[None]:
     """The steps of `replace`."""
     with _new_file(temporary_folder) as file:
         yield from file.write(content)
-        with file.named() as temporary, commit, keep(file):
+        with file.named() as temporary, commit(file):
             os.rename(temporary, path)
     yield FolderSync(os.path.dirname(path))
 

@@ -1,6 +1,7 @@
 """The writes to a keystore folder, in steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from kekd_server.model.errors import EnvelopeExistsError, EtagMismatchError
@@ -133,9 +134,10 @@ class RecordWriter:
         self._holds.require_free(name)
         try:
             yield from durable.create_steps(
-                *(self._records.path(name), record, self._thread_folder.path),
-                commit=write.commit(written),
-                keep=self._history.keep(name, written, origin, write),
+                self._records.path(name),
+                record,
+                self._thread_folder.path,
+                lambda file: self._commit(name, file, written, origin, write),
             )
         except FileExistsError:
             raise EnvelopeExistsError(name.value) from None
@@ -153,16 +155,44 @@ class RecordWriter:
         if earlier := write.find_previous_result(etag, self._records.read_etag):
             yield self._sync_earlier
             return earlier
-        if if_etag is not None and self._records.read_etag(name) != if_etag:
-            raise EtagMismatchError(name.value)
+        if if_etag is not None:
+            self._find_replaced_etag(name, if_etag)
         self._holds.require_free(name)
-        written = WriteResult(etag, if_etag or self._records.find_etag(name))
+        written = WriteResult(etag, None)
+
+        def commit(file: durable.NewFile) -> AbstractContextManager[None]:
+            # Other programs take no lock, and the file's sync may have taken long.
+            nonlocal written
+            written = WriteResult(etag, self._find_replaced_etag(name, if_etag))
+            return self._commit(name, file, written, origin, write)
+
         yield from durable.replace_steps(
-            *(self._records.path(name), record, self._thread_folder.path),
-            commit=write.commit(written),
-            keep=self._history.keep(name, written, origin, write),
+            self._records.path(name), record, self._thread_folder.path, commit
         )
         return written
+
+    def _find_replaced_etag(self, name: IndexName, if_etag: str | None) -> str | None:
+        """Returns the etag of the record that a push replaces. Raises `EtagMismatchError`."""
+        if if_etag is None:
+            return self._records.find_etag(name)
+        if self._records.read_etag(name) != if_etag:
+            raise EtagMismatchError(name.value)
+        return if_etag
+
+    @contextmanager
+    def _commit(
+        self,
+        name: IndexName,
+        file: durable.NewFile,
+        written: WriteResult,
+        origin: Origin,
+        write: IdempotentWrite,
+    ) -> Iterator[None]:
+        with (
+            write.commit(written),
+            self._history.keep(name, file, written=written, origin=origin, write=write),
+        ):
+            yield
 
     def _delete(
         self, write: IdempotentWrite, name: IndexName, if_etag: str | None, caller: str

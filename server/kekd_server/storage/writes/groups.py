@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from kekd_server.storage.fair_executor import FairExecutor
@@ -16,6 +17,12 @@ _MAX_GROUPS: Final = 3
 _FEW_ENTRIES: Final = 4
 """While fewer entries run, another group starts at once. With more, groups would mostly compete for
 the interpreter, so the next one waits until it is full or entries have ended.
+"""
+
+_SLOW_SECONDS: Final = 1.0
+_SLOW_SIZE: Final = 8
+"""The most writes of a group after one took longer than `_SLOW_SECONDS`. Each holds its lock until
+the files of the whole group are synced, and other writes give up if they wait too long for a lock.
 """
 
 
@@ -54,7 +61,9 @@ class WriteGroups:
 
     def __init__(self, threads: FairExecutor, size: int) -> None:
         self._threads = threads
-        self._size = size
+        self._max_size = size
+        self._is_slow = False
+        """Whether the last group took long."""
         self._owners: dict[str, _OwnerGroups] = {}
 
     async def run(self, writes: Sequence[RunningWrite[Any]], owner: str) -> None:
@@ -62,6 +71,10 @@ class WriteGroups:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._add(_Entry(writes, ended), owner)
         await ended
+
+    @property
+    def _size(self) -> int:
+        return min(self._max_size, _SLOW_SIZE) if self._is_slow else self._max_size
 
     def _add(self, entry: _Entry, owner: str) -> None:
         waiting = self._owners.setdefault(owner, _OwnerGroups()).waiting
@@ -78,7 +91,9 @@ class WriteGroups:
             if group := self._take(groups.waiting):
                 groups.running += 1
                 groups.entries += len(group)
-                self._submit(owner, partial(_run, group), group, partial(self._end, owner, group))
+                self._submit(
+                    owner, partial(self._run, group), group, partial(self._end, owner, group)
+                )
         if not (groups.waiting or groups.running):
             del self._owners[owner]
 
@@ -131,10 +146,11 @@ class WriteGroups:
             _fail(group, error)
             loop.call_soon(end)
 
-
-def _run(group: Sequence[_Entry]) -> None:
-    entries = [entry for entry in group if not entry.ended.cancelled()]
-    run_together([write for entry in entries for write in entry.writes])
+    def _run(self, group: Sequence[_Entry]) -> None:
+        began = monotonic()
+        entries = [entry for entry in group if not entry.ended.cancelled()]
+        run_together([write for entry in entries for write in entry.writes])
+        self._is_slow = monotonic() - began > _SLOW_SECONDS
 
 
 def _fail(group: Sequence[_Entry], error: BaseException) -> None:

@@ -55,7 +55,7 @@ def unpaused(write: Callable[P, T]) -> Callable[P, Steps[T]]:
 class RunningWrite(Generic[T]):
     """A write, its pause, and its outcome. Its steps run in `context`, by default an empty one."""
 
-    __slots__ = ("_context", "_steps", "error", "pause", "result")
+    __slots__ = ("_context", "_steps", "error", "has_ended", "pause", "result")
 
     def __init__(self, steps: Steps[T], context: Context | None = None) -> None:
         self._steps = steps
@@ -63,6 +63,7 @@ class RunningWrite(Generic[T]):
         self.pause: Pause | None = None
         self.result: T | None = None
         self.error: BaseException | None = None
+        self.has_ended = False
 
     def advance(self, error: OSError | None = None) -> None:
         """Runs it to its next pause, or to its end."""
@@ -75,12 +76,14 @@ class RunningWrite(Generic[T]):
                 own = OSError(error.errno, error.strerror)
                 self.pause = self._context.run(self._steps.throw, own)
         except StopIteration as end:
-            self.result = end.value
+            self.result, self.has_ended = end.value, True
         except BaseException as raised:  # noqa: BLE001  (raised to the caller)
-            self.error = raised
+            self.error, self.has_ended = raised, True
 
     def fail(self, error: BaseException) -> None:
-        self.pause, self.error = None, error
+        """Ends it with an error, unless it has ended."""
+        if not self.has_ended:
+            self.pause, self.error, self.has_ended = None, error, True
 
     def outcome(self) -> T:
         """Returns the result, or raises the error, of a write that has ended."""

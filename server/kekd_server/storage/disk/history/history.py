@@ -69,32 +69,33 @@ class DiskHistory:
         """Raises OSError."""
         return RecordHistory(name, self._path(name), self._records.path(name))
 
+    @contextmanager
     def keep(
-        self, name: IndexName, written: WriteResult, origin: Origin, write: IdempotentWrite
-    ) -> durable.Keep:
-        """Returns a context manager that links a new file as the version of a write. The ledger
-        already has the write.
-        """
+        self,
+        name: IndexName,
+        record: durable.NewFile,
+        *,
+        written: WriteResult,
+        origin: Origin,
+        write: IdempotentWrite,
+    ) -> Iterator[None]:
+        """Links a new file as the version of a write. The ledger already has the write."""
         if not self.retention.is_on:
-            return durable.keep_nothing
-
-        @contextmanager
-        def keep(record: durable.NewFile) -> Iterator[None]:
-            version = None
-            with self._translate_errors(name):
-                version = self._add_version(name, record, written, origin, write)
-            try:
-                yield
-            except FileExistsError:
-                # After any other error it may be the record: `catch_up` finds out.
-                if version:
-                    with suppress(OSError):
-                        os.unlink(f"{self._path(name)}/{version.file.name}")
-                raise
+            yield
+            return
+        version = None
+        with self._translate_errors(name):
+            version = self._add_version(name, record, written, origin, write)
+        try:
+            yield
+        except FileExistsError:
+            # After any other error it may be the record: `catch_up` finds out.
             if version:
-                self._newest.add(name, version._replace(total=self._limit(name, version.total)))
-
-        return keep
+                with suppress(OSError):
+                    os.unlink(f"{self._path(name)}/{version.file.name}")
+            raise
+        if version:
+            self._newest.add(name, version._replace(total=self._limit(name, version.total)))
 
     def _add_version(
         self,
