@@ -25,7 +25,7 @@ from kekd_server.model.errors import (
 )
 from kekd_server.model.index_name import IndexName
 from kekd_server.model.key_ranges import KeyRanges
-from kekd_server.storage.disk import write_locks
+from kekd_server.storage.disk import syncs, write_locks
 from kekd_server.storage.disk.driver import DiskDriver
 from kekd_server.storage.driver import Driver
 from kekd_server.storage.history.retention import Retention
@@ -521,6 +521,29 @@ def test_retry_after_a_failed_system_call_succeeds_whether_or_not_that_was_appli
         write(harness.driver, FIRST)
     assert write(harness.driver, RETRY)
     assert harness.read(NAME.key) == after
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda driver: create(driver, IndexName("other"), b"new"),
+        lambda driver: put(driver, NAME, b"new", if_etag=None),
+        lambda driver: delete(driver, NAME, if_etag=None),
+    ],
+    ids=["create", "put", "delete"],
+)
+def test_visible_write_whose_folder_is_not_synced_is_no_refusal(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    write: Callable[[DiskDriver], object],
+) -> None:
+    driver = opened(tmp_path)
+    put(driver, NAME, b"old", if_etag=None)
+    monkeypatch.setattr(syncs, "sync_folder", Mock(side_effect=OSError(code, os.strerror(code))))
+    with pytest.raises(StoreUnavailableError, match=os.strerror(code)):
+        write(driver)
 
 
 def test_retry_is_durable_before_it_is_answered(

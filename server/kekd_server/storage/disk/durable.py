@@ -50,6 +50,10 @@ from kekd_server.storage.disk.syncs import FileSync, FolderSync
 from kekd_server.storage.writes.steps import Steps, complete
 
 
+class UnsyncedError(OSError):
+    """A change is visible, but a crash may undo it."""
+
+
 class NewFile(Protocol):
     """A file that has no name yet, or a temporary one. Write it first."""
 
@@ -92,7 +96,7 @@ def create_steps(
         yield from file.write(content)
         with commit(file):
             file.link(path)
-    yield FolderSync(os.path.dirname(path))
+    yield from sync_folder_steps(os.path.dirname(path))
 
 
 def replace(path: str, content: bytes, temporary_folder: Path) -> None:
@@ -108,7 +112,7 @@ def replace_steps(
         yield from file.write(content)
         with file.named() as temporary, commit(file):
             os.rename(temporary, path)
-    yield FolderSync(os.path.dirname(path))
+    yield from sync_folder_steps(os.path.dirname(path))
 
 
 def remove_abandoned(temporary_folder: Path) -> None:
@@ -154,7 +158,17 @@ def remove(path: str) -> None:
 def remove_steps(path: str) -> Steps[None]:
     """The steps of `remove`."""
     os.unlink(path)
-    yield FolderSync(os.path.dirname(path))
+    yield from sync_folder_steps(os.path.dirname(path))
+
+
+def sync_folder_steps(path: str) -> Steps[None]:
+    """Syncs a folder in which a file was created, replaced or removed. Raises `UnsyncedError`."""
+    try:
+        yield FolderSync(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnsyncedError(error.errno, error.strerror) from error
 
 
 @contextlib.contextmanager

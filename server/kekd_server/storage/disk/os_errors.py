@@ -8,6 +8,7 @@ from typing import Final
 
 from kekd_server.model.errors import StoreMisconfiguredError, StoreUnavailableError
 from kekd_server.storage.disk import layout
+from kekd_server.storage.disk.durable import UnsyncedError
 
 _TRANSIENT_ERRORS: Final = {
     errno.EAGAIN,
@@ -72,7 +73,8 @@ class OsErrorTranslator:
                 f"the folder {self._root} is missing: its volume may not be mounted; mount it"
             ) from error
         if isinstance(error, OSError):
-            is_transient = error.errno in _TRANSIENT_ERRORS
+            # A visible change is no refusal, whatever the error: the caller must ask again.
+            is_transient = isinstance(error, UnsyncedError) or error.errno in _TRANSIENT_ERRORS
             kind = StoreUnavailableError if is_transient else StoreMisconfiguredError
             advice = _ADVICE.get(error.errno, _DEFAULT_ADVICE)
             raise kind(f"the store at {self._root} failed: {error.strerror}; {advice}") from error

@@ -12,7 +12,6 @@ from kekd_server.storage.disk.history.holds import DiskHolds
 from kekd_server.storage.disk.idempotent_write import IdempotentWrite
 from kekd_server.storage.disk.os_errors import OsErrorTranslator
 from kekd_server.storage.disk.records import DiskRecords
-from kekd_server.storage.disk.syncs import FolderSync
 from kekd_server.storage.disk.temporary_folder import ThreadFolder
 from kekd_server.storage.disk.write_locks import WriteLocks
 from kekd_server.storage.driver import ValidateVersion, WriteResult
@@ -46,9 +45,6 @@ class RecordWriter:
         self._history = history
         self._thread_folder = thread_folder
         self._translate_os_errors = translate_os_errors
-        self._sync_earlier = FolderSync(str(records.folder))
-        """The pause of a write whose earlier attempt may have failed or been killed before it was
-        on disk."""
 
     def create(
         self, name: IndexName, record: bytes, *, origin: Origin, attempt: WriteAttempt | None
@@ -129,7 +125,7 @@ class RecordWriter:
     ) -> Steps[str]:
         written = WriteResult(etag_of(record), None)
         if earlier := write.find_previous_result(written.etag, self._records.read_etag):
-            yield self._sync_earlier
+            yield from self._sync_earlier()
             return earlier.etag
         self._holds.require_free(name)
         try:
@@ -153,7 +149,7 @@ class RecordWriter:
     ) -> Steps[WriteResult]:
         etag = etag_of(record)
         if earlier := write.find_previous_result(etag, self._records.read_etag):
-            yield self._sync_earlier
+            yield from self._sync_earlier()
             return earlier
         if if_etag is not None:
             self._find_replaced_etag(name, if_etag)
@@ -170,6 +166,10 @@ class RecordWriter:
             self._records.path(name), record, self._thread_folder.path, commit
         )
         return written
+
+    def _sync_earlier(self) -> Steps[None]:
+        """Syncs what an earlier attempt may have changed before it failed or was killed."""
+        return durable.sync_folder_steps(str(self._records.folder))
 
     def _find_replaced_etag(self, name: IndexName, if_etag: str | None) -> str | None:
         """Returns the etag of the record that a push replaces. Raises `EtagMismatchError`."""
@@ -200,7 +200,7 @@ class RecordWriter:
         earlier = write.find_previous_result("", self._records.read_etag)
         etag = None if earlier else self._records.read_etag(name)
         if etag is None:
-            yield self._sync_earlier
+            yield from self._sync_earlier()
             if earlier:
                 return earlier.previous_etag
             write.record_no_change()
