@@ -3,6 +3,7 @@
 import re
 import threading
 import urllib.parse
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,7 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        with suppress(BrokenPipeError):  # the caller gave up
+            self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
         """Logs nothing."""
