@@ -151,7 +151,7 @@ class RecordWriter:
         if earlier := write.find_previous_result(etag, self._records.read_etag):
             yield from self._sync_earlier()
             return earlier
-        if if_etag is not None:
+        if if_etag is not None:  # refuse it before the file is written
             self._find_replaced_etag(name, if_etag)
         self._holds.require_free(name)
         written = WriteResult(etag, None)
