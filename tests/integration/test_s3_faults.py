@@ -88,25 +88,33 @@ def is_healthy(client: kekd.Client, name: str) -> bool:
     return store.healthy
 
 
-@pytest.fixture
-def faulty(shared_faulty: Faulty) -> Iterator[Faulty]:
-    """Shared by the tests, and emptied before each."""
-    yield shared_faulty
-    shared_faulty.proxy.set_faults()
+def empty(faulty: Faulty) -> None:
+    """Removes the faults and envelopes of earlier tests."""
+    faulty.proxy.set_faults()
     # After a failed write, the daemon probes the bucket, which tests would count.
-    eventually(lambda: is_healthy(shared_faulty.client, f"s3:{BUCKET}"))
+    eventually(lambda: is_healthy(faulty.client, f"s3:{BUCKET}"))
     for store in (None, S3):
-        for index in shared_faulty.client.list_index_kms(store):
-            shared_faulty.client.delete_index_kms(store, index)
+        for index in faulty.client.list_index_kms(store):
+            faulty.client.delete_index_kms(store, index)
+
+
+@pytest.fixture
+def faulty(shared_faulty: Faulty) -> Faulty:
+    """Shared by the tests, and emptied before each."""
+    empty(shared_faulty)
+    return shared_faulty
 
 
 @pytest.fixture
 def own_faulty(
     s3_endpoint: str, start_proxy: StartProxy, tmp_path: Path, engine: EngineName
 ) -> Iterator[Faulty]:
-    """A daemon of its own for a test that leaves calls to S3 running."""
+    """A daemon of its own for a test that leaves calls to S3 running. Its bucket is the shared one,
+    and is emptied before the test.
+    """
     proxy = start_proxy(s3_endpoint.removeprefix("http://"), spared=BACKGROUND)
     with running(tmp_path, s3_endpoint, proxy, engine) as own:
+        empty(own)
         yield own
 
 
