@@ -94,7 +94,11 @@ class BatchWrites:
                 await self._calls.run_writes(writes, owner)
                 results.update(zip(numbers, (write.outcome() for write in writes), strict=True))
 
-        await asyncio.gather(*map(work, _shares(pushes, self._concurrency)))
+        shares = _shares(pushes, self._concurrency)
+        # After an unexpected error, it waits for the writes that still run.
+        for error in await asyncio.gather(*map(work, shares), return_exceptions=True):
+            if error:
+                raise error
         abandoned = CallAbandonedError()
         return [results.get(number, abandoned) for number in range(len(pushes))]
 

@@ -1,0 +1,54 @@
+"""The writes of a batch one of which fails unexpectedly."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kekd_schema import Envelope
+from kekd_server.model.index_name import IndexName
+from kekd_server.storage.location import MemoryLocation
+from kekd_server.storage.store import Store
+from kekd_server.storage.writes.push import Push
+from tests.unit.held_driver import HeldDriver
+from tests.unit.waiting import reached
+
+ENVELOPE = Envelope(provider="none", version=1)
+
+
+class FailingDriver(HeldDriver):
+    def _wait(self, name: IndexName) -> None:
+        if name.value == "failing":
+            raise RuntimeError("unexpected")
+        super()._wait(name)
+
+
+@pytest.fixture
+def driver() -> FailingDriver:
+    return FailingDriver()
+
+
+@pytest.fixture
+async def store(driver: FailingDriver) -> AsyncIterator[Store]:
+    store = Store(MemoryLocation(), driver, threads=2, write_concurrency=2)
+    yield store
+    driver.go_on.set()
+    store.close()
+
+
+def push(name: str) -> Push:
+    return Push(IndexName(name), ENVELOPE, None)
+
+
+async def test_batch_ends_after_its_last_write_when_another_one_fails_unexpectedly(
+    store: Store, driver: FailingDriver
+) -> None:
+    batch = asyncio.create_task(store.put_many([push("held"), push("failing")]))
+    await reached(lambda: bool(driver.begun))
+    await store.create(IndexName("i"), ENVELOPE)  # in the thread of the write that failed
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not batch.done()
+    driver.go_on.set()
+    with pytest.raises(RuntimeError, match="unexpected"):
+        await batch
