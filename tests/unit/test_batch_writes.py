@@ -1,4 +1,4 @@
-"""The writes of a batch one of which fails unexpectedly."""
+"""The writes of a batch whose caller is gone, or one of which fails unexpectedly."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kekd_schema import Envelope
+from kekd_server.model.errors import CallAbandonedError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.store import Store
@@ -52,3 +53,11 @@ async def test_batch_ends_after_its_last_write_when_another_one_fails_unexpected
     driver.go_on.set()
     with pytest.raises(RuntimeError, match="unexpected"):
         await batch
+
+
+async def test_push_after_an_abandoned_one_of_its_name_is_not_written_when_a_retry_joins(
+    store: Store,
+) -> None:
+    is_gone = iter([True])  # then the caller of the retry waits
+    results = await store.put_many([push("i")] * 2, is_abandoned=lambda: next(is_gone, False))
+    assert [type(result) for result in results] == [CallAbandonedError] * 2

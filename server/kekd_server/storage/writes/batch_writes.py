@@ -1,7 +1,7 @@
 """Pushes of several envelopes in one call, a few at a time in the threads of a store."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -85,12 +85,21 @@ class BatchWrites:
     ) -> list[PushResult]:
         loop = asyncio.get_running_loop()
         results: dict[int, PushResult] = {}
+        is_over = False
+
+        def check_caller() -> None:
+            # It stays over if a retry joins: pushes of one name must keep their order.
+            nonlocal is_over
+            is_over = is_over or is_abandoned()
+            if is_over:
+                raise CallAbandonedError
 
         async def work(share: Sequence[int]) -> None:
             for numbers in _parts(pushes, share):
-                if is_abandoned():
-                    return
-                writes = [RunningWrite(self._put(loop, owner, pushes[n])) for n in numbers]
+                writes = [
+                    RunningWrite(self._put(loop, owner, pushes[number], check_caller))
+                    for number in numbers
+                ]
                 await self._calls.run_writes(writes, owner)
                 results.update(zip(numbers, (write.outcome() for write in writes), strict=True))
 
@@ -99,12 +108,18 @@ class BatchWrites:
         for error in await asyncio.gather(*map(work, shares), return_exceptions=True):
             if error:
                 raise error
-        abandoned = CallAbandonedError()
-        return [results.get(number, abandoned) for number in range(len(pushes))]
+        return [results[number] for number in range(len(pushes))]
 
-    def _put(self, loop: asyncio.AbstractEventLoop, owner: str, push: Push) -> Steps[PushResult]:
+    def _put(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        owner: str,
+        push: Push,
+        check_caller: Callable[[], None],
+    ) -> Steps[PushResult]:
         try:
             with self._calls.error_context:
+                check_caller()
                 record = encode(push.envelope)
                 written = yield from self._driver.put(
                     *(push.name, record),
