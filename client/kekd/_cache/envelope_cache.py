@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -49,7 +50,7 @@ class EnvelopeCache:
         self._clock = clock
         self._watched = False
         self._fresh_until = float("-inf")
-        self._entries: dict[str, KMSBlob] = {}
+        self._entries: OrderedDict[str, KMSBlob] = OrderedDict()
         """In the order of their reads, the oldest first."""
         self._tokens: dict[str, _Token] = {}
         """One for each envelope that is being read."""
@@ -104,7 +105,7 @@ class EnvelopeCache:
     def invalidate_all(self) -> None:
         """Drops all envelopes because any of them may have changed. The watch continues."""
         with self._lock:
-            self._entries = {}
+            self._entries = OrderedDict()
             self._tokens = {}
 
     def on_resync(self) -> None:
@@ -128,7 +129,7 @@ class EnvelopeCache:
         self._entries.pop(index_name, None)
         self._entries[index_name] = blob
         if len(self._entries) > self._max_entries:
-            del self._entries[next(iter(self._entries))]
+            self._entries.popitem(last=False)
 
 
 def _copy(blob: KMSBlob) -> KMSBlob:

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections import OrderedDict
 from typing import Final
 
 from kekd.kek.provider import scrub
@@ -47,7 +48,7 @@ class KeyCache:
         self._ttl = ttl
         self._max_stale = max_stale
         self._max_entries = max_entries
-        self._entries: dict[str, CachedKey] = {}
+        self._entries: OrderedDict[str, CachedKey] = OrderedDict()
         """In the order of their loads. The first entry is evicted first."""
         self._timer: threading.Timer | None = None
         self.lock = threading.Lock()

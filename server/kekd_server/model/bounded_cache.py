@@ -1,6 +1,7 @@
 """A cache with a limit on the bytes that it holds."""
 
 from collections.abc import Hashable
+from itertools import islice
 from sys import getsizeof
 from typing import Final, Generic, TypeVar
 
@@ -9,11 +10,13 @@ V = TypeVar("V")
 
 _ENTRY_BYTES: Final = 400
 """About what an entry takes besides its texts: a tuple, a value, and two dict slots."""
+_EVICTED_PART: Final = 64
+"""A full cache drops one part in so many at once."""
 
 
 class BoundedCache(Generic[K, V]):
-    """Keeps values by key. When their sizes exceed `max_bytes`, it drops the oldest ones, but never
-    the newest.
+    """Keeps values by key. When their sizes exceed `max_bytes`, it drops the oldest ones, some at
+    once, but never the newest.
 
     `get` is the dict's own method, as each call that is served from memory uses a few caches.
     """
@@ -31,8 +34,8 @@ class BoundedCache(Generic[K, V]):
         self._values[key] = value
         self._sizes[key] = size
         self.size += size
-        while self.size > self._max_bytes and len(self._sizes) > 1:
-            self.drop(next(iter(self._sizes)))
+        if self.size > self._max_bytes:
+            self._evict()
 
     def has_room(self, size: int) -> bool:
         """Returns whether `put` would drop nothing."""
@@ -41,6 +44,20 @@ class BoundedCache(Generic[K, V]):
     def drop(self, key: K) -> None:
         self._values.pop(key, None)
         self.size -= self._sizes.pop(key, 0)
+
+    def _evict(self) -> None:
+        """Drops more than the excess, as each search for a dict's oldest key passes the slots of
+        all that were dropped before it.
+        """
+        excess = self.size - self._max_bytes + self._max_bytes // _EVICTED_PART
+        dropped = []
+        for key, size in islice(self._sizes.items(), len(self._sizes) - 1):
+            if excess <= 0:
+                break
+            dropped.append(key)
+            excess -= size
+        for key in dropped:
+            self.drop(key)
 
 
 def entry_bytes(*texts: str | bytes | None) -> int:

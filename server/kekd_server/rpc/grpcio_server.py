@@ -11,6 +11,7 @@ grpcio's own loop serves.
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -263,7 +264,7 @@ class _CallTimeouts:
         self._timeout = timeout
         self._what = what
         self._max_calls = max_calls
-        self._since: dict[_Call, float] = {}
+        self._since: OrderedDict[_Call, float] = OrderedDict()
         self._next_check: asyncio.TimerHandle | None = None
         self._throttle = LogThrottle()
 

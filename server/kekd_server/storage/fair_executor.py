@@ -1,6 +1,7 @@
 """Threads that several owners share fairly."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
@@ -27,7 +28,7 @@ class FairExecutor:
         """The most threads that one owner gets."""
         self._slots = FairShare(threads, factor=_SHARE_FACTOR)
         self._lock = threading.Lock()
-        self._waiting: dict[str, dict[Future[Any], Callable[[], Any]]] = {}
+        self._waiting: dict[str, OrderedDict[Future[Any], Callable[[], Any]]] = {}
         """By owner. The first owner has the next turn."""
         self._is_waking = False
         """Whether a thread was woken, and hasn't looked for a call yet."""
@@ -41,7 +42,7 @@ class FairExecutor:
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("the threads were shut down")
-            self._waiting.setdefault(owner, {})[future] = call
+            self._waiting.setdefault(owner, OrderedDict())[future] = call
             must_wake = self._must_wake()
         future.add_done_callback(lambda done: self._remove(owner, done))
         if must_wake:
@@ -81,8 +82,7 @@ class FairExecutor:
     def _take(self) -> _Turn | None:
         for owner, calls in self._waiting.items():
             if self._slots.take(owner):
-                future = next(iter(calls))
-                call = calls.pop(future)
+                future, call = calls.popitem(last=False)
                 del self._waiting[owner]
                 if calls:
                     self._waiting[owner] = calls  # at the back
@@ -107,10 +107,10 @@ class FairExecutor:
 
     def _remove(self, owner: str, future: Future[Any]) -> None:
         with self._lock:
-            calls = self._waiting.get(owner, {})
-            calls.pop(future, None)
-            if not calls:
-                self._waiting.pop(owner, None)
+            if calls := self._waiting.get(owner):
+                calls.pop(future, None)
+                if not calls:
+                    del self._waiting[owner]
 
 
 def _run(future: Future[Any], call: Callable[[], Any]) -> None:

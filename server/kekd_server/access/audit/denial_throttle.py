@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,7 +37,7 @@ class DenialThrottle:
 
     def __init__(self, enqueue: Enqueue) -> None:
         self._enqueue = enqueue
-        self._identities: dict[str, _Denials] = {}
+        self._identities: OrderedDict[str, _Denials] = OrderedDict()
 
     def admit(self, record: AuditRecord) -> bool:
         """Returns whether to write this denial's line now; otherwise counts it for the next

@@ -1,6 +1,7 @@
 """The events that one subscriber has not received yet."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -28,7 +29,7 @@ class Subscription:
         self.noticed_only = noticed_only
         self._prefix = prefix.value
         self._is_visible = is_visible
-        self._pending: dict[str, Change] = {}
+        self._pending: OrderedDict[str, Change] = OrderedDict()
         self._resync = False
         self._has_ended = False
         self._error: Exception | None = None
@@ -52,7 +53,7 @@ class Subscription:
             self._resync = False
             event: Change | WatchEvent = WatchEvent.RESYNC
         elif self._pending:
-            event = self._pending.pop(next(iter(self._pending)))
+            _, event = self._pending.popitem(last=False)
         else:
             return WatchEvent.HEARTBEAT
         if not self._pending:

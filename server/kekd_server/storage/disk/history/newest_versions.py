@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from kekd_server.model.index_name import IndexName
@@ -46,7 +47,7 @@ class NewestVersions:
     """
 
     def __init__(self) -> None:
-        self._versions: dict[str, NewestVersion] = {}
+        self._versions: OrderedDict[str, NewestVersion] = OrderedDict()
         self._lock = threading.Lock()
         """Held to change it: several threads write, each to another record."""
 
@@ -58,7 +59,7 @@ class NewestVersions:
             self._versions.pop(name.key, None)
             self._versions[name.key] = version
             if len(self._versions) > _MAX_VERSIONS:
-                del self._versions[next(iter(self._versions))]
+                self._versions.popitem(last=False)
 
     def forget(self, name: IndexName) -> None:
         with self._lock:
