@@ -20,10 +20,10 @@ _SHAPES = ((8, 8, 6_000), (1, 1, 2_500))
 """Connections, streams per connection, and requests in a round."""
 _WORKERS = os.cpu_count() or 1
 """etcd uses all cores, and kekd one per worker."""
-_SPREADS = (1, 2_000, 10_000)
-"""Numbers of names. The last is more than the daemon caches."""
+_SPREADS = (1, 2_000, 10_000, 50_000)
+"""Numbers of names. The last is more than the daemon's caches keep."""
 _SPREAD_ROUNDS = 3
-_SPREAD_REQUESTS = 10_000
+_MIN_SPREAD_REQUESTS = 10_000
 _MIN_SHARE = 0.88
 _MIN_NATIVE_SHARE = 0.75
 _MAX_NATIVE_CPU_RATIO = 1.45
@@ -152,10 +152,11 @@ def _spread_table(server: Server, empty_server: Server) -> Table:
     rows = []
     goals = []
     for names in _SPREADS:
+        requests = max(names, _MIN_SPREAD_REQUESTS)
         own, baseline = [], []
         for _ in range(_SPREAD_ROUNDS):
-            own.append(load.cpu_per_request(server, names, _SPREAD_REQUESTS))
-            baseline.append(load.cpu_per_request(empty_server, names, _SPREAD_REQUESTS))
+            own.append(load.cpu_per_request(server, names, requests))
+            baseline.append(load.cpu_per_request(empty_server, names, requests))
         beyond = median(mine - base for mine, base in zip(own, baseline, strict=True))
         figures = (median(own), median(baseline), beyond)
         rows.append((count(names), *map(microseconds, figures), ratio(paired(baseline, own))))
