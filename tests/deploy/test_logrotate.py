@@ -9,7 +9,7 @@ from pathlib import Path
 import kekd
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
-from tests.fixtures.debian import unpacked
+from tests.fixtures.debian import install, unpacked
 from tests.patience import eventually
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "logrotate" / "kekd"
@@ -29,6 +29,7 @@ def rotate(folder: Path, audit: Path, daemon: Daemon) -> None:
     configuration = folder / "logrotate.conf"
     configuration.write_text(text)
     configuration.chmod(0o644)
+    install("libpopt0")  # its shared library, which a minimal Debian lacks
     logrotate = unpacked("logrotate", "usr/sbin/logrotate")
     command: list[str | Path] = [logrotate, "--force", "--state", folder / "state", configuration]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
