@@ -162,13 +162,13 @@ def test_list_prints_a_name_a_line(kekctl: Kekctl, client: kekd.Client) -> None:
 
 def test_every_command_takes_a_store(kekctl: Kekctl, disk: Path) -> None:
     memory, other = ("--store", "memory"), ("--store", f"disk:{disk}")
-    kekctl("create", "-f", "-", *memory, stdin=document("one"))
-    kekctl("push", "-f", "-", *memory, stdin=document("two"))
-    assert kekctl("list", *memory).stdout == "one\ntwo\n"
-    assert kekctl("delete", "one", *other).stdout == "nothing to delete\n"
-    assert kekctl("delete", "one", *memory).stdout == "deleted\n"
-    kekctl("get", "two", *memory)
-    kekctl("get", "two", *other, code=3)
+    kekctl("create", "-f", "-", *memory, stdin=document("store/one"))
+    kekctl("push", "-f", "-", *memory, stdin=document("store/two"))
+    assert kekctl("list", "--prefix", "store/", *memory).stdout == "store/one\nstore/two\n"
+    assert kekctl("delete", "store/one", *other).stdout == "nothing to delete\n"
+    assert kekctl("delete", "store/one", *memory).stdout == "deleted\n"
+    kekctl("get", "store/two", *memory)
+    kekctl("get", "store/two", *other, code=3)
 
 
 def test_push_replaces_only_the_envelope_with_the_etag(kekctl: Kekctl, client: kekd.Client) -> None:

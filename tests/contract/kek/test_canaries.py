@@ -16,6 +16,7 @@ from kekd.kek.encryption_context import EncryptionContext
 from kekd.kek.errors import InvalidKekError, KekError
 from kekd.kek.provider import require_kek_bytes, scrub
 from tests.fixtures.kms import Aws
+from tests.patience import PATIENCE
 from tests.unit.kek.chains import chain
 
 KEK = b"plaintext-kek-canary-0123456789a"
@@ -47,11 +48,11 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 
 
 def kms_of(aws: Aws, key_id: str | None = None) -> AwsKms:
-    return AwsKms(aws.slot("prod", "aws-kms", key_id or aws.new_key()), timeout=0.2)
+    return AwsKms(aws.slot("prod", "aws-kms", key_id or aws.new_key()), timeout=PATIENCE)
 
 
 def secrets_of(aws: Aws, value: bytes = SECRET) -> AwsSecrets:
-    return AwsSecrets(aws.slot("prod", "aws", aws.new_secret(value)), timeout=0.2)
+    return AwsSecrets(aws.slot("prod", "aws", aws.new_secret(value)), timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("make", [kms_of, secrets_of])
