@@ -318,6 +318,46 @@ def test_record_overwritten_in_place_becomes_a_found_version(tmp_path: Path) -> 
     assert driver.get_version(NAME, found.id).record == b"in place"
 
 
+def overwrite_in_place(root: Path, record: bytes) -> None:
+    """Leaves the inode and the time of modification as they were."""
+    stat = record_path(root).stat()
+    record_path(root).write_bytes(record)
+    os.utime(record_path(root), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_record_overwritten_in_place_is_kept_when_the_change_is_noticed(
+    tmp_path: Path, is_own: bool
+) -> None:
+    writer = opened(tmp_path)
+    create(writer, NAME, b"1")
+    driver = writer if is_own else opened(tmp_path)
+    overwrite_in_place(tmp_path, b"in place")
+    assert not driver.notice_change(NAME)
+    assert [path.name.split("-")[1] for path in history_path(tmp_path).iterdir()] == ["found"]
+
+
+def test_record_overwritten_in_place_before_the_start_is_kept_by_the_scan(tmp_path: Path) -> None:
+    create(opened(tmp_path), NAME, b"1")
+    overwrite_in_place(tmp_path, b"in place")
+    list(opened(tmp_path).maintain_history())
+    assert [path.name.split("-")[1] for path in history_path(tmp_path).iterdir()] == ["found"]
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_held_record_overwritten_in_place_and_back_is_a_breach(
+    tmp_path: Path, is_own: bool
+) -> None:
+    writer = opened(tmp_path)
+    create(writer, NAME, b"1")
+    driver = writer if is_own else opened(tmp_path)
+    driver.hold(NAME, HOLD)
+    for record in (b"in place", b"1"):
+        overwrite_in_place(tmp_path, record)
+        assert driver.notice_change(NAME)
+    assert NAME in list(driver.maintain_history())
+
+
 def test_version_whose_file_was_changed_is_corrupt(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     create(driver, NAME, b"1")
@@ -663,9 +703,7 @@ def test_push_over_a_foreign_write_after_an_own_one_keeps_both(
 def test_push_over_a_record_overwritten_in_place_keeps_what_was_there(tmp_path: Path) -> None:
     driver = opened(tmp_path)
     create(driver, NAME, b"1")
-    stat = record_path(tmp_path).stat()
-    record_path(tmp_path).write_bytes(b"0")
-    os.utime(record_path(tmp_path), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    overwrite_in_place(tmp_path, b"0")
     put(driver, NAME, b"2", if_etag=None)
     assert events_of(driver) == ["pushed", "found"]
 

@@ -33,14 +33,14 @@ class DiskRecords:
             is_link = os.path.islink(self.path(name))
             return StoredRecord(b"", etag_of(b"")) if is_link else None
 
-    def read_etag(self, name: IndexName) -> str | None:
+    def read_etag(self, name: IndexName, *, bypass_cache: bool = False) -> str | None:
         """Returns None if there is no record."""
-        stored = self.read(name)
+        stored = self.read(name, bypass_cache=bypass_cache)
         return stored.etag if stored else None
 
-    def find_etag(self, name: IndexName) -> str | None:
+    def find_etag(self, name: IndexName, *, bypass_cache: bool = False) -> str | None:
         """Returns None also for an unreadable file, so that a push can repair it."""
         try:
-            return self.read_etag(name)
+            return self.read_etag(name, bypass_cache=bypass_cache)
         except OSError:
             return None

@@ -254,7 +254,8 @@ class DiskHistory:
     def is_settled(self, name: IndexName) -> bool:
         """See `RecordHistory.is_settled`. Needs no lock."""
         try:
-            return self.open(name).is_settled(self.retention)
+            etag = self._records.find_etag(name, bypass_cache=True)
+            return self.open(name).is_settled(self.retention, etag)
         except OSError:  # a version was removed in the meantime, or the folder is damaged
             return False
 

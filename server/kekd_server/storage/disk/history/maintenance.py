@@ -49,7 +49,9 @@ class HistoryMaintenance:
     def notice_change(self, name: IndexName) -> bool:
         """See `Driver.notice_change`."""
         with self._translate_os_errors:
-            if self._history.find_own_write(name) is not None:
+            own_etag = self._history.find_own_write(name)
+            # It may have been overwritten in place, even within one tick of the clock.
+            if own_etag is not None and own_etag == self._records.find_etag(name):
                 return False
             if not self._history.is_settled(name):
                 with self._locks.hold(name):

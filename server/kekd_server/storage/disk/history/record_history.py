@@ -153,15 +153,19 @@ class RecordHistory:
             for name in os.listdir(self._folder)
         ]
 
-    def is_settled(self, retention: Retention) -> bool:
-        """Whether the newest version is the record, and none has expired. Needs no lock: after an
-        answer that is out of date, the next one is right.
+    def is_settled(self, retention: Retention, etag: str | None) -> bool:
+        """Whether the newest version is the record, which has this etag, and none has expired.
+        Needs no lock: after an answer that is out of date, the next one is right.
+
+        `etag`: None if there is no record, or if it can't be read.
         """
         inode, exists = self._stat_record()
         if not self._files:
             return not inode
         newest = self._files[0]
         if newest.is_deletion == exists or (inode and not self._is_link(newest, inode)):
+            return False
+        if etag not in (None, newest.etag):  # it was overwritten in place
             return False
         return not self._expired(retention)
 
