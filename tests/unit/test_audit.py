@@ -165,6 +165,25 @@ async def test_unwritable_log_has_the_error_of_the_system(tmp_path: Path, metric
     log.close()
 
 
+async def test_blocked_log_keeps_the_error_of_the_system(
+    tmp_path: Path, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "_BLOCKED_WRITE_TIMEOUT", 0.01)
+    file = tmp_path / "full"
+    file.symlink_to("/dev/full")
+    log = HeldAuditLog(file, metrics)
+    log.go_on.set()
+    with pytest.raises(AuditUnavailableError):
+        await log.write_and_wait(["line\n"])
+    log.go_on.clear()
+    for line in ("late\n", "long" * audit_log._MAX_BUFFERED_CHARACTERS):
+        with pytest.raises(AuditUnavailableError):
+            await log.write_and_wait([line])
+        assert log.error == f"{file}: No space left on device"
+    log.go_on.set()
+    log.close()
+
+
 async def test_waiting_lines_are_written_together(
     log: HeldAuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

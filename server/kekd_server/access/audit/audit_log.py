@@ -133,7 +133,7 @@ class AuditLog:
     def _expire(self, waiting: Sequence[asyncio.Future[bool]], timeout: float) -> None:
         """Ends the waits of calls whose lines aren't written yet."""
         if not all(written.done() for written in waiting):
-            self._report(f"{self._name}: not written in {timeout:g} s")
+            self._report_blocked(f"{self._name}: not written in {timeout:g} s")
             _resolve(waiting, is_written=False)
 
     def _queue_batch(self, batch: _Batch) -> bool:
@@ -147,7 +147,7 @@ class AuditLog:
             self._queue.put(batch)
         else:
             self._failures.inc(len(batch.lines))
-            self._report(f"{self._name}: the buffer is full, and lines are lost")
+            self._report_blocked(f"{self._name}: the buffer is full, and lines are lost")
         return fits
 
     def _write_all(self) -> None:
@@ -200,6 +200,10 @@ class AuditLog:
             return False
         self._report("")
         return True
+
+    def _report_blocked(self, error_message: str) -> None:
+        """Keeps an earlier error, which may be the cause."""
+        self._report(self._error_message or error_message)
 
     def _report(self, error_message: str) -> None:
         """Logs the first failure, and the first success after it."""
