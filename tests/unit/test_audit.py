@@ -215,6 +215,17 @@ async def test_calls_that_arrive_together_wake_the_thread_once(
     wake.assert_called_once_with()
 
 
+async def test_calls_that_arrive_together_share_the_timer_of_their_wait(
+    log: HeldAuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    timer = Mock(wraps=loop.call_later)
+    monkeypatch.setattr(loop, "call_later", timer)
+    log.go_on.set()
+    await asyncio.gather(*(log.write_and_wait([f"{n}\n"]) for n in range(3)))
+    assert [call.args[1] for call in timer.call_args_list] == [log._expire]
+
+
 async def test_lines_that_are_enqueued_together_start_one_timer(
     log: HeldAuditLog, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
