@@ -41,6 +41,7 @@ class Daemon:
     reloader: Reloader
     shutdown_grace: float
     _background_tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
+    _sampling: asyncio.Task[None] = field(init=False)
 
     async def start(self) -> None:
         """Raises `ListenError`."""
@@ -49,9 +50,9 @@ class Daemon:
         # Later, because a client that only reads needn't wait for it.
         finish = threading.Thread(target=_warm_up, name="start", daemon=True)
         asyncio.get_running_loop().call_soon(finish.start)
+        self._sampling = asyncio.create_task(self._sample_metrics())
         self._background_tasks = [
             asyncio.create_task(self.reloader.run()),
-            asyncio.create_task(self._sample_metrics()),
             *(asyncio.create_task(store.keep_history()) for store in self.stores),
         ]
         names = (store.name for store in self.stores)
@@ -63,6 +64,8 @@ class Daemon:
             task.cancel()
         _log.info("draining: calls in flight have %g s", self.shutdown_grace)
         await self.server.stop(self.shutdown_grace)
+        self._sampling.cancel()
+        self.metrics.sample()  # a worker's counters outlast it
         self.stores.close()
         self.auditor.flush()
         if self.audit:

@@ -1,5 +1,7 @@
 """The metrics that Prometheus scrapes."""
 
+import os
+import signal
 import tempfile
 import urllib.error
 import urllib.request
@@ -74,9 +76,9 @@ def test_calls_are_counted_by_method_store_and_code(
         ("GetEnvelope", "memory", "NOT_FOUND"): 1,
         ("PushEnvelope", "memory", "OK"): 1,
     }
+    eventually(lambda: calls(scraped) == sum(counted.values()))
     for (method, store, code), count in counted.items():
         assert calls(scraped, method=method, store=store, code=code) == count
-    assert calls(scraped) == sum(counted.values())
 
 
 def test_text_of_a_client_is_never_a_label(scraped: Scraped, client: kekd.Client) -> None:
@@ -84,9 +86,10 @@ def test_text_of_a_client_is_never_a_label(scraped: Scraped, client: kekd.Client
         client.get_index_kms(kekd.StorageConfig.disk(f"/{CANARY}"), CANARY)
     with pytest.raises(kekd.InvalidIndexNameError):
         client.get_index_kms(None, "")
+    client.create_index_kms(None, CANARY, BLOB)
+    eventually(lambda: calls(scraped) == 3)
     assert calls(scraped, store="", code="PERMISSION_DENIED") == 1
     assert calls(scraped, store="", code="INVALID_ARGUMENT") == 1
-    client.create_index_kms(None, CANARY, BLOB)
     with urllib.request.urlopen(scraped.url) as answer:
         assert CANARY not in answer.read().decode()
 
@@ -103,6 +106,7 @@ def test_concurrent_calls_count_for_their_own_stores(
         ]
         for call in under_way:
             call.result(PATIENCE)
+    eventually(lambda: calls(scraped) == 200)
     assert calls(scraped, store="memory") == 100
     assert calls(scraped, store=f"disk:{tmp_path}/keystore") == 100
 
@@ -112,7 +116,7 @@ def test_every_call_is_timed(scraped: Scraped, client: kekd.Client) -> None:
     for _ in range(5):
         client.push_index_kms(None, "i", BLOB)
     timed = {"method": "PushEnvelope"}
-    assert scraped.total("kekd_call_seconds_count", **timed) == 5
+    eventually(lambda: scraped.total("kekd_call_seconds_count", **timed) == 5)
     assert 0 < scraped.total("kekd_call_seconds_sum", **timed) < PATIENCE
     assert scraped.total("kekd_call_seconds_bucket", le="+Inf", **timed) == 5
 
@@ -147,7 +151,23 @@ def test_call_to_a_hung_store_counts_as_deadline_exceeded(
 
     with kekd.Client(scraped.daemon.address) as client:
         eventually(lambda: times_out_at_the_daemon(client))
-    assert calls(scraped, method="GetEnvelope", code="DEADLINE_EXCEEDED") >= 1
+    eventually(lambda: calls(scraped, method="GetEnvelope", code="DEADLINE_EXCEEDED") >= 1)
+
+
+def test_calls_are_counted_while_the_daemon_drains(
+    start_scraped: StartScraped, slow_s3: SlowS3
+) -> None:
+    flags = (*slow_s3.flags, "--shutdown-grace", "3600")
+    scraped = start_scraped(*flags, env=CREDENTIALS)
+    with grpc.insecure_channel(scraped.daemon.address) as channel:
+        get: Any = EnvelopeServiceStub(channel).GetEnvelope
+        under_way = [get.future(pb.GetEnvelopeRequest(index_name="i")) for _ in range(2)]
+        eventually(lambda: slow_s3.requests == len(under_way))
+        scraped.daemon.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "draining" in scraped.daemon.read_log())
+        under_way[0].cancel()
+        eventually(lambda: calls(scraped, method="GetEnvelope", code="CANCELLED") == 1)
+        slow_s3.answer.set()
 
 
 @both_engines
@@ -327,7 +347,7 @@ def call_all(workers: Workers, each: int) -> None:
 def test_metrics_of_workers_are_added_up(scraped_workers: tuple[Workers, Scraped]) -> None:
     workers, scraped = scraped_workers
     call_all(workers, each=3)
-    assert calls(scraped, method="ListEnvelopes", code="OK") == 48
+    eventually(lambda: calls(scraped, method="ListEnvelopes", code="OK") == 48)
     assert scraped.total("kekd_call_seconds_count", method="ListEnvelopes") == 48
     assert scraped.total("kekd_build_info") == 1
     assert scraped.total("kekd_store_up") == 1
@@ -338,6 +358,7 @@ def test_killed_worker_keeps_its_counters_and_loses_its_gauges(
 ) -> None:
     workers, scraped = scraped_workers
     call_all(workers, each=3)
+    eventually(lambda: calls(scraped) == 48)
     watch = open_watch(workers.daemon)  # over the socket, which the first worker serves
     eventually(lambda: scraped.total("kekd_watchers") == 1)
     keystore = tmp_path / "keystore"
@@ -350,7 +371,18 @@ def test_killed_worker_keeps_its_counters_and_loses_its_gauges(
     (tmp_path / "away").rename(keystore)
     workers.wait_for_restarts(1)
     call_all(workers, each=3)
-    assert calls(scraped, method="ListEnvelopes", code="OK") == 96
+    eventually(lambda: calls(scraped, method="ListEnvelopes", code="OK") == 96)
+
+
+def test_worker_that_stops_keeps_its_last_calls(scraped_workers: tuple[Workers, Scraped]) -> None:
+    workers, scraped = scraped_workers
+    with kekd.Client(workers.daemon.address) as client:  # the socket, which the first worker serves
+        for number in range(3):
+            client.push_index_kms(None, f"i-{number}", BLOB)
+    os.kill(workers.pids[1], signal.SIGTERM)
+    workers.wait_for_restarts(1)
+    assert calls(scraped, method="PushEnvelope", code="OK") == 3
+    assert scraped.total("kekd_decisions_total", method="push", decision="allowed") == 3
 
 
 def test_missing_folder_for_the_metrics_of_workers_is_reported(

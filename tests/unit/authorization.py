@@ -605,8 +605,7 @@ async def invalid_import_does_not_reach_the_store() -> None:
 async def decisions_are_counted_in_the_metrics() -> None:
     metrics = Metrics()
     AccessPolicy(None, metrics).decide(request_of(ME), "read", "memory", "i")
-    for _ in range(2):  # the first sample registers new labels
-        metrics.sample()
+    metrics.sample()
     labels = {"method": "read", "decision": "allowed"}
     assert metrics.registry.get_sample_value("kekd_decisions_total", labels) == 1
 

@@ -1,12 +1,15 @@
-"""The metrics are those that docs/observability.md lists."""
+"""The metrics are those that docs/observability.md lists, and plain numbers are added to them."""
 
 import re
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
 
+from kekd_server.observability import metrics as metrics_module
 from kekd_server.observability.metrics import Metrics
+from kekd_server.observability.metrics_server import MultiprocessMetrics
 from kekd_server.observability.sampler import Sampler
 
 OBSERVABILITY = (Path(__file__).parents[2] / "docs" / "observability.md").read_text()
@@ -44,3 +47,39 @@ def test_decision_that_is_sampled_several_times_counts_once() -> None:
     metrics.sample()
     labels = {"method": "read", "decision": "denied"}
     assert metrics.registry.get_sample_value("kekd_decisions_total", labels) == 3
+
+
+@pytest.fixture
+def files_of_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder in which workers keep their metrics."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    return tmp_path
+
+
+@pytest.mark.parametrize("worker", [None, 1])
+def test_calls_count_as_if_each_was_observed_alone(
+    worker: int | None, files_of_workers: Path
+) -> None:
+    metrics = Metrics(worker=worker)
+    bounds = metrics_module._SECONDS
+    single = Histogram("single", "Observations.", registry=metrics.registry, buckets=bounds)
+    method = metrics.calls.method("GetEnvelope")
+    for code in ("OK", "OK", "NOT_FOUND"):
+        for seconds in (0.0, *bounds, *(bound * 1.01 for bound in bounds)):
+            method.observe_call("memory", code, seconds)
+            single.observe(seconds)
+        metrics.sample()
+    registry = MultiprocessMetrics(str(files_of_workers)).registry if worker else metrics.registry
+    exported = {family.name: family.samples for family in registry.collect()}
+
+    def histogram(name: str) -> dict[tuple[str, str], float]:
+        return {
+            (sample.name.removeprefix(name), sample.labels.get("le", "")): sample.value
+            for sample in exported[name]
+            if sample.labels.get("method", "GetEnvelope") == "GetEnvelope"
+        }
+
+    assert histogram("kekd_call_seconds") == pytest.approx(histogram("single"))
+    calls = {sample.labels["code"]: sample.value for sample in exported["kekd_calls"]}
+    assert calls == {"OK": 2 * (2 * len(bounds) + 1), "NOT_FOUND": 2 * len(bounds) + 1}

@@ -216,8 +216,7 @@ class Side:
         ]
 
     def counted(self) -> dict[object, float]:
-        for _ in range(2):  # the first sample registers new labels
-            self.metrics.sample()
+        self.metrics.sample()
         return {
             self._portable(
                 repr((sample.name, sorted(sample.labels.items()))).encode()

@@ -60,15 +60,14 @@ class DecisionMetrics:
 
     def bind(self, totals: Mapping[tuple[str, str], int]) -> None:
         """Mirrors totals by method and decision. Keys may be added at any time."""
-        bound: set[tuple[str, str]] = set()
+        exported: dict[tuple[str, str], int] = {}
 
-        def bind_new_keys() -> None:
-            for key in totals.keys() - bound:
-                bound.add(key)
-                total = partial(totals.__getitem__, key)
-                self._sampler.bind_counter(total, self._counter.labels(*key))
+        def update() -> None:
+            for key, total in totals.items():
+                self._counter.labels(*key).inc(total - exported.get(key, 0))
+                exported[key] = total
 
-        self._sampler.on_sample(bind_new_keys)
+        self._sampler.on_sample(update)
 
 
 class AuditMetrics:

@@ -27,5 +27,5 @@ class Sampler:
         self.on_sample(update)
 
     def sample(self) -> None:
-        for callback in list(self._callbacks):  # a callback may register others
+        for callback in self._callbacks:
             callback()
