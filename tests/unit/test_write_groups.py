@@ -425,7 +425,9 @@ async def test_write_that_is_cancelled_at_the_end_of_a_group_leaves_nothing(
     threads.shutdown()
 
 
-async def test_group_after_a_slow_one_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_first_group_and_those_after_a_slow_one_are_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sizes: list[int] = []
 
     def record_size(writes: Sequence[RunningWrite[Any]]) -> None:
@@ -433,13 +435,20 @@ async def test_group_after_a_slow_one_is_small(monkeypatch: pytest.MonkeyPatch) 
         run_together(writes)
 
     monkeypatch.setattr(write_groups, "run_together", record_size)
-    monkeypatch.setattr(write_groups, "_SLOW_SECONDS", -1)
     threads = FairExecutor(1, name="t")
     groups = WriteGroups(threads, 32)
-    for _ in range(2):
+
+    async def run_writes(slow_seconds: float) -> list[int]:
+        monkeypatch.setattr(write_groups, "_SLOW_SECONDS", slow_seconds)
+        sizes.clear()
         await asyncio.gather(*(groups.run([RunningWrite(ended())], "o") for _ in range(24)))
-    assert sizes[0] == 24
-    assert max(sizes[1:]) == 8
+        return sizes
+
+    assert (await run_writes(slow_seconds=PATIENCE))[0] == 8
+    assert await run_writes(slow_seconds=-1) == [24]
+    assert await run_writes(slow_seconds=-1) == [8, 8, 8]
+    assert (await run_writes(slow_seconds=PATIENCE))[0] == 8
+    assert await run_writes(slow_seconds=PATIENCE) == [24]
     threads.shutdown()
 
 

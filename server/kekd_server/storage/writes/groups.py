@@ -21,8 +21,9 @@ the interpreter, so the next one waits until it is full or entries have ended.
 
 _SLOW_SECONDS: Final = 1.0
 _SLOW_SIZE: Final = 8
-"""The most writes of a group after one took longer than `_SLOW_SECONDS`. Each holds its lock until
-the files of the whole group are synced, and other writes give up if they wait too long for a lock.
+"""The most writes of the first group, and of a group after one that took longer than
+`_SLOW_SECONDS`. Each holds its lock until the files of the whole group are synced, and other writes
+give up if they wait too long for a lock.
 """
 
 
@@ -62,8 +63,8 @@ class WriteGroups:
     def __init__(self, threads: FairExecutor, size: int) -> None:
         self._threads = threads
         self._max_size = size
-        self._is_slow = False
-        """Whether the last group took long."""
+        self._is_slow = True
+        """Whether the last group took long, or none has ended."""
         self._owners: dict[str, _OwnerGroups] = {}
 
     async def run(self, writes: Sequence[RunningWrite[Any]], owner: str) -> None:
