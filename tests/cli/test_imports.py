@@ -143,7 +143,7 @@ def test_get_imports_no_deferred_module(memory_daemon: Daemon) -> None:
         client.push_index_kms(None, "my_index", kekd.KMSBlob(provider="none"))
     get = (memory_daemon.address, "get", "my_index")
     assert imported_of_the_deferred(*get) == set()
-    assert imported_of_the_deferred(*get, "--output", "json") == {"base64", "json"}
+    assert imported_of_the_deferred(*get, "--output", "json") == {"base64", "binascii", "json"}
 
 
 def test_get_without_deferral_imports_every_deferred_module(memory_daemon: Daemon) -> None:

@@ -8,15 +8,18 @@ from typing import Final
 from kekd_common.deferred_modules import defer_modules
 
 DEFERRED_MODULES: Final = (
-    *("asyncio", "grpc.aio", "socket"),  # imported by gRPC, for its asyncio API
+    # imported by gRPC, for its asyncio API
+    *("asyncio", "contextvars", "grpc.aio", "socket"),
     # imported by protobuf, for use without its C extension, for text and for timestamps
-    "google.protobuf.internal.python_message",
+    *("google.protobuf.internal.python_message", "binascii"),
     *("google.protobuf.descriptor_database", "google.protobuf.text_encoding", "calendar"),
     "pkgutil",  # by gRPC, for its root certificates
     "traceback",  # by logging, for log lines with exceptions
-    "tokenize",  # by inspect, for source code
+    *("linecache", "token", "tokenize"),  # by inspect, for source code
+    *("fnmatch", "ntpath"),  # by pathlib, for patterns and for Windows
     "ipaddress",  # by urllib.parse, for URLs with IPv6 addresses
     *("base64", "json"),  # by kekctl, for JSON
+    "math",  # by kekctl, for durations
     *("kekd._transport.status", "select"),  # by the client, for errors
 )
 """Modules that a `kekctl get` imports and doesn't use. They would take a third of its time."""
