@@ -15,6 +15,10 @@ DEFERRED_MODULES: Final = (
     "google.protobuf.descriptor_pb2",  # by the daemon, for reflection
     *("csv", "zipfile"),  # by importlib.metadata, which pydantic imports to find plugins
     *("html", "mimetypes"),  # by http.server, which prometheus-client imports
+    *("glob", "gzip", "mmap"),  # by prometheus-client, for several processes and for compression
+    "calendar",  # by email, which http.client imports
+    *("bz2", "lzma"),  # by shutil, for archives
+    "ntpath",  # by pathlib, for Windows
     "pickle",  # by logging, to send log lines to other machines
     "pkgutil",  # by gRPC, for its root certificates
 )

@@ -19,7 +19,6 @@ from kekd_server.config.settings import Settings
 from kekd_server.listeners.descriptor_limit import raise_descriptor_limit
 from kekd_server.listeners.errors import ListenError
 from kekd_server.observability import logs
-from kekd_server.process import supervisor
 from kekd_server.process.banner import print_banner
 from kekd_server.process.event_loop import loop_factory
 from kekd_server.process.hardening import disable_core_dumps
@@ -131,6 +130,9 @@ def _serve(settings: Settings, config_file: Path | None) -> None:
             print_banner(settings)
 
     if settings.workers > 1:
+        # Imported here, because a single process needs no supervisor.
+        from kekd_server.process import supervisor  # noqa: PLC0415
+
         gc.enable()
         asyncio.run(supervisor.run(settings, config_file, on_serving=show_banner))
         return

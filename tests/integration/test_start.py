@@ -13,9 +13,11 @@ SLOW = [
     "cryptography",
     "flatbuffers",
     "grpc_reflection.v1alpha",
+    "kekd_server.process.supervisor",
     "numpy",
     "opentelemetry",
     "platformdirs",
+    "pythonjsonlogger",
     "yaml",
 ]
 PROGRAM = f"""

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kekd_server.observability import logs
-from kekd_server.observability.logs import LogThrottle, _DroppingQueueHandler, _Json, _Text
+from kekd_server.observability.json_log import JsonLineFormatter
+from kekd_server.observability.logs import LogThrottle, _DroppingQueueHandler, _Text
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_name_with_control_characters_is_escaped() -> None:
     assert all(line.isprintable() for line in shown)
 
 
-@pytest.mark.parametrize("formatter", [_Text, _Json])
+@pytest.mark.parametrize("formatter", [_Text, JsonLineFormatter])
 def test_time_of_a_line_is_utc(
     formatter: type[logging.Formatter], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,19 +1,15 @@
 """Writes the daemon's log to standard error."""
 
 import logging
-import sys
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
-from typing import Any, Final, Literal, TextIO
-
-from pythonjsonlogger.json import JsonFormatter
+from typing import Any, Final, Literal
 
 from kekd_common.printable import printable
-from kekd_server.observability import stray_output
+from kekd_server.observability.utc_formatter import UtcFormatter
 
 _MAX_QUEUED_LINES: Final = 2_000
 _FLUSH_TIMEOUT: Final = 1.0
@@ -33,15 +29,8 @@ def configure(
     A thread writes the lines, because a full pipe would block the daemon. At the end, the context
     waits for queued lines, at most one second.
     """
-    name = f" worker {worker}:" if worker else ""
-    field = {"worker": worker} if worker else {}
     stray = ExitStack()
-    handler = logging.StreamHandler(_open_for_json(stray) if form == "json" else sys.stderr)
-    handler.setFormatter(
-        _Json("{asctime}{levelname}{name}{message}", style="{", static_fields=field)
-        if form == "json"
-        else _Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{")
-    )
+    handler = _json_handler(stray, worker) if form == "json" else _text_handler(worker)
     lines: Queue[Any] = Queue(_MAX_QUEUED_LINES)
     severity = logging.getLevelNamesMapping()[level.upper()]
     others = max(severity, logging.INFO)
@@ -57,9 +46,17 @@ def configure(
             lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _FLUSH_TIMEOUT)
 
 
-def _open_for_json(stray: ExitStack) -> TextIO:
-    """Opens standard error for JSON lines only. All other output to it becomes log lines."""
-    return open(stray.enter_context(stray_output.redirect_to_log()), "w", encoding="utf-8")  # noqa: PTH123
+def _json_handler(stray: ExitStack, worker: int | None) -> logging.Handler:
+    from kekd_server.observability.json_log import make_handler  # noqa: PLC0415  (slow to import)
+
+    return make_handler(stray, worker)
+
+
+def _text_handler(worker: int | None) -> logging.Handler:
+    name = f" worker {worker}:" if worker else ""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{"))
+    return handler
 
 
 class LogThrottle:
@@ -80,18 +77,7 @@ class LogThrottle:
         return True
 
 
-class _UtcTime(logging.Formatter):
-    """Formats times like the audit log, so that the lines of both can be sorted together."""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002
-        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
-
-
-class _Json(_UtcTime, JsonFormatter):
-    pass
-
-
-class _Text(_UtcTime):
+class _Text(UtcFormatter):
     """Escapes unprintable characters, so that a name that a client chose can't forge a line or
     control a terminal.
     """
