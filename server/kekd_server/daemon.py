@@ -23,6 +23,8 @@ _METRICS_INTERVAL: Final = 1.0
 _GC_THRESHOLD: Final = 50_000
 """Above the number of objects in a page of a listing, which are freed soon anyway."""
 _TRACING_SHUTDOWN_TIMEOUT: Final = 2.0
+_WARM_UP_DELAY: Final = 1.0
+"""Seconds after the start. The imports would delay the answers to the first clients."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +49,8 @@ class Daemon:
         """Raises `ListenError`."""
         await self.server.start(self.listeners)
         _tune_gc()
-        # Later, because a client that only reads needn't wait for it.
         finish = threading.Thread(target=_warm_up, name="start", daemon=True)
-        asyncio.get_running_loop().call_soon(finish.start)
+        asyncio.get_running_loop().call_later(_WARM_UP_DELAY, finish.start)
         self._sampling = asyncio.create_task(self._sample_metrics())
         self._background_tasks = [
             asyncio.create_task(self.reloader.run()),
