@@ -1,6 +1,6 @@
 """`kekctl config`: selects and edits contexts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,9 @@ def get_contexts(output: Output) -> None:
             " with 'kekctl config use-context'",
             error=True,
         )
-    rows = _rows(contexts)
+    rows, errors = _rows(contexts)
     output.show_table(("current", "name", *KEYS), rows)
-    if len(rows) < len(contexts.by_name):
-        click.get_current_context().exit(FAILED)
+    _report(errors)
 
 
 @config.command()
@@ -78,7 +77,7 @@ def view(context: click.Context, output: Output) -> None:
     it, shows the others, and exits with 1.
     """
     contexts = Contexts.load()
-    rows = _rows(contexts)
+    rows, errors = _rows(contexts)
     content: dict[str, Any] = {
         "file": str(contexts.path),
         "current-context": contexts.current,
@@ -87,10 +86,9 @@ def view(context: click.Context, output: Output) -> None:
     try:
         content["connection"] = _connection(global_options(context).layers)
     except click.ClickException as error:
-        say(f"kekctl: {error.message}", error=True)
+        errors.append(error.message)
     output.show(contexts.current, content, yaml_lines(content), indent=2)
-    if len(rows) < len(contexts.by_name) or "connection" not in content:
-        context.exit(FAILED)
+    _report(errors)
 
 
 @config.command("current-context")
@@ -221,19 +219,28 @@ def _connection(layers: Mapping[str, Mapping[str, object]]) -> dict[str, dict[st
     return {"address": default} | found
 
 
-def _rows(contexts: Contexts) -> list[Row]:
-    """Reports each invalid context, and omits it."""
-    rows = (_row(contexts, name) for name in sorted(contexts.by_name))
-    return [row for row in rows if row]
+def _rows(contexts: Contexts) -> tuple[list[Row], list[str]]:
+    """Returns the contexts, and the errors of those that are invalid."""
+    rows: list[Row] = []
+    errors: list[str] = []
+    for name in sorted(contexts.by_name):
+        try:
+            rows.append(_row(contexts, name))
+        except click.ClickException as error:
+            errors.append(error.message)
+    return rows, errors
 
 
-def _row(contexts: Contexts, name: str) -> Row | None:
-    """Reports an invalid context, and returns None for it."""
-    try:
-        context = contexts.find(name)
-    except click.ClickException as error:
-        say(f"kekctl: {error.message}", error=True)
-        return None
+def _report(errors: Sequence[str]) -> None:
+    """Prints each error once, and ends the command if there are any."""
+    for error in dict.fromkeys(errors):
+        say(f"kekctl: {error}", error=True)
+    if errors:
+        click.get_current_context().exit(FAILED)
+
+
+def _row(contexts: Contexts, name: str) -> Row:
+    context = contexts.find(name)
     is_current = name == contexts.current
     cells = ["*" if is_current else "", name, *(context.get(key, "-") for key in KEYS)]
     return name, {"name": name, "current": is_current, **context}, cells
