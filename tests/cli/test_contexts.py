@@ -316,7 +316,10 @@ def test_unknown_context_is_refused_with_the_known_ones(kekctl: Kekctl, prod: Da
         (("--address", "nonsense"), "invalid address 'nonsense'"),
         (("--store", "memory", "--timeout", "5s"), "a context has no timeout; omit --timeout"),
         (("--cert", __file__), "ca is missing"),
-        (("--address", "unix:/s", "--ca", __file__), "cannot use TLS with the Unix socket"),
+        (
+            ("--address", "unix:/s", "--ca", __file__),
+            "Unix socket unix:/s; set --address to HOST:PORT, or omit --ca",
+        ),
         (("--store", "elsewhere"), "use memory, disk:PATH or s3:BUCKET"),
     ],
 )

@@ -16,7 +16,6 @@ from kekd._cli.output.output import Output, Row, dry_run_option, output_option
 from kekd._cli.output.terminal import say
 from kekd._cli.output.yaml_format import yaml_lines
 from kekd._transport import address as addresses
-from kekd._transport.endpoint import Endpoint
 
 _FILES = ("ca", "cert", "key")
 
@@ -196,9 +195,15 @@ def _parse(flags: dict[str, object]) -> Context:
 def _validated(context: Context) -> Context:
     files = [context.get(key) for key in (*_FILES, "server-name")]
     try:
-        Endpoint(context.get("address", ""), kekd.Tls.from_options(*files))
+        tls = kekd.Tls.from_options(*files)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    address = context.get("address", "")
+    if tls and address.startswith("unix:"):
+        raise click.UsageError(
+            f"cannot use TLS with the Unix socket {address}; set --address to HOST:PORT, or omit"
+            " --ca, --cert, --key and --server-name ('' removes one from the context)"
+        )
     return {key: context[key] for key in KEYS if context.get(key)}
 
 
