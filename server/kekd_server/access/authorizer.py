@@ -7,7 +7,7 @@ from kekd_common.policy import Method
 from kekd_server.access.access_policy import AccessPolicy
 from kekd_server.access.audit.audited_store import AuditedStore
 from kekd_server.access.audit.auditor import Auditor
-from kekd_server.access.decision import AccessDecision
+from kekd_server.access.decision import AccessDecision, make_denial
 from kekd_server.access.grants.batch_grant import BatchGrant
 from kekd_server.access.grants.grant import Grant, ReadGrant
 from kekd_server.access.grants.prefix_grant import PrefixGrant
@@ -131,6 +131,4 @@ class Authorizer:
 def _denial(
     request: RequestContext, method: Method, location: Location | None, index: str
 ) -> AccessDeniedError:
-    denial = AccessDeniedError(request.principal.identity, method, index)
-    denial.store = str(location or "")[:_MAX_LOCATION_CHARACTERS]
-    return denial
+    return make_denial(request, method, str(location or "")[:_MAX_LOCATION_CHARACTERS], index)
