@@ -17,6 +17,15 @@ from kekd_proto.v1 import envelope_pb2 as pb
 Result = TypeVar("Result")
 Built = TypeVar("Built")
 Arguments = ParamSpec("Arguments")
+WriteRequest = TypeVar(
+    "WriteRequest",
+    pb.CreateEnvelopeRequest,
+    pb.PushEnvelopeRequest,
+    pb.DeleteEnvelopeRequest,
+    pb.RestoreEnvelopeRequest,
+    pb.UndeleteEnvelopeRequest,
+    pb.DestroyEnvelopeRequest,
+)
 
 
 def reject_surrogates(build: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
@@ -39,11 +48,7 @@ def reject_surrogates(build: Callable[Arguments, Built]) -> Callable[Arguments, 
 def create(
     config_location: StorageConfig | None, index_name: str, blob: EnvelopeLike
 ) -> Operation[str]:
-    request = pb.CreateEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
+    request = make_write_request(pb.CreateEnvelopeRequest, config_location, index_name)
     convert.set_blob(request.blob, blob)
     return make_write("CreateEnvelope", request, pb.CreateEnvelopeResponse, convert.parse_etag)
 
@@ -55,11 +60,7 @@ def push(
     blob: EnvelopeLike,
     if_etag: str | None,
 ) -> Operation[str]:
-    request = pb.PushEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
+    request = make_write_request(pb.PushEnvelopeRequest, config_location, index_name)
     convert.set_texts(request, if_etag=if_etag)
     convert.set_blob(request.blob, blob)
     return make_write("PushEnvelope", request, pb.PushEnvelopeResponse, convert.parse_etag)
@@ -86,11 +87,7 @@ def get(
 def delete(
     config_location: StorageConfig | None, index_name: str, if_etag: str | None
 ) -> Operation[bool]:
-    request = pb.DeleteEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
+    request = make_write_request(pb.DeleteEnvelopeRequest, config_location, index_name)
     convert.set_texts(request, if_etag=if_etag)
     return make_write(
         "DeleteEnvelope", request, pb.DeleteEnvelopeResponse, lambda response: response.existed
@@ -132,14 +129,20 @@ def new_idempotency_key() -> str:
     return os.urandom(16).hex()  # as secrets.token_hex, which imports OpenSSL
 
 
+def make_write_request(
+    request_type: type[WriteRequest], config_location: StorageConfig | None, index_name: str
+) -> WriteRequest:
+    request = request_type(
+        config_location=convert.make_location(config_location),
+        idempotency_key=new_idempotency_key(),
+    )
+    convert.set_name(request, index_name=index_name)
+    return request
+
+
 def make_write(
     method: str,
-    request: pb.CreateEnvelopeRequest
-    | pb.PushEnvelopeRequest
-    | pb.DeleteEnvelopeRequest
-    | pb.RestoreEnvelopeRequest
-    | pb.UndeleteEnvelopeRequest
-    | pb.DestroyEnvelopeRequest,
+    request: WriteRequest,
     response_type: type[Message],
     decode_response: Callable[[Any], Result],
 ) -> Operation[Result]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from kekd._models import DestructionReceipt, EnvelopeVersion, Hold, StorageConfig
-from kekd._operations.envelopes import make_write, new_idempotency_key, reject_surrogates
+from kekd._operations.envelopes import make_write, make_write_request, reject_surrogates
 from kekd._transport import convert, convert_history
 from kekd._transport.operation import SERVICE, Operation
 from kekd_proto.v1 import envelope_pb2 as pb
@@ -13,22 +13,14 @@ from kekd_proto.v1 import envelope_pb2 as pb
 def restore(
     config_location: StorageConfig | None, index_name: str, version_id: str, if_etag: str | None
 ) -> Operation[str]:
-    request = pb.RestoreEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
+    request = make_write_request(pb.RestoreEnvelopeRequest, config_location, index_name)
     convert.set_texts(request, version_id=version_id, if_etag=if_etag)
     return make_write("RestoreEnvelope", request, pb.RestoreEnvelopeResponse, convert.parse_etag)
 
 
 @reject_surrogates
 def undelete(config_location: StorageConfig | None, index_name: str) -> Operation[str]:
-    request = pb.UndeleteEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
+    request = make_write_request(pb.UndeleteEnvelopeRequest, config_location, index_name)
     return make_write("UndeleteEnvelope", request, pb.UndeleteEnvelopeResponse, convert.parse_etag)
 
 
@@ -78,11 +70,7 @@ def find_hold(config_location: StorageConfig | None, index_name: str) -> Operati
 def destroy(
     config_location: StorageConfig | None, index_name: str, reason: str, if_etag: str | None
 ) -> Operation[DestructionReceipt]:
-    request = pb.DestroyEnvelopeRequest(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
-    )
-    convert.set_name(request, index_name=index_name)
+    request = make_write_request(pb.DestroyEnvelopeRequest, config_location, index_name)
     convert.set_texts(request, reason=reason, if_etag=if_etag)
     return make_write(
         "DestroyEnvelope",
