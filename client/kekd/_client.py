@@ -6,8 +6,11 @@ import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
+# `kekd.Hold` and others are imported on first use, also by `typing.get_type_hints`.
+import kekd
+from kekd import _cache
 from kekd import _operations as operations
 from kekd._cache import DEFAULT_MAX_STALENESS
 from kekd._models import EnvelopeLike, GetResult, KMSBlob, Push, PushResult, StorageConfig
@@ -17,11 +20,6 @@ from kekd._transport.channel import Connector
 from kekd._transport.endpoint import Endpoint
 from kekd._transport.operation import SERVICE, Operation
 from kekd._transport.tls import Tls
-
-if TYPE_CHECKING:
-    from kekd._cache.watcher import ThreadCacheManager
-    from kekd._models import DestructionReceipt, EnvelopeVersion, Event, Hold
-    from kekd._status import DaemonStatus
 
 Result = TypeVar("Result")
 
@@ -59,7 +57,7 @@ class Client:
     and at most 10**9 raises ValueError.
     """
 
-    _caches: ThreadCacheManager | None = None
+    _caches: _cache.ThreadCacheManager | None = None
 
     def __init__(
         self,
@@ -73,9 +71,7 @@ class Client:
         connector = Connector(Endpoint.from_environment(address, tls))
         self._caller = Caller(connector, timeout)
         if cache:
-            from kekd._cache.watcher import ThreadCacheManager  # noqa: PLC0415
-
-            self._caches = ThreadCacheManager(connector, max_staleness)
+            self._caches = _cache.ThreadCacheManager(connector, max_staleness)
             # Ends the watches of a client that is garbage-collected without having been closed.
             weakref.finalize(self, self._caches.abandon).atexit = False
 
@@ -178,7 +174,7 @@ class Client:
         full: bool = False,
         page_size: int = 0,
         timeout: float | None = None,
-    ) -> Iterator[EnvelopeVersion]:
+    ) -> Iterator[kekd.EnvelopeVersion]:
         """Yields the versions of an index's envelope, newest first, also of a deleted index.
 
         The first version is the current envelope or its deletion. Yields nothing for an index
@@ -252,7 +248,7 @@ class Client:
         index_name: str,
         *,
         timeout: float | None = None,
-    ) -> Hold | None:
+    ) -> kekd.Hold | None:
         """Returns the hold on an index, or None."""
         return self._call(operations.find_hold(config_location, index_name), timeout)
 
@@ -260,7 +256,7 @@ class Client:
         self,
         config_location: StorageConfig | None,
         index_name: str,
-        versions: Sequence[EnvelopeVersion],
+        versions: Sequence[kekd.EnvelopeVersion],
         *,
         timeout: float | None = None,
     ) -> int:
@@ -284,7 +280,7 @@ class Client:
         *,
         if_etag: str | None = None,
         timeout: float | None = None,
-    ) -> DestructionReceipt:
+    ) -> kekd.DestructionReceipt:
         """Removes the envelope of an index and all its versions. Nothing undoes this.
 
         `reason`: for the audit log. With `if_etag`, only if the envelope has this etag or there is
@@ -346,7 +342,7 @@ class Client:
         prefix: str = "",
         *,
         timeout: float | None = None,
-    ) -> Generator[Event, None, None]:
+    ) -> Generator[kekd.Change | kekd.Resync, None, None]:
         """Yields a `Change` for every change to the envelopes of a store.
 
         The first event is a `Resync`. Another one follows whenever changes may have been missed.
@@ -361,7 +357,7 @@ class Client:
         observe = self._caches.observe_event if self._caches else _unchanged
         return (observe(event) for event in events if event is not None)
 
-    def status(self, *, timeout: float | None = None) -> DaemonStatus:
+    def status(self, *, timeout: float | None = None) -> kekd.DaemonStatus:
         """Returns the status of the daemon, its stores and its certificates."""
         return self._call(operations.status(), timeout)
 
@@ -406,5 +402,5 @@ class Client:
                 self._caches.invalidate(operation.writes)
 
 
-def _unchanged(event: Event) -> Event:
+def _unchanged(event: kekd.Change | kekd.Resync) -> kekd.Change | kekd.Resync:
     return event

@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Unpack
+from typing import NamedTuple, TypeAlias, Unpack
 
+import kekd
 from kekd._models import KMSBlob, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError, EtagMismatchError
 from kekd.kek.blocking import require_blocking
@@ -12,15 +13,12 @@ from kekd.kek.job_pool import DEFAULT_JOBS, JobPool
 from kekd.kek.registry import Registry
 from kekd.kek.rotation import Failure, RotateOptions, Rotation
 
-if TYPE_CHECKING:
-    from kekd._client import Client
-
 
 def rotate_all(  # noqa: PLR0913
     registry: Registry,
     slot: str | None = None,
     *,
-    client: "Client",
+    client: "kekd.Client",
     config_location: StorageConfig | None = None,
     prefix: str = "",
     jobs: int = DEFAULT_JOBS,
@@ -82,7 +80,7 @@ class _BulkRotation:
 
     registry: Registry
     slot: str | None
-    client: "Client"
+    client: "kekd.Client"
     config_location: StorageConfig | None
     pool: JobPool[_Result]
     force: bool

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import kekd.kek
+from kekd._models import EnvelopeLike
 from kekd.kek.errors import (
     AccessDeniedError,
     CredentialsError,
@@ -15,10 +17,6 @@ from kekd.kek.errors import (
 from kekd.kek.provider import KeyDescription, RotatedKey
 from kekd.kek.slot import Slot
 from kekd.kek.slot_lookup import slot_for_wrapping_key
-
-if TYPE_CHECKING:
-    from kekd._models import EnvelopeLike
-    from kekd.kek.registry import Registry
 
 UNREACHABLE_ERRORS: Final = (CredentialsError, ProviderUnavailableError)
 
@@ -51,7 +49,7 @@ class KeyState:
 class KeyStates:
     """Checks each key once, even if many envelopes need it."""
 
-    def __init__(self, registry: "Registry") -> None:
+    def __init__(self, registry: "kekd.kek.Registry") -> None:
         self._registry = registry
         self._states: dict[Slot, KeyState] = {}
         self._unchecked: dict[str, set[str]] = {}
@@ -62,7 +60,7 @@ class KeyStates:
         """Returns a line for each missing permission, with the keys that can't be checked."""
         return [text.format(keys=", ".join(sorted(keys))) for text, keys in self._unchecked.items()]
 
-    def problems(self, envelope: "EnvelopeLike", slot: str | None = None) -> list[str]:
+    def problems(self, envelope: EnvelopeLike, slot: str | None = None) -> list[str]:
         """Returns the problems of the key that wrapped an envelope's KEK, and of its slot's key.
 
         Each is a line for a human. There are none for provider `none`. Checks the key of `slot` if
@@ -117,7 +115,7 @@ def _problem(key: KeyDescription) -> str:
     return ""
 
 
-def _outdated(envelope: "EnvelopeLike", key: KeyState) -> str:
+def _outdated(envelope: EnvelopeLike, key: KeyState) -> str:
     """Returns the problem of a KEK that an older material of its key wrapped, or empty."""
     if key.rotated_at is None or envelope.created_at >= key.rotated_at:
         return ""

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
+import kekd
 from kekd._models import EnvelopeLike, KMSBlob, StorageConfig
 from kekd._transport.fork import reset_after_fork
 from kekd._transport.timeouts import require_timeout
@@ -23,9 +24,6 @@ from kekd.kek.rotation import Rotation
 from kekd.kek.slot import Slot
 from kekd.kek.slot_lookup import find_slot, slot_for_envelope
 from kekd.kek.wrapping import is_older, make_envelope, rewrap, wrap_and_verify, wrapped_of
-
-if TYPE_CHECKING:
-    from kekd._client import Client
 
 DEFAULT_TIMEOUT: Final = 10.0
 
@@ -91,7 +89,7 @@ class Registry:
         index_name: str,
         slot: str | None = None,
         *,
-        client: "Client",
+        client: "kekd.Client",
         config_location: StorageConfig | None = None,
         kek: bytes | bytearray | None = None,
     ) -> tuple[bytearray, KMSBlob]:
@@ -192,7 +190,7 @@ class Registry:
         index_name: str,
         slot: str | None = None,
         *,
-        client: "Client",
+        client: "kekd.Client",
         config_location: StorageConfig | None = None,
         dry_run: bool = False,
         keep_version: bool = False,
@@ -279,7 +277,7 @@ class Registry:
         index_name: str,
         kek: bytearray,
         slot_name: str,
-        client: "Client",
+        client: "kekd.Client",
         config_location: StorageConfig | None,
     ) -> KMSBlob:
         with _annotate_errors(index_name):
@@ -311,7 +309,9 @@ def _require_missing(provider: Provider, slot: Slot) -> None:
     )
 
 
-def _find_store(client: "Client", config_location: StorageConfig | None, index_name: str) -> str:
+def _find_store(
+    client: "kekd.Client", config_location: StorageConfig | None, index_name: str
+) -> str:
     """Returns the daemon's name for the store, which both results of a get contain."""
     try:
         return client.get_index_kms(config_location, index_name).store

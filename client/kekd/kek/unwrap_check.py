@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
+import kekd
 from kekd._models import KMSBlob, StorageConfig
 from kekd.errors import EnvelopeError, EnvelopeNotFoundError
 from kekd.kek.blocking import require_blocking
@@ -14,9 +15,6 @@ from kekd.kek.job_pool import DEFAULT_JOBS
 from kekd.kek.provider import scrub
 from kekd.kek.registry import Registry
 from kekd.kek.rotation import Failure
-
-if TYPE_CHECKING:
-    from kekd._client import Client
 
 UnwrapOutcome: TypeAlias = Literal["unwraps", "unchecked"]
 
@@ -34,7 +32,7 @@ class UnwrapCheck:
 def check_unwrap_all(
     registry: Registry,
     *,
-    client: "Client",
+    client: "kekd.Client",
     config_location: StorageConfig | None = None,
     prefix: str = "",
     jobs: int = DEFAULT_JOBS,
