@@ -154,7 +154,7 @@ class RecordWriter:
         if if_etag is not None:  # refuse it before the file is written
             self._find_replaced_etag(name, if_etag)
         self._holds.require_free(name)
-        written = WriteResult(etag, None)
+        written: WriteResult
 
         def commit(file: durable.NewFile) -> AbstractContextManager[None]:
             # Other programs take no lock, and the file's sync may have taken long.
