@@ -30,8 +30,8 @@ from kekd_server.storage.store import Store
 from kekd_server.storage.writes import groups as write_groups
 from kekd_server.storage.writes.groups import WriteGroups
 from kekd_server.storage.writes.push import Push
-from kekd_server.storage.writes.steps import RunningWrite, Steps, run_together
-from tests.fixtures.disk import complete_together, opened
+from kekd_server.storage.writes.steps import RunningWrite, Steps, Submit, run_together
+from tests.fixtures.disk import complete_together, no_help, opened
 from tests.fixtures.writes import CREATED, create
 from tests.patience import PATIENCE
 from tests.unit.waiting import reached
@@ -172,7 +172,7 @@ def test_writes_with_one_lock_need_no_other_thread(
 ) -> None:
     monkeypatch.setattr(write_locks, "_LOCKS", 1)
     first, second, third = writes = [RunningWrite(steps) for steps in creates(driver)]
-    run_together(writes)
+    run_together(writes, no_help)
     assert [write for write in writes if write.pause is not None] == [third]
     assert [type(write.outcome()) for write in (first, second)] == [str, str]
     third.finish()
@@ -430,9 +430,9 @@ async def test_first_group_and_those_after_a_slow_one_are_small(
 ) -> None:
     sizes: list[int] = []
 
-    def record_size(writes: Sequence[RunningWrite[Any]]) -> None:
+    def record_size(writes: Sequence[RunningWrite[Any]], submit: Submit) -> None:
         sizes.append(len(writes))
-        run_together(writes)
+        run_together(writes, submit)
 
     monkeypatch.setattr(write_groups, "run_together", record_size)
     threads = FairExecutor(1, name="t")

@@ -19,6 +19,11 @@ _FEW_ENTRIES: Final = 4
 the interpreter, so the next one waits until it is full or entries have ended.
 """
 
+_HELPERS: Final = 8
+"""Threads that help the groups of a store to wait for the disk."""
+_NO_OWNER: Final = ""
+"""They aren't shared fairly: a group that gets no help waits alone."""
+
 _SLOW_SECONDS: Final = 1.0
 _SLOW_SIZE: Final = 8
 """The most writes of the first group, and of a group after one that took longer than
@@ -62,6 +67,9 @@ class WriteGroups:
 
     def __init__(self, threads: FairExecutor, size: int) -> None:
         self._threads = threads
+        # Others than `threads`, so that reads don't wait for them. Never shut down, as a group that
+        # runs after the shutdown needs them. They end with this object.
+        self._helpers = FairExecutor(_HELPERS, name="sync")
         self._max_size = size
         self._is_slow = True
         """Whether the last group took long, or none has ended."""
@@ -150,7 +158,8 @@ class WriteGroups:
     def _run(self, group: Sequence[_Entry]) -> None:
         began = monotonic()
         entries = [entry for entry in group if not entry.ended.cancelled()]
-        run_together([write for entry in entries for write in entry.writes])
+        writes = [write for entry in entries for write in entry.writes]
+        run_together(writes, partial(self._helpers.submit, _NO_OWNER))
         self._is_slow = monotonic() - began > _SLOW_SECONDS
 
 

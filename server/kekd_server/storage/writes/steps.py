@@ -1,6 +1,7 @@
 """Writes that pause where they wait, so that one thread runs several of them together."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, wait
 from contextvars import Context, copy_context
 from functools import wraps
 from typing import Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
@@ -18,7 +19,7 @@ class Pause(Protocol):
         """
 
     def wait(self) -> None:
-        """Raises OSError. Each write that paused here then gets that error."""
+        """Called in any thread. Raises OSError, which each write that paused here then gets."""
 
 
 class _Contended:
@@ -37,8 +38,14 @@ write of its own group may have had the lock. After the second one, it blocks it
 run alone.
 """
 
+_PAUSES_PER_THREAD: Final = 4
+"""Waking another thread takes as long as waiting for one or two of these."""
+
 Steps: TypeAlias = Generator[Pause, None, T]
 """A write, as a generator that yields its pauses and returns its result."""
+
+Submit: TypeAlias = Callable[[Callable[[], None]], Future[None]]
+"""Starts a call in another thread, as soon as one is free."""
 
 
 def unpaused(write: Callable[P, T]) -> Callable[P, Steps[T]]:
@@ -111,16 +118,19 @@ def complete(steps: Steps[T]) -> T:
     return write.outcome()
 
 
-def run_together(writes: Iterable[RunningWrite[T]]) -> None:
-    """Runs writes to their ends, and waits for the pauses of all of them together. Those that were
-    contended then run again, because one of the others may have had their lock. A write that still
-    has a pause after that must run alone.
+def run_together(writes: Iterable[RunningWrite[T]], submit: Submit) -> None:
+    """Runs writes to their ends in this thread, and waits for the pauses of all of them together,
+    with the help of the threads behind `submit`. Those that were contended then run again, because
+    one of the others may have had their lock. A write that still has a pause after that must run
+    alone.
     """
-    if contended := _run_until_contended(writes):
-        _run_until_contended(contended)
+    if contended := _run_until_contended(writes, submit):
+        _run_until_contended(contended, submit)
 
 
-def _run_until_contended(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningWrite[T]]:
+def _run_until_contended(
+    writes: Iterable[RunningWrite[T]], submit: Submit
+) -> Sequence[RunningWrite[T]]:
     contended: list[RunningWrite[T]] = []
     running = list(writes)
     for write in running:
@@ -128,19 +138,36 @@ def _run_until_contended(writes: Iterable[RunningWrite[T]]) -> Sequence[RunningW
     while running:
         contended += [write for write in running if write.pause is CONTENDED]
         running = [write for write in running if write.pause not in (None, CONTENDED)]
-        outcomes = _wait_for_all([write.pause for write in running if write.pause])
+        outcomes = _wait_for_all([write.pause for write in running if write.pause], submit)
         for write in running:
             if write.pause:
                 write.advance(outcomes[write.pause])
     return contended
 
 
-def _wait_for_all(pauses: Sequence[Pause]) -> dict[Pause, OSError | None]:
-    distinct = dict.fromkeys(pauses)
+def _wait_for_all(pauses: Sequence[Pause], submit: Submit) -> dict[Pause, OSError | None]:
+    distinct = list(dict.fromkeys(pauses))
     if len(distinct) > 1:
         for pause in distinct:
             pause.begin()
-    return {pause: _wait(pause) for pause in distinct}
+    outcomes: dict[Pause, OSError | None] = {}
+    remaining = iter(distinct)
+
+    def wait_for_remaining() -> None:
+        for pause in remaining:  # each thread takes the next one
+            outcomes[pause] = _wait(pause)
+
+    helpers = (len(distinct) - 1) // _PAUSES_PER_THREAD
+    helping = [submit(wait_for_remaining) for _ in range(helpers)]
+    try:
+        wait_for_remaining()
+    finally:
+        # Also after an error, as the writes then close the files that the others sync.
+        started = [call for call in helping if not call.cancel()]
+        wait(started)
+    for call in started:
+        call.result()
+    return outcomes
 
 
 def _wait(pause: Pause) -> OSError | None:
