@@ -32,7 +32,7 @@ from kekd_server.storage.watch.event import ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.writes.attempt import WriteAttempt
-from kekd_server.storage.writes.batch_writes import BatchWrites
+from kekd_server.storage.writes.batch_writes import MIN_PART_SIZE, BatchWrites
 from kekd_server.storage.writes.steps import Steps
 
 T = TypeVar("T")
@@ -80,7 +80,11 @@ class Store:
             write_group=write_group,
             recognizes_attempts=driver.recognizes_attempts,
         )
-        batch_writes = BatchWrites(driver, self._calls, concurrency=write_concurrency)
+        batch_writes = BatchWrites(
+            *(driver, self._calls),
+            concurrency=write_concurrency,
+            part_size=max(write_group, MIN_PART_SIZE),
+        )
         self.put_many = batch_writes.put_many
         self.versions = EnvelopeVersions(self.name, driver, self._calls)
         self._follow_changes = follow_changes

@@ -16,7 +16,7 @@ from kekd_server.storage.writes.outcomes import IsAbandoned, never_abandoned
 from kekd_server.storage.writes.push import Push
 from kekd_server.storage.writes.steps import RunningWrite, Steps
 
-_WRITES_PER_TASK: Final = 16
+MIN_PART_SIZE: Final = 16
 """Fewer than reads, as each write waits for the disk."""
 
 PushResult: TypeAlias = WriteResult | KekdError
@@ -25,10 +25,16 @@ PushResult: TypeAlias = WriteResult | KekdError
 class BatchWrites:
     """Writes the entries of a batch, each on its own. A part of `Store`, with the same errors."""
 
-    def __init__(self, driver: Driver, calls: DriverCalls, *, concurrency: int) -> None:
+    def __init__(
+        self, driver: Driver, calls: DriverCalls, *, concurrency: int, part_size: int
+    ) -> None:
+        """`concurrency`: how many parts of a batch run or wait for a thread. `part_size`: the most
+        writes of a part.
+        """
         self._driver = driver
         self._calls = calls
         self._concurrency = concurrency
+        self._part_size = part_size
 
     async def put_many(
         self,
@@ -95,7 +101,7 @@ class BatchWrites:
                 raise CallAbandonedError
 
         async def work(share: Sequence[int]) -> None:
-            for numbers in _parts(pushes, share):
+            for numbers in _parts(pushes, share, self._part_size):
                 writes = [
                     RunningWrite(self._put(loop, owner, pushes[number], check_caller))
                     for number in numbers
@@ -137,14 +143,14 @@ def _without_retry_flag(push: Push) -> Push:
     return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
 
 
-def _parts(pushes: Sequence[Push], share: Sequence[int]) -> Iterator[list[int]]:
+def _parts(pushes: Sequence[Push], share: Sequence[int], size: int) -> Iterator[list[int]]:
     """Divides a share into the parts that run in one thread each, in their order. A part has each
     name at most once, as its writes run in no order.
     """
     part: dict[str, int] = {}
     for number in share:
         key = pushes[number].name.key
-        if key in part or len(part) == _WRITES_PER_TASK:
+        if key in part or len(part) == size:
             yield list(part.values())
             part = {}
         part[key] = number

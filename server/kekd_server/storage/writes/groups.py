@@ -14,9 +14,9 @@ from kekd_server.storage.writes.steps import RunningWrite, finish_all, run_toget
 
 _MAX_GROUPS: Final = 3
 """Groups of one owner at once. While some wait for the disk, another one runs."""
-_FEW_ENTRIES: Final = 4
-"""While fewer entries run, another group starts at once. With more, groups would mostly compete for
-the interpreter, so the next one waits until it is full or entries have ended.
+_FEW_WRITES: Final = 4
+"""While fewer writes run, another group starts at once. With more, groups would mostly compete for
+the interpreter, so the next one waits until it is full or writes have ended.
 """
 
 _HELPERS: Final = 8
@@ -47,13 +47,13 @@ class _OwnerGroups:
     def __init__(self) -> None:
         self.waiting: deque[_Entry] = deque()
         self.running = 0
-        self.entries = 0
+        self.writes = 0
         """Those of the running groups."""
 
     def may_start(self, size: int) -> bool:
         """Whether another group may start, of which a full one has `size` entries."""
         return self.running < _MAX_GROUPS and (
-            self.entries < _FEW_ENTRIES or len(self.waiting) >= size
+            self.writes < _FEW_WRITES or len(self.waiting) >= size
         )
 
 
@@ -99,7 +99,7 @@ class WriteGroups:
         while groups.waiting and groups.may_start(self._size):
             if group := self._take(groups.waiting):
                 groups.running += 1
-                groups.entries += len(group)
+                groups.writes += _count_writes(group)
                 self._submit(
                     owner, partial(self._run, group), group, partial(self._end, owner, group)
                 )
@@ -128,7 +128,7 @@ class WriteGroups:
                 _resolve(entry)
         groups = self._owners[owner]
         groups.running -= 1
-        groups.entries -= len(group)
+        groups.writes -= _count_writes(group)
         self._start(owner)
 
     def _submit(
@@ -161,6 +161,10 @@ class WriteGroups:
         writes = [write for entry in entries for write in entry.writes]
         run_together(writes, partial(self._helpers.submit, _NO_OWNER))
         self._is_slow = monotonic() - began > _SLOW_SECONDS
+
+
+def _count_writes(group: Sequence[_Entry]) -> int:
+    return sum(len(entry.writes) for entry in group)
 
 
 def _fail(group: Sequence[_Entry], error: BaseException) -> None:
