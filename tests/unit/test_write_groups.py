@@ -271,6 +271,20 @@ async def test_creates_during_a_large_group_wait_until_they_are_a_full_one(
     await asyncio.gather(*creates)
 
 
+async def test_large_parts_of_a_batch_run_one_after_the_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, began = hang(monkeypatch)
+    pushes = [Push(IndexName(f"i{number}"), ENVELOPE, None) for number in range(10)]
+    batch = asyncio.create_task(store.put_many(pushes))
+    await reached(began.is_set)
+    await callbacks_ran()
+    assert groups_of(store).running == 1
+    assert len(groups_of(store).waiting) == 1
+    go_on.set()
+    assert all(isinstance(result, WriteResult) for result in await batch)
+
+
 def groups_of(store: Store) -> Any:
     return store._calls._groups._owners[""]  # type: ignore[union-attr]
 
