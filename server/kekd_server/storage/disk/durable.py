@@ -12,9 +12,9 @@ https://github.com/etcd-io/etcd/issues/6368):
     open(folder)  fsync  close
 
 A write pauses before each fsync(2). Writes that run together make their calls up to the pause one
-after the other. Then posix_fadvise(2) begins to write all files, and fsync(2) waits for each, for
-some at the same time. When all files are synced, the writes continue one after the other. The folder
-is synced once, after the last of them has changed it, and before any of them returns.
+after the other. Then posix_fadvise(2) begins to write all files, and fsync(2) waits for each, in
+several threads. When all files are synced, the writes continue one after the other. The folder is
+synced once, after the last of them has changed it, and before any of them returns.
 
 The file has no name until it is complete, so a crash removes it. A replacement needs a name for the
 rename(2), and a crash right after the link leaves that. Temporary names are in a separate folder on
