@@ -14,7 +14,7 @@ from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import CREDENTIALS
 from tests.integration.fixtures.health import watch_health
 from tests.integration.fixtures.slow_s3 import SlowS3
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, eventually
 
 pytestmark = both_engines
 
@@ -40,8 +40,11 @@ class BusyDaemon:
         assert slow_s3.asked.wait(PATIENCE)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends the signal, and waits until the daemon begins to shut down."""
+        """Sends the signal, and waits until the daemon refuses new calls. It may have reported
+        NOT_SERVING before, if a check of S3 timed out on a busy machine.
+        """
         self.process.send_signal(number)
+        eventually(lambda: "draining" in self.daemon.read_log())
         assert next(self._health).status == health_pb2.HealthCheckResponse.NOT_SERVING
         self._health.cancel()
 

@@ -39,8 +39,9 @@ class BusyWorkers:
         eventually(lambda: slow_s3.requests == len(channels))
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends the signal, and waits until every worker begins to shut down."""
+        """Sends the signal, and waits until every worker refuses new calls."""
         self.process.send_signal(number)
+        eventually(lambda: self.workers.daemon.read_log().count("draining") == len(self.pids))
         for health in self._health:
             assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
             health.cancel()

@@ -100,13 +100,13 @@ class Server:
         ]
 
     async def stop(self, grace: float) -> None:
-        """Reports NOT_SERVING, refuses new calls, waits `grace` seconds for those in flight, and
+        """Refuses new calls, reports NOT_SERVING, waits `grace` seconds for calls in flight, and
         cancels the rest: late calls, and the streams of health and reflection, which don't end by
         themselves.
         """
-        await self._health.drain()
         self._calls.stop_accepting()
         self._watches.stop_accepting()
+        await self._health.drain()
         self._end_watches()
         for task in self._background_tasks:
             task.cancel()
