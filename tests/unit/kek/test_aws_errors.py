@@ -203,9 +203,9 @@ def test_transient_error_at_the_timeout_raises(kms: "KMSClient") -> None:
         calls = calls_of(kms)
         start = time.monotonic()
         with pytest.raises(errors.ThrottledError):
-            AwsKms(SLOT, timeout=0.7, client=kms).wrap(KEK, None)
+            AwsKms(SLOT, timeout=2, client=kms).wrap(KEK, None)
         took = time.monotonic() - start
-    assert len(calls) > 2
+    assert len(calls) > 1
     assert took < PATIENCE
 
 
