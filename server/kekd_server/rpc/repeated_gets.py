@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic
 
 from kekd_server.access.call_limits import CallLimits
 from kekd_server.access.identity.principal import Principal
@@ -41,23 +41,22 @@ class RepeatedGets:
 
     def answer(self, sent: bytes, peer: str) -> bytes | None:
         """See `AnswerNow`."""
-        began = perf_counter()
-        principal = self._principal
-        identity = principal.identity
-        repetition = None
+        identity = self._principal.identity
+        repetition = Repetition(self._principal, peer)
         try:
             ready = self._find(sent, identity)
             if (
                 ready is None
                 or self._in_flight.is_stopping
                 or not self._limits.admits(identity, self._in_flight.running + 1)
-                or not ready.grant.repeat(repetition := Repetition(principal, peer))
+                or not ready.grant.repeat(repetition)
             ):
                 return None
             self._limits.charge(identity, 1)
-            self._metrics.observe_call(ready.grant.store_name, "OK", perf_counter() - began)
+            seconds = monotonic() - repetition.started_at
+            self._metrics.observe_call(ready.grant.store_name, "OK", seconds)
         except Exception:
-            if repetition and repetition.is_recorded:
+            if repetition.is_recorded:
                 raise
             _log.exception("internal error")
             return None

@@ -45,7 +45,9 @@ _log = logging.getLogger(__name__)
 
 
 class _Batch(NamedTuple):
-    lines: Sequence[str]
+    text: str
+    lines: int
+    """The number of lines in the text."""
     written: asyncio.Future[bool] | None
     """Resolves to whether the lines were written. None if no call waits for them."""
 
@@ -94,7 +96,7 @@ class AuditLog:
         if not self._waiting:
             # In the loop's next iteration, so that calls that arrive together wake the thread once.
             loop.call_soon(self._queue_waiting)
-        self._waiting.append(_Batch(lines, written))
+        self._waiting.append(_make_batch(lines, written))
         if not await written:
             raise AuditUnavailableError
 
@@ -106,7 +108,7 @@ class AuditLog:
     def reopen(self) -> None:
         """Opens a new file if the old one was moved away."""
         self._reopen.set()
-        self._queue.put(_Batch([], None))
+        self._queue.put(_make_batch([]))
 
     def close(self) -> None:
         """Waits for the remaining lines, but at most `_CLOSE_TIMEOUT` seconds."""
@@ -117,7 +119,7 @@ class AuditLog:
     def _queue_collected(self) -> None:
         lines, self._collected = self._collected, []
         if lines:  # `_queue_waiting` may have queued them already
-            self._queue_batch(_Batch(lines, None))
+            self._queue_batch(_make_batch(lines))
 
     def _queue_waiting(self) -> None:
         self._queue_collected()
@@ -138,7 +140,7 @@ class AuditLog:
 
     def _queue_batch(self, batch: _Batch) -> bool:
         """Returns whether there was room for it."""
-        size = sum(map(len, batch.lines))
+        size = len(batch.text)
         with self._room_lock:
             fits = size <= self._free_characters - (0 if batch.written else _RESERVED)
             if fits:
@@ -146,7 +148,7 @@ class AuditLog:
         if fits:
             self._queue.put(batch)
         else:
-            self._failures.inc(len(batch.lines))
+            self._failures.inc(batch.lines)
             self._report_blocked(f"{self._name}: the buffer is full, and lines are lost")
         return fits
 
@@ -165,22 +167,21 @@ class AuditLog:
             batch = self._queue.get(timeout=_CHECK_INTERVAL)
             while True:
                 batches.append(batch)
-                characters += sum(map(len, batch.lines)) if batch else 0
+                characters += len(batch.text) if batch else 0
                 if characters >= _MAX_WRITE_CHARACTERS:
                     break
                 batch = self._queue.get_nowait()
         return batches
 
     def _write(self, batches: Sequence[_Batch]) -> None:
-        lines = [line for batch in batches for line in batch.lines]
-        text = "".join(lines)
+        text = "".join(batch.text for batch in batches)
         content = text.encode()
         is_written = self._write_bytes(content)
         if is_written:
             self._bytes.inc(len(content))
         with self._room_lock:
             self._free_characters += len(text)
-        (self._lines if is_written else self._failures).inc(len(lines))
+        (self._lines if is_written else self._failures).inc(sum(batch.lines for batch in batches))
         if waiting := [batch.written for batch in batches if batch.written]:
             # The loop may be closed, and then no call waits any more.
             with suppress(RuntimeError):
@@ -247,6 +248,10 @@ class AuditLog:
             return sys.stdout.fileno()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         return os.open(str(self._file), flags, 0o600)
+
+
+def _make_batch(lines: Sequence[str], written: asyncio.Future[bool] | None = None) -> _Batch:
+    return _Batch("".join(lines), len(lines), written)
 
 
 def _resolve(waiting: Sequence[asyncio.Future[bool] | None], is_written: bool) -> None:  # noqa: FBT001

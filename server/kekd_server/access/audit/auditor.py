@@ -31,11 +31,8 @@ class Auditor:
         self._throttle = DenialThrottle(log.enqueue) if log else None
         self._require_for_writes = on_failure != "allow"
         self._require_for_reads = on_failure == "deny"
-
-    @property
-    def records_reads_later(self) -> bool:
+        self.records_reads_later = not (log and self._require_for_reads)
         """Whether reads don't wait for their lines."""
-        return not (self._log and self._require_for_reads)
 
     def audit_read(self, records: Records, store: T) -> AbstractAsyncContextManager[T]:
         """Passes the store to a read, then records how it ended.
