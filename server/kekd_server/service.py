@@ -1,6 +1,6 @@
 """The use cases, independent of gRPC and of the kinds of stores."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
@@ -205,7 +205,7 @@ class EnvelopeService:
         it. An entry that is already an error keeps it.
         """
         request.lease.add_entries(len(names))
-        valid = _valid_names(names)
+        valid = list(_valid_names(names))
         grant = self._authorizer.authorize_many(BatchReadGrant, request, location, valid)
         return BatchGetResult(
             grant.store_name, _fill_in_errors(names, await grant.get_many(find_prepared))
@@ -309,8 +309,8 @@ class EnvelopeService:
             yield watch
 
 
-def _valid_names(names: Iterable[IndexName | KekdError]) -> list[IndexName]:
-    return [name for name in names if isinstance(name, IndexName)]
+def _valid_names(names: Iterable[IndexName | KekdError]) -> Iterator[IndexName]:
+    return (name for name in names if isinstance(name, IndexName))
 
 
 def _validated(push: Push | KekdError) -> Push | KekdError:

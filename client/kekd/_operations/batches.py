@@ -46,9 +46,9 @@ class BatchGet:
 
     def add_response(self, response: pb.BatchGetEnvelopesResponse) -> None:
         self._store = response.store
-        found = {listed.index_name: listed for listed in response.envelopes}
-        fitting = {name: listed for name, listed in found.items() if not _had_no_room(listed)}
-        self._found |= fitting or found
+        found = list(response.envelopes)
+        fitting = [listed for listed in found if not _had_no_room(listed)]
+        self._found |= {listed.index_name: listed for listed in fitting or found}
 
     def results(self) -> Iterator[GetResult]:
         """Yields results in the order of the names. A repeated name gets an envelope of its own."""
