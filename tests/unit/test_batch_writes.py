@@ -1,4 +1,4 @@
-"""The writes of a batch whose caller is gone, or one of which fails unexpectedly."""
+"""Batches whose caller disconnects, or in which a write fails unexpectedly."""
 
 import asyncio
 from collections.abc import AsyncIterator

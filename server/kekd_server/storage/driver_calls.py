@@ -6,7 +6,7 @@ from contextvars import copy_context
 from functools import partial
 from math import ceil
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from kekd_server.model.deadline import Deadline, with_deadline
 from kekd_server.model.errors import KekdError, OutcomeUnknownError
@@ -20,6 +20,9 @@ from kekd_server.storage.writes.attempt import WriteAttempt
 from kekd_server.storage.writes.groups import WriteGroups
 from kekd_server.storage.writes.outcomes import IsAbandoned, WriteOutcomes, never_abandoned
 from kekd_server.storage.writes.steps import RunningWrite, Steps, finish_all
+
+_MAX_PART: Final = 16
+"""Fewer than reads, as each write waits for the store."""
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -73,6 +76,11 @@ class DriverCalls:
     async def run_in_executor(self, call: Callable[[], T], owner: str) -> T:
         """Runs a call without a context, so that a batch doesn't make a span for each entry."""
         return await asyncio.wrap_future(self.threads.submit(owner, call))
+
+    @property
+    def max_part(self) -> int:
+        """How many writes of a batch may run in one thread, before other calls get it."""
+        return self._groups.size if self._groups else _MAX_PART
 
     async def run_writes(self, writes: Sequence[RunningWrite[Any]], owner: str) -> None:
         """Runs one write, or those of a part of a batch, to their ends."""

@@ -20,7 +20,7 @@ from kekd_server.storage.store import Store
 
 _DISK_THREADS: Final = 16
 _DISK_WRITE_CONCURRENCY: Final = 2
-"""Parts of a batch. While one runs, the next one is ready."""
+"""Parts of a batch at once: while one runs, the next one is ready."""
 _DISK_WRITE_GROUP: Final = 32
 """Enough that thread switches and syncs of the folder don't take most of the time."""
 

@@ -32,7 +32,7 @@ from kekd_server.storage.watch.event import ChangeKind
 from kekd_server.storage.watch.hub import ChangeHub, ChangeWatcher
 from kekd_server.storage.watch.subscription import Subscription
 from kekd_server.storage.writes.attempt import WriteAttempt
-from kekd_server.storage.writes.batch_writes import MIN_PART_SIZE, BatchWrites
+from kekd_server.storage.writes.batch_writes import BatchWrites
 from kekd_server.storage.writes.steps import Steps
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Store:
         follow_changes: bool = False,
     ) -> None:
         """`gets_per_thread`: how many reads of a batch are worth another thread.
-        `write_concurrency`: how many threads the writes of a batch are divided among.
+        `write_concurrency`: how many parts of a batch run, or wait for a thread, at once.
         `write_group`: how many writes run together in a thread, so that they share fsyncs.
         `watcher`: reports the writes of other processes, if there can be any. `follow_changes`:
         whether its reports are free, so that the history follows them.
@@ -80,11 +80,7 @@ class Store:
             write_group=write_group,
             recognizes_attempts=driver.recognizes_attempts,
         )
-        batch_writes = BatchWrites(
-            *(driver, self._calls),
-            concurrency=write_concurrency,
-            part_size=max(write_group, MIN_PART_SIZE),
-        )
+        batch_writes = BatchWrites(driver, self._calls, concurrency=write_concurrency)
         self.put_many = batch_writes.put_many
         self.versions = EnvelopeVersions(self.name, driver, self._calls)
         self._follow_changes = follow_changes

@@ -33,7 +33,7 @@ from kekd_server.storage.history.version_page import last_with_record, page_of
 from kekd_server.storage.memory.history import MemoryHistory
 from kekd_server.storage.sorted_keys import names_in_order
 from kekd_server.storage.writes.attempt import WriteAttempt
-from kekd_server.storage.writes.steps import unpaused
+from kekd_server.storage.writes.steps import without_pauses
 
 _SCAN_INTERVAL: Final = 60.0
 """Writes remove what exceeds the number. A scan removes what is too old."""
@@ -90,7 +90,7 @@ class MemoryDriver:
             for name, proof in zip(names, proofs, strict=True)
         ]
 
-    @unpaused
+    @without_pauses
     def create(
         self,
         name: IndexName,
@@ -102,7 +102,7 @@ class MemoryDriver:
         with self._lock:
             return self._create(name, record, origin)
 
-    @unpaused
+    @without_pauses
     def put(
         self,
         name: IndexName,
@@ -115,7 +115,7 @@ class MemoryDriver:
         with self._lock:
             return self._put(name, record, if_etag, origin)
 
-    @unpaused
+    @without_pauses
     def restore(  # noqa: PLR0913
         self,
         name: IndexName,
@@ -131,7 +131,7 @@ class MemoryDriver:
             validate(version_id, stored)
             return self._put(name, stored.record, if_etag, Origin(VersionEvent.RESTORED, caller))
 
-    @unpaused
+    @without_pauses
     def undelete(
         self,
         name: IndexName,
@@ -146,7 +146,7 @@ class MemoryDriver:
             validate(last.id, stored)
             return self._create(name, stored.record, Origin(VersionEvent.UNDELETED, caller))
 
-    @unpaused
+    @without_pauses
     def delete(
         self,
         name: IndexName,

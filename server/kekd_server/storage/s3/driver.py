@@ -51,7 +51,7 @@ from kekd_server.storage.s3.object import S3Object
 from kekd_server.storage.s3.watch.log_writer import S3LogWriter
 from kekd_server.storage.s3.write import S3Write
 from kekd_server.storage.writes.attempt import WriteAttempt
-from kekd_server.storage.writes.steps import unpaused
+from kekd_server.storage.writes.steps import without_pauses
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class S3Driver:
     ) -> list[bool]:
         return [False] * len(names)
 
-    @unpaused
+    @without_pauses
     def create(
         self,
         name: IndexName,
@@ -180,7 +180,7 @@ class S3Driver:
     ) -> str:
         return self._write(name, attempt, origin, lambda write: write.create(record))
 
-    @unpaused
+    @without_pauses
     def put(
         self,
         name: IndexName,
@@ -192,7 +192,7 @@ class S3Driver:
     ) -> WriteResult:
         return self._write(name, attempt, origin, lambda write: write.put(record, if_etag))
 
-    @unpaused
+    @without_pauses
     def restore(  # noqa: PLR0913
         self,
         name: IndexName,
@@ -208,7 +208,7 @@ class S3Driver:
         origin = Origin(VersionEvent.RESTORED, caller)
         return self._write(name, attempt, origin, lambda write: write.put(stored.record, if_etag))
 
-    @unpaused
+    @without_pauses
     def undelete(
         self,
         name: IndexName,
@@ -230,7 +230,7 @@ class S3Driver:
             yield from page
             after = page[-1].id
 
-    @unpaused
+    @without_pauses
     def delete(
         self,
         name: IndexName,

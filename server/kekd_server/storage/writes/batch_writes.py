@@ -1,9 +1,10 @@
 """Pushes of several envelopes in one call, a few at a time in the threads of a store."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from kekd_schema import encode
 from kekd_server.model.errors import CallAbandonedError, KekdError
@@ -16,25 +17,17 @@ from kekd_server.storage.writes.outcomes import IsAbandoned, never_abandoned
 from kekd_server.storage.writes.push import Push
 from kekd_server.storage.writes.steps import RunningWrite, Steps
 
-MIN_PART_SIZE: Final = 16
-"""Fewer than reads, as each write waits for the disk."""
-
 PushResult: TypeAlias = WriteResult | KekdError
 
 
 class BatchWrites:
     """Writes the entries of a batch, each on its own. A part of `Store`, with the same errors."""
 
-    def __init__(
-        self, driver: Driver, calls: DriverCalls, *, concurrency: int, part_size: int
-    ) -> None:
-        """`concurrency`: how many parts of a batch run or wait for a thread. `part_size`: the most
-        writes of a part.
-        """
+    def __init__(self, driver: Driver, calls: DriverCalls, *, concurrency: int) -> None:
+        """`concurrency`: how many parts of a batch run, or wait for a thread, at once."""
         self._driver = driver
         self._calls = calls
         self._concurrency = concurrency
-        self._part_size = part_size
 
     async def put_many(
         self,
@@ -91,19 +84,19 @@ class BatchWrites:
     ) -> list[PushResult]:
         loop = asyncio.get_running_loop()
         results: dict[int, PushResult] = {}
-        is_over = False
+        was_abandoned = threading.Event()
 
-        def check_caller() -> None:
-            # It stays over if a retry joins: pushes of one name must keep their order.
-            nonlocal is_over
-            is_over = is_over or is_abandoned()
-            if is_over:
+        def require_caller() -> None:
+            if is_abandoned():
+                # For good, even if a retry joins later: pushes of one name must keep their order.
+                was_abandoned.set()
+            if was_abandoned.is_set():
                 raise CallAbandonedError
 
         async def work(share: Sequence[int]) -> None:
-            for numbers in _parts(pushes, share, self._part_size):
+            for numbers in self._parts(pushes, share):
                 writes = [
-                    RunningWrite(self._put(loop, owner, pushes[number], check_caller))
+                    RunningWrite(self._put(loop, owner, pushes[number], require_caller))
                     for number in numbers
                 ]
                 await self._calls.run_writes(writes, owner)
@@ -121,11 +114,11 @@ class BatchWrites:
         loop: asyncio.AbstractEventLoop,
         owner: str,
         push: Push,
-        check_caller: Callable[[], None],
+        require_caller: Callable[[], None],
     ) -> Steps[PushResult]:
         try:
             with self._calls.error_context:
-                check_caller()
+                require_caller()
                 record = encode(push.envelope)
                 written = yield from self._driver.put(
                     *(push.name, record),
@@ -138,24 +131,23 @@ class BatchWrites:
         self._calls.publish(loop, Change(ChangeKind.PUSHED, push.name, written.etag))
         return written
 
+    def _parts(self, pushes: Sequence[Push], share: Sequence[int]) -> Iterator[list[int]]:
+        """Divides a share into the parts that run in one thread each, in their order. A part has
+        each name at most once, as its writes run in no order.
+        """
+        part: dict[str, int] = {}
+        for number in share:
+            key = pushes[number].name.key
+            if key in part or len(part) >= self._calls.max_part:
+                yield list(part.values())
+                part = {}
+            part[key] = number
+        if part:
+            yield list(part.values())
+
 
 def _without_retry_flag(push: Push) -> Push:
     return push._replace(attempt=push.attempt and push.attempt._replace(is_retry=False))
-
-
-def _parts(pushes: Sequence[Push], share: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Divides a share into the parts that run in one thread each, in their order. A part has each
-    name at most once, as its writes run in no order.
-    """
-    part: dict[str, int] = {}
-    for number in share:
-        key = pushes[number].name.key
-        if key in part or len(part) == size:
-            yield list(part.values())
-            part = {}
-        part[key] = number
-    if part:
-        yield list(part.values())
 
 
 def _shares(pushes: Sequence[Push], count: int) -> list[list[int]]:

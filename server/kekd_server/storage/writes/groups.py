@@ -19,14 +19,12 @@ _FEW_WRITES: Final = 4
 the interpreter, so the next one waits until it is full or writes have ended.
 """
 
-_HELPERS: Final = 8
-"""Threads that help the groups of a store to wait for the disk."""
-_NO_OWNER: Final = ""
-"""They aren't shared fairly: a group that gets no help waits alone."""
+_SYNC_THREADS: Final = 8
+"""Threads of a store that help its groups to wait for the disk. One owner gets six of them."""
 
 _SLOW_SECONDS: Final = 1.0
 _SLOW_SIZE: Final = 8
-"""The most writes of the first group, and of a group after one that took longer than
+"""The most writes of the first group, and of one after a group that took longer than
 `_SLOW_SECONDS`. Each holds its lock until the files of the whole group are synced, and other writes
 give up if they wait too long for a lock.
 """
@@ -47,13 +45,15 @@ class _OwnerGroups:
     def __init__(self) -> None:
         self.waiting: deque[_Entry] = deque()
         self.running = 0
-        self.writes = 0
-        """Those of the running groups."""
+        self.running_writes = 0
+        """The writes of the running groups."""
 
     def may_start(self, size: int) -> bool:
-        """Whether another group may start, of which a full one has `size` entries."""
+        """Whether another group may start: few writes run, or a full group of `size` entries waits.
+        A part of a batch is one entry, so parts of a full group's size run one after the other.
+        """
         return self.running < _MAX_GROUPS and (
-            self.writes < _FEW_WRITES or len(self.waiting) >= size
+            self.running_writes < _FEW_WRITES or len(self.waiting) >= size
         )
 
 
@@ -67,13 +67,18 @@ class WriteGroups:
 
     def __init__(self, threads: FairExecutor, size: int) -> None:
         self._threads = threads
-        # Others than `threads`, so that reads don't wait for them. Never shut down, as a group that
-        # runs after the shutdown needs them. They end with this object.
-        self._helpers = FairExecutor(_HELPERS, name="sync")
+        # Not from `threads`, so that reads don't wait for syncs. Never shut down, because a group
+        # may still run after the shutdown. The threads end with this object.
+        self._sync_threads = FairExecutor(_SYNC_THREADS, name="sync")
         self._max_size = size
         self._is_slow = True
         """Whether the last group took long, or none has ended."""
         self._owners: dict[str, _OwnerGroups] = {}
+
+    @property
+    def size(self) -> int:
+        """The most writes of a group now, and so of a part of a batch."""
+        return min(self._max_size, _SLOW_SIZE) if self._is_slow else self._max_size
 
     async def run(self, writes: Sequence[RunningWrite[Any]], owner: str) -> None:
         """Runs a single write, or a part of a batch, to the end."""
@@ -81,14 +86,10 @@ class WriteGroups:
         self._add(_Entry(writes, ended), owner)
         await ended
 
-    @property
-    def _size(self) -> int:
-        return min(self._max_size, _SLOW_SIZE) if self._is_slow else self._max_size
-
     def _add(self, entry: _Entry, owner: str) -> None:
         waiting = self._owners.setdefault(owner, _OwnerGroups()).waiting
         waiting.append(entry)
-        if len(waiting) in {1, self._size}:
+        if len(waiting) in {1, self.size}:
             # In the loop's next iteration, so that calls that arrive together make one group.
             asyncio.get_running_loop().call_soon(self._start, owner)
 
@@ -96,20 +97,19 @@ class WriteGroups:
         groups = self._owners.get(owner)
         if groups is None:  # the write that it was called for was cancelled meanwhile
             return
-        while groups.waiting and groups.may_start(self._size):
+        while groups.waiting and groups.may_start(self.size):
             if group := self._take(groups.waiting):
                 groups.running += 1
-                groups.writes += _count_writes(group)
-                self._submit(
-                    owner, partial(self._run, group), group, partial(self._end, owner, group)
-                )
+                groups.running_writes += _count_writes(group)
+                run, end = partial(self._run, owner, group), partial(self._end, owner, group)
+                self._submit(owner, run, group, end)
         if not (groups.waiting or groups.running):
             del self._owners[owner]
 
     def _take(self, waiting: deque[_Entry]) -> list[_Entry]:
         """Takes single writes, or one part of a batch."""
         group: list[_Entry] = []
-        while waiting and len(group) < self._size:
+        while waiting and len(group) < self.size:
             if group and (group[0].is_part_of_batch or waiting[0].is_part_of_batch):
                 break
             entry = waiting.popleft()
@@ -128,7 +128,7 @@ class WriteGroups:
                 _resolve(entry)
         groups = self._owners[owner]
         groups.running -= 1
-        groups.writes -= _count_writes(group)
+        groups.running_writes -= _count_writes(group)
         self._start(owner)
 
     def _submit(
@@ -155,11 +155,11 @@ class WriteGroups:
             _fail(group, error)
             loop.call_soon(end)
 
-    def _run(self, group: Sequence[_Entry]) -> None:
+    def _run(self, owner: str, group: Sequence[_Entry]) -> None:
         began = monotonic()
         entries = [entry for entry in group if not entry.ended.cancelled()]
         writes = [write for entry in entries for write in entry.writes]
-        run_together(writes, partial(self._helpers.submit, _NO_OWNER))
+        run_together(writes, partial(self._sync_threads.submit, owner))
         self._is_slow = monotonic() - began > _SLOW_SECONDS
 
 

@@ -47,7 +47,7 @@ class WriteOutcomes:
 
     An outcome is remembered for `RETENTION` seconds, or until `MAX_OUTCOMES` others followed. After
     a refusal, the next attempt runs like a first one. A failure that leaves open whether the store
-    applied the write is not remembered. Use it on the event loop only.
+    applied the write is not remembered. Use it on the event loop only, except `is_abandoned`.
     """
 
     def __init__(self, *, max_outcomes: int = MAX_OUTCOMES) -> None:
@@ -64,7 +64,9 @@ class WriteOutcomes:
         return time.monotonic() - self._last_dropped < RETENTION
 
     def is_abandoned(self, attempt_id: str) -> bool:
-        """Whether every caller that waited for a running write is gone."""
+        """Whether every caller that waited for a running write is gone. Called in any thread, while
+        the write runs.
+        """
         return all(is_gone() for is_gone in self._running[attempt_id].waiters)
 
     def find(self, attempt_id: str) -> WriteOutcome | None:

@@ -22,7 +22,7 @@ class Pause(Protocol):
         """Called in any thread. Raises OSError, which each write that paused here then gets."""
 
 
-class _Contended:
+class _LockContention:
     """The pause of a write that has to wait for another one. It holds nothing meanwhile."""
 
     def begin(self) -> None:
@@ -32,14 +32,14 @@ class _Contended:
         pass
 
 
-CONTENDED: Final = _Contended()
+CONTENDED: Final = _LockContention()
 """The pause of a write whose lock another write has. After the first one, it tries again, because a
 write of its own group may have had the lock. After the second one, it blocks its thread, so it must
 run alone.
 """
 
 _PAUSES_PER_THREAD: Final = 4
-"""Waking another thread takes as long as waiting for one or two of these."""
+"""Waking another thread costs as much as one or two waits, so one thread waits for four pauses."""
 
 Steps: TypeAlias = Generator[Pause, None, T]
 """A write, as a generator that yields its pauses and returns its result."""
@@ -48,7 +48,7 @@ Submit: TypeAlias = Callable[[Callable[[], None]], Future[None]]
 """Starts a call in another thread, as soon as one is free."""
 
 
-def unpaused(write: Callable[P, T]) -> Callable[P, Steps[T]]:
+def without_pauses(write: Callable[P, T]) -> Callable[P, Steps[T]]:
     """Wraps a blocking method, so that it returns steps without a pause."""
 
     @wraps(write)
@@ -73,7 +73,7 @@ class RunningWrite(Generic[T]):
         self.has_ended = False
 
     def advance(self, error: OSError | None = None) -> None:
-        """Runs it to its next pause, or to its end."""
+        """Runs the write to its next pause, or to its end."""
         self.pause = None
         try:
             if error is None:
@@ -158,16 +158,21 @@ def _wait_for_all(pauses: Sequence[Pause], submit: Submit) -> dict[Pause, OSErro
             outcomes[pause] = _wait(pause)
 
     helpers = (len(distinct) - 1) // _PAUSES_PER_THREAD
-    helping = [submit(wait_for_remaining) for _ in range(helpers)]
-    try:
-        wait_for_remaining()
-    finally:
-        # Also after an error, as the writes then close the files that the others sync.
-        started = [call for call in helping if not call.cancel()]
-        wait(started)
-    for call in started:
-        call.result()
+    _run_in_threads(wait_for_remaining, helpers, submit)
     return outcomes
+
+
+def _run_in_threads(call: Callable[[], None], helpers: int, submit: Submit) -> None:
+    """Runs a call in this thread, and at the same time in up to `helpers` others."""
+    helper_calls = [submit(call) for _ in range(helpers)]
+    try:
+        call()
+    finally:
+        # Even after an error: otherwise, writes would close the files that helpers still sync.
+        started = [helper for helper in helper_calls if not helper.cancel()]
+        wait(started)
+    for helper in started:
+        helper.result()
 
 
 def _wait(pause: Pause) -> OSError | None:
