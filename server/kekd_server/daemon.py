@@ -24,7 +24,7 @@ _GC_THRESHOLD: Final = 50_000
 """Above the number of objects in a page of a listing, which are freed soon anyway."""
 _TRACING_SHUTDOWN_TIMEOUT: Final = 2.0
 _WARM_UP_DELAY: Final = 1.0
-"""Seconds after the start. The imports would delay the answers to the first clients."""
+"""Seconds after the start, so that the imports don't delay the first answers."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,15 +43,15 @@ class Daemon:
     reloader: Reloader
     shutdown_grace: float
     _background_tasks: list[asyncio.Task[None]] = field(default_factory=list, init=False)
-    _sampling: asyncio.Task[None] = field(init=False)
+    _sampling_task: asyncio.Task[None] = field(init=False)
 
     async def start(self) -> None:
         """Raises `ListenError`."""
         await self.server.start(self.listeners)
         _tune_gc()
-        finish = threading.Thread(target=_warm_up, name="start", daemon=True)
-        asyncio.get_running_loop().call_later(_WARM_UP_DELAY, finish.start)
-        self._sampling = asyncio.create_task(self._sample_metrics())
+        warm_up = threading.Thread(target=_warm_up, name="warm-up", daemon=True)
+        asyncio.get_running_loop().call_later(_WARM_UP_DELAY, warm_up.start)
+        self._sampling_task = asyncio.create_task(self._sample_metrics())
         self._background_tasks = [
             asyncio.create_task(self.reloader.run()),
             *(asyncio.create_task(store.keep_history()) for store in self.stores),
@@ -63,10 +63,11 @@ class Daemon:
         """Drains calls in flight, then closes the stores and flushes the audit log and traces."""
         for task in self._background_tasks:
             task.cancel()
+        self.server.stop_accepting()
         _log.info("draining: calls in flight have %g s", self.shutdown_grace)
-        await self.server.stop(self.shutdown_grace)
-        self._sampling.cancel()
-        self.metrics.sample()  # a worker's counters outlast it
+        await self.server.drain(self.shutdown_grace)
+        self._sampling_task.cancel()
+        self.metrics.sample()  # the last second; a worker's counters stay after it
         self.stores.close()
         self.auditor.flush()
         if self.audit:

@@ -99,13 +99,15 @@ class Server:
             asyncio.create_task(self._supervise(listener)) for listener in listeners
         ]
 
-    async def stop(self, grace: float) -> None:
-        """Refuses new calls, reports NOT_SERVING, waits `grace` seconds for calls in flight, and
-        cancels the rest: late calls, and the streams of health and reflection, which don't end by
-        themselves.
-        """
+    def stop_accepting(self) -> None:
+        """Refuses new calls. Call it before `drain`: no client that sees NOT_SERVING is served."""
         self._calls.stop_accepting()
         self._watches.stop_accepting()
+
+    async def drain(self, grace: float) -> None:
+        """Reports NOT_SERVING, waits `grace` seconds for calls in flight, and cancels the rest:
+        late calls, and the streams of health and reflection, which don't end by themselves.
+        """
         await self._health.drain()
         self._end_watches()
         for task in self._background_tasks:
