@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from kekd_server.storage.disk.page_cache import open_if_cached, read_if_cached
+from tests.patience import eventually
 
 PAGE = 4096
 
@@ -13,6 +14,20 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(b"content")
     return path
+
+
+def opened(path: Path) -> int:
+    """Tries again, because the kernel may refuse while other processes move files."""
+    file: int | None = None
+
+    def is_open() -> bool:
+        nonlocal file
+        file = open_if_cached(bytes(path))
+        return file is not None
+
+    eventually(is_open)
+    assert file is not None
+    return file
 
 
 def content(file: int, max_bytes: int) -> bytes | None:
@@ -26,8 +41,7 @@ def content(file: int, max_bytes: int) -> bytes | None:
 
 
 def test_file_in_memory_is_read(path: Path) -> None:
-    file = open_if_cached(bytes(path))
-    assert file is not None
+    file = opened(path)
     assert content(file, 100) == b"content"
     os.close(file)
 
@@ -46,26 +60,33 @@ def test_file_that_is_only_partly_in_memory_returns_none(path: Path) -> None:
             written.write(b"\1" * PAGE)
         os.fsync(written)
     file = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(file, 4 * PAGE, 0, os.POSIX_FADV_DONTNEED)
-    assert 0 < os.preadv(file, [bytearray(size)], 0, os.RWF_NOWAIT) < size
+
+    def is_partly_in_memory() -> bool:
+        assert os.pread(file, size, 0) == b"\1" * size
+        os.posix_fadvise(file, 4 * PAGE, 0, os.POSIX_FADV_DONTNEED)
+        return 0 < os.preadv(file, [bytearray(size)], 0, os.RWF_NOWAIT) < size
+
+    eventually(is_partly_in_memory)
     assert content(file, size) is None
-    assert os.read(file, size) == content(file, size) == b"\1" * size
+    eventually(lambda: os.pread(file, size, 0) == content(file, size) == b"\1" * size)
     os.close(file)
 
 
 def test_file_that_is_not_in_memory_returns_none(path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
     os.fsync(file)
-    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    assert content(file, 100) is None
-    assert os.read(file, 100) == b"content"
-    assert content(file, 100) == b"content"
+
+    def is_evicted() -> bool:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        return content(file, 100) is None
+
+    eventually(is_evicted)
+    eventually(lambda: os.pread(file, 100, 0) == content(file, 100) == b"content")
     os.close(file)
 
 
 def test_path_that_is_no_readable_file_returns_none(tmp_path: Path) -> None:
     assert open_if_cached(bytes(tmp_path / "missing")) is None
-    folder = open_if_cached(bytes(tmp_path))
-    assert folder is not None
+    folder = opened(tmp_path)
     assert content(folder, 100) is None
     os.close(folder)
