@@ -1,7 +1,7 @@
 """Metrics of calls."""
 
+import collections
 from bisect import bisect_left
-from collections import Counter as Totals
 from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -33,13 +33,13 @@ class CallMetrics:
         self.shed = Counter(
             "kekd_calls_shed", "Calls refused by a limit.", ["reason"], registry=registry
         )
-        self._bounds = buckets
+        self._buckets = buckets
         self._methods: dict[str, MethodMetrics] = {}
 
     def method(self, name: str) -> "MethodMetrics":
         """Returns the same object for all calls to one method."""
         if name not in self._methods:
-            method = MethodMetrics(name, self._ended, self._seconds, self._bounds)
+            method = MethodMetrics(name, self._ended, self._seconds, self._buckets)
             self._sampler.on_sample(method.export)
             self._methods[name] = method
         return self._methods[name]
@@ -51,29 +51,29 @@ class CallMetrics:
 class MethodMetrics:
     """Counts the calls to one method, in the thread of the event loop.
 
-    A call changes plain numbers, and `export` adds them to the metrics: counting there would take
-    five times as long, which is a tenth of a repeated get.
+    Calls increment plain numbers, and `export` adds them to prometheus_client's metrics, which
+    take five times as long to increment. See docs/decisions/0010.
     """
 
     def __init__(
-        self, name: str, ended: Counter, seconds: "BulkHistogram", bounds: Sequence[float]
+        self, name: str, ended: Counter, seconds: "BulkHistogram", buckets: Sequence[float]
     ) -> None:
-        """`bounds` are those of the histogram."""
+        """`buckets`: the upper bounds of the histogram's."""
         self._name = name
         self._ended = ended
         self._seconds = seconds.labels(name)
-        self._bounds = bounds
+        self._buckets = buckets
         self._reset()
 
     def _reset(self) -> None:
-        self._totals: Totals[tuple[str, str]] = Totals()
-        self._in_buckets = [0] * (len(self._bounds) + 1)
+        self._totals = collections.Counter[tuple[str, str]]()
+        self._bucket_counts = [0] * (len(self._buckets) + 1)
         self._sum = 0.0
 
     def observe_call(self, store: str, code: str, seconds: float) -> None:
         """`code` is the name of the gRPC status. `store` is empty if the call selected none."""
         self._totals[store, code] += 1
-        self._in_buckets[bisect_left(self._bounds, seconds)] += 1
+        self._bucket_counts[bisect_left(self._buckets, seconds)] += 1
         self._sum += seconds
 
     def export(self) -> None:
@@ -82,19 +82,17 @@ class MethodMetrics:
             return
         for labels, total in self._totals.items():
             self._ended.labels(self._name, *labels).inc(total)
-        self._seconds.observe_many(self._in_buckets, self._sum)
+        self._seconds.observe_many(self._bucket_counts, self._sum)
         self._reset()
 
 
 class BulkHistogram(Histogram):
-    """A histogram that can add many observations at once. Those of prometheus_client add one, and
-    other collectors don't work with several processes.
+    """Adds many observations at once, which prometheus_client's `Histogram` can't. Uses its private
+    `_buckets` and `_sum`. See docs/decisions/0010.
     """
 
-    def observe_many(self, in_buckets: Sequence[int], total: float) -> None:
-        """Adds observations, of which `in_buckets` has the number in each bucket and `total` the
-        sum.
-        """
-        for bucket, number in zip(self._buckets, in_buckets, strict=True):
-            bucket.inc(number)
+    def observe_many(self, bucket_counts: Sequence[int], total: float) -> None:
+        """`bucket_counts`: the observations in each bucket, not cumulative. `total`: their sum."""
+        for bucket, count in zip(self._buckets, bucket_counts, strict=True):
+            bucket.inc(count)
         self._sum.inc(total)

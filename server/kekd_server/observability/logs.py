@@ -30,7 +30,7 @@ def configure(
     waits for queued lines, at most one second.
     """
     stray = ExitStack()
-    handler = _json_handler(stray, worker) if form == "json" else _text_handler(worker)
+    handler = _make_json_handler(stray, worker) if form == "json" else _make_text_handler(worker)
     lines: Queue[Any] = Queue(_MAX_QUEUED_LINES)
     severity = logging.getLevelNamesMapping()[level.upper()]
     others = max(severity, logging.INFO)
@@ -46,13 +46,13 @@ def configure(
             lines.all_tasks_done.wait_for(lambda: not lines.unfinished_tasks, _FLUSH_TIMEOUT)
 
 
-def _json_handler(stray: ExitStack, worker: int | None) -> logging.Handler:
+def _make_json_handler(stray: ExitStack, worker: int | None) -> logging.Handler:
     from kekd_server.observability.json_log import make_handler  # noqa: PLC0415  (slow to import)
 
     return make_handler(stray, worker)
 
 
-def _text_handler(worker: int | None) -> logging.Handler:
+def _make_text_handler(worker: int | None) -> logging.Handler:
     name = f" worker {worker}:" if worker else ""
     handler = logging.StreamHandler()
     handler.setFormatter(_Text(f"{{asctime}} {{levelname}}{name} {{message}}", style="{"))

@@ -59,15 +59,8 @@ class DecisionMetrics:
         )
 
     def bind(self, totals: Mapping[tuple[str, str], int]) -> None:
-        """Mirrors totals by method and decision. Keys may be added at any time."""
-        exported: dict[tuple[str, str], int] = {}
-
-        def update() -> None:
-            for key, total in totals.items():
-                self._counter.labels(*key).inc(total - exported.get(key, 0))
-                exported[key] = total
-
-        self._sampler.on_sample(update)
+        """Mirrors totals by method and decision."""
+        self._sampler.bind_counters(totals, self._counter)
 
 
 class AuditMetrics:

@@ -1,12 +1,15 @@
 """Updates metrics from plain values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from prometheus_client import Counter
 
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+
 
 class Sampler:
-    """Calls registered callbacks, once a second, that copy values into metrics."""
+    """Copies plain values into metrics at each `sample`, by the registered callbacks."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
@@ -23,6 +26,17 @@ class Sampler:
             current = total()
             counter.inc(current - previous)
             previous = current
+
+        self.on_sample(update)
+
+    def bind_counters(self, totals: Mapping[Labels, int], counter: Counter) -> None:
+        """Mirrors plain ints by their labels. Labels may be added at any time."""
+        previous: dict[Labels, int] = {}
+
+        def update() -> None:
+            for labels, total in totals.items():
+                counter.labels(*labels).inc(total - previous.get(labels, 0))
+                previous[labels] = total
 
         self.on_sample(update)
 

@@ -58,13 +58,13 @@ class StoreMetricFamilies:
 
         self.history_versions = gauge(
             "kekd_history_versions",
-            "Versions in the history of a store, at the last hourly look.",
+            "Versions in the history of a store, at the last hourly scan.",
             ["store"],
             multiprocess_mode="livemax",
         )
         self.history_bytes = gauge(
             "kekd_history_bytes",
-            "Bytes of these versions, also of those that are still the envelope.",
+            "Bytes of the versions in the history, including the current envelopes.",
             ["store"],
             multiprocess_mode="livemax",
         )
@@ -75,7 +75,7 @@ class StoreMetricFamilies:
             multiprocess_mode="livemax",
         )
         self.history_expired = counter(
-            "kekd_history_expired", "Versions that were removed as they had expired.", ["store"]
+            "kekd_history_expired", "Expired versions that were removed.", ["store"]
         )
         self.history_failures = counter(
             "kekd_history_failures",
