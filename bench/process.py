@@ -13,8 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 """The folder in which `python -m bench.<part>` works."""
-_CPU_TIME = 2
-"""CPUCLOCK_SCHED of the kernel."""
+_CPUCLOCK_SCHED = 2
+"""From linux/posix-timers.h."""
 _START_TIMEOUT = 30.0
 _POLL_INTERVAL = 0.001
 _IDLE_TIMEOUT = 3600.0
@@ -95,10 +95,10 @@ def free_port() -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Reads the clock that clock_getcpuclockid(3) names. /proc counts in ticks of 10 ms, which is a
-    tenth of what the server takes in a round.
+    """Reads the clock whose id clock_getcpuclockid(3) returns, which Python lacks. /proc counts in
+    ticks of 10 ms, which is a tenth of what the server takes in a round.
     """
-    return time.clock_gettime(~pid << 3 | _CPU_TIME)
+    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
 
 
 def _wait(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

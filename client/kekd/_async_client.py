@@ -291,7 +291,7 @@ class AsyncClient:
         service: str = SERVICE,
     ) -> None:
         """See `Client.wait`."""
-        await self._caller.wait(operations.serving(self.address, service), timeout)
+        await self._caller.wait(operations.check_health(self.address, service), timeout)
 
     async def close(self) -> None:
         """Closes the connection and clears the cache. A later call opens another connection."""

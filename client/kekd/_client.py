@@ -371,7 +371,7 @@ class Client:
         after `timeout` seconds. A timeout of 0 allows one attempt, which may take as long as any
         other call.
         """
-        self._caller.wait(operations.serving(self.address, service), timeout)
+        self._caller.wait(operations.check_health(self.address, service), timeout)
 
     def close(self) -> None:
         """Closes the connection and clears the cache. A later call opens another connection."""

@@ -46,7 +46,7 @@ def test_cache_keeps_the_youngest_whatever_its_size() -> None:
 
 
 def test_entry_in_a_full_cache_costs_about_as_much_as_in_an_empty_one() -> None:
-    """Finding the oldest key of a dict passes those that were dropped: 20 times the cost."""
+    """Evicting one entry at a time from the front of a dict costs 20 times as much."""
     room = 20_000
     cache = BoundedCache[int, int](max_bytes=room)
 

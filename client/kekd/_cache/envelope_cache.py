@@ -50,6 +50,7 @@ class EnvelopeCache:
         self._clock = clock
         self._watched = False
         self._fresh_until = float("-inf")
+        # Not a dict, which scans past all deleted keys to find its first one.
         self._entries: OrderedDict[str, KMSBlob] = OrderedDict()
         """In the order of their reads, the oldest first."""
         self._tokens: dict[str, _Token] = {}

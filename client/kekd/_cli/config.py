@@ -60,9 +60,9 @@ def get_contexts(output: Output) -> None:
             " with 'kekctl config use-context'",
             error=True,
         )
-    rows, errors = _rows(contexts)
+    rows, errors = _list_contexts(contexts)
     output.show_table(("current", "name", *KEYS), rows)
-    _report(errors)
+    _exit_if_invalid(errors)
 
 
 @config.command()
@@ -76,7 +76,7 @@ def view(context: click.Context, output: Output) -> None:
     it, shows the others, and exits with 1.
     """
     contexts = Contexts.load()
-    rows, errors = _rows(contexts)
+    rows, errors = _list_contexts(contexts)
     content: dict[str, Any] = {
         "file": str(contexts.path),
         "current-context": contexts.current,
@@ -87,7 +87,7 @@ def view(context: click.Context, output: Output) -> None:
     except click.ClickException as error:
         errors.append(error.message)
     output.show(contexts.current, content, yaml_lines(content), indent=2)
-    _report(errors)
+    _exit_if_invalid(errors)
 
 
 @config.command("current-context")
@@ -193,9 +193,9 @@ def _parse(flags: dict[str, object]) -> Context:
 
 
 def _validated(context: Context) -> Context:
-    files = [context.get(key) for key in (*_FILES, "server-name")]
+    options = [context.get(key) for key in (*_FILES, "server-name")]
     try:
-        tls = kekd.Tls.from_options(*files)
+        tls = kekd.Tls.from_options(*options)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     address = context.get("address", "")
@@ -224,19 +224,19 @@ def _connection(layers: Mapping[str, Mapping[str, object]]) -> dict[str, dict[st
     return {"address": default} | found
 
 
-def _rows(contexts: Contexts) -> tuple[list[Row], list[str]]:
+def _list_contexts(contexts: Contexts) -> tuple[list[Row], list[str]]:
     """Returns the contexts, and the errors of those that are invalid."""
     rows: list[Row] = []
     errors: list[str] = []
     for name in sorted(contexts.by_name):
         try:
-            rows.append(_row(contexts, name))
+            rows.append(_describe_context(contexts, name))
         except click.ClickException as error:
             errors.append(error.message)
     return rows, errors
 
 
-def _report(errors: Sequence[str]) -> None:
+def _exit_if_invalid(errors: Sequence[str]) -> None:
     """Prints each error once, and ends the command if there are any."""
     for error in dict.fromkeys(errors):
         say(f"kekctl: {error}", error=True)
@@ -244,7 +244,7 @@ def _report(errors: Sequence[str]) -> None:
         click.get_current_context().exit(FAILED)
 
 
-def _row(contexts: Contexts, name: str) -> Row:
+def _describe_context(contexts: Contexts, name: str) -> Row:
     context = contexts.find(name)
     is_current = name == contexts.current
     cells = ["*" if is_current else "", name, *(context.get(key, "-") for key in KEYS)]

@@ -8,7 +8,7 @@ from kekd_common.lazy_exports import lazy_exports
 # Imported on first use, because most programs need none of them.
 if TYPE_CHECKING:
     from kekd._operations.batches import get_batches, push_batches, version_imports
-    from kekd._operations.daemon import serving, status
+    from kekd._operations.daemon import check_health, status
     from kekd._operations.history import (
         destroy,
         find_hold,
@@ -24,7 +24,7 @@ else:
         globals(),
         {
             "kekd._operations.batches": ["get_batches", "push_batches", "version_imports"],
-            "kekd._operations.daemon": ["serving", "status"],
+            "kekd._operations.daemon": ["check_health", "status"],
             "kekd._operations.history": [
                 "destroy",
                 "find_hold",
@@ -39,6 +39,7 @@ else:
     )
 
 __all__ = [
+    "check_health",
     "create",
     "delete",
     "destroy",
@@ -52,7 +53,6 @@ __all__ = [
     "push_batches",
     "release",
     "restore",
-    "serving",
     "status",
     "undelete",
     "version_imports",

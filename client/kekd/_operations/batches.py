@@ -48,6 +48,7 @@ class BatchGet:
         self._store = response.store
         found = list(response.envelopes)
         fitting = [listed for listed in found if not _had_no_room(listed)]
+        # Names that had no room are requested again. If none had, their failures are the results.
         self._found |= {listed.index_name: listed for listed in fitting or found}
 
     def results(self) -> Iterator[GetResult]:

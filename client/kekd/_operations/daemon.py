@@ -13,10 +13,10 @@ from kekd_proto.v1 import daemon_pb2
 STATUS_SERVICE: Final = "kekd.v1.DaemonService"
 
 
-def serving(address: str, service: str) -> Operation[None]:
+def check_health(address: str, service: str) -> Operation[None]:
     """Calls the standard health service (https://github.com/grpc/grpc/blob/master/doc/health-checking.md).
 
-    Converting the response raises `UnavailableError` unless the daemon at `address` serves.
+    Decoding the response raises `UnavailableError` unless the daemon at `address` serves `service`.
     """
 
     def require_serving(response: health_pb2.HealthCheckResponse) -> None:

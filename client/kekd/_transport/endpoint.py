@@ -1,4 +1,4 @@
-"""A daemon to call, as a value."""
+"""The address of a daemon, and its TLS files."""
 
 import os
 from typing import Self

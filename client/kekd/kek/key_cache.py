@@ -48,6 +48,7 @@ class KeyCache:
         self._ttl = ttl
         self._max_stale = max_stale
         self._max_entries = max_entries
+        # Not a dict, which scans past all deleted keys to find its first one.
         self._entries: OrderedDict[str, CachedKey] = OrderedDict()
         """In the order of their loads. The first entry is evicted first."""
         self._timer: threading.Timer | None = None

@@ -10,13 +10,13 @@ V = TypeVar("V")
 
 _ENTRY_BYTES: Final = 400
 """About what an entry takes besides its texts: a tuple, a value, and two dict slots."""
-_EVICTED_PART: Final = 64
-"""A full cache drops one part in so many at once."""
+_EVICTION_DIVISOR: Final = 64
+"""A full cache evicts 1/64 of its room at a time."""
 
 
 class BoundedCache(Generic[K, V]):
-    """Keeps values by key. When their sizes exceed `max_bytes`, it drops the oldest ones, some at
-    once, but never the newest.
+    """Keeps values by key. When their sizes exceed `max_bytes`, it evicts the oldest ones, but
+    never the newest.
 
     `get` is the dict's own method, as each call that is served from memory uses a few caches.
     """
@@ -46,17 +46,17 @@ class BoundedCache(Generic[K, V]):
         self.size -= self._sizes.pop(key, 0)
 
     def _evict(self) -> None:
-        """Drops more than the excess, as each search for a dict's oldest key passes the slots of
-        all that were dropped before it.
+        """Evicts the oldest values, more than it must: to find its first key, a dict scans the
+        slots of all keys that were deleted before it.
         """
-        excess = self.size - self._max_bytes + self._max_bytes // _EVICTED_PART
-        dropped = []
+        to_free = self.size - self._max_bytes + self._max_bytes // _EVICTION_DIVISOR
+        evicted = []
         for key, size in islice(self._sizes.items(), len(self._sizes) - 1):
-            if excess <= 0:
+            if to_free <= 0:
                 break
-            dropped.append(key)
-            excess -= size
-        for key in dropped:
+            evicted.append(key)
+            to_free -= size
+        for key in evicted:
             self.drop(key)
 
 

@@ -264,6 +264,7 @@ class _CallTimeouts:
         self._timeout = timeout
         self._what = what
         self._max_calls = max_calls
+        # Not a dict, which scans past all deleted keys to find its first one.
         self._since: OrderedDict[_Call, float] = OrderedDict()
         self._next_check: asyncio.TimerHandle | None = None
         self._throttle = LogThrottle()

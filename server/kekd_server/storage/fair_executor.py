@@ -28,6 +28,7 @@ class FairExecutor:
         """The most threads that one owner gets."""
         self._slots = FairShare(threads, factor=_SHARE_FACTOR)
         self._lock = threading.Lock()
+        # Not a dict, which scans past all deleted keys to find its first one.
         self._waiting: dict[str, OrderedDict[Future[Any], Callable[[], Any]]] = {}
         """By owner. The first owner has the next turn."""
         self._is_waking = False

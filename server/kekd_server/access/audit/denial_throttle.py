@@ -37,6 +37,7 @@ class DenialThrottle:
 
     def __init__(self, enqueue: Enqueue) -> None:
         self._enqueue = enqueue
+        # Not a dict, which scans past all deleted keys to find its first one.
         self._identities: OrderedDict[str, _Denials] = OrderedDict()
 
     def admit(self, record: AuditRecord) -> bool:

@@ -29,6 +29,7 @@ class Subscription:
         self.noticed_only = noticed_only
         self._prefix = prefix.value
         self._is_visible = is_visible
+        # Not a dict, which scans past all deleted keys to find its first one.
         self._pending: OrderedDict[str, Change] = OrderedDict()
         self._resync = False
         self._has_ended = False

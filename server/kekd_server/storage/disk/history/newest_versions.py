@@ -47,6 +47,7 @@ class NewestVersions:
     """
 
     def __init__(self) -> None:
+        # Not a dict, which scans past all deleted keys to find its first one.
         self._versions: OrderedDict[str, NewestVersion] = OrderedDict()
         self._lock = threading.Lock()
         """Held to change it: several threads write, each to another record."""
