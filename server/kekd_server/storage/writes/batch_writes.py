@@ -55,7 +55,14 @@ class BatchWrites:
 
         if not self._driver.recognizes_attempts:
             is_abandoned = never_abandoned
-        return await self._calls.run_once(batch, pushes[0].name, put_unremembered, is_abandoned)
+        while True:
+            results = await self._calls.run_once(
+                batch, pushes[0].name, put_unremembered, is_abandoned
+            )
+            was_abandoned = any(isinstance(result, CallAbandonedError) for result in results)
+            if not was_abandoned or is_abandoned():
+                return results
+            # It was abandoned before this caller joined, so the rest starts now.
 
     async def _put_unremembered(
         self, pushes: Sequence[Push], owner: str, is_abandoned: IsAbandoned
