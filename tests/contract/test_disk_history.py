@@ -344,6 +344,15 @@ def test_record_overwritten_in_place_before_the_start_is_kept_by_the_scan(tmp_pa
     assert [path.name.split("-")[1] for path in history_path(tmp_path).iterdir()] == ["found"]
 
 
+def test_link_in_the_place_of_a_record_needs_no_change_of_the_history(tmp_path: Path) -> None:
+    driver = opened(tmp_path)
+    create(driver, NAME, b"1")
+    (tmp_path / "elsewhere").write_bytes(b"other")
+    record_path(tmp_path).unlink()
+    record_path(tmp_path).symlink_to(tmp_path / "elsewhere")
+    assert driver._history.is_settled(NAME)  # the scan would try again each hour
+
+
 @pytest.mark.parametrize("is_own", [True, False])
 def test_held_record_overwritten_in_place_and_back_is_a_breach(
     tmp_path: Path, is_own: bool

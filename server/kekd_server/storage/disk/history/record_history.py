@@ -165,7 +165,7 @@ class RecordHistory:
         newest = self._files[0]
         if newest.is_deletion == exists or (inode and not self._is_link(newest, inode)):
             return False
-        if etag not in (None, newest.etag):  # it was overwritten in place
+        if inode and etag not in (None, newest.etag):  # it was overwritten in place
             return False
         return not self._expired(retention)
 
