@@ -67,11 +67,11 @@ class Daemon:
         _log.info("draining: calls in flight have %g s", self.shutdown_grace)
         await self.server.drain(self.shutdown_grace)
         self._sampling_task.cancel()
-        self.metrics.sample()  # the last second; a worker's counters stay after it
         self.stores.close()
         self.auditor.flush()
         if self.audit:
             self.audit.close()
+        self.metrics.sample()  # the last second; a worker's counters stay after it
         if self.tracing:
             with suppress(TimeoutError):
                 closing = asyncio.to_thread(self.tracing.close)

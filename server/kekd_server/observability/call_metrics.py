@@ -78,12 +78,13 @@ class MethodMetrics:
 
     def export(self) -> None:
         """Adds the calls since the last export to the metrics."""
-        if not self._totals:
+        totals, bucket_counts, seconds = self._totals, self._bucket_counts, self._sum
+        if not totals:
             return
-        for labels, total in self._totals.items():
+        self._reset()  # before an error, so that nothing counts twice
+        for labels, total in totals.items():
             self._ended.labels(self._name, *labels).inc(total)
-        self._seconds.observe_many(self._bucket_counts, self._sum)
-        self._reset()
+        self._seconds.observe_many(bucket_counts, seconds)
 
 
 class BulkHistogram(Histogram):
