@@ -1,7 +1,8 @@
 """Batches whose caller disconnects, or in which a write fails unexpectedly."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -10,10 +11,13 @@ from kekd_server.model.errors import CallAbandonedError
 from kekd_server.model.index_name import IndexName
 from kekd_server.storage.driver import WriteResult
 from kekd_server.storage.location import MemoryLocation
+from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
+from kekd_server.storage.writes import groups
 from kekd_server.storage.writes.attempt import WriteAttempt
 from kekd_server.storage.writes.push import Push
-from tests.patience import eventually
+from kekd_server.storage.writes.steps import RunningWrite, Submit, run_together
+from tests.patience import PATIENCE, eventually
 from tests.unit.held_driver import HeldDriver
 from tests.unit.waiting import reached
 
@@ -97,3 +101,20 @@ async def test_retry_that_joins_an_abandoned_batch_has_every_entry_written(
     driver.go_on.set()
     assert [type(result) for result in await retry] == [WriteResult] * 4
     assert CallAbandonedError in map(type, await first)
+
+
+async def test_first_part_of_a_batch_is_as_small_as_the_first_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+
+    def record_size(writes: Sequence[RunningWrite[Any]], submit: Submit) -> None:
+        sizes.append(len(writes))
+        run_together(writes, submit)
+
+    monkeypatch.setattr(groups, "run_together", record_size)
+    monkeypatch.setattr(groups, "_SLOW_SECONDS", PATIENCE)
+    store = Store(MemoryLocation(), MemoryDriver(), threads=1, write_group=32)
+    await store.put_many([push(f"{number}") for number in range(20)])
+    assert sizes == [8, 12]
+    store.close()
