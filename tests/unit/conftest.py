@@ -1,10 +1,13 @@
 """Keeps unit tests hermetic: only those marked `external` open connections or start processes."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pytest
+
+from kekd_server.storage.writes import groups
+from kekd_server.storage.writes.steps import RunningWrite, Submit, run_together
 
 _EXTERNAL_FIXTURES: Final = {"aws_endpoint", "s3_endpoint"}
 """A test that uses one of these is `external`."""
@@ -50,6 +53,19 @@ def hermetic(_guard: _Guard, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     _guard.is_on = False
     assert not _guard.violations, "mark this test as external"
+
+
+@pytest.fixture
+def group_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of writes of each group, of any store, in the order of their starts."""
+    sizes: list[int] = []
+
+    def record_size(writes: Sequence[RunningWrite[Any]], submit: Submit) -> None:
+        sizes.append(len(writes))
+        run_together(writes, submit)
+
+    monkeypatch.setattr(groups, "run_together", record_size)
+    return sizes
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,8 +1,7 @@
 """Batches whose caller disconnects, or in which a write fails unexpectedly."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,7 +15,6 @@ from kekd_server.storage.store import Store
 from kekd_server.storage.writes import groups
 from kekd_server.storage.writes.attempt import WriteAttempt
 from kekd_server.storage.writes.push import Push
-from kekd_server.storage.writes.steps import RunningWrite, Submit, run_together
 from tests.patience import PATIENCE, eventually
 from tests.unit.held_driver import HeldDriver
 from tests.unit.waiting import reached
@@ -104,17 +102,10 @@ async def test_retry_that_joins_an_abandoned_batch_has_every_entry_written(
 
 
 async def test_first_part_of_a_batch_is_as_small_as_the_first_group(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, group_sizes: list[int]
 ) -> None:
-    sizes: list[int] = []
-
-    def record_size(writes: Sequence[RunningWrite[Any]], submit: Submit) -> None:
-        sizes.append(len(writes))
-        run_together(writes, submit)
-
-    monkeypatch.setattr(groups, "run_together", record_size)
     monkeypatch.setattr(groups, "_SLOW_SECONDS", PATIENCE)
     store = Store(MemoryLocation(), MemoryDriver(), threads=1, write_group=32)
     await store.put_many([push(f"{number}") for number in range(20)])
-    assert sizes == [8, 12]
+    assert group_sizes == [8, 12]
     store.close()

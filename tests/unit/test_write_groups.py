@@ -30,7 +30,7 @@ from kekd_server.storage.store import Store
 from kekd_server.storage.writes import groups as write_groups
 from kekd_server.storage.writes.groups import WriteGroups
 from kekd_server.storage.writes.push import Push
-from kekd_server.storage.writes.steps import RunningWrite, Steps, Submit, run_together
+from kekd_server.storage.writes.steps import RunningWrite, Steps, run_together
 from tests.fixtures.disk import complete_together, no_help, opened
 from tests.fixtures.writes import CREATED, create
 from tests.patience import PATIENCE
@@ -440,23 +440,16 @@ async def test_write_that_is_cancelled_at_the_end_of_a_group_leaves_nothing(
 
 
 async def test_first_group_and_those_after_a_slow_one_are_small(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, group_sizes: list[int]
 ) -> None:
-    sizes: list[int] = []
-
-    def record_size(writes: Sequence[RunningWrite[Any]], submit: Submit) -> None:
-        sizes.append(len(writes))
-        run_together(writes, submit)
-
-    monkeypatch.setattr(write_groups, "run_together", record_size)
     threads = FairExecutor(1, name="t")
     groups = WriteGroups(threads, 32)
 
     async def run_writes(slow_seconds: float) -> list[int]:
         monkeypatch.setattr(write_groups, "_SLOW_SECONDS", slow_seconds)
-        sizes.clear()
+        group_sizes.clear()
         await asyncio.gather(*(groups.run([RunningWrite(ended())], "o") for _ in range(24)))
-        return sizes
+        return group_sizes
 
     assert (await run_writes(slow_seconds=PATIENCE))[0] == 8
     assert await run_writes(slow_seconds=-1) == [24]
