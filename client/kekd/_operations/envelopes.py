@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -26,6 +26,14 @@ WriteRequest = TypeVar(
     pb.UndeleteEnvelopeRequest,
     pb.DestroyEnvelopeRequest,
 )
+Request = TypeVar("Request", bound=Message)
+OtherRequest: TypeAlias = (
+    pb.GetEnvelopeRequest
+    | pb.ListEnvelopeVersionsRequest
+    | pb.HoldEnvelopeRequest
+    | pb.ReleaseEnvelopeRequest
+)
+"""About one index, whose envelope it doesn't change."""
 
 
 def reject_surrogates(build: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
@@ -70,17 +78,10 @@ def push(
 def get(
     config_location: StorageConfig | None, index_name: str, version_id: str | None = None
 ) -> Operation[KMSBlob]:
-    request = pb.GetEnvelopeRequest(config_location=convert.make_location(config_location))
-    convert.set_name(request, index_name=index_name)
+    request = make_request(pb.GetEnvelopeRequest, config_location, index_name)
     if version_id is not None:
         convert.set_texts(request, version_id=version_id)
-    return Operation(
-        f"/{SERVICE}/GetEnvelope",
-        request,
-        pb.GetEnvelopeResponse,
-        convert.parse_get,
-        index_name=request.index_name,
-    )
+    return make_operation("GetEnvelope", request, pb.GetEnvelopeResponse, convert.parse_get)
 
 
 @reject_surrogates
@@ -129,15 +130,38 @@ def new_idempotency_key() -> str:
     return os.urandom(16).hex()  # as secrets.token_hex, which imports OpenSSL
 
 
+def make_request(
+    request_type: type[Request],
+    config_location: StorageConfig | None,
+    index_name: str,
+    **fields: Any,
+) -> Request:
+    """Makes a request about one index."""
+    request = request_type(config_location=convert.make_location(config_location), **fields)
+    convert.set_name(request, index_name=index_name)
+    return request
+
+
 def make_write_request(
     request_type: type[WriteRequest], config_location: StorageConfig | None, index_name: str
 ) -> WriteRequest:
-    request = request_type(
-        config_location=convert.make_location(config_location),
-        idempotency_key=new_idempotency_key(),
+    key = new_idempotency_key()
+    return make_request(request_type, config_location, index_name, idempotency_key=key)
+
+
+def make_operation(
+    method: str,
+    request: OtherRequest,
+    response_type: type[Message],
+    decode_response: Callable[[Any], Result],
+) -> Operation[Result]:
+    return Operation(
+        f"/{SERVICE}/{method}",
+        request,
+        response_type,
+        decode_response,
+        index_name=request.index_name,
     )
-    convert.set_name(request, index_name=index_name)
-    return request
 
 
 def make_write(

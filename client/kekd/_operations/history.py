@@ -3,9 +3,15 @@
 from collections.abc import Iterable
 
 from kekd._models import DestructionReceipt, EnvelopeVersion, Hold, StorageConfig
-from kekd._operations.envelopes import make_write, make_write_request, reject_surrogates
+from kekd._operations.envelopes import (
+    make_operation,
+    make_request,
+    make_write,
+    make_write_request,
+    reject_surrogates,
+)
 from kekd._transport import convert, convert_history
-from kekd._transport.operation import SERVICE, Operation
+from kekd._transport.operation import Operation
 from kekd_proto.v1 import envelope_pb2 as pb
 
 
@@ -26,43 +32,27 @@ def undelete(config_location: StorageConfig | None, index_name: str) -> Operatio
 
 @reject_surrogates
 def hold(config_location: StorageConfig | None, index_name: str, reason: str) -> Operation[None]:
-    request = pb.HoldEnvelopeRequest(config_location=convert.make_location(config_location))
-    convert.set_name(request, index_name=index_name)
+    request = make_request(pb.HoldEnvelopeRequest, config_location, index_name)
     convert.set_texts(request, reason=reason)
-    return Operation(
-        f"/{SERVICE}/HoldEnvelope",
-        request,
-        pb.HoldEnvelopeResponse,
-        lambda _: None,
-        index_name=request.index_name,
-    )
+    return make_operation("HoldEnvelope", request, pb.HoldEnvelopeResponse, lambda _: None)
 
 
 @reject_surrogates
 def release(config_location: StorageConfig | None, index_name: str) -> Operation[bool]:
-    request = pb.ReleaseEnvelopeRequest(config_location=convert.make_location(config_location))
-    convert.set_name(request, index_name=index_name)
-    return Operation(
-        f"/{SERVICE}/ReleaseEnvelope",
-        request,
-        pb.ReleaseEnvelopeResponse,
-        lambda response: response.existed,
-        index_name=request.index_name,
+    request = make_request(pb.ReleaseEnvelopeRequest, config_location, index_name)
+    return make_operation(
+        "ReleaseEnvelope", request, pb.ReleaseEnvelopeResponse, lambda response: response.existed
     )
 
 
 @reject_surrogates
 def find_hold(config_location: StorageConfig | None, index_name: str) -> Operation[Hold | None]:
-    request = pb.ListEnvelopeVersionsRequest(
-        config_location=convert.make_location(config_location), page_size=1
-    )
-    convert.set_name(request, index_name=index_name)
-    return Operation(
-        f"/{SERVICE}/ListEnvelopeVersions",
+    request = make_request(pb.ListEnvelopeVersionsRequest, config_location, index_name, page_size=1)
+    return make_operation(
+        "ListEnvelopeVersions",
         request,
         pb.ListEnvelopeVersionsResponse,
         convert_history.parse_hold,
-        index_name=request.index_name,
     )
 
 
@@ -90,21 +80,21 @@ def version_page(
     page_size: int = 0,
 ) -> Operation[tuple[Iterable[EnvelopeVersion], str]]:
     """With `page_size` 0, the daemon's maximum applies."""
-    request = pb.ListEnvelopeVersionsRequest(
-        config_location=convert.make_location(config_location),
+    request = make_request(
+        pb.ListEnvelopeVersionsRequest,
+        config_location,
+        index_name,
         page_token=token,
         page_size=page_size,
     )
-    convert.set_name(request, index_name=index_name)
     if full:
         request.view = pb.ENVELOPE_VIEW_FULL
-    return Operation(
-        f"/{SERVICE}/ListEnvelopeVersions",
+    return make_operation(
+        "ListEnvelopeVersions",
         request,
         pb.ListEnvelopeVersionsResponse,
         lambda response: (
             convert_history.parse_versions(response, request.index_name),
             response.next_page_token,
         ),
-        index_name=request.index_name,
     )
