@@ -55,12 +55,26 @@ async def test_attempt_joins_the_running_one() -> None:
         return "etag"
 
     first = asyncio.create_task(outcomes.run(FIRST, work))
-    second = asyncio.create_task(outcomes.run(RETRY, work))
+    second, third = (asyncio.create_task(outcomes.run(RETRY, work)) for _ in range(2))
     await asyncio.sleep(0)
-    first.cancel()  # its caller is gone
+    second.cancel()  # its caller is gone
     may_end.set()
-    assert await second == "etag"
+    assert await first == await third == "etag"
     assert runs == 1
+
+
+async def test_attempt_that_joined_gets_the_error_too() -> None:
+    outcomes, may_end = WriteOutcomes(), asyncio.Event()
+
+    async def work(_: WriteAttempt) -> str:
+        await may_end.wait()
+        raise StoreUnavailableError("lost")
+
+    waiting = [asyncio.create_task(outcomes.run(attempt, work)) for attempt in (FIRST, RETRY)]
+    await asyncio.sleep(0)
+    may_end.set()
+    errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [StoreUnavailableError, StoreUnavailableError]
 
 
 async def test_write_without_remaining_callers_is_abandoned() -> None:

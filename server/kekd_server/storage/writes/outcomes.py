@@ -25,9 +25,11 @@ MAX_OUTCOMES: Final = 65_536
 _AMBIGUOUS_ERRORS: Final = (StoreUnavailableError, StoreTimeoutError, OutcomeUnknownError)
 
 
-class _JoinedWrite(NamedTuple):
-    work: asyncio.Future[Any]
+class _RunningWrite(NamedTuple):
     waiters: list[IsAbandoned]
+    """One for each attempt that waits."""
+    joined: list[asyncio.Future[Any]]
+    """One for each attempt after the first."""
 
 
 class WriteOutcome(NamedTuple):
@@ -51,7 +53,7 @@ class WriteOutcomes:
     """
 
     def __init__(self, *, max_outcomes: int = MAX_OUTCOMES) -> None:
-        self._running: dict[str, _JoinedWrite] = {}
+        self._running: dict[str, _RunningWrite] = {}
         self._ended: OrderedDict[str, WriteOutcome] = OrderedDict()
         self._max = max_outcomes
         self._last_dropped = -math.inf
@@ -92,33 +94,38 @@ class WriteOutcomes:
         work: Callable[[WriteAttempt], Awaitable[T]],
         is_abandoned: IsAbandoned = never_abandoned,
     ) -> T:
-        """Returns the result of the write, from this attempt or an earlier one. The work continues
-        if this caller is cancelled. A list is the result of a batch, and is not remembered: `add`
-        remembers its entries.
+        """Returns the result of the write, from this attempt or an earlier one. A list is the
+        result of a batch, and is not remembered: `add` remembers its entries.
+
+        The work runs in the task of the first attempt, which no caller may cancel.
         """
         if outcome := self.find(attempt.id):
             if not outcome.is_refusal:
                 earlier: T = outcome.result
                 return earlier
             attempt = attempt._replace(is_retry=False)
-        running = self._running.get(attempt.id) or self._start(attempt, work)
-        running.waiters.append(is_abandoned)
-        joined: T = await asyncio.shield(running.work)
-        return joined
+        if running := self._running.get(attempt.id):
+            joined: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            running.joined.append(joined)
+            running.waiters.append(is_abandoned)
+            return await joined
+        self._running[attempt.id] = _RunningWrite([is_abandoned], [])
+        try:
+            result = await work(attempt)
+        except BaseException as error:
+            self._end(attempt.id, error)
+            raise
+        self._end(attempt.id, result)
+        return result
 
-    def _start(
-        self, attempt: WriteAttempt, work: Callable[[WriteAttempt], Awaitable[T]]
-    ) -> _JoinedWrite:
-        running = _JoinedWrite(asyncio.ensure_future(work(attempt)), [])
-        self._running[attempt.id] = running
-        running.work.add_done_callback(lambda ended: self._end(attempt.id, ended))
-        return running
-
-    def _end(self, attempt_id: str, work: asyncio.Future[Any]) -> None:
-        del self._running[attempt_id]
-        if work.cancelled():
-            return
-        ended = work.exception() or work.result()
+    def _end(self, attempt_id: str, ended: object) -> None:
+        for joined in self._running.pop(attempt_id).joined:
+            if joined.done():  # its caller was cancelled
+                continue
+            if isinstance(ended, BaseException):
+                joined.set_exception(ended)
+            else:
+                joined.set_result(ended)
         if not isinstance(ended, list):
             self.add(attempt_id, ended)
 
