@@ -1,5 +1,6 @@
 """The metrics are those that docs/observability.md lists, and plain numbers are added to them."""
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,24 @@ def test_bound_counter_grows_with_its_total() -> None:
         total.append(number)
         sampler.sample()
     assert registry.get_sample_value("bound_total") == 7
+
+
+def test_failed_update_is_logged_once_and_leaves_the_other_metrics_correct(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry, sampler, total, is_full = CollectorRegistry(), Sampler(), [0], [True]
+
+    def update() -> None:
+        if is_full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    sampler.on_sample(update)
+    sampler.bind_counter(lambda: total[0], Counter("bound", "A total.", registry=registry))
+    for number, is_full[0] in enumerate((True, True, False, True)):
+        total[0] = number
+        sampler.sample()
+        assert registry.get_sample_value("bound_total") == number
+    assert len(caplog.records) == 2
 
 
 def test_decision_that_is_sampled_several_times_counts_once() -> None:

@@ -1,5 +1,6 @@
 """Updates metrics from plain values."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -7,12 +8,15 @@ from prometheus_client import Counter
 
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 
+_log = logging.getLogger(__name__)
+
 
 class Sampler:
     """Copies plain values into metrics at each `sample`, by the registered callbacks."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
+        self._failing: set[Callable[[], None]] = set()
 
     def on_sample(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
@@ -41,5 +45,15 @@ class Sampler:
         self.on_sample(update)
 
     def sample(self) -> None:
+        """Continues after a failure, such as a full disk under the metrics of several workers, and
+        logs it once.
+        """
         for callback in self._callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001  (the other metrics must stay correct)
+                if callback not in self._failing:
+                    _log.exception("cannot update some metrics; the next update tries again")
+                self._failing.add(callback)
+            else:
+                self._failing.discard(callback)
