@@ -69,7 +69,9 @@ def test_repeated_push_does_not_undo_a_later_one(stub: Any) -> None:
 def test_daemons_that_share_a_folder_apply_a_write_once(
     start_daemon: StartDaemon, tmp_path: Path
 ) -> None:
-    daemons = [start_daemon("--disk", str(tmp_path / "keystore")) for _ in range(2)]
+    daemons = [
+        start_daemon("--disk", str(tmp_path / "keystore"), name=name) for name in ("one", "other")
+    ]
     channels = [grpc.insecure_channel(daemon.address) for daemon in daemons]
     one, other = map(EnvelopeServiceStub, channels)
     first = one.PushEnvelope(push("key"))
@@ -89,4 +91,6 @@ def test_restarted_daemon_applies_a_write_once(start_daemon: StartDaemon, tmp_pa
     daemon.kill()
     restarted = start_daemon("--disk", str(tmp_path / "keystore"))
     with grpc.insecure_channel(restarted.address) as channel:
-        assert EnvelopeServiceStub(channel).PushEnvelope(push("key", is_retry=True)) == first
+        stub = EnvelopeServiceStub(channel)
+        assert stub.PushEnvelope(push("key", is_retry=True)) == first
+        assert stub.GetEnvelope(pb.GetEnvelopeRequest(index_name="i")).blob == OTHER
