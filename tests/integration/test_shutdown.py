@@ -1,18 +1,22 @@
 """Shutdown: calls in flight finish within the grace period, and are cut after it."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from kekd_server.listeners.engine import EngineName
 from tests.fixtures.daemon import Daemon, StartDaemon, both_engines
 from tests.fixtures.s3 import CREDENTIALS
-from tests.integration.fixtures.health import watch_health
+from tests.integration.fixtures.health import READY, watch_health
 from tests.integration.fixtures.slow_s3 import SlowS3
 from tests.patience import PATIENCE, eventually
 
@@ -83,7 +87,7 @@ def test_new_call_during_shutdown_is_refused(busy: BusyDaemon) -> None:
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
 def test_call_that_outlasts_the_grace_is_cancelled(busy: BusyDaemon, engine: EngineName) -> None:
-    busy.signal(signal.SIGTERM)
+    busy.process.send_signal(signal.SIGTERM)
     with pytest.raises(grpc.RpcError, match=SAID_OF_A_CUT_CALL[engine]) as cut:
         busy.call.result(timeout=PATIENCE)
     assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -115,11 +119,15 @@ def test_idle_daemon_stops_before_its_grace_ends(
     assert daemon.read_log().endswith("INFO stopped\n")
 
 
-def test_health_watch_does_not_delay_the_stop(start_daemon: StartDaemon) -> None:
+async def test_health_watch_does_not_delay_the_stop(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", "--shutdown-grace", "3600")
-    with grpc.insecure_channel(daemon.address) as channel:
-        health = watch_health(channel)
+    async with grpc.aio.insecure_channel(daemon.address) as channel:
+        stub: Any = HealthStub(channel)
+        health = stub.Watch(health_pb2.HealthCheckRequest(service=READY))
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+        # The end of the connection can overtake an answer that isn't requested yet.
+        answer = asyncio.create_task(health.read())
+        await asyncio.sleep(0)
         daemon.process.send_signal(signal.SIGTERM)
-        # At once: the end of the connection can overtake an answer that isn't requested yet.
-        assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert daemon.process.wait(timeout=PATIENCE) == 0
+        assert (await answer).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert await asyncio.to_thread(daemon.process.wait, PATIENCE) == 0

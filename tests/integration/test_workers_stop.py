@@ -86,7 +86,7 @@ def test_worker_that_gets_two_signals_drains(busy: BusyWorkers, number: signal.S
 
 @pytest.mark.parametrize("busy", [0.2], indirect=True)
 def test_calls_that_outlast_the_grace_are_cancelled(busy: BusyWorkers) -> None:
-    busy.signal(signal.SIGTERM)
+    busy.process.send_signal(signal.SIGTERM)
     ends = {call.exception(timeout=PATIENCE).code() for call in busy.calls}
     assert ends == {grpc.StatusCode.UNAVAILABLE}
     assert busy.process.wait(timeout=PATIENCE) == 0
