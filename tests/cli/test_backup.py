@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ NOTHING = {"created": 0, "unchanged": 0, "overwritten": 0, "refused": 0, "failed
 DRY_NOTHING = dict.fromkeys(
     ["would create", "unchanged", "would overwrite", "refused", "failed"], 0
 )
+CREATED_BEFORE_HALT = 100
 
 
 def envelope(number: int) -> kekd.KMSBlob:
@@ -401,37 +403,70 @@ def large_backup(daemon: Daemon, client: kekd.Client, tmp_path: Path) -> Path:
     return file
 
 
+HALTING_KEKCTL = (
+    sys.executable,
+    "-c",
+    f"""
+import itertools, signal, threading
+import kekd
+from kekd._cli import main
+
+create, creates, go_on = kekd.Client.create_index_kms, itertools.count(), threading.Event()
+
+
+def create_or_halt(*arguments):
+    if next(creates) < {CREATED_BEFORE_HALT}:
+        return create(*arguments, timeout={PATIENCE})
+    go_on.wait()
+    return create(*arguments)
+
+
+def interrupt(number, frame):
+    go_on.set()
+    signal.default_int_handler(number, frame)
+
+
+kekd.Client.create_index_kms = create_or_halt
+signal.signal(signal.SIGINT, interrupt)
+signal.signal(signal.SIGUSR1, lambda *_: go_on.set())
+main()
+""",
+)
+
+
+@contextmanager
+def halted_import(daemon: Daemon, backup: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs an import that has created a part of the envelopes. The others wait for a signal."""
+    stored = records_folder(daemon)
+    with subprocess.Popen(
+        [*HALTING_KEKCTL, "--address", daemon.address, *options, "import", str(backup)],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        eventually(lambda: len(list(stored.iterdir())) == CREATED_BEFORE_HALT)
+        yield process
+
+
 def test_import_after_a_kill_restores_the_rest(
     daemon: Daemon, other: Daemon, large_backup: Path
 ) -> None:
-    command = [str(BIN / "kekctl"), "--address", other.address, "import", str(large_backup)]
-    stored = records_folder(other)
-    with subprocess.Popen(command, env=clean_environment()) as process:
-        eventually(lambda: len(list(stored.iterdir())) > 50)
-        process.send_signal(signal.SIGKILL)
-    before = len(list(stored.iterdir()))
-    assert 50 < before < 1000
+    with halted_import(other, large_backup) as process:
+        process.kill()
     done = counts(restore(other, large_backup))
-    assert done["created"] + done["unchanged"] == 1000
-    assert done["unchanged"] >= before
+    rest = 1000 - CREATED_BEFORE_HALT
+    assert done == NOTHING | {"created": rest, "unchanged": CREATED_BEFORE_HALT}
     assert records(other) == records(daemon)
 
 
 def test_import_reports_its_progress_when_the_daemon_is_lost(
     start_daemon: StartDaemon, large_backup: Path, tmp_path: Path
 ) -> None:
-    other = start_daemon("--disk", str(tmp_path / "keystore"))
-    command = ["--address", other.address, "--timeout", "1", "import", str(large_backup)]
-    with subprocess.Popen(
-        [str(BIN / "kekctl"), *command],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        with kekd.Client(other.address) as client:
-            eventually(lambda: sum(1 for _ in client.list_index_kms()) > 50)
+    other = start_daemon("--disk", str(tmp_path / "other" / "keystore"), name="other")
+    with halted_import(other, large_backup, "--timeout", "1") as process:
         other.kill()
+        process.send_signal(signal.SIGUSR1)
         output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 6
     assert f"kekd at {other.address}" in errors
@@ -439,17 +474,7 @@ def test_import_reports_its_progress_when_the_daemon_is_lost(
 
 
 def test_import_reports_its_progress_at_ctrl_c(other: Daemon, large_backup: Path) -> None:
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    script = f"{heed}; from kekd._cli import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, "--address", other.address, "import", str(large_backup)],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        with kekd.Client(other.address) as client:
-            eventually(lambda: sum(1 for _ in client.list_index_kms()) > 50)
+    with halted_import(other, large_backup) as process:
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, "")
