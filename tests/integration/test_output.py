@@ -54,7 +54,11 @@ def test_json_log_is_one_document_a_line(start_daemon: StartDaemon, tmp_path: Pa
     with kekd.Client(daemon.address) as client, pytest.raises(kekd.StoreMisconfiguredError):
         client.get_index_kms(None, "x")
     daemon.stop()
-    made, *lines = [json.loads(line) for line in daemon.read_log().splitlines()]
+    made, *lines = [
+        entry
+        for line in daemon.read_log().splitlines()
+        if (entry := json.loads(line))["levelname"] != "ERROR"  # a health check may fail meanwhile
+    ]
     assert made["message"] == f"disk:{keystore}: created a keystore"
     assert [line["levelname"] for line in lines] == ["INFO", "WARNING", "INFO", "INFO"]
     assert lines[0]["message"] == f"serving disk:{keystore} on {daemon.address}"

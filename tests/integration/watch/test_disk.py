@@ -146,9 +146,10 @@ def test_replaced_folder_is_a_resync(
 ) -> None:
     here.create_index_kms(None, "i", BLOB)
     watch = open_watch(disk)
+    shutil.copytree(keystore, keystore.with_name("new"))
     keystore.rename(keystore.with_name("old"))
-    shutil.copytree(keystore.with_name("old"), keystore)
-    assert watch.next() == RESYNC
+    keystore.with_name("new").rename(keystore)
+    assert next_after_create(watch) == RESYNC
     (records / "i.kms.cat").unlink()
     assert watch.next() == WatchEvent("deleted", "i")
     etag = here.create_index_kms(None, "j", BLOB)
