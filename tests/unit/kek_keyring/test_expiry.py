@@ -117,12 +117,13 @@ def test_keks_loaded_together_are_refreshed_at_different_times(
 
 
 def test_unused_kek_is_overwritten_after_its_ttl(
-    backend: Backend, open_keyring: OpenKeyring
+    backend: Backend, clock: Clock, open_keyring: OpenKeyring
 ) -> None:
     keyring = open_keyring(ttl=0.1)
     for name in ("i", "j"):
         keyring.kek(name)
     assert not any(map(is_scrubbed, backend.keks))
+    clock.now += 0.1
     eventually(lambda: all(map(is_scrubbed, backend.keks)))
     assert not keyring._cache._entries
     assert backend.loads == ["i", "j"], "none was renewed"
