@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
+import tenacity
 from botocore.stub import Stubber
 
-from kekd.kek import Slot
+from kekd.kek import Slot, rate_limiter
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.rate_limiter import RateLimiter
 
@@ -53,53 +54,58 @@ def test_each_turn_goes_to_one_thread() -> None:
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(pass_times(pace, 8, each=2)))
 
 
-def test_first_caller_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+class Clock:
+    """Takes the place of the module `time`, which threads of other tests use too. Stands still."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(rate_limiter, "time", clock)
+    return clock
+
+
+def test_first_caller_does_not_wait(clock: Clock) -> None:
     RateLimiter(0.001).wait()
-    assert slept == [0]
+    assert clock.slept == [0]
 
 
-def test_turns_are_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+def test_turns_are_evenly_spaced(clock: Clock) -> None:
     pace = RateLimiter(4)
     for _ in range(4):
         pace.wait()
-    assert slept == [0, 0.25, 0.5, 0.75]
+    assert clock.slept == [0, 0.25, 0.5, 0.75]
 
 
-def test_pause_does_not_accumulate_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+def test_pause_does_not_accumulate_turns(clock: Clock) -> None:
     pace = RateLimiter(4)
     pace.wait()
-    now = 2000.0
+    clock.now = 2000.0
     for _ in range(3):
         pace.wait()
-    assert slept == [0, 0, 0.25, 0.5]
+    assert clock.slept == [0, 0, 0.25, 0.5]
 
 
 @pytest.mark.parametrize("rate", [None, 0])
-def test_calls_without_a_rate_do_not_wait(
-    monkeypatch: pytest.MonkeyPatch, rate: float | None
-) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+def test_calls_without_a_rate_do_not_wait(clock: Clock, rate: float | None) -> None:
     pace = RateLimiter(rate)
     for _ in range(1000):
         pace.wait()
-    assert slept == []
+    assert clock.slept == []
 
 
-class Clock:
+class AdvancingClock(Clock):
     """A clock that only sleeping advances."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic()
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -108,9 +114,9 @@ class Clock:
 def test_waiting_for_the_rate_limit_does_not_use_up_the_timeout(
     aws_credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
-    monkeypatch.setattr(time, "sleep", clock.sleep)
+    clock = AdvancingClock()
+    for module in (rate_limiter, tenacity, tenacity.nap):
+        monkeypatch.setattr(module, "time", clock)
     kms = boto3.client("kms", region_name="us-east-1")
     pace = RateLimiter(5)
     provider = AwsKms(Slot("prod", "aws-kms", "k"), timeout=0.5, rate_limiter=pace, client=kms)
@@ -121,5 +127,5 @@ def test_waiting_for_the_rate_limit_does_not_use_up_the_timeout(
         stub.add_response(
             "describe_key", {"KeyMetadata": {"KeyId": "k", "Arn": ARN, "Enabled": True}}
         )
-        pace._next_turn += time.monotonic()
+        pace._next_turn += clock.now
         assert provider.describe().arn == ARN
