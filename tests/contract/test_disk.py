@@ -242,15 +242,28 @@ def test_wait_for_a_lock_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_writes_that_wait_for_each_other_do_not_time_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", 0.5)
+    """Each wait for a lock times out after three fsyncs, in which another write uses the lock."""
     drivers = [opened(tmp_path), opened(tmp_path)]
-    fsync = os.fsync
+    really_sync, really_acquire = os.fsync, write_locks._acquire
+    syncs: list[int] = []
 
-    def sync_slowly(file: int) -> None:
-        time.sleep(0.05)
-        fsync(file)
+    def sync(file: int) -> None:
+        syncs.append(file)
+        time.sleep(0.02)  # so that two writes differ in their times
+        really_sync(file)
 
-    monkeypatch.setattr(os, "fsync", sync_slowly)
+    def acquire(try_acquire: Callable[[float], bool], path: str) -> None:
+        def try_during_a_write(timeout: float) -> bool:
+            end = len(syncs) + 3
+            while not try_acquire(min(timeout, 0.01)):
+                if not timeout or len(syncs) >= end:
+                    return False
+            return True
+
+        really_acquire(try_during_a_write, path)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(write_locks, "_acquire", acquire)
 
     def write(number: int) -> None:
         put(drivers[number % 2], NAME, b"%d" % number, if_etag=None)
