@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from kekd.kek import Slot, WrappedKek
+from kekd.kek.aws import session
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.aws.secrets import AwsSecrets
 from kekd.kek.errors import (
@@ -21,6 +22,7 @@ from kekd.kek.errors import (
 from tests.contract.kek.relay import HOUR, MINUTE, Relay
 from tests.fixtures.kms import Aws
 from tests.fixtures.s3 import REGION
+from tests.patience import PATIENCE
 
 KEK = bytes(range(32))
 ROLE = "arn:aws:iam::222233334444:role/kekd"
@@ -70,8 +72,11 @@ def slot(relay: Relay, key_id: str, **more: Any) -> Slot:
 
 
 @pytest.fixture
-def kms(relay: Relay, key_arn: str) -> AwsKms:
-    return AwsKms(slot(relay, key_arn), timeout=5)
+def kms(relay: Relay, key_arn: str, monkeypatch: pytest.MonkeyPatch) -> AwsKms:
+    """Waits for each response, however late, because a second attempt would count as a request."""
+    monkeypatch.setattr(session, "_CONNECT_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(session, "_READ_TIMEOUT", PATIENCE)
+    return AwsKms(slot(relay, key_arn), timeout=PATIENCE)
 
 
 def test_only_the_role_can_use_the_key(aws: Aws, kms: AwsKms, key_arn: str) -> None:
