@@ -1,6 +1,7 @@
 """Disks that are full, read-only or missing.
 
-Errors name the store, no envelope is lost or torn, and the daemon keeps serving.
+Errors name the store, no envelope is lost or torn, and the daemon keeps serving. That includes the
+disk of the temporary files.
 """
 
 import ctypes
@@ -8,20 +9,24 @@ import os
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import pytest
+from google.protobuf.message_factory import GetMessageClass
 
 import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from kekd_proto.v1.envelope_pb2_grpc import EnvelopeServiceStub
 from tests.fixtures.calls import BLOB, CALLS
 from tests.fixtures.daemon import Daemon, StartDaemon
+from tests.fixtures.metrics import Scraped
+from tests.fixtures.s3 import free_port
+from tests.fixtures.workers import StartWorkers, Workers
 from tests.integration.fixtures.wire import failure_of
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.faults
 
@@ -41,19 +46,22 @@ class Disk:
     system calls fail in the same way.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: str = "256k") -> None:
         path.mkdir()
         self.path = path
-        self.mounted = self._mount("-t", "tmpfs", "-o", "size=256k", "tmpfs")
+        self.mounted = self._mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs")
 
     def fill(self, daemon: Daemon) -> None:
         """Fills the disk except for a page."""
         if self.mounted:
-            room = os.statvfs(self.path).f_bavail * PAGE
-            with (self.path / "ballast").open("wb") as ballast:
-                os.posix_fallocate(ballast.fileno(), 0, room - PAGE)
+            self.fill_with_ballast(keep=PAGE)
         else:
             limit_files(daemon, PAGE)
+
+    def fill_with_ballast(self, *, keep: int) -> None:
+        room = os.statvfs(self.path).f_bavail * PAGE
+        with (self.path / "ballast").open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, room - keep)
 
     def has_room(self, daemon: Daemon) -> None:
         """Call it after something large was deleted."""
@@ -69,7 +77,8 @@ class Disk:
 
     def close(self) -> None:
         if self.mounted:
-            subprocess.run(["umount", self.path], check=True)
+            # Lazily, because the workers of a killed daemon may still be ending.
+            subprocess.run(["umount", "--lazy", self.path], check=True)
 
     def files(self) -> dict[Path, bytes]:
         """All files except locks."""
@@ -272,3 +281,76 @@ def test_folder_that_comes_back_is_served_again(vanishing: VanishingFolder) -> N
     hidden.rename(folder)
     assert client.get_index_kms(None, "kept") == BLOB
     client.create_index_kms(None, "i", BLOB)
+
+
+@pytest.fixture
+def mount_temporary_folder(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
+    """Mounts a filesystem of the given size. Prevented writes, as `Disk` has them, would not affect
+    mapped files.
+    """
+    with ExitStack() as stack:
+
+        def mount(size: str) -> Disk:
+            disk = Disk(tmp_path / "temporary", size)
+            stack.callback(disk.close)
+            if not disk.mounted:
+                pytest.skip("mounting a filesystem takes root")
+            return disk
+
+        yield mount
+
+
+def test_full_temporary_folder_stops_no_worker_and_no_restart(
+    mount_temporary_folder: Callable[[str], Disk], start_workers: StartWorkers
+) -> None:
+    temporary, port = mount_temporary_folder("8m"), free_port()
+    metrics = ("--metrics", f"127.0.0.1:{port}")
+    workers = start_workers(*metrics, env={"TMPDIR": str(temporary.path)})
+    scraped = Scraped(workers.daemon, port)
+    with kekd.Client(workers.address) as client:
+        client.create_index_kms(None, "kept", BLOB)
+    pids = workers.pids
+    temporary.fill_with_ballast(keep=0)
+
+    calls = 1 + call_all_methods(workers)
+    eventually(lambda: counted(scraped) == calls or workers.logged("restarting it"))
+    assert workers.pids == pids
+
+    workers.kill(1)
+    workers.wait_for_restarts(1)
+    calls += call_all_methods(workers)
+    eventually(lambda: counted(scraped) == calls)
+    eventually(lambda: scraped.total("kekd_store_up") == 1)
+    assert workers.logged("restarting it") == 1
+    with kekd.Client(workers.daemon.address) as client:  # the socket, which worker 1 serves
+        assert client.get_index_kms(None, "kept") == BLOB
+
+
+def counted(scraped: Scraped) -> float:
+    return scraped.total("kekd_calls_total")
+
+
+def call_all_methods(workers: Workers) -> int:
+    """Makes calls over several connections, some of them to each worker. Returns their number."""
+    service = pb.DESCRIPTOR.services_by_name["EnvelopeService"]
+    methods = [method for method in service.methods if not method.server_streaming]
+    with workers.channels(8) as channels:
+        for channel in channels:
+            stub = EnvelopeServiceStub(channel)
+            for method in methods:
+                with suppress(grpc.RpcError):  # most requests need an index
+                    getattr(stub, method.name)(GetMessageClass(method.input_type)())
+    return 8 * len(methods)
+
+
+def test_temporary_folder_without_room_for_the_metrics_of_workers_fails_the_start(
+    mount_temporary_folder: Callable[[str], Disk], tmp_path: Path
+) -> None:
+    temporary = mount_temporary_folder("256k")
+    listen, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    flags = ("--workers", "2", "--listen", listen, "--metrics", metrics)
+    store = ("--disk", str(tmp_path / "keystore"))
+    daemon = Daemon(tmp_path / "daemon", *flags, *store, env={"TMPDIR": str(temporary.path)})
+    assert daemon.process.wait(timeout=PATIENCE) == 2
+    assert "metrics of workers: No space left on device; set TMPDIR to" in daemon.read_log()
+    assert list(temporary.path.iterdir()) == []

@@ -390,7 +390,7 @@ def test_missing_folder_for_the_metrics_of_workers_is_reported(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     listener = TcpListener("127.0.0.1", free_port())
-    metrics = multiprocess_metrics(listener, Probes(), None)
+    metrics = multiprocess_metrics(listener, Probes(), None, workers=2, stores=[])
     with pytest.raises(ListenError, match="set TMPDIR to a folder"), metrics:
         pass
 

@@ -5,20 +5,22 @@ It has the handler of prometheus_client. The server of prometheus_client has no 
 connections, and a TLS client that sends nothing blocks it for all others.
 """
 
+import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from io import BytesIO
+from pathlib import Path
 from socketserver import ThreadingTCPServer
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CollectorRegistry, MetricsHandler
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from kekd_server.listeners.errors import ListenError
 from kekd_server.listeners.tcp import TcpListener
@@ -28,6 +30,20 @@ from kekd_server.observability.probes import Probes
 _PATH: Final = "/metrics"
 _IDLE_TIMEOUT: Final = 10.0
 MAX_CONNECTIONS: Final = 16
+_MAX_SERIES: Final = {
+    "counter": 800,
+    "histogram": 400,
+    "gauge_livemax": 50,
+    "gauge_livemin": 50,
+    "gauge_livesum": 50,
+}
+"""The files of a worker, and the most series of one store in each. The series without a store have
+as much room. A test makes every series that the code can make.
+"""
+_SERIES_BYTES: Final = 200
+"""More than the average of a series in a file, without the name of its store."""
+_NOTHING_USED: Final = bytes(4)
+"""The start of a file without series: how many of its bytes are used."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,28 +73,50 @@ class MultiprocessMetrics:
         self.environment = {"PROMETHEUS_MULTIPROC_DIR": folder}
         """Variables for the workers."""
 
+    def reserve_files(self, workers: int, stores: Sequence[str]) -> None:
+        """Makes the files of all workers with all the room that they will need. Workers map the
+        files, and a page for which the disk has no room would end the worker with SIGBUS.
+        """
+        room = sum(_SERIES_BYTES + len(json.dumps(store)) for store in ("", *stores))
+        for worker in range(1, workers + 1):
+            for prefix, series in _MAX_SERIES.items():
+                # Zeros, because a file that is only truncated to its size has no room on the disk.
+                Path(self._folder, f"{prefix}_{worker}.db").write_bytes(bytes(series * room))
+
     def mark_dead(self, worker: int) -> None:
-        """Removes the gauges of a worker that ended. Its counters stay."""
-        mark_process_dead(worker, self._folder)  # type: ignore[no-untyped-call]
+        """Empties the gauges of a worker that ended. Its counters stay. So do all files, because
+        the disk may have no room for new ones.
+        """
+        for path in Path(self._folder).glob(f"gauge_*_{worker}.db"):
+            with path.open("r+b") as file:
+                file.write(_NOTHING_USED)
 
 
 @contextmanager
 def multiprocess_metrics(
-    listener: TcpListener | None, probes: Probes, tls: MetricsTls | None
+    listener: TcpListener | None,
+    probes: Probes,
+    tls: MetricsTls | None,
+    *,
+    workers: int,
+    stores: Sequence[str],
 ) -> Iterator[MultiprocessMetrics | None]:
-    """Serves the metrics of all workers, if there is a listener. Raises `ListenError`."""
+    """Serves the metrics of all workers, if there is a listener. `stores`: their names. Raises
+    `ListenError`.
+    """
     if listener is None:
         yield None
         return
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(TemporaryDirectory(prefix="kekd-metrics-"))
+            metrics = MultiprocessMetrics(folder)
+            metrics.reserve_files(workers, stores)
         except OSError as error:
             raise ListenError(
-                "cannot make a temporary folder for the metrics of workers:"
-                f" {error.strerror}; set TMPDIR to a folder that kekd can write"
+                "cannot make temporary files for the metrics of workers:"
+                f" {error.strerror}; set TMPDIR to a folder that kekd can write and that has room"
             ) from error
-        metrics = MultiprocessMetrics(folder)
         serve(listener, metrics.registry, probes, tls)
         yield metrics
 

@@ -55,7 +55,11 @@ async def run(
     beating = asyncio.create_task(heartbeat.run(probes.beat))
     with (
         acquire(settings.listeners),
-        multiprocess_metrics(settings.metrics_listener, probes, metrics_tls) as metrics,
+        multiprocess_metrics(
+            *(settings.metrics_listener, probes, metrics_tls),
+            workers=settings.workers,
+            stores=[str(location) for location, _ in settings.stores],
+        ) as metrics,
     ):
         workers = [
             _Worker(number, settings, config_file, metrics)
