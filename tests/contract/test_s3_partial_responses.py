@@ -28,7 +28,7 @@ def test_record_that_arrives_partly_is_requested_again(
     ending: Literal["close", "reset", "stall"],
 ) -> None:
     if ending == "stall":
-        monkeypatch.setattr(connector, "_READ_TIMEOUT", 1.0)
+        monkeypatch.setattr(connector, "_READ_TIMEOUT", 3.0)
     whole = stored(RECORD)
     scripted_s3.play(whole.cut(missing, ending), whole)
     assert driver.get(NAME).record == RECORD
