@@ -199,7 +199,7 @@ async def test_waiting_lines_are_written_together(
     first = asyncio.ensure_future(log.write_and_wait(["1\n"]))
     await reached(log.is_writing.is_set)
     others = [asyncio.ensure_future(log.write_and_wait([f"{n}\n"])) for n in (2, 3)]
-    await asyncio.sleep(0)
+    await reached(lambda: log._queue.qsize() == 2)
     log.go_on.set()
     await asyncio.gather(first, *others)
     assert writes == [b"1\n", b"2\n3\n"]
@@ -262,7 +262,7 @@ async def test_lines_beyond_a_limit_are_left_to_the_next_write(
     first = asyncio.ensure_future(log.write_and_wait(["1\n"]))
     await reached(log.is_writing.is_set)
     others = [asyncio.ensure_future(log.write_and_wait([f"{n}\n"])) for n in (2, 3, 4)]
-    await asyncio.sleep(0)
+    await reached(lambda: log._queue.qsize() == 3)
     monkeypatch.setattr(log, "_write_bytes", write)
     log.go_on.set()
     await asyncio.gather(first, *others)
