@@ -117,9 +117,14 @@ def test_unexpected_error_ends_the_group_after_the_helpers_wait(
     ends = []
 
     def submit(wait: Callable[[], None]) -> "Future[None]":
-        helping = helpers.submit(wait)
-        helping.add_done_callback(lambda _: ends.append("helper"))
-        return helping
+        def help_to_wait() -> None:
+            # Not in a callback of the future, which runs after the group may have ended.
+            try:
+                wait()
+            finally:
+                ends.append("helper")
+
+        return helpers.submit(help_to_wait)
 
     with (
         ThreadPoolExecutor(thread_name_prefix="helper") as helpers,
