@@ -471,6 +471,7 @@ async def test_repeated_get_is_not_parsed(side: Side, parsed: list[bytes]) -> No
         for name in ("a", "b"):
             assert b"000001" in await get(side, name)
     assert len(parsed) == 2
+    wait_for_the_next_tick(side.root / "probe")
     side.path("a").write_bytes(record(2))
     assert b"000002" in await get(side, "a")
 
