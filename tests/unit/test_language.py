@@ -42,7 +42,8 @@ def texts() -> Iterator[tuple[Path, str]]:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
     examples = [path for path in ROOT.glob("examples/*/*") if path.is_file()]
     for path in [*paths, *examples, *(ROOT / name for name in FILES)]:
-        if path.suffix not in {".pyc", ".svg"}:
+        # Other processes write bytecode, in files with other suffixes at first.
+        if path.suffix != ".svg" and "__pycache__" not in path.parts:
             yield path.relative_to(ROOT), path.read_text().replace(STYLE_TABLE, "")
 
 
