@@ -324,8 +324,9 @@ def hang(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Event]:
 
 
 async def test_contended_create_ends_after_the_others(
-    store: Store, driver: DiskDriver, tmp_path: Path
+    store: Store, driver: DiskDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(write_locks, "_LOCK_TIMEOUT", PATIENCE)
     with opened(tmp_path)._locks.hold(NAMES[0]):
         contended = asyncio.create_task(store.create(NAMES[0], ENVELOPE))
         await asyncio.gather(*(store.create(name, ENVELOPE) for name in NAMES[1:]))
