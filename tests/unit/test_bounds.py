@@ -57,7 +57,9 @@ def test_entry_in_a_full_cache_costs_about_as_much_as_in_an_empty_one() -> None:
         return (time.thread_time() - start) / (last - first)
 
     filling = cpu_seconds(0, room)
-    assert cpu_seconds(room, 5 * room) < 5 * filling
+    starts = range(room, 13 * room, 4 * room)
+    full = min(cpu_seconds(start, start + 4 * room) for start in starts)  # without interruptions
+    assert full < 5 * filling
 
 
 def test_size_of_an_entry_grows_with_its_texts() -> None:
