@@ -10,6 +10,7 @@ from botocore.stub import Stubber
 from kekd.kek import Slot, rate_limiter
 from kekd.kek.aws.kms import AwsKms
 from kekd.kek.rate_limiter import RateLimiter
+from tests.unit.kek.clock import AdvancingClock, Clock
 
 ARN = "arn:aws:kms:us-east-1:111122223333:key/k"
 
@@ -54,20 +55,6 @@ def test_each_turn_goes_to_one_thread() -> None:
     assert all(when >= n / 100 - 0.001 for n, when in enumerate(pass_times(pace, 8, each=2)))
 
 
-class Clock:
-    """Takes the place of the module `time`, which threads of other tests use too. Stands still."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -102,13 +89,6 @@ def test_calls_without_a_rate_do_not_wait(clock: Clock, rate: float | None) -> N
     for _ in range(1000):
         pace.wait()
     assert clock.slept == []
-
-
-class AdvancingClock(Clock):
-    """A clock that only sleeping advances."""
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def test_waiting_for_the_rate_limit_does_not_use_up_the_timeout(
