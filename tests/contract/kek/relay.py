@@ -1,6 +1,7 @@
 """A relay before moto that records requests and expires credentials."""
 
 import re
+import socket
 import threading
 import urllib.parse
 from contextlib import suppress
@@ -16,7 +17,7 @@ HOUR: Final = 60 * MINUTE
 class Relay(ThreadingHTTPServer):
     """Relays requests. Credentials from STS expire after `lifetime`."""
 
-    daemon_threads = True
+    daemon_threads = False  # `__exit__` waits for the threads, which would connect in later tests
     request_queue_size = 128
 
     def __init__(self, target: str) -> None:
@@ -35,6 +36,7 @@ class Relay(ThreadingHTTPServer):
         """The only access key that isn't rejected as expired. Empty accepts all."""
         self.refused = 0
         self.lock = threading.Lock()
+        self._connections: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -42,7 +44,14 @@ class Relay(ThreadingHTTPServer):
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
+        for connection in self._connections:
+            with suppress(OSError):  # the caller has closed it
+                connection.shutdown(socket.SHUT_RD)
         self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.append(request)
+        super().process_request(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
