@@ -17,6 +17,7 @@ from kekd_server.model.index_name import IndexName
 from kekd_server.observability.metrics import Metrics
 from kekd_server.storage.location import MemoryLocation
 from kekd_server.storage.store import Store
+from kekd_server.storage.writes.attempt import WriteAttempt
 from kekd_server.storage.writes.push import Push
 from kekd_server.storage.writes.steps import Steps
 from tests.fixtures.access import MemoryAuditLog, access_to, request_of
@@ -141,6 +142,26 @@ async def test_batch_of_a_disconnected_caller_starts_no_more_entries(
     await reached(lambda: daemon.audit.ends == ENTRIES)
     assert daemon.audit.codes.keys() == {"null", '"OK"', '"CANCELLED"'}
     assert daemon.audit.codes['"OK"'] == len(daemon.driver.begun) == 4
+
+
+async def test_retry_gets_the_result_of_a_write_whose_caller_disconnected(daemon: Daemon) -> None:
+    attempt = WriteAttempt("00" * 16)
+
+    def push(attempt: WriteAttempt) -> asyncio.Task[str]:
+        push = Push(IndexName("held"), ENVELOPE, None)
+        return daemon.begin(daemon.service.push(caller("a"), None, push, attempt=attempt))
+
+    first = push(attempt)
+    await reached(lambda: daemon.driver.begun == ["held"])
+    retry = push(attempt._replace(is_retry=True))
+    joined = daemon.store._calls.outcomes._running[attempt.id]
+    await reached(lambda: len(joined.waiters) == 2)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    daemon.driver.go_on.set()
+    assert await retry
+    assert daemon.driver.begun == ["held"]
 
 
 async def test_work_of_a_disconnected_caller_counts_against_limits_until_it_ends(

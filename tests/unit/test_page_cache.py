@@ -73,7 +73,7 @@ def test_file_that_is_only_partly_in_memory_returns_none(
 
     monkeypatch.setattr(os, "preadv", recorded_preadv)
 
-    def is_read_in_part() -> bool:
+    def read_a_part() -> bool:
         lengths.clear()
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         os.pread(file, 4 * PAGE, 0)
@@ -82,7 +82,7 @@ def test_file_that_is_only_partly_in_memory_returns_none(
         assert (found is None) == (lengths != [size])
         return lengths not in ([], [size])
 
-    eventually(is_read_in_part)
+    eventually(read_a_part)
     eventually(lambda: os.pread(file, size, 0) == content(file, size) == b"\1" * size)
     os.close(file)
 

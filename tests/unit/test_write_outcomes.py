@@ -57,7 +57,7 @@ async def test_attempt_joins_the_running_one() -> None:
     first = asyncio.create_task(outcomes.run(FIRST, work))
     second, third = (asyncio.create_task(outcomes.run(RETRY, work)) for _ in range(2))
     await asyncio.sleep(0)
-    second.cancel()  # its caller is gone
+    second.cancel()
     may_end.set()
     assert await first == await third == "etag"
     assert runs == 1

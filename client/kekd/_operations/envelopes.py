@@ -27,13 +27,13 @@ WriteRequest = TypeVar(
     pb.DestroyEnvelopeRequest,
 )
 Request = TypeVar("Request", bound=Message)
-OtherRequest: TypeAlias = (
+IndexRequest: TypeAlias = (
     pb.GetEnvelopeRequest
     | pb.ListEnvelopeVersionsRequest
     | pb.HoldEnvelopeRequest
     | pb.ReleaseEnvelopeRequest
 )
-"""About one index, whose envelope it doesn't change."""
+"""A request about one index that doesn't change its envelope."""
 
 
 def reject_surrogates(build: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
@@ -131,13 +131,10 @@ def new_idempotency_key() -> str:
 
 
 def make_request(
-    request_type: type[Request],
-    config_location: StorageConfig | None,
-    index_name: str,
-    **fields: Any,
+    request_type: type[Request], config_location: StorageConfig | None, index_name: str
 ) -> Request:
     """Makes a request about one index."""
-    request = request_type(config_location=convert.make_location(config_location), **fields)
+    request = request_type(config_location=convert.make_location(config_location))
     convert.set_name(request, index_name=index_name)
     return request
 
@@ -145,13 +142,14 @@ def make_request(
 def make_write_request(
     request_type: type[WriteRequest], config_location: StorageConfig | None, index_name: str
 ) -> WriteRequest:
-    key = new_idempotency_key()
-    return make_request(request_type, config_location, index_name, idempotency_key=key)
+    request = make_request(request_type, config_location, index_name)
+    request.idempotency_key = new_idempotency_key()
+    return request
 
 
 def make_operation(
     method: str,
-    request: OtherRequest,
+    request: IndexRequest,
     response_type: type[Message],
     decode_response: Callable[[Any], Result],
 ) -> Operation[Result]:

@@ -47,7 +47,8 @@ def release(config_location: StorageConfig | None, index_name: str) -> Operation
 
 @reject_surrogates
 def find_hold(config_location: StorageConfig | None, index_name: str) -> Operation[Hold | None]:
-    request = make_request(pb.ListEnvelopeVersionsRequest, config_location, index_name, page_size=1)
+    request = make_request(pb.ListEnvelopeVersionsRequest, config_location, index_name)
+    request.page_size = 1
     return make_operation(
         "ListEnvelopeVersions",
         request,
@@ -80,13 +81,9 @@ def version_page(
     page_size: int = 0,
 ) -> Operation[tuple[Iterable[EnvelopeVersion], str]]:
     """With `page_size` 0, the daemon's maximum applies."""
-    request = make_request(
-        pb.ListEnvelopeVersionsRequest,
-        config_location,
-        index_name,
-        page_token=token,
-        page_size=page_size,
-    )
+    request = make_request(pb.ListEnvelopeVersionsRequest, config_location, index_name)
+    request.page_token = token
+    request.page_size = page_size
     if full:
         request.view = pb.ENVELOPE_VIEW_FULL
     return make_operation(

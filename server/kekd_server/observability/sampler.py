@@ -45,15 +45,13 @@ class Sampler:
         self.on_sample(update)
 
     def sample(self) -> None:
-        """Continues after a failure, such as a full disk under the metrics of several workers, and
-        logs it once.
-        """
+        """Runs every callback, also after one failed. Logs the first of consecutive failures."""
         for callback in self._callbacks:
             try:
                 callback()
-            except Exception:  # noqa: BLE001  (the other metrics must stay correct)
+            except Exception:  # noqa: BLE001  (after any error, the other metrics must continue)
                 if callback not in self._failing:
-                    _log.exception("cannot update some metrics; the next update tries again")
-                self._failing.add(callback)
+                    _log.exception("internal error: a metric isn't up to date")
+                    self._failing.add(callback)
             else:
                 self._failing.discard(callback)

@@ -25,11 +25,11 @@ MAX_OUTCOMES: Final = 65_536
 _AMBIGUOUS_ERRORS: Final = (StoreUnavailableError, StoreTimeoutError, OutcomeUnknownError)
 
 
-class _RunningWrite(NamedTuple):
+class _JoinedWrite(NamedTuple):
     waiters: list[IsAbandoned]
-    """One for each attempt that waits."""
-    joined: list[asyncio.Future[Any]]
-    """One for each attempt after the first."""
+    """One for each attempt."""
+    others: list[asyncio.Future[Any]]
+    """One for each attempt after the first, to get the outcome."""
 
 
 class WriteOutcome(NamedTuple):
@@ -45,7 +45,7 @@ def never_abandoned() -> bool:
 
 
 class WriteOutcomes:
-    """Joins the attempts of a write: the first one runs, and the others get its result.
+    """Joins the attempts of a write: the first one runs, and the others get its result or error.
 
     An outcome is remembered for `RETENTION` seconds, or until `MAX_OUTCOMES` others followed. After
     a refusal, the next attempt runs like a first one. A failure that leaves open whether the store
@@ -53,7 +53,7 @@ class WriteOutcomes:
     """
 
     def __init__(self, *, max_outcomes: int = MAX_OUTCOMES) -> None:
-        self._running: dict[str, _RunningWrite] = {}
+        self._running: dict[str, _JoinedWrite] = {}
         self._ended: OrderedDict[str, WriteOutcome] = OrderedDict()
         self._max = max_outcomes
         self._last_dropped = -math.inf
@@ -97,7 +97,8 @@ class WriteOutcomes:
         """Returns the result of the write, from this attempt or an earlier one. A list is the
         result of a batch, and is not remembered: `add` remembers its entries.
 
-        The work runs in the task of the first attempt, which no caller may cancel.
+        The work runs in the task of the first attempt. Don't cancel that: `run_detached` gives each
+        write a task that outlives its caller.
         """
         if outcome := self.find(attempt.id):
             if not outcome.is_refusal:
@@ -106,10 +107,10 @@ class WriteOutcomes:
             attempt = attempt._replace(is_retry=False)
         if running := self._running.get(attempt.id):
             joined: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-            running.joined.append(joined)
+            running.others.append(joined)
             running.waiters.append(is_abandoned)
             return await joined
-        self._running[attempt.id] = _RunningWrite([is_abandoned], [])
+        self._running[attempt.id] = _JoinedWrite([is_abandoned], [])
         try:
             result = await work(attempt)
         except BaseException as error:
@@ -118,16 +119,17 @@ class WriteOutcomes:
         self._end(attempt.id, result)
         return result
 
-    def _end(self, attempt_id: str, ended: object) -> None:
-        for joined in self._running.pop(attempt_id).joined:
-            if joined.done():  # its caller was cancelled
+    def _end(self, attempt_id: str, outcome: object) -> None:
+        ended = self._running.pop(attempt_id)
+        for other in ended.others:
+            if other.done():  # its caller was cancelled
                 continue
-            if isinstance(ended, BaseException):
-                joined.set_exception(ended)
+            if isinstance(outcome, BaseException):
+                other.set_exception(outcome)
             else:
-                joined.set_result(ended)
-        if not isinstance(ended, list):
-            self.add(attempt_id, ended)
+                other.set_result(outcome)
+        if not isinstance(outcome, list):
+            self.add(attempt_id, outcome)
 
     def _expire(self) -> None:
         now = time.monotonic()
