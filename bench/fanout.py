@@ -8,9 +8,11 @@ kernel reports the daemon's own writes too; several that a watcher hasn't read y
 """
 
 import asyncio
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -21,10 +23,11 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2
 
-from bench import daemon, keystore
+from bench import daemon, keystore, load
 from bench.process import Server
 from bench.tables import Table, count, microseconds, milliseconds
 from kekd_proto.v1 import envelope_pb2 as pb
+from kekd_server.listeners.engine import EngineName
 from kekd_server.rpc.engines import MAX_STREAMS
 
 _SERVICE = "/kekd.v1.EnvelopeService"
@@ -40,6 +43,11 @@ _STATUS = "grpc-status-details-bin"
 _PREFIX = "change-"
 _QUIET_SECONDS = 3.0
 """How long the last events may take."""
+_ENGINES: Sequence[EngineName] = ("grpcio", "native")
+_FEWER_WATCHERS = 1_000
+_GETS = 3_000
+_RATE = 20.0
+"""Changes per second during the gets: with 1,000 watchers, more events than the daemon sends."""
 
 
 @dataclass
@@ -104,6 +112,13 @@ def tables(folder: Path) -> Iterator[Table]:
         *("p50, ms", "p99, ms"),
     )
     yield Table(f"Changes to {_WATCHERS:,} watchers", header, rows)
+    rows = []
+    for engine in _ENGINES:
+        root = keystore.fill(folder / f"keystore-{engine}", 1)
+        with daemon.on_socket(root, engine, flags) as server:
+            rows.append((engine, *asyncio.run(_run_gets(server))))
+    title = f"Gets of another client, 64 in flight, while {_FEWER_WATCHERS:,} watchers get changes"
+    yield Table(title, ("engine", "gets/s before", "gets/s during", "delivered a second"), rows)
 
 
 async def _start(
@@ -121,6 +136,17 @@ async def _start(
             while watchers.watching + watchers.lost.total() < len(tasks):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     return tasks
+
+
+@asynccontextmanager
+async def _watched(server: Server, total: int) -> AsyncIterator[Watchers]:
+    watchers = Watchers()
+    channels = [_channel(server.address, number) for number in range(ceil(total / MAX_STREAMS))]
+    tasks = await _start(watchers, channels, total)
+    yield watchers
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, *(channel.close() for channel in channels), return_exceptions=True)
 
 
 async def _create(channel: grpc.aio.Channel, watchers: Watchers, changes: int, rate: float) -> None:
@@ -142,23 +168,34 @@ async def _create(channel: grpc.aio.Channel, watchers: Watchers, changes: int, r
 
 async def _run(server: Server, changes: int, rate: float) -> Sequence[str]:
     """Returns the row of a load."""
-    watchers = Watchers()
     empty = server.resident_bytes()
-    channels = [_channel(server.address, number) for number in range(ceil(_WATCHERS / MAX_STREAMS))]
-    tasks = await _start(watchers, channels, _WATCHERS)
-    memory = (server.resident_bytes() - empty) / _WATCHERS
-    before, start = server.cpu_seconds(), time.perf_counter()
-    async with _channel(server.address, -1) as writer:
-        await _create(writer, watchers, changes, rate)
-    watchers.last = time.perf_counter()
-    while time.perf_counter() < watchers.last + _QUIET_SECONDS:  # noqa: ASYNC110
-        await asyncio.sleep(0.1)
-    cpu, seconds = server.cpu_seconds() - before, watchers.last - start
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, *(channel.close() for channel in channels), return_exceptions=True)
+    async with _watched(server, _WATCHERS) as watchers:
+        memory = (server.resident_bytes() - empty) / _WATCHERS
+        before, start = server.cpu_seconds(), time.perf_counter()
+        async with _channel(server.address, -1) as writer:
+            await _create(writer, watchers, changes, rate)
+        watchers.last = time.perf_counter()
+        while time.perf_counter() < watchers.last + _QUIET_SECONDS:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        cpu, seconds = server.cpu_seconds() - before, watchers.last - start
     due = changes * _WATCHERS
     return (f"{rate:g}", count(changes), *_figures(watchers, cpu, seconds, memory, due))
+
+
+async def _run_gets(server: Server) -> Sequence[str]:
+    before = await load.gets_per_second(server, _GETS)
+    async with (
+        _watched(server, _FEWER_WATCHERS) as watchers,
+        _channel(server.address, -1) as writer,
+    ):
+        creating = asyncio.create_task(_create(writer, watchers, sys.maxsize, _RATE))
+        while not watchers.delivered:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        delivered, start = watchers.delivered, time.perf_counter()
+        during = await load.gets_per_second(server, _GETS)
+        rate = (watchers.delivered - delivered) / (time.perf_counter() - start)
+        creating.cancel()
+    return count(before), count(during), count(rate)
 
 
 def _figures(

@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from kekd_server.model.errors import KekdError, StoreUnavailableError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.watch.event import Change
+from kekd_server.storage.watch.slots import Slots
 from kekd_server.storage.watch.subscription import Subscription
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class ChangeHub:
         self._watcher = watcher
         self._name = name
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name} changes")
+        self._slots = Slots()
         self._subscriptions: set[Subscription] = set()
         self._idle_subscriptions: set[Subscription] = set()
         self._started: asyncio.Future[None] | None = None
@@ -84,13 +86,16 @@ class ChangeHub:
         """Subscribes to every change that is made after entry. Raises a `KekdError` if the store
         can't be watched. `noticed_only`: without the changes that this daemon publishes.
         """
-        subscription = Subscription(prefix, is_visible, noticed_only=noticed_only)
+        subscription = Subscription(
+            prefix, is_visible, slots=self._slots, noticed_only=noticed_only
+        )
         self._subscriptions.add(subscription)
         try:
             if self._watcher:
                 await asyncio.shield(self._started or self._start(self._watcher))
             yield subscription
         finally:
+            subscription.close()
             self._subscriptions.discard(subscription)
             if not self._subscriptions:
                 self._stop()
@@ -98,11 +103,12 @@ class ChangeHub:
     @contextmanager
     def subscribe_idle(self) -> Iterator[Subscription]:
         """Subscribes to heartbeats and the shutdown only. Doesn't run the change watcher."""
-        subscription = Subscription(NamePrefix(""))
+        subscription = Subscription(NamePrefix(""), slots=self._slots)
         self._idle_subscriptions.add(subscription)
         try:
             yield subscription
         finally:
+            subscription.close()
             self._idle_subscriptions.discard(subscription)
 
     @property

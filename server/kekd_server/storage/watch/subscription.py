@@ -9,6 +9,7 @@ from typing import Final
 from kekd_server.model.errors import WatchFellBehindError
 from kekd_server.model.index_name import NamePrefix
 from kekd_server.storage.watch.event import Change, WatchEvent
+from kekd_server.storage.watch.slots import Slots
 
 MAX_PENDING: Final = 10_000
 
@@ -21,11 +22,14 @@ class Subscription:
         prefix: NamePrefix,
         is_visible: Callable[[str], bool] = lambda _: True,
         *,
+        slots: Slots,
         noticed_only: bool = False,
     ) -> None:
         """`is_visible`: whether the subscriber may know about a change to that index now. Invisible
-        changes take no room. `noticed_only`: only the changes that the change watcher notices.
+        changes take no room. `slots`: those of all subscribers. `noticed_only`: only the changes
+        that the change watcher notices.
         """
+        self._slots = slots
         self.noticed_only = noticed_only
         self._prefix = prefix.value
         self._is_visible = is_visible
@@ -38,14 +42,16 @@ class Subscription:
 
     async def next(self, heartbeat: float) -> Change | WatchEvent | None:
         """Returns the next event, `HEARTBEAT` after `heartbeat` seconds without one, or None if the
-        daemon shuts down.
+        daemon shuts down. The subscriber holds a slot until it calls this again, or `close`.
 
         Raises `WatchFellBehindError`, or the error that ended the change watcher.
         """
+        self.close()
         if not self._has_news.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(heartbeat):
                     await self._has_news.wait()
+        await self._slots.take(self)
         if self._error:
             raise self._error
         if self._has_ended:
@@ -60,6 +66,10 @@ class Subscription:
         if not self._pending:
             self._has_news.clear()
         return event
+
+    def close(self) -> None:
+        """Gives back its slot."""
+        self._slots.give_back(self)
 
     def take_changes(self) -> list[Change]:
         """Returns the pending changes without waiting. Call it after `next` returned a change."""
