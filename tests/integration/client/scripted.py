@@ -13,7 +13,8 @@ import kekd
 from kekd_proto.v1 import envelope_pb2 as pb
 from tests.patience import PATIENCE, eventually
 
-HEARTBEAT = 0.2
+HEARTBEAT = 100.0
+"""Long, so that a watch isn't lost on a busy machine."""
 PAGES = 3
 
 Answer = pb.WatchEnvelopesResponse

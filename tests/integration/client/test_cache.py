@@ -163,14 +163,14 @@ def test_failed_get_is_not_cached(watching: kekd.Client, scripted: Scripted) -> 
 
 
 WRITES: list[Callable[[kekd.Client, kekd.StorageConfig | None], Any]] = [
-    lambda client, where: client.create_index_kms(where, "i", BLOB, timeout=0.5),
-    lambda client, where: client.push_index_kms(where, "i", BLOB, timeout=0.5),
+    lambda client, where: client.create_index_kms(where, "i", BLOB, timeout=PATIENCE),
+    lambda client, where: client.push_index_kms(where, "i", BLOB, timeout=PATIENCE),
     lambda client, where: list(
-        client.push_many_index_kms(where, [("j", BLOB, None), ("i", BLOB, None)], timeout=0.5)
+        client.push_many_index_kms(where, [("j", BLOB, None), ("i", BLOB, None)], timeout=PATIENCE)
     ),
-    lambda client, where: client.delete_index_kms(where, "i", timeout=0.5),
-    lambda client, where: client.restore_index_kms(where, "i", "1", timeout=0.5),
-    lambda client, where: client.undelete_index_kms(where, "i", timeout=0.5),
+    lambda client, where: client.delete_index_kms(where, "i", timeout=PATIENCE),
+    lambda client, where: client.restore_index_kms(where, "i", "1", timeout=PATIENCE),
+    lambda client, where: client.undelete_index_kms(where, "i", timeout=PATIENCE),
 ]
 each_write = pytest.mark.parametrize(
     "write", WRITES, ids=["create", "push", "push many", "delete", "restore", "undelete"]
@@ -316,7 +316,8 @@ def test_heartbeats_keep_entries_fresh(
 
 
 def test_silent_watch_is_restarted(cached: kekd.Client, scripted: Scripted) -> None:
-    begin(cached, scripted, heartbeat=0.1)
+    version_of(cached, "probe")
+    scripted.watch().begin(heartbeat=0.1)
     assert scripted.watch().over.wait(PATIENCE)
     begin(cached, scripted, 1)
 

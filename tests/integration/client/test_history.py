@@ -1,6 +1,7 @@
 """Versions, restore and undelete."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from tests.integration.client.blocking import OpenClient
 from tests.integration.client.calls import BLOB, OTHER
 from tests.integration.client.scripted import Scripted
 from tests.integration.fixtures.proxy import Proxy, lose_answer
+from tests.patience import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_write_after_a_lost_response_is_applied_once(
 
 @pytest.fixture
 def caller(open_client: OpenClient, scripted: Scripted) -> Iterator[kekd.Client]:
-    with open_client(scripted.address, timeout=0.5) as client:
+    with open_client(scripted.address, timeout=PATIENCE) as client:
         yield client
 
 
@@ -177,8 +179,12 @@ def test_retry_has_the_key_of_the_first_attempt(
     caller: kekd.Client, scripted: Scripted, call: Callable[[kekd.Client], Any], kind: type[Any]
 ) -> None:
     scripted.failure = grpc.StatusCode.UNAVAILABLE
-    with pytest.raises(kekd.UnavailableError, match="the write may have been applied"):
-        call(caller)
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(call, caller)
+        eventually(lambda: len(scripted.writes) > 1)
+        scripted.failure = grpc.StatusCode.DEADLINE_EXCEEDED  # isn't retried
+        with pytest.raises(kekd.UnavailableError, match="the write may have been applied"):
+            writing.result()
     first, *retries = scripted.writes
     assert isinstance(first, kind)
     assert len(retries) > 0

@@ -55,7 +55,7 @@ def test_failed_page_raises_after_the_previous_pages(
 
 
 def test_timeout_applies_to_each_page(client: kekd.Client, scripted: Scripted) -> None:
-    names = client.list_index_kms(timeout=1)
+    names = client.list_index_kms(timeout=5)
     assert next(names) == "name 1"
     eventually(lambda: scripted.pages_ended == ["", "2"])
     scripted.open.clear()

@@ -237,8 +237,11 @@ def test_wait_for_a_distant_daemon_raises_its_last_response(
 
 
 def test_wait_for_a_listening_daemon_continues_until_it_serves(
-    open_client: OpenClient, starting: tuple[str, CountingHealth]
+    open_client: OpenClient,
+    starting: tuple[str, CountingHealth],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(timeouts, "_LAST_ATTEMPT_TIMEOUT", PATIENCE)
     address, servicer = starting
     with open_client(address) as client, ThreadPoolExecutor() as threads:
         with pytest.raises(kekd.UnavailableError, match=f"{address} doesn't serve yet"):

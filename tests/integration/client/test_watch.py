@@ -72,7 +72,7 @@ def test_location_and_prefix_are_sent(watcher: kekd.Client, scripted: Scripted) 
 
 
 def test_silence_of_several_heartbeats_raises(watcher: kekd.Client, scripted: Scripted) -> None:
-    events = begun(watcher, scripted)
+    events = begun(watcher, scripted, heartbeat=0.2)
     start = time.monotonic()
     with pytest.raises(kekd.UnavailableError, match="silent"):
         next(events)
@@ -92,7 +92,7 @@ def test_heartbeats_keep_the_watch(watcher: kekd.Client, scripted: Scripted) -> 
 
 
 def test_slow_caller_does_not_count_as_silence(watcher: kekd.Client, scripted: Scripted) -> None:
-    events = begun(watcher, scripted)
+    events = begun(watcher, scripted, heartbeat=0.2)
     scripted.watch().change("i")
     time.sleep(2)  # the silence of several heartbeats, but the caller's own
     assert next(events) == kekd.Change("i", "pushed", "new")
