@@ -38,7 +38,8 @@ def test_world_writable_audit_is_refused(tmp_path: Path) -> None:
 def test_world_writable_policy_is_not_applied(start_daemon: StartDaemon) -> None:
     daemon = start_daemon("--memory", config={"policy": []})
     daemon.config.chmod(0o646)
-    daemon.configure({"policy": [{"name": "all", "identities": "*", "methods": "*"}]})
+    everything = {"name": "all", "identities": "*", "methods": "*"}
+    daemon.config.write_text(yaml.safe_dump({"policy": [everything]}))  # keeps the mode
     eventually(lambda: "anyone can write to it" in daemon.read_log())
     with kekd.Client(daemon.address) as client, pytest.raises(kekd.PermissionDeniedError):
         list(client.list_index_kms())

@@ -90,5 +90,5 @@ def test_calls_that_are_refused_early_are_counted(start_scraped: StartScraped) -
 
 def test_rejected_policies_are_counted(start_scraped: StartScraped) -> None:
     scraped = start_scraped("--memory", config={"policy": [READER]})
-    scraped.daemon.config.write_text("policy: [")
+    scraped.daemon.replace_config("policy: [")
     eventually(lambda: scraped.total("kekd_reload_failures_total", what="policy") == 1)

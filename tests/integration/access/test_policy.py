@@ -322,7 +322,7 @@ def test_invalid_policy_is_reported_and_previous_one_stays(
     daemon: Daemon, client: kekd.Client, text: str, problem: str
 ) -> None:
     before = len(daemon.read_log())
-    daemon.config.write_text(text)
+    daemon.replace_config(text)
     eventually(lambda: "still in use: a policy" in daemon.read_log()[before:])
     assert problem in daemon.read_log()[before:]
     assert client.get_index_kms(None, "other") == BLOB
