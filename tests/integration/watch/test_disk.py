@@ -16,6 +16,7 @@ from kekd_proto.v1 import envelope_pb2 as pb
 from tests.fixtures.calls import BLOB
 from tests.fixtures.daemon import Daemon, StartDaemon
 from tests.integration.fixtures.watch import OpenWatch, Watch, WatchEvent
+from tests.patience import PATIENCE
 
 MORE_THAN_THE_KERNEL_KEEPS = 20_000
 RESYNC = WatchEvent("resync")
@@ -129,8 +130,9 @@ def test_other_files_are_ignored(here: kekd.Client, records: Path, watch: Watch)
 
 
 def test_overflow_of_the_event_queue_is_a_resync(
-    disk: Daemon, here: kekd.Client, records: Path, watch: Watch
+    disk: Daemon, here: kekd.Client, records: Path, open_watch: OpenWatch
 ) -> None:
+    watch = open_watch(disk, timeout=10 * PATIENCE)
     disk.process.send_signal(signal.SIGSTOP)
     for number in range(MORE_THAN_THE_KERNEL_KEEPS):
         (records / f"{number}.kms.cat").touch()

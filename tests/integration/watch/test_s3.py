@@ -82,7 +82,8 @@ def test_envelope_that_changed_back_between_two_polls_is_reported(
     bucket.s3.put_object(**where, Body=b"changed")
     time.sleep(1.1)  # S3's clock has a resolution of 1 s
     bucket.s3.put_object(**where, Body=record)
-    assert watch.next() == WatchEvent("pushed", "i", etag)
+    while (event := watch.next()) != WatchEvent("pushed", "i", etag):
+        assert event[:2] == ("pushed", "i")  # a poll came between the two writes
 
 
 def test_unreachable_bucket_is_a_resync(
