@@ -101,6 +101,8 @@ def test_daemon_that_shows_no_store_fails(
 def test_healthy_daemon_passes_all_checks(start_daemon: StartDaemon, tmp_path: Path) -> None:
     keystore = tmp_path / "keystore"
     daemon = start_daemon("--disk", str(keystore), "--memory")
+    with kekd.Client(daemon.address) as client:
+        eventually(lambda: all(store.healthy for store in client.status().stores))
     findings = doctor(daemon.address)
     assert {finding["level"] for finding in findings} == {"ok"}
     for check in (f"store disk:{keystore}", "store memory"):

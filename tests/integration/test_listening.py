@@ -25,6 +25,7 @@ BLOB = kekd.KMSBlob(provider="none")
 WATCHER = """
 import json, os, select, sys
 seen = set()
+print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     for _ in range(1000):
         try:
@@ -108,6 +109,8 @@ def test_socket_is_never_visible_with_another_mode(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
+    assert watcher.stdout
+    assert watcher.stdout.readline() == b"ready\n"
     for _ in range(2):
         start_daemon("--memory").stop()
     seen, _ = watcher.communicate(timeout=PATIENCE)

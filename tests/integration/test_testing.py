@@ -28,7 +28,7 @@ def test_daemon_serves_a_memory_store_until_its_context_ends() -> None:
         client.create_index_kms(None, "i", kekd.KMSBlob(provider="none"))
         assert client.get_index_kms(None, "i").store == "memory"
         folder = daemon.log_file.parent
-        assert "serving memory" in daemon.log
+        eventually(lambda: "serving memory" in daemon.log)
     assert not folder.exists()
 
 

@@ -70,7 +70,7 @@ def test_hangup_reloads_the_certificate_immediately(tls_daemon: TlsDaemon, tmp_p
     tls_daemon.daemon.process.send_signal(signal.SIGHUP)
     eventually(lambda: tls_daemon.serial() == serial)
     tls_daemon.daemon.process.send_signal(signal.SIGHUP)
-    eventually(lambda: tls_daemon.logged(": unchanged: certificate") == 1)
+    eventually(lambda: tls_daemon.logged(": unchanged: certificate") >= 1)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -106,7 +106,7 @@ async def echo(socket: Path) -> bytes:
 @pytest.mark.parametrize("path", [ECHO, TALK], ids=["call", "stream"])
 async def test_calls_without_a_request_are_ended_in_time(tmp_path: Path, path: bytes) -> None:
     socket = tmp_path / "socket"
-    async with serving(socket, request_timeout=0.2), hanging(socket, 3) as connections:
+    async with serving(socket, request_timeout=2), hanging(socket, 3) as connections:
         for one in connections:
             one.begin(path)
         assert await echo(socket) == b"served"
@@ -131,15 +131,17 @@ async def test_oldest_call_makes_room_for_a_new_one(tmp_path: Path) -> None:
 
 
 async def test_call_in_progress_is_not_ended_as_unrequested(tmp_path: Path) -> None:
-    socket, may_answer = tmp_path / "socket", asyncio.Event()
+    socket, is_begun, may_answer = tmp_path / "socket", asyncio.Event(), asyncio.Event()
 
     async def wait(request: bytes, _: object) -> bytes:
+        is_begun.set()
         await may_answer.wait()
         return request
 
-    limits = {"request_timeout": 0.2, "max_calls_without_request": 20}
+    limits = {"request_timeout": 2, "max_calls_without_request": 20}
     async with serving(socket, wait, **limits), hanging(socket) as (connection,):
         waiting = asyncio.create_task(echo(socket))
+        await is_begun.wait()
         connection.begin(TALK)
         await until_ended([connection], STREAMS)
         may_answer.set()
