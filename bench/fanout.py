@@ -118,7 +118,11 @@ def tables(folder: Path) -> Iterator[Table]:
         with daemon.on_socket(root, engine, flags) as server:
             rows.append((engine, *asyncio.run(_run_gets(server))))
     title = f"Gets of another client, 64 in flight, while {_FEWER_WATCHERS:,} watchers get changes"
-    yield Table(title, ("engine", "gets/s before", "gets/s during", "delivered a second"), rows)
+    yield Table(
+        title,
+        ("engine", "gets/s before", "gets/s during", "delivered a second", "lost watches"),
+        rows,
+    )
 
 
 async def _start(
@@ -143,10 +147,13 @@ async def _watched(server: Server, total: int) -> AsyncIterator[Watchers]:
     watchers = Watchers()
     channels = [_channel(server.address, number) for number in range(ceil(total / MAX_STREAMS))]
     tasks = await _start(watchers, channels, total)
-    yield watchers
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, *(channel.close() for channel in channels), return_exceptions=True)
+    try:
+        yield watchers
+    finally:
+        for task in tasks:
+            task.cancel()
+        closing = (channel.close() for channel in channels)
+        await asyncio.gather(*tasks, *closing, return_exceptions=True)
 
 
 async def _create(channel: grpc.aio.Channel, watchers: Watchers, changes: int, rate: float) -> None:
@@ -182,6 +189,10 @@ async def _run(server: Server, changes: int, rate: float) -> Sequence[str]:
     return (f"{rate:g}", count(changes), *_figures(watchers, cpu, seconds, memory, due))
 
 
+def _lost(watchers: Watchers) -> str:
+    return ", ".join(f"{count(times)} {why}" for why, times in watchers.lost.items()) or "0"
+
+
 async def _run_gets(server: Server) -> Sequence[str]:
     before = await load.gets_per_second(server, _GETS)
     async with (
@@ -189,13 +200,13 @@ async def _run_gets(server: Server) -> Sequence[str]:
         _channel(server.address, -1) as writer,
     ):
         creating = asyncio.create_task(_create(writer, watchers, sys.maxsize, _RATE))
-        while not watchers.delivered:  # noqa: ASYNC110
+        while not (watchers.delivered or creating.done()):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         delivered, start = watchers.delivered, time.perf_counter()
         during = await load.gets_per_second(server, _GETS)
         rate = (watchers.delivered - delivered) / (time.perf_counter() - start)
         creating.cancel()
-    return count(before), count(during), count(rate)
+    return count(before), count(during), count(rate), _lost(watchers)
 
 
 def _figures(
@@ -203,7 +214,7 @@ def _figures(
 ) -> Sequence[str]:
     return (
         f"{watchers.delivered / due:.2f}",
-        ", ".join(f"{count(times)} {why}" for why, times in watchers.lost.items()) or "0",
+        _lost(watchers),
         count(watchers.delivered / seconds),
         microseconds(cpu / max(1, watchers.delivered)),
         f"{memory / 1024:.0f}",

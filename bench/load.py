@@ -57,6 +57,7 @@ async def gets_per_second(server: Server, requests: int) -> float:
         cwd=ROOT,
     )
     seconds, _ = await process.communicate()
+    assert process.returncode == 0
     return requests / float(seconds)
 
 

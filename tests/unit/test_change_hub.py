@@ -21,7 +21,6 @@ from kekd_server.storage.memory.driver import MemoryDriver
 from kekd_server.storage.store import Store
 from kekd_server.storage.watch.event import Change, ChangeKind, WatchEvent
 from kekd_server.storage.watch.hub import ChangeHub
-from kekd_server.storage.watch.slots import Slots
 from kekd_server.storage.watch.subscription import MAX_PENDING, Subscription
 from kekd_server.storage.writes.attempt import WriteAttempt
 from kekd_server.storage.writes.steps import Steps
@@ -61,14 +60,14 @@ def changes(watcher: FakeWatcher) -> Iterator[ChangeHub]:
 async def test_pending_changes_are_delivered_oldest_first_and_only_the_last_of_each_envelope() -> (
     None
 ):
-    subscription = Subscription(ALL, slots=Slots())
+    subscription = Subscription(ALL, turns=None)
     for change in (pushed(ONE, "1"), pushed(OTHER, "2"), pushed(ONE, "3")):
         subscription.notify(change)
     assert await everything(subscription) == [pushed(OTHER, "2"), pushed(ONE, "3")]
 
 
 async def test_resync_replaces_all_pending_changes() -> None:
-    subscription = Subscription(ALL, slots=Slots())
+    subscription = Subscription(ALL, turns=None)
     subscription.notify(pushed(ONE, "1"))
     subscription.resync()
     subscription.notify(pushed(OTHER, "2"))
@@ -76,7 +75,7 @@ async def test_resync_replaces_all_pending_changes() -> None:
 
 
 async def test_subscription_that_fell_behind_raises_and_keeps_nothing() -> None:
-    subscription = Subscription(ALL, slots=Slots())
+    subscription = Subscription(ALL, turns=None)
     for number in range(MAX_PENDING):
         subscription.notify(pushed(IndexName(f"{number}"), ""))
     assert await subscription.next(SOON) == pushed(IndexName("0"), "")
@@ -255,7 +254,7 @@ async def test_subscription_to_noticed_changes_gets_no_published_one(
 
 
 async def test_changes_are_taken_together_and_the_next_event_is_awaited() -> None:
-    subscription = Subscription(ALL, slots=Slots())
+    subscription = Subscription(ALL, turns=None)
     for change in (pushed(ONE, "1"), pushed(OTHER, "2")):
         subscription.notify(change)
     assert await subscription.next(SOON) == pushed(ONE, "1")

@@ -42,6 +42,8 @@ as much room. A test makes every series that the code can make.
 """
 _SERIES_BYTES: Final = 200
 """More than the average of a series in a file, without the name of its store."""
+_MIN_BYTES: Final = 64 * 1024
+"""What prometheus_client gives a new file. Paths, which label the gauges of files, may be long."""
 _NOTHING_USED: Final = bytes(4)
 """The start of a file without series: how many of its bytes are used."""
 
@@ -81,15 +83,23 @@ class MultiprocessMetrics:
         for worker in range(1, workers + 1):
             for prefix, series in _MAX_SERIES.items():
                 # Zeros, because a file that is only truncated to its size has no room on the disk.
-                Path(self._folder, f"{prefix}_{worker}.db").write_bytes(bytes(series * room))
+                Path(self._folder, f"{prefix}_{worker}.db").write_bytes(
+                    bytes(max(_MIN_BYTES, series * room))
+                )
 
     def mark_dead(self, worker: int) -> None:
         """Empties the gauges of a worker that ended. Its counters stay. So do all files, because
         the disk may have no room for new ones.
         """
-        for path in Path(self._folder).glob(f"gauge_*_{worker}.db"):
-            with path.open("r+b") as file:
-                file.write(_NOTHING_USED)
+        try:
+            for path in Path(self._folder).glob(f"gauge_*_{worker}.db"):
+                with path.open("r+b") as file:
+                    file.write(_NOTHING_USED)
+        except OSError as error:
+            _log.error(
+                "cannot empty the gauges of worker %d: %s; they are wrong until it serves again",
+                *(worker, error.strerror),
+            )
 
 
 @contextmanager
@@ -101,8 +111,8 @@ def multiprocess_metrics(
     workers: int,
     stores: Sequence[str],
 ) -> Iterator[MultiprocessMetrics | None]:
-    """Serves the metrics of all workers, if there is a listener. `stores`: their names. Raises
-    `ListenError`.
+    """Serves the metrics of all workers, if there is a listener. `stores`: the names of the stores.
+    Raises `ListenError`.
     """
     if listener is None:
         yield None

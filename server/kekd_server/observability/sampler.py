@@ -51,7 +51,7 @@ class Sampler:
                 callback()
             except Exception:  # noqa: BLE001  (after any error, the other metrics must continue)
                 if callback not in self._failing:
-                    _log.exception("internal error: a metric isn't up to date")
+                    _log.exception("internal error: a metric isn't updated; the next try is soon")
                     self._failing.add(callback)
             else:
                 self._failing.discard(callback)

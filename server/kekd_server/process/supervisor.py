@@ -56,7 +56,9 @@ async def run(
     with (
         acquire(settings.listeners),
         multiprocess_metrics(
-            *(settings.metrics_listener, probes, metrics_tls),
+            settings.metrics_listener,
+            probes,
+            metrics_tls,
             workers=settings.workers,
             stores=[str(location) for location, _ in settings.stores],
         ) as metrics,

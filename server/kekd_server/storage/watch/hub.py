@@ -11,8 +11,8 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from kekd_server.model.errors import KekdError, StoreUnavailableError
 from kekd_server.model.index_name import IndexName, NamePrefix
 from kekd_server.storage.watch.event import Change
-from kekd_server.storage.watch.slots import Slots
 from kekd_server.storage.watch.subscription import Subscription
+from kekd_server.storage.watch.turns import Turns
 
 T = TypeVar("T")
 Changes: TypeAlias = Sequence[Change] | None
@@ -69,7 +69,7 @@ class ChangeHub:
         self._watcher = watcher
         self._name = name
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{name} changes")
-        self._slots = Slots()
+        self._turns = Turns()
         self._subscriptions: set[Subscription] = set()
         self._idle_subscriptions: set[Subscription] = set()
         self._started: asyncio.Future[None] | None = None
@@ -87,7 +87,10 @@ class ChangeHub:
         can't be watched. `noticed_only`: without the changes that this daemon publishes.
         """
         subscription = Subscription(
-            prefix, is_visible, slots=self._slots, noticed_only=noticed_only
+            prefix,
+            is_visible,
+            turns=None if noticed_only else self._turns,
+            noticed_only=noticed_only,
         )
         self._subscriptions.add(subscription)
         try:
@@ -95,7 +98,7 @@ class ChangeHub:
                 await asyncio.shield(self._started or self._start(self._watcher))
             yield subscription
         finally:
-            subscription.close()
+            subscription.end_turn()
             self._subscriptions.discard(subscription)
             if not self._subscriptions:
                 self._stop()
@@ -103,12 +106,12 @@ class ChangeHub:
     @contextmanager
     def subscribe_idle(self) -> Iterator[Subscription]:
         """Subscribes to heartbeats and the shutdown only. Doesn't run the change watcher."""
-        subscription = Subscription(NamePrefix(""), slots=self._slots)
+        subscription = Subscription(NamePrefix(""), turns=self._turns)
         self._idle_subscriptions.add(subscription)
         try:
             yield subscription
         finally:
-            subscription.close()
+            subscription.end_turn()
             self._idle_subscriptions.discard(subscription)
 
     @property

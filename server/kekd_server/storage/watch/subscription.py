@@ -3,13 +3,12 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from kekd_server.model.errors import WatchFellBehindError
 from kekd_server.model.index_name import NamePrefix
 from kekd_server.storage.watch.event import Change, WatchEvent
-from kekd_server.storage.watch.slots import Slots
+from kekd_server.storage.watch.turns import Turns
 
 MAX_PENDING: Final = 10_000
 
@@ -22,14 +21,14 @@ class Subscription:
         prefix: NamePrefix,
         is_visible: Callable[[str], bool] = lambda _: True,
         *,
-        slots: Slots,
+        turns: Turns | None,
         noticed_only: bool = False,
     ) -> None:
         """`is_visible`: whether the subscriber may know about a change to that index now. Invisible
-        changes take no room. `slots`: those of all subscribers. `noticed_only`: only the changes
-        that the change watcher notices.
+        changes take no room. `turns`: shared by all subscribers of the store that send events.
+        `noticed_only`: only the changes that the change watcher notices.
         """
-        self._slots = slots
+        self._turns = turns
         self.noticed_only = noticed_only
         self._prefix = prefix.value
         self._is_visible = is_visible
@@ -42,16 +41,20 @@ class Subscription:
 
     async def next(self, heartbeat: float) -> Change | WatchEvent | None:
         """Returns the next event, `HEARTBEAT` after `heartbeat` seconds without one, or None if the
-        daemon shuts down. The subscriber holds a slot until it calls this again, or `close`.
+        daemon shuts down. An event other than `HEARTBEAT`
+        begins a turn, which ends when this is called again, or with `end_turn`.
 
         Raises `WatchFellBehindError`, or the error that ended the change watcher.
         """
-        self.close()
+        self.end_turn()
         if not self._has_news.is_set():
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(heartbeat):
                     await self._has_news.wait()
-        await self._slots.take(self)
+            except TimeoutError:
+                return WatchEvent.HEARTBEAT
+        if self._turns:
+            await self._turns.begin(self)
         if self._error:
             raise self._error
         if self._has_ended:
@@ -67,9 +70,10 @@ class Subscription:
             self._has_news.clear()
         return event
 
-    def close(self) -> None:
-        """Gives back its slot."""
-        self._slots.give_back(self)
+    def end_turn(self) -> None:
+        """Ends the turn that `next` began."""
+        if self._turns:
+            self._turns.end(self)
 
     def take_changes(self) -> list[Change]:
         """Returns the pending changes without waiting. Call it after `next` returned a change."""

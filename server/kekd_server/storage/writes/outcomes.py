@@ -28,7 +28,7 @@ _AMBIGUOUS_ERRORS: Final = (StoreUnavailableError, StoreTimeoutError, OutcomeUnk
 class _JoinedWrite(NamedTuple):
     waiters: list[IsAbandoned]
     """One for each attempt."""
-    others: list[asyncio.Future[Any]]
+    later: list[asyncio.Future[Any]]
     """One for each attempt after the first, to get the outcome."""
 
 
@@ -107,7 +107,7 @@ class WriteOutcomes:
             attempt = attempt._replace(is_retry=False)
         if running := self._running.get(attempt.id):
             joined: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-            running.others.append(joined)
+            running.later.append(joined)
             running.waiters.append(is_abandoned)
             return await joined
         self._running[attempt.id] = _JoinedWrite([is_abandoned], [])
@@ -120,14 +120,14 @@ class WriteOutcomes:
         return result
 
     def _end(self, attempt_id: str, outcome: object) -> None:
-        ended = self._running.pop(attempt_id)
-        for other in ended.others:
-            if other.done():  # its caller was cancelled
+        write = self._running.pop(attempt_id)
+        for later in write.later:
+            if later.done():  # its caller was cancelled
                 continue
             if isinstance(outcome, BaseException):
-                other.set_exception(outcome)
+                later.set_exception(outcome)
             else:
-                other.set_result(outcome)
+                later.set_result(outcome)
         if not isinstance(outcome, list):
             self.add(attempt_id, outcome)
 
