@@ -166,5 +166,15 @@ def test_gauges_of_a_dead_worker_do_not_count_and_keep_their_files(files_of_work
     assert sizes(files_of_workers) == reserved
 
 
+def test_gauges_that_cannot_be_emptied_are_logged(
+    files_of_workers: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (files_of_workers / "gauge_livemin_1.db").mkdir()  # also root can't write it
+    MultiprocessMetrics(str(files_of_workers)).mark_dead(1)
+    assert caplog.messages == [
+        "cannot empty the gauges of worker 1: Is a directory; they are wrong until it serves again"
+    ]
+
+
 def sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
