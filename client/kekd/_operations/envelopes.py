@@ -1,7 +1,7 @@
 """The operations on the envelope of an index, and listings."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -32,8 +32,14 @@ IndexRequest: TypeAlias = (
     | pb.ListEnvelopeVersionsRequest
     | pb.HoldEnvelopeRequest
     | pb.ReleaseEnvelopeRequest
+    | pb.CreateEnvelopeRequest
+    | pb.PushEnvelopeRequest
+    | pb.DeleteEnvelopeRequest
+    | pb.RestoreEnvelopeRequest
+    | pb.UndeleteEnvelopeRequest
+    | pb.DestroyEnvelopeRequest
 )
-"""A request about one index that doesn't change its envelope."""
+"""A request about one index."""
 
 
 def reject_surrogates(build: Callable[Arguments, Built]) -> Callable[Arguments, Built]:
@@ -152,6 +158,8 @@ def make_operation(
     request: IndexRequest,
     response_type: type[Message],
     decode_response: Callable[[Any], Result],
+    *,
+    writes: Sequence[str] = (),
 ) -> Operation[Result]:
     return Operation(
         f"/{SERVICE}/{method}",
@@ -159,6 +167,7 @@ def make_operation(
         response_type,
         decode_response,
         index_name=request.index_name,
+        writes=writes,
     )
 
 
@@ -168,14 +177,8 @@ def make_write(
     response_type: type[Message],
     decode_response: Callable[[Any], Result],
 ) -> Operation[Result]:
-    return Operation(
-        f"/{SERVICE}/{method}",
-        request,
-        response_type,
-        decode_response,
-        index_name=request.index_name,
-        writes=(request.index_name,),
-    )
+    writes = (request.index_name,)
+    return make_operation(method, request, response_type, decode_response, writes=writes)
 
 
 def _page_request(
