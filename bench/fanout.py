@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -206,6 +206,8 @@ async def _run_gets(server: Server) -> Sequence[str]:
         during = await load.gets_per_second(server, _GETS)
         rate = (watchers.delivered - delivered) / (time.perf_counter() - start)
         creating.cancel()
+        with suppress(asyncio.CancelledError):
+            await creating  # raises the error that ended it, if any
     return count(before), count(during), count(rate), _lost(watchers)
 
 
